@@ -1,0 +1,44 @@
+package kind
+
+import (
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// All is the table, in the order in which documentation lists the kinds.
+var All = []*Kind{
+	{Versions: []string{"v1"}, Kind: "Namespace", Plural: "namespaces", Short: []string{"ns"}, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(corev1.Namespace) }},
+	{Versions: []string{"v1"}, Kind: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"}, Namespaced: true, Subresources: []string{"token"},
+		New: func() runtime.Object { return new(corev1.ServiceAccount) }},
+	{Versions: []string{"v1"}, Kind: "ConfigMap", Plural: "configmaps", Short: []string{"cm"}, Namespaced: true,
+		New: func() runtime.Object { return new(corev1.ConfigMap) }},
+	{Versions: []string{"v1"}, Kind: "Secret", Plural: "secrets", Namespaced: true,
+		New: func() runtime.Object { return new(corev1.Secret) }},
+	{Versions: []string{"v1"}, Kind: "Service", Plural: "services", Short: []string{"svc"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(corev1.Service) }},
+	{Group: "discovery.k8s.io", Versions: []string{"v1"}, Kind: "EndpointSlice", Plural: "endpointslices", Namespaced: true,
+		New: func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
+	{Versions: []string{"v1"}, Kind: "Pod", Plural: "pods", Short: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "log", "exec"},
+		New: func() runtime.Object { return new(corev1.Pod) }},
+	{Group: "apps", Versions: []string{"v1"}, Kind: "Deployment", Plural: "deployments", Short: []string{"deploy"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
+		New: func() runtime.Object { return new(appsv1.Deployment) }},
+	{Group: "apps", Versions: []string{"v1"}, Kind: "ReplicaSet", Plural: "replicasets", Short: []string{"rs"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
+		New: func() runtime.Object { return new(appsv1.ReplicaSet) }},
+	{Versions: []string{"v1"}, Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
+		New: func() runtime.Object { return new(corev1.Event) }},
+	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "VirtualService", Plural: "virtualservices", Short: []string{"vs"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(networkingv1.VirtualService) }},
+	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "DestinationRule", Plural: "destinationrules", Short: []string{"dr"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(networkingv1.DestinationRule) }},
+	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "Gateway", Plural: "gateways", Short: []string{"gw"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(networkingv1.Gateway) }},
+	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "ServiceEntry", Plural: "serviceentries", Short: []string{"se"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(networkingv1.ServiceEntry) }},
+	{Group: "security.istio.io", Versions: []string{"v1", "v1beta1"}, Kind: "PeerAuthentication", Plural: "peerauthentications", Short: []string{"pa"}, Categories: []string{"istio-io", "security-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		New: func() runtime.Object { return new(securityv1.PeerAuthentication) }},
+}
