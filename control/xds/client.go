@@ -1,0 +1,129 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/pki"
+)
+
+// client is one connected stream.
+type client struct {
+	server *Server
+	node   *corev3.Node
+	caller pki.ID
+	proxy  Proxy
+	stream uint64 // number of the stream, in its nonces
+	since  time.Time
+	woken  chan struct{} // holds one token: something in pending
+
+	// mu guards what follows and the watches' contents. Only the stream's own
+	// goroutine changes watches; Clients reads them.
+	mu          sync.Mutex
+	watches     map[string]*watch
+	held        map[string]bool // types whose push waits for the answer to the last one
+	pending     map[string]bool // types to compare at the next turn
+	nonces      uint64
+	convergedAt uint64 // generation last reported as in force
+}
+
+// wake notes that types may have changed.
+func (c *client) wake(types []string) {
+	c.mu.Lock()
+	for _, t := range types {
+		c.pending[t] = true
+	}
+	c.mu.Unlock()
+	select {
+	case c.woken <- struct{}{}:
+	default: // it will be seen with the token that is there
+	}
+}
+
+// takeWoken returns the types noted by wake and forgets them.
+func (c *client) takeWoken() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	types := maps.Clone(c.pending)
+	clear(c.pending)
+	return types
+}
+
+// nonce names the next response. The caller holds mu.
+func (c *client) nonce() string { return fmt.Sprintf("%d-%d", c.stream, c.nonces) }
+
+// acked returns the newest generation that the client has acknowledged for
+// every type it subscribes to. The caller holds mu.
+func (c *client) acked() uint64 {
+	var lowest uint64
+	first := true
+	for _, w := range c.watches {
+		if first || w.acked < lowest {
+			lowest, first = w.acked, false
+		}
+	}
+	return lowest
+}
+
+// converged measures how long the newest acknowledged generation took from the
+// event that made it, once for each generation.
+func (c *client) converged() {
+	r := c.proxy.Resources()
+	c.mu.Lock()
+	acked := c.acked()
+	done := acked == r.Generation() && acked != c.convergedAt
+	if done {
+		c.convergedAt = acked
+	}
+	c.mu.Unlock()
+	if b, ok := r.(interface{ Born() time.Time }); ok && done && c.server.Metrics != nil {
+		if born := b.Born(); born.After(c.since) {
+			c.server.Metrics.converged(c.server.Now().Sub(born))
+		}
+	}
+}
+
+// Status is what is known of one client: the rows of proxy-status.
+type Status struct {
+	Node      string                `json:"node"`
+	Cluster   string                `json:"cluster,omitempty"`
+	Identity  string                `json:"identity,omitempty"`
+	Connected time.Time             `json:"connected"`
+	Acked     uint64                `json:"acked_generation"`
+	Types     map[string]TypeStatus `json:"types"`
+}
+
+// TypeStatus is the state of one type at a client.
+type TypeStatus struct {
+	Wildcard  bool   `json:"wildcard"`
+	Resources int    `json:"resources"` // how many the client has
+	State     string `json:"state"`     // SYNCED, STALE (an answer is due) or NACK
+	Acked     uint64 `json:"acked_generation"`
+	Nack      *Nack  `json:"nack,omitempty"`
+}
+
+func (c *client) status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Status{Node: c.node.GetId(), Cluster: c.node.GetCluster(), Identity: c.caller.String(), Connected: c.since, Acked: c.acked(), Types: map[string]TypeStatus{}}
+	for t, w := range c.watches {
+		row := TypeStatus{Wildcard: w.wildcard, State: "SYNCED", Acked: w.acked, Nack: w.nack}
+		for _, version := range w.have {
+			if version != gone {
+				row.Resources++
+			}
+		}
+		if len(w.unanswered) > 0 {
+			row.State = "STALE"
+		}
+		if w.nack != nil {
+			row.State = "NACK"
+		}
+		s.Types[Short(t)] = row
+	}
+	return s
+}

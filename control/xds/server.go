@@ -1,0 +1,297 @@
+// Package xds serves Envoy's discovery protocol, version 3: ADS, delta and
+// state of the world, with wildcard and by-name subscription for every type.
+//
+// What a client may see comes from a [Source] as immutable [Resources], one set
+// per generation. The server compares versions and sends what a client lacks:
+// clusters, endpoints, listeners, routes and secrets in this order. A type whose
+// last response is unanswered waits, so that a slow client gets the newest state
+// and not every step to it. Refusals are kept per client until the next answer.
+//
+// Translation, the watching of configuration and TLS are elsewhere; identity
+// comes with the stream.
+package xds
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/mallamesh/malla/pki"
+)
+
+// A Source knows what each proxy may see.
+type Source interface {
+	// Open is called once for each stream, with what the client says of itself and
+	// who it has proved to be (nobody on a plain-text connection).
+	Open(node *corev3.Node, caller pki.ID) (Proxy, error)
+}
+
+// A Proxy is one client of the source.
+type Proxy interface {
+	// Resources returns the newest generation. Calls are cheap and may come from any goroutine.
+	Resources() Resources
+}
+
+// Options are what a server is made of.
+type Options struct {
+	Source  Source
+	Caller  func(context.Context) (pki.ID, error) // who opened the stream
+	Metrics *Metrics
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// A Server answers ADS streams. Its methods may be called from any goroutine.
+type Server struct {
+	discovery.UnimplementedAggregatedDiscoveryServiceServer
+	Options
+
+	mu      sync.Mutex
+	clients map[*client]struct{} // guarded by mu
+	opened  uint64               // guarded by mu: streams so far, for their ids
+}
+
+// New returns a server without clients.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Server{Options: o, clients: map[*client]struct{}{}}
+}
+
+// Register adds the server to a gRPC server.
+func (s *Server) Register(g grpc.ServiceRegistrar) {
+	discovery.RegisterAggregatedDiscoveryServiceServer(g, s)
+}
+
+// Changed tells every client to compare what it has with the source's newest
+// generation: all types, or only the given ones (endpoints have this short way).
+// It does not wait.
+func (s *Server) Changed(types ...string) {
+	if len(types) == 0 {
+		types = pushOrder
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		c.wake(types)
+	}
+}
+
+// DeltaAggregatedResources serves one delta stream until either side ends it.
+func (s *Server) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return serve(s, stream.Context(), stream.Recv, &deltaWire{send: stream.Send})
+}
+
+// StreamAggregatedResources serves one state-of-the-world stream until either
+// side ends it.
+func (s *Server) StreamAggregatedResources(stream discovery.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return serve(s, stream.Context(), stream.Recv, &sotwWire{send: stream.Send})
+}
+
+// wire is the difference between the two forms of the protocol.
+type wire[Request any] interface {
+	node(Request) *corev3.Node
+	typeURL(Request) string
+	// answer applies the ACK or NACK that a request may be.
+	answer(w *watch, r Request, now time.Time) (nacked bool)
+	// subscribe applies the subscription part, and reports whether to respond at once.
+	subscribe(w *watch, r Request) bool
+	// respond makes the response with what w lacks of r (always: even if that is
+	// nothing) and returns how to send it, nil if there is nothing to say.
+	respond(w *watch, r Resources, nonce string, always bool) (send func() error)
+}
+
+// serve runs one stream: a goroutine receives, this one decides and sends.
+func serve[Request any](s *Server, ctx context.Context, recv func() (Request, error), wire wire[Request]) error {
+	caller, err := s.Caller(ctx)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	first, err := recv()
+	if err != nil {
+		return ended(err)
+	}
+	node := wire.node(first)
+	if node.GetId() == "" {
+		return status.Error(codes.InvalidArgument, "xds: the first request has no node id")
+	}
+	proxy, err := s.Source.Open(node, caller)
+	if err != nil {
+		return status.Errorf(codes.PermissionDenied, "xds: node %q: %v", node.GetId(), err)
+	}
+	c := s.add(node, caller, proxy)
+	defer s.remove(c)
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	requests := make(chan Request)
+	received := make(chan error, 1)
+	go func() {
+		for {
+			r, err := recv()
+			if err != nil {
+				received <- err
+				return
+			}
+			select {
+			case requests <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	if err := request(c, wire, first); err != nil {
+		return err
+	}
+	for {
+		select {
+		case r := <-requests:
+			err = request(c, wire, r)
+		case <-c.woken:
+			err = push(c, wire)
+		case err := <-received:
+			return ended(err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ended turns the end of a stream into what it means: nothing, if the client left.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+		return nil
+	}
+	return err
+}
+
+// request handles one request of a client.
+func request[Request any](c *client, wire wire[Request], r Request) error {
+	typeURL := wire.typeURL(r)
+	if !known(typeURL) {
+		return status.Errorf(codes.InvalidArgument, "xds: type %q is not served here, want one of %s", typeURL, strings.Join(pushOrder, ", "))
+	}
+	c.mu.Lock()
+	w := c.watches[typeURL]
+	if w == nil {
+		w = newWatch(typeURL)
+		c.watches[typeURL] = w
+	}
+	if wire.answer(w, r, c.server.Now()) {
+		c.server.refused(c, w.nack)
+	}
+	always := wire.subscribe(w, r)
+	held := c.held[typeURL] && len(w.unanswered) == 0
+	c.mu.Unlock()
+	c.converged()
+	if !always && !held {
+		return nil
+	}
+	return respond(c, wire, w, c.proxy.Resources(), always)
+}
+
+// push sends what is new of the types that were woken.
+func push[Request any](c *client, wire wire[Request]) error {
+	resources := c.proxy.Resources()
+	types := c.takeWoken()
+	for _, typeURL := range pushOrder {
+		c.mu.Lock()
+		w := c.watches[typeURL]
+		wait := w != nil && len(w.unanswered) > 0
+		if wait && types[typeURL] {
+			c.held[typeURL] = true // the answer to the last response releases it
+		}
+		c.mu.Unlock()
+		if w == nil || wait || !types[typeURL] {
+			continue
+		}
+		if err := respond(c, wire, w, resources, false); err != nil {
+			return err
+		}
+	}
+	c.converged()
+	return nil
+}
+
+func respond[Request any](c *client, wire wire[Request], w *watch, resources Resources, always bool) error {
+	start := c.server.Now()
+	c.mu.Lock()
+	c.held[w.typeURL] = false
+	c.nonces++
+	send := wire.respond(w, resources, c.nonce(), always)
+	c.mu.Unlock()
+	if send == nil {
+		return nil
+	}
+	err := send() // outside the lock: a slow client must not hold up a report on it
+	if c.server.Metrics != nil {
+		c.server.Metrics.pushed(w.typeURL, c.server.Now().Sub(start))
+	}
+	return err
+}
+
+func (s *Server) add(node *corev3.Node, caller pki.ID, proxy Proxy) *client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened++
+	c := &client{server: s, node: node, caller: caller, proxy: proxy, stream: s.opened, since: s.Now(),
+		watches: map[string]*watch{}, held: map[string]bool{}, pending: map[string]bool{}, woken: make(chan struct{}, 1)}
+	s.clients[c] = struct{}{}
+	if s.Metrics != nil {
+		s.Metrics.connected(len(s.clients))
+	}
+	s.Log.Info("proxy connected", "node", node.GetId(), "identity", caller.String())
+	return c
+}
+
+func (s *Server) remove(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+	if s.Metrics != nil {
+		s.Metrics.connected(len(s.clients))
+	}
+	s.Log.Info("proxy left", "node", c.node.GetId())
+}
+
+// refused reports a NACK.
+func (s *Server) refused(c *client, n *Nack) {
+	if n == nil {
+		return
+	}
+	if s.Metrics != nil {
+		s.Metrics.refused(n.Type)
+	}
+	s.Log.Warn("proxy refuses configuration", "node", c.node.GetId(), "type", Short(n.Type), "resources", n.Names, "reason", n.Detail)
+}
+
+// Clients reports on every connected client, sorted by node id.
+func (s *Server) Clients() []Status {
+	s.mu.Lock()
+	clients := make([]*client, 0, len(s.clients))
+	for c := range s.clients {
+		clients = append(clients, c)
+	}
+	s.mu.Unlock()
+	out := make([]Status, len(clients))
+	for i, c := range clients {
+		out[i] = c.status()
+	}
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Node, b.Node) })
+	return out
+}

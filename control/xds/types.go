@@ -1,0 +1,45 @@
+package xds
+
+// The types that the server speaks, in the order in which they are pushed: a
+// cluster must be known before its endpoints, both before the listener whose
+// routes name them (make before break).
+const (
+	ClusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+)
+
+var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
+
+// Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS.
+func Short(typeURL string) string {
+	switch typeURL {
+	case ClusterType:
+		return "CDS"
+	case EndpointType:
+		return "EDS"
+	case ListenerType:
+		return "LDS"
+	case RouteType:
+		return "RDS"
+	case SecretType:
+		return "SDS"
+	}
+	return typeURL
+}
+
+func known(typeURL string) bool {
+	for _, t := range pushOrder {
+		if t == typeURL {
+			return true
+		}
+	}
+	return false
+}
+
+// wildcardByDefault reports whether a first request without names means all.
+func wildcardByDefault(typeURL string) bool {
+	return typeURL == ClusterType || typeURL == ListenerType
+}

@@ -1,0 +1,252 @@
+package xds
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Resource is one resource as it goes over the wire. Equal bodies have equal
+// versions, also after a restart of the control plane: that is what lets a
+// reconnecting proxy keep what it has.
+type Resource struct {
+	Body    *anypb.Any
+	Version string
+}
+
+// Resources is what one proxy may see of one generation. It never changes.
+type Resources interface {
+	// Generation counts up with every change of configuration.
+	Generation() uint64
+	// Names lists, sorted, what a wildcard subscription to the type gets.
+	Names(typeURL string) []string
+	// Resource returns the resource called name, and whether there is one.
+	Resource(typeURL, name string) (Resource, bool)
+}
+
+// A Nack is a client's refusal of a response.
+type Nack struct {
+	Type   string
+	Names  []string // what the refused response held
+	Detail string
+	At     time.Time
+}
+
+// gone is the version of a resource that a client was told does not exist.
+const gone = "-"
+
+// maxUnanswered bounds how many responses of one type a client may leave
+// without an answer before we forget the oldest.
+const maxUnanswered = 64
+
+// A watch is the state of one client's subscription to one type. Its methods
+// read no clock, take no lock and send nothing: they are the protocol's steps.
+type watch struct {
+	typeURL    string
+	wildcard   bool
+	asked      map[string]bool   // by name
+	have       map[string]string // version of each resource at the client, or gone
+	unanswered []response        // oldest first
+	seen       uint64            // newest generation compared with what the client has
+	acked      uint64            // newest generation the client has in full
+	nack       *Nack             // the last answer was a refusal
+	started    bool
+}
+
+// response remembers one response until it is answered.
+type response struct {
+	nonce      string
+	generation uint64
+	names      []string
+}
+
+// change is what a client lacks: resources to send, names to remove.
+type change struct {
+	resources []*discovery.Resource
+	removed   []string
+}
+
+func (c change) empty() bool { return len(c.resources) == 0 && len(c.removed) == 0 }
+
+func (c change) names() []string {
+	names := slices.Clone(c.removed)
+	for _, r := range c.resources {
+		names = append(names, r.GetName())
+	}
+	return names
+}
+
+func newWatch(typeURL string) *watch {
+	return &watch{typeURL: typeURL, asked: map[string]bool{}, have: map[string]string{}}
+}
+
+// subscribe applies the subscription part of a delta request and reports whether
+// the client must get a response even if nothing is new to it.
+func (w *watch) subscribe(req *discovery.DeltaDiscoveryRequest) (answer bool) {
+	first := !w.started
+	w.started = true
+	if first {
+		for name, version := range req.GetInitialResourceVersions() {
+			w.have[name] = version
+		}
+		// A first request that names nothing is a wildcard: for Envoy of clusters and listeners only
+		// (xDS protocol, "how the client specifies what resources to return").
+		if len(req.GetResourceNamesSubscribe()) == 0 && wildcardByDefault(w.typeURL) {
+			w.wildcard = true
+		}
+	}
+	for _, name := range req.GetResourceNamesSubscribe() {
+		if name == "*" {
+			w.wildcard = true
+			continue
+		}
+		w.asked[name] = true
+		if !first { // asking again asks for it to be sent again
+			delete(w.have, name)
+		}
+	}
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		if name == "*" {
+			w.wildcard = false
+			continue
+		}
+		delete(w.asked, name)
+		if !w.wildcard {
+			delete(w.have, name)
+		}
+	}
+	return first || len(req.GetResourceNamesSubscribe()) > 0
+}
+
+// ask replaces the names of a state-of-the-world subscription and reports
+// whether the client must get a response.
+func (w *watch) ask(names []string) (answer bool) {
+	first := !w.started
+	w.started = true
+	if first && len(names) == 0 && wildcardByDefault(w.typeURL) {
+		w.wildcard = true
+		return true
+	}
+	asked := map[string]bool{}
+	wildcard := false
+	for _, n := range names {
+		if n == "*" {
+			wildcard = true
+			continue
+		}
+		asked[n] = true
+		if !w.asked[n] {
+			answer = true
+			delete(w.have, n)
+		}
+	}
+	if len(names) > 0 || !w.wildcard {
+		answer = answer || wildcard && !w.wildcard
+		w.wildcard = wildcard || w.wildcard && len(names) == 0
+		for n := range w.asked {
+			if !asked[n] {
+				delete(w.have, n)
+			}
+		}
+		w.asked = asked
+	}
+	return first || answer
+}
+
+// diff returns what the client lacks of r, and notes it as sent.
+func (w *watch) diff(r Resources) change {
+	var c change
+	names := w.wanted(r)
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
+		res, ok := r.Resource(w.typeURL, name)
+		switch {
+		case ok && w.have[name] != res.Version:
+			w.have[name] = res.Version
+			c.resources = append(c.resources, &discovery.Resource{Name: name, Version: res.Version, Resource: res.Body})
+		case !ok && w.have[name] != gone:
+			w.have[name] = gone // an unknown name is answered, never left hanging
+			c.removed = append(c.removed, name)
+		}
+	}
+	for name, version := range w.have {
+		if wanted[name] {
+			continue
+		}
+		delete(w.have, name)
+		if version != gone {
+			c.removed = append(c.removed, name)
+		}
+	}
+	sort.Strings(c.removed)
+	w.seen = r.Generation()
+	if c.empty() && len(w.unanswered) == 0 {
+		w.acked = w.seen
+	}
+	return c
+}
+
+// wanted lists the names that the subscription covers now.
+func (w *watch) wanted(r Resources) []string {
+	var names []string
+	if w.wildcard {
+		names = slices.Clone(r.Names(w.typeURL))
+	}
+	for n := range w.asked {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// all returns every resource of the subscription, for a state-of-the-world
+// response, and notes them as sent.
+func (w *watch) all(r Resources) []*anypb.Any {
+	var out []*anypb.Any
+	clear(w.have)
+	for _, name := range w.wanted(r) {
+		if res, ok := r.Resource(w.typeURL, name); ok {
+			w.have[name] = res.Version
+			out = append(out, res.Body)
+		} else {
+			w.have[name] = gone
+		}
+	}
+	w.seen = r.Generation()
+	return out
+}
+
+// sent notes a response that is on its way.
+func (w *watch) sent(nonce string, names []string) {
+	if len(w.unanswered) == maxUnanswered {
+		w.unanswered = w.unanswered[1:]
+	}
+	w.unanswered = append(w.unanswered, response{nonce, w.seen, names})
+}
+
+// answered applies an ACK, or a NACK if detail is not empty. It reports whether
+// the nonce is one that we wait for.
+func (w *watch) answered(nonce, detail string, at time.Time) bool {
+	i := slices.IndexFunc(w.unanswered, func(r response) bool { return r.nonce == nonce })
+	if i < 0 {
+		return false
+	}
+	r := w.unanswered[i]
+	w.unanswered = w.unanswered[i+1:]
+	if detail != "" {
+		// The client keeps its last good version. What we have noted as sent stays noted: the same
+		// bytes would be refused again, so they are not sent again before they change.
+		w.nack = &Nack{Type: w.typeURL, Names: r.names, Detail: detail, At: at}
+		return true
+	}
+	w.nack = nil
+	w.acked = max(w.acked, r.generation)
+	if len(w.unanswered) == 0 {
+		w.acked = max(w.acked, w.seen)
+	}
+	return true
+}

@@ -1,0 +1,83 @@
+package xds
+
+import (
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// deltaWire speaks the incremental form.
+type deltaWire struct {
+	send func(*discovery.DeltaDiscoveryResponse) error
+}
+
+func (*deltaWire) node(r *discovery.DeltaDiscoveryRequest) *corev3.Node { return r.GetNode() }
+func (*deltaWire) typeURL(r *discovery.DeltaDiscoveryRequest) string    { return r.GetTypeUrl() }
+
+func (*deltaWire) answer(w *watch, r *discovery.DeltaDiscoveryRequest, now time.Time) bool {
+	if r.GetResponseNonce() == "" {
+		return false
+	}
+	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && w.nack != nil
+}
+
+func (*deltaWire) subscribe(w *watch, r *discovery.DeltaDiscoveryRequest) bool { return w.subscribe(r) }
+
+func (d *deltaWire) respond(w *watch, r Resources, nonce string, always bool) func() error {
+	c := w.diff(r)
+	if c.empty() && !always {
+		return nil
+	}
+	w.sent(nonce, c.names())
+	out := &discovery.DeltaDiscoveryResponse{
+		SystemVersionInfo: strconv.FormatUint(r.Generation(), 10), // marks the end of a generation for our own proxies
+		TypeUrl:           w.typeURL,
+		Resources:         c.resources,
+		RemovedResources:  c.removed,
+		Nonce:             nonce,
+	}
+	return func() error { return d.send(out) }
+}
+
+// sotwWire speaks the state-of-the-world form.
+type sotwWire struct {
+	send func(*discovery.DiscoveryResponse) error
+}
+
+func (*sotwWire) node(r *discovery.DiscoveryRequest) *corev3.Node { return r.GetNode() }
+func (*sotwWire) typeURL(r *discovery.DiscoveryRequest) string    { return r.GetTypeUrl() }
+
+func (*sotwWire) answer(w *watch, r *discovery.DiscoveryRequest, now time.Time) bool {
+	if r.GetResponseNonce() == "" {
+		return false
+	}
+	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && w.nack != nil
+}
+
+func (*sotwWire) subscribe(w *watch, r *discovery.DiscoveryRequest) bool {
+	return w.ask(r.GetResourceNames())
+}
+
+// respond sends all clusters and listeners when one of them changed, because
+// there a missing one is a removed one; of the other types what changed.
+func (s *sotwWire) respond(w *watch, r Resources, nonce string, always bool) func() error {
+	c := w.diff(r)
+	if c.empty() && !always {
+		return nil
+	}
+	out := &discovery.DiscoveryResponse{VersionInfo: strconv.FormatUint(r.Generation(), 10), TypeUrl: w.typeURL, Nonce: nonce}
+	if wildcardByDefault(w.typeURL) {
+		out.Resources = w.all(r)
+	} else {
+		if len(c.resources) == 0 {
+			return nil // this form cannot say that a resource is gone
+		}
+		for _, res := range c.resources {
+			out.Resources = append(out.Resources, res.GetResource())
+		}
+	}
+	w.sent(nonce, c.names())
+	return func() error { return s.send(out) }
+}
