@@ -1,0 +1,165 @@
+package access
+
+import (
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// A Mark is a moment on the shard's clock, in nanoseconds. Zero means that it has
+// not come.
+type Mark int64
+
+// Sub returns the time from an earlier mark, and false if one of the two has not come.
+func (m Mark) Sub(from Mark) (time.Duration, bool) {
+	if m == 0 || from == 0 {
+		return 0, false
+	}
+	return time.Duration(m - from), true
+}
+
+// A Protocol is a version of HTTP, or none for plain TCP.
+type Protocol uint8
+
+// The protocols of a stream.
+const (
+	NoProtocol Protocol = iota
+	HTTP10
+	HTTP11
+	HTTP2
+	HTTP3
+)
+
+var protocolNames = [...]string{"", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"}
+
+// String returns the name as Envoy logs it, empty for none.
+func (p Protocol) String() string { return protocolNames[p] }
+
+// A Type says at which moment of a stream its record is written.
+type Type uint8
+
+// The types of records, with Envoy's names.
+const (
+	NotSet Type = iota
+	TCPUpstreamConnected
+	TCPPeriodic
+	TCPConnectionEnd
+	DownstreamStart
+	DownstreamPeriodic
+	DownstreamEnd
+	UpstreamPoolReady
+	UpstreamPeriodic
+	UpstreamEnd
+)
+
+var typeNames = [...]string{
+	"NotSet", "TcpUpstreamConnected", "TcpPeriodic", "TcpConnectionEnd",
+	"DownstreamStart", "DownstreamPeriodic", "DownstreamEnd",
+	"UpstreamPoolReady", "UpstreamPeriodic", "UpstreamEnd",
+}
+
+// String returns Envoy's name of the type.
+func (t Type) String() string { return typeNames[t] }
+
+// TLS holds what one end of a TLS connection knows about the other. It is made
+// once per connection, after the handshake, and never changes.
+type TLS struct {
+	Version   uint16            // tls.VersionTLS13
+	Cipher    uint16            // tls.TLS_AES_128_GCM_SHA256
+	Group     string            // key exchange, such as "X25519MLKEM768"
+	SessionID []byte            // empty under TLS 1.3 without resumption
+	SNI       string            // what the client asked for
+	ALPN      string            // what was agreed
+	Peer      *x509.Certificate // nil without client certificate
+	Local     *x509.Certificate // the certificate that we presented
+	PeerID    string            // the peer's first URI SAN (its SPIFFE id), interned
+	LocalID   string            // our own
+	Verified  bool              // the peer's chain was verified
+}
+
+// A Record holds everything that a log line, a metric or an explanation may say
+// about one stream, be it a request or a TCP connection. The shard fills it while the stream
+// goes on and uses it again for the next one ([Record.Reset]).
+//
+// Byte slices and header maps are borrowed from the stream and are valid until the
+// record has been formatted. Strings are constants, configuration, or belong to a
+// connection.
+type Record struct {
+	Type     Type
+	Protocol Protocol  // downstream
+	Start    time.Time // wall clock, when the first byte came
+
+	// Marks on the shard's clock; Envoy's names in parentheses.
+	Began          Mark // stream started (DS_RX_BEG)
+	RequestEnd     Mark // last byte of the request received (DS_RX_END)
+	UpstreamBegin  Mark // first byte of the request sent upstream (US_TX_BEG)
+	UpstreamSent   Mark // last byte of the request sent upstream (US_TX_END)
+	ResponseBegin  Mark // first byte of the response received (US_RX_BEG)
+	ResponseEnd    Mark // last byte of the response received (US_RX_END)
+	DownstreamSend Mark // first byte of the response sent downstream (DS_TX_BEG)
+	DownstreamSent Mark // last byte of the response sent downstream (DS_TX_END)
+	Ended          Mark // the stream is over
+	Handshake      time.Duration
+
+	Request  *header.Map // as it is after the filters, nil for TCP
+	Response *header.Map // nil if there was none
+	Trailers *header.Map // of the response, nil if there were none
+
+	Code        uint16 // status of the response sent downstream, 0 if none
+	CodeDetails string // "via_upstream", "route_not_found", ...; spaces are underscores already
+	Flags       Flags
+	Termination string // connection termination details, such as an RBAC policy
+
+	BytesReceived, BytesSent                 uint64 // bodies downstream; TCP: all bytes
+	WireBytesReceived, WireBytesSent         uint64 // downstream, with everything
+	HeaderBytesReceived, HeaderBytesSent     uint64
+	UpstreamWireReceived, UpstreamWireSent   uint64
+	UpstreamHeaderReceived, UpstreamHeadSent uint64
+	UpstreamBytesReceived, UpstreamBytesSent uint64 // TCP: payload towards the upstream and back
+
+	RouteName       string
+	VirtualHost     string
+	VirtualCluster  string
+	FilterChain     string
+	Cluster         string // alternative statistics name, what %UPSTREAM_CLUSTER% prints
+	ClusterRaw      string // the cluster's real name; empty: same as Cluster
+	Attempts        uint32 // requests sent upstream, retries included; 0: none
+	ConnectionID    uint64
+	UpstreamConnID  uint64
+	UpstreamFailure string // transport failure reason, "TLS_error:|..." and the like
+	LocalFailure    string // downstream transport failure reason
+	UpstreamClose   string // local close reason of the upstream connection
+	LocalClose      string // local close reason of the downstream connection
+
+	UpstreamHost       netip.AddrPort // the host that was chosen
+	UpstreamHostName   string         // its name if it has one (DNS)
+	UpstreamLocal      netip.AddrPort // our end of the upstream connection
+	UpstreamRemote     netip.AddrPort // the other end as dialed
+	UpstreamProtocol   Protocol
+	DownstreamLocal    netip.AddrPort // what the client dialed (original destination if captured)
+	DownstreamRemote   netip.AddrPort // the client as trusted headers or PROXY protocol say
+	DirectLocal        netip.AddrPort // our socket's own address
+	DirectRemote       netip.AddrPort // the peer of the socket
+	SNI                string         // requested server name
+	Downstream         *TLS           // nil for plain text
+	Upstream           *TLS
+	RequestID          []byte // x-request-id, for streams whose header map is gone
+	TraceID            []byte
+	LocalReplyBody     string
+	VirtualClusterStat string
+
+	// What Istio's metrics say about the two ends; nil where unknown.
+	Peer        any // *stats.Peer of the other side, from metadata exchange
+	Destination any // *stats.Destination, from the cluster's or listener's metadata
+}
+
+// Reset makes the record ready for the next stream.
+func (r *Record) Reset() { *r = Record{} }
+
+// Duration is the time from the start of the stream to its end.
+func (r *Record) Duration() time.Duration {
+	d, _ := r.Ended.Sub(r.Began)
+	return d
+}
