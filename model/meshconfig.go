@@ -1,0 +1,82 @@
+package model
+
+import "time"
+
+// OutboundMode says what happens to traffic for hosts that nobody declared.
+type OutboundMode uint8
+
+const (
+	AllowAny     OutboundMode = iota // it passes
+	RegistryOnly                     // it is refused
+)
+
+// InboundMode says where the proxy sends what it received for its application.
+type InboundMode uint8
+
+const (
+	InboundPassthrough InboundMode = iota // to the pod's own address
+	InboundLocalhost                      // to 127.0.0.1
+)
+
+// An AccessLogEncoding is the form of access log lines.
+type AccessLogEncoding uint8
+
+const (
+	LogText AccessLogEncoding = iota
+	LogJSON
+)
+
+// MeshConfig is what holds for the whole mesh. [DefaultMeshConfig] has the
+// defaults; values here are final.
+type MeshConfig struct {
+	RootNamespace                                                         string
+	TrustDomain                                                           string
+	TrustDomainAliases                                                    []string
+	ClusterDomain                                                         string
+	ConnectTimeout                                                        time.Duration
+	DetectionTimeout                                                      time.Duration // of protocols; 0: wait forever
+	DNSRefresh                                                            time.Duration
+	Keepalive                                                             *Keepalive
+	OutboundPort                                                          uint16
+	InboundPort                                                           uint16
+	Outbound                                                              OutboundMode
+	Inbound                                                               InboundMode
+	AutoMTLS                                                              bool
+	AccessLogFile                                                         string // empty: no access log
+	AccessLogFormat                                                       string // empty: Istio's; the names istio and istio-1.8 stand for formats
+	AccessLogEncoding                                                     AccessLogEncoding
+	ServiceExportTo                                                       ExportTo
+	RulesExportTo                                                         ExportTo // VirtualServices
+	DestinationExportTo                                                   ExportTo
+	Retry                                                                 *Retry            // nil: the built-in default
+	H2Upgrade                                                             bool              // h2UpgradePolicy: UPGRADE
+	Pool                                                                  *ConnectionPool   // of defaultTrafficPolicy
+	Outlier                                                               *OutlierDetection // of defaultTrafficPolicy
+	EnablePrometheusMerge                                                 bool
+	DrainDuration                                                         time.Duration     // of defaultConfig
+	TerminationDrain                                                      time.Duration     // of defaultConfig
+	DiscoveryAddress                                                      string            // of defaultConfig
+	Concurrency                                                           uint32            // of defaultConfig; 0: not given
+	ProxyMetadata                                                         map[string]string // of defaultConfig
+	StatsInclusionPrefixes, StatsInclusionSuffixes, StatsInclusionRegexps []string          // of defaultConfig
+	HoldApplication                                                       bool              // holdApplicationUntilProxyStarts
+}
+
+// DefaultMeshConfig returns the defaults. They are Istio's, but for the access
+// log, which `malla up` turns on by its own ConfigMap.
+func DefaultMeshConfig() MeshConfig {
+	return MeshConfig{
+		RootNamespace:         "istio-system",
+		TrustDomain:           "cluster.local",
+		ClusterDomain:         "cluster.local",
+		ConnectTimeout:        10 * time.Second,
+		DNSRefresh:            60 * time.Second,
+		OutboundPort:          15001,
+		InboundPort:           15006,
+		AutoMTLS:              true,
+		EnablePrometheusMerge: true,
+		DrainDuration:         45 * time.Second,
+		TerminationDrain:      5 * time.Second,
+		DiscoveryAddress:      "istiod.istio-system.svc:15012",
+	}
+}

@@ -1,0 +1,169 @@
+package model
+
+import "time"
+
+// A DestinationRule is what clients keep to when they call a host. The
+// compiler has merged the rules that one namespace has for one host.
+type DestinationRule struct {
+	From     Ref // the oldest of those merged
+	Created  time.Time
+	Host     string // full name, maybe a wildcard
+	ExportTo ExportTo
+	Workload map[string]string // workloadSelector, nil: all
+	Policy   TrafficPolicy
+	Subsets  []Subset // in the order of declaration
+	Merged   []Ref    // all rules merged, oldest first
+}
+
+// A Subset is the endpoints of a service that carry some labels.
+type Subset struct {
+	Name   string
+	Labels map[string]string
+	Policy TrafficPolicy // what it says itself; see [TrafficPolicy.Over]
+}
+
+// Subset returns the subset called name.
+func (d *DestinationRule) Subset(name string) (Subset, bool) {
+	if d == nil {
+		return Subset{}, false
+	}
+	for _, s := range d.Subsets {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Subset{}, false
+}
+
+// A TrafficPolicy is what a client does with one destination. Nil blocks are
+// not said; blocks are replaced whole.
+type TrafficPolicy struct {
+	LB      *LoadBalancer
+	Pool    *ConnectionPool
+	Outlier *OutlierDetection
+	TLS     *ClientTLS
+	Ports   []PortPolicy // sorted by port
+}
+
+// A PortPolicy replaces all blocks for one port: what it leaves out has its
+// default there, not the value of the policy around it.
+type PortPolicy struct {
+	Port    uint16
+	LB      *LoadBalancer
+	Pool    *ConnectionPool
+	Outlier *OutlierDetection
+	TLS     *ClientTLS
+}
+
+// Over returns p laid over base: each block that p has replaces base's.
+func (p TrafficPolicy) Over(base TrafficPolicy) TrafficPolicy {
+	out := base
+	if p.LB != nil {
+		out.LB = p.LB
+	}
+	if p.Pool != nil {
+		out.Pool = p.Pool
+	}
+	if p.Outlier != nil {
+		out.Outlier = p.Outlier
+	}
+	if p.TLS != nil {
+		out.TLS = p.TLS
+	}
+	if p.Ports != nil {
+		out.Ports = p.Ports
+	}
+	return out
+}
+
+// For returns the policy for one port, without port settings.
+func (p TrafficPolicy) For(port uint16) TrafficPolicy {
+	for _, s := range p.Ports {
+		if s.Port == port {
+			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS}
+		}
+	}
+	p.Ports = nil
+	return p
+}
+
+// A Balance is how an endpoint is chosen.
+type Balance uint8
+
+const (
+	LeastRequest Balance = iota // the default
+	RoundRobin
+	Random
+	Direct // PASSTHROUGH: wherever the client dialled
+)
+
+// A LoadBalancer is how endpoints are chosen.
+type LoadBalancer struct {
+	Balance Balance
+}
+
+// A ConnectionPool limits what one proxy does to one destination. Zero means
+// no limit, or the default.
+type ConnectionPool struct {
+	MaxConnections    uint32
+	ConnectTimeout    time.Duration
+	Keepalive         *Keepalive
+	MaxDuration       time.Duration // of a connection
+	TCPIdleTimeout    time.Duration
+	MaxPending        uint32
+	MaxRequests       uint32
+	MaxPerConnection  uint32
+	MaxRetries        uint32
+	HTTPIdleTimeout   time.Duration
+	Upgrade           H2Upgrade
+	UseClientProtocol bool
+	MaxStreams        uint32 // concurrent, per connection
+}
+
+// A Keepalive probes idle TCP connections. Zero values are the system's.
+type Keepalive struct {
+	Probes         uint32
+	Time, Interval time.Duration
+}
+
+// An H2Upgrade says whether HTTP/1.1 is carried over HTTP/2 to the destination.
+type H2Upgrade uint8
+
+const (
+	H2Default H2Upgrade = iota
+	H2Never
+	H2Always
+)
+
+// OutlierDetection takes failing endpoints out for a while. Nil means Envoy's
+// default for the value.
+type OutlierDetection struct {
+	Consecutive5xx         *uint32 // 0: off
+	ConsecutiveGateway     *uint32 // 0 or nil: off
+	SplitLocalOrigin       bool
+	ConsecutiveLocalOrigin *uint32
+	Interval               time.Duration // 0: 10 s
+	BaseEjection           time.Duration // 0: 30 s
+	MaxEjectionPercent     *uint32
+	MinHealthPercent       uint32
+}
+
+// A TLSMode is how a client secures a connection.
+type TLSMode uint8
+
+const (
+	TLSDisable TLSMode = iota
+	TLSSimple
+	TLSMutual
+	TLSIstioMutual
+)
+
+// ClientTLS is what a client does about TLS towards a destination.
+type ClientTLS struct {
+	Mode                TLSMode
+	ClientCert, Key, CA string // files in the proxy
+	Credential          string // name of a Secret
+	SANs                []string
+	SNI                 string
+	SkipVerify          bool
+}

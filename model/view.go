@@ -1,0 +1,222 @@
+package model
+
+import (
+	"net/netip"
+	"sort"
+	"sync"
+)
+
+// A ProxyType is the role of a proxy.
+type ProxyType string
+
+const (
+	Sidecar ProxyType = "sidecar"
+	Router  ProxyType = "router" // a gateway
+)
+
+// A Proxy is one client of the control plane. Its identity was proven; the
+// rest it says of itself, or its pod does.
+type Proxy struct {
+	ID             string // sidecar~10.244.0.7~reviews-v1-abc.default~default.svc.cluster.local
+	Type           ProxyType
+	Namespace      string
+	Name           string // of the pod
+	IPs            []netip.Addr
+	Labels         map[string]string
+	ServiceAccount string
+	TrustDomain    string
+	Metadata       map[string]string // the node's string values
+	Stock          bool              // a real Envoy, without Istio's own filters
+}
+
+// A View is the mesh as one proxy may see it. It is made once per proxy and
+// mesh, is safe for use by several goroutines, and answers by name.
+type View struct {
+	Proxy *Proxy
+	Mesh  *Mesh
+
+	once     sync.Once
+	services []*Service
+
+	rulesOnce sync.Once
+	rules     []*RouteRules
+}
+
+// NewView returns what the proxy sees.
+func NewView(p *Proxy, m *Mesh) *View { return &View{Proxy: p, Mesh: m} }
+
+// Has6 reports whether the proxy has an IPv6 address.
+func (v *View) Has6() bool {
+	for _, a := range v.Proxy.IPs {
+		if a.Is6() && !a.Is4In6() {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *View) sees(s *Service) bool {
+	return s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo)
+}
+
+// Service returns the service of that host. Where several namespaces have it,
+// the proxy's own comes first, then one of Kubernetes, then the oldest.
+func (v *View) Service(host string) (*Service, bool) {
+	var best *Service
+	for _, s := range v.Mesh.Services(host) {
+		if !v.sees(s) {
+			continue
+		}
+		if s.Namespace == v.Proxy.Namespace {
+			return s, true
+		}
+		if best == nil {
+			best = s
+		}
+	}
+	return best, best != nil
+}
+
+// Services returns all services that the proxy sees, one per host, by host.
+func (v *View) Services() []*Service {
+	v.once.Do(func() {
+		last := ""
+		for _, s := range v.Mesh.Registry.Services {
+			if s.Host == last {
+				continue
+			}
+			if best, ok := v.Service(s.Host); ok {
+				v.services = append(v.services, best)
+				last = s.Host
+			}
+		}
+	})
+	return v.services
+}
+
+// ServicesOf returns the services that the proxy's own workload belongs to.
+func (v *View) ServicesOf() []*Service {
+	return v.Mesh.ServicesOf(v.Proxy.Namespace, v.Proxy.Labels, v.Proxy.IPs)
+}
+
+// MTLS returns what the proxy's workload accepts on its port.
+func (v *View) MTLS(port uint16) MTLSMode {
+	return v.Mesh.MTLS(v.Proxy.Namespace, v.Proxy.Labels, port)
+}
+
+// Workload returns the proxy's pod, nil if the registry does not have it.
+func (v *View) Workload() *Workload { return v.Mesh.Workload(v.Proxy.Namespace, v.Proxy.Name) }
+
+// TargetPort returns the port of the proxy's workload behind a port of one of
+// its services, false if it is a name that no container declares.
+func (v *View) TargetPort(p Port) (uint16, bool) {
+	switch {
+	case p.Target.Number != 0:
+		return p.Target.Number, true
+	case p.Target.Name == "":
+		return p.Number, true
+	}
+	if w := v.Workload(); w != nil {
+		for _, c := range w.Ports {
+			if c.Name == p.Target.Name {
+				return c.Number, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// Rules returns the rules that the proxy sees, oldest first.
+func (v *View) Rules() []*RouteRules {
+	v.rulesOnce.Do(func() {
+		for _, r := range v.Mesh.Rules {
+			if r.ExportTo.Sees(r.From.Namespace, v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) {
+				v.rules = append(v.rules, r)
+			}
+		}
+	})
+	return v.rules
+}
+
+// MeshRules returns the rules that a sidecar keeps to for a host: those with
+// the most specific host, the oldest of them; nil if there are none.
+func (v *View) MeshRules(host string) *RouteRules {
+	var best *RouteRules
+	bestHost := ""
+	for _, r := range v.Rules() {
+		if !r.Applies("mesh") {
+			continue
+		}
+		for _, h := range r.Hosts {
+			if HostMatches(h, host) && (best == nil || MoreSpecific(h, bestHost)) {
+				best, bestHost = r, h
+			}
+		}
+	}
+	return best
+}
+
+// PolicyFor returns what the proxy keeps to when it calls the service, nil if
+// nobody said anything. The proxy's namespace is asked first, then the
+// service's, then the root; in each the most specific host wins, and nothing
+// is inherited from one to the next.
+func (v *View) PolicyFor(s *Service) *DestinationRule {
+	root := v.Mesh.Config.RootNamespace
+	own := v.Proxy.Namespace
+	if own != root {
+		if d := v.policyIn(own, s.Host, func(*DestinationRule) bool { return true }); d != nil {
+			return d
+		}
+	} else if d := v.policyIn(root, s.Host, func(d *DestinationRule) bool {
+		return !d.ExportTo.Sees(root, root+"x", v.Mesh.Config.DestinationExportTo)
+	}); d != nil {
+		return d
+	}
+	exported := func(d *DestinationRule) bool {
+		return d.ExportTo.Sees(d.From.Namespace, own, v.Mesh.Config.DestinationExportTo)
+	}
+	if d := v.policyIn(s.Namespace, s.Host, exported); d != nil {
+		return d
+	}
+	return v.policyIn(root, s.Host, exported)
+}
+
+func (v *View) policyIn(ns, host string, ok func(*DestinationRule) bool) *DestinationRule {
+	var best *DestinationRule
+	for _, d := range v.Mesh.policies[ns] {
+		if !HostMatches(d.Host, host) || !ok(d) || !Labels(v.Proxy.Labels).Matches(d.Workload) {
+			continue
+		}
+		switch {
+		case best == nil, MoreSpecific(d.Host, best.Host):
+			best = d
+		case d.Host == best.Host && len(d.Workload) > 0 && len(best.Workload) == 0:
+			best = d // a rule for these workloads beats one for all
+		}
+	}
+	return best
+}
+
+// Gateways returns the gateways that the proxy serves, oldest first.
+func (v *View) Gateways() []*Gateway {
+	if v.Proxy.Type != Router {
+		return nil
+	}
+	var out []*Gateway
+	for _, g := range v.Mesh.Gateways {
+		if Labels(v.Proxy.Labels).Matches(g.Selector) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// VIPs returns all addresses of services that the proxy sees, sorted.
+func (v *View) VIPs() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range v.Services() {
+		out = append(out, s.VIPs...)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Less(out[j]) })
+	return out
+}
