@@ -1,0 +1,104 @@
+package inject
+
+import (
+	"encoding/json"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+func fromInt(n int) intstr.IntOrString { return intstr.FromInt32(int32(n)) }
+
+// env is what the proxy learns from its pod, in Istio's variables.
+func (b *builder) env() []corev1.EnvVar {
+	field := func(name, path string) corev1.EnvVar {
+		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+	}
+	workload, kind := Workload(b.pod)
+	return []corev1.EnvVar{
+		field("POD_NAME", "metadata.name"),
+		field("POD_NAMESPACE", "metadata.namespace"),
+		field("INSTANCE_IP", "status.podIP"),
+		field("INSTANCE_IPS", "status.podIPs"),
+		field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+		field("HOST_IP", "status.hostIP"),
+		field("ISTIO_META_NODE_NAME", "spec.nodeName"),
+		{Name: "CA_ADDR", Value: b.options.Discovery},
+		{Name: "TRUST_DOMAIN", Value: b.options.TrustDomain},
+		{Name: "PROXY_CONFIG", Value: b.json(b.proxyConfig())},
+		{Name: "ISTIO_META_POD_PORTS", Value: b.json(b.ports())},
+		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(b.applications(), ",")},
+		{Name: "ISTIO_META_CLUSTER_ID", Value: b.options.ClusterID},
+		{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"},
+		{Name: "ISTIO_META_WORKLOAD_NAME", Value: workload},
+		{Name: "ISTIO_META_OWNER", Value: b.owner(workload, kind)},
+		{Name: "ISTIO_META_MESH_ID", Value: b.options.TrustDomain},
+	}
+}
+
+func (b *builder) proxyConfig() map[string]any {
+	c := map[string]any{"discoveryAddress": b.options.Discovery}
+	for k, v := range b.options.ProxyConfig {
+		c[k] = v
+	}
+	return c
+}
+
+func (b *builder) owner(name, kind string) string {
+	group := "apps/v1"
+	if kind == "Pod" {
+		group = "v1"
+	}
+	return "kubernetes://apis/" + group + "/namespaces/" + b.namespace + "/" + strings.ToLower(kind) + "s/" + name
+}
+
+// ports lists the ports of the applications, as the control plane reads them.
+func (b *builder) ports() []corev1.ContainerPort {
+	ports := []corev1.ContainerPort{}
+	for _, c := range b.pod.Spec.Containers {
+		if c.Name != Container {
+			ports = append(ports, c.Ports...)
+		}
+	}
+	return ports
+}
+
+func (b *builder) applications() []string {
+	var names []string
+	for _, c := range b.pod.Spec.Containers {
+		if c.Name != Container {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func (b *builder) json(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic("inject: plain data that does not marshal: " + err.Error()) // strings, numbers, maps and slices only
+	}
+	return string(text)
+}
+
+// tokenLife is how long a projected token is good for, in seconds; the kubelet
+// renews it at 80 %.
+const tokenLife = 43200
+
+// volumes adds the token that proves who the pod is, the root that it trusts
+// first, and its own labels.
+func (b *builder) volumes() {
+	life := int64(tokenLife)
+	for _, v := range []corev1.Volume{
+		{Name: "istio-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "istio-ca", ExpirationSeconds: &life, Path: "istio-token"}}}}}},
+		{Name: "istiod-ca-cert", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: b.options.RootConfig}}}},
+		{Name: "istio-podinfo", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
+			{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels"}},
+			{Path: "annotations", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations"}}}}}},
+	} {
+		b.pod.Spec.Volumes = append(b.pod.Spec.Volumes, v)
+	}
+}

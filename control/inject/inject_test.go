@@ -1,0 +1,144 @@
+package inject
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var options = Options{Image: "malla/proxyv2:test", TrustDomain: "cluster.local", Domain: "cluster.local", Discovery: "istiod.istio-system.svc:15012",
+	ClusterID: "Kubernetes", RootConfig: "istio-ca-root-cert", ControlPlane: "istio-system"}
+
+func namespace(name string, labels ...string) *corev1.Namespace {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}}}
+	for i := 0; i < len(labels); i += 2 {
+		ns.Labels[labels[i]] = labels[i+1]
+	}
+	return ns
+}
+
+func pod(change func(*corev1.Pod)) *corev1.Pod {
+	yes := true
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "reviews-v2-5d8f-abcde", Namespace: "default",
+			Labels:          map[string]string{"app": "reviews", "version": "v2", "pod-template-hash": "5d8f"},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "reviews-v2-5d8f", Controller: &yes}}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "reviews", Image: "reviews:v2", Ports: []corev1.ContainerPort{{ContainerPort: 9080}}}}},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func TestWhoIsInjected(t *testing.T) {
+	enabled := namespace("default", NamespaceLabel, "enabled")
+	for _, test := range []struct {
+		name       string
+		pod        *corev1.Pod
+		ns         *corev1.Namespace
+		everywhere bool
+		want       bool
+	}{
+		{"a namespace without a label is left alone", pod(nil), namespace("default"), false, false},
+		{"the namespace asks", pod(nil), enabled, false, true},
+		{"the pod's label wins over the namespace", pod(func(p *corev1.Pod) { p.Labels[InjectKey] = "false" }), enabled, false, false},
+		{"the old annotation counts", pod(func(p *corev1.Pod) { p.Annotations = map[string]string{InjectKey: "true"} }), namespace("default"), false, true},
+		{"the label wins over the annotation", pod(func(p *corev1.Pod) {
+			p.Labels[InjectKey] = "false"
+			p.Annotations = map[string]string{InjectKey: "true"}
+		}), enabled, false, false},
+		{"a revision asks too", pod(nil), namespace("default", RevisionLabel, "canary"), false, true},
+		{"istio-injection wins over a revision", pod(nil), namespace("default", NamespaceLabel, "disabled", RevisionLabel, "canary"), false, false},
+		{"never on the host's network", pod(func(p *corev1.Pod) { p.Spec.HostNetwork = true }), enabled, false, false},
+		{"never in kube-system", pod(nil), namespace("kube-system", NamespaceLabel, "enabled"), false, false},
+		{"everywhere", pod(nil), namespace("default"), true, true},
+		{"everywhere still obeys the pod", pod(func(p *corev1.Pod) { p.Labels[InjectKey] = "false" }), namespace("default"), true, false},
+	} {
+		if got, why := Wanted(test.pod, test.ns, test.everywhere); got != test.want || why == "" {
+			t.Errorf("%s: got %v (%s)", test.name, got, why)
+		}
+	}
+}
+
+func TestSidecar(t *testing.T) {
+	before := pod(nil)
+	got, injected, err := Pod(before, namespace("default", NamespaceLabel, "enabled"), options)
+	if err != nil || !injected {
+		t.Fatal(injected, err)
+	}
+	if len(before.Spec.Containers) != 1 {
+		t.Error("the argument was changed")
+	}
+	names := []string{}
+	env := map[string]string{}
+	for _, c := range got.Spec.Containers {
+		names = append(names, c.Name)
+	}
+	for _, e := range got.Spec.Containers[1].Env {
+		env[e.Name] = e.Value
+	}
+	if strings.Join(names, " ") != "reviews istio-proxy" {
+		t.Errorf("containers %v: the application stays first, so that kubectl logs shows it", names)
+	}
+	for name, want := range map[string]string{
+		"ISTIO_META_WORKLOAD_NAME":  "reviews-v2",
+		"ISTIO_META_OWNER":          "kubernetes://apis/apps/v1/namespaces/default/deployments/reviews-v2",
+		"ISTIO_META_APP_CONTAINERS": "reviews",
+		"ISTIO_META_POD_PORTS":      `[{"containerPort":9080}]`,
+		"CA_ADDR":                   "istiod.istio-system.svc:15012",
+	} {
+		if env[name] != want {
+			t.Errorf("%s is %q, want %q", name, env[name], want)
+		}
+	}
+	for label, want := range map[string]string{TLSModeLabel: "istio", CanonicalName: "reviews", CanonicalRevision: "v2"} {
+		if got.Labels[label] != want {
+			t.Errorf("label %s is %q, want %q", label, got.Labels[label], want)
+		}
+	}
+	if !Injected(got) || Injected(before) {
+		t.Error("the status annotation does not tell")
+	}
+	again, injected, err := Pod(got, namespace("default", NamespaceLabel, "enabled"), options)
+	if err != nil || injected || len(again.Spec.Containers) != 2 {
+		t.Error("a second pass added a second proxy")
+	}
+}
+
+func TestGateway(t *testing.T) {
+	p := pod(func(p *corev1.Pod) {
+		p.Labels[InjectKey] = "true"
+		p.Annotations = map[string]string{TemplatesAnnotation: "gateway"}
+		p.Spec.Containers = []corev1.Container{{Name: Container, Image: "auto", Env: []corev1.EnvVar{{Name: "TRUST_DOMAIN", Value: "mine"}}}}
+	})
+	got, injected, err := Pod(p, namespace("istio-system"), options)
+	if err != nil || !injected {
+		t.Fatal(injected, err)
+	}
+	c := got.Spec.Containers[0]
+	if len(got.Spec.Containers) != 1 || c.Image != options.Image || c.Args[3] != "router" {
+		t.Errorf("got %d containers, image %q, args %q", len(got.Spec.Containers), c.Image, c.Args)
+	}
+	for _, e := range c.Env {
+		if e.Name == "TRUST_DOMAIN" && e.Value != "mine" {
+			t.Error("what the author wrote was replaced")
+		}
+	}
+	if got.Labels[TLSModeLabel] != "" {
+		t.Error("a gateway takes plain text from the sidecars' point of view: it has no inbound capture")
+	}
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	auto := pod(func(p *corev1.Pod) { p.Spec.Containers[0].Image = "auto" })
+	if _, _, err := Pod(auto, namespace("default"), options); err == nil || !strings.Contains(err.Error(), "spec.containers[0].image") {
+		t.Errorf("image auto without injection: %v", err)
+	}
+	unknown := pod(func(p *corev1.Pod) { p.Annotations = map[string]string{TemplatesAnnotation: "waypoint"} })
+	if _, _, err := Pod(unknown, namespace("default", NamespaceLabel, "enabled"), options); err == nil || !strings.Contains(err.Error(), "waypoint") {
+		t.Errorf("unknown template: %v", err)
+	}
+}
