@@ -1,0 +1,39 @@
+# malla: what people and machines run.
+#   make            build bin/malla and bin/malla-proxy
+#   make test       everything that must hold (installs what the tests need and the machine lacks)
+#   make bench      side by side with the peers; prints ratios
+#   make check      vet and staticcheck only
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//')
+NUMBER  := $(if $(findstring .,$(VERSION)),$(VERSION),0.1.0-g$(VERSION))
+LDFLAGS := -s -w -X github.com/mallamesh/malla/base/version.Number=$(NUMBER)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: all build test check bench tools clean
+all: build
+
+build:
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/malla ./cmd/malla
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/malla-proxy ./cmd/malla-proxy
+
+tools:
+	@scripts/tools
+
+check:
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+test: tools build check
+	GOOS=darwin go build -o /dev/null ./cmd/malla
+	GOOS=windows go build -o /dev/null ./cmd/malla
+	MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 15m ./...
+	go test -race -timeout 10m $(RACE)
+
+# The packages where goroutines share memory.
+RACE := ./proxy/... ./control/... ./local/api/... ./node/... ./local/broker/...
+
+bench: tools build
+	MALLA_BIN=$(CURDIR)/bin/malla go run ./test/bench
+
+clean:
+	rm -rf bin .cache
