@@ -15,6 +15,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/mallamesh/malla/samples/apps/bookinfo"
 	"github.com/mallamesh/malla/samples/apps/hello"
 	"github.com/mallamesh/malla/samples/apps/soap"
 	"github.com/mallamesh/malla/samples/apps/tcpecho"
@@ -34,6 +35,11 @@ type App struct {
 
 // All lists the programs; where patterns of two overlap, the first one counts.
 var All = []App{
+	{"productpage", images("*/examples-bookinfo-productpage-*"), bookinfo.ProductPage},
+	{"details", images("*/examples-bookinfo-details-*"), bookinfo.Details},
+	{"reviews", images("*/examples-bookinfo-reviews-*"), bookinfo.Reviews},
+	{"ratings", images("*/examples-bookinfo-ratings-*"), bookinfo.Ratings},
+	{"ratingsdb", images("*/examples-bookinfo-ratingsdb*"), bookinfo.RatingsDB},
 	{"helloworld", images("*/examples-helloworld-*"), hello.World},
 	{"hello-app", images("gcr.io/google-samples/hello-app:*", "*/google-samples/*/hello-app:*"), hello.App},
 	{"tcp-echo", images("*/tcp-echo-server*"), tcpecho.Main},

@@ -80,7 +80,7 @@ func provider(version, host string) http.Handler {
 }
 
 func consumer(url string) http.Handler {
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := forward.Client(10 * time.Second)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", health)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
