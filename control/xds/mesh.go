@@ -1,0 +1,165 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
+)
+
+// Translation makes resources from a view: package translate's functions.
+type Translation struct {
+	Names    func(v *model.View, typeURL string) []string
+	Resource func(v *model.View, typeURL, name string) (proto.Message, bool)
+}
+
+// A Mesh is the [Source] that translates the newest model.Mesh, by name, when
+// somebody asks. What equal proxies see (replicas of one workload) is translated
+// once for each generation.
+type Mesh struct {
+	translation Translation
+	now         atomic.Pointer[generation]
+}
+
+// generation is one mesh and what was translated of it so far.
+type generation struct {
+	mesh *model.Mesh
+	born time.Time
+	made sync.Map // key -> *made
+}
+
+// key names a resource as one class of equal proxies sees it.
+type key struct{ class, typeURL, name string }
+
+type made struct {
+	once sync.Once
+	res  Resource
+	ok   bool
+}
+
+// NewMesh returns a source that serves m.
+func NewMesh(t Translation, m *model.Mesh, born time.Time) *Mesh {
+	s := &Mesh{translation: t}
+	s.Set(m, born)
+	return s
+}
+
+// Set makes m the newest mesh; born is when the event behind it was seen. Tell
+// the server with Changed.
+func (s *Mesh) Set(m *model.Mesh, born time.Time) { s.now.Store(&generation{mesh: m, born: born}) }
+
+// Mesh returns the newest mesh.
+func (s *Mesh) Mesh() *model.Mesh { return s.now.Load().mesh }
+
+// Open implements Source.
+func (s *Mesh) Open(node *corev3.Node, caller pki.ID) (Proxy, error) {
+	p, err := ParseNode(node, caller)
+	if err != nil {
+		return nil, err
+	}
+	return s.For(p), nil
+}
+
+// For returns the resources of a proxy that is not connected, for dumps.
+func (s *Mesh) For(p *model.Proxy) Proxy { return &meshProxy{source: s, proxy: p, class: class(p)} }
+
+// meshProxy is one proxy of a Mesh.
+type meshProxy struct {
+	source *Mesh
+	proxy  *model.Proxy
+	class  string
+	view   atomic.Pointer[meshView]
+}
+
+// Resources implements Proxy.
+func (p *meshProxy) Resources() Resources {
+	g := p.source.now.Load()
+	if v := p.view.Load(); v != nil && v.generation == g {
+		return v
+	}
+	v := &meshView{generation: g, class: p.class, translation: p.source.translation, view: model.NewView(p.proxy, g.mesh)}
+	p.view.Store(v)
+	return v
+}
+
+// meshView is one generation as one proxy sees it.
+type meshView struct {
+	generation  *generation
+	class       string
+	translation Translation
+	view        *model.View
+}
+
+func (v *meshView) Generation() uint64            { return v.generation.mesh.Generation }
+func (v *meshView) Born() time.Time               { return v.generation.born }
+func (v *meshView) Names(typeURL string) []string { return v.translation.Names(v.view, typeURL) }
+
+func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
+	k := key{v.class, typeURL, name}
+	entry, ok := v.generation.made.Load(k)
+	if !ok {
+		entry, _ = v.generation.made.LoadOrStore(k, &made{})
+	}
+	m := entry.(*made)
+	m.once.Do(func() {
+		message, ok := v.translation.Resource(v.view, typeURL, name)
+		if !ok {
+			return
+		}
+		m.res, m.ok = pack(message), true
+	})
+	return m.res, m.ok
+}
+
+// pack makes the wire form of a message and its version from its bytes, so
+// that equal contents have equal versions in every process.
+func pack(m proto.Message) Resource {
+	body := &anypb.Any{}
+	if err := anypb.MarshalFrom(body, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		panic(fmt.Sprintf("xds: translation made a %T that does not marshal: %v", m, err)) // invalid UTF-8 is refused at the door
+	}
+	sum := sha256.Sum256(body.GetValue())
+	return Resource{Body: body, Version: hex.EncodeToString(sum[:8])}
+}
+
+// class returns what a translation may depend on; proxies of one class see the
+// same. Names and addresses stay out for a workload's replicas, but for the
+// number of address families.
+func class(p *model.Proxy) string {
+	var labels []string
+	for k, v := range p.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	var metadata []string
+	for k, v := range p.Metadata {
+		if !ownMetadata[k] {
+			metadata = append(metadata, k+"="+v)
+		}
+	}
+	slices.Sort(labels)
+	slices.Sort(metadata)
+	families := ""
+	for _, a := range p.IPs {
+		if a.Is4() {
+			families += "4"
+		} else {
+			families += "6"
+		}
+	}
+	return strings.Join([]string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, families, fmt.Sprint(p.Stock),
+		strings.Join(labels, ","), strings.Join(metadata, ",")}, "|")
+}
+
+// ownMetadata differs between replicas and is not translated.
+var ownMetadata = map[string]bool{"NAME": true, "INSTANCE_IPS": true, "NODE_NAME": true}
