@@ -1,0 +1,237 @@
+package route
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+)
+
+// A Config describes a route table. NewTable compiles it and keeps no part that the
+// caller may still write.
+type Config struct {
+	Name         string
+	VirtualHosts []VirtualHostConfig
+	IgnorePort   bool // the port in a request's host is not part of its name
+	Headers      HeadersConfig
+
+	// MostSpecificWins applies header operations table first, route last; Envoy's
+	// default is the other way round, so that the table has the last word.
+	MostSpecificWins bool
+
+	PerFilter map[string]any // by filter name; what the filter made of its typed_per_filter_config
+}
+
+// A VirtualHostConfig describes the routes of a set of domains.
+type VirtualHostConfig struct {
+	Name      string
+	Domains   []string
+	Routes    []RouteConfig
+	Headers   HeadersConfig
+	Retry     *RetryPolicy // for routes that have none
+	PerFilter map[string]any
+	TLS       TLSRequirement
+
+	AttemptCountInRequest  bool // include_request_attempt_count: x-envoy-attempt-count to the upstream
+	AttemptCountInResponse bool // include_attempt_count_in_response
+}
+
+// A TLSRequirement says whether a virtual host redirects plain requests to https.
+type TLSRequirement uint8
+
+// The requirements.
+const (
+	TLSNone TLSRequirement = iota
+	TLSExternalOnly
+	TLSAll
+)
+
+// A RouteConfig describes one route. One of Forward, Redirect and Direct is set.
+type RouteConfig struct {
+	Name      string
+	Match     Match
+	Forward   *ForwardConfig
+	Redirect  *RedirectConfig
+	Direct    *Direct
+	Headers   HeadersConfig
+	PerFilter map[string]any
+	Decorator string // operation name of spans
+	Metadata  any    // opaque here
+	StatName  string // route.<prefix> statistics
+}
+
+// A PathKind says how a route looks at the path.
+type PathKind uint8
+
+// The kinds. The query string is not part of the path that is matched.
+const (
+	AnyPath       PathKind = iota // no condition
+	PrefixPath                    // plain string prefix: /foo matches /foobar
+	ExactPath                     //
+	RegexPath                     // RE2, the whole path
+	SeparatedPath                 // path_separated_prefix: /foo matches /foo and /foo/bar, not /foobar
+	ConnectPath                   // connect_matcher: CONNECT requests only
+)
+
+// A Match says which requests a route is for: all conditions must hold.
+type Match struct {
+	Kind       PathKind
+	Path       string // prefix, path or expression
+	IgnoreCase bool   // of the path; not for expressions
+	Headers    []HeaderMatch
+	Query      []QueryMatch
+	Fraction   *Fraction // nil: all
+	GRPC       bool      // content-type application/grpc only
+}
+
+// A Fraction is a share of requests: Numerator out of Denominator (100, 10,000 or 1,000,000).
+type Fraction struct{ Numerator, Denominator uint32 }
+
+// A StringKind says how a StringMatch compares.
+type StringKind uint8
+
+// The kinds of comparison.
+const (
+	Exact StringKind = iota
+	Prefix
+	Suffix
+	Contains
+	Regex   // RE2, the whole value
+	Present // there is a value, whichever
+	Range   // a decimal number in [Start, End)
+)
+
+// A StringMatch compares a value.
+type StringMatch struct {
+	Kind       StringKind
+	Value      string
+	IgnoreCase bool // not for Regex
+	Start, End int64
+}
+
+// A HeaderMatch compares a header field; several fields of one name count as their
+// values joined by commas. The pseudo headers ":method", ":scheme", ":authority" and ":path" count
+// as fields.
+type HeaderMatch struct {
+	Name string
+	StringMatch
+	Invert              bool
+	TreatMissingAsEmpty bool
+}
+
+// A QueryMatch compares the first query parameter of a name, not unescaped.
+type QueryMatch struct {
+	Name string
+	StringMatch
+}
+
+// A ForwardConfig describes a route that sends requests to a cluster: one of
+// Cluster, Weighted and ClusterHeader is set.
+type ForwardConfig struct {
+	Cluster       string
+	Weighted      []WeightedConfig
+	ClusterHeader string
+	NotFound      uint16 // cluster_not_found_response_code, 0: 503
+
+	Rewrite       RewriteConfig
+	Timeout       *time.Duration // nil: 15 s; 0: none
+	IdleTimeout   *time.Duration // nil: the connection manager's
+	MaxStream     *MaxStream
+	Retry         *RetryPolicy // nil: the virtual host's
+	Mirrors       []MirrorConfig
+	HashPolicies  []HashPolicy
+	HighPriority  bool
+	Upgrades      map[string]bool // upgrade type, lower case -> enabled; nil: the connection manager's
+	MetadataMatch any             // subset selection; opaque here
+}
+
+// MaxStream bounds the life of a stream. Nil fields are unset.
+type MaxStream struct {
+	MaxDuration       *time.Duration // max_stream_duration
+	GRPCTimeoutMax    *time.Duration // grpc_timeout_header_max; 0: whatever the header says
+	GRPCTimeoutOffset time.Duration
+}
+
+// A WeightedConfig is one destination of several. Weights are relative.
+type WeightedConfig struct {
+	Cluster       string
+	Weight        uint32
+	Headers       HeadersConfig
+	HostRewrite   string
+	PerFilter     map[string]any
+	MetadataMatch any
+}
+
+// A RewriteConfig changes path and host of a request. Of each group at most one is set.
+type RewriteConfig struct {
+	Prefix       string // replaces the matched prefix, or the whole path of an exact or regex match
+	Regex        string // replaces every match in the path (without query)
+	Substitution string // for Regex, with \0 to \9
+
+	Host                                string
+	AutoHost                            bool   // the host name of the chosen endpoint; done by the router
+	HostHeader                          string // the value of this request header
+	HostPathRegex, HostPathSubstitution string
+	AppendForwardedHost                 bool // append_x_forwarded_host
+}
+
+// A RedirectConfig answers with a Location.
+type RedirectConfig struct {
+	HTTPS               bool   // https_redirect
+	Scheme              string // scheme_redirect
+	Host                string
+	Port                uint32
+	Path                string // replaces the path; may carry a query of its own
+	Prefix              string // prefix_rewrite
+	Regex, Substitution string // regex_rewrite
+	StripQuery          bool
+	Code                uint16 // 301 (and 0), 302, 303, 307, 308
+}
+
+// Direct answers without an upstream.
+type Direct struct {
+	Status uint16
+	Body   []byte
+	// Format makes the body instead, if it is set.
+	Format *access.Format
+}
+
+// A MirrorConfig sends copies of requests to a cluster and forgets the answers.
+type MirrorConfig struct {
+	Cluster       string
+	ClusterHeader string
+	Fraction      *Fraction // nil: all
+	HostSuffixOff bool      // disable_shadow_host_suffix_append: do not append "-shadow" to the host
+}
+
+// A HashPolicy says what of a request the consistent hash is made of.
+type HashPolicy struct {
+	Header, Cookie, CookiePath, Query, FilterState string
+	CookieTTL                                      *time.Duration // nil: never generated
+	CookieAttributes                               [][2]string
+	SourceIP                                       bool
+	Terminal                                       bool
+}
+
+// HeadersConfig lists changes of header fields: removals first, then additions in order.
+type HeadersConfig struct {
+	RequestAdd, ResponseAdd       []HeaderValue
+	RequestRemove, ResponseRemove []string
+}
+
+// An AppendAction says what happens if the field is there already.
+type AppendAction uint8
+
+// Envoy's append actions.
+const (
+	AppendIfExistsOrAdd AppendAction = iota
+	AddIfAbsent
+	OverwriteIfExistsOrAdd
+	OverwriteIfExists
+)
+
+// A HeaderValue adds a field whose value is a format with command operators.
+type HeaderValue struct {
+	Name, Value string
+	Action      AppendAction
+	KeepEmpty   bool // an empty value is added too
+}
