@@ -1,0 +1,340 @@
+package stats
+
+// The sets below hold Envoy's metrics of one cluster, connection manager or
+// listener. A field's tag is its name under the set's prefix.
+
+// Cluster holds "cluster.<name>.": what happens between us and a cluster.
+type Cluster struct {
+	UpstreamCxTotal                     Counter   `stat:"upstream_cx_total"`
+	UpstreamCxHTTP1Total                Counter   `stat:"upstream_cx_http1_total"`
+	UpstreamCxHTTP2Total                Counter   `stat:"upstream_cx_http2_total"`
+	UpstreamCxActive                    Gauge     `stat:"upstream_cx_active"`
+	UpstreamCxConnectFail               Counter   `stat:"upstream_cx_connect_fail"`
+	UpstreamCxConnectTimeout            Counter   `stat:"upstream_cx_connect_timeout"`
+	UpstreamCxConnectAttemptsExceeded   Counter   `stat:"upstream_cx_connect_attempts_exceeded"`
+	UpstreamCxOverflow                  Counter   `stat:"upstream_cx_overflow"`
+	UpstreamCxPoolOverflow              Counter   `stat:"upstream_cx_pool_overflow"`
+	UpstreamCxIdleTimeout               Counter   `stat:"upstream_cx_idle_timeout"`
+	UpstreamCxMaxRequests               Counter   `stat:"upstream_cx_max_requests"`
+	UpstreamCxMaxDurationReached        Counter   `stat:"upstream_cx_max_duration_reached"`
+	UpstreamCxNoneHealthy               Counter   `stat:"upstream_cx_none_healthy"`
+	UpstreamCxProtocolError             Counter   `stat:"upstream_cx_protocol_error"`
+	UpstreamCxDestroy                   Counter   `stat:"upstream_cx_destroy"`
+	UpstreamCxDestroyLocal              Counter   `stat:"upstream_cx_destroy_local"`
+	UpstreamCxDestroyRemote             Counter   `stat:"upstream_cx_destroy_remote"`
+	UpstreamCxDestroyWithActiveRq       Counter   `stat:"upstream_cx_destroy_with_active_rq"`
+	UpstreamCxDestroyLocalWithActiveRq  Counter   `stat:"upstream_cx_destroy_local_with_active_rq"`
+	UpstreamCxDestroyRemoteWithActiveRq Counter   `stat:"upstream_cx_destroy_remote_with_active_rq"`
+	UpstreamCxCloseNotify               Counter   `stat:"upstream_cx_close_notify"`
+	UpstreamCxRxBytesTotal              Counter   `stat:"upstream_cx_rx_bytes_total"`
+	UpstreamCxTxBytesTotal              Counter   `stat:"upstream_cx_tx_bytes_total"`
+	UpstreamCxRxBytesBuffered           Gauge     `stat:"upstream_cx_rx_bytes_buffered"`
+	UpstreamCxTxBytesBuffered           Gauge     `stat:"upstream_cx_tx_bytes_buffered"`
+	UpstreamCxConnectMS                 Histogram `stat:"upstream_cx_connect_ms"`
+	UpstreamCxLengthMS                  Histogram `stat:"upstream_cx_length_ms"`
+
+	UpstreamRq                        Codes     `stat:"upstream_rq"`
+	ExternalRq                        Codes     `stat:"external.upstream_rq"`
+	InternalRq                        Codes     `stat:"internal.upstream_rq"`
+	UpstreamRqTotal                   Counter   `stat:"upstream_rq_total"`
+	UpstreamRqCompleted               Counter   `stat:"upstream_rq_completed"`
+	ExternalRqCompleted               Counter   `stat:"external.upstream_rq_completed"`
+	InternalRqCompleted               Counter   `stat:"internal.upstream_rq_completed"`
+	UpstreamRqActive                  Gauge     `stat:"upstream_rq_active"`
+	UpstreamRqPendingTotal            Counter   `stat:"upstream_rq_pending_total"`
+	UpstreamRqPendingOverflow         Counter   `stat:"upstream_rq_pending_overflow"`
+	UpstreamRqPendingFailureEject     Counter   `stat:"upstream_rq_pending_failure_eject"`
+	UpstreamRqPendingActive           Gauge     `stat:"upstream_rq_pending_active"`
+	UpstreamRqCancelled               Counter   `stat:"upstream_rq_cancelled"`
+	UpstreamRqMaintenanceMode         Counter   `stat:"upstream_rq_maintenance_mode"`
+	UpstreamRqMaxDurationReached      Counter   `stat:"upstream_rq_max_duration_reached"`
+	UpstreamRqTimeout                 Counter   `stat:"upstream_rq_timeout"`
+	UpstreamRqPerTryTimeout           Counter   `stat:"upstream_rq_per_try_timeout"`
+	UpstreamRqPerTryIdleTimeout       Counter   `stat:"upstream_rq_per_try_idle_timeout"`
+	UpstreamRqRxReset                 Counter   `stat:"upstream_rq_rx_reset"`
+	UpstreamRqTxReset                 Counter   `stat:"upstream_rq_tx_reset"`
+	UpstreamRqRetry                   Counter   `stat:"upstream_rq_retry"`
+	UpstreamRqRetryBackoffExponential Counter   `stat:"upstream_rq_retry_backoff_exponential"`
+	UpstreamRqRetryBackoffRatelimited Counter   `stat:"upstream_rq_retry_backoff_ratelimited"`
+	UpstreamRqRetryLimitExceeded      Counter   `stat:"upstream_rq_retry_limit_exceeded"`
+	UpstreamRqRetryOverflow           Counter   `stat:"upstream_rq_retry_overflow"`
+	UpstreamRqRetrySuccess            Counter   `stat:"upstream_rq_retry_success"`
+	UpstreamRqTime                    Histogram `stat:"upstream_rq_time"`
+	UpstreamRqDropOverload            Counter   `stat:"upstream_rq_drop_overload"`
+	UpstreamFlowControlPausedReading  Counter   `stat:"upstream_flow_control_paused_reading_total"`
+	UpstreamFlowControlResumedReading Counter   `stat:"upstream_flow_control_resumed_reading_total"`
+	UpstreamFlowControlBackedUp       Counter   `stat:"upstream_flow_control_backed_up_total"`
+	UpstreamFlowControlDrained        Counter   `stat:"upstream_flow_control_drained_total"`
+	UpstreamInternalRedirectFailed    Counter   `stat:"upstream_internal_redirect_failed_total"`
+	UpstreamInternalRedirectSucceeded Counter   `stat:"upstream_internal_redirect_succeeded_total"`
+	BindErrors                        Counter   `stat:"bind_errors"`
+	RetryOrShadowAbandoned            Counter   `stat:"retry_or_shadow_abandoned"`
+	AssignmentStale                   Counter   `stat:"assignment_stale"`
+	AssignmentTimeoutReceived         Counter   `stat:"assignment_timeout_received"`
+
+	MembershipChange   Counter `stat:"membership_change"`
+	MembershipTotal    Gauge   `stat:"membership_total"`
+	MembershipHealthy  Gauge   `stat:"membership_healthy"`
+	MembershipDegraded Gauge   `stat:"membership_degraded"`
+	MembershipExcluded Gauge   `stat:"membership_excluded"`
+	UpdateAttempt      Counter `stat:"update_attempt"`
+	UpdateSuccess      Counter `stat:"update_success"`
+	UpdateFailure      Counter `stat:"update_failure"`
+	UpdateEmpty        Counter `stat:"update_empty"`
+	UpdateNoRebuild    Counter `stat:"update_no_rebuild"`
+	Version            Gauge   `stat:"version"`
+	MaxHostWeight      Gauge   `stat:"max_host_weight"`
+
+	LBHealthyPanic         Counter `stat:"lb_healthy_panic"`
+	LBLocalityNumber       Counter `stat:"lb_local_cluster_not_ok"`
+	LBRecalculateZone      Counter `stat:"lb_recalculate_zone_structures"`
+	LBSubsetsActive        Gauge   `stat:"lb_subsets_active"`
+	OriginalDstHostInvalid Counter `stat:"original_dst_host_invalid"`
+
+	DefaultBreakers Breakers `stat:"circuit_breakers.default"`
+	HighBreakers    Breakers `stat:"circuit_breakers.high"`
+	Outlier         Outlier  `stat:"outlier_detection"`
+	TLS             TLS      `stat:"ssl"`
+	HTTP1           HTTP1    `stat:"http1"`
+}
+
+// Breakers holds "cluster.<name>.circuit_breakers.<priority>.".
+type Breakers struct {
+	CxOpen           Gauge `stat:"cx_open"`
+	CxPoolOpen       Gauge `stat:"cx_pool_open"`
+	RqOpen           Gauge `stat:"rq_open"`
+	RqPendingOpen    Gauge `stat:"rq_pending_open"`
+	RqRetryOpen      Gauge `stat:"rq_retry_open"`
+	RemainingCx      Gauge `stat:"remaining_cx"`
+	RemainingCxPools Gauge `stat:"remaining_cx_pools"`
+	RemainingPending Gauge `stat:"remaining_pending"`
+	RemainingRetries Gauge `stat:"remaining_retries"`
+	RemainingRq      Gauge `stat:"remaining_rq"`
+}
+
+// Outlier holds "cluster.<name>.outlier_detection.".
+type Outlier struct {
+	EjectionsActive                 Gauge   `stat:"ejections_active"`
+	EjectionsOverflow               Counter `stat:"ejections_overflow"`
+	EjectionsEnforcedTotal          Counter `stat:"ejections_enforced_total"`
+	EjectionsEnforcedConsecutive5xx Counter `stat:"ejections_enforced_consecutive_5xx"`
+	EjectionsDetectedConsecutive5xx Counter `stat:"ejections_detected_consecutive_5xx"`
+	EjectionsEnforcedGateway        Counter `stat:"ejections_enforced_consecutive_gateway_failure"`
+	EjectionsDetectedGateway        Counter `stat:"ejections_detected_consecutive_gateway_failure"`
+	EjectionsEnforcedLocalOrigin    Counter `stat:"ejections_enforced_consecutive_local_origin_failure"`
+	EjectionsDetectedLocalOrigin    Counter `stat:"ejections_detected_consecutive_local_origin_failure"`
+}
+
+// TLS holds "<prefix>.ssl.".
+type TLS struct {
+	ConnectionError    Counter `stat:"connection_error"`
+	Handshake          Counter `stat:"handshake"`
+	SessionReused      Counter `stat:"session_reused"`
+	NoCertificate      Counter `stat:"no_certificate"`
+	FailVerifyNoCert   Counter `stat:"fail_verify_no_cert"`
+	FailVerifyError    Counter `stat:"fail_verify_error"`
+	FailVerifySAN      Counter `stat:"fail_verify_san"`
+	FailVerifyCertHash Counter `stat:"fail_verify_cert_hash"`
+}
+
+// HTTP1 holds "<prefix>.http1.".
+type HTTP1 struct {
+	DroppedHeadersWithUnderscores            Counter `stat:"dropped_headers_with_underscores"`
+	RequestsRejectedWithUnderscoresInHeaders Counter `stat:"requests_rejected_with_underscores_in_headers"`
+	MetadataNotSupportedError                Counter `stat:"metadata_not_supported_error"`
+	ResponseFlood                            Counter `stat:"response_flood"`
+}
+
+// HTTP holds "http.<stat prefix>.": one connection manager.
+type HTTP struct {
+	DownstreamCxTotal                    Counter   `stat:"downstream_cx_total"`
+	DownstreamCxSSLTotal                 Counter   `stat:"downstream_cx_ssl_total"`
+	DownstreamCxHTTP1Total               Counter   `stat:"downstream_cx_http1_total"`
+	DownstreamCxHTTP2Total               Counter   `stat:"downstream_cx_http2_total"`
+	DownstreamCxUpgradesTotal            Counter   `stat:"downstream_cx_upgrades_total"`
+	DownstreamCxActive                   Gauge     `stat:"downstream_cx_active"`
+	DownstreamCxSSLActive                Gauge     `stat:"downstream_cx_ssl_active"`
+	DownstreamCxHTTP1Active              Gauge     `stat:"downstream_cx_http1_active"`
+	DownstreamCxHTTP2Active              Gauge     `stat:"downstream_cx_http2_active"`
+	DownstreamCxUpgradesActive           Gauge     `stat:"downstream_cx_upgrades_active"`
+	DownstreamCxDestroy                  Counter   `stat:"downstream_cx_destroy"`
+	DownstreamCxDestroyLocal             Counter   `stat:"downstream_cx_destroy_local"`
+	DownstreamCxDestroyRemote            Counter   `stat:"downstream_cx_destroy_remote"`
+	DownstreamCxDestroyActiveRq          Counter   `stat:"downstream_cx_destroy_active_rq"`
+	DownstreamCxDestroyLocalActiveRq     Counter   `stat:"downstream_cx_destroy_local_active_rq"`
+	DownstreamCxDestroyRemoteActiveRq    Counter   `stat:"downstream_cx_destroy_remote_active_rq"`
+	DownstreamCxIdleTimeout              Counter   `stat:"downstream_cx_idle_timeout"`
+	DownstreamCxMaxDurationReached       Counter   `stat:"downstream_cx_max_duration_reached"`
+	DownstreamCxMaxRequestsReached       Counter   `stat:"downstream_cx_max_requests_reached"`
+	DownstreamCxDelayedCloseTimeout      Counter   `stat:"downstream_cx_delayed_close_timeout"`
+	DownstreamCxDrainClose               Counter   `stat:"downstream_cx_drain_close"`
+	DownstreamCxOverloadDisableKeepalive Counter   `stat:"downstream_cx_overload_disable_keepalive"`
+	DownstreamCxProtocolError            Counter   `stat:"downstream_cx_protocol_error"`
+	DownstreamCxRxBytesTotal             Counter   `stat:"downstream_cx_rx_bytes_total"`
+	DownstreamCxTxBytesTotal             Counter   `stat:"downstream_cx_tx_bytes_total"`
+	DownstreamCxRxBytesBuffered          Gauge     `stat:"downstream_cx_rx_bytes_buffered"`
+	DownstreamCxTxBytesBuffered          Gauge     `stat:"downstream_cx_tx_bytes_buffered"`
+	DownstreamCxLengthMS                 Histogram `stat:"downstream_cx_length_ms"`
+
+	DownstreamRq                             ClassCodes `stat:"downstream_rq"`
+	DownstreamRqTotal                        Counter    `stat:"downstream_rq_total"`
+	DownstreamRqHTTP1Total                   Counter    `stat:"downstream_rq_http1_total"`
+	DownstreamRqHTTP2Total                   Counter    `stat:"downstream_rq_http2_total"`
+	DownstreamRqActive                       Gauge      `stat:"downstream_rq_active"`
+	DownstreamRqCompleted                    Counter    `stat:"downstream_rq_completed"`
+	DownstreamRqFailedPathNormalization      Counter    `stat:"downstream_rq_failed_path_normalization"`
+	DownstreamRqRedirectedWithNormalizedPath Counter    `stat:"downstream_rq_redirected_with_normalized_path"`
+	DownstreamRqHeaderTimeout                Counter    `stat:"downstream_rq_header_timeout"`
+	DownstreamRqIdleTimeout                  Counter    `stat:"downstream_rq_idle_timeout"`
+	DownstreamRqTimeout                      Counter    `stat:"downstream_rq_timeout"`
+	DownstreamRqMaxDurationReached           Counter    `stat:"downstream_rq_max_duration_reached"`
+	DownstreamRqNonRelativePath              Counter    `stat:"downstream_rq_non_relative_path"`
+	DownstreamRqOverloadClose                Counter    `stat:"downstream_rq_overload_close"`
+	DownstreamRqTooLarge                     Counter    `stat:"downstream_rq_too_large"`
+	DownstreamRqRxReset                      Counter    `stat:"downstream_rq_rx_reset"`
+	DownstreamRqTxReset                      Counter    `stat:"downstream_rq_tx_reset"`
+	DownstreamRqResponseBeforeRqComplete     Counter    `stat:"downstream_rq_response_before_rq_complete"`
+	DownstreamRqWSOnNonWSRoute               Counter    `stat:"downstream_rq_ws_on_non_ws_route"`
+	DownstreamRqRejectedViaIPDetection       Counter    `stat:"downstream_rq_rejected_via_ip_detection"`
+	DownstreamRqTime                         Histogram  `stat:"downstream_rq_time"`
+	DownstreamFlowControlPausedReading       Counter    `stat:"downstream_flow_control_paused_reading_total"`
+	DownstreamFlowControlResumedReading      Counter    `stat:"downstream_flow_control_resumed_reading_total"`
+
+	NoRoute                                Counter `stat:"no_route"`
+	NoCluster                              Counter `stat:"no_cluster"`
+	RqDirectResponse                       Counter `stat:"rq_direct_response"`
+	RqRedirect                             Counter `stat:"rq_redirect"`
+	RqResetAfterDownstreamResponseStarted  Counter `stat:"rq_reset_after_downstream_response_started"`
+	RqTotal                                Counter `stat:"rq_total"`
+	RqOverloadLocalReply                   Counter `stat:"rq_overload_local_reply"`
+	PassthroughInternalRedirectBadLocation Counter `stat:"passthrough_internal_redirect_bad_location"`
+
+	TracingRandomSampling Counter `stat:"tracing.random_sampling"`
+	TracingServiceForced  Counter `stat:"tracing.service_forced"`
+	TracingClientEnabled  Counter `stat:"tracing.client_enabled"`
+	TracingNotTraceable   Counter `stat:"tracing.not_traceable"`
+	TracingHealthCheck    Counter `stat:"tracing.health_check"`
+
+	FaultAbortsInjected Counter `stat:"fault.aborts_injected"`
+	FaultDelaysInjected Counter `stat:"fault.delays_injected"`
+	FaultsOverflow      Counter `stat:"fault.faults_overflow"`
+	FaultActive         Gauge   `stat:"fault.active_faults"`
+}
+
+// Listener holds "listener.<address>.".
+type Listener struct {
+	DownstreamCxTotal                         Counter   `stat:"downstream_cx_total"`
+	DownstreamCxDestroy                       Counter   `stat:"downstream_cx_destroy"`
+	DownstreamCxActive                        Gauge     `stat:"downstream_cx_active"`
+	DownstreamCxLengthMS                      Histogram `stat:"downstream_cx_length_ms"`
+	DownstreamCxTransportSocketConnectTimeout Counter   `stat:"downstream_cx_transport_socket_connect_timeout"`
+	DownstreamCxOverflow                      Counter   `stat:"downstream_cx_overflow"`
+	DownstreamCxOverloadReject                Counter   `stat:"downstream_cx_overload_reject"`
+	DownstreamGlobalCxOverflow                Counter   `stat:"downstream_global_cx_overflow"`
+	ConnectionsAcceptedPerSocketEvent         Histogram `stat:"connections_accepted_per_socket_event"`
+	DownstreamPreCxTimeout                    Counter   `stat:"downstream_pre_cx_timeout"`
+	DownstreamPreCxActive                     Gauge     `stat:"downstream_pre_cx_active"`
+	DownstreamListenerFilterRemoteClose       Counter   `stat:"downstream_listener_filter_remote_close"`
+	DownstreamListenerFilterError             Counter   `stat:"downstream_listener_filter_error"`
+	NoFilterChainMatch                        Counter   `stat:"no_filter_chain_match"`
+	TLS                                       TLS       `stat:"ssl"`
+}
+
+// ListenerHTTP holds "listener.<address>.http.<stat prefix>.": responses of one connection manager by listener.
+type ListenerHTTP struct {
+	DownstreamRq          ClassCodes `stat:"downstream_rq"`
+	DownstreamRqCompleted Counter    `stat:"downstream_rq_completed"`
+}
+
+// TCP holds "tcp.<stat prefix>.": one TCP proxy.
+type TCP struct {
+	DownstreamCxTotal                   Counter `stat:"downstream_cx_total"`
+	DownstreamCxNoRoute                 Counter `stat:"downstream_cx_no_route"`
+	DownstreamCxTxBytesTotal            Counter `stat:"downstream_cx_tx_bytes_total"`
+	DownstreamCxTxBytesBuffered         Gauge   `stat:"downstream_cx_tx_bytes_buffered"`
+	DownstreamCxRxBytesTotal            Counter `stat:"downstream_cx_rx_bytes_total"`
+	DownstreamCxRxBytesBuffered         Gauge   `stat:"downstream_cx_rx_bytes_buffered"`
+	DownstreamFlowControlPausedReading  Counter `stat:"downstream_flow_control_paused_reading_total"`
+	DownstreamFlowControlResumedReading Counter `stat:"downstream_flow_control_resumed_reading_total"`
+	EarlyDataReceivedCountTotal         Counter `stat:"early_data_received_count_total"`
+	IdleTimeout                         Counter `stat:"idle_timeout"`
+	MaxDownstreamConnectionDuration     Counter `stat:"max_downstream_connection_duration"`
+	UpstreamFlushTotal                  Counter `stat:"upstream_flush_total"`
+	UpstreamFlushActive                 Gauge   `stat:"upstream_flush_active"`
+}
+
+// ListenerManager holds "listener_manager.".
+type ListenerManager struct {
+	ListenerAdded             Counter `stat:"listener_added"`
+	ListenerModified          Counter `stat:"listener_modified"`
+	ListenerRemoved           Counter `stat:"listener_removed"`
+	ListenerStopped           Counter `stat:"listener_stopped"`
+	ListenerCreateSuccess     Counter `stat:"listener_create_success"`
+	ListenerCreateFailure     Counter `stat:"listener_create_failure"`
+	ListenerInPlaceUpdated    Counter `stat:"listener_in_place_updated"`
+	TotalListenersWarming     Gauge   `stat:"total_listeners_warming"`
+	TotalListenersActive      Gauge   `stat:"total_listeners_active"`
+	TotalListenersDraining    Gauge   `stat:"total_listeners_draining"`
+	TotalFilterChainsDraining Gauge   `stat:"total_filter_chains_draining"`
+	WorkersStarted            Gauge   `stat:"workers_started"`
+	LDS                       Update  `stat:"lds"`
+}
+
+// ClusterManager holds "cluster_manager.".
+type ClusterManager struct {
+	ClusterAdded           Counter `stat:"cluster_added"`
+	ClusterModified        Counter `stat:"cluster_modified"`
+	ClusterRemoved         Counter `stat:"cluster_removed"`
+	ClusterUpdated         Counter `stat:"cluster_updated"`
+	ClusterUpdatedViaMerge Counter `stat:"cluster_updated_via_merge"`
+	UpdateMergeCancelled   Counter `stat:"update_merge_cancelled"`
+	UpdateOutOfMergeWindow Counter `stat:"update_out_of_merge_window"`
+	ActiveClusters         Gauge   `stat:"active_clusters"`
+	WarmingClusters        Gauge   `stat:"warming_clusters"`
+	CDS                    Update  `stat:"cds"`
+}
+
+// Update holds the metrics of one subscription ("cluster_manager.cds.", "http.<p>.rds.<name>.").
+type Update struct {
+	ConfigReload       Counter   `stat:"config_reload"`
+	ConfigReloadTimeMS Gauge     `stat:"config_reload_time_ms"`
+	InitFetchTimeout   Counter   `stat:"init_fetch_timeout"`
+	UpdateAttempt      Counter   `stat:"update_attempt"`
+	UpdateSuccess      Counter   `stat:"update_success"`
+	UpdateFailure      Counter   `stat:"update_failure"`
+	UpdateRejected     Counter   `stat:"update_rejected"`
+	UpdateTime         Gauge     `stat:"update_time"`
+	UpdateDuration     Histogram `stat:"update_duration"`
+	Version            Gauge     `stat:"version"`
+}
+
+// Server holds "server.".
+type Server struct {
+	Live                          Gauge     `stat:"live"`
+	State                         Gauge     `stat:"state"`
+	Uptime                        Gauge     `stat:"uptime"`
+	Concurrency                   Gauge     `stat:"concurrency"`
+	MemoryAllocated               Gauge     `stat:"memory_allocated"`
+	MemoryHeapSize                Gauge     `stat:"memory_heap_size"`
+	MemoryPhysicalSize            Gauge     `stat:"memory_physical_size"`
+	TotalConnections              Gauge     `stat:"total_connections"`
+	ParentConnections             Gauge     `stat:"parent_connections"`
+	DaysUntilFirstCertExpiring    Gauge     `stat:"days_until_first_cert_expiring"`
+	SecondsUntilFirstOCSPExpiring Gauge     `stat:"seconds_until_first_ocsp_response_expiring"`
+	Version                       Gauge     `stat:"version"`
+	HotRestartEpoch               Gauge     `stat:"hot_restart_epoch"`
+	StatsRecentLookups            Gauge     `stat:"stats_recent_lookups"`
+	InitializationTimeMS          Histogram `stat:"initialization_time_ms"`
+	EnvoyBugFailures              Counter   `stat:"envoy_bug_failures"`
+	DebugAssertionFailures        Counter   `stat:"debug_assertion_failures"`
+	StaticUnknownFields           Counter   `stat:"static_unknown_fields"`
+	DynamicUnknownFields          Counter   `stat:"dynamic_unknown_fields"`
+	AccessLogDropped              Counter   `stat:"access_log_dropped"`
+}
+
+// ControlPlane holds "control_plane.".
+type ControlPlane struct {
+	ConnectedState    Gauge   `stat:"connected_state"`
+	PendingRequests   Gauge   `stat:"pending_requests"`
+	RateLimitEnforced Counter `stat:"rate_limit_enforced"`
+}
