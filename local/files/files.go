@@ -1,0 +1,320 @@
+// Package files keeps the objects of a mesh equal to the files of a directory.
+//
+// Applying a file means what `kubectl apply` means. Every object remembers file
+// and line in the annotation [Source]; whoever writes it next without that
+// annotation (malla apply, kubectl) takes it over, so an object belongs to its
+// last writer. A file that goes, or no longer holds an object, takes along what
+// it still owns, and nothing else. A document that is wrong is reported with its
+// place and changes nothing: the last good version stays in force.
+//
+// The package reads files and talks to the API server; it does not judge
+// objects itself (package validate, and the server's admission).
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/load"
+)
+
+// Source is the annotation that says where an object was written: file:line.
+const Source = "malla.dev/source"
+
+// A Rejection is a document, or an object in it, that was not applied.
+type Rejection struct {
+	Kind, Namespace, Name string // empty if the document could not even be read
+	Source                string // file:line
+	Message               string
+}
+
+// Key names an object.
+type Key struct{ Kind, Namespace, Name string }
+
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return strings.ToLower(k.Kind) + "/" + k.Name
+	}
+	return strings.ToLower(k.Kind) + "/" + k.Name + " in " + k.Namespace
+}
+
+// An Event is one thing that applying the files did.
+type Event struct {
+	Key    Key
+	Change Change
+	Source string
+}
+
+// Options say what to follow and whom to tell.
+type Options struct {
+	Paths     []string // directories or files
+	Recursive bool
+	Client    dynamic.Interface
+	// Check judges an object before it is sent; positions are asked of the doc.
+	Check func(d *load.Doc) field.List
+	// Reject replaces what is shown as wrong about the files.
+	Reject func([]Rejection)
+	// Tell hears of changes and mistakes as they happen; may be nil.
+	Tell func(Event)
+}
+
+// A Follower applies files and remembers what it applied. Its methods are for
+// one goroutine.
+type Follower struct {
+	Options
+	files   map[string]bool // that the last pass read
+	applied map[Key]string  // Source of what stands in the files
+	texts   map[Key]string  // what was last sent, to leave alone what did not change
+	wrong   []Rejection
+}
+
+// New returns a follower that has applied nothing.
+func New(o Options) *Follower {
+	return &Follower{Options: o, files: map[string]bool{}, applied: map[Key]string{}, texts: map[Key]string{}}
+}
+
+// Pass reads the files and applies what changed. All mistakes are returned, and
+// given to Reject; what is right is applied all the same.
+func (f *Follower) Pass(ctx context.Context) []Rejection {
+	docs, wrong, read := f.load()
+	unread := unreadable(wrong) // a file with a broken document may still hold what we cannot see
+	now := map[Key]string{}
+	for _, d := range docs {
+		key := keyOf(d.Object)
+		if _, twice := now[key]; twice {
+			wrong = append(wrong, reject(key, d.Source(), "stands in these files already at "+now[key]))
+			continue
+		}
+		now[key] = d.Source()
+		if errs := f.Check(d); len(errs) > 0 {
+			for _, e := range errs {
+				source := e.Pos
+				if source == "" {
+					source = d.Pos(e.At)
+				}
+				wrong = append(wrong, reject(key, source, message(e)))
+			}
+			continue
+		}
+		if err := f.one(ctx, key, d); err != nil {
+			wrong = append(wrong, reject(key, d.Source(), apiMessage(err)))
+		}
+	}
+	f.drop(ctx, now, unread)
+	for key, source := range f.applied {
+		if _, ok := now[key]; !ok && unread[fileOf(source)] {
+			now[key] = source
+		}
+	}
+	f.applied, f.files, f.wrong = now, read, wrong
+	f.Reject(wrong)
+	return wrong
+}
+
+// one applies a document unless exactly this text was applied before.
+func (f *Follower) one(ctx context.Context, key Key, d *load.Doc) error {
+	want := d.Object.DeepCopy()
+	annotations := want.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[Source] = d.Source()
+	want.SetAnnotations(annotations)
+	text, err := want.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if f.texts[key] == string(text) {
+		return nil
+	}
+	change, err := apply(ctx, f.Client, want)
+	if err != nil {
+		return err
+	}
+	f.texts[key] = string(text)
+	if f.Tell != nil {
+		f.Tell(Event{Key: key, Change: change, Source: d.Source()})
+	}
+	return nil
+}
+
+// drop deletes what stood in the files before and no longer does, if the file
+// still owns it.
+func (f *Follower) drop(ctx context.Context, now map[Key]string, unread map[string]bool) {
+	for key, source := range f.applied {
+		if _, ok := now[key]; ok || unread[fileOf(source)] {
+			continue
+		}
+		delete(f.texts, key)
+		f.deleteOwned(ctx, key, source)
+	}
+}
+
+func (f *Follower) deleteOwned(ctx context.Context, key Key, source string) {
+	r, u, err := f.get(ctx, key)
+	if err != nil || fileOf(u.GetAnnotations()[Source]) != fileOf(source) {
+		return // gone already, or somebody else's now
+	}
+	uid := u.GetUID()
+	background := metav1.DeletePropagationBackground
+	err = r.Delete(ctx, key.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &background})
+	if err == nil && f.Tell != nil {
+		f.Tell(Event{Key: key, Change: Deleted, Source: source})
+	}
+}
+
+func (f *Follower) get(ctx context.Context, key Key) (dynamic.ResourceInterface, *unstructured.Unstructured, error) {
+	k, ok := byName(key.Kind)
+	if !ok {
+		return nil, nil, fmt.Errorf("kind %s is not known here", key.Kind)
+	}
+	var r dynamic.ResourceInterface = f.Client.Resource(k.GVR())
+	if k.Namespaced {
+		r = f.Client.Resource(k.GVR()).Namespace(key.Namespace)
+	}
+	u, err := r.Get(ctx, key.Name, metav1.GetOptions{})
+	return r, u, err
+}
+
+// Adopt learns what an earlier run left: every object that a file wrote counts as
+// applied, so that the next Pass deletes those whose place in the files is gone.
+func (f *Follower) Adopt(ctx context.Context) error {
+	for _, k := range kind.All {
+		if k.Class == kind.Refused {
+			continue
+		}
+		list, err := f.Client.Resource(k.GVR()).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+				continue
+			}
+			return fmt.Errorf("list %s: %w", k.Plural, err)
+		}
+		for i := range list.Items {
+			if source := list.Items[i].GetAnnotations()[Source]; source != "" {
+				f.applied[Key{k.Kind, list.Items[i].GetNamespace(), list.Items[i].GetName()}] = source
+			}
+		}
+	}
+	return nil
+}
+
+// load reads all paths.
+func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read map[string]bool) {
+	read = map[string]bool{}
+	for _, path := range f.Paths {
+		result, err := load.Path(path, f.Recursive)
+		if err != nil {
+			wrong = append(wrong, Rejection{Source: path, Message: err.Error()})
+			continue
+		}
+		for _, e := range result.Errors {
+			wrong = append(wrong, Rejection{Source: e.Pos, Message: message(e)})
+		}
+		for _, file := range result.Files {
+			read[file] = true
+		}
+		docs = append(docs, result.Docs...)
+	}
+	for _, d := range docs {
+		if k, ok := kind.ByGVK(d.Object.GroupVersionKind()); ok && k.Namespaced && d.Object.GetNamespace() == "" {
+			d.Object.SetNamespace(metav1.NamespaceDefault)
+		}
+	}
+	slices.SortStableFunc(docs, func(a, b *load.Doc) int { return rank(a.Object.GetKind()) - rank(b.Object.GetKind()) })
+	return docs, wrong, read
+}
+
+// rank orders kinds so that what others need comes first: a pod should find its
+// routes when it starts.
+func rank(kind string) int {
+	switch kind {
+	case "Namespace":
+		return 0
+	case "ServiceAccount", "ConfigMap", "Secret":
+		return 1
+	case "Pod", "Deployment", "ReplicaSet":
+		return 3
+	}
+	return 2
+}
+
+func keyOf(u *unstructured.Unstructured) Key {
+	return Key{u.GetKind(), u.GetNamespace(), u.GetName()}
+}
+
+func reject(k Key, source, message string) Rejection {
+	return Rejection{Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, Source: source, Message: message}
+}
+
+// unreadable lists the files that hold a document nobody could read.
+func unreadable(wrong []Rejection) map[string]bool {
+	files := map[string]bool{}
+	for _, r := range wrong {
+		if r.Kind == "" {
+			files[fileOf(r.Source)] = true
+		}
+	}
+	return files
+}
+
+// fileOf cuts the line off a position.
+func fileOf(source string) string {
+	if i := strings.LastIndexByte(source, ':'); i >= 0 {
+		return source[:i]
+	}
+	return source
+}
+
+// message is an error's text without the place, which is shown beside it.
+func message(e *field.Error) string {
+	c := *e
+	c.Pos = ""
+	return c.Error()
+}
+
+// apiMessage is what the API server said, without the client's wrapping.
+func apiMessage(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return err.Error()
+}
+
+func byName(name string) (*kind.Kind, bool) {
+	for _, k := range kind.All {
+		if k.Kind == name {
+			return k, true
+		}
+	}
+	return nil, false
+}
+
+// dirs lists the directories to watch: those named, and those of the files read.
+func (f *Follower) dirs() []string {
+	set := map[string]bool{}
+	for _, p := range f.Paths {
+		set[filepath.Clean(p)] = true
+	}
+	for file := range f.files {
+		set[filepath.Dir(file)] = true
+	}
+	var out []string
+	for d := range set {
+		out = append(out, d)
+	}
+	slices.Sort(out)
+	return out
+}
