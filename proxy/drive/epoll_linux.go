@@ -1,0 +1,293 @@
+package drive
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// epoll is the backend for real sockets.
+//
+// Sockets are registered once, edge-triggered, for everything. Calls that cannot
+// sleep are made without telling Go's scheduler, which costs more than the call.
+type epoll struct {
+	fd, event int // the epoll and the eventfd that wakes it
+	slots     []slot
+	serial    int32
+	events    [256]unix.EpollEvent
+	n         int
+	start     time.Time
+	listeners map[int32]*Listener
+}
+
+// A slot tells whether an event is meant for the present owner of a descriptor.
+type slot struct {
+	conn   *Conn
+	serial int32
+}
+
+// New returns a loop on epoll.
+func New() (*Loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	b := &epoll{fd: fd, event: event, start: time.Now(), listeners: map[int32]*Listener{}}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(event)}
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, event, &ev); err != nil {
+		unix.Close(event)
+		unix.Close(fd)
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return newLoop(b, b.start), nil
+}
+
+func (b *epoll) now() time.Duration { return time.Since(b.start) }
+func (b *epoll) pending() int       { return b.n }
+
+func (b *epoll) close() {
+	unix.Close(b.event)
+	unix.Close(b.fd)
+}
+
+func (b *epoll) wake() {
+	one := [8]byte{1}
+	unix.Write(b.event, one[:]) // fails only if the counter is full: then it is awake
+}
+
+func (b *epoll) wait(d time.Duration) {
+	var n uintptr
+	var errno syscall.Errno
+	first := uintptr(unsafe.Pointer(&b.events[0]))
+	if d == 0 {
+		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), 0, 0, 0)
+	} else {
+		ms := -1
+		if d > 0 {
+			ms = int((d + time.Millisecond - 1) / time.Millisecond)
+		}
+		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), uintptr(ms), 0, 0)
+	}
+	b.n = int(n)
+	if errno != 0 {
+		b.n = 0
+	}
+}
+
+func (b *epoll) dispatch() {
+	for i := range b.n {
+		ev := &b.events[i]
+		if ev.Pad == 0 {
+			b.special(ev.Fd)
+			continue
+		}
+		if int(ev.Fd) >= len(b.slots) {
+			continue
+		}
+		s := &b.slots[ev.Fd]
+		if s.conn == nil || s.serial != ev.Pad {
+			continue // closed earlier in this turn
+		}
+		e := ev.Events
+		s.conn.event(e&unix.EPOLLIN != 0, e&unix.EPOLLOUT != 0, e&unix.EPOLLRDHUP != 0, e&(unix.EPOLLERR|unix.EPOLLHUP) != 0)
+	}
+}
+
+// special handles descriptors that are no connections.
+func (b *epoll) special(fd int32) {
+	if int(fd) == b.event {
+		var count [8]byte
+		unix.Read(b.event, count[:])
+		return
+	}
+	if l := b.listeners[fd]; l != nil {
+		l.accept()
+	}
+}
+
+func (b *epoll) watch(c *Conn) error {
+	s := c.sock.(*fdSocket)
+	for len(b.slots) <= s.fd {
+		b.slots = append(b.slots, slot{})
+	}
+	b.serial++
+	if b.serial <= 0 {
+		b.serial = 1
+	}
+	b.slots[s.fd] = slot{c, b.serial}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(s.fd), Pad: b.serial}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(b.fd, unix.EPOLL_CTL_ADD, s.fd, &ev))
+}
+
+func (b *epoll) unwatch(c *Conn) {
+	if s, ok := c.sock.(*fdSocket); ok && s.slot < len(b.slots) && b.slots[s.slot].conn == c {
+		b.slots[s.slot] = slot{}
+	}
+}
+
+// fdSocket is a non-blocking socket.
+type fdSocket struct {
+	fd, slot int
+}
+
+func (s *fdSocket) read(p []byte) (int, error) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		if errno == syscall.EAGAIN || errno == syscall.EINTR {
+			return 0, errAgain
+		}
+		return 0, errno
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return int(n), nil
+}
+
+func (s *fdSocket) write(p []byte) (int, error) {
+	// MSG_NOSIGNAL: a peer that has gone is an error, not a signal.
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		if errno == syscall.EAGAIN || errno == syscall.EINTR {
+			return 0, errAgain
+		}
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+func (s *fdSocket) closeWrite() { unix.Shutdown(s.fd, unix.SHUT_WR) }
+
+func (s *fdSocket) close(reset bool) {
+	if s.fd < 0 {
+		return
+	}
+	if reset {
+		unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	unix.Close(s.fd)
+	s.fd = -1
+}
+
+func (s *fdSocket) connected() error {
+	n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return syscall.Errno(n)
+	}
+	return nil
+}
+
+func (s *fdSocket) localAddr() netip.AddrPort {
+	sa, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addrPort(sa)
+}
+
+func (s *fdSocket) originalDst() (netip.AddrPort, error) { return originalDst(s.fd, s.localAddr()) }
+
+// addrPort is the address in a sockaddr; v4 in v6 becomes v4.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func sockaddr(a netip.AddrPort) (unix.Sockaddr, int) {
+	if a.Addr().Is4() || a.Addr().Is4In6() {
+		return &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}, unix.AF_INET6
+}
+
+// soOriginalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST, which have one number.
+const soOriginalDst = 80
+
+// originalDst asks conntrack for the destination before REDIRECT. Without one
+// (TPROXY, or a connection that nobody redirected) the local address is the original.
+func originalDst(fd int, local netip.AddrPort) (netip.AddrPort, error) {
+	if local.Addr().Is4() {
+		var sa syscall.RawSockaddrInet4
+		size := uint32(unsafe.Sizeof(sa))
+		if errno := getsockopt(fd, unix.SOL_IP, soOriginalDst, unsafe.Pointer(&sa), &size); errno != 0 {
+			return local, errno
+		}
+		port := (*[2]byte)(unsafe.Pointer(&sa.Port))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(port[0])<<8|uint16(port[1])), nil
+	}
+	var sa syscall.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	if errno := getsockopt(fd, unix.SOL_IPV6, soOriginalDst, unsafe.Pointer(&sa), &size); errno != 0 {
+		return local, errno
+	}
+	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(port[0])<<8|uint16(port[1])), nil
+}
+
+func getsockopt(fd, level, name int, value unsafe.Pointer, size *uint32) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(value), uintptr(unsafe.Pointer(size)), 0)
+	return errno
+}
+
+func (b *epoll) dial(o Dial) (socket, bool, error) {
+	var sa unix.Sockaddr = &unix.SockaddrUnix{Name: o.Path}
+	family := unix.AF_UNIX
+	if o.Addr.IsValid() {
+		sa, family = sockaddr(o.Addr)
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, false, os.NewSyscallError("socket", err)
+	}
+	if err := prepare(fd, o); err != nil {
+		unix.Close(fd)
+		return nil, false, err
+	}
+	err = unix.Connect(fd, sa)
+	if err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return nil, false, err
+	}
+	return &fdSocket{fd, fd}, err == nil, nil
+}
+
+// prepare sets what must be set before connect.
+func prepare(fd int, o Dial) error {
+	if !o.Addr.IsValid() {
+		return nil
+	}
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if o.Mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, o.Mark); err != nil {
+			return os.NewSyscallError("setsockopt SO_MARK", err)
+		}
+	}
+	if !o.Source.IsValid() || o.Source.Is4() != o.Addr.Addr().Unmap().Is4() {
+		return nil
+	}
+	if o.FreeBind {
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
+	}
+	unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	sa, _ := sockaddr(netip.AddrPortFrom(o.Source, 0))
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}

@@ -1,0 +1,205 @@
+package drive
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Socket is a listening socket. Several loops may accept from one.
+type Socket struct {
+	fd   int
+	addr netip.AddrPort
+}
+
+// BindOptions say how a listening socket is made.
+type BindOptions struct {
+	Transparent bool // IP_TRANSPARENT, for TPROXY
+	FreeBind    bool
+	ReusePort   bool
+	Backlog     int // 0: 4096
+	Mark        int
+}
+
+// Bind makes a listening socket. An IPv6 wildcard address takes IPv4 as well.
+func Bind(addr netip.AddrPort, o BindOptions) (*Socket, error) {
+	sa, family := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, os.NewSyscallError("socket", err))
+	}
+	err = bind(fd, family, sa, o)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return &Socket{fd: fd, addr: addrPort(bound)}, nil
+}
+
+func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if family == unix.AF_INET6 {
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	for _, opt := range []struct {
+		on                 bool
+		level, name, value int
+		what               string
+	}{
+		{o.ReusePort, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"},
+		{o.Transparent && family == unix.AF_INET, unix.SOL_IP, unix.IP_TRANSPARENT, 1, "IP_TRANSPARENT"},
+		{o.Transparent && family == unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT"},
+		{o.FreeBind, unix.SOL_IP, unix.IP_FREEBIND, 1, "IP_FREEBIND"},
+		{o.Mark != 0, unix.SOL_SOCKET, unix.SO_MARK, o.Mark, "SO_MARK"},
+	} {
+		if !opt.on {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
+			return os.NewSyscallError("setsockopt "+opt.what, err)
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	backlog := o.Backlog
+	if backlog == 0 {
+		backlog = 4096
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
+}
+
+// SocketOf takes over a listening socket that somebody else has made: a broker,
+// or the process that this one replaces. l is closed.
+func SocketOf(l net.Listener) (*Socket, error) {
+	f, ok := l.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("listener %s of type %T has no descriptor", l.Addr(), l)
+	}
+	file, err := f.File()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	l.Close()
+	return &Socket{fd: fd, addr: addrPort(sa)}, nil
+}
+
+// Addr is the address that the socket is bound to.
+func (s *Socket) Addr() netip.AddrPort { return s.addr }
+
+// File returns a duplicate of the descriptor, to be handed to another process.
+func (s *Socket) File() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "listener "+s.addr.String()), nil
+}
+
+// Close closes the socket. Loops must have stopped accepting from it.
+func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+// A Listener is one loop's interest in a listening socket.
+type Listener struct {
+	loop   *Loop
+	socket *Socket
+	fn     func(*Conn)
+	closed bool
+	timer  Timer
+}
+
+// Listen has the loop accept from a socket. accept sets the connection's handler
+// before it returns.
+func (l *Loop) Listen(s *Socket, accept func(*Conn)) (*Listener, error) {
+	b, ok := l.back.(*epoll)
+	if !ok {
+		return nil, errors.New("a loop in memory has no listening sockets")
+	}
+	ln := &Listener{loop: l, socket: s, fn: accept}
+	ln.timer.Handler = ln
+	if err := ln.arm(); err != nil {
+		return nil, err
+	}
+	b.listeners[int32(s.fd)] = ln
+	return ln, nil
+}
+
+func (ln *Listener) arm() error {
+	// Exclusive: one loop is woken per connection, not all.
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: int32(ln.socket.fd)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_ADD, ln.socket.fd, &ev))
+}
+
+// Close stops accepting; the socket stays open.
+func (ln *Listener) Close() {
+	if ln.closed {
+		return
+	}
+	ln.closed = true
+	ln.loop.Cancel(&ln.timer)
+	b := ln.loop.back.(*epoll)
+	unix.EpollCtl(b.fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
+	delete(b.listeners, int32(ln.socket.fd))
+}
+
+// maxAccepts bounds what one turn accepts, so that those who are served already are not starved.
+const maxAccepts = 64
+
+func (ln *Listener) accept() {
+	for range maxAccepts {
+		fd, sa, err := unix.Accept4(ln.socket.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ECONNABORTED:
+			continue
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			ln.rest()
+			return
+		default:
+			return
+		}
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, addrPort(sa)))
+		if ln.closed {
+			return
+		}
+	}
+}
+
+// rest stops accepting for a moment when the process has no descriptors left;
+// otherwise the loop would spin on a socket that stays readable.
+func (ln *Listener) rest() {
+	unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
+	ln.loop.Schedule(&ln.timer, 100*time.Millisecond)
+}
+
+// OnTimer accepts again after a rest.
+func (ln *Listener) OnTimer(*Timer) {
+	if !ln.closed {
+		ln.arm()
+	}
+}

@@ -1,0 +1,334 @@
+// Package drive moves bytes between sockets and the state machines of the proxy.
+//
+// A [Loop] is one thread that serves many connections. Everything of a shard
+// happens inside its turns: read what has come, hand it to handlers, run timers, and at the
+// end of the turn write what was produced, one write per connection. So the code above needs
+// no locks, and a request costs no hand-over between threads.
+//
+// There are two backends: epoll (Linux) and memory ([NewMemory]), with which whole
+// proxies run in a test without sockets and with a clock that the test moves.
+//
+// What bytes mean is not known here, except for TLS records ([Conn.StartTLS]).
+package drive
+
+import (
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A backend watches sockets.
+type backend interface {
+	// wait collects events, for at most d (negative: as long as it takes).
+	wait(d time.Duration)
+	// dispatch gives the collected events to their connections.
+	dispatch()
+	// wake makes wait return; it may be called from any goroutine.
+	wake()
+	dial(o Dial) (socket, bool, error) // the bool: connected already
+	watch(c *Conn) error
+	unwatch(c *Conn)
+	now() time.Duration
+	close()
+}
+
+// A Loop serves connections. Its methods are called on its own thread, except
+// Post and those that say so.
+type Loop struct {
+	back  backend
+	clock int64 // nanoseconds since start, of this turn
+	start time.Time
+	wheel wheel
+	bufs  buffers
+	sweep Timer
+
+	read  []byte // what the socket being read gave
+	plain []byte // what it decrypts to
+
+	conns      []*Conn
+	dirty      []*Conn
+	ready      []*Conn
+	handshakes map[*secure]struct{}
+	spareReady []*Conn
+
+	mail struct {
+		mu    sync.Mutex
+		queue []func()
+		spare []func()
+		full  atomic.Bool
+	}
+	stopped bool
+	idle    atomic.Bool // waits for events: a Post must wake it
+	onTurn  func()
+}
+
+func newLoop(b backend, start time.Time) *Loop {
+	l := &Loop{
+		back: b, start: start,
+		read: make([]byte, 160<<10), plain: make([]byte, 160<<10),
+		handshakes: map[*secure]struct{}{},
+	}
+	l.sweep.Handler = sweeper{l}
+	l.stamp()
+	l.wheel.now = l.clock / tick
+	return l
+}
+
+// Now is the loop's time: nanoseconds since its start, taken once per turn.
+func (l *Loop) Now() int64 { return l.clock }
+
+// Wall is the wall-clock time of the turn.
+func (l *Loop) Wall() time.Time { return l.start.Add(time.Duration(l.clock)) }
+
+// WallAt is the wall-clock time that belongs to a value of Now.
+func (l *Loop) WallAt(at int64) time.Time { return l.start.Add(time.Duration(at)) }
+
+func (l *Loop) stamp() { l.clock = int64(l.back.now()) }
+
+// Schedule arms a timer, anew if it was armed.
+func (l *Loop) Schedule(t *Timer, d time.Duration) {
+	l.wheel.remove(t)
+	l.wheel.add(t, (l.clock+int64(d)+tick-1)/tick)
+}
+
+// Cancel stops a timer.
+func (l *Loop) Cancel(t *Timer) { l.wheel.remove(t) }
+
+// Post has f run in a later turn. It may be called from any goroutine.
+func (l *Loop) Post(f func()) {
+	l.mail.mu.Lock()
+	l.mail.queue = append(l.mail.queue, f)
+	l.mail.full.Store(true)
+	l.mail.mu.Unlock()
+	if l.idle.Load() {
+		l.back.wake()
+	}
+}
+
+// OnTurn has f called at the end of every turn, before output is written.
+func (l *Loop) OnTurn(f func()) { l.onTurn = f }
+
+// Len is the number of connections.
+func (l *Loop) Len() int { return len(l.conns) }
+
+// Each calls f for every connection until f returns false. f may close connections.
+func (l *Loop) Each(f func(*Conn) bool) {
+	for i := len(l.conns) - 1; i >= 0; i-- {
+		if i < len(l.conns) && !f(l.conns[i]) {
+			return
+		}
+	}
+}
+
+// Run serves until Stop, on a thread of its own.
+func (l *Loop) Run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	quiet := false
+	for !l.stopped {
+		l.poll(&quiet)
+		l.stamp()
+		l.turn()
+	}
+	l.finish()
+}
+
+// poll waits for events. It looks once without waiting before it goes to sleep,
+// because under load there is always something, and a call that cannot sleep need
+// not tell the scheduler.
+func (l *Loop) poll(quiet *bool) {
+	if len(l.ready) > 0 || len(l.dirty) > 0 {
+		l.back.wait(0)
+		return
+	}
+	if !*quiet {
+		l.back.wait(0)
+		*quiet = !l.hasEvents()
+		return
+	}
+	*quiet = false
+	wait := time.Duration(-1)
+	if at, _, _, ok := l.wheel.next(); ok {
+		wait = max(0, time.Duration(at*tick-int64(l.back.now())))
+	}
+	l.idle.Store(true)
+	if l.mail.full.Load() {
+		wait = 0
+	}
+	l.back.wait(wait)
+	l.idle.Store(false)
+}
+
+func (l *Loop) hasEvents() bool {
+	e, ok := l.back.(interface{ pending() int })
+	return !ok || e.pending() > 0
+}
+
+// turn is everything between two waits.
+func (l *Loop) turn() {
+	l.back.dispatch()
+	if l.mail.full.Load() {
+		l.deliverMail()
+	}
+	l.wheel.advance(l.clock / tick)
+	l.again()
+	if l.onTurn != nil {
+		l.onTurn()
+	}
+	l.flush()
+}
+
+func (l *Loop) deliverMail() {
+	l.mail.mu.Lock()
+	queue := l.mail.queue
+	l.mail.queue, l.mail.spare = l.mail.spare[:0], nil
+	l.mail.full.Store(false)
+	l.mail.mu.Unlock()
+	for i, f := range queue {
+		f()
+		queue[i] = nil
+	}
+	l.mail.mu.Lock()
+	l.mail.spare = queue[:0]
+	l.mail.mu.Unlock()
+}
+
+// again reads connections that were resumed or have more than one helping.
+func (l *Loop) again() {
+	ready := l.ready
+	l.ready = l.spareReady[:0]
+	for i, c := range ready {
+		ready[i] = nil
+		c.state.queued = false
+		if !c.state.paused {
+			c.pump()
+		}
+	}
+	l.spareReady = ready[:0]
+}
+
+func (l *Loop) enqueue(c *Conn) {
+	if !c.state.queued {
+		c.state.queued = true
+		l.ready = append(l.ready, c)
+	}
+}
+
+// flush writes every connection that has output. A handler that is told that its
+// connection has drained may write to others: these are flushed too.
+func (l *Loop) flush() {
+	for i := 0; i < len(l.dirty); i++ {
+		c := l.dirty[i]
+		c.state.dirty = false
+		c.flush()
+	}
+	clear(l.dirty)
+	l.dirty = l.dirty[:0]
+}
+
+// Stop ends Run after the present turn. It may be called from any goroutine.
+func (l *Loop) Stop() { l.Post(func() { l.stopped = true }) }
+
+func (l *Loop) finish() {
+	l.Each(func(c *Conn) bool {
+		c.Abort()
+		return true
+	})
+	l.back.close()
+}
+
+// A Dial says whom to connect to and how.
+type Dial struct {
+	Addr   netip.AddrPort
+	Source netip.Addr // bind to this address first, if valid
+	Mark   int        // SO_MARK, if not 0
+	// FreeBind allows a Source that this machine does not have (Istio's 127.0.0.6 is one it has).
+	FreeBind bool
+	Path     string // a Unix socket, if Addr is not valid
+}
+
+// Dial begins to connect. The outcome comes in a later turn.
+func (l *Loop) Dial(o Dial, h Connector) *Conn {
+	c := &Conn{loop: l, h: h, remote: o.Addr, Opened: l.clock, mark: defaultMark, index: -1}
+	c.state.connecting = true
+	sock, _, err := l.back.dial(o)
+	if err != nil {
+		c.sock = deadSocket{}
+		l.Post(func() {
+			if !c.state.dead {
+				c.fail(err)
+			}
+		})
+		return c
+	}
+	c.sock = sock
+	l.adopt(c)
+	return c
+}
+
+// accepted makes a connection of a socket that a listener gave.
+func (l *Loop) accepted(s socket, remote netip.AddrPort) *Conn {
+	c := &Conn{loop: l, h: ignore{}, sock: s, remote: remote, Opened: l.clock, mark: defaultMark, index: -1}
+	l.adopt(c)
+	return c
+}
+
+// adopt puts a connection among those that are watched.
+func (l *Loop) adopt(c *Conn) {
+	c.index = len(l.conns)
+	l.conns = append(l.conns, c)
+	if err := l.back.watch(c); err != nil {
+		l.Post(func() { c.fail(err) })
+	}
+}
+
+func (l *Loop) forget(c *Conn) {
+	if c.index < 0 {
+		return
+	}
+	l.back.unwatch(c)
+	last := len(l.conns) - 1
+	l.conns[c.index] = l.conns[last]
+	l.conns[c.index].index = c.index
+	l.conns[last] = nil
+	l.conns = l.conns[:last]
+	c.index = -1
+}
+
+// sweeper tells connections about deadlines, once a second.
+type sweeper struct{ l *Loop }
+
+func (s sweeper) OnTimer(t *Timer) {
+	l, more := s.l, false
+	l.Each(func(c *Conn) bool {
+		if c.deadline != 0 && l.clock >= c.deadline {
+			c.deadline = 0
+			c.h.OnDeadline(c)
+		}
+		more = more || c.deadline != 0
+		return true
+	})
+	if more {
+		l.Schedule(t, time.Second)
+	}
+}
+
+// wakeTest lets a test's loop notice that a handshake waits for input.
+func (l *Loop) wakeTest() {
+	if m, ok := l.back.(*memory); ok {
+		m.wake()
+	}
+}
+
+// deadSocket stands for one that could not be made.
+type deadSocket struct{}
+
+func (deadSocket) read([]byte) (int, error)                   { return 0, errAgain }
+func (deadSocket) write([]byte) (int, error)                  { return 0, errAgain }
+func (deadSocket) closeWrite()                                {}
+func (deadSocket) close(bool)                                 {}
+func (deadSocket) connected() error                           { return nil }
+func (deadSocket) localAddr() (a netip.AddrPort)              { return a }
+func (deadSocket) originalDst() (a netip.AddrPort, err error) { return a, errAgain }

@@ -1,0 +1,378 @@
+package drive
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// secure is TLS on a connection.
+//
+// The handshake runs in a goroutine of its own, because it computes for long and
+// because its deep stack should go when it is done. Afterwards crypto/tls runs inside the
+// turn: the net.Conn beneath it is memory, and when that has no bytes it returns a
+// temporary error, after which a Read goes on where it stopped, in the middle of a
+// record if need be.
+type secure struct {
+	conn  *Conn
+	tls   *tls.Conn
+	state tls.ConnectionState
+	done  bool // the handshake is over; from here on, only the loop's thread is here
+	ready func(*Conn, error)
+
+	mu      sync.Mutex // guards what the handshake and the loop share until done
+	arrived sync.Cond
+	in      []byte // ciphertext for the handshake; afterwards what a turn left over
+	gone    error  // no more input will come
+	waiting bool   // the handshake waits for input
+	over    bool   // the handshake has ended; its last words are in the mailbox
+	flight  []byte // ciphertext from the handshake
+
+	src     []byte // ciphertext of this turn, borrowed
+	wire    []byte // ciphertext for the socket
+	wireOff int
+	closed  bool // close_notify is sent
+	more    bool // decrypt stopped early: crypto/tls may hold plain text
+}
+
+// maxHandshakeInput bounds what a peer may send ahead of a handshake.
+const maxHandshakeInput = 256 << 10
+
+// ErrHandshakeTimeout ends handshakes that take too long.
+var ErrHandshakeTimeout = errors.New("TLS handshake timed out")
+
+type again struct{}
+
+func (again) Error() string   { return "drive: no ciphertext now" }
+func (again) Timeout() bool   { return true }
+func (again) Temporary() bool { return true }
+
+// StartTLS begins a handshake. Input that the handler has not consumed belongs to
+// it. ready is called in a turn with the outcome; after an error the alert is still
+// sent if the caller closes by Close.
+func (c *Conn) StartTLS(server bool, config *tls.Config, timeout time.Duration, ready func(*Conn, error)) {
+	s := &secure{conn: c, ready: ready}
+	s.arrived.L = &s.mu
+	if server {
+		s.tls = tls.Server(s, config)
+	} else {
+		s.tls = tls.Client(s, config)
+	}
+	c.tls = s
+	s.mu.Lock()
+	s.in = append(s.in, c.in...)
+	s.mu.Unlock()
+	c.drop()
+	l := c.loop
+	l.handshakes[s] = struct{}{}
+	c.timer.Handler = handshakeTimer{s}
+	l.Schedule(&c.timer, timeout)
+	go s.handshake()
+}
+
+type handshakeTimer struct{ s *secure }
+
+func (t handshakeTimer) OnTimer(*Timer) { t.s.end(ErrHandshakeTimeout) }
+
+func (s *secure) handshake() {
+	err := s.tls.HandshakeContext(context.Background())
+	if err == nil {
+		s.state = s.tls.ConnectionState()
+	}
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.conn.loop.Post(func() { s.finish(err) })
+}
+
+// finish continues in the loop when the handshake is over.
+func (s *secure) finish(err error) {
+	c := s.conn
+	delete(c.loop.handshakes, s)
+	if c.state.dead {
+		return
+	}
+	s.takeFlight()
+	c.loop.Cancel(&c.timer)
+	s.done = true
+	// The chain has been judged and its names taken down: let it go.
+	s.state.PeerCertificates, s.state.VerifiedChains = nil, nil
+	c.state.paused = false
+	s.ready(c, err)
+	if c.state.dead {
+		return
+	}
+	c.touch()
+	c.state.again = true
+	c.loop.enqueue(c)
+}
+
+// takeFlight moves what the handshake wrote to the output.
+func (s *secure) takeFlight() {
+	s.mu.Lock()
+	if len(s.flight) > 0 {
+		s.wire = append(s.conn.loop.bufs.grow(s.wire, len(s.flight)), s.flight...)
+		s.flight = s.flight[:0]
+	}
+	s.mu.Unlock()
+	s.conn.touch()
+}
+
+// feed gives ciphertext to the handshake.
+func (s *secure) feed(b []byte) {
+	s.mu.Lock()
+	s.in = append(s.in, b...)
+	s.arrived.Signal()
+	s.waiting = false
+	s.mu.Unlock()
+}
+
+// end tells the handshake that nothing more will come.
+func (s *secure) end(err error) {
+	s.mu.Lock()
+	if s.gone == nil {
+		s.gone = err
+	}
+	s.arrived.Signal()
+	s.waiting = false
+	s.mu.Unlock()
+}
+
+func (s *secure) abandon() {
+	s.end(net.ErrClosed)
+	if s.done {
+		s.release()
+	}
+}
+
+func (s *secure) release() {
+	if s.wire != nil {
+		s.conn.loop.bufs.put(s.wire)
+		s.wire, s.wireOff = nil, 0
+	}
+}
+
+// Read is the net.Conn beneath crypto/tls.
+func (s *secure) Read(b []byte) (int, error) {
+	if s.done {
+		return s.readNow(b)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.in) == 0 {
+		if s.gone != nil {
+			return 0, s.gone
+		}
+		s.waiting = true
+		s.conn.loop.wakeTest()
+		s.arrived.Wait()
+	}
+	n := copy(b, s.in)
+	s.in = s.in[:copy(s.in, s.in[n:])]
+	return n, nil
+}
+
+func (s *secure) readNow(b []byte) (int, error) {
+	if len(s.in) > 0 {
+		n := copy(b, s.in)
+		s.in = s.in[:copy(s.in, s.in[n:])]
+		return n, nil
+	}
+	if len(s.src) > 0 {
+		n := copy(b, s.src)
+		s.src = s.src[n:]
+		return n, nil
+	}
+	if s.conn.state.eof {
+		return 0, io.EOF
+	}
+	return 0, again{}
+}
+
+// Write is the net.Conn beneath crypto/tls. It never waits.
+func (s *secure) Write(b []byte) (int, error) {
+	if s.done {
+		s.wire = append(s.conn.loop.bufs.grow(s.wire, len(b)), b...)
+		return len(b), nil
+	}
+	s.mu.Lock()
+	s.flight = append(s.flight, b...)
+	s.mu.Unlock()
+	s.conn.loop.Post(func() {
+		if !s.conn.state.dead && !s.done {
+			s.takeFlight()
+		}
+	})
+	return len(b), nil
+}
+
+func (s *secure) Close() error                     { return nil }
+func (s *secure) LocalAddr() net.Addr              { return net.TCPAddrFromAddrPort(s.conn.local) }
+func (s *secure) RemoteAddr() net.Addr             { return net.TCPAddrFromAddrPort(s.conn.remote) }
+func (s *secure) SetDeadline(time.Time) error      { return nil }
+func (s *secure) SetReadDeadline(time.Time) error  { return nil }
+func (s *secure) SetWriteDeadline(time.Time) error { return nil }
+
+// pumpTLS reads the socket once and delivers what it decrypts to; it reports whether there may be more.
+func (c *Conn) pumpTLS() bool {
+	s, buf := c.tls, c.loop.read
+	if !s.done {
+		return c.pumpHandshake()
+	}
+	if len(s.in) > 0 || s.more { // a turn ended early: first what it left
+		if !c.decrypt() {
+			return false
+		}
+	}
+	n, err := c.sock.read(buf)
+	if n == 0 {
+		if err == io.EOF {
+			c.ended()
+			return false
+		}
+		c.noInput(err)
+		return false
+	}
+	c.BytesIn += uint64(n)
+	if c.state.closing != open {
+		return true
+	}
+	s.src = buf[:n]
+	more := c.decrypt()
+	if s.src != nil {
+		s.in = append(s.in, s.src...)
+		s.src = nil
+	}
+	return more && (n == len(buf) || c.state.hup)
+}
+
+func (c *Conn) pumpHandshake() bool {
+	s, buf := c.tls, c.loop.read
+	n, err := c.sock.read(buf)
+	if n == 0 {
+		switch err {
+		case errAgain:
+		case io.EOF:
+			s.end(io.EOF)
+			c.state.paused = true // finish decides
+		default:
+			s.end(err)
+			c.state.paused = true
+		}
+		return false
+	}
+	c.BytesIn += uint64(n)
+	s.feed(buf[:n])
+	s.mu.Lock()
+	over := len(s.in) > maxHandshakeInput
+	s.mu.Unlock()
+	if over {
+		c.fail(errors.New("drive: too much input before the end of the TLS handshake"))
+		return false
+	}
+	return n == len(buf) || c.state.hup
+}
+
+// decrypt delivers the plain text of the ciphertext at hand; it reports whether reading may go on.
+func (c *Conn) decrypt() bool {
+	s, buf := c.tls, c.loop.plain
+	s.more = true
+	for {
+		if c.state.paused || c.state.dead || len(c.in) > maxTail {
+			return false
+		}
+		kept := copy(buf, c.in)
+		n, err := fill(s.tls, buf[kept:])
+		if n > 0 {
+			c.in = c.in[:0]
+			c.deliver(buf[:kept+n])
+			if c.state.dead {
+				return false
+			}
+		}
+		switch {
+		case err == nil:
+			continue
+		case err == again{}:
+			s.more = false
+			if len(s.in) == 0 {
+				s.in = nil
+			}
+			return true
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			c.ended()
+			return false
+		default:
+			c.flushTLS() // the alert
+			c.fail(err)
+			return false
+		}
+	}
+}
+
+// fill reads until b is full or there is no more.
+func fill(t *tls.Conn, b []byte) (int, error) {
+	n := 0
+	for n < len(b) {
+		m, err := t.Read(b[n:])
+		n += m
+		if err != nil {
+			if e, ok := err.(net.Error); ok && e.Timeout() {
+				return n, again{}
+			}
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// flushTLS encrypts and writes; it reports whether the connection still lives.
+func (c *Conn) flushTLS() bool {
+	s := c.tls
+	for {
+		if s.done && s.wireOff == len(s.wire) && !s.encrypt() {
+			return false
+		}
+		if s.wireOff == len(s.wire) {
+			s.release()
+			return true
+		}
+		n, err := c.sock.write(s.wire[s.wireOff:])
+		if err != nil && err != errAgain {
+			c.fail(err)
+			return false
+		}
+		c.BytesOut += uint64(n)
+		s.wireOff += n
+		if s.wireOff < len(s.wire) {
+			c.state.blocked = true
+			return true
+		}
+		s.wire, s.wireOff = s.wire[:0], 0
+	}
+}
+
+// encryptStep bounds how much ciphertext is made ahead of the socket.
+const encryptStep = 128 << 10
+
+// encrypt makes records of pending output; it reports whether the connection still lives.
+func (s *secure) encrypt() bool {
+	c := s.conn
+	s.wire, s.wireOff = s.wire[:0], 0
+	if n := min(len(c.out)-c.outOff, encryptStep); n > 0 {
+		if _, err := s.tls.Write(c.out[c.outOff : c.outOff+n]); err != nil {
+			c.fail(err)
+			return false
+		}
+		c.outOff += n
+	}
+	if c.outOff == len(c.out) && !s.closed && (c.state.shut || c.state.closing != open) && s.state.HandshakeComplete {
+		s.closed = true
+		s.tls.CloseWrite()
+	}
+	return true
+}

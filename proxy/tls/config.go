@@ -1,0 +1,168 @@
+// Package tls makes the transport sockets of the proxy: what a listener shows
+// and asks of its clients, and what a cluster shows and asks of its hosts.
+//
+// Secrets stand behind atomic pointers ([Identity], [Trust]) and are replaced in
+// a running proxy without touching a connection.
+//
+// The decision whether a peer is trusted is made here and not by crypto/tls
+// (see [verifier]): chains are verified against the current bundle, verified
+// chains are remembered by bundle generation, and a remembered chain still has its
+// dates checked on every handshake. SPIFFE identities are matched on URI SANs.
+//
+// Moving bytes is not done here: proxy/drive runs the handshake and the records.
+package tls
+
+import (
+	"crypto/tls"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// SANType says which subject alternative names a matcher looks at.
+type SANType uint8
+
+const (
+	AnySAN SANType = iota // URI, DNS, e-mail or address: Envoy's deprecated match_subject_alt_names
+	URISAN
+	DNSSAN
+	EmailSAN
+	IPSAN
+)
+
+// A SANMatcher accepts a peer by one of its names. Exactly one of the strings is set.
+type SANMatcher struct {
+	Type                            SANType
+	Exact, Prefix, Suffix, Contains string
+	Regex                           *regexp.Regexp // must match the whole name
+	IgnoreCase                      bool
+}
+
+func (m *SANMatcher) match(kind SANType, name string) bool {
+	if m.Type != AnySAN && m.Type != kind {
+		return false
+	}
+	exact, prefix, suffix, contains := m.Exact, m.Prefix, m.Suffix, m.Contains
+	if m.IgnoreCase {
+		name = strings.ToLower(name)
+		exact, prefix, suffix, contains = strings.ToLower(exact), strings.ToLower(prefix), strings.ToLower(suffix), strings.ToLower(contains)
+	}
+	switch {
+	case m.Regex != nil:
+		loc := m.Regex.FindStringIndex(name)
+		return loc != nil && loc[0] == 0 && loc[1] == len(name)
+	case exact != "":
+		return name == exact || kind == DNSSAN && matchWildcard(name, exact)
+	case prefix != "":
+		return strings.HasPrefix(name, prefix)
+	case suffix != "":
+		return strings.HasSuffix(name, suffix)
+	}
+	return contains != "" && strings.Contains(name, contains)
+}
+
+// matchWildcard reports whether a certificate's name *.x covers the wanted host (one label, as Envoy).
+func matchWildcard(name, want string) bool {
+	rest, ok := strings.CutPrefix(name, "*")
+	if !ok || !strings.HasPrefix(rest, ".") {
+		return false
+	}
+	label, ok := strings.CutSuffix(strings.ToLower(want), strings.ToLower(rest))
+	return ok && label != "" && !strings.Contains(label, ".")
+}
+
+// Common is what both sides of a connection say of themselves and want of the other.
+type Common struct {
+	Identities []*Identity  // own certificates; a server picks by SNI, the first is the default
+	Trust      *Trust       // roots for the peer; nil: the peer is not verified
+	SANs       []SANMatcher // the peer must match one, if there are any
+	ALPN       []string
+	MinVersion uint16   // crypto/tls numbers; 0: TLS 1.2
+	MaxVersion uint16   // 0: TLS 1.3 (a client as Envoy's: TLS 1.2 unless told otherwise is left to the builder)
+	Ciphers    []string // names as in Envoy's configuration (ECDHE-ECDSA-AES256-GCM-SHA384); empty: Istio's list
+	Curves     []string // X25519MLKEM768, X25519, P-256, P-384, P-521 in order of preference; empty: P-256 first, then Go's
+}
+
+// ServerConfig describes a downstream transport socket.
+type ServerConfig struct {
+	Common
+	RequireClientCertificate bool
+	DisableTickets           bool // session tickets; always off where client certificates are required
+}
+
+// ClientConfig describes an upstream transport socket.
+type ClientConfig struct {
+	Common
+	SNI      string
+	AutoSNI  bool // the host name of the request's :authority, if SNI is empty
+	AutoSANs bool // verify the certificate for the name that was sent as SNI
+}
+
+// suites are the TLS 1.2 cipher suites that Envoy and Go both know. TLS 1.3's are not configurable in either.
+var suites = map[string]uint16{
+	"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	"ECDHE-ECDSA-CHACHA20-POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	"ECDHE-RSA-AES128-GCM-SHA256":   tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	"ECDHE-RSA-AES256-GCM-SHA384":   tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	"ECDHE-ECDSA-AES128-SHA":        tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+	"ECDHE-ECDSA-AES256-SHA":        tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+	"ECDHE-RSA-AES128-SHA":          tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+	"ECDHE-RSA-AES256-SHA":          tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+	"AES128-GCM-SHA256":             tls.TLS_RSA_WITH_AES_128_GCM_SHA256,
+	"AES256-GCM-SHA384":             tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+	"AES128-SHA":                    tls.TLS_RSA_WITH_AES_128_CBC_SHA,
+	"AES256-SHA":                    tls.TLS_RSA_WITH_AES_256_CBC_SHA,
+}
+
+// istioSuites is what Istio puts into every context that it makes (pilot/pkg/security/model, TLS 1.2 only).
+var istioSuites = []string{
+	"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+	"AES256-GCM-SHA384", "AES128-GCM-SHA256",
+}
+
+var curves = map[string]tls.CurveID{
+	"X25519MLKEM768": tls.X25519MLKEM768,
+	"X25519":         tls.X25519,
+	"P-256":          tls.CurveP256,
+	"P-384":          tls.CurveP384,
+	"P-521":          tls.CurveP521,
+}
+
+func (c *Common) suites() ([]uint16, error) {
+	list := c.Ciphers
+	if len(list) == 0 {
+		list = istioSuites
+	}
+	var ids []uint16
+	for _, group := range list {
+		// BoringSSL's [A|B] means equal preference; the order inside is as good as any.
+		for _, name := range strings.Split(strings.Trim(group, "[]"), "|") {
+			id, ok := suites[name]
+			if !ok {
+				return nil, fmt.Errorf("cipher suite %q is not supported", name)
+			}
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (c *Common) curves() ([]tls.CurveID, error) {
+	if len(c.Curves) == 0 {
+		// P-256 first costs 30 % less per handshake than the hybrid; the hybrid stays
+		// on offer for peers that want it.
+		return []tls.CurveID{tls.CurveP256, tls.X25519, tls.X25519MLKEM768, tls.CurveP384}, nil
+	}
+	var ids []tls.CurveID
+	for _, name := range c.Curves {
+		id, ok := curves[name]
+		if !ok {
+			return nil, fmt.Errorf("curve %q is not supported", name)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}

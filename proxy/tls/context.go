@@ -1,0 +1,227 @@
+package tls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ErrNotReady is a handshake's error while a secret has not arrived.
+var ErrNotReady = errors.New("TLS context is not ready: secret is not supplied by SDS")
+
+// A Server is a downstream transport socket.
+type Server struct {
+	config ServerConfig
+	base   *tls.Config
+	verify *verifier
+}
+
+// NewServer checks a configuration and makes a transport socket of it.
+func NewServer(c ServerConfig) (*Server, error) {
+	base, err := c.base()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Identities) == 0 {
+		return nil, errors.New("a downstream TLS context needs a certificate")
+	}
+	if c.RequireClientCertificate && c.Trust == nil {
+		return nil, errors.New("require_client_certificate needs a validation context")
+	}
+	s := &Server{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageClientAuth)}
+	base.GetCertificate = s.certificate
+	base.SessionTicketsDisabled = c.DisableTickets || c.Trust != nil // a resumed session would skip verification
+	switch {
+	case c.RequireClientCertificate:
+		base.ClientAuth = tls.RequireAnyClientCert
+	case c.Trust != nil:
+		base.ClientAuth = tls.RequestClientCert
+	}
+	return s, nil
+}
+
+// A Client is an upstream transport socket.
+type Client struct {
+	config ClientConfig
+	base   *tls.Config
+	verify *verifier
+}
+
+// NewClient checks a configuration and makes a transport socket of it.
+func NewClient(c ClientConfig) (*Client, error) {
+	base, err := c.base()
+	if err != nil {
+		return nil, err
+	}
+	t := &Client{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageServerAuth)}
+	base.InsecureSkipVerify = true // verifier decides
+	base.SessionTicketsDisabled = true
+	if len(c.Identities) > 0 {
+		base.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if cert := c.Identities[0].Certificate(); cert != nil {
+				return cert, nil
+			}
+			return nil, ErrNotReady
+		}
+	}
+	return t, nil
+}
+
+// base holds what is common to both sides.
+func (c *Common) base() (*tls.Config, error) {
+	ids, err := c.suites()
+	if err != nil {
+		return nil, err
+	}
+	groups, err := c.curves()
+	if err != nil {
+		return nil, err
+	}
+	b := &tls.Config{
+		MinVersion: c.MinVersion, MaxVersion: c.MaxVersion, CipherSuites: ids, CurvePreferences: groups,
+		NextProtos: slices.Clone(c.ALPN), DynamicRecordSizingDisabled: true, // one record per flush, not one per packet
+	}
+	if b.MinVersion == 0 {
+		b.MinVersion = tls.VersionTLS12
+	}
+	if b.MaxVersion != 0 && b.MaxVersion < b.MinVersion {
+		return nil, fmt.Errorf("maximum TLS version %#x is below the minimum %#x", b.MaxVersion, b.MinVersion)
+	}
+	return b, nil
+}
+
+// certificate picks by SNI: an exact name, a wildcard, else the first.
+func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if len(s.config.Identities) > 1 && hello.ServerName != "" {
+		for _, id := range s.config.Identities {
+			if c := id.Certificate(); c != nil && c.Leaf.VerifyHostname(hello.ServerName) == nil {
+				return c, nil
+			}
+		}
+	}
+	if c := s.config.Identities[0].Certificate(); c != nil {
+		return c, nil
+	}
+	return nil, ErrNotReady
+}
+
+// Ready reports whether every secret that a handshake needs has arrived.
+func (s *Server) Ready() bool { return s.config.ready() }
+
+// Ready reports whether every secret that a handshake needs has arrived.
+func (c *Client) Ready() bool { return c.config.ready() }
+
+func (c *Common) ready() bool {
+	for _, id := range c.Identities {
+		if id.Certificate() == nil {
+			return false
+		}
+	}
+	return c.Trust == nil || c.Trust.Bundle() != nil
+}
+
+// Config returns the crypto/tls configuration of one handshake. seen is called
+// once, on the handshake's goroutine, with the peer if it showed a certificate that is acceptable.
+func (s *Server) Config(seen func(*Peer)) *tls.Config {
+	c := s.base.Clone()
+	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
+		if len(raw) == 0 && !s.config.RequireClientCertificate {
+			return nil
+		}
+		peer, err := s.verify.verify(raw, "")
+		if err == nil {
+			seen(peer)
+		}
+		return err
+	}
+	return c
+}
+
+// Config returns the crypto/tls configuration of one handshake. authority is
+// the host of the request for which the connection is made; it is used only where the configuration says so.
+func (t *Client) Config(authority string, seen func(*Peer)) *tls.Config {
+	c := t.base.Clone()
+	c.ServerName = t.ServerName(authority)
+	host := ""
+	if t.config.AutoSANs {
+		host = c.ServerName
+	}
+	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
+		peer, err := t.verify.verify(raw, host)
+		if err == nil {
+			seen(peer)
+		}
+		return err
+	}
+	return c
+}
+
+// ServerName is the SNI that a connection for this authority sends.
+func (t *Client) ServerName(authority string) string {
+	if t.config.SNI != "" || !t.config.AutoSNI {
+		return t.config.SNI
+	}
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		authority = authority[:i]
+	}
+	return strings.Trim(authority, "[]")
+}
+
+// ByAuthority reports whether connections differ by the request's authority.
+func (t *Client) ByAuthority() bool { return t.config.SNI == "" && t.config.AutoSNI }
+
+// ALPN is what the client offers.
+func (t *Client) ALPN() []string { return t.config.ALPN }
+
+// Identities are the certificates that the server may show, for the admin interface.
+func (s *Server) Identities() []*Identity { return s.config.Identities }
+
+// Local returns who we are in a connection that is made now: the first identity's names.
+func (c *Common) Local() *Peer {
+	if len(c.Identities) == 0 {
+		return nil
+	}
+	cert := c.Identities[0].Certificate()
+	if cert == nil {
+		return nil
+	}
+	return describe(cert.Leaf)
+}
+
+// Local returns who the server says it is.
+func (s *Server) Local() *Peer { return s.config.Local() }
+
+// Local returns who the client says it is.
+func (t *Client) Local() *Peer { return t.config.Local() }
+
+// VersionName and CipherName are the names that Envoy prints.
+func VersionName(v uint16) string {
+	switch v {
+	case tls.VersionTLS10:
+		return "TLSv1"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return ""
+}
+
+// CipherName is the OpenSSL name of a suite, which Envoy prints.
+func CipherName(id uint16) string {
+	switch id {
+	case tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256:
+		return tls.CipherSuiteName(id)
+	}
+	for name, s := range suites {
+		if s == id {
+			return name
+		}
+	}
+	return tls.CipherSuiteName(id)
+}

@@ -1,0 +1,143 @@
+package tls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An Identity is a certificate with its key that can be replaced at any time.
+// Connections that exist keep theirs; the next handshake uses the new one.
+type Identity struct {
+	name string
+	cert atomic.Pointer[tls.Certificate]
+	wait waiters
+}
+
+// NewIdentity returns an identity without a certificate: handshakes that need
+// one fail until Set is called.
+func NewIdentity(name string) *Identity { return &Identity{name: name} }
+
+// Name is the name of the secret.
+func (i *Identity) Name() string { return i.name }
+
+// Set replaces the certificate. The leaf is parsed if it has not been.
+func (i *Identity) Set(c *tls.Certificate) error {
+	if c == nil || len(c.Certificate) == 0 || c.PrivateKey == nil {
+		return fmt.Errorf("secret %s: found no certificate with a key", i.name)
+	}
+	if c.Leaf == nil {
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", i.name, err)
+		}
+		own := *c
+		own.Leaf = leaf
+		c = &own
+	}
+	i.cert.Store(c)
+	i.wait.wake()
+	return nil
+}
+
+// Certificate returns the current certificate, nil if there is none yet. It must not be written.
+func (i *Identity) Certificate() *tls.Certificate { return i.cert.Load() }
+
+// OnReady calls f once, when there is a certificate: at once if there is one.
+// f runs on the goroutine that calls Set.
+func (i *Identity) OnReady(f func()) { i.wait.add(f, func() bool { return i.cert.Load() != nil }) }
+
+// A Bundle is a set of roots at one point in time.
+type Bundle struct {
+	Certificates []*x509.Certificate
+	Pool         *x509.CertPool
+	Generation   uint64 // of its Trust; differs whenever the roots may differ
+}
+
+// Trust is a set of roots that can be replaced at any time.
+type Trust struct {
+	name   string
+	bundle atomic.Pointer[Bundle]
+	wait   waiters
+}
+
+// generation numbers bundles across all Trusts, so that a verification that was
+// cached under one bundle can never be taken for another's.
+var generation atomic.Uint64
+
+// NewTrust returns a trust without roots: nothing is trusted until Set is called.
+func NewTrust(name string) *Trust { return &Trust{name: name} }
+
+// Name is the name of the secret.
+func (t *Trust) Name() string { return t.name }
+
+// Set replaces the roots. Verifications made under the old ones count no more.
+func (t *Trust) Set(roots []*x509.Certificate) error {
+	if len(roots) == 0 {
+		return fmt.Errorf("secret %s: found no root certificate", t.name)
+	}
+	pool := x509.NewCertPool()
+	for _, c := range roots {
+		pool.AddCert(c)
+	}
+	t.bundle.Store(&Bundle{Certificates: roots, Pool: pool, Generation: generation.Add(1)})
+	t.wait.wake()
+	return nil
+}
+
+// Bundle returns the current roots, nil if there are none yet.
+func (t *Trust) Bundle() *Bundle { return t.bundle.Load() }
+
+// OnReady calls f once, when there are roots: at once if there are.
+func (t *Trust) OnReady(f func()) { t.wait.add(f, func() bool { return t.bundle.Load() != nil }) }
+
+// waiters are functions to call when a secret has arrived.
+type waiters struct {
+	mu   sync.Mutex
+	list []func()
+}
+
+func (w *waiters) add(f func(), ready func() bool) {
+	w.mu.Lock()
+	if !ready() {
+		w.list = append(w.list, f)
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	f()
+}
+
+func (w *waiters) wake() {
+	w.mu.Lock()
+	list := w.list
+	w.list = nil
+	w.mu.Unlock()
+	for _, f := range list {
+		f()
+	}
+}
+
+var errNoIdentity = errors.New("secret is not supplied by SDS")
+
+// valid says whether a certificate may be used at a time.
+func valid(c *x509.Certificate, now time.Time) error {
+	switch {
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("certificate of %s is valid from %s only", subject(c), c.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(c.NotAfter):
+		return fmt.Errorf("certificate of %s expired at %s", subject(c), c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func subject(c *x509.Certificate) string {
+	if len(c.URIs) > 0 {
+		return c.URIs[0].String()
+	}
+	return c.Subject.String()
+}
