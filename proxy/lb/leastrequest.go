@@ -1,0 +1,55 @@
+package lb
+
+import "math"
+
+// A leastRequest draws a few hosts at random and takes the one with the fewest
+// requests in flight. Two draws are nearly as good as looking at all and do not
+// make a crowd run to the same host.
+type leastRequest struct {
+	hosts   []Entry
+	choices int
+}
+
+func newLeastRequest(p Policy, hosts []Entry) *leastRequest {
+	choices := int(p.ChoiceCount)
+	if choices == 0 {
+		choices = 2
+	}
+	return &leastRequest{hosts: hosts, choices: choices}
+}
+
+func (l *leastRequest) Pick(c Choice) int {
+	random := c.Random
+	best := below(random, len(l.hosts))
+	load := l.hosts[best].Active.Load()
+	for i := 1; i < l.choices; i++ {
+		random = next(random)
+		host := below(random, len(l.hosts))
+		if n := l.hosts[host].Active.Load(); n < load {
+			best, load = host, n
+		}
+	}
+	return best
+}
+
+// newWeightedLeastRequest returns a schedule in which a host's weight shrinks with its
+// requests in flight, Envoy's rule for hosts of unlike weights.
+func newWeightedLeastRequest(p Policy, hosts []Entry) *scheduled {
+	bias := 1.0
+	if p.Bias != nil {
+		bias = *p.Bias
+	}
+	weight := func(i int) float64 {
+		w := float64(hosts[i].weight())
+		active := float64(max(hosts[i].Active.Load(), 0) + 1)
+		if bias == 1 {
+			return w / active
+		}
+		return w / math.Pow(active, bias)
+	}
+	weights := make([]float64, len(hosts))
+	for i := range hosts {
+		weights[i] = weight(i)
+	}
+	return &scheduled{schedule: newSchedule(weights), dynamic: weight}
+}

@@ -1,0 +1,92 @@
+package lb
+
+import "sync"
+
+// A schedule is an earliest-deadline-first queue, as Envoy's EdfScheduler: a host's
+// next turn comes 1/weight after its last one, and of equal turns the one that was
+// queued first comes first.
+type schedule struct {
+	now    float64
+	queued uint64
+	heap   []turn
+	weight []float64
+}
+
+type turn struct {
+	deadline float64
+	order    uint64
+	host     int
+}
+
+func newSchedule(weights []float64) *schedule {
+	s := &schedule{weight: weights, heap: make([]turn, 0, len(weights))}
+	for i := range weights {
+		s.push(i, weights[i])
+	}
+	return s
+}
+
+// pick takes the host whose turn it is and queues it again, with its own weight or with what dynamic says.
+func (s *schedule) pick(dynamic func(host int) float64) int {
+	t := s.heap[0]
+	s.now = t.deadline
+	w := s.weight[t.host]
+	if dynamic != nil {
+		w = dynamic(t.host)
+	}
+	s.queued++
+	s.heap[0] = turn{s.now + 1/w, s.queued, t.host}
+	s.down(0)
+	return t.host
+}
+
+func (s *schedule) push(host int, weight float64) {
+	s.queued++
+	s.heap = append(s.heap, turn{s.now + 1/weight, s.queued, host})
+	for i := len(s.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !s.heap[i].before(s.heap[up]) {
+			return
+		}
+		s.heap[i], s.heap[up] = s.heap[up], s.heap[i]
+		i = up
+	}
+}
+
+func (s *schedule) down(i int) {
+	for {
+		least, l, r := i, 2*i+1, 2*i+2
+		if l < len(s.heap) && s.heap[l].before(s.heap[least]) {
+			least = l
+		}
+		if r < len(s.heap) && s.heap[r].before(s.heap[least]) {
+			least = r
+		}
+		if least == i {
+			return
+		}
+		s.heap[i], s.heap[least] = s.heap[least], s.heap[i]
+		i = least
+	}
+}
+
+func (t turn) before(u turn) bool {
+	if t.deadline != u.deadline {
+		return t.deadline < u.deadline
+	}
+	return t.order < u.order
+}
+
+// A scheduled balancer runs a schedule that cannot be laid out beforehand.
+type scheduled struct {
+	mu       sync.Mutex // guards schedule
+	schedule *schedule
+	dynamic  func(host int) float64
+}
+
+func (s *scheduled) Pick(Choice) int {
+	s.mu.Lock()
+	i := s.schedule.pick(s.dynamic)
+	s.mu.Unlock()
+	return i
+}
