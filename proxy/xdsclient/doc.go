@@ -1,0 +1,30 @@
+// Package xdsclient subscribes to configuration: Envoy's discovery protocol,
+// version 3, aggregated and incremental (delta ADS).
+//
+// A [Machine] is the protocol: it is told what is wanted, what came and what was
+// thought of it, and says which requests to send. It reads no clock, takes no lock
+// and sends nothing. A [Client] drives one over gRPC: it opens the stream again
+// after it broke, with back-off and jitter, and then tells the server which
+// versions it has, so that only what changed is sent.
+//
+// What resources mean is a [Consumer]'s business. It may refuse single resources
+// of a response: the others count as accepted, the refusal goes back as a NACK with
+// the consumer's reasons, and the version that was accepted last is the one that a
+// new stream asks on from.
+//
+// The state-of-the-world form is not spoken here, nor are heartbeats (ttl) and
+// aliases of resources.
+package xdsclient
+
+// The types that are subscribed to, in the order in which subscriptions are
+// opened: a cluster is to be known before what names it.
+const (
+	ClusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+)
+
+// Types lists them.
+var Types = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
