@@ -30,7 +30,7 @@ const (
 // A Kind is one row of the table.
 type Kind struct {
 	Group      string
-	Versions   []string // served, the stored one first
+	Versions   []string // served, the stored one first; all have the same fields (Ignored kinds: about)
 	Kind       string
 	Plural     string
 	Singular   string   // lower case of Kind if empty
@@ -38,16 +38,46 @@ type Kind struct {
 	Categories []string // "all", "istio-io", ...
 	Namespaced bool
 	Class      Class
-	// New makes an empty object of the stored version's Go type.
+	// New makes an empty object of the stored version's Go type: an
+	// *unstructured.Unstructured for kinds that have none here.
 	New func() runtime.Object
 	// Subresources: "status", "scale", and for pods "log", "exec".
 	Subresources []string
 	// Columns are those of `get` besides NAME and AGE, for kinds whose columns are
 	// plain fields (the others are made by the API server). Priority 1 shows with -o wide.
 	Columns []Column
-	// Fields classifies fields that are not Used: a dotted path with [] for list
-	// elements ("spec.template.spec.containers[].resources"), which covers all below it.
-	Fields map[string]Class
+	// Fields lists the fields that are not Used, or of whose values some are not.
+	// A field that is not listed is Used.
+	Fields []Field
+	// Why says why the kind is not Used.
+	Why string
+}
+
+// A Field classifies a field of a kind and all below it.
+type Field struct {
+	// Path is dotted, with [] for list elements and {} for map entries:
+	// "spec.template.spec.containers[].resources".
+	Path  string
+	Class Class
+	// Values restricts the row to these values of the field; with "!" in front, to
+	// all values but that one. Empty values (false, 0, "", {}, []) never count.
+	Values []string
+	// Why says what happens instead, or what to do.
+	Why string
+}
+
+// Concerns reports whether the row is about this value of the field.
+func (f *Field) Concerns(value string) bool {
+	if len(f.Values) == 0 {
+		return true
+	}
+	not := strings.HasPrefix(f.Values[0], "!")
+	for _, v := range f.Values {
+		if strings.TrimPrefix(v, "!") == value {
+			return !not
+		}
+	}
+	return not
 }
 
 // A Column shows one field of an object, found by JSONPath as in a CRD.
@@ -92,6 +122,21 @@ func (k *Kind) Has(subresource string) bool {
 		}
 	}
 	return false
+}
+
+// Named finds the row of a kind by its name alone, as configuration is looked up.
+func Named(name string) (*Kind, bool) {
+	for _, k := range All {
+		if k.Kind == name {
+			return k, true
+		}
+	}
+	return nil, false
+}
+
+// String returns the class as documentation names it.
+func (c Class) String() string {
+	return [...]string{"used", "accepted without effect", "refused"}[c]
 }
 
 // ByGVK finds the row of a kind in any served version.

@@ -1,0 +1,50 @@
+package kind
+
+var virtualServiceFields = join(
+	ref(whyNotYet+"; put the routes into this VirtualService", "spec.http[].delegate"),
+	ref(whyNotYet, "spec.http[].corsPolicy"),
+	ref("Istio never implemented it; use fixedDelay", "spec.http[].fault.delay.exponentialDelay"),
+	ref("Istio never implemented it; use httpStatus or grpcStatus", "spec.http[].fault.abort.http2Error"),
+	ref("Istio never implemented it; use sourceLabels", "spec.tcp[].match[].sourceSubnet"),
+	ref("there is one locality, so there is no other to retry in", "spec.http[].retries.retryRemoteLocalities"),
+)
+
+// policyFields are the rows of a traffic policy and of one for a port.
+var policyFields = join(
+	ref("session affinity is "+whyNotYet, "loadBalancer.consistentHash"),
+	ref(whyNotYet, "loadBalancer.localityLbSetting", "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup", "loadBalancer.warmupDurationSecs"),
+	only(ref("HTTP/2 is "+whyNotYet, "connectionPool.http.h2UpgradePolicy"), "UPGRADE"),
+	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.maxConcurrentStreams", "connectionPool.http.http2KeepAlive"),
+	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.useClientProtocol"),
+	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
+	only(ref("client certificates from files are "+whyNotYet+"; use ISTIO_MUTUAL", "tls.mode"), "MUTUAL"),
+	ref("client certificates from files are "+whyNotYet, "tls.clientCertificate", "tls.privateKey"),
+	ref("certificates from Secrets are "+whyNotYet+"; use caCertificates", "tls.credentialName"),
+	ref("revocation lists are "+whyNotYet, "tls.caCrl"),
+)
+
+func destinationRuleFields() []Field {
+	all := join(
+		policyFields,
+		below(policyFields, "portLevelSettings[]"),
+		ref(whyNotYet, "tunnel", "proxyProtocol", "retryBudget"),
+	)
+	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
+}
+
+var gatewayFields = join(
+	ref("Istio never implemented it; use a route", "spec.servers[].defaultEndpoint"),
+	only(ref("TLS that the gateway ends is "+whyNotYet+"; PASSTHROUGH leaves it to the destination", "spec.servers[].tls.mode"),
+		"SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"),
+	ref("TLS that the gateway ends is "+whyNotYet,
+		"spec.servers[].tls.serverCertificate", "spec.servers[].tls.privateKey", "spec.servers[].tls.caCertificates", "spec.servers[].tls.caCrl",
+		"spec.servers[].tls.credentialName", "spec.servers[].tls.credentialNames", "spec.servers[].tls.tlsCertificates", "spec.servers[].tls.caCertCredentialName",
+		"spec.servers[].tls.subjectAltNames", "spec.servers[].tls.verifyCertificateSpki", "spec.servers[].tls.verifyCertificateHash",
+		"spec.servers[].tls.minProtocolVersion", "spec.servers[].tls.maxProtocolVersion", "spec.servers[].tls.cipherSuites"),
+)
+
+var serviceEntryFields = join(
+	ref(whyNotYet+"; list endpoints", "spec.workloadSelector"),
+	only(ref(whyNotYet+"; use NONE", "spec.resolution"), "DYNAMIC_DNS"),
+	ref("there is one network", "spec.endpoints[].network"),
+)

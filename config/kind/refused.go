@@ -1,0 +1,56 @@
+package kind
+
+import "k8s.io/apimachinery/pkg/runtime/schema"
+
+// A Refusal names a kind that people may expect and that is not there, in any version.
+type Refusal struct {
+	Group, Kind string // an empty Kind stands for all others of the group
+	Why         string // what to do instead, or that it is not built yet
+}
+
+// Refusals lists the kinds that are refused with a reason of their own. A kind
+// that is neither here nor in [All] is refused as unknown.
+var Refusals = []Refusal{
+	{"apps", "StatefulSet", "not supported yet; use a Deployment and a headless Service"},
+	{"apps", "DaemonSet", "not supported: there is one machine; use a Deployment with one replica"},
+	{"batch", "Job", "not supported yet; use a Pod with restartPolicy: OnFailure"},
+	{"batch", "CronJob", "not supported yet"},
+	{"", "ReplicationController", "not supported; use a Deployment"},
+	{"", "Endpoints", "not supported; use an EndpointSlice with the label kubernetes.io/service-name"},
+	{"", "PersistentVolume", "not supported: nothing here outlives its pod; use an emptyDir volume"},
+	{"", "PersistentVolumeClaim", "not supported: nothing here outlives its pod; use an emptyDir volume"},
+	{"", "Node", "not supported: there is one machine, and pods are its processes"},
+	{"storage.k8s.io", "", "not supported: nothing here outlives its pod; use an emptyDir volume"},
+	{"networking.k8s.io", "Ingress", "not supported yet; use a Gateway and a VirtualService"},
+	{"networking.istio.io", "Sidecar", whyNotYet},
+	{"networking.istio.io", "EnvoyFilter", whyNotYet},
+	{"networking.istio.io", "ProxyConfig", whyNotYet + "; use the annotation proxy.istio.io/config"},
+	{"networking.istio.io", "WorkloadEntry", whyNotYet + "; list the addresses as endpoints of the ServiceEntry"},
+	{"networking.istio.io", "WorkloadGroup", whyNotYet},
+	{"security.istio.io", "AuthorizationPolicy", whyNotYet + ": accepting it would look like protection"},
+	{"security.istio.io", "RequestAuthentication", whyNotYet + ": accepting it would look like protection"},
+	{"telemetry.istio.io", "", whyNotYet},
+	{"extensions.istio.io", "", whyNotYet},
+	{"gateway.networking.k8s.io", "", "Gateway API is not supported yet; use a Gateway of networking.istio.io and a VirtualService"},
+	{"gateway.networking.x-k8s.io", "", "Gateway API is not supported yet; use a Gateway of networking.istio.io and a VirtualService"},
+	{"split.smi-spec.io", "", "SMI is not supported yet; use a VirtualService"},
+	{"specs.smi-spec.io", "", "SMI is not supported yet; use a VirtualService"},
+	{"access.smi-spec.io", "", "SMI is not supported yet"},
+	{"policy.openservicemesh.io", "", whyNotYet},
+	{"config.openservicemesh.io", "", whyNotYet},
+	{"linkerd.io", "", "not supported yet; use a VirtualService"},
+	{"policy.linkerd.io", "", "not supported yet; use a VirtualService"},
+	{"kustomize.config.k8s.io", "", "not an object: name the directory that holds it, and it is built"},
+}
+
+const whyNotYet = "not supported yet"
+
+// RefusedBecause returns why a kind is refused, and whether it has a reason of its own.
+func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {
+	for _, r := range Refusals {
+		if r.Group == gk.Group && (r.Kind == gk.Kind || r.Kind == "") {
+			return r.Why, true
+		}
+	}
+	return "", false
+}

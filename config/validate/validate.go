@@ -1,0 +1,212 @@
+// Package validate tells the author of an object what is wrong with it.
+//
+// An object is compared with the Go type of its kind: what is not a field of it
+// is an error with its path, as is a value of another type. Then come the rules
+// of Kubernetes and Istio that a type cannot state, and the table of kinds: what
+// malla accepts without effect becomes a [Notice], what it does not support an
+// error. Nothing is dropped in silence, and all errors are found at once.
+//
+// [Object] looks at one object alone and is cheap enough for admission. Whether
+// the names it mentions exist is a question for analysis.
+package validate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+)
+
+// Positions returns where a field was written, as file:line, "" if that is not
+// known. The method Pos of load.Doc is one. Nil knows nothing.
+type Positions func(at *field.Path) string
+
+// A Result is what was found in one object.
+type Result struct {
+	Errors  field.List // in the order of their positions, else of their fields
+	Notices []Notice
+}
+
+// A Notice says that something is accepted without effect.
+type Notice struct {
+	At  *field.Path // nil: the whole object
+	Why string
+	Pos string
+}
+
+// String returns "spec.template.spec.affinity: has no effect: there is one machine".
+func (n Notice) String() string {
+	s := "has no effect: " + n.Why
+	if at := n.At.String(); at != "" {
+		s = at + ": " + s
+	}
+	return s
+}
+
+// Object checks one object of any kind and version. It does not change it.
+func Object(u *unstructured.Unstructured, pos Positions) Result {
+	c := &checker{}
+	c.check(u)
+	name := u.GetKind() + " " + u.GetName()
+	if ns := u.GetNamespace(); ns != "" {
+		name = u.GetKind() + " " + ns + "/" + u.GetName()
+	}
+	if u.GetKind() == "" {
+		name = "object " + u.GetName()
+	}
+	c.errs.In(strings.TrimSpace(name))
+	if pos != nil {
+		for _, e := range c.errs {
+			e.Pos = pos(e.At)
+		}
+		for i := range c.notices {
+			c.notices[i].Pos = pos(c.notices[i].At)
+		}
+		slices.SortStableFunc(c.errs, func(a, b *field.Error) int { return comparePos(a.Pos, b.Pos) })
+	}
+	return Result{Errors: c.errs, Notices: c.notices}
+}
+
+func comparePos(a, b string) int {
+	fileA, lineA, _ := cutLast(a)
+	fileB, lineB, _ := cutLast(b)
+	return cmp.Or(cmp.Compare(fileA, fileB), cmp.Compare(len(lineA), len(lineB)), cmp.Compare(lineA, lineB))
+}
+
+func cutLast(pos string) (file, line string, ok bool) {
+	i := strings.LastIndexByte(pos, ':')
+	if i < 0 {
+		return pos, "", false
+	}
+	return pos[:i], pos[i+1:], true
+}
+
+func (c *checker) check(u *unstructured.Unstructured) {
+	gvk := u.GroupVersionKind()
+	if _, ok := u.Object["kind"].(string); !ok || gvk.Kind == "" {
+		c.errs.Addf(field.At("kind"), "missing; want the kind of the object, for example Deployment")
+	}
+	if s, ok := u.Object["apiVersion"].(string); !ok || s == "" {
+		c.errs.Addf(field.At("apiVersion"), "missing; want the group and version of the kind, for example apps/v1")
+	}
+	if len(c.errs) > 0 {
+		return
+	}
+	k, ok := kind.ByGVK(gvk)
+	if !ok {
+		c.unknownKind(u)
+		return
+	}
+	c.metadata(u, k)
+	if k.Class == kind.Ignored {
+		c.notices = append(c.notices, Notice{Why: k.Why})
+		return
+	}
+	p := planOf(k)
+	pruned := make(map[string]any, len(u.Object))
+	for _, name := range sortedKeys(u.Object) {
+		if name == "apiVersion" || name == "kind" || name == "metadata" || name == "status" {
+			continue // the status belongs to controllers and is never taken from a file
+		}
+		s, known := p.schema.fields[name]
+		if !known {
+			c.fail(field.At(name), "unknown field%s", suggestField(name, p.schema.names()))
+			continue
+		}
+		if v, ok := c.value(u.Object[name], s, p.tree.child(name), field.At(name)); ok {
+			pruned[name] = v
+		}
+	}
+	c.semantics(k, u, pruned)
+}
+
+// semantics checks the rules of the kind on what is left of the object.
+func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned map[string]any) {
+	check, ok := rules[k.Group+"/"+k.Kind]
+	if !ok {
+		return
+	}
+	pruned["apiVersion"], pruned["kind"], pruned["metadata"] = u.GetAPIVersion(), u.GetKind(), plainMetadata(u)
+	value, err := config.Typed(k, &unstructured.Unstructured{Object: pruned})
+	if err != nil {
+		if len(c.errs) == 0 {
+			c.errs.Addf(nil, "%v", err)
+		}
+		return
+	}
+	r := &ruler{}
+	check(r, value)
+	for _, e := range r.errs {
+		if !c.bad[e.At.String()] { // else it was said already, more precisely
+			c.errs = append(c.errs, e)
+		}
+	}
+	c.notices = append(c.notices, r.notices...)
+}
+
+// plainMetadata is what rules may need of the metadata.
+func plainMetadata(u *unstructured.Unstructured) map[string]any {
+	m := map[string]any{"name": u.GetName(), "namespace": u.GetNamespace()}
+	for name, values := range map[string]map[string]string{"labels": u.GetLabels(), "annotations": u.GetAnnotations()} {
+		out := make(map[string]any, len(values))
+		for k, v := range values {
+			out[k] = v
+		}
+		m[name] = out
+	}
+	return m
+}
+
+func (c *checker) unknownKind(u *unstructured.Unstructured) {
+	gvk := u.GroupVersionKind()
+	if why, ok := kind.RefusedBecause(gvk.GroupKind()); ok {
+		c.errs.Addf(field.At("kind"), "%s of %s: %s", gvk.Kind, u.GetAPIVersion(), why)
+		return
+	}
+	var names []string
+	for _, k := range kind.All {
+		if k.Kind == gvk.Kind {
+			for _, v := range k.Versions {
+				names = append(names, strings.TrimPrefix(k.Group+"/"+v, "/"))
+			}
+		}
+	}
+	if len(names) > 0 {
+		c.errs.Addf(field.At("apiVersion"), "found %q, want %s for the kind %s", u.GetAPIVersion(), oneOf(names), gvk.Kind)
+		return
+	}
+	for _, k := range kind.All {
+		names = append(names, k.Kind)
+	}
+	for _, r := range kind.Refusals {
+		names = append(names, r.Kind)
+	}
+	c.errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, suggest(gvk.Kind, names))
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// A ruler gathers what the rules of one kind find.
+type ruler struct {
+	errs    field.List
+	notices []Notice
+}
+
+func (r *ruler) errorf(at *field.Path, format string, args ...any) { r.errs.Addf(at, format, args...) }
+
+func (r *ruler) notice(at *field.Path, format string, args ...any) {
+	r.notices = append(r.notices, Notice{At: at, Why: fmt.Sprintf(format, args...)})
+}

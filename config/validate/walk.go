@@ -1,0 +1,281 @@
+package validate
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/kind"
+)
+
+// A checker compares a JSON tree with a schema and with the table of fields. It
+// makes a copy of the tree without what it found wrong, so that what remains can
+// be converted and checked further.
+type checker struct {
+	errs    field.List
+	notices []Notice
+	bad     map[string]bool // paths that were left out of the copy
+}
+
+func (c *checker) fail(at *field.Path, format string, args ...any) (any, bool) {
+	c.errs.Addf(at, format, args...)
+	if c.bad == nil {
+		c.bad = map[string]bool{}
+	}
+	c.bad[at.String()] = true
+	return nil, false
+}
+
+// value checks v and returns its copy, and whether it is right so far.
+func (c *checker) value(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+	if v == nil {
+		return nil, true // as if it were not written
+	}
+	if t != nil && len(t.rows) > 0 && !empty(v) {
+		for _, row := range t.rows {
+			if !row.Concerns(fmt.Sprint(v)) {
+				continue
+			}
+			if row.Class == kind.Refused {
+				return c.fail(at, "%s%s", found(v, row), row.Why)
+			}
+			c.notices = append(c.notices, Notice{At: at, Why: row.Why})
+			t = nil // what is below has no effect either; its form is still checked
+			break
+		}
+	}
+	switch s.shape {
+	case anything:
+		return v, true
+	case object:
+		return c.object(v, s, t, at)
+	case list:
+		return c.list(v, s, t, at)
+	case mapping:
+		return c.mapping(v, s, t, at)
+	case boolean:
+		if _, ok := v.(bool); !ok {
+			return c.fail(at, "found %s, want true or false", show(v))
+		}
+	case text:
+		if _, ok := v.(string); !ok {
+			return c.fail(at, "found %s, want a text%s", show(v), quoted(v))
+		}
+	case integer:
+		return c.integer(v, s, at)
+	case number:
+		if _, ok := asNumber(v); !ok {
+			return c.fail(at, "found %s, want a number%s", show(v), unquoted(v))
+		}
+	case intOrText:
+		n, ok := asNumber(v)
+		if _, isText := v.(string); !isText && (!ok || n != math.Trunc(n) || math.Abs(n) > 1<<31) {
+			return c.fail(at, "found %s, want a whole number or a text", show(v))
+		}
+	default:
+		return c.formatted(v, s, at)
+	}
+	return v, true
+}
+
+// found says which value of a field is refused, where only some are.
+func found(v any, row *kind.Field) string {
+	if len(row.Values) == 0 {
+		return ""
+	}
+	return show(v) + ": "
+}
+
+// formatted checks texts that have a form of their own.
+func (c *checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
+	str, isText := v.(string)
+	if s.shape == quantity {
+		if n, ok := asNumber(v); ok {
+			str, isText = strconv.FormatFloat(n, 'f', -1, 64), true
+		}
+		if _, err := resource.ParseQuantity(str); !isText || err != nil {
+			return c.fail(at, "found %s, want a quantity such as 500m, 64Mi or 2", show(v))
+		}
+		return v, true
+	}
+	if !isText {
+		want := map[shape]string{duration: "a duration such as 5s", timestamp: "a time", base64Text: "a text in base64", enum: "one of " + strings.Join(s.values, ", ")}[s.shape]
+		return c.fail(at, "found %s, want %s", show(v), want)
+	}
+	switch s.shape {
+	case duration:
+		if _, err := time.ParseDuration(str); err != nil {
+			return c.fail(at, "found %q, want a duration such as 500ms, 5s or 1m30s", str)
+		}
+	case timestamp:
+		if _, err := time.Parse(time.RFC3339, str); err != nil {
+			return c.fail(at, "found %q, want a time such as 2006-01-02T15:04:05Z", str)
+		}
+	case base64Text:
+		if _, err := base64.StdEncoding.DecodeString(str); err != nil {
+			return c.fail(at, "not base64: %v", err)
+		}
+	case enum:
+		if !slices.Contains(s.values, str) {
+			return c.fail(at, "found %q, want one of %s%s", str, strings.Join(s.values, ", "), suggest(str, s.values))
+		}
+	}
+	return v, true
+}
+
+func (c *checker) integer(v any, s *schema, at *field.Path) (any, bool) {
+	n, ok := asNumber(v)
+	switch {
+	case !ok:
+		return c.fail(at, "found %s, want a whole number%s", show(v), unquoted(v))
+	case n != math.Trunc(n):
+		return c.fail(at, "found %s, want a whole number", show(v))
+	case n < s.min || n > s.max:
+		return c.fail(at, "found %s, want a whole number from %.0f to %.0f", show(v), s.min, s.max)
+	}
+	return int64(n), true
+}
+
+func (c *checker) object(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return c.fail(at, "found %s, want an object with fields such as %s", show(v), strings.Join(first(s.names(), 3), ", "))
+	}
+	out := make(map[string]any, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		sub, known := s.fields[name]
+		if !known {
+			c.fail(at.Child(name), "unknown field%s", suggestField(name, s.names()))
+			continue
+		}
+		if value, ok := c.value(m[name], sub, t.child(name), at.Child(name)); ok {
+			out[name] = value
+		}
+	}
+	for _, names := range s.oneofs {
+		var set []string
+		for _, n := range names {
+			if out[n] != nil {
+				set = append(set, n)
+			}
+		}
+		if len(set) > 1 {
+			slices.Sort(set)
+			c.fail(at, "%s exclude each other; keep one", strings.Join(set, " and "))
+			for _, n := range set[1:] {
+				delete(out, n)
+			}
+		}
+	}
+	return out, true
+}
+
+func (c *checker) list(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+	l, ok := v.([]any)
+	if !ok {
+		return c.fail(at, "found %s, want a list", show(v))
+	}
+	out := make([]any, 0, len(l))
+	for i, e := range l {
+		if e == nil {
+			c.fail(at.Index(i), "found nothing, want a value")
+			continue
+		}
+		// A bad element keeps its place, so that the paths of the others stay right.
+		value, ok := c.value(e, s.elem, t.child("[]"), at.Index(i))
+		if !ok {
+			value = zero(s.elem)
+		}
+		out = append(out, value)
+	}
+	return out, true
+}
+
+func (c *checker) mapping(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return c.fail(at, "found %s, want names with values", show(v))
+	}
+	out := make(map[string]any, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] == nil {
+			if s.elem.shape == object {
+				out[name] = map[string]any{} // Istio: a header match without a value asks for presence
+				continue
+			}
+			if s.elem.shape == text {
+				out[name] = ""
+			}
+			continue
+		}
+		if value, ok := c.value(m[name], s.elem, t.child("{}"), at.Child(name)); ok {
+			out[name] = value
+		}
+	}
+	return out, true
+}
+
+// zero returns a value that converts to the schema's type.
+func zero(s *schema) any {
+	switch s.shape {
+	case object, mapping:
+		return map[string]any{}
+	case list:
+		return []any{}
+	case boolean:
+		return false
+	case integer, number, intOrText:
+		return int64(0)
+	case quantity:
+		return "0"
+	case duration:
+		return "0s"
+	case timestamp:
+		return nil
+	case enum:
+		return s.values[0]
+	default:
+		return ""
+	}
+}
+
+// empty reports whether v says nothing.
+func empty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case string:
+		return v == ""
+	case int64:
+		return v == 0
+	case float64:
+		return v == 0
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
+}
+
+func asNumber(v any) (float64, bool) {
+	switch v := v.(type) {
+	case int64:
+		return float64(v), true
+	case float64:
+		return v, true
+	case int:
+		return float64(v), true
+	}
+	return 0, false
+}
