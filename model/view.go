@@ -40,6 +40,25 @@ type View struct {
 
 	rulesOnce sync.Once
 	rules     []*RouteRules
+
+	memo sync.Map // of any key to *memoized
+}
+
+type memoized struct {
+	once  sync.Once
+	value any
+}
+
+// Memo returns what compute returned the first time for this key. Translation
+// keeps there what several names need; compute must be a function of the view.
+func (v *View) Memo(key any, compute func() any) any {
+	m, ok := v.memo.Load(key)
+	if !ok {
+		m, _ = v.memo.LoadOrStore(key, new(memoized))
+	}
+	mm := m.(*memoized)
+	mm.once.Do(func() { mm.value = compute() })
+	return mm.value
 }
 
 // NewView returns what the proxy sees.

@@ -1,0 +1,170 @@
+package istio
+
+import (
+	"sort"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
+)
+
+func (c *compiler) destinationRule() {
+	dr := &c.obj.Value.(*networkingv1.DestinationRule).Spec
+	spec := field.At("spec")
+	if dr.Host == "" {
+		c.out.Errors.Addf(spec.Child("host"), "is empty, want the host of a service")
+		return
+	}
+	d := &model.DestinationRule{
+		From: c.ref, Created: c.obj.Created, Host: c.host(dr.Host), ExportTo: dr.ExportTo, Workload: selector(dr.WorkloadSelector),
+		Policy: c.policy(dr.TrafficPolicy, spec.Child("trafficPolicy")), Merged: []model.Ref{c.ref},
+	}
+	for i, s := range dr.Subsets {
+		d.Subsets = append(d.Subsets, model.Subset{
+			Name: s.Name, Labels: s.Labels, Policy: c.policy(s.TrafficPolicy, spec.Child("subsets").Index(i).Child("trafficPolicy")),
+		})
+	}
+	c.out.Policy = d
+}
+
+func (c *compiler) policy(t *networking.TrafficPolicy, at *field.Path) model.TrafficPolicy {
+	if t == nil {
+		return model.TrafficPolicy{}
+	}
+	c.unsupported(t.Tunnel != nil, at.Child("tunnel"))
+	c.unsupported(t.ProxyProtocol != nil, at.Child("proxyProtocol"))
+	c.unsupported(t.RetryBudget != nil, at.Child("retryBudget"))
+	p := model.TrafficPolicy{
+		LB:      c.loadBalancer(t.LoadBalancer, at.Child("loadBalancer")),
+		Pool:    c.pool(t.ConnectionPool, at.Child("connectionPool")),
+		Outlier: c.outlier(t.OutlierDetection, at.Child("outlierDetection")),
+		TLS:     c.clientTLS(t.Tls, at.Child("tls")),
+	}
+	for i, s := range t.PortLevelSettings {
+		at := at.Child("portLevelSettings").Index(i)
+		p.Ports = append(p.Ports, model.PortPolicy{
+			Port: uint16(s.GetPort().GetNumber()),
+			LB:   c.loadBalancer(s.LoadBalancer, at.Child("loadBalancer")), Pool: c.pool(s.ConnectionPool, at.Child("connectionPool")),
+			Outlier: c.outlier(s.OutlierDetection, at.Child("outlierDetection")), TLS: c.clientTLS(s.Tls, at.Child("tls")),
+		})
+	}
+	sort.SliceStable(p.Ports, func(i, j int) bool { return p.Ports[i].Port < p.Ports[j].Port })
+	return p
+}
+
+func (c *compiler) loadBalancer(l *networking.LoadBalancerSettings, at *field.Path) *model.LoadBalancer {
+	if l == nil {
+		return nil
+	}
+	c.unsupported(l.LocalityLbSetting != nil, at.Child("localityLbSetting"))
+	c.unsupported(l.ZoneAwareLbSetting != nil, at.Child("zoneAwareLbSetting"))
+	c.unsupported(l.WarmupDurationSecs != nil, at.Child("warmupDurationSecs"))
+	c.unsupported(l.Warmup != nil, at.Child("warmup"))
+	c.unsupported(l.GetConsistentHash() != nil, at.Child("consistentHash"))
+	out := &model.LoadBalancer{}
+	switch l.GetSimple() {
+	case networking.LoadBalancerSettings_ROUND_ROBIN:
+		out.Balance = model.RoundRobin
+	case networking.LoadBalancerSettings_RANDOM:
+		out.Balance = model.Random
+	case networking.LoadBalancerSettings_PASSTHROUGH:
+		out.Balance = model.Direct
+	}
+	return out
+}
+
+func (c *compiler) pool(p *networking.ConnectionPoolSettings, at *field.Path) *model.ConnectionPool {
+	if p == nil {
+		return nil
+	}
+	return PoolOf(p, func(name string) { c.unsupported(true, at.Child("http").Child(name)) })
+}
+
+// PoolOf returns Istio's connection pool settings. Refuse is called with the
+// name of each HTTP field that is not supported.
+func PoolOf(p *networking.ConnectionPoolSettings, refuse func(httpField string)) *model.ConnectionPool {
+	tcp, http := p.Tcp, p.Http
+	out := &model.ConnectionPool{
+		MaxConnections: positive(tcp.GetMaxConnections()), ConnectTimeout: duration(tcp.GetConnectTimeout()),
+		MaxDuration: duration(tcp.GetMaxConnectionDuration()), TCPIdleTimeout: duration(tcp.GetIdleTimeout()),
+		MaxPending: positive(http.GetHttp1MaxPendingRequests()), MaxRequests: positive(http.GetHttp2MaxRequests()),
+		MaxPerConnection: positive(http.GetMaxRequestsPerConnection()), MaxRetries: positive(http.GetMaxRetries()),
+		HTTPIdleTimeout: duration(http.GetIdleTimeout()),
+	}
+	if k := tcp.GetTcpKeepalive(); k != nil {
+		out.Keepalive = &model.Keepalive{Probes: k.Probes, Time: duration(k.Time), Interval: duration(k.Interval)}
+	}
+	if http.GetH2UpgradePolicy() == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE {
+		refuse("h2UpgradePolicy")
+	}
+	if http.GetUseClientProtocol() {
+		refuse("useClientProtocol")
+	}
+	if http.GetMaxConcurrentStreams() != 0 {
+		refuse("maxConcurrentStreams")
+	}
+	if http.GetHttp2KeepAlive() != nil {
+		refuse("http2KeepAlive")
+	}
+	return out
+}
+
+func (c *compiler) outlier(o *networking.OutlierDetection, at *field.Path) *model.OutlierDetection {
+	if o == nil {
+		return nil
+	}
+	return OutlierOf(o, func(name string) { c.unsupported(true, at.Child(name)) })
+}
+
+// OutlierOf returns Istio's outlier detection. Refuse is called with the name
+// of each field that is not supported.
+func OutlierOf(o *networking.OutlierDetection, refuse func(field string)) *model.OutlierDetection {
+	if len(o.OutlierDetectionHttpErrorCodes) > 0 {
+		refuse("outlierDetectionHttpErrorCodes")
+	}
+	out := &model.OutlierDetection{
+		SplitLocalOrigin: o.SplitExternalLocalOriginErrors, Interval: duration(o.Interval), BaseEjection: duration(o.BaseEjectionTime),
+		MinHealthPercent: positive(o.MinHealthPercent),
+	}
+	value := func(to **uint32, v interface{ GetValue() uint32 }, set bool) {
+		if set {
+			n := v.GetValue()
+			*to = &n
+		}
+	}
+	value(&out.Consecutive5xx, o.Consecutive_5XxErrors, o.Consecutive_5XxErrors != nil)
+	value(&out.ConsecutiveGateway, o.ConsecutiveGatewayErrors, o.ConsecutiveGatewayErrors != nil)
+	value(&out.ConsecutiveLocalOrigin, o.ConsecutiveLocalOriginFailures, o.ConsecutiveLocalOriginFailures != nil)
+	if o.ConsecutiveErrors > 0 && out.ConsecutiveGateway == nil { //nolint:staticcheck // old manifests still have it
+		n := uint32(o.ConsecutiveErrors) //nolint:staticcheck
+		out.ConsecutiveGateway = &n
+	}
+	if o.MaxEjectionPercent > 0 {
+		n := uint32(o.MaxEjectionPercent)
+		out.MaxEjectionPercent = &n
+	}
+	return out
+}
+
+func (c *compiler) clientTLS(t *networking.ClientTLSSettings, at *field.Path) *model.ClientTLS {
+	if t == nil {
+		return nil
+	}
+	c.unsupported(t.CredentialName != "", at.Child("credentialName"))
+	c.unsupported(t.CaCrl != "", at.Child("caCrl"))
+	out := &model.ClientTLS{
+		ClientCert: t.ClientCertificate, Key: t.PrivateKey, CA: t.CaCertificates, SANs: t.SubjectAltNames, SNI: t.Sni,
+		SkipVerify: t.InsecureSkipVerify.GetValue(),
+	}
+	switch t.Mode {
+	case networking.ClientTLSSettings_SIMPLE:
+		out.Mode = model.TLSSimple
+	case networking.ClientTLSSettings_MUTUAL:
+		out.Mode = model.TLSMutual
+	case networking.ClientTLSSettings_ISTIO_MUTUAL:
+		out.Mode = model.TLSIstioMutual
+	}
+	return out
+}

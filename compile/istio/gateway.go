@@ -1,0 +1,92 @@
+package istio
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
+)
+
+func (c *compiler) gateway() {
+	gw := &c.obj.Value.(*networkingv1.Gateway).Spec
+	g := &model.Gateway{From: c.ref, Created: c.obj.Created, Selector: gw.Selector}
+	for i, s := range gw.Servers {
+		if server := c.server(s, field.At("spec", "servers").Index(i)); server != nil {
+			g.Servers = append(g.Servers, server)
+		}
+	}
+	c.out.Gateway = g
+}
+
+var gatewayProtocols = map[string]model.Protocol{
+	"HTTP": model.HTTP, "HTTP2": model.HTTP2, "GRPC": model.GRPC, "GRPC-WEB": model.GRPCWeb, "HTTPS": model.HTTPS,
+	"TLS": model.TLS, "TCP": model.TCP, "MONGO": model.Mongo,
+}
+
+func (c *compiler) server(s *networking.Server, at *field.Path) *model.Server {
+	before := len(c.out.Errors)
+	protocol, ok := gatewayProtocols[strings.ToUpper(s.GetPort().GetProtocol())]
+	if !ok {
+		c.out.Errors.Addf(at.Child("port").Child("protocol"), "is %q, want one of HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP and TLS", s.GetPort().GetProtocol())
+	}
+	if n := s.GetPort().GetNumber(); n == 0 || n > 65535 {
+		c.out.Errors.Addf(at.Child("port").Child("number"), "is %d, want 1 to 65535", n)
+	}
+	c.unsupported(strings.HasPrefix(s.Bind, "unix://"), at.Child("bind"))
+	c.unsupported(s.DefaultEndpoint != "", at.Child("defaultEndpoint"))
+	if protocol.IsHTTP2() {
+		c.out.Notices.Addf(at.Child("port").Child("protocol"), "is %s: clients are answered in HTTP/1.1 only for now", protocol)
+	}
+	out := &model.Server{
+		Name: s.Name, Port: uint16(s.GetPort().GetNumber()), PortName: s.GetPort().GetName(), Protocol: protocol, Bind: s.Bind,
+		TLS: c.serverTLS(s.Tls, at.Child("tls")),
+	}
+	if protocol.IsTLS() && s.Tls == nil {
+		c.out.Errors.Addf(at.Child("tls"), "is missing: a server of protocol %s needs it", protocol)
+	}
+	for i, h := range s.Hosts {
+		out.Hosts = append(out.Hosts, c.gatewayHost(h, at.Child("hosts").Index(i)))
+	}
+	if len(c.out.Errors) > before {
+		return nil
+	}
+	return out
+}
+
+// gatewayHost reads [namespace/]name. A name without a namespace is open to
+// rules of all namespaces.
+func (c *compiler) gatewayHost(h string, at *field.Path) model.GatewayHost {
+	ns, name, found := strings.Cut(h, "/")
+	if !found {
+		ns, name = "*", h
+	}
+	if ns == "." {
+		ns = c.obj.Namespace
+	}
+	if name == "" {
+		c.out.Errors.Addf(at, "is %q, want [namespace/]host", h)
+	}
+	return model.GatewayHost{Namespace: ns, Name: c.host(name)}
+}
+
+func (c *compiler) serverTLS(t *networking.ServerTLSSettings, at *field.Path) *model.ServerTLS {
+	if t == nil {
+		return nil
+	}
+	out := &model.ServerTLS{Redirect: t.HttpsRedirect}
+	if t.HttpsRedirect {
+		return out
+	}
+	switch t.Mode {
+	case networking.ServerTLSSettings_PASSTHROUGH:
+		out.Mode = model.ServerPassthrough
+	case networking.ServerTLSSettings_ISTIO_MUTUAL:
+		out.Mode = model.ServerIstioMutual
+	default:
+		c.out.Errors.Addf(at.Child("mode"), "is %s: certificates of gateways are not supported yet; use PASSTHROUGH, ISTIO_MUTUAL or a plain HTTP port", t.Mode)
+	}
+	return out
+}

@@ -1,0 +1,106 @@
+// Package istio compiles Istio's kinds into the model, one object at a time.
+//
+// Each function here looks at one object and at nothing else, so its result can
+// be kept for as long as the object's version stays: what depends on several
+// objects (merging, precedence) is the caller's. Names come out in full form.
+//
+// What an object asks for and malla cannot do yet is an error that names the
+// field. The part that holds it is left out then, and never replaced by
+// something else: a rule whose meaning is not known must not route traffic.
+package istio
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	typev1beta1 "istio.io/api/type/v1beta1"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/model"
+)
+
+// An Env is what a compilation depends on besides the object.
+type Env struct {
+	ClusterDomain string
+	RootNamespace string
+}
+
+// A Result is what one object became.
+type Result struct {
+	Rules   *model.RouteRules
+	Policy  *model.DestinationRule
+	Gateway *model.Gateway
+	Peer    *model.PeerAuthentication
+	Errors  field.List // parts that are left out
+	Notices field.List // parts that have less effect than one might expect
+}
+
+// Kinds lists the kinds that Compile knows.
+var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication"}
+
+// Compile returns what the object means.
+func Compile(o *config.Object, env Env) Result {
+	c := &compiler{obj: o, env: env, ref: RefOf(o)}
+	switch o.Kind.Kind {
+	case "VirtualService":
+		c.virtualService()
+	case "DestinationRule":
+		c.destinationRule()
+	case "Gateway":
+		c.gateway()
+	case "PeerAuthentication":
+		c.peerAuthentication()
+	}
+	for _, list := range []field.List{c.out.Errors, c.out.Notices} {
+		for _, e := range list {
+			e.In, e.Pos = o.String(), o.Pos
+		}
+	}
+	return c.out
+}
+
+// RefOf names the object.
+func RefOf(o *config.Object) model.Ref {
+	return model.Ref{Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
+}
+
+type compiler struct {
+	obj *config.Object
+	env Env
+	ref model.Ref
+	out Result
+}
+
+func (c *compiler) host(name string) string {
+	return model.ResolveHost(name, c.obj.Namespace, c.env.ClusterDomain)
+}
+
+// unsupported records an error for a feature that is asked for and not built.
+func (c *compiler) unsupported(asked bool, at *field.Path) bool {
+	if asked {
+		c.out.Errors.Addf(at, "is not supported yet; leave it out")
+	}
+	return asked
+}
+
+func duration(d *durationpb.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return d.AsDuration()
+}
+
+func positive(n int32) uint32 {
+	if n < 0 {
+		return 0
+	}
+	return uint32(n)
+}
+
+func selector(s *typev1beta1.WorkloadSelector) map[string]string {
+	if s == nil || len(s.MatchLabels) == 0 {
+		return nil
+	}
+	return s.MatchLabels
+}
