@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mallamesh/malla/pki"
+)
+
+// Roots is the mesh's trust: certificates of a file that may change, and those
+// that came with our own chain. Its methods may be called from any goroutine.
+type Roots struct {
+	path    string
+	changed func([]*x509.Certificate)
+
+	mu     sync.Mutex
+	raw    []byte              // guarded by mu: the file as it was read last
+	file   []*x509.Certificate // guarded by mu
+	others []*x509.Certificate // guarded by mu
+}
+
+// NewRoots returns the trust in a PEM file (none if path is empty). changed is
+// called with all certificates, never with none, when there are others than before.
+func NewRoots(path string, changed func([]*x509.Certificate)) *Roots {
+	return &Roots{path: path, changed: changed}
+}
+
+// Add trusts one more root.
+func (r *Roots) Add(c *x509.Certificate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.all(), c.Equal) {
+		r.others = append(r.others, c)
+		r.tell()
+	}
+}
+
+// Load reads the file again. A file that cannot be read or parsed changes nothing.
+func (r *Roots) Load() error {
+	if r.path == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(r.path)
+	if err != nil {
+		return fmt.Errorf("read roots: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if bytes.Equal(raw, r.raw) {
+		return nil
+	}
+	certs, err := pki.DecodeCertificates(raw)
+	if err != nil {
+		return fmt.Errorf("read roots %s: %w", r.path, err)
+	}
+	r.raw, r.file = raw, certs
+	r.tell()
+	return nil
+}
+
+// All returns the roots of now.
+func (r *Roots) All() []*x509.Certificate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all()
+}
+
+// all returns the roots without doubles. The caller holds mu.
+func (r *Roots) all() []*x509.Certificate {
+	out := slices.Clone(r.file)
+	for _, c := range r.others {
+		if !slices.ContainsFunc(out, c.Equal) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *Roots) tell() {
+	if all := r.all(); r.changed != nil && len(all) > 0 {
+		r.changed(all)
+	}
+}
+
+// rootsInterval is how often the file is looked at. A kubelet takes a minute to
+// bring a changed ConfigMap into a pod, so looking is as good as being told.
+const rootsInterval = 5 * time.Second
+
+// Watch reads the file until ctx ends; soon and often as long as it is not there.
+func (r *Roots) Watch(ctx context.Context) {
+	for failures := 0; ; {
+		wait := rootsInterval
+		if err := r.Load(); err != nil && len(r.All()) == 0 {
+			wait = min(rootsInterval, retryAfter(failures, 0))
+			failures++
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// ClientTLS returns the configuration for connections to the control plane: the
+// server must prove to be serverName against the roots of that moment, and is shown
+// the certificate that certificate returns, if there is one.
+func (r *Roots) ClientTLS(serverName string, certificate func() *tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         serverName,
+		NextProtos:         []string{"h2"},
+		InsecureSkipVerify: true, // VerifyConnection does it: the roots change while the configuration does not
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return verifyServer(s, serverName, r.All())
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if certificate != nil {
+				if c := certificate(); c != nil {
+					return c, nil
+				}
+			}
+			return &tls.Certificate{}, nil
+		},
+	}
+}
+
+func verifyServer(s tls.ConnectionState, name string, roots []*x509.Certificate) error {
+	if len(roots) == 0 {
+		return fmt.Errorf("no root certificate to check %s against", name)
+	}
+	o := x509.VerifyOptions{DNSName: name, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+	for _, c := range roots {
+		o.Roots.AddCert(c)
+	}
+	for _, c := range s.PeerCertificates[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := s.PeerCertificates[0].Verify(o)
+	return err
+}
