@@ -1,0 +1,254 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// A Server answers questions. Its fields are set before it serves.
+type Server struct {
+	// Forward answers what the table does not know; nil refuses. It is called
+	// from a goroutine per question, at most MaxForward at a time.
+	Forward func(context.Context, *dns.Msg) (*dns.Msg, error)
+	// TTL is in seconds; default 5, as CoreDNS for Kubernetes: what a name means
+	// changes with each pod.
+	TTL uint32
+	// ForwardTimeout bounds one forwarded question; default 6 s. A resolver in
+	// the pod asks again after 5.
+	ForwardTimeout time.Duration
+	MaxForward     int // default 512
+	Log            *slog.Logger
+
+	table atomic.Pointer[Table]
+	slots chan struct{}
+	once  sync.Once
+}
+
+// SetTable changes the names that the server knows.
+func (s *Server) SetTable(t *Table) { s.table.Store(t) }
+
+// ServeUDP answers on a socket until it is closed.
+func (s *Server) ServeUDP(c net.PacketConn) error {
+	return s.serve(&dns.Server{PacketConn: c, Handler: s, UDPSize: 4096}, c.Close)
+}
+
+// ServeTCP answers on a listener until it is closed.
+func (s *Server) ServeTCP(l net.Listener) error {
+	return s.serve(&dns.Server{Listener: l, Handler: s, MaxTCPQueries: 128}, l.Close)
+}
+
+func (s *Server) serve(d *dns.Server, shut func() error) error {
+	s.init()
+	err := d.ActivateAndServe()
+	shut()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		if s.TTL == 0 {
+			s.TTL = 5
+		}
+		if s.ForwardTimeout == 0 {
+			s.ForwardTimeout = 6 * time.Second
+		}
+		if s.MaxForward == 0 {
+			s.MaxForward = 512
+		}
+		if s.Log == nil {
+			s.Log = slog.New(slog.DiscardHandler)
+		}
+		s.slots = make(chan struct{}, s.MaxForward)
+	})
+}
+
+// ServeDNS implements dns.Handler.
+func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	a := s.Answer(context.Background(), q)
+	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
+		size := dns.MinMsgSize
+		if o := q.IsEdns0(); o != nil {
+			size = max(size, int(o.UDPSize()))
+		}
+		a.Truncate(min(size, 4096))
+	}
+	if err := w.WriteMsg(a); err != nil {
+		s.Log.Debug("dns: answer not sent", "peer", w.RemoteAddr(), "error", err)
+	}
+}
+
+// Answer returns the answer to one message; it is never nil.
+func (s *Server) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
+	s.init()
+	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery {
+		return failure(q, dns.RcodeNotImplemented)
+	}
+	question := q.Question[0]
+	name, t := canonical(question.Name), s.table.Load()
+	if question.Qclass == dns.ClassINET {
+		if addr, ok := address(name); ok && question.Qtype == dns.TypePTR && t != nil {
+			if host, ok := t.reverse[addr]; ok {
+				a := s.reply(q)
+				a.Answer = []dns.RR{&dns.PTR{Hdr: s.header(question.Name, dns.TypePTR), Ptr: fqdn(host)}}
+				return a
+			}
+		}
+		if r, ok := t.Lookup(name); ok {
+			return s.known(ctx, q, r)
+		}
+		if t.inZone(name) {
+			a := s.reply(q)
+			if !t.parents[name] {
+				a.Rcode = dns.RcodeNameError
+			}
+			a.Ns = s.soa(t, name)
+			return a
+		}
+	}
+	return s.forward(ctx, q)
+}
+
+// known answers from a record, following a CNAME inside and outside the table.
+func (s *Server) known(ctx context.Context, q *dns.Msg, r Record) *dns.Msg {
+	a, question := s.reply(q), q.Question[0]
+	name, t := question.Name, s.table.Load()
+	for range 8 { // a chain of CNAMEs may be a circle
+		if r.CNAME == "" {
+			a.Answer = append(a.Answer, s.records(name, question.Qtype, r)...)
+			if len(a.Answer) == 0 {
+				a.Ns = s.soa(t, canonical(name))
+			}
+			a.Extra = append(a.Extra, s.targets(a.Answer, t)...)
+			return a
+		}
+		target := fqdn(r.CNAME)
+		a.Answer = append(a.Answer, &dns.CNAME{Hdr: s.header(name, dns.TypeCNAME), Target: target})
+		if question.Qtype == dns.TypeCNAME {
+			return a
+		}
+		name = target
+		next, ok := t.Lookup(target)
+		if !ok {
+			if !t.inZone(canonical(target)) {
+				s.chase(ctx, a, target, question.Qtype)
+			}
+			return a
+		}
+		r = next
+	}
+	return failure(q, dns.RcodeServerFailure)
+}
+
+// chase adds what the outside says of a CNAME's target.
+func (s *Server) chase(ctx context.Context, a *dns.Msg, target string, qtype uint16) {
+	q := new(dns.Msg).SetQuestion(target, qtype)
+	out := s.forward(ctx, q)
+	a.Answer = append(a.Answer, out.Answer...)
+	if out.Rcode == dns.RcodeServerFailure {
+		a.Rcode = out.Rcode
+	}
+}
+
+func (s *Server) records(name string, qtype uint16, r Record) []dns.RR {
+	var rr []dns.RR
+	for _, addr := range r.Addrs {
+		switch {
+		case addr.Is4() && (qtype == dns.TypeA || qtype == dns.TypeANY):
+			rr = append(rr, &dns.A{Hdr: s.header(name, dns.TypeA), A: addr.AsSlice()})
+		case addr.Is6() && (qtype == dns.TypeAAAA || qtype == dns.TypeANY):
+			rr = append(rr, &dns.AAAA{Hdr: s.header(name, dns.TypeAAAA), AAAA: addr.AsSlice()})
+		}
+	}
+	if qtype == dns.TypeSRV || qtype == dns.TypeANY {
+		for _, srv := range r.SRV {
+			rr = append(rr, &dns.SRV{Hdr: s.header(name, dns.TypeSRV), Weight: 100, Port: srv.Port, Target: fqdn(srv.Target)})
+		}
+	}
+	// Clients take the first: spread them.
+	rand.Shuffle(len(rr), func(i, j int) { rr[i], rr[j] = rr[j], rr[i] })
+	return rr
+}
+
+// targets are the addresses of SRV answers (RFC 2782), so that one question is enough.
+func (s *Server) targets(answer []dns.RR, t *Table) []dns.RR {
+	var rr []dns.RR
+	for _, a := range answer {
+		if srv, ok := a.(*dns.SRV); ok {
+			r, _ := t.Lookup(srv.Target)
+			rr = append(rr, s.records(srv.Target, dns.TypeA, r)...)
+			rr = append(rr, s.records(srv.Target, dns.TypeAAAA, r)...)
+		}
+	}
+	return rr
+}
+
+func (s *Server) forward(ctx context.Context, q *dns.Msg) *dns.Msg {
+	if s.Forward == nil {
+		return failure(q, dns.RcodeRefused)
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return failure(q, dns.RcodeServerFailure)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.ForwardTimeout)
+	defer cancel()
+	a, err := s.Forward(ctx, q)
+	if err != nil || a == nil {
+		s.Log.Debug("dns: forward", "question", q.Question[0].Name, "error", err)
+		return failure(q, dns.RcodeServerFailure)
+	}
+	a.Id, a.Question, a.Response, a.RecursionAvailable = q.Id, q.Question, true, true
+	return a
+}
+
+// reply is an empty, positive answer.
+func (s *Server) reply(q *dns.Msg) *dns.Msg {
+	a := new(dns.Msg).SetReply(q)
+	a.Authoritative, a.RecursionAvailable = true, true
+	if o := q.IsEdns0(); o != nil {
+		a.SetEdns0(4096, false)
+	}
+	return a
+}
+
+func failure(q *dns.Msg, code int) *dns.Msg {
+	a := new(dns.Msg).SetRcode(q, code)
+	a.RecursionAvailable = true
+	return a
+}
+
+func (s *Server) header(name string, t uint16) dns.RR_Header {
+	return dns.RR_Header{Name: fqdn(name), Rrtype: t, Class: dns.ClassINET, Ttl: s.TTL}
+}
+
+// soa lets resolvers keep a negative answer, for as short as a positive one
+// (RFC 2308, section 5).
+func (s *Server) soa(t *Table, name string) []dns.RR {
+	zone := name
+	if t != nil {
+		for _, z := range t.zones {
+			if name == z || strings.HasSuffix(name, "."+z) {
+				zone = z
+			}
+		}
+	}
+	h := s.header(zone, dns.TypeSOA)
+	return []dns.RR{&dns.SOA{
+		Hdr: h, Ns: fqdn("ns.dns." + zone), Mbox: fqdn("hostmaster." + zone),
+		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: s.TTL,
+	}}
+}
