@@ -1,7 +1,8 @@
 package lb
 
 import (
-	"math"
+	"cmp"
+	"slices"
 	"sync/atomic"
 )
 
@@ -37,31 +38,50 @@ const maxPeriod = 4096
 // newWeightedRoundRobin returns the earliest-deadline-first schedule of hosts with
 // unlike weights. The schedule repeats after as many picks as the weights, divided by
 // their greatest common divisor, add up to; a short one is laid out as a list, which
-// needs no lock.
+// needs no lock and gives every host exactly its share in every period.
 func newWeightedRoundRobin(hosts []Entry, old Balancer, seed uint64) Balancer {
-	weights := make([]float64, len(hosts))
 	g, sum := uint64(0), uint64(0)
 	for i := range hosts {
 		w := uint64(hosts[i].weight())
-		weights[i], g, sum = float64(w), gcd(g, w), sum+w
+		g, sum = gcd(g, w), sum+w
 	}
-	for i := range weights {
-		weights[i] /= float64(g)
+	if sum/g <= maxPeriod {
+		return &sequence{order: layOut(hosts, g), turn: turnOf(old, seed)}
 	}
-	period := sum / g
-	if period > maxPeriod || len(hosts) > math.MaxUint16 {
-		e := newSchedule(weights)
-		for range seed % uint64(len(hosts)) {
-			e.pick(nil)
+	weights := make([]float64, len(hosts))
+	for i := range hosts {
+		weights[i] = float64(hosts[i].weight())
+	}
+	s := newSchedule(weights)
+	for range seed % uint64(len(hosts)) {
+		s.pick(nil) // the shards of many proxies should not all begin with the same host
+	}
+	return &scheduled{schedule: s}
+}
+
+// layOut lists the turns of one period. A host of weight w has its k-th turn at k/w;
+// of turns at the same time, the host that waits longer comes first, which is the one of
+// less weight.
+func layOut(hosts []Entry, g uint64) []uint16 {
+	type turn struct {
+		k, w uint64
+		host int
+	}
+	var turns []turn
+	for i := range hosts {
+		w := uint64(hosts[i].weight()) / g
+		for k := uint64(1); k <= w; k++ {
+			turns = append(turns, turn{k, w, i})
 		}
-		return &scheduled{schedule: e}
 	}
-	s := &sequence{order: make([]uint16, period), turn: turnOf(old, seed)}
-	e := newSchedule(weights)
-	for i := range s.order {
-		s.order[i] = uint16(e.pick(nil))
+	slices.SortStableFunc(turns, func(a, b turn) int {
+		return cmp.Or(cmp.Compare(a.k*b.w, b.k*a.w), cmp.Compare(a.w, b.w))
+	})
+	order := make([]uint16, len(turns))
+	for i, t := range turns {
+		order[i] = uint16(t.host)
 	}
-	return s
+	return order
 }
 
 func gcd(a, b uint64) uint64 {

@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// Limits are the thresholds of one priority. Nil fields take Envoy's defaults: 1024,
+// retries 3.
+type Limits struct {
+	Connections, Pending, Requests, Retries *uint32
+	Pools                                   *uint32 // default: no limit
+	TrackRemaining                          bool    // fill the remaining_* gauges
+	Budget                                  *Budget // replaces Retries
+}
+
+// A Budget bounds retries by a share of the requests in flight.
+type Budget struct {
+	Percent float64 // nil in Envoy: 20
+	Min     uint32  // min_retry_concurrency, 3
+}
+
+// Breakers are the limits of a cluster at one priority with their present use.
+// All shards share them.
+type Breakers struct {
+	Connections, Pending, Requests Resource
+	Retries                        Resource
+	Pools                          Resource
+	budget                         *Budget
+}
+
+// A Resource is something of which a limited number may be in use.
+type Resource struct {
+	max       int64
+	used      atomic.Int64
+	open      *stats.Gauge // 1 while nothing is left
+	remaining *stats.Gauge // nil: not tracked
+}
+
+// TryAcquire takes one if there is one.
+func (r *Resource) TryAcquire() bool {
+	if n := r.used.Add(1); n > r.max {
+		r.used.Add(-1)
+		return false
+	} else {
+		r.changed(n)
+	}
+	return true
+}
+
+// Acquire takes one beyond the limit too: a pool that has no connection may always
+// make one, else its requests would wait forever.
+func (r *Resource) Acquire() { r.changed(r.used.Add(1)) }
+
+// Release gives one back.
+func (r *Resource) Release() { r.changed(r.used.Add(-1)) }
+
+// Free reports whether one is left.
+func (r *Resource) Free() bool { return r.used.Load() < r.max }
+
+// Used is the number in use.
+func (r *Resource) Used() int64 { return r.used.Load() }
+
+// Max is the limit.
+func (r *Resource) Max() int64 { return r.max }
+
+func (r *Resource) changed(n int64) {
+	if r.max == math.MaxUint32 && r.remaining == nil {
+		return // nobody set a limit
+	}
+	open := int64(0)
+	if n >= r.max {
+		open = 1
+	}
+	if r.open.Value() != open {
+		r.open.Set(open)
+	}
+	if r.remaining != nil {
+		r.remaining.Set(max(r.max-n, 0))
+	}
+}
+
+func (b *Breakers) init(l Limits, set *stats.Breakers) {
+	limit := func(r *Resource, v *uint32, def uint32, open, remaining *stats.Gauge) {
+		r.max, r.open = int64(def), open
+		if v != nil {
+			r.max = int64(*v)
+		}
+		open.Set(0)
+		if r.max == 0 {
+			open.Set(1)
+		}
+		remaining.Set(0)
+		if l.TrackRemaining {
+			r.remaining = remaining
+			remaining.Set(r.max)
+		}
+	}
+	limit(&b.Connections, l.Connections, 1024, &set.CxOpen, &set.RemainingCx)
+	limit(&b.Pending, l.Pending, 1024, &set.RqPendingOpen, &set.RemainingPending)
+	limit(&b.Requests, l.Requests, 1024, &set.RqOpen, &set.RemainingRq)
+	limit(&b.Retries, l.Retries, 3, &set.RqRetryOpen, &set.RemainingRetries)
+	limit(&b.Pools, l.Pools, math.MaxUint32, &set.CxPoolOpen, &set.RemainingCxPools)
+	b.budget = l.Budget
+}
+
+// TryRetry takes a place among the retries in flight if the limit, or the budget, allows one more.
+func (b *Breakers) TryRetry() bool {
+	if b.budget == nil {
+		return b.Retries.TryAcquire()
+	}
+	active := b.Requests.Used() + b.Pending.Used()
+	allowed := max(int64(b.budget.Percent/100*float64(active)), int64(b.budget.Min))
+	if b.Retries.used.Add(1) > allowed {
+		b.Retries.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+// EndRetry gives the place back.
+func (b *Breakers) EndRetry() {
+	if b.budget == nil {
+		b.Retries.Release()
+		return
+	}
+	b.Retries.used.Add(-1)
+}

@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// A Kind says where the hosts of a cluster come from.
+type Kind uint8
+
+// The kinds.
+const (
+	Static Kind = iota
+	EDS
+	StrictDNS
+	LogicalDNS
+	OriginalDst
+)
+
+var kindNames = [...]string{"STATIC", "EDS", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST"}
+
+// String returns Envoy's name.
+func (k Kind) String() string { return kindNames[k] }
+
+// A Transport says how to talk to hosts.
+type Transport struct {
+	Name   string
+	Match  map[string]string // endpoints whose Metadata.Match holds all of these use it; empty matches all
+	Socket any               // *tls.Client configuration of proxy/tls; nil: plain text
+}
+
+// A Config describes a cluster. It is immutable once it is given to New.
+type Config struct {
+	Name     string
+	StatName string // alt_stat_name; empty: Name
+	EDSName  string // service_name of EDS; empty: Name
+	Kind     Kind
+	Added    bool // came from CDS, not from the bootstrap
+
+	ConnectTimeout time.Duration // 0: 5 s
+	Policy         lb.Policy
+	Panic          *float64 // healthy_panic_threshold in percent; nil: 50
+	FailOnPanic    bool     // fail_traffic_on_panic
+	Overprovision  uint32   // overprovisioning_factor in percent; 0: 140
+	Breakers       [2]Limits
+	Outlier        *OutlierConfig // nil: off
+	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
+	DNS            DNSConfig      // for StrictDNS and LogicalDNS
+	Override       OverrideHost   // for OriginalDst
+
+	MaxRequestsPerConnection   uint32         // 0: any number
+	IdleTimeout                *time.Duration // of connections; nil: 1 h; 0: none
+	MaxConnectionDuration      time.Duration  // 0: none
+	HTTP2                      bool           // speaks HTTP/2 to its hosts
+	SameProtocol               bool           // use_downstream_protocol
+	AutoSNI, AutoSANValidation bool           // SNI and expected name follow the request's host
+	BufferLimit                uint32         // per_connection_buffer_limit_bytes; 0: 1 MiB
+	Bind                       netip.Addr     // upstream_bind_config source address
+	BindV6                     netip.Addr     // extra source address for v6 hosts
+	KeepAlive                  KeepAlive
+	PreserveCase               bool // header names as applications write them (proper-case formatter)
+
+	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
+	Metadata    any                // opaque here
+}
+
+// KeepAlive is TCP keep-alive; zero fields take the system's values.
+type KeepAlive struct {
+	On             bool
+	Probes         uint32
+	Time, Interval time.Duration
+}
+
+// OverrideHost says which other sources than the socket may name an original destination.
+type OverrideHost struct {
+	Header    string // x-envoy-original-dst-host by default if UseHeader
+	UseHeader bool
+	Port      uint16 // upstream_port_override, 0: none
+}
+
+// A Priority chooses a set of circuit breakers.
+type Priority uint8
+
+// The priorities.
+const (
+	Default Priority = iota
+	High
+)
+
+// A Cluster is an upstream: hosts, limits and what was counted. Its configuration never
+// changes; its hosts do.
+type Cluster struct {
+	Config
+	Stats *stats.Cluster
+
+	hosts    atomic.Pointer[HostSet]
+	breakers [2]Breakers
+	scope    *stats.Scope
+
+	mu      sync.Mutex // guards what follows; the changes of hosts pass here one by one
+	sweepAt time.Time
+	ejected int
+	random  *rand.Rand
+
+	origMu   sync.RWMutex // guards original
+	original map[netip.AddrPort]*Host
+}
+
+// New makes a cluster. If prev is set, the cluster replaces one of the same name: hosts
+// that are in both keep their state, and connections and requests in flight stay
+// counted against the limits. The error names the field that is wrong.
+func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
+	c := &Cluster{Config: cfg, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
+	if cfg.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if cfg.StatName == "" {
+		c.StatName = cfg.Name
+	}
+	if cfg.EDSName == "" {
+		c.EDSName = cfg.Name
+	}
+	if cfg.BufferLimit == 0 {
+		c.BufferLimit = 1 << 20
+	}
+	if cfg.IdleTimeout == nil {
+		hour := time.Hour
+		c.IdleTimeout = &hour
+	}
+	if cfg.Kind == OriginalDst {
+		c.Policy.Kind = lb.OriginalDst
+		c.original = map[netip.AddrPort]*Host{}
+		if c.Override.UseHeader && c.Override.Header == "" {
+			c.Override.Header = "x-envoy-original-dst-host"
+		}
+	} else if _, err := lb.New(cfg.Policy, nil, nil, 0); err != nil {
+		return nil, fmt.Errorf("cluster %s: lb_policy: %w", cfg.Name, err)
+	}
+	if n := len(cfg.Transports); n == 0 {
+		c.Transports = []Transport{{Name: "raw_buffer"}}
+	} else if len(cfg.Transports[n-1].Match) != 0 {
+		return nil, fmt.Errorf("cluster %s: transport_socket_matches: the last has a match, want a default without one", cfg.Name)
+	}
+	if cfg.Outlier != nil {
+		o := cfg.Outlier.withDefaults()
+		c.Outlier = &o
+	}
+	c.Stats, c.scope = reg.Cluster(c.StatName)
+	for p := range c.breakers {
+		set := &c.Stats.DefaultBreakers
+		if p == int(High) {
+			set = &c.Stats.HighBreakers
+		}
+		c.breakers[p].init(cfg.Breakers[p], set)
+	}
+	c.hosts.Store(&HostSet{Levels: []*Level{{Load: 100}}})
+	if prev != nil {
+		c.inherit(prev)
+	}
+	return c, nil
+}
+
+// Close gives the cluster's metrics back. Requests in flight may go on counting.
+func (c *Cluster) Close() { c.scope.Close() }
+
+// Hosts returns the present hosts.
+func (c *Cluster) Hosts() *HostSet { return c.hosts.Load() }
+
+// Limit returns the circuit breakers of a priority.
+func (c *Cluster) Limit(p Priority) *Breakers { return &c.breakers[p] }
+
+// SetEndpoints replaces the endpoints. It is cheap if nothing has changed, and reports whether
+// something has. Endpoints without an address are left out: they belong to DNS.
+func (c *Cluster) SetEndpoints(endpoints []Endpoint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setEndpoints(endpoints)
+}
+
+func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
+	old := make(map[netip.AddrPort]*Host, len(c.hosts.Load().All))
+	for _, h := range c.hosts.Load().All {
+		old[h.Addr] = h
+	}
+	changed := len(endpoints) != len(old)
+	hosts := make([]*Host, 0, len(endpoints))
+	seen := make(map[netip.AddrPort]bool, len(endpoints))
+	for i := range endpoints {
+		e := &endpoints[i]
+		if !e.Addr.IsValid() || seen[e.Addr] {
+			continue
+		}
+		seen[e.Addr] = true
+		h := c.host(e, old[e.Addr])
+		changed = changed || h != old[e.Addr]
+		hosts = append(hosts, h)
+	}
+	if !changed {
+		c.Stats.UpdateNoRebuild.Inc()
+		return false
+	}
+	for addr, h := range old {
+		if !seen[addr] && h.ejected.Load() {
+			c.uneject(h)
+		}
+	}
+	c.Stats.MembershipChange.Inc()
+	c.rebuild(hosts)
+	return true
+}
+
+// host returns the host of an endpoint: the old one if nothing has changed, else a new one with the old one's state.
+func (c *Cluster) host(e *Endpoint, old *Host) *Host {
+	h := &Host{
+		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: e.Priority,
+		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata,
+	}
+	if h.Metadata == nil {
+		h.Metadata = &noMetadata
+	}
+	h.Transport = c.transport(h.Metadata)
+	if old == nil {
+		h.State = new(State)
+		return h
+	}
+	if h.State = old.State; h.same(old) {
+		return old
+	}
+	return h
+}
+
+var noMetadata Metadata
+
+func (h *Host) same(o *Host) bool {
+	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
+		h.Locality == o.Locality && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata)
+}
+
+func (m *Metadata) same(o *Metadata) bool {
+	return m == o || m.Peer == o.Peer && m.Other == nil && o.Other == nil && maps.Equal(m.Match, o.Match)
+}
+
+func (c *Cluster) transport(m *Metadata) *Transport {
+	for i := range c.Transports {
+		if t := &c.Transports[i]; t.matches(m.Match) {
+			return t
+		}
+	}
+	panic("cluster: no default transport") // New made sure that there is one
+}
+
+func (t *Transport) matches(labels map[string]string) bool {
+	for k, v := range t.Match {
+		if labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// inherit takes over the hosts and the use of limits of a cluster that this one replaces.
+func (c *Cluster) inherit(prev *Cluster) {
+	prev.mu.Lock()
+	defer prev.mu.Unlock()
+	hosts := make([]*Host, 0, len(prev.hosts.Load().All))
+	for _, h := range prev.hosts.Load().All {
+		copied := *h
+		copied.Transport = c.transport(h.Metadata)
+		hosts = append(hosts, &copied)
+		if h.Ejected() {
+			c.ejected++
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rebuild(hosts)
+}
