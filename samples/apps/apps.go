@@ -17,6 +17,7 @@ import (
 
 	"github.com/mallamesh/malla/samples/apps/bookinfo"
 	"github.com/mallamesh/malla/samples/apps/hello"
+	"github.com/mallamesh/malla/samples/apps/nginx"
 	"github.com/mallamesh/malla/samples/apps/soap"
 	"github.com/mallamesh/malla/samples/apps/tcpecho"
 )
@@ -43,6 +44,7 @@ var All = []App{
 	{"helloworld", images("*/examples-helloworld-*"), hello.World},
 	{"hello-app", images("gcr.io/google-samples/hello-app:*", "*/google-samples/*/hello-app:*"), hello.App},
 	{"tcp-echo", images("*/tcp-echo-server*"), tcpecho.Main},
+	{"nginx", images("nginx*", "*/nginx", "*/nginx:*"), nginx.Main},
 	{"provider", images("malla/provider*"), soap.Provider},
 	{"consumer", images("malla/consumer*"), soap.Consumer},
 }
