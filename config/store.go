@@ -28,6 +28,28 @@ func (s *Store) Delete(kindName, namespace, name string) {
 	s.change(kindName, key{namespace, name}, nil)
 }
 
+// Replace makes the objects all that there are of a kind.
+func (s *Store) Replace(kindName string, objects []*Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[key]*Object, len(objects))
+	for k := range s.pending[kindName] {
+		all[k] = nil
+	}
+	if s.current != nil {
+		for _, o := range s.current.List(kindName) {
+			all[o.key()] = nil
+		}
+	}
+	for _, o := range objects {
+		all[o.key()] = o
+	}
+	if s.pending == nil {
+		s.pending = map[string]map[key]*Object{}
+	}
+	s.pending[kindName] = all
+}
+
 func (s *Store) change(kindName string, k key, o *Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,10 +13,11 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/strict"
 )
 
-var metadataSchema = sync.OnceValue(func() *schema {
-	return builder{types: map[reflect.Type]*schema{}}.goType(reflect.TypeFor[metav1.ObjectMeta]())
+var metadataPlan = sync.OnceValue(func() *strict.Plan {
+	return strict.Type(reflect.TypeFor[metav1.ObjectMeta](), nil)
 })
 
 // maxAnnotations bounds all annotations of an object, as Kubernetes does.
@@ -25,10 +26,10 @@ const maxAnnotations = 256 << 10
 func (c *checker) metadata(u *unstructured.Unstructured, k *kind.Kind) {
 	at := field.At("metadata")
 	if u.Object["metadata"] == nil {
-		c.errs.Addf(at, "missing; want at least a name")
+		c.Errs.Addf(at, "missing; want at least a name")
 		return
 	}
-	v, ok := c.value(u.Object["metadata"], metadataSchema(), nil, at)
+	v, ok := c.Value(u.Object["metadata"], metadataPlan(), at)
 	if !ok {
 		return
 	}
@@ -36,8 +37,8 @@ func (c *checker) metadata(u *unstructured.Unstructured, k *kind.Kind) {
 	name, _ := m["name"].(string)
 	generate, _ := m["generateName"].(string)
 	switch {
-	case name == "" && generate == "" && !c.bad[at.Child("name").String()]:
-		c.errs.Addf(at.Child("name"), "missing; every object has a name")
+	case name == "" && generate == "" && !c.Bad(at.Child("name")):
+		c.Errs.Addf(at.Child("name"), "missing; every object has a name")
 	case name != "":
 		c.texts(at.Child("name"), name, nameRule(k)(name))
 	}
@@ -45,7 +46,7 @@ func (c *checker) metadata(u *unstructured.Unstructured, k *kind.Kind) {
 	switch {
 	case ns == "":
 	case !k.Namespaced:
-		c.errs.Addf(at.Child("namespace"), "found %q, but a %s belongs to no namespace; leave it out", ns, k.Kind)
+		c.Errs.Addf(at.Child("namespace"), "found %q, but a %s belongs to no namespace; leave it out", ns, k.Kind)
 	default:
 		c.texts(at.Child("namespace"), ns, validation.IsDNS1123Label(ns))
 	}
@@ -59,7 +60,7 @@ func (c *checker) metadata(u *unstructured.Unstructured, k *kind.Kind) {
 		size += len(key) + len(value)
 	}
 	if size > maxAnnotations {
-		c.errs.Addf(at.Child("annotations"), "%d bytes together, want at most %d", size, maxAnnotations)
+		c.Errs.Addf(at.Child("annotations"), "%d bytes together, want at most %d", size, maxAnnotations)
 	}
 }
 
@@ -73,7 +74,7 @@ func (c *checker) labels(at *field.Path, labels map[string]any) {
 
 func (c *checker) texts(at *field.Path, found string, problems []string) {
 	for _, p := range problems {
-		c.errs.Addf(at, "found %q: %s", found, p)
+		c.Errs.Addf(at, "found %q: %s", found, p)
 	}
 }
 

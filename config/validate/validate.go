@@ -13,14 +13,17 @@ package validate
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/strict"
 )
 
 // Positions returns where a field was written, as file:line, "" if that is not
@@ -34,20 +37,7 @@ type Result struct {
 }
 
 // A Notice says that something is accepted without effect.
-type Notice struct {
-	At  *field.Path // nil: the whole object
-	Why string
-	Pos string
-}
-
-// String returns "spec.template.spec.affinity: has no effect: there is one machine".
-func (n Notice) String() string {
-	s := "has no effect: " + n.Why
-	if at := n.At.String(); at != "" {
-		s = at + ": " + s
-	}
-	return s
-}
+type Notice = strict.Notice
 
 // Object checks one object of any kind and version. It does not change it.
 func Object(u *unstructured.Unstructured, pos Positions) Result {
@@ -60,17 +50,17 @@ func Object(u *unstructured.Unstructured, pos Positions) Result {
 	if u.GetKind() == "" {
 		name = "object " + u.GetName()
 	}
-	c.errs.In(strings.TrimSpace(name))
+	c.Errs.In(strings.TrimSpace(name))
 	if pos != nil {
-		for _, e := range c.errs {
+		for _, e := range c.Errs {
 			e.Pos = pos(e.At)
 		}
-		for i := range c.notices {
-			c.notices[i].Pos = pos(c.notices[i].At)
+		for i := range c.Notices {
+			c.Notices[i].Pos = pos(c.Notices[i].At)
 		}
-		slices.SortStableFunc(c.errs, func(a, b *field.Error) int { return comparePos(a.Pos, b.Pos) })
+		slices.SortStableFunc(c.Errs, func(a, b *field.Error) int { return comparePos(a.Pos, b.Pos) })
 	}
-	return Result{Errors: c.errs, Notices: c.notices}
+	return Result{Errors: c.Errs, Notices: c.Notices}
 }
 
 func comparePos(a, b string) int {
@@ -87,15 +77,18 @@ func cutLast(pos string) (file, line string, ok bool) {
 	return pos[:i], pos[i+1:], true
 }
 
+// A checker looks at one object.
+type checker struct{ strict.Checker }
+
 func (c *checker) check(u *unstructured.Unstructured) {
 	gvk := u.GroupVersionKind()
 	if _, ok := u.Object["kind"].(string); !ok || gvk.Kind == "" {
-		c.errs.Addf(field.At("kind"), "missing; want the kind of the object, for example Deployment")
+		c.Errs.Addf(field.At("kind"), "missing; want the kind of the object, for example Deployment")
 	}
 	if s, ok := u.Object["apiVersion"].(string); !ok || s == "" {
-		c.errs.Addf(field.At("apiVersion"), "missing; want the group and version of the kind, for example apps/v1")
+		c.Errs.Addf(field.At("apiVersion"), "missing; want the group and version of the kind, for example apps/v1")
 	}
-	if len(c.errs) > 0 {
+	if len(c.Errs) > 0 {
 		return
 	}
 	k, ok := kind.ByGVK(gvk)
@@ -105,7 +98,7 @@ func (c *checker) check(u *unstructured.Unstructured) {
 	}
 	c.metadata(u, k)
 	if k.Class == kind.Ignored {
-		c.notices = append(c.notices, Notice{Why: k.Why})
+		c.Notices = append(c.Notices, Notice{Why: k.Why})
 		return
 	}
 	p := planOf(k)
@@ -114,16 +107,26 @@ func (c *checker) check(u *unstructured.Unstructured) {
 		if name == "apiVersion" || name == "kind" || name == "metadata" || name == "status" {
 			continue // the status belongs to controllers and is never taken from a file
 		}
-		s, known := p.schema.fields[name]
-		if !known {
-			c.fail(field.At(name), "unknown field%s", suggestField(name, p.schema.names()))
+		f := p.Field(name)
+		if f == nil {
+			c.Unknown(nil, name, p.Fields())
 			continue
 		}
-		if v, ok := c.value(u.Object[name], s, p.tree.child(name), field.At(name)); ok {
+		if v, ok := c.Value(u.Object[name], f, field.At(name)); ok {
 			pruned[name] = v
 		}
 	}
 	c.semantics(k, u, pruned)
+}
+
+var plans sync.Map // *kind.Kind -> *strict.Plan, made at first use
+
+func planOf(k *kind.Kind) *strict.Plan {
+	if p, ok := plans.Load(k); ok {
+		return p.(*strict.Plan)
+	}
+	p, _ := plans.LoadOrStore(k, strict.Type(reflect.TypeOf(k.New()).Elem(), k.Fields))
+	return p.(*strict.Plan)
 }
 
 // semantics checks the rules of the kind on what is left of the object.
@@ -135,19 +138,19 @@ func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned m
 	pruned["apiVersion"], pruned["kind"], pruned["metadata"] = u.GetAPIVersion(), u.GetKind(), plainMetadata(u)
 	value, err := config.Typed(k, &unstructured.Unstructured{Object: pruned})
 	if err != nil {
-		if len(c.errs) == 0 {
-			c.errs.Addf(nil, "%v", err)
+		if len(c.Errs) == 0 {
+			c.Errs.Addf(nil, "%v", err)
 		}
 		return
 	}
 	r := &ruler{}
 	check(r, value)
 	for _, e := range r.errs {
-		if !c.bad[e.At.String()] { // else it was said already, more precisely
-			c.errs = append(c.errs, e)
+		if !c.Bad(e.At) { // else it was said already, more precisely
+			c.Errs = append(c.Errs, e)
 		}
 	}
-	c.notices = append(c.notices, r.notices...)
+	c.Notices = append(c.Notices, r.notices...)
 }
 
 // plainMetadata is what rules may need of the metadata.
@@ -166,7 +169,7 @@ func plainMetadata(u *unstructured.Unstructured) map[string]any {
 func (c *checker) unknownKind(u *unstructured.Unstructured) {
 	gvk := u.GroupVersionKind()
 	if why, ok := kind.RefusedBecause(gvk.GroupKind()); ok {
-		c.errs.Addf(field.At("kind"), "%s of %s: %s", gvk.Kind, u.GetAPIVersion(), why)
+		c.Errs.Addf(field.At("kind"), "%s of %s: %s", gvk.Kind, u.GetAPIVersion(), why)
 		return
 	}
 	var names []string
@@ -178,7 +181,7 @@ func (c *checker) unknownKind(u *unstructured.Unstructured) {
 		}
 	}
 	if len(names) > 0 {
-		c.errs.Addf(field.At("apiVersion"), "found %q, want %s for the kind %s", u.GetAPIVersion(), oneOf(names), gvk.Kind)
+		c.Errs.Addf(field.At("apiVersion"), "found %q, want %s for the kind %s", u.GetAPIVersion(), oneOf(names), gvk.Kind)
 		return
 	}
 	for _, k := range kind.All {
@@ -187,7 +190,7 @@ func (c *checker) unknownKind(u *unstructured.Unstructured) {
 	for _, r := range kind.Refusals {
 		names = append(names, r.Kind)
 	}
-	c.errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, suggest(gvk.Kind, names))
+	c.Errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, strict.Suggest(gvk.Kind, names))
 }
 
 func sortedKeys(m map[string]any) []string {
@@ -197,6 +200,14 @@ func sortedKeys(m map[string]any) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// oneOf writes the values as an alternative.
+func oneOf(values []string) string {
+	if len(values) < 2 {
+		return strings.Join(values, "")
+	}
+	return strings.Join(values[:len(values)-1], ", ") + " or " + values[len(values)-1]
 }
 
 // A ruler gathers what the rules of one kind find.

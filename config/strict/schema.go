@@ -1,10 +1,19 @@
-package validate
+// Package strict compares a JSON tree with the type that it is meant for.
+//
+// Everything in the tree that the type does not have, or that is not of the right
+// form, is an error with its path; fields that a table classifies as refused are
+// errors too, and those accepted without effect become notices. A copy of the
+// tree is made without what was wrong, so that the rest can be converted and
+// judged further.
+//
+// Types are Kubernetes' Go types and Istio's protobuf messages. What values mean
+// is not known here.
+package strict
 
 import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -82,30 +91,48 @@ func splitPath(path string) []string {
 	return strings.Split(path, ".")
 }
 
-// A plan is all that validation knows of a kind; it is made at first use.
-type plan struct {
-	kind   *kind.Kind
+// A Plan is all that a comparison needs to know of a type. It never changes.
+type Plan struct {
 	schema *schema
 	tree   *tree
 }
 
-var plans sync.Map // *kind.Kind -> *plan
-
-func planOf(k *kind.Kind) *plan {
-	if p, ok := plans.Load(k); ok {
-		return p.(*plan)
-	}
-	p := newPlan(k, builder{types: map[reflect.Type]*schema{}, messages: map[protoreflect.FullName]*schema{}})
-	actual, _ := plans.LoadOrStore(k, p)
-	return actual.(*plan)
-}
-
-func newPlan(k *kind.Kind, b builder) *plan {
-	p := &plan{kind: k, tree: &tree{}, schema: b.goType(reflect.TypeOf(k.New()).Elem())}
-	for i := range k.Fields {
-		p.tree.add(splitPath(k.Fields[i].Path), &k.Fields[i])
+// Type returns the plan for a Go type: Kubernetes', or a protobuf message.
+func Type(t reflect.Type, rows []kind.Field) *Plan {
+	b := builder{types: map[reflect.Type]*schema{}, messages: map[protoreflect.FullName]*schema{}}
+	p := &Plan{tree: &tree{}, schema: b.goType(t)}
+	for i := range rows {
+		p.tree.add(splitPath(rows[i].Path), &rows[i])
 	}
 	return p
+}
+
+// Fields returns the names of the fields of the type, sorted.
+func (p *Plan) Fields() []string { return p.schema.names() }
+
+// Field returns the plan of a field of the type, nil if it has none of the name.
+func (p *Plan) Field(name string) *Plan {
+	s, ok := p.schema.fields[name]
+	if !ok {
+		return nil
+	}
+	return &Plan{schema: s, tree: p.tree.child(name)}
+}
+
+// Has reports whether the type has the field at a path as tables write it.
+func (p *Plan) Has(path string) bool {
+	s := p.schema
+	for _, step := range splitPath(path) {
+		switch {
+		case s == nil:
+			return false
+		case step == "[]" && s.shape == list, step == "{}" && s.shape == mapping:
+			s = s.elem
+		default:
+			s = s.fields[step]
+		}
+	}
+	return s != nil
 }
 
 // A builder makes schemas from Go types and protobuf descriptors.

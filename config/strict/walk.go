@@ -1,4 +1,4 @@
-package validate
+package strict
 
 import (
 	"encoding/base64"
@@ -16,17 +16,45 @@ import (
 	"github.com/mallamesh/malla/config/kind"
 )
 
-// A checker compares a JSON tree with a schema and with the table of fields. It
-// makes a copy of the tree without what it found wrong, so that what remains can
-// be converted and checked further.
-type checker struct {
-	errs    field.List
-	notices []Notice
+// A Notice says that something is accepted without effect.
+type Notice struct {
+	At  *field.Path // nil: the whole object
+	Why string
+	Pos string
+}
+
+// String returns "spec.template.spec.affinity: has no effect: there is one machine".
+func (n Notice) String() string {
+	s := "has no effect: " + n.Why
+	if at := n.At.String(); at != "" {
+		s = at + ": " + s
+	}
+	return s
+}
+
+// A Checker gathers what comparisons find. The zero Checker is ready.
+type Checker struct {
+	Errs    field.List
+	Notices []Notice
 	bad     map[string]bool // paths that were left out of the copy
 }
 
-func (c *checker) fail(at *field.Path, format string, args ...any) (any, bool) {
-	c.errs.Addf(at, format, args...)
+// Value compares v with the plan. It returns a copy without what was wrong below
+// v, and false if v itself was. The path is where v stands.
+func (c *Checker) Value(v any, p *Plan, at *field.Path) (any, bool) {
+	return c.value(v, p.schema, p.tree, at)
+}
+
+// Bad reports whether what stands at the path was found wrong.
+func (c *Checker) Bad(at *field.Path) bool { return c.bad[at.String()] }
+
+// Unknown adds the error for a field that is none of the known ones.
+func (c *Checker) Unknown(at *field.Path, name string, known []string) {
+	c.fail(at.Child(name), "unknown field%s", suggestField(name, known))
+}
+
+func (c *Checker) fail(at *field.Path, format string, args ...any) (any, bool) {
+	c.Errs.Addf(at, format, args...)
 	if c.bad == nil {
 		c.bad = map[string]bool{}
 	}
@@ -35,7 +63,7 @@ func (c *checker) fail(at *field.Path, format string, args ...any) (any, bool) {
 }
 
 // value checks v and returns its copy, and whether it is right so far.
-func (c *checker) value(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+func (c *Checker) value(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 	if v == nil {
 		return nil, true // as if it were not written
 	}
@@ -47,7 +75,7 @@ func (c *checker) value(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 			if row.Class == kind.Refused {
 				return c.fail(at, "%s%s", found(v, row), row.Why)
 			}
-			c.notices = append(c.notices, Notice{At: at, Why: row.Why})
+			c.Notices = append(c.Notices, Notice{At: at, Why: row.Why})
 			t = nil // what is below has no effect either; its form is still checked
 			break
 		}
@@ -63,22 +91,22 @@ func (c *checker) value(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 		return c.mapping(v, s, t, at)
 	case boolean:
 		if _, ok := v.(bool); !ok {
-			return c.fail(at, "found %s, want true or false", show(v))
+			return c.fail(at, "found %s, want true or false", Show(v))
 		}
 	case text:
 		if _, ok := v.(string); !ok {
-			return c.fail(at, "found %s, want a text%s", show(v), quoted(v))
+			return c.fail(at, "found %s, want a text%s", Show(v), quoted(v))
 		}
 	case integer:
 		return c.integer(v, s, at)
 	case number:
 		if _, ok := asNumber(v); !ok {
-			return c.fail(at, "found %s, want a number%s", show(v), unquoted(v))
+			return c.fail(at, "found %s, want a number%s", Show(v), unquoted(v))
 		}
 	case intOrText:
 		n, ok := asNumber(v)
 		if _, isText := v.(string); !isText && (!ok || n != math.Trunc(n) || math.Abs(n) > 1<<31) {
-			return c.fail(at, "found %s, want a whole number or a text", show(v))
+			return c.fail(at, "found %s, want a whole number or a text", Show(v))
 		}
 	default:
 		return c.formatted(v, s, at)
@@ -91,24 +119,24 @@ func found(v any, row *kind.Field) string {
 	if len(row.Values) == 0 {
 		return ""
 	}
-	return show(v) + ": "
+	return Show(v) + ": "
 }
 
 // formatted checks texts that have a form of their own.
-func (c *checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
+func (c *Checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
 	str, isText := v.(string)
 	if s.shape == quantity {
 		if n, ok := asNumber(v); ok {
 			str, isText = strconv.FormatFloat(n, 'f', -1, 64), true
 		}
 		if _, err := resource.ParseQuantity(str); !isText || err != nil {
-			return c.fail(at, "found %s, want a quantity such as 500m, 64Mi or 2", show(v))
+			return c.fail(at, "found %s, want a quantity such as 500m, 64Mi or 2", Show(v))
 		}
 		return v, true
 	}
 	if !isText {
 		want := map[shape]string{duration: "a duration such as 5s", timestamp: "a time", base64Text: "a text in base64", enum: "one of " + strings.Join(s.values, ", ")}[s.shape]
-		return c.fail(at, "found %s, want %s", show(v), want)
+		return c.fail(at, "found %s, want %s", Show(v), want)
 	}
 	switch s.shape {
 	case duration:
@@ -125,35 +153,35 @@ func (c *checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
 		}
 	case enum:
 		if !slices.Contains(s.values, str) {
-			return c.fail(at, "found %q, want one of %s%s", str, strings.Join(s.values, ", "), suggest(str, s.values))
+			return c.fail(at, "found %q, want one of %s%s", str, strings.Join(s.values, ", "), Suggest(str, s.values))
 		}
 	}
 	return v, true
 }
 
-func (c *checker) integer(v any, s *schema, at *field.Path) (any, bool) {
+func (c *Checker) integer(v any, s *schema, at *field.Path) (any, bool) {
 	n, ok := asNumber(v)
 	switch {
 	case !ok:
-		return c.fail(at, "found %s, want a whole number%s", show(v), unquoted(v))
+		return c.fail(at, "found %s, want a whole number%s", Show(v), unquoted(v))
 	case n != math.Trunc(n):
-		return c.fail(at, "found %s, want a whole number", show(v))
+		return c.fail(at, "found %s, want a whole number", Show(v))
 	case n < s.min || n > s.max:
-		return c.fail(at, "found %s, want a whole number from %.0f to %.0f", show(v), s.min, s.max)
+		return c.fail(at, "found %s, want a whole number from %.0f to %.0f", Show(v), s.min, s.max)
 	}
 	return int64(n), true
 }
 
-func (c *checker) object(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+func (c *Checker) object(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return c.fail(at, "found %s, want an object with fields such as %s", show(v), strings.Join(first(s.names(), 3), ", "))
+		return c.fail(at, "found %s, want an object with fields such as %s", Show(v), strings.Join(first(s.names(), 3), ", "))
 	}
 	out := make(map[string]any, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		sub, known := s.fields[name]
 		if !known {
-			c.fail(at.Child(name), "unknown field%s", suggestField(name, s.names()))
+			c.Unknown(at, name, s.names())
 			continue
 		}
 		if value, ok := c.value(m[name], sub, t.child(name), at.Child(name)); ok {
@@ -178,10 +206,10 @@ func (c *checker) object(v any, s *schema, t *tree, at *field.Path) (any, bool) 
 	return out, true
 }
 
-func (c *checker) list(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+func (c *Checker) list(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 	l, ok := v.([]any)
 	if !ok {
-		return c.fail(at, "found %s, want a list", show(v))
+		return c.fail(at, "found %s, want a list", Show(v))
 	}
 	out := make([]any, 0, len(l))
 	for i, e := range l {
@@ -199,10 +227,10 @@ func (c *checker) list(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 	return out, true
 }
 
-func (c *checker) mapping(v any, s *schema, t *tree, at *field.Path) (any, bool) {
+func (c *Checker) mapping(v any, s *schema, t *tree, at *field.Path) (any, bool) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return c.fail(at, "found %s, want names with values", show(v))
+		return c.fail(at, "found %s, want names with values", Show(v))
 	}
 	out := make(map[string]any, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -1,13 +1,12 @@
-package validate
+package strict
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
-// show names a value in a message.
-func show(v any) string {
+// Show names a value in a message.
+func Show(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "nothing"
@@ -44,7 +43,7 @@ func unquoted(v any) string {
 
 // suggestField continues "unknown field" with the nearest one, or with those there are.
 func suggestField(name string, known []string) string {
-	if s := suggest(name, known); s != "" {
+	if s := Suggest(name, known); s != "" {
 		return s
 	}
 	if len(known) == 0 {
@@ -56,8 +55,8 @@ func suggestField(name string, known []string) string {
 	return "; known here: " + strings.Join(known, ", ")
 }
 
-// suggest names the known word that is nearest to what was found, if one is near.
-func suggest(found string, known []string) string {
+// Suggest names the known word that is nearest to what was found, if one is near.
+func Suggest(found string, known []string) string {
 	best, distance := "", len(found)/3+2
 	for _, k := range known {
 		if strings.EqualFold(k, found) || strings.EqualFold(k, strings.ReplaceAll(found, "_", "")) {
@@ -98,12 +97,3 @@ func edits(a, b string) int {
 }
 
 func first(list []string, n int) []string { return list[:min(n, len(list))] }
-
-// oneOf writes the values as an alternative.
-func oneOf(values []string) string {
-	values = slices.Clone(values)
-	if len(values) < 2 {
-		return strings.Join(values, "")
-	}
-	return strings.Join(values[:len(values)-1], ", ") + " or " + values[len(values)-1]
-}
