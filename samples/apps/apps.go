@@ -17,6 +17,8 @@ import (
 
 	"github.com/mallamesh/malla/samples/apps/bookinfo"
 	"github.com/mallamesh/malla/samples/apps/hello"
+	"github.com/mallamesh/malla/samples/apps/httpbin"
+	"github.com/mallamesh/malla/samples/apps/load"
 	"github.com/mallamesh/malla/samples/apps/nginx"
 	"github.com/mallamesh/malla/samples/apps/soap"
 	"github.com/mallamesh/malla/samples/apps/tcpecho"
@@ -41,12 +43,15 @@ var All = []App{
 	{"reviews", images("*/examples-bookinfo-reviews-*"), bookinfo.Reviews},
 	{"ratings", images("*/examples-bookinfo-ratings-*"), bookinfo.Ratings},
 	{"ratingsdb", images("*/examples-bookinfo-ratingsdb*"), bookinfo.RatingsDB},
+	{"httpbin", images("*/httpbin*", "*/go-httpbin*"), httpbin.Main},
 	{"helloworld", images("*/examples-helloworld-*"), hello.World},
 	{"hello-app", images("gcr.io/google-samples/hello-app:*", "*/google-samples/*/hello-app:*"), hello.App},
 	{"tcp-echo", images("*/tcp-echo-server*"), tcpecho.Main},
 	{"nginx", images("nginx*", "*/nginx", "*/nginx:*"), nginx.Main},
 	{"provider", images("malla/provider*"), soap.Provider},
 	{"consumer", images("malla/consumer*"), soap.Consumer},
+	{"load", images("malla/load*"), load.Main},
+	{"fortio", images("*/fortio*"), load.Main},
 }
 
 func images(patterns ...string) []string { return patterns }
