@@ -558,3 +558,9 @@ func (ignore) OnClose(*Conn, error)         {}
 func (ignore) OnDrained(*Conn)              {}
 func (ignore) OnDeadline(*Conn)             {}
 func (ignore) OnConnect(*Conn, error)       {}
+
+// Room is Begin with place for n more bytes.
+func (c *Conn) Room(n int) []byte {
+	c.out = c.loop.bufs.grow(c.Begin(), n)
+	return c.out
+}

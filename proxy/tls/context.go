@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mallamesh/malla/proxy/access"
 )
 
 // ErrNotReady is a handshake's error while a secret has not arrived.
@@ -179,23 +181,49 @@ func (t *Client) ALPN() []string { return t.config.ALPN }
 // Identities are the certificates that the server may show, for the admin interface.
 func (s *Server) Identities() []*Identity { return s.config.Identities }
 
-// Local returns who we are in a connection that is made now: the first identity's names.
-func (c *Common) Local() *Peer {
+// local is who we are in a connection that is made now: the first identity.
+func (c *Common) local() *x509.Certificate {
 	if len(c.Identities) == 0 {
 		return nil
 	}
-	cert := c.Identities[0].Certificate()
-	if cert == nil {
-		return nil
+	if cert := c.Identities[0].Certificate(); cert != nil {
+		return cert.Leaf
 	}
-	return describe(cert.Leaf)
+	return nil
 }
 
-// Local returns who the server says it is.
-func (s *Server) Local() *Peer { return s.config.Local() }
+// Describe says what a record tells of a connection after its handshake. peer is nil if none was seen.
+func (s *Server) Describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
+	return s.config.describe(state, peer)
+}
 
-// Local returns who the client says it is.
-func (t *Client) Local() *Peer { return t.config.Local() }
+// Describe says what a record tells of a connection after its handshake.
+func (t *Client) Describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
+	return t.config.describe(state, peer)
+}
+
+func (c *Common) describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
+	d := &access.TLS{
+		Version: state.Version, Cipher: state.CipherSuite, SNI: state.ServerName, ALPN: state.NegotiatedProtocol,
+		Group: state.CurveID.String(), Local: c.local(),
+	}
+	if d.Local != nil && len(d.Local.URIs) > 0 {
+		d.LocalID = d.Local.URIs[0].String()
+	}
+	if peer != nil {
+		d.Peer, d.PeerID, d.Verified = peer.Leaf, peer.Principal(), peer.Verified
+	}
+	return d
+}
+
+// Reason puts a failed handshake's error into the form that Envoy logs as transport failure reason.
+func Reason(err error) string {
+	text := err.Error()
+	if strings.HasPrefix(text, "TLS_error") {
+		return text
+	}
+	return "TLS_error:|" + text + ":TLS_error_end"
+}
 
 // VersionName and CipherName are the names that Envoy prints.
 func VersionName(v uint16) string {

@@ -28,6 +28,7 @@ type Peer struct {
 	NotBefore   time.Time
 	NotAfter    time.Time
 	Verified    bool // against a bundle; otherwise it merely says so
+	Leaf        *x509.Certificate
 }
 
 // Principal is the SPIFFE identity: the first URI, "" if there is none.
@@ -239,7 +240,7 @@ func describe(c *x509.Certificate) *Peer {
 	digest := sha256.Sum256(c.Raw)
 	return &Peer{
 		URIs: uris(c.URIs), DNS: c.DNSNames, Subject: c.Subject.String(), Issuer: c.Issuer.String(),
-		Serial: c.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(digest[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		Serial: c.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(digest[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Leaf: c,
 	}
 }
 

@@ -1,0 +1,179 @@
+package h1
+
+import (
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// A Body finds the end of a message's body.
+type Body struct {
+	kind  BodyKind
+	left  int64 // of a sized body, or of the present chunk
+	state chunkState
+	seen  int // of an incomplete trailer section
+	ext   int
+	size  int // digits of the present chunk size
+}
+
+type chunkState uint8
+
+const (
+	chunkSize chunkState = iota
+	chunkExtension
+	chunkSizeLF
+	chunkData
+	chunkDataCR
+	chunkDataLF
+	chunkTrailer
+	bodyDone
+)
+
+// maxExtension bounds what a sender may put into chunk extensions of one body;
+// nobody uses them, so they are only a way to make us work.
+const maxExtension = 4 << 10
+
+// Start begins the body of a message.
+func (d *Body) Start(h *Head) {
+	*d = Body{kind: h.Body, left: h.Length}
+	if h.Body == NoBody {
+		d.state = bodyDone
+	}
+}
+
+// Done reports whether the whole body has been taken.
+func (d *Body) Done() bool { return d.state == bodyDone }
+
+// End says that the connection has ended; it reports whether that is a proper end of the body.
+func (d *Body) End() bool {
+	if d.kind == UntilClose {
+		d.state = bodyDone
+	}
+	return d.state == bodyDone
+}
+
+// Next takes the next piece of the body from b. It returns the piece, which may be
+// empty, and how many bytes of b it used up; nothing used means that more is
+// needed. Trailers go into m and are owned by it.
+func (d *Body) Next(p *Parser, b []byte, m *header.Map) (piece []byte, n int, err *Error) {
+	switch d.kind {
+	case Sized:
+		n = int(min(int64(len(b)), d.left))
+		if d.left -= int64(n); d.left == 0 {
+			d.state = bodyDone
+		}
+		return b[:n], n, nil
+	case UntilClose:
+		return b, len(b), nil
+	case Chunked:
+		return d.chunk(p, b, m)
+	}
+	return nil, 0, nil
+}
+
+// chunk runs the state machine up to the next piece of data or the end.
+func (d *Body) chunk(p *Parser, b []byte, m *header.Map) ([]byte, int, *Error) {
+	i := 0
+	for i < len(b) {
+		switch d.state {
+		case chunkData:
+			n := int(min(int64(len(b)-i), d.left))
+			if d.left -= int64(n); d.left == 0 {
+				d.state = chunkDataCR
+			}
+			return b[i : i+n], i + n, nil
+		case chunkTrailer:
+			n, err := d.trailer(p, b[i:], m)
+			return nil, i + n, err
+		case bodyDone:
+			return nil, i, nil
+		default:
+			if !d.octet(b[i]) {
+				return nil, 0, errChunk
+			}
+			i++
+		}
+	}
+	return nil, i, nil
+}
+
+// octet steps over one byte of a chunk's frame; it reports whether the byte may stand there.
+func (d *Body) octet(c byte) bool {
+	switch d.state {
+	case chunkSize:
+		return d.sizeOctet(c)
+	case chunkExtension:
+		d.ext++
+		if c == '\r' {
+			d.state = chunkSizeLF
+			return true
+		}
+		return d.ext <= maxExtension && (c >= 0x20 || c == '\t') && c != 0x7f
+	case chunkSizeLF:
+		d.state, d.size = chunkData, 0
+		if d.left == 0 {
+			d.state = chunkTrailer
+		}
+		return c == '\n'
+	case chunkDataCR:
+		d.state = chunkDataLF
+		return c == '\r'
+	case chunkDataLF:
+		d.state = chunkSize
+		return c == '\n'
+	}
+	return false
+}
+
+func (d *Body) sizeOctet(c byte) bool {
+	var v int64
+	switch {
+	case c >= '0' && c <= '9':
+		v = int64(c - '0')
+	case c >= 'a' && c <= 'f':
+		v = int64(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		v = int64(c-'A') + 10
+	case c == '\r' && d.size > 0:
+		d.state = chunkSizeLF
+		return true
+	case c == ';' && d.size > 0:
+		d.state = chunkExtension
+		return true
+	default:
+		return false
+	}
+	d.left = d.left<<4 | v
+	d.size++
+	return d.size <= 15
+}
+
+// trailer parses the fields after the last chunk. They are awaited whole.
+func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
+	m.Reset()
+	if b[0] == '\r' && len(b) == 1 {
+		return 0, nil
+	}
+	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+		d.state = bodyDone
+		return 2, nil
+	}
+	n, err := p.HeadEnd(b, d.seen)
+	if err != nil || n == 0 {
+		d.seen = len(b)
+		return 0, err
+	}
+	var h Head
+	f := fieldParser{p: p, head: &h, m: m}
+	if err := f.all(b[:n]); err != nil {
+		return 0, err
+	}
+	if f.lengths > 0 || f.codings > 0 {
+		return 0, errTrailer // RFC 9110, section 6.5.1: never in trailers
+	}
+	m.Remove(header.Host)
+	m.Own()
+	d.state = bodyDone
+	return n, nil
+}
+
+// Tunnel makes the body everything that follows.
+func (d *Body) Tunnel() { *d = Body{kind: UntilClose} }

@@ -1,0 +1,119 @@
+package h1
+
+import (
+	"strconv"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// AppendRequest appends a request's head. What the map says about framing other
+// than content-length is not written; chunked adds the transfer coding.
+func AppendRequest(dst []byte, m *header.Map, chunked, upgrade bool) []byte {
+	dst = append(dst, m.Get(header.Method)...)
+	dst = append(dst, ' ')
+	if path := m.Get(header.Path); path != nil {
+		dst = append(dst, path...)
+	} else { // CONNECT
+		dst = append(dst, m.Get(header.Authority)...)
+	}
+	dst = append(dst, " HTTP/1.1\r\nhost: "...)
+	dst = append(dst, m.Get(header.Authority)...)
+	dst = append(dst, '\r', '\n')
+	dst = appendFields(dst, m)
+	return finishHead(dst, chunked, upgrade)
+}
+
+// AppendResponse appends a response's head. The reason phrase is the standard one, as Envoy's.
+func AppendResponse(dst []byte, m *header.Map, chunked, upgrade, closing bool) []byte {
+	status := m.Get(header.Status)
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = append(dst, status...)
+	dst = append(dst, ' ')
+	dst = append(dst, Reason(status)...)
+	dst = append(dst, '\r', '\n')
+	dst = appendFields(dst, m)
+	if closing && !upgrade {
+		dst = append(dst, "connection: close\r\n"...)
+	}
+	return finishHead(dst, chunked, upgrade)
+}
+
+func finishHead(dst []byte, chunked, upgrade bool) []byte {
+	if upgrade {
+		dst = append(dst, "connection: upgrade\r\n"...)
+	}
+	if chunked {
+		dst = append(dst, "transfer-encoding: chunked\r\n"...)
+	}
+	return append(dst, '\r', '\n')
+}
+
+func appendFields(dst []byte, m *header.Map) []byte {
+	fields := m.Fields()
+	for i := range fields {
+		f := &fields[i]
+		if f.Token.Pseudo() {
+			continue
+		}
+		dst = append(dst, f.Name...)
+		dst = append(dst, ':', ' ')
+		dst = append(dst, f.Value...)
+		dst = append(dst, '\r', '\n')
+	}
+	return dst
+}
+
+// AppendChunk appends data as one chunk. Empty data appends nothing: an empty chunk would end the body.
+func AppendChunk(dst, data []byte) []byte {
+	if len(data) == 0 {
+		return dst
+	}
+	dst = strconv.AppendUint(dst, uint64(len(data)), 16)
+	dst = append(dst, '\r', '\n')
+	dst = append(dst, data...)
+	return append(dst, '\r', '\n')
+}
+
+// ChunkOverhead is how many bytes AppendChunk adds to data of this length.
+func ChunkOverhead(n int) int { return hexDigits(uint64(n)) + 4 }
+
+// AppendLastChunk ends a chunked body, with trailers if m has any.
+func AppendLastChunk(dst []byte, m *header.Map) []byte {
+	dst = append(dst, '0', '\r', '\n')
+	if m != nil {
+		dst = appendFields(dst, m)
+	}
+	return append(dst, '\r', '\n')
+}
+
+// Continue is the interim response to Expect: 100-continue.
+const Continue = "HTTP/1.1 100 Continue\r\n\r\n"
+
+// Reason returns the standard reason phrase of a status, as Envoy writes it.
+func Reason(status []byte) string {
+	if len(status) != 3 {
+		return "Unknown"
+	}
+	code := int(status[0]-'0')*100 + int(status[1]-'0')*10 + int(status[2]-'0')
+	if code < 100 || code >= 600 || reasons[code-100] == "" {
+		return "Unknown"
+	}
+	return reasons[code-100]
+}
+
+var reasons = [500]string{
+	0: "Continue", 1: "Switching Protocols", 2: "Processing", 3: "Early Hints",
+	100: "OK", 101: "Created", 102: "Accepted", 103: "Non-Authoritative Information", 104: "No Content", 105: "Reset Content",
+	106: "Partial Content", 107: "Multi-Status", 108: "Already Reported", 126: "IM Used",
+	200: "Multiple Choices", 201: "Moved Permanently", 202: "Found", 203: "See Other", 204: "Not Modified", 205: "Use Proxy",
+	207: "Temporary Redirect", 208: "Permanent Redirect",
+	300: "Bad Request", 301: "Unauthorized", 302: "Payment Required", 303: "Forbidden", 304: "Not Found", 305: "Method Not Allowed",
+	306: "Not Acceptable", 307: "Proxy Authentication Required", 308: "Request Timeout", 309: "Conflict", 310: "Gone",
+	311: "Length Required", 312: "Precondition Failed", 313: "Payload Too Large", 314: "URI Too Long", 315: "Unsupported Media Type",
+	316: "Range Not Satisfiable", 317: "Expectation Failed", 321: "Misdirected Request", 322: "Unprocessable Entity", 323: "Locked",
+	324: "Failed Dependency", 325: "Too Early", 326: "Upgrade Required", 328: "Precondition Required", 329: "Too Many Requests",
+	331: "Request Header Fields Too Large", 351: "Unavailable For Legal Reasons",
+	400: "Internal Server Error", 401: "Not Implemented", 402: "Bad Gateway", 403: "Service Unavailable", 404: "Gateway Timeout",
+	405: "HTTP Version Not Supported", 406: "Variant Also Negotiates", 407: "Insufficient Storage", 408: "Loop Detected",
+	410: "Not Extended", 411: "Network Authentication Required",
+}

@@ -1,0 +1,434 @@
+package h1
+
+import (
+	"bytes"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// Shared values, so that maps hold no bytes of their own for them.
+var (
+	schemeHTTP  = []byte("http")
+	schemeHTTPS = []byte("https")
+	rootPath    = []byte("/")
+	trailers    = []byte("trailers")
+)
+
+// Request parses a request's head, which HeadEnd has measured. The map's fields
+// point into head, whose bytes are changed. The scheme is "http" unless the target
+// says otherwise; the caller knows better if the connection is encrypted.
+func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
+	m.Reset()
+	eol := bytes.IndexByte(head, '\n')
+	if eol < 1 || head[eol-1] != '\r' {
+		return Head{}, errBareCRLF
+	}
+	line := head[:eol-1]
+	method, target, minor, err := requestLine(line)
+	h := Head{Minor: minor, Connect: string(method) == "CONNECT"}
+	if err != nil {
+		return h, err
+	}
+	// Pseudo fields come first; the authority's value is filled in when it is known.
+	m.Add(header.Authority, nil)
+	m.Add(header.Path, target)
+	m.Add(header.Method, method)
+	m.Add(header.Scheme, schemeHTTP)
+	f := fieldParser{p: p, head: &h, m: m, request: true}
+	if err := f.all(head[eol+1:]); err != nil {
+		return h, err
+	}
+	if err := f.target(method, target); err != nil {
+		return h, err
+	}
+	if err := f.framing(); err != nil {
+		return h, err
+	}
+	switch {
+	case f.chunked:
+		h.Body = Chunked
+	case f.length > 0:
+		h.Body, h.Length = Sized, f.length
+	}
+	return h, nil
+}
+
+func requestLine(line []byte) (method, target []byte, minor uint8, err *Error) {
+	i := bytes.IndexByte(line, ' ')
+	j := bytes.LastIndexByte(line, ' ')
+	if i <= 0 || j <= i+1 {
+		return nil, nil, 0, errLine
+	}
+	method, target = line[:i], line[i+1:j]
+	for _, c := range method {
+		if lower[c] == 0 {
+			return nil, nil, 0, errLine
+		}
+	}
+	switch string(line[j+1:]) {
+	case "HTTP/1.1":
+		minor = 1
+	case "HTTP/1.0":
+	default:
+		return nil, nil, 0, errVersion
+	}
+	return method, target, minor, nil
+}
+
+// Response parses a response's head. method is that of the request: the answer
+// to HEAD has no body, whatever it says.
+func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Error) {
+	m.Reset()
+	eol := bytes.IndexByte(head, '\n')
+	if eol < 1 || head[eol-1] != '\r' {
+		return Head{}, errBareCRLF
+	}
+	line := head[:eol-1]
+	// RFC 9112, section 4: the reason phrase may be absent, and servers leave out its space.
+	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !printable(line) {
+		return Head{}, errLine
+	}
+	h := Head{Minor: line[7] - '0'}
+	if h.Minor > 1 {
+		return h, errVersion
+	}
+	for _, c := range line[9:12] {
+		if c < '0' || c > '9' {
+			return h, errLine
+		}
+		h.Status = h.Status*10 + int(c-'0')
+	}
+	if h.Status < 100 || h.Status > 599 {
+		return h, errLine
+	}
+	m.Add(header.Status, line[9:12])
+	f := fieldParser{p: p, head: &h, m: m}
+	if err := f.all(head[eol+1:]); err != nil {
+		return h, err
+	}
+	if err := f.framing(); err != nil {
+		return h, err
+	}
+	// RFC 9112, section 6.3.
+	switch {
+	case h.Status < 200 || h.Status == 204 || h.Status == 304 || string(method) == "HEAD":
+		if h.Status == 204 || h.Status < 200 {
+			m.Remove(header.ContentLength) // RFC 9110, section 8.6: not allowed there
+		}
+	case f.chunked:
+		h.Body = Chunked
+	case f.lengths > 0:
+		if f.length > 0 {
+			h.Body, h.Length = Sized, f.length
+		}
+	default:
+		h.Body, h.KeepAlive = UntilClose, false
+	}
+	return h, nil
+}
+
+// A fieldParser collects what the fields of one head say about framing.
+type fieldParser struct {
+	p       *Parser
+	head    *Head
+	m       *header.Map
+	request bool
+
+	lengths, codings, hosts int
+	length                  int64
+	chunked, badCoding      bool
+	host                    []byte
+	connection              bool // there was a connection field
+	closing, keep           bool // options of it
+	upgradeOption           bool
+	nominated               bool // it names further fields
+	values                  [8][]byte
+	n                       int
+}
+
+// all parses field lines up to and including the empty one.
+func (f *fieldParser) all(b []byte) *Error {
+	limit := f.p.maxFields()
+	for count := 0; ; count++ {
+		if len(b) == 2 && b[0] == '\r' && b[1] == '\n' {
+			return nil
+		}
+		eol := bytes.IndexByte(b, '\n')
+		if eol < 1 || b[eol-1] != '\r' {
+			return errBareCRLF
+		}
+		if count == limit {
+			return errTooMany
+		}
+		if err := f.line(b[:eol-1]); err != nil {
+			return err
+		}
+		b = b[eol+1:]
+	}
+}
+
+func (f *fieldParser) line(line []byte) *Error {
+	i := 0
+	for i < len(line) {
+		c := lower[line[i]]
+		if c == 0 {
+			break
+		}
+		line[i] = c
+		i++
+	}
+	if i == 0 {
+		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			return errFold
+		}
+		return errName
+	}
+	if i == len(line) || line[i] != ':' {
+		return errName
+	}
+	name, value := line[:i], trim(line[i+1:])
+	if !printable(value) {
+		return errValue
+	}
+	return f.field(header.TokenOf(name), name, value)
+}
+
+// field takes down one field, or its meaning if it is for this hop only.
+func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
+	switch t {
+	case header.None:
+		if f.request && (f.p.DropUnderscores || f.p.RejectUnderscores) && bytes.IndexByte(name, '_') >= 0 {
+			if f.p.RejectUnderscores {
+				return errUnderscore
+			}
+			return nil
+		}
+	case header.Host:
+		if f.request {
+			f.hosts++
+			f.host = value
+			return nil
+		}
+	case header.ContentLength:
+		n, ok := parseLength(value)
+		if !ok {
+			return errLength
+		}
+		f.lengths++
+		f.length = n
+	case header.TransferEncoding:
+		f.codings++
+		f.chunked = equalFold(value, "chunked")
+		f.badCoding = f.badCoding || !f.chunked
+		return nil
+	case header.Connection:
+		f.options(value)
+		return nil
+	case header.KeepAlive, header.ProxyConnection:
+		return nil
+	case header.TE:
+		if !hasToken(value, "trailers") {
+			return nil
+		}
+		value = trailers
+	case header.Expect:
+		f.head.Expect = equalFold(value, "100-continue")
+	}
+	f.m.AddParsed(t, name, value)
+	return nil
+}
+
+// options reads a connection field.
+func (f *fieldParser) options(value []byte) {
+	f.connection = true
+	if f.n < len(f.values) {
+		f.values[f.n] = value
+		f.n++
+	}
+	for rest := value; len(rest) > 0; {
+		var option []byte
+		option, rest = nextToken(rest)
+		switch {
+		case len(option) == 0:
+		case equalFold(option, "close"):
+			f.closing = true
+		case equalFold(option, "keep-alive"):
+			f.keep = true
+		case equalFold(option, "upgrade"):
+			f.upgradeOption = true
+		default:
+			f.nominated = true
+		}
+	}
+}
+
+// nextToken splits a comma-separated list.
+func nextToken(list []byte) (token, rest []byte) {
+	if i := bytes.IndexByte(list, ','); i >= 0 {
+		return trim(list[:i]), list[i+1:]
+	}
+	return trim(list), nil
+}
+
+func hasToken(list []byte, word string) bool {
+	for len(list) > 0 {
+		var token []byte
+		token, list = nextToken(list)
+		if equalFold(token, word) {
+			return true
+		}
+	}
+	return false
+}
+
+func parseLength(v []byte) (int64, bool) {
+	if len(v) == 0 || len(v) > 18 { // 10^18 - 1 fits
+		return 0, false
+	}
+	var n int64
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// framing judges what the fields say together.
+func (f *fieldParser) framing() *Error {
+	switch {
+	case f.codings > 0 && f.lengths > 0:
+		return errLengthAndCodes
+	case f.lengths > 1:
+		return errLengths
+	case f.codings > 1 || f.badCoding:
+		return errCoding
+	case f.codings > 0 && f.head.Minor == 0:
+		return errCoding10
+	}
+	f.head.KeepAlive = !f.closing && (f.head.Minor == 1 || f.keep)
+	f.upgrade()
+	if f.nominated {
+		f.dropNominated()
+	}
+	return nil
+}
+
+// upgrade keeps the upgrade field only where the connection field announces it.
+// A wish to go on in HTTP/2 in plain text is ignored, as RFC 9113 and Envoy do.
+func (f *fieldParser) upgrade() {
+	if !f.connection && !f.m.Has(header.Upgrade) {
+		return
+	}
+	value := f.m.Get(header.Upgrade)
+	if value == nil || !f.upgradeOption || hasToken(value, "h2c") {
+		f.m.Remove(header.Upgrade)
+		f.m.Remove(header.HTTP2Settings)
+		return
+	}
+	f.head.Upgrade = true
+}
+
+// dropNominated removes the fields that the connection field names (RFC 9110,
+// section 7.6.1), except those by which somebody could undo what trusted hops
+// rely on.
+func (f *fieldParser) dropNominated() {
+	for _, value := range f.values[:f.n] {
+		for len(value) > 0 {
+			var option []byte
+			option, value = nextToken(value)
+			for i, c := range option {
+				if option[i] = lower[c]; option[i] == 0 {
+					return
+				}
+			}
+			if len(option) > 0 && !protected(option) {
+				f.m.RemoveName(option)
+			}
+		}
+	}
+}
+
+func protected(name []byte) bool {
+	switch t := header.TokenOf(name); {
+	case t.Pseudo(), t == header.Host, t == header.ContentLength, t == header.Upgrade, t == header.TE:
+		return true
+	}
+	return bytes.HasPrefix(name, []byte("x-forwarded-")) || bytes.HasPrefix(name, []byte("x-envoy-")) || bytes.HasPrefix(name, []byte("x-request-id"))
+}
+
+// target sorts out the four forms of a request target and the host.
+func (f *fieldParser) target(method, target []byte) *Error {
+	if f.hosts > 1 {
+		return errHost
+	}
+	if f.hosts == 0 && f.head.Minor == 1 {
+		return errNoHost
+	}
+	authority := f.host
+	switch {
+	case f.head.Connect:
+		authority = target
+		f.m.Remove(header.Path)
+		f.m.Remove(header.Scheme)
+	case target[0] == '/':
+		if !all(&targetByte, target) {
+			return errTarget
+		}
+	case len(target) == 1 && target[0] == '*':
+		if string(method) != "OPTIONS" {
+			return errTarget
+		}
+	default:
+		var err *Error
+		if authority, err = f.absolute(target); err != nil {
+			return err
+		}
+	}
+	if !all(&hostByte, authority) || f.head.Connect && bytes.IndexByte(authority, ':') < 0 || !all(&hostByte, f.host) {
+		return errHost
+	}
+	if f.head.Minor == 1 && len(authority) == 0 {
+		return errNoHost
+	}
+	f.m.Set(header.Authority, authority)
+	return nil
+}
+
+// absolute takes an absolute-form target apart. Its host replaces the host field (RFC 9112, section 3.2.2).
+func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
+	i := bytes.Index(target, []byte("://"))
+	if i < 0 {
+		return nil, errTarget
+	}
+	switch scheme := target[:i]; {
+	case equalFold(scheme, "http"):
+	case equalFold(scheme, "https"):
+		f.m.Set(header.Scheme, schemeHTTPS)
+	default:
+		return nil, errTarget
+	}
+	f.head.Absolute = true
+	rest := target[i+3:]
+	end := bytes.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	if end == 0 {
+		return nil, errTarget
+	}
+	path := rest[end:]
+	switch {
+	case len(path) == 0:
+		path = rootPath
+	case path[0] == '?':
+		f.m.SetCopy(header.Path, append([]byte{'/'}, path...))
+		path = f.m.Get(header.Path)
+	}
+	if !all(&targetByte, path) {
+		return nil, errTarget
+	}
+	f.m.Set(header.Path, path)
+	return rest[:end], nil
+}

@@ -1,0 +1,487 @@
+package pool
+
+import (
+	cryptotls "crypto/tls"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/h1"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/tls"
+)
+
+// h1Conn is an upstream connection that carries one request at a time.
+type h1Conn struct {
+	pool   *Pool
+	conn   *drive.Conn
+	limits *cluster.Breakers // that count the connection
+	info   Info
+	began  int64
+	timer  drive.Timer // of connecting
+	parser h1.Parser
+	peer   *tls.Peer
+
+	connecting bool
+	dead       bool
+	isIdle     bool
+	nextIdle   *h1Conn
+	prevIdle   *h1Conn
+
+	// of the request in flight
+	handler  Handler
+	rqLimits *cluster.Breakers
+	response *Message
+	body     h1.Body
+	method   []byte
+	sentAt   uint64 // conn.BytesOut when the request began
+	gotAt    uint64 // conn.BytesIn then
+	seenHead int    // how much of an incomplete head was looked at
+	chunked  bool   // the request is sent in chunks
+	sentAll  bool
+	upgrade  bool // the request asks for one
+	inBody   bool
+	tunnel   bool
+	keep     bool // the connection can be used again
+}
+
+// OnConnect goes on with TLS, or is done.
+func (c *h1Conn) OnConnect(_ *drive.Conn, err error) {
+	if err != nil {
+		c.connectFailed(ConnectFailed, connectError(err))
+		return
+	}
+	client := c.pool.client
+	if client == nil {
+		c.ready()
+		return
+	}
+	if !client.Ready() {
+		c.connectFailed(ConnectFailed, tls.ErrNotReady.Error())
+		return
+	}
+	config := client.Config(c.pool.key.name, func(p *tls.Peer) { c.peer = p })
+	c.conn.StartTLS(false, config, c.pool.cluster.ConnectTimeout, c.secured)
+}
+
+// OnTimer ends connecting that takes too long.
+func (c *h1Conn) OnTimer(*drive.Timer) {
+	if c.connecting && !c.dead {
+		c.pool.cluster.Stats.UpstreamCxConnectTimeout.Inc()
+		c.connectFailed(ConnectTimedOut, "")
+	}
+}
+
+// secured goes on after the handshake.
+func (c *h1Conn) secured(conn *drive.Conn, err error) {
+	if c.dead {
+		return
+	}
+	st := &c.pool.cluster.Stats.TLS
+	if err != nil {
+		st.ConnectionError.Inc()
+		c.connectFailed(ConnectFailed, tls.Reason(err))
+		return
+	}
+	st.Handshake.Inc()
+	state := conn.TLS()
+	c.info.ALPN = state.NegotiatedProtocol
+	c.info.TLS = c.describe(state)
+	c.ready()
+}
+
+func (c *h1Conn) describe(state *cryptotls.ConnectionState) *access.TLS {
+	d := c.pool.client.Describe(state, c.peer)
+	d.SNI = c.pool.client.ServerName(c.pool.key.name)
+	return d
+}
+
+func (c *h1Conn) ready() {
+	p := c.pool
+	p.w.Loop.Cancel(&c.timer)
+	c.connecting = false
+	p.dialing--
+	c.info.Conn, c.info.ConnID, c.info.Protocol = c.conn, p.w.ConnectionID(), access.HTTP11
+	c.info.Local, c.info.Remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
+	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - c.began))
+	p.cluster.Report(c.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Wall())
+	p.release(c)
+}
+
+func (c *h1Conn) connectFailed(r Reset, why string) {
+	p := c.pool
+	p.w.Loop.Cancel(&c.timer)
+	p.dialing--
+	st, h := p.cluster.Stats, c.info.Host
+	st.UpstreamCxConnectFail.Inc()
+	h.CxConnectFail.Inc()
+	kind := cluster.ConnectFailed
+	if r == ConnectTimedOut {
+		kind = cluster.Timeout
+	}
+	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Wall())
+	c.connecting = false
+	c.destroyed(false)
+	c.conn.Close()
+	p.failWaiting(r, why)
+}
+
+// begin starts a request.
+func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) {
+	p := c.pool
+	c.conn.SetDeadline(0)
+	c.handler, c.rqLimits, c.response = h, limits, response
+	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
+	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
+	c.info.Requests++
+	p.active++
+	st := p.cluster.Stats
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	c.info.Host.RqTotal.Inc()
+	c.info.Host.Active.Add(1)
+}
+
+// finish ends the request's account.
+func (c *h1Conn) finish() {
+	p := c.pool
+	c.handler = nil
+	c.rqLimits.Requests.Release()
+	p.active--
+	p.cluster.Stats.UpstreamRqActive.Dec()
+	c.info.Host.Active.Add(-1)
+}
+
+// Info says what is known of the connection.
+func (c *h1Conn) Info() *Info { return &c.info }
+
+// SendHeaders encodes the request's head.
+func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
+	c.method = m.Get(header.Method)
+	c.upgrade = m.Has(header.Upgrade)
+	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade
+	c.conn.End(h1.AppendRequest(c.conn.Begin(), m, c.chunked, c.upgrade))
+	c.sentAll = end
+}
+
+// SendData encodes a piece of the request's body.
+func (c *h1Conn) SendData(b []byte, end bool) {
+	if c.handler == nil {
+		return // the response is complete: nobody wants the rest
+	}
+	if c.chunked {
+		if len(b) > 0 {
+			c.conn.End(h1.AppendChunk(c.room(len(b)+32), b))
+		}
+		if end {
+			c.conn.End(h1.AppendLastChunk(c.conn.Begin(), nil))
+		}
+	} else {
+		c.conn.Write(b)
+	}
+	if end {
+		c.endRequest()
+	}
+}
+
+// room is the output with place for n more bytes, so that append need not leave the pooled buffer.
+func (c *h1Conn) room(n int) []byte { return c.conn.Room(n) }
+
+// SendTrailers ends the request's body with trailers, which only a chunked one can carry.
+func (c *h1Conn) SendTrailers(m *header.Map) {
+	if c.handler == nil {
+		return
+	}
+	if c.chunked {
+		c.conn.End(h1.AppendLastChunk(c.conn.Begin(), m))
+	}
+	c.endRequest()
+}
+
+func (c *h1Conn) endRequest() {
+	c.sentAll = true
+	if c.tunnel {
+		c.conn.CloseWrite()
+	}
+}
+
+// Full says that the request should pause.
+func (c *h1Conn) Full() bool { return c.conn.Full() }
+
+// Pause stops reading the response.
+func (c *h1Conn) Pause() {
+	c.pool.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
+	c.conn.Pause()
+}
+
+// Resume reads the response again.
+func (c *h1Conn) Resume() {
+	c.pool.cluster.Stats.UpstreamFlowControlResumedReading.Inc()
+	c.conn.Resume()
+}
+
+// Cancel gives the request up. HTTP/1.1 has no other way than to close.
+func (c *h1Conn) Cancel() {
+	if c.handler == nil {
+		return
+	}
+	c.finish()
+	c.pool.cluster.Stats.UpstreamRqTxReset.Inc()
+	c.destroyed(true)
+	c.conn.Abort()
+}
+
+// OnDrained passes on that output has gone.
+func (c *h1Conn) OnDrained(*drive.Conn) {
+	if c.handler != nil {
+		c.handler.OnDrained()
+	}
+}
+
+// OnDeadline closes a connection that nobody has used for long.
+func (c *h1Conn) OnDeadline(*drive.Conn) {
+	if c.isIdle {
+		c.pool.cluster.Stats.UpstreamCxIdleTimeout.Inc()
+		c.pool.unlinkIdle(c)
+		c.retire()
+	}
+}
+
+// retire closes a connection that has no request.
+func (c *h1Conn) retire() {
+	c.destroyed(false)
+	c.conn.Close()
+}
+
+// destroyed ends the connection's account.
+func (c *h1Conn) destroyed(withRequest bool) {
+	if c.dead {
+		return
+	}
+	c.dead = true
+	p := c.pool
+	p.unlinkIdle(c)
+	p.total--
+	c.limits.Connections.Release()
+	st := p.cluster.Stats
+	st.UpstreamCxActive.Dec()
+	st.UpstreamCxDestroy.Inc()
+	st.UpstreamCxRxBytesTotal.Add(c.conn.BytesIn)
+	st.UpstreamCxTxBytesTotal.Add(c.conn.BytesOut)
+	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - c.began))
+	if withRequest {
+		st.UpstreamCxDestroyWithActiveRq.Inc()
+	}
+	c.info.Host.Connections.Dec()
+	// A request may be waiting for the place among the connections that is now free.
+	if p.waiting.next != &p.waiting && p.dialing == 0 {
+		p.w.Loop.Post(func() {
+			if p.waiting.next != &p.waiting && p.dialing == 0 {
+				p.dial(p.waiting.next.limits)
+			}
+		})
+	}
+}
+
+// OnClose notices that the connection has broken.
+func (c *h1Conn) OnClose(_ *drive.Conn, err error) { c.gone(err) }
+
+// OnEnd notices that the host has closed its side. In a tunnel the other direction goes on.
+func (c *h1Conn) OnEnd(*drive.Conn) {
+	if c.handler != nil && c.inBody && c.body.End() {
+		c.keep = false
+		c.endResponse()
+		return
+	}
+	c.gone(nil)
+}
+
+func (c *h1Conn) gone(err error) {
+	if c.dead {
+		return
+	}
+	st := c.pool.cluster.Stats
+	st.UpstreamCxDestroyRemote.Inc()
+	if c.connecting { // the host ended it in the middle of the handshake
+		why := "TLS_error:|connection closed during handshake:TLS_error_end"
+		if err != nil {
+			why = connectError(err)
+		}
+		c.connectFailed(ConnectFailed, why)
+		return
+	}
+	h := c.handler
+	if h == nil {
+		c.retire()
+		return
+	}
+	st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
+	seen := c.seen()
+	c.finish()
+	c.destroyed(true)
+	c.conn.Close()
+	why := ""
+	if err != nil && c.info.TLS != nil {
+		why = tls.Reason(err)
+	}
+	h.OnReset(ConnectionTerminated, why, seen)
+}
+
+// seen says what the host can have seen of the request in flight.
+func (c *h1Conn) seen() Seen {
+	switch {
+	case c.conn.BytesOut == c.sentAt:
+		return Unseen
+	case c.info.Requests > 1 && c.conn.BytesIn == c.gotAt:
+		return Raced
+	}
+	return MaybeSeen
+}
+
+// OnData reads responses.
+func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
+	used := 0
+	for used < len(b) && !c.dead && !c.conn.Paused() {
+		if c.handler == nil { // nobody asked
+			c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
+			c.pool.unlinkIdle(c)
+			c.destroyed(false)
+			c.conn.Abort()
+			return len(b)
+		}
+		var n int
+		if c.inBody {
+			n = c.readBody(b[used:])
+		} else {
+			n = c.readHead(b[used:])
+		}
+		used += n
+		if n == 0 {
+			break
+		}
+	}
+	return used
+}
+
+// protocolError refuses a response.
+func (c *h1Conn) protocolError(e *h1.Error) {
+	c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
+	h := c.handler
+	c.finish()
+	c.destroyed(true)
+	c.conn.Abort()
+	h.OnReset(ProtocolError, e.Details, MaybeSeen)
+}
+
+// readHead takes a response's head from b, and returns its length.
+func (c *h1Conn) readHead(b []byte) int {
+	n, e := c.parser.HeadEnd(b, min(c.seenHead, len(b)))
+	if e != nil {
+		c.protocolError(e)
+		return len(b)
+	}
+	if n == 0 {
+		c.seenHead = len(b)
+		return 0
+	}
+	c.seenHead = 0
+	r := c.response
+	r.Head = append(r.Head[:0], b[:n]...)
+	head, e := c.parser.Response(r.Head, &r.Map, c.method)
+	if e != nil {
+		c.protocolError(e)
+		return len(b)
+	}
+	if head.Status < 200 {
+		c.interim(&head)
+		return n
+	}
+	r.Map.Remove(header.Upgrade)
+	c.keep = c.keep && head.KeepAlive
+	c.body.Start(&head)
+	if c.body.Done() {
+		c.endResponseWith(n < len(b), func(h Handler) { h.OnHeaders(&r.Map, true) })
+		return n
+	}
+	c.inBody = true
+	c.handler.OnHeaders(&r.Map, false)
+	return n
+}
+
+// interim passes a 1xx response on. 101 ends HTTP on this connection, if we asked for it.
+func (c *h1Conn) interim(head *h1.Head) {
+	r := c.response
+	if head.Status != 101 {
+		c.handler.OnInformational(&r.Map)
+		return
+	}
+	if !c.upgrade {
+		c.protocolError(errSwitched)
+		return
+	}
+	c.keep, c.inBody, c.tunnel = false, true, true
+	c.body.Tunnel()
+	c.handler.OnHeaders(&r.Map, false)
+}
+
+var errSwitched = &h1.Error{Status: 502, Details: "http1.codec_error", Why: "101 without a request for an upgrade"}
+
+// readBody takes a piece of a response's body from b.
+func (c *h1Conn) readBody(b []byte) int {
+	r := c.response
+	piece, n, e := c.body.Next(&c.parser, b, &r.Trailers)
+	if e != nil {
+		c.protocolError(e)
+		return len(b)
+	}
+	if !c.body.Done() {
+		if len(piece) > 0 {
+			c.handler.OnData(piece, false)
+		}
+		return n
+	}
+	if r.Trailers.Len() == 0 {
+		c.endResponseWith(n < len(b), func(h Handler) { h.OnData(piece, true) })
+		return n
+	}
+	c.endResponseWith(n < len(b), func(h Handler) { h.OnTrailers(&r.Trailers) })
+	return n
+}
+
+// endResponse ends a response whose end is the end of the connection.
+func (c *h1Conn) endResponse() {
+	c.endResponseWith(true, func(h Handler) { h.OnData(nil, true) })
+}
+
+// endResponseWith gives the connection back and then tells the handler of the end,
+// so that whatever the handler does next can use it. It is closed instead if the
+// request was not sent whole, or if bytes follow that nobody asked for: they must not be
+// taken for the answer to somebody else's request.
+func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
+	h := c.handler
+	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.exhausted()
+	c.finish()
+	c.inBody = false
+	if reusable {
+		c.pool.release(c)
+	} else {
+		c.destroyed(false)
+		c.conn.Close()
+	}
+	tell(h)
+}
+
+// exhausted says that the connection has served enough.
+func (c *h1Conn) exhausted() bool {
+	k := c.pool.cluster
+	if k.MaxRequestsPerConnection > 0 && c.info.Requests >= uint64(k.MaxRequestsPerConnection) {
+		k.Stats.UpstreamCxMaxRequests.Inc()
+		return true
+	}
+	if k.MaxConnectionDuration > 0 && c.pool.w.Loop.Now()-c.began > int64(k.MaxConnectionDuration/time.Nanosecond) {
+		k.Stats.UpstreamCxMaxDurationReached.Inc()
+		return true
+	}
+	return false
+}

@@ -1,0 +1,117 @@
+// Package pool keeps the upstream connections of one shard.
+//
+// A [Worker] is what the connections of a shard share: the loop, the configuration
+// of the moment, random numbers, and pools of upstream connections by host and
+// transport. A pool gives a request a connection that is idle, or makes one and lets the
+// request wait, within the limits of the cluster (package cluster counts them for all
+// shards). Connecting is asynchronous; a connection that fails to come up fails
+// every request that waits for its host, as Envoy does, so that they can go elsewhere.
+//
+// A connection goes back only after a response that came whole, to a request that was sent whole,
+// if both sides want it kept. What a request does when it is reset belongs to the router
+// filter; [Reset] tells it enough to know whether sending again is safe.
+package pool
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// A Source is the configuration of the moment. It is immutable.
+type Source interface {
+	Cluster(name string) *cluster.Cluster // nil: there is none
+	Table(name string) *route.Table       // nil: there is none
+}
+
+// A Worker is what the connections of a shard share. Only the shard's thread uses it.
+type Worker struct {
+	Index  int
+	Loop   *drive.Loop
+	Source Source
+	Mark   int // SO_MARK of upstream sockets, 0: none
+
+	// Draining says that connections of this direction should end: responses
+	// say so. Index 0 is inbound and unspecified, 1 outbound.
+	Draining [2]bool
+
+	random *rand.ChaCha8
+	pools  map[poolKey]*Pool
+	last   *Pool
+	locals map[any]any
+	sweep  drive.Timer
+	connID uint64
+}
+
+// A poolKey is what connections may be shared by: the address (its State lives as long as the cluster has it)
+// and how to talk to it; name is the TLS server name where that follows the request.
+type poolKey struct {
+	state     *cluster.State
+	transport *cluster.Transport
+	name      string
+}
+
+// NewWorker returns the worker of a loop.
+func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
+	var seed [32]byte
+	for i := range seed {
+		seed[i] = byte(rand.Uint32())
+	}
+	w := &Worker{
+		Index: index, Loop: loop, Source: source,
+		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, locals: map[any]any{},
+		connID: uint64(index) << 48,
+	}
+	w.sweep.Handler = sweeper{w}
+	return w
+}
+
+// Random returns a random number that nobody can guess.
+func (w *Worker) Random() uint64 { return w.random.Uint64() }
+
+// ConnectionID numbers the connections of the proxy.
+func (w *Worker) ConnectionID() uint64 {
+	w.connID++
+	return w.connID
+}
+
+// Local returns what belongs to a configuration on this shard, made by make at
+// first. It lives until Forget.
+func (w *Worker) Local(key any, make func() any) any {
+	v, ok := w.locals[key]
+	if !ok {
+		v = make()
+		w.locals[key] = v
+	}
+	return v
+}
+
+// Forget drops what belongs to a configuration that has gone. Connections that still use it keep it.
+func (w *Worker) Forget(key any) { delete(w.locals, key) }
+
+const sweepEvery = 2 * time.Second
+
+// sweeper closes idle connections to hosts that their cluster no longer has.
+type sweeper struct{ w *Worker }
+
+func (s sweeper) OnTimer(t *drive.Timer) {
+	w := s.w
+	for key, p := range w.pools {
+		p.retireIfGone(w)
+		if p.empty() {
+			delete(w.pools, key)
+			if w.last == p {
+				w.last = nil
+			}
+		}
+	}
+	if len(w.pools) > 0 {
+		w.Loop.Schedule(t, sweepEvery)
+	}
+}
+
+// Len is the number of pools.
+func (w *Worker) Len() int { return len(w.pools) }

@@ -1,0 +1,29 @@
+package shard
+
+import (
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// A Runtime is the whole configuration of the data plane at one time. It is
+// immutable; a change makes a new one that shares what is the same:
+//
+//   - a listener that has not changed is the same *listen.Config (or has equal name and version) and is
+//     kept with its sockets; a changed one takes over the sockets of its name, and
+//     its connections drain;
+//   - a cluster is the same *cluster.Cluster as long as its own configuration is;
+//     endpoints change inside it;
+//   - route tables are looked up by name when a request comes.
+type Runtime struct {
+	Generation uint64
+	Listeners  []*listen.Config
+	Clusters   map[string]*cluster.Cluster
+	Routes     map[string]*route.Table
+}
+
+// Cluster returns the cluster of a name, or nil.
+func (r *Runtime) Cluster(name string) *cluster.Cluster { return r.Clusters[name] }
+
+// Table returns the route table of a name, or nil.
+func (r *Runtime) Table(name string) *route.Table { return r.Routes[name] }

@@ -1,0 +1,106 @@
+package stream
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// ServerHeader says what becomes of the upstream's server field.
+type ServerHeader uint8
+
+const (
+	Overwrite ServerHeader = iota
+	AppendIfAbsent
+	PassThrough
+)
+
+// ForwardClientCert says what becomes of x-forwarded-client-cert.
+type ForwardClientCert uint8
+
+const (
+	Sanitize ForwardClientCert = iota
+	ForwardOnly
+	AppendForward
+	SanitizeSet
+	AlwaysForwardOnly
+)
+
+// ClientCertDetails are the parts of the client's certificate that an element of
+// x-forwarded-client-cert tells besides By and Hash.
+type ClientCertDetails struct {
+	Subject, Cert, Chain, DNS, URI bool
+}
+
+// EscapedSlashes says what to do with %2F and %5C in paths.
+type EscapedSlashes uint8
+
+const (
+	KeepUnchanged EscapedSlashes = iota
+	RejectRequest
+	UnescapeAndRedirect
+	UnescapeAndForward
+)
+
+// Tracing says how requests are chosen for tracing and named.
+type Tracing struct {
+	Egress bool // operation_name EGRESS: the decorator goes to the upstream, not back to the client
+	// Shares of requests, in percent. Client: of those with x-client-trace-id; Overall: upper bound.
+	Client, Random, Overall float64
+}
+
+// A Config describes an HTTP connection manager. It must not change once a shard has it.
+type Config struct {
+	StatPrefix string
+	Stats      *stats.HTTP         // nil: none
+	Listener   *stats.ListenerHTTP // nil: none
+	Logs       []listen.Log        // access logs and Istio's metrics
+
+	Routes    *route.Table // or
+	RouteName string       // of the table in the runtime, looked up by each request
+
+	Filters []Factory // in order; the last one is the router
+
+	UseRemoteAddress     bool
+	TrustedHops          int // xff_num_trusted_hops
+	SkipXFFAppend        bool
+	Forward              ForwardClientCert
+	ForwardDetails       ClientCertDetails
+	Server               ServerHeader
+	ServerName           string // "": envoy
+	Via                  string
+	SchemeOverwrite      string // scheme_header_transformation
+	PreserveRequestID    bool   // preserve_external_request_id
+	NoRequestID          bool   // generate_request_id: false
+	AlwaysSetRequestID   bool   // always_set_request_id_in_response
+	Tracing              *Tracing
+	NormalizePath        bool
+	MergeSlashes         bool
+	EscapedSlashes       EscapedSlashes
+	StripAnyPort         bool
+	StripMatchingPort    bool
+	StripTrailingHostDot bool
+	RejectUnderscores    bool // headers_with_underscores_action: REJECT_REQUEST
+	DropUnderscores      bool
+	InternalAddresses    []netip.Prefix // internal_address_config; empty: nobody is internal
+
+	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
+	AcceptHTTP10  bool
+	DefaultHost   string // default_host_for_http_10
+	Expect100Here bool   // answer Expect: 100-continue instead of passing it on (Envoy's default; proxy_100_continue is the opposite)
+
+	MaxHeaderBytes int           // 0: 60 KiB
+	MaxHeaders     int           // 0: 100
+	MaxRequests    int           // per connection, 0: no limit
+	IdleTimeout    time.Duration // of a connection without a request; 0: none (the builder gives Envoy's default, 1 h)
+	MaxAge         time.Duration // max_connection_duration
+	StreamIdle     time.Duration // stream_idle_timeout; 0: none (the builder gives Envoy's default, 5 min)
+	MaxStream      time.Duration // max_stream_duration
+	RequestTimeout time.Duration // whole request received
+	HeadersTimeout time.Duration // request headers received
+	DrainTimeout   time.Duration // 0: 5 s
+	DelayedClose   time.Duration // 0: 1 s
+}

@@ -1,0 +1,38 @@
+package tcp
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// A Config describes a TCP proxy. It must not change once a shard has it.
+type Config struct {
+	StatPrefix  string
+	Stats       *stats.TCP // nil: none
+	Logs        []listen.Log
+	Cluster     string // or
+	Weighted    []Weighted
+	IdleTimeout time.Duration // 0: none (the builder gives Envoy's default, 1 h)
+	MaxAge      time.Duration // max_downstream_connection_duration
+	Attempts    int           // max_connect_attempts; 0: 1
+	FlushEvery  time.Duration // access_log_flush_interval: TCPPeriodic records; 0: none
+	// Periodic is how often metrics are told of bytes that have passed (Istio: 5 s); 0: at the end only.
+	Periodic time.Duration
+	// Exchange, if set, is told to the peer, and the peer's is awaited, over TLS
+	// connections that agreed on ALPN istio-peer-exchange.
+	Exchange *Exchange
+}
+
+// A Weighted is one destination of several.
+type Weighted struct {
+	Cluster string
+	Weight  uint32
+}
+
+// An Exchange is Istio's TCP metadata exchange.
+type Exchange struct {
+	Message []byte               // magic, length and Any, as sent
+	Parse   func(any []byte) any // the peer that a message tells of (*stats.Peer), nil if it makes no sense
+}
