@@ -1,0 +1,39 @@
+package kind
+
+// MeshFields classifies the fields of MeshConfig, which is not a kind but the text
+// under the key mesh of the ConfigMap istio or malla in the root namespace.
+var MeshFields = join(
+	only(ref("the capture rules of pods are made for 15001", "proxyListenPort"), "!15001"),
+	only(ref("the capture rules of pods are made for 15006", "proxyInboundListenPort"), "!15006"),
+	ref("an HTTP proxy port is "+whyNotYet, "proxyHttpPort"),
+	only(ref(whyNotYet+"; use ALLOW_ANY or REGISTRY_ONLY", "outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
+	ref(whyNotYet, "outboundTrafficPolicy.tls"),
+	only(ref("HTTP/2 is "+whyNotYet, "h2UpgradePolicy"), "UPGRADE"),
+	below(ref("HTTP/2 is "+whyNotYet, "maxConcurrentStreams", "http2KeepAlive", "useClientProtocol"), "defaultTrafficPolicy.connectionPool.http"),
+	only(ref("HTTP/2 is "+whyNotYet, "defaultTrafficPolicy.connectionPool.http.h2UpgradePolicy"), "UPGRADE"),
+	ref("percentages of error codes are "+whyNotYet+"; 5xx count", "defaultTrafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
+	ref("there is one locality, so there is no other to retry in", "defaultHttpRetryPolicy.retryRemoteLocalities"),
+	only(ref("other ways to normalize paths are "+whyNotYet, "pathNormalization.normalization"), "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"),
+	ign("there is one locality", "localityLbSetting", "zoneAwareLbSetting"),
+	ign("Ingress is not supported yet", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),
+	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
+	ign("providers take effect through Telemetry, which is not supported yet", "extensionProviders"),
+	ign("Istio's standard metrics are always there", "defaultProviders.metrics"),
+	ref(whyNotYet, "defaultProviders.tracing", "defaultProviders.accessLogging"),
+	ign("ambient mode is not there", "hboneIdleTimeout"),
+	ign("the log of listeners is off", "disableEnvoyListenerLog"),
+	ref(whyNotYet, "enableEnvoyAccessLogService", "configSources", "caCertificates", "serviceSettings", "serviceScopeConfigs", "ca", "certificates",
+		"discoverySelectors", "meshMTLS", "tlsDefaults", "serviceEntryVisibility", "inboundClusterStatName", "outboundClusterStatName", "verifyCertificateAtClient"),
+	below(join(
+		ign("files and programs of Envoy are not used", "configPath", "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "image", "runtimeValues"),
+		ign("it has no effect in Istio either", "discoveryRefreshDelay", "statNameLength", "serviceCluster", "availabilityZone", "sds", "envoyMetricsServiceAddress"),
+		only(ref("proxies and the control plane always use mutual TLS", "controlPlaneAuthPolicy"), "NONE"),
+		only(ref("the proxy's admin port is 15000", "proxyAdminPort"), "!15000"),
+		only(ref("the proxy's status port is 15020", "statusPort"), "!15020"),
+		only(ref("other ways of interception are "+whyNotYet, "interceptionMode"), "TPROXY", "NONE"),
+		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
+		ign("metrics are sent as they are", "statsCompression"),
+		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "gatewayTopology", "readinessProbe", "caCertificatesPem", "meshId",
+			"privateKeyProvider", "proxyHeaders", "connectionSettings", "statsdUdpAddress"),
+	), "defaultConfig"),
+)

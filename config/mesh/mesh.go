@@ -1,0 +1,129 @@
+// Package mesh reads MeshConfig: the settings that hold for the whole mesh.
+//
+// They are written as YAML under the key mesh of the ConfigMap istio or malla in
+// the root namespace. As everywhere, a field that does not exist or is not
+// supported is an error with its path, and one without effect is a notice.
+package mesh
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/strict"
+	"github.com/mallamesh/malla/model"
+)
+
+// Key is the key of the ConfigMap under which the settings stand.
+const Key = "mesh"
+
+// Names are the ConfigMaps that are read: of several, the first counts alone.
+var Names = []string{"malla", "istio"}
+
+var plan = sync.OnceValue(func() *strict.Plan {
+	return strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields)
+})
+
+// Parse lays the settings in text over base. Fields that are wrong are left as
+// they are in base. Errors have paths below at.
+func Parse(text string, base model.MeshConfig, at *field.Path) (model.MeshConfig, field.List, []strict.Notice) {
+	var c strict.Checker
+	data, err := yaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		c.Errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "))
+		return base, c.Errs, nil
+	}
+	var tree any
+	if err := utiljson.Unmarshal(data, &tree); err != nil {
+		c.Errs.Addf(at, "%v", err)
+		return base, c.Errs, nil
+	}
+	if tree == nil {
+		return base, nil, nil
+	}
+	checked, ok := c.Value(tree, plan(), at)
+	if !ok {
+		return base, c.Errs, c.Notices
+	}
+	fields := checked.(map[string]any)
+	clean, err := utiljson.Marshal(fields)
+	var m meshv1alpha1.MeshConfig
+	if err == nil {
+		err = m.UnmarshalJSON(clean)
+	}
+	if err != nil {
+		if len(c.Errs) == 0 {
+			c.Errs.Addf(at, "%v", err)
+		}
+		return base, c.Errs, c.Notices
+	}
+	r := &reader{errs: &c.Errs, at: at, fields: fields}
+	return r.read(&m, base), c.Errs, c.Notices
+}
+
+// Of returns the settings of a snapshot, laid over base, and from which ConfigMap
+// they are. Errors are those of a ConfigMap that was not refused on its way in.
+func Of(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.MeshConfig, *config.Object, field.List) {
+	for _, name := range Names {
+		o, ok := s.Get("ConfigMap", namespace, name)
+		if !ok {
+			continue
+		}
+		text, ok := o.Value.(*corev1.ConfigMap).Data[Key]
+		if !ok {
+			continue
+		}
+		m, errs, _ := Parse(text, base, field.At("data", Key))
+		return &m, o, errs.In(o.String())
+	}
+	return &base, nil, nil
+}
+
+// A reader takes the settings that were written out of the message.
+type reader struct {
+	errs   *field.List
+	at     *field.Path
+	fields map[string]any
+}
+
+// has reports whether a setting was written, which a message cannot tell.
+func (r *reader) has(names ...string) bool {
+	var v any = r.fields
+	for _, n := range names {
+		m, ok := v.(map[string]any)
+		if !ok || m[n] == nil {
+			return false
+		}
+		v = m[n]
+	}
+	return true
+}
+
+func (r *reader) errorf(format string, args []any, names ...string) {
+	at := r.at
+	for _, n := range names {
+		at = at.Child(n)
+	}
+	*r.errs = append(*r.errs, &field.Error{At: at, Msg: fmt.Sprintf(format, args...)})
+}
+
+// sortedClone copies a set, sorted.
+func sortedClone(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+func cloneMap(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	return maps.Clone(m)
+}

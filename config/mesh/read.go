@@ -1,0 +1,206 @@
+package mesh
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/mallamesh/malla/model"
+)
+
+func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.MeshConfig {
+	r.name(m.GetRootNamespace(), &out.RootNamespace, "rootNamespace")
+	if r.has("trustDomain") {
+		out.TrustDomain = m.GetTrustDomain()
+		if problems := validation.IsDNS1123Subdomain(out.TrustDomain); len(problems) > 0 {
+			r.errorf("found %q, want a domain name in lower case", []any{out.TrustDomain}, "trustDomain")
+			out.TrustDomain = model.DefaultMeshConfig().TrustDomain
+		}
+	}
+	if r.has("trustDomainAliases") {
+		out.TrustDomainAliases = sortedClone(m.GetTrustDomainAliases())
+	}
+	r.duration(m.GetConnectTimeout(), &out.ConnectTimeout, time.Millisecond, time.Hour, "connectTimeout")
+	r.duration(m.GetProtocolDetectionTimeout(), &out.DetectionTimeout, 0, time.Hour, "protocolDetectionTimeout")
+	r.duration(m.GetDnsRefreshRate(), &out.DNSRefresh, time.Second, 24*time.Hour, "dnsRefreshRate")
+	if k := m.GetTcpKeepalive(); k != nil {
+		out.Keepalive = keepalive(k)
+	}
+	switch {
+	case !r.has("outboundTrafficPolicy"):
+	case m.GetOutboundTrafficPolicy().GetMode() == meshv1alpha1.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY:
+		out.Outbound = model.RegistryOnly
+	default:
+		out.Outbound = model.AllowAny
+	}
+	if r.has("inboundTrafficPolicy") {
+		out.Inbound = model.InboundPassthrough
+		if m.GetInboundTrafficPolicy().GetMode() == meshv1alpha1.MeshConfig_InboundTrafficPolicy_LOCALHOST {
+			out.Inbound = model.InboundLocalhost
+		}
+	}
+	boolean(m.GetEnableAutoMtls(), &out.AutoMTLS)
+	boolean(m.GetEnablePrometheusMerge(), &out.EnablePrometheusMerge)
+	r.accessLog(m, &out)
+	r.exportTo(m.GetDefaultServiceExportTo(), &out.ServiceExportTo, "defaultServiceExportTo")
+	r.exportTo(m.GetDefaultVirtualServiceExportTo(), &out.RulesExportTo, "defaultVirtualServiceExportTo")
+	r.exportTo(m.GetDefaultDestinationRuleExportTo(), &out.DestinationExportTo, "defaultDestinationRuleExportTo")
+	if p := m.GetDefaultHttpRetryPolicy(); p != nil {
+		out.Retry = r.retry(p)
+	}
+	if p := m.GetDefaultTrafficPolicy(); p != nil {
+		if c := p.GetConnectionPool(); c != nil {
+			out.Pool = pool(c)
+		}
+		if o := p.GetOutlierDetection(); o != nil {
+			out.Outlier = outlier(o)
+		}
+	}
+	r.proxy(m.GetDefaultConfig(), &out)
+	return out
+}
+
+func (r *reader) accessLog(m *meshv1alpha1.MeshConfig, out *model.MeshConfig) {
+	if r.has("accessLogFile") {
+		out.AccessLogFile = m.GetAccessLogFile()
+	}
+	if r.has("accessLogFormat") {
+		out.AccessLogFormat = m.GetAccessLogFormat()
+	}
+	if r.has("accessLogEncoding") {
+		out.AccessLogEncoding = model.LogText
+		if m.GetAccessLogEncoding() == meshv1alpha1.MeshConfig_JSON {
+			out.AccessLogEncoding = model.LogJSON
+		}
+	}
+}
+
+// proxy reads defaultConfig.
+func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig) {
+	if p == nil {
+		return
+	}
+	const in = "defaultConfig"
+	r.duration(p.GetDrainDuration(), &out.DrainDuration, 0, time.Hour, in, "drainDuration")
+	r.duration(p.GetTerminationDrainDuration(), &out.TerminationDrain, 0, time.Hour, in, "terminationDrainDuration")
+	if r.has(in, "discoveryAddress") {
+		out.DiscoveryAddress = p.GetDiscoveryAddress()
+	}
+	if c := p.GetConcurrency(); c != nil {
+		if c.GetValue() < 0 || c.GetValue() > 256 {
+			r.errorf("found %d, want 0 (as many as the machine has processors) to 256", []any{c.GetValue()}, in, "concurrency")
+		} else {
+			out.Concurrency = uint32(c.GetValue())
+		}
+	}
+	if r.has(in, "proxyMetadata") {
+		out.ProxyMetadata = cloneMap(p.GetProxyMetadata())
+	}
+	if s := p.GetProxyStatsMatcher(); s != nil {
+		out.StatsInclusionPrefixes = sortedClone(s.GetInclusionPrefixes())
+		out.StatsInclusionSuffixes = sortedClone(s.GetInclusionSuffixes())
+		out.StatsInclusionRegexps = sortedClone(s.GetInclusionRegexps())
+	}
+	boolean(p.GetHoldApplicationUntilProxyStarts(), &out.HoldApplication)
+}
+
+func boolean(v *wrapperspb.BoolValue, to *bool) {
+	if v != nil {
+		*to = v.GetValue()
+	}
+}
+
+func (r *reader) duration(d *durationpb.Duration, to *time.Duration, least, most time.Duration, names ...string) {
+	if d == nil {
+		return
+	}
+	if v := d.AsDuration(); v < least || v > most {
+		r.errorf("found %s, want %s to %s", []any{v, least, most}, names...)
+		return
+	}
+	*to = d.AsDuration()
+}
+
+func (r *reader) name(v string, to *string, names ...string) {
+	if v == "" {
+		return
+	}
+	if problems := validation.IsDNS1123Label(v); len(problems) > 0 {
+		r.errorf("found %q: %s", []any{v, problems[0]}, names...)
+		return
+	}
+	*to = v
+}
+
+func (r *reader) exportTo(v []string, to *model.ExportTo, names ...string) {
+	if len(v) == 0 {
+		return
+	}
+	for _, ns := range v {
+		if ns != "*" && ns != "." && (ns == "~" || len(validation.IsDNS1123Label(ns)) > 0) {
+			r.errorf("found %q, want \"*\", \".\" or a namespace", []any{ns}, names...)
+			return
+		}
+	}
+	*to = sortedClone(v)
+}
+
+func (r *reader) retry(p *networking.HTTPRetry) *model.Retry {
+	if p.GetAttempts() < 0 {
+		r.errorf("found %d, want 0 (never) or more", []any{p.GetAttempts()}, "defaultHttpRetryPolicy", "attempts")
+		return nil
+	}
+	return &model.Retry{
+		Attempts: uint32(p.GetAttempts()), PerTry: p.GetPerTryTimeout().AsDuration(), On: p.GetRetryOn(),
+		SamePreviousHosts: p.GetRetryIgnorePreviousHosts() != nil && !p.GetRetryIgnorePreviousHosts().GetValue(),
+		Backoff:           p.GetBackoff().AsDuration(),
+	}
+}
+
+func keepalive(k *networking.ConnectionPoolSettings_TCPSettings_TcpKeepalive) *model.Keepalive {
+	return &model.Keepalive{Probes: k.GetProbes(), Time: k.GetTime().AsDuration(), Interval: k.GetInterval().AsDuration()}
+}
+
+func pool(c *networking.ConnectionPoolSettings) *model.ConnectionPool {
+	tcp, http := c.GetTcp(), c.GetHttp()
+	p := &model.ConnectionPool{
+		MaxConnections: positive(tcp.GetMaxConnections()), ConnectTimeout: tcp.GetConnectTimeout().AsDuration(),
+		MaxDuration: tcp.GetMaxConnectionDuration().AsDuration(), TCPIdleTimeout: tcp.GetIdleTimeout().AsDuration(),
+		MaxPending: positive(http.GetHttp1MaxPendingRequests()), MaxRequests: positive(http.GetHttp2MaxRequests()),
+		MaxPerConnection: positive(http.GetMaxRequestsPerConnection()), MaxRetries: positive(http.GetMaxRetries()),
+		HTTPIdleTimeout: http.GetIdleTimeout().AsDuration(),
+	}
+	if k := tcp.GetTcpKeepalive(); k != nil {
+		p.Keepalive = keepalive(k)
+	}
+	return p
+}
+
+func outlier(o *networking.OutlierDetection) *model.OutlierDetection {
+	out := &model.OutlierDetection{
+		Consecutive5xx: value(o.GetConsecutive_5XxErrors()), ConsecutiveGateway: value(o.GetConsecutiveGatewayErrors()),
+		SplitLocalOrigin: o.GetSplitExternalLocalOriginErrors(), ConsecutiveLocalOrigin: value(o.GetConsecutiveLocalOriginFailures()),
+		Interval: o.GetInterval().AsDuration(), BaseEjection: o.GetBaseEjectionTime().AsDuration(),
+		MinHealthPercent: positive(o.GetMinHealthPercent()),
+	}
+	if n := positive(o.GetMaxEjectionPercent()); n > 0 {
+		out.MaxEjectionPercent = &n
+	}
+	return out
+}
+
+func value(v *wrapperspb.UInt32Value) *uint32 {
+	if v == nil {
+		return nil
+	}
+	n := v.GetValue()
+	return &n
+}
+
+// positive is n, or 0 for what means the default.
+func positive(n int32) uint32 { return uint32(max(n, 0)) }

@@ -1,0 +1,65 @@
+package kube
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/registry/protocol"
+)
+
+// Service makes a service of a Kubernetes Service. The accounts are those of its
+// endpoints and are filled in elsewhere.
+func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
+	v := o.Value.(*corev1.Service)
+	s := &model.Service{
+		Host:      o.Name + "." + o.Namespace + ".svc." + mesh.ClusterDomain,
+		Namespace: o.Namespace, Name: o.Name, Created: o.Created, Kubernetes: true,
+		From:     model.Ref{Kind: "Service", Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version},
+		Labels:   o.Labels,
+		Selector: v.Spec.Selector,
+		ExportTo: exportTo(o.Annotations[ExportToAnnotation]),
+	}
+	if p := v.Spec.InternalTrafficPolicy; p != nil {
+		s.NodeLocal = *p == corev1.ServiceInternalTrafficPolicyLocal
+	}
+	ips := v.Spec.ClusterIPs
+	if len(ips) == 0 {
+		ips = []string{v.Spec.ClusterIP}
+	}
+	switch {
+	case v.Spec.Type == corev1.ServiceTypeExternalName:
+		s.Resolution, s.AliasOf, s.Selector = model.Alias, strings.ToLower(strings.TrimSuffix(v.Spec.ExternalName, ".")), nil
+	case ips[0] == corev1.ClusterIPNone:
+		s.Resolution, s.Headless = model.Passthrough, true
+	default:
+		s.VIPs = parseAddrs(ips)
+	}
+	for i := range v.Spec.Ports {
+		p := &v.Spec.Ports[i]
+		port := model.Port{Name: p.Name, Number: uint16(p.Port), Protocol: protocol.Of(p)}
+		if p.TargetPort.Type == intstr.String {
+			port.Target.Name = p.TargetPort.StrVal
+		} else {
+			port.Target.Number = uint16(p.TargetPort.IntVal)
+		}
+		s.Ports = append(s.Ports, port)
+	}
+	return s
+}
+
+// exportTo reads the annotation's list of namespaces.
+func exportTo(list string) model.ExportTo {
+	var to model.ExportTo
+	for ns := range strings.SplitSeq(list, ",") {
+		if ns = strings.TrimSpace(ns); ns != "" {
+			to = append(to, ns)
+		}
+	}
+	slices.Sort(to)
+	return slices.Compact(to)
+}
