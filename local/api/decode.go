@@ -1,0 +1,207 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"reflect"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mallamesh/malla/local/api/defaults"
+)
+
+// What to do about fields that a kind does not have, and fields given twice.
+const (
+	validateStrict = "Strict"
+	validateWarn   = "Warn"
+	validateIgnore = "Ignore"
+)
+
+// validation reads the fieldValidation parameter. Without it Kubernetes warns;
+// so does malla: nothing is dropped in silence.
+func (q *request) validation() (string, error) {
+	v := q.query.Get("fieldValidation")
+	switch v {
+	case "":
+		return validateWarn, nil
+	case validateStrict, validateWarn, validateIgnore:
+		return v, nil
+	}
+	return "", badRequest("fieldValidation: %q, want Strict, Warn or Ignore", v)
+}
+
+// jsonBody reads a body that holds a document, in JSON or YAML, as JSON.
+func jsonBody(q *request) ([]byte, error) {
+	raw, err := readBody(q.Request)
+	if err != nil {
+		return nil, err
+	}
+	typ, _, _ := mime.ParseMediaType(q.Header.Get("Content-Type"))
+	switch typ {
+	case "", "application/json", "text/plain":
+		return raw, nil
+	case "application/yaml", "application/x-yaml", "text/yaml":
+		out, err := yaml.YAMLToJSONStrict(raw)
+		if err != nil {
+			return nil, badRequest("%v", err)
+		}
+		return out, nil
+	}
+	return nil, unsupportedMedia(typ, "application/json", "application/yaml")
+}
+
+// document decodes a JSON document of the request's kind. Doubtful fields are
+// refused or warned of, as the client asked.
+func (q *request) document(raw []byte) (*unstructured.Unstructured, error) {
+	mode, err := q.validation()
+	if err != nil {
+		return nil, err
+	}
+	u := &unstructured.Unstructured{}
+	doubts, err := kjson.UnmarshalStrict(raw, &u.Object)
+	if err != nil {
+		return nil, badRequest("the document is not valid JSON: %v", err)
+	}
+	if u.Object == nil {
+		return nil, badRequest("the document is empty, want a %s", q.res.Kind.Kind)
+	}
+	if err := q.checkType(u); err != nil {
+		return nil, err
+	}
+	u.SetAPIVersion(apiVersion(q.res.Group, q.stored()))
+	u.SetKind(q.res.Kind.Kind)
+	more, err := q.res.check(raw)
+	if err != nil {
+		return nil, badRequest("%s in version %q cannot be handled as a %s: %v", q.res.Kind.Kind, q.version, q.res.Kind.Kind, err)
+	}
+	return u, q.doubt(mode, append(doubts, more...))
+}
+
+// doubt refuses or tells of fields that have no effect.
+func (q *request) doubt(mode string, doubts []error) error {
+	if len(doubts) == 0 || mode == validateIgnore {
+		return nil
+	}
+	texts := make([]string, 0, len(doubts))
+	seen := map[string]bool{}
+	for _, d := range doubts {
+		if !seen[d.Error()] {
+			seen[d.Error()] = true
+			texts = append(texts, d.Error())
+		}
+	}
+	if mode == validateStrict {
+		return badRequest("strict decoding error: %s", strings.Join(texts, ", "))
+	}
+	q.warnings.add(texts...)
+	return nil
+}
+
+func (q *request) checkType(u *unstructured.Unstructured) error {
+	want := schema.GroupVersionKind{Group: q.res.Group, Version: q.version, Kind: q.res.Kind.Kind}
+	if v := u.GetAPIVersion(); v != "" {
+		gv, err := schema.ParseGroupVersion(v)
+		if err != nil || gv.Group != want.Group || !q.res.Serves(gv.Version) {
+			return badRequest("the API version in the data (%s) does not match the expected API version (%s)", v, want.GroupVersion())
+		}
+	}
+	if k := u.GetKind(); k != "" && k != want.Kind {
+		return badRequest("the kind in the data (%s) does not match the expected kind (%s)", k, want.Kind)
+	}
+	return nil
+}
+
+// check decodes raw into the kind's Go type, to find fields that it lacks and
+// values of the wrong type.
+func (res *resource) check(raw []byte) (doubts []error, err error) {
+	into := res.New()
+	if res.native {
+		return kjson.UnmarshalStrict(raw, into)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return nil, err
+	}
+	return specDoubts(raw, into), nil
+}
+
+// specDoubts finds unknown fields of a kind whose spec is a protobuf message
+// (Istio's): their Go types skip what they do not know.
+func specDoubts(raw []byte, into runtime.Object) []error {
+	v := reflect.ValueOf(into).Elem().FieldByName("Spec")
+	if !v.IsValid() || !v.CanAddr() {
+		return nil
+	}
+	m, ok := v.Addr().Interface().(proto.Message)
+	if !ok {
+		return nil
+	}
+	var doc struct {
+		Spec json.RawMessage `json:"spec"`
+	}
+	if json.Unmarshal(raw, &doc) != nil || len(doc.Spec) == 0 || bytes.Equal(doc.Spec, []byte("null")) {
+		return nil
+	}
+	fresh := m.ProtoReflect().New().Interface()
+	if err := protojson.Unmarshal(doc.Spec, fresh); err != nil {
+		if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
+			return []error{fmt.Errorf("unknown field %s", strings.Replace(field, `"`, `"spec.`, 1))}
+		}
+		return []error{fmt.Errorf("spec: %v", err)}
+	}
+	return nil
+}
+
+// normal gives a native object the form in which it is stored: only fields of
+// its type, and Kubernetes' defaults. Others keep the fields that people wrote.
+func (res *resource) normal(u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if !res.native {
+		return u, nil
+	}
+	typed := res.New()
+	raw, err := json.Marshal(u.Object)
+	if err != nil {
+		return nil, err
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, typed); err != nil {
+		return nil, badRequest("%s cannot be handled: %v", res.Kind.Kind, err)
+	}
+	defaults.Set(typed)
+	out, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	if err != nil {
+		return nil, err
+	}
+	n := &unstructured.Unstructured{Object: out}
+	n.SetAPIVersion(apiVersion(res.Group, res.Versions[0]))
+	n.SetKind(res.Kind.Kind)
+	return n, nil
+}
+
+// typed returns u as the kind's Go type.
+func (res *resource) typed(u *unstructured.Unstructured) (runtime.Object, error) {
+	typed := res.New()
+	if res.native {
+		return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, typed)
+	}
+	raw, err := json.Marshal(u.Object)
+	if err != nil {
+		return nil, err
+	}
+	return typed, json.Unmarshal(raw, typed)
+}
+
+func isStatusError(err error) bool {
+	_, ok := err.(apierrors.APIStatus)
+	return ok
+}
+
+func splitDots(path string) []string { return strings.Split(path, ".") }

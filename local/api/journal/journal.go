@@ -1,0 +1,367 @@
+// Package journal keeps the objects of a store in one file that survives a crash
+// at any moment.
+//
+// The file is lines. Each is a checksum, a space and a JSON record: an object's
+// new state, or its deletion. Reading stops being trusted at the first line that
+// is torn or damaged: what came before it is the state. A change is in the file
+// (and so survives the death of the process) before the client hears of it; a
+// power failure may cost the last [SyncEvery].
+//
+// When most of the file is history, it is written anew beside the old one and
+// renamed over it. Events are not kept: they are about processes that are gone.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mallamesh/malla/local/api/store"
+)
+
+// SyncEvery is how long a change may wait for the disk.
+const SyncEvery = 200 * time.Millisecond
+
+// compactAt is how many bytes of history are worth a rewrite.
+const compactAt = 4 << 20
+
+// A Journal is a store's log. It is safe for concurrent use.
+type Journal struct {
+	path string
+	log  *slog.Logger
+
+	mu    sync.Mutex // guards all below; taken inside the store's lock
+	file  *os.File
+	buf   bytes.Buffer
+	live  map[store.Key]int // bytes of each object's latest record
+	alive int               // their sum
+	size  int               // of the file
+	dirty bool              // written since the last fsync
+	tail  *bytes.Buffer     // while the file is rewritten: what changes meanwhile
+	err   error             // first failure to write; told once, writing goes on being tried
+
+	source  func() (uint64, []*store.Object) // set by Snapshot
+	closing chan struct{}
+	done    chan struct{}
+}
+
+// record is one line.
+type record struct {
+	Version  uint64          `json:"v"`
+	Resource string          `json:"r,omitempty"`
+	Deleted  *name           `json:"deleted,omitempty"`
+	Notices  []string        `json:"notices,omitempty"`
+	Object   json.RawMessage `json:"o,omitempty"`
+}
+
+type name struct {
+	Namespace string `json:"ns,omitempty"`
+	Name      string `json:"n"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Open reads the file at path, which need not exist, and returns the journal
+// with the latest version and the objects that the file holds.
+func Open(path string, log *slog.Logger) (*Journal, uint64, []*store.Object, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, 0, nil, fmt.Errorf("directory of the state file: %w", err)
+	}
+	version, objects, err := read(path, log)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	j := &Journal{path: path, log: log, live: map[store.Key]int{}, closing: make(chan struct{}), done: make(chan struct{})}
+	// What was read is written anew, so a torn tail and old history go.
+	if err := j.rewrite(version, objects); err != nil {
+		return nil, 0, nil, err
+	}
+	go j.syncer()
+	return j, version, objects, nil
+}
+
+// Snapshot gives the journal the store that it serves, from which it rewrites the file.
+func (j *Journal) Snapshot(s *store.Store) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.source = s.Snapshot
+}
+
+func read(path string, log *slog.Logger) (uint64, []*store.Object, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil, nil
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("state file: %w", err)
+	}
+	defer f.Close()
+	objects := map[store.Key]*store.Object{}
+	var version uint64
+	r := bufio.NewReaderSize(f, 1<<16)
+	for n := 1; ; n++ {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			break
+		}
+		if err != nil && err != io.EOF {
+			return 0, nil, fmt.Errorf("state file %s: %w", path, err)
+		}
+		rec, ok := parse(line)
+		if !ok {
+			log.Warn("the state file ends in a torn record; the state before it is used", "file", path, "line", n)
+			keepDamaged(path, log)
+			break
+		}
+		version = max(version, rec.Version)
+		if err := rec.apply(objects); err != nil {
+			return 0, nil, fmt.Errorf("state file %s, line %d: %w", path, n, err)
+		}
+	}
+	out := make([]*store.Object, 0, len(objects))
+	for _, o := range objects {
+		out = append(out, o)
+	}
+	return version, out, nil
+}
+
+// keepDamaged leaves a copy of a damaged file for whoever wants to look.
+func keepDamaged(path string, log *slog.Logger) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path+".damaged", raw, 0o600)
+	}
+	if err != nil {
+		log.Warn("keep a copy of the damaged state file", "error", err)
+	}
+}
+
+// parse checks and decodes one line. A line without its end is torn.
+func parse(line []byte) (record, bool) {
+	var rec record
+	body, ok := bytes.CutSuffix(line, []byte("\n"))
+	if !ok {
+		return rec, false
+	}
+	sum, body, ok := bytes.Cut(body, []byte(" "))
+	if !ok {
+		return rec, false
+	}
+	want, err := strconv.ParseUint(string(sum), 16, 32)
+	if err != nil || uint32(want) != crc32.Checksum(body, castagnoli) {
+		return rec, false
+	}
+	return rec, json.Unmarshal(body, &rec) == nil
+}
+
+func (rec *record) apply(objects map[store.Key]*store.Object) error {
+	if rec.Deleted != nil {
+		delete(objects, store.Key{Resource: rec.Resource, Namespace: rec.Deleted.Namespace, Name: rec.Deleted.Name})
+		return nil
+	}
+	if rec.Object == nil {
+		return nil // the head of a file, which carries the version only
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(rec.Object); err != nil {
+		return err
+	}
+	o := &store.Object{Key: store.Key{Resource: rec.Resource, Namespace: u.GetNamespace(), Name: u.GetName()},
+		Version: rec.Version, JSON: rec.Object, Value: u, Notices: rec.Notices}
+	objects[o.Key] = o
+	return nil
+}
+
+// kept reports whether a resource outlives the process.
+func kept(resource string) bool {
+	return resource != "events" && resource != "leases.coordination.k8s.io"
+}
+
+// Put implements store.Log.
+func (j *Journal) Put(o *store.Object) {
+	if !kept(o.Key.Resource) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := j.append(record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
+	j.alive += n - j.live[o.Key]
+	j.live[o.Key] = n
+	j.flush()
+}
+
+// Delete implements store.Log.
+func (j *Journal) Delete(k store.Key, version uint64) {
+	if !kept(k.Resource) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.append(record{Version: version, Resource: k.Resource, Deleted: &name{k.Namespace, k.Name}})
+	j.alive -= j.live[k]
+	delete(j.live, k)
+	j.flush()
+}
+
+// append adds a line to the buffer and returns its length.
+func (j *Journal) append(rec record) int {
+	body, err := json.Marshal(rec)
+	if err != nil {
+		panic("journal: a stored object does not encode: " + err.Error()) // its JSON was made by the store
+	}
+	before := j.buf.Len()
+	fmt.Fprintf(&j.buf, "%08x ", crc32.Checksum(body, castagnoli))
+	j.buf.Write(body)
+	j.buf.WriteByte('\n')
+	return j.buf.Len() - before
+}
+
+// flush writes the buffer. If that fails (a full disk), the server goes on with
+// its memory, says so once, and tries again with the next change.
+func (j *Journal) flush() {
+	if j.tail != nil {
+		j.tail.Write(j.buf.Bytes())
+	}
+	n, err := j.file.Write(j.buf.Bytes())
+	j.size += n
+	j.dirty = true
+	if err != nil {
+		if j.err == nil {
+			j.log.Error("the state file cannot be written; changes live in memory until it can", "file", j.path, "error", err)
+		}
+		j.err = err
+	}
+	j.buf.Reset()
+}
+
+// syncer brings changes to the disk, and rewrites the file when it pays or when
+// writing has failed and the file may have holes.
+func (j *Journal) syncer() {
+	defer close(j.done)
+	t := time.NewTicker(SyncEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			j.turn()
+		case <-j.closing:
+			return
+		}
+	}
+}
+
+func (j *Journal) turn() {
+	j.mu.Lock()
+	f, dirty, source := j.file, j.dirty, j.source
+	compact := j.err != nil || j.size > 2*j.alive+compactAt
+	j.dirty = false
+	j.mu.Unlock()
+	if compact && source != nil {
+		j.compact(source)
+		return
+	}
+	if dirty {
+		if err := f.Sync(); err != nil {
+			j.log.Error("sync the state file", "file", j.path, "error", err)
+		}
+	}
+}
+
+// compact rewrites the file from the store. The store's lock comes before the
+// journal's, so the objects are read without holding the latter; what changes
+// meanwhile is collected in tail and written after them. Some of it the objects
+// include already: the later record wins, and it is the same or newer.
+func (j *Journal) compact(source func() (uint64, []*store.Object)) {
+	j.mu.Lock()
+	j.tail = &bytes.Buffer{}
+	j.mu.Unlock()
+	version, objects := source()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	tail := j.tail
+	j.tail = nil
+	if err := j.rewrite(version, objects); err != nil {
+		if j.err == nil {
+			j.log.Error("rewrite the state file", "file", j.path, "error", err)
+		}
+		j.err = err
+		return
+	}
+	n, err := j.file.Write(tail.Bytes())
+	j.size += n
+	if err == nil && j.err != nil {
+		j.log.Info("the state file is whole again", "file", j.path)
+	}
+	j.err = err
+}
+
+// rewrite writes the objects into a new file and puts it in place of the old.
+func (j *Journal) rewrite(version uint64, objects []*store.Object) error {
+	tmp := j.path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("state file: %w", err)
+	}
+	live, alive := map[store.Key]int{}, 0
+	j.buf.Reset()
+	j.append(record{Version: version})
+	for _, o := range objects {
+		if !kept(o.Key.Resource) {
+			continue
+		}
+		n := j.append(record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
+		live[o.Key] = n
+		alive += n
+	}
+	size := j.buf.Len()
+	_, err = f.Write(j.buf.Bytes())
+	j.buf.Reset()
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(tmp, j.path)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(tmp)
+		return fmt.Errorf("state file: %w", err)
+	}
+	syncDir(filepath.Dir(j.path))
+	if j.file != nil {
+		j.file.Close()
+	}
+	j.file, j.live, j.alive, j.size = f, live, alive, size
+	return nil
+}
+
+// syncDir makes a rename last.
+func syncDir(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		d.Sync()
+		d.Close()
+	}
+}
+
+// Close brings everything to the disk.
+func (j *Journal) Close() error {
+	close(j.closing)
+	<-j.done
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.file.Sync()
+	return errors.Join(err, j.file.Close())
+}

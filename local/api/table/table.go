@@ -1,0 +1,84 @@
+// Package table draws objects as the rows that `malla get` shows.
+//
+// Columns and texts are Kubernetes' own for Kubernetes' kinds, so that eyes and
+// scripts that know kubectl are at home; other kinds have the columns that the
+// table of kinds gives them, as a CRD's printer columns, and a STATUS: Accepted,
+// or why the latest document was refused. A STATUS column that a kind has of its
+// own shows the refusal in its place.
+//
+// Drawing reads nothing but the object and the [Context].
+package table
+
+import (
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/mallamesh/malla/config/kind"
+)
+
+// Context is what a row depends on besides its object.
+type Context struct {
+	Now     time.Time
+	Refused string // why the object's latest document was refused; "" if it was not
+}
+
+// A Drawing draws one kind.
+type Drawing struct {
+	columns []metav1.TableColumnDefinition
+	cells   func(u *unstructured.Unstructured, c Context) []any
+	status  int // index of the column that shows refusals, or -1
+}
+
+// Columns describes the columns.
+func (d *Drawing) Columns() []metav1.TableColumnDefinition { return d.columns }
+
+// Row draws an object.
+func (d *Drawing) Row(u *unstructured.Unstructured, c Context) []any {
+	cells := d.cells(u, c)
+	if c.Refused != "" && d.status >= 0 {
+		cells[d.status] = c.Refused
+	}
+	return cells
+}
+
+// For returns the drawing of a kind.
+func For(k *kind.Kind) *Drawing {
+	if d := native[k.GVK().GroupKind().String()]; d != nil {
+		return d
+	}
+	return custom(k)
+}
+
+// col and wide make column definitions.
+func col(name string) metav1.TableColumnDefinition {
+	c := metav1.TableColumnDefinition{Name: name, Type: "string"}
+	if name == "Name" {
+		c.Format = "name"
+	}
+	return c
+}
+
+func wide(name string) metav1.TableColumnDefinition {
+	c := col(name)
+	c.Priority = 1
+	return c
+}
+
+// Age is how long ago something happened, as kubectl says it.
+func Age(now time.Time, t metav1.Time) string {
+	if t.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(t.Time))
+}
+
+func age(u *unstructured.Unstructured, c Context) string {
+	return Age(c.Now, u.GetCreationTimestamp())
+}
+
+// upper is how a column's name is compared: kubectl shows names in capitals.
+func upper(s string) string { return strings.ToUpper(s) }

@@ -1,0 +1,210 @@
+package api
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/mallamesh/malla/local/api/store"
+	"github.com/mallamesh/malla/local/api/table"
+)
+
+// A tableShape is how a client wants a table.
+type tableShape struct {
+	include metav1.IncludeObjectPolicy
+}
+
+// accepted calls f with the media types that a client accepts, in its order,
+// until f returns true.
+func accepted(r *http.Request, f func(typ string, params map[string]string) bool) {
+	for _, h := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(h, ",") {
+			typ, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+			if err == nil && f(typ, params) {
+				return
+			}
+		}
+	}
+}
+
+// form returns what the client's most wanted form in JSON is: "" plain, or "Table",
+// "PartialObjectMetadata", "PartialObjectMetadataList".
+func form(r *http.Request) string {
+	as := ""
+	accepted(r, func(typ string, params map[string]string) bool {
+		if typ != "application/json" && typ != "*/*" && typ != "application/*" {
+			return false // protobuf, CBOR: answered in JSON, which every client knows
+		}
+		if g := params["g"]; params["as"] != "" && (g != "meta.k8s.io" || params["v"] != "v1") {
+			return false
+		}
+		as = params["as"]
+		return true
+	})
+	return as
+}
+
+func tableForm(r *http.Request) *tableShape {
+	if form(r) != "Table" {
+		return nil
+	}
+	shape := &tableShape{include: metav1.IncludeMetadata}
+	if v := r.URL.Query().Get("includeObject"); v != "" {
+		shape.include = metav1.IncludeObjectPolicy(v)
+	}
+	return shape
+}
+
+func partialForm(r *http.Request) string {
+	if f := form(r); strings.HasPrefix(f, "PartialObjectMetadata") {
+		return f
+	}
+	return ""
+}
+
+// partial cuts an object down to its metadata.
+func partial(raw []byte, kind string) []byte {
+	var o struct {
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	if json.Unmarshal(raw, &o) != nil {
+		o.Metadata = []byte("{}")
+	}
+	out := make([]byte, 0, len(o.Metadata)+80)
+	out = append(out, `{"kind":"`+kind+`","apiVersion":"meta.k8s.io/v1","metadata":`...)
+	out = append(out, o.Metadata...)
+	return append(out, '}')
+}
+
+func rawObject(raw []byte) runtime.RawExtension { return runtime.RawExtension{Raw: raw} }
+
+// A row is an object, or a document that was refused, on its way into a table.
+type row struct {
+	object *store.Object // nil: there is none, the document was refused
+	reject *Rejection    // the object's latest document was refused
+}
+
+func (r row) version() uint64 {
+	if r.object == nil {
+		return 0
+	}
+	return r.object.Version
+}
+
+// objects makes rows of objects, each with the refusal of its latest document.
+func (s *Server) objects(q *request, objects []*store.Object, rows []row) []row {
+	byName := map[store.Key]*Rejection{}
+	for _, r := range s.reject.of(q.res, q.namespace) {
+		byName[store.Key{Resource: q.res.key, Namespace: r.Namespace, Name: r.Name}] = &r
+	}
+	for _, o := range objects {
+		if o != nil {
+			rows = append(rows, row{o, byName[o.Key]})
+		}
+	}
+	return rows
+}
+
+// rejected adds the documents that were refused and have no object.
+func (s *Server) rejected(q *request, rows []row, match *selector) []row {
+	added := false
+	for _, r := range s.reject.of(q.res, q.namespace) {
+		k := store.Key{Resource: q.res.key, Namespace: r.Namespace, Name: r.Name}
+		if match.labels != nil || len(match.fields) > 0 || match.name != "" && match.name != r.Name || s.store.Get(k) != nil {
+			continue
+		}
+		rows = append(rows, row{reject: &r})
+		added = true
+	}
+	if added {
+		sort.SliceStable(rows, func(i, j int) bool {
+			a, b := rows[i].key(), rows[j].key()
+			if a.Namespace != b.Namespace {
+				return a.Namespace < b.Namespace
+			}
+			return a.Name < b.Name
+		})
+	}
+	return rows
+}
+
+func (r row) key() store.Key {
+	if r.object != nil {
+		return r.object.Key
+	}
+	return store.Key{Namespace: r.reject.Namespace, Name: r.reject.Name}
+}
+
+func (s *Server) writeTable(w http.ResponseWriter, q *request, form *tableShape, rows []row, version uint64) error {
+	for _, r := range rows {
+		if r.object != nil {
+			q.warnings.add(s.told.once(q.res, r.object)...)
+		}
+		if r.reject != nil {
+			q.warnings.add(r.reject.String())
+		}
+	}
+	raw, err := json.Marshal(s.table(q, form, rows, version, true))
+	if err != nil {
+		return err
+	}
+	q.warnings.write(w.Header())
+	writeRaw(w, http.StatusOK, raw)
+	return nil
+}
+
+// table draws rows; a watch sends the headers with its first table only.
+func (s *Server) table(q *request, form *tableShape, rows []row, version uint64, headers bool) *metav1.Table {
+	d := table.For(q.res.Kind)
+	t := &metav1.Table{
+		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/v1"},
+		ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(version, 10)},
+		Rows:     make([]metav1.TableRow, 0, len(rows)),
+	}
+	if headers {
+		t.ColumnDefinitions = d.Columns()
+	}
+	now := s.now()
+	for _, r := range rows {
+		cells, u := s.cells(q, d, r, table.Context{Now: now})
+		line := metav1.TableRow{Cells: cells}
+		switch form.include {
+		case metav1.IncludeObject:
+			if raw, err := json.Marshal(q.in(u).Object); err == nil {
+				line.Object.Raw = raw
+			}
+		case metav1.IncludeMetadata:
+			if raw, err := json.Marshal(u.Object); err == nil {
+				line.Object.Raw = partial(raw, "PartialObjectMetadata")
+			}
+		}
+		t.Rows = append(t.Rows, line)
+	}
+	return t
+}
+
+// cells draws one row. What was refused and never accepted has a name and a status only.
+func (s *Server) cells(q *request, d *table.Drawing, r row, c table.Context) ([]any, *unstructured.Unstructured) {
+	if r.reject != nil {
+		c.Refused = r.reject.Message
+		if r.reject.Source != "" {
+			c.Refused = r.reject.Source + ": " + c.Refused
+		}
+	}
+	if r.object != nil {
+		return d.Row(r.object.Value, c), r.object.Value
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetAPIVersion(apiVersion(q.res.Group, q.version))
+	u.SetKind(q.res.Kind.Kind)
+	u.SetName(r.reject.Name)
+	u.SetNamespace(r.reject.Namespace)
+	return d.Row(u, c), u
+}

@@ -1,0 +1,81 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/mallamesh/malla/local/api/store"
+)
+
+// warnings are what a request's answer tells in Warning headers, which kubectl
+// prints to stderr. Kubernetes bounds their length likewise.
+type warnings struct{ texts []string }
+
+const (
+	maxWarning  = 1 << 10
+	maxWarnings = 16 << 10
+)
+
+func (ws *warnings) add(texts ...string) {
+	for _, t := range texts {
+		t = strings.Join(strings.Fields(t), " ")
+		if len(t) > maxWarning {
+			t = t[:maxWarning] + "..."
+		}
+		ws.texts = append(ws.texts, t)
+	}
+}
+
+// write adds the headers; it must run before the status line.
+func (ws *warnings) write(h http.Header) {
+	total := 0
+	seen := map[string]bool{}
+	for _, t := range ws.texts {
+		if total += len(t); seen[t] || total > maxWarnings {
+			continue
+		}
+		seen[t] = true
+		// RFC 7234, section 5.5: code, agent, quoted text. The code is 299, as Kubernetes'.
+		q := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(t)
+		h.Add("Warning", `299 - "`+q+`"`)
+	}
+}
+
+// told remembers which object versions' notices people have seen.
+type told struct {
+	mu   sync.Mutex
+	seen map[store.Key]string
+}
+
+// once returns o's notices, prefixed with its name, unless they were told before.
+func (t *told) once(res *resource, o *store.Object) []string {
+	if len(o.Notices) == 0 {
+		return nil
+	}
+	text := strings.Join(o.Notices, "\n")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen[o.Key] == text {
+		return nil
+	}
+	if t.seen == nil {
+		t.seen = map[store.Key]string{}
+	}
+	t.seen[o.Key] = text
+	name := o.Key.Name
+	if o.Key.Namespace != "" {
+		name = o.Key.Namespace + "/" + name
+	}
+	out := make([]string, len(o.Notices))
+	for i, n := range o.Notices {
+		out[i] = res.Kind.Kind + " " + name + ": " + n
+	}
+	return out
+}
+
+func (t *told) forget(k store.Key) {
+	t.mu.Lock()
+	delete(t.seen, k)
+	t.mu.Unlock()
+}
