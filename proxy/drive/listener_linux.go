@@ -154,6 +154,9 @@ func (ln *Listener) arm() error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_ADD, ln.socket.fd, &ev))
 }
 
+// Socket is what the listener accepts from.
+func (ln *Listener) Socket() *Socket { return ln.socket }
+
 // Close stops accepting; the socket stays open.
 func (ln *Listener) Close() {
 	if ln.closed {

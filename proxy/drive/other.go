@@ -46,3 +46,6 @@ func (l *Loop) Listen(*Socket, func(*Conn)) (*Listener, error) { return nil, err
 
 // Close does nothing.
 func (ln *Listener) Close() {}
+
+// Socket is what the listener accepts from.
+func (ln *Listener) Socket() *Socket { return nil }

@@ -17,6 +17,7 @@ package listen
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -58,8 +59,11 @@ type Config struct {
 	Chains  []*Chain
 	Default *Chain
 
-	Stats *Stats        // nil: none
-	Log   ConnectionLog // told about connections that found no chain; may be nil
+	Stats *stats.Listener // nil: none
+	Logs  []Log           // told about connections that found no chain or failed before it served
+
+	compiled matchers
+	count    atomic.Int64 // open connections of all shards
 }
 
 // An Inspector is a listener filter that reads the first bytes.

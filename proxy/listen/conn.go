@@ -1,0 +1,287 @@
+package listen
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/tls"
+)
+
+// A Conn is an accepted connection, with everything that was found out about it
+// before its filter got it.
+type Conn struct {
+	*drive.Conn
+	Worker   *pool.Worker
+	Listener *Config // the one that serves it, after a hand-over
+	Chain    *Chain
+	ID       uint64
+
+	Local       netip.AddrPort // what the client dialed: the original destination if it was redirected
+	Remote      netip.AddrPort
+	DirectLocal netip.AddrPort // our socket's own address
+	Restored    bool           // Local is an original destination
+	SNI         string
+	ALPN        []string    // what the client offered, or what http_inspector found
+	TLS         *access.TLS // nil: plain text
+	Handshake   time.Duration
+
+	// Served is set by the filter: whom to tell when the listener drains.
+	Served Served
+
+	set        *Set
+	ln         *listener
+	next, prev *Conn
+	timer      drive.Timer
+	transport  string
+	phase      phase
+	seen       int
+	peer       *tls.Peer
+	counted    bool
+}
+
+// Served is a connection that a filter serves.
+type Served interface {
+	// Drain asks for an end as soon as it does not hurt.
+	Drain()
+	// Kill ends it now.
+	Kill()
+}
+
+type phase uint8
+
+const (
+	inspectTLS phase = iota
+	inspectHTTP
+	inspected
+)
+
+// Draining reports whether the connection should end soon, because its listener was replaced or
+// because the proxy is about to end.
+func (c *Conn) Draining() bool {
+	return c.ln.draining || c.Worker.Draining[c.Listener.drainClass()]
+}
+
+func (c *Config) drainClass() int {
+	if c.Direction == Outbound {
+		return 1
+	}
+	return 0
+}
+
+// Secure reports whether the client speaks TLS to us.
+func (c *Conn) Secure() bool { return c.TLS != nil }
+
+// Fill takes down what a record says of the connection.
+func (c *Conn) Fill(r *access.Record) {
+	r.ConnectionID = c.ID
+	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
+	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Remote
+	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
+	if c.Chain != nil {
+		r.FilterChain = c.Chain.Name
+	}
+}
+
+// start begins with a connection that the listener ln has accepted.
+func (c *Conn) start() {
+	cfg := c.ln.config
+	c.Local = c.Conn.LocalAddr()
+	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
+	c.SetHandler(c)
+	if cfg.OriginalDst {
+		if addr, err := c.Conn.OriginalDst(); err == nil {
+			c.Local, c.Restored = addr, addr != c.DirectLocal
+		}
+	}
+	if cfg.UseOriginalDst {
+		if other := c.set.find(c.Local, c.ln); other != nil {
+			c.ln.unlink(c)
+			other.link(c)
+		}
+	}
+	cfg = c.ln.config
+	c.Listener = cfg
+	if cfg.BufferLimit > 0 {
+		c.SetMark(cfg.BufferLimit)
+	} else {
+		c.SetMark(1 << 20)
+	}
+	port := c.Local.Port()
+	c.phase, c.transport = inspectTLS, RawBuffer
+	if cfg.TLSInspector.Disabled(port) {
+		c.phase = inspectHTTP
+		if cfg.HTTPInspector.Disabled(port) {
+			c.phase = inspected
+		}
+	}
+	if c.phase == inspected {
+		c.choose()
+		return
+	}
+	if cfg.FiltersTimeout > 0 {
+		c.timer.Handler = c
+		c.Worker.Loop.Schedule(&c.timer, cfg.FiltersTimeout)
+	}
+}
+
+// OnData looks at the first bytes and leaves them where they are.
+func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
+	if c.phase == inspectTLS {
+		hello, err := parseHello(b)
+		if errors.Is(err, errMore) {
+			return 0
+		}
+		c.phase = inspectHTTP
+		if err == nil {
+			c.transport, c.SNI, c.ALPN = TLS, hello.SNI, hello.ALPN
+			c.phase = inspected
+		}
+	}
+	if c.phase == inspectHTTP && !c.Listener.HTTPInspector.Disabled(c.Local.Port()) {
+		protocol, more := httpProtocol(b)
+		if more {
+			return 0
+		}
+		if protocol != "" {
+			c.ALPN = []string{protocol}
+		}
+	}
+	c.phase = inspected
+	c.choose()
+	return 0
+}
+
+// OnTimer gives up waiting for first bytes: the server may have to speak first.
+func (c *Conn) OnTimer(*drive.Timer) {
+	if st := c.Listener.Stats; st != nil {
+		st.DownstreamPreCxTimeout.Inc()
+	}
+	if !c.Listener.ContinueOnTimeout {
+		c.close()
+		return
+	}
+	c.phase = inspected
+	c.choose()
+	c.Resume()
+}
+
+// choose picks the chain and hands the connection to its filter.
+func (c *Conn) choose() {
+	c.Worker.Loop.Cancel(&c.timer)
+	chain := c.ln.matcher.Match(&Subject{
+		Destination: c.Local, SNI: c.SNI, Transport: c.transport, ALPN: c.ALPN,
+		DirectSource: c.Conn.RemoteAddr().Addr(), Source: c.Remote,
+	})
+	if chain == nil {
+		if st := c.Listener.Stats; st != nil {
+			st.NoFilterChainMatch.Inc()
+		}
+		c.log(access.NoRouteFound, "filter_chain_not_found", "")
+		c.close()
+		return
+	}
+	c.Chain = chain
+	if chain.TLS == nil {
+		c.serve()
+		return
+	}
+	timeout := chain.HandshakeTimeout
+	if timeout == 0 {
+		timeout = 15 * time.Second
+	}
+	config := chain.TLS.Config(func(p *tls.Peer) { c.peer = p })
+	c.StartTLS(true, config, timeout, c.secured)
+}
+
+// secured goes on after the handshake.
+func (c *Conn) secured(d *drive.Conn, err error) {
+	st := c.Listener.Stats
+	c.Handshake = time.Duration(c.Worker.Loop.Now() - c.Opened)
+	if err != nil {
+		if st != nil {
+			st.TLS.ConnectionError.Inc()
+			if errors.Is(err, drive.ErrHandshakeTimeout) {
+				st.DownstreamCxTransportSocketConnectTimeout.Inc()
+			}
+		}
+		c.log(access.NoFlag, "", tls.Reason(err))
+		c.close()
+		return
+	}
+	if st != nil {
+		st.TLS.Handshake.Inc()
+	}
+	state := d.TLS()
+	c.TLS = c.Chain.TLS.Describe(state, c.peer)
+	if c.SNI == "" {
+		c.SNI = lowerASCII([]byte(state.ServerName))
+	}
+	c.serve()
+}
+
+func (c *Conn) serve() {
+	c.Chain.Filter.Serve(c.Worker, c)
+}
+
+// log tells the listener's logs of a connection that nobody has served.
+func (c *Conn) log(flag access.Flag, details, failure string) {
+	if len(c.Listener.Logs) == 0 {
+		return
+	}
+	r := &access.Record{Type: access.TCPConnectionEnd, CodeDetails: details, LocalFailure: failure}
+	r.Start = c.Worker.Loop.WallAt(c.Opened)
+	r.Began, r.Ended = access.Mark(c.Opened+1), access.Mark(c.Worker.Loop.Now()+1)
+	r.Flags.Set(flag)
+	c.Fill(r)
+	for _, l := range c.Listener.Logs {
+		l.Log(c.Worker.Index, r)
+	}
+}
+
+func (c *Conn) close() {
+	c.Release()
+	c.Worker.Loop.Cancel(&c.timer)
+	c.Conn.Close()
+}
+
+// Release ends the listener's account of the connection. The filter calls it once, when the connection is over.
+func (c *Conn) Release() {
+	if c.ln == nil || !c.counted {
+		return
+	}
+	c.ln.unlink(c)
+}
+
+// OnEnd: a client that has said nothing and will say nothing has gone; one that has said
+// something is judged by that.
+func (c *Conn) OnEnd(*drive.Conn) {
+	if c.phase == inspected {
+		return
+	}
+	if st := c.Listener.Stats; st != nil {
+		st.DownstreamListenerFilterRemoteClose.Inc()
+	}
+	c.close()
+}
+
+// OnClose notices that the client has gone.
+func (c *Conn) OnClose(_ *drive.Conn, err error) {
+	c.Worker.Loop.Cancel(&c.timer)
+	if c.Chain != nil && c.Chain.TLS != nil && c.TLS == nil {
+		if st := c.Listener.Stats; st != nil {
+			st.TLS.ConnectionError.Inc()
+		}
+		c.log(access.NoFlag, "", tls.Reason(err))
+	}
+	c.Release()
+}
+
+// OnDrained does nothing: nothing was written yet.
+func (c *Conn) OnDrained(*drive.Conn) {}
+
+// OnDeadline does nothing: none is set.
+func (c *Conn) OnDeadline(*drive.Conn) {}
