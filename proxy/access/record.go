@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // A Mark is a moment on the shard's clock, in nanoseconds. Zero means that it has
@@ -112,12 +113,12 @@ type Record struct {
 	Flags       Flags
 	Termination string // connection termination details, such as an RBAC policy
 
-	BytesReceived, BytesSent                 uint64 // bodies downstream; TCP: all bytes
-	WireBytesReceived, WireBytesSent         uint64 // downstream, with everything
-	HeaderBytesReceived, HeaderBytesSent     uint64
-	UpstreamWireReceived, UpstreamWireSent   uint64
-	UpstreamHeaderReceived, UpstreamHeadSent uint64
-	UpstreamBytesReceived, UpstreamBytesSent uint64 // TCP: payload towards the upstream and back
+	BytesReceived, BytesSent                   uint64 // bodies downstream; TCP: all bytes
+	WireBytesReceived, WireBytesSent           uint64 // downstream, with everything
+	HeaderBytesReceived, HeaderBytesSent       uint64
+	UpstreamWireReceived, UpstreamWireSent     uint64
+	UpstreamHeaderReceived, UpstreamHeaderSent uint64
+	UpstreamBytesReceived, UpstreamBytesSent   uint64 // TCP: payload towards the upstream and back
 
 	RouteName       string
 	VirtualHost     string
@@ -133,26 +134,25 @@ type Record struct {
 	UpstreamClose   string // local close reason of the upstream connection
 	LocalClose      string // local close reason of the downstream connection
 
-	UpstreamHost       netip.AddrPort // the host that was chosen
-	UpstreamHostName   string         // its name if it has one (DNS)
-	UpstreamLocal      netip.AddrPort // our end of the upstream connection
-	UpstreamRemote     netip.AddrPort // the other end as dialed
-	UpstreamProtocol   Protocol
-	DownstreamLocal    netip.AddrPort // what the client dialed (original destination if captured)
-	DownstreamRemote   netip.AddrPort // the client as trusted headers or PROXY protocol say
-	DirectLocal        netip.AddrPort // our socket's own address
-	DirectRemote       netip.AddrPort // the peer of the socket
-	SNI                string         // requested server name
-	Downstream         *TLS           // nil for plain text
-	Upstream           *TLS
-	RequestID          []byte // x-request-id, for streams whose header map is gone
-	TraceID            []byte
-	LocalReplyBody     string
-	VirtualClusterStat string
+	UpstreamHost     netip.AddrPort // the host that was chosen
+	UpstreamHostName string         // its name if it has one (DNS)
+	UpstreamLocal    netip.AddrPort // our end of the upstream connection
+	UpstreamRemote   netip.AddrPort // the other end as dialed
+	UpstreamProtocol Protocol
+	DownstreamLocal  netip.AddrPort // what the client dialed (original destination if captured)
+	DownstreamRemote netip.AddrPort // the client as trusted headers or PROXY protocol say
+	DirectLocal      netip.AddrPort // our socket's own address
+	DirectRemote     netip.AddrPort // the peer of the socket
+	SNI              string         // requested server name
+	Downstream       *TLS           // nil for plain text
+	Upstream         *TLS
+	RequestID        []byte // x-request-id, for streams whose header map is gone
+	TraceID          []byte
+	LocalReplyBody   string
 
-	// What Istio's metrics say about the two ends; nil where unknown.
-	Peer        any // *stats.Peer of the other side, from metadata exchange
-	Destination any // *stats.Destination, from the cluster's or listener's metadata
+	// What Istio's metrics say about the stream; nil where unknown.
+	Peer        *stats.Peer        // the workload at the other end, from metadata exchange
+	Destination *stats.Destination // the service, from the cluster's metadata
 }
 
 // Reset makes the record ready for the next stream.

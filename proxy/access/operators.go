@@ -1,0 +1,306 @@
+package access
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// operators is the table of the command operators whose data a Record has.
+var operators = map[string]operator{
+	"START_TIME":       {argument: mayArgument, compile: startTime},
+	"START_TIME_LOCAL": {argument: mayArgument, compile: startTime},
+	"EMIT_TIME":        {argument: mayArgument, compile: emitTime},
+	"EMIT_TIME_LOCAL":  {argument: mayArgument, compile: emitTime},
+
+	"DURATION":                      {compile: durationOp(began, func(r *Record) Mark { return r.Ended })},
+	"REQUEST_DURATION":              {compile: durationOp(began, func(r *Record) Mark { return r.RequestEnd })},
+	"REQUEST_TX_DURATION":           {compile: durationOp(began, func(r *Record) Mark { return r.UpstreamSent })},
+	"RESPONSE_DURATION":             {compile: durationOp(began, func(r *Record) Mark { return r.ResponseBegin })},
+	"RESPONSE_TX_DURATION":          {compile: durationOp(func(r *Record) Mark { return r.ResponseBegin }, func(r *Record) Mark { return r.DownstreamSent })},
+	"COMMON_DURATION":               {argument: mustArgument, compile: commonDuration},
+	"DOWNSTREAM_HANDSHAKE_DURATION": {compile: handshakeDuration},
+
+	"REQ":               {argument: mustArgument, length: true, compile: headerOp(request)},
+	"RESP":              {argument: mustArgument, length: true, compile: headerOp(response)},
+	"TRAILER":           {argument: mustArgument, length: true, compile: headerOp(trailers)},
+	"REQ_WITHOUT_QUERY": {argument: mustArgument, length: true, compile: withoutQuery},
+	"PATH":              {argument: mayArgument, length: true, compile: requestPath},
+	"QUERY_PARAM":       {argument: mustArgument, length: true, compile: queryParam},
+
+	"REQUEST_HEADERS_BYTES":   {compile: numberOp(func(r *Record) uint64 { return headerSize(r.Request) })},
+	"RESPONSE_HEADERS_BYTES":  {compile: numberOp(func(r *Record) uint64 { return headerSize(r.Response) })},
+	"RESPONSE_TRAILERS_BYTES": {compile: numberOp(func(r *Record) uint64 { return headerSize(r.Trailers) })},
+
+	"GRPC_STATUS":        {argument: mayArgument, compile: grpcStatus},
+	"GRPC_STATUS_NUMBER": {compile: grpcStatus},
+
+	"PROTOCOL":              {compile: textOp(func(r *Record) string { return r.Protocol.String() })},
+	"UPSTREAM_PROTOCOL":     {compile: textOp(func(r *Record) string { return r.UpstreamProtocol.String() })},
+	"RESPONSE_CODE":         {compile: numberOp(func(r *Record) uint64 { return uint64(r.Code) })},
+	"RESPONSE_CODE_DETAILS": {argument: mayArgument, compile: responseDetails},
+	"RESPONSE_FLAGS":        {compile: flagsOp(false)},
+	"RESPONSE_FLAGS_LONG":   {compile: flagsOp(true)},
+
+	"CONNECTION_TERMINATION_DETAILS":      {compile: textOp(func(r *Record) string { return r.Termination })},
+	"UPSTREAM_TRANSPORT_FAILURE_REASON":   {compile: textOp(func(r *Record) string { return r.UpstreamFailure })},
+	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": {compile: textOp(func(r *Record) string { return r.LocalFailure })},
+	"UPSTREAM_LOCAL_CLOSE_REASON":         {compile: textOp(func(r *Record) string { return r.UpstreamClose })},
+	"DOWNSTREAM_LOCAL_CLOSE_REASON":       {compile: textOp(func(r *Record) string { return r.LocalClose })},
+
+	"BYTES_RECEIVED":                   {compile: numberOp(func(r *Record) uint64 { return r.BytesReceived })},
+	"BYTES_SENT":                       {compile: numberOp(func(r *Record) uint64 { return r.BytesSent })},
+	"DOWNSTREAM_WIRE_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.WireBytesReceived })},
+	"DOWNSTREAM_WIRE_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.WireBytesSent })},
+	"DOWNSTREAM_HEADER_BYTES_RECEIVED": {compile: numberOp(func(r *Record) uint64 { return r.HeaderBytesReceived })},
+	"DOWNSTREAM_HEADER_BYTES_SENT":     {compile: numberOp(func(r *Record) uint64 { return r.HeaderBytesSent })},
+	"UPSTREAM_WIRE_BYTES_RECEIVED":     {compile: numberOp(func(r *Record) uint64 { return r.UpstreamWireReceived })},
+	"UPSTREAM_WIRE_BYTES_SENT":         {compile: numberOp(func(r *Record) uint64 { return r.UpstreamWireSent })},
+	"UPSTREAM_HEADER_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.UpstreamHeaderReceived })},
+	"UPSTREAM_HEADER_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.UpstreamHeaderSent })},
+
+	"UPSTREAM_HOST":                   addressOp(func(r *Record) netip.AddrPort { return r.UpstreamHost }, withPort),
+	"UPSTREAM_HOST_NAME":              {compile: hostName(withPort)},
+	"UPSTREAM_HOST_NAME_WITHOUT_PORT": {compile: hostName(withoutPort)},
+	"UPSTREAM_CLUSTER":                {compile: textOp(func(r *Record) string { return r.Cluster })},
+	"UPSTREAM_CLUSTER_RAW":            {compile: textOp(rawCluster)},
+	"UPSTREAM_REQUEST_ATTEMPT_COUNT":  {compile: numberOp(func(r *Record) uint64 { return uint64(r.Attempts) })},
+	"UPSTREAM_CONNECTION_ID":          {compile: numberOp(func(r *Record) uint64 { return r.UpstreamConnID })},
+	"CONNECTION_ID":                   {compile: numberOp(func(r *Record) uint64 { return r.ConnectionID })},
+
+	"UPSTREAM_LOCAL_ADDRESS":                        addressOp(upstreamLocal, withPort),
+	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":           addressOp(upstreamLocal, withoutPort),
+	"UPSTREAM_LOCAL_PORT":                           addressOp(upstreamLocal, justPort),
+	"UPSTREAM_REMOTE_ADDRESS":                       addressOp(upstreamRemote, withPort),
+	"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":          addressOp(upstreamRemote, withoutPort),
+	"UPSTREAM_REMOTE_PORT":                          addressOp(upstreamRemote, justPort),
+	"DOWNSTREAM_LOCAL_ADDRESS":                      addressOp(downstreamLocal, withPort),
+	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":         addressOp(downstreamLocal, withoutPort),
+	"DOWNSTREAM_LOCAL_PORT":                         addressOp(downstreamLocal, justPort),
+	"DOWNSTREAM_REMOTE_ADDRESS":                     addressOp(downstreamRemote, withPort),
+	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        addressOp(downstreamRemote, withoutPort),
+	"DOWNSTREAM_REMOTE_PORT":                        addressOp(downstreamRemote, justPort),
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS":               addressOp(directLocal, withPort),
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":  addressOp(directLocal, withoutPort),
+	"DOWNSTREAM_DIRECT_LOCAL_PORT":                  addressOp(directLocal, justPort),
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":              addressOp(directRemote, withPort),
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": addressOp(directRemote, withoutPort),
+	"DOWNSTREAM_DIRECT_REMOTE_PORT":                 addressOp(directRemote, justPort),
+
+	"DOWNSTREAM_TLS_VERSION":          tlsOp(downstreamTLS, tlsVersion),
+	"DOWNSTREAM_TLS_CIPHER":           tlsOp(downstreamTLS, tlsCipher),
+	"DOWNSTREAM_TLS_GROUP":            tlsOp(downstreamTLS, tlsGroup),
+	"DOWNSTREAM_TLS_SESSION_ID":       tlsOp(downstreamTLS, tlsSession),
+	"DOWNSTREAM_PEER_URI_SAN":         tlsOp(downstreamTLS, peer(uriSANs)),
+	"DOWNSTREAM_PEER_DNS_SAN":         tlsOp(downstreamTLS, peer(dnsSANs)),
+	"DOWNSTREAM_PEER_IP_SAN":          tlsOp(downstreamTLS, peer(ipSANs)),
+	"DOWNSTREAM_PEER_EMAIL_SAN":       tlsOp(downstreamTLS, peer(emailSANs)),
+	"DOWNSTREAM_PEER_SUBJECT":         tlsOp(downstreamTLS, peer(subject)),
+	"DOWNSTREAM_PEER_ISSUER":          tlsOp(downstreamTLS, peer(issuer)),
+	"DOWNSTREAM_PEER_SERIAL":          tlsOp(downstreamTLS, peer(serial)),
+	"DOWNSTREAM_PEER_FINGERPRINT_1":   tlsOp(downstreamTLS, peer(fingerprint1)),
+	"DOWNSTREAM_PEER_FINGERPRINT_256": tlsOp(downstreamTLS, peer(fingerprint256)),
+	"DOWNSTREAM_PEER_CERT":            tlsOp(downstreamTLS, peer(pemOf)),
+	"DOWNSTREAM_PEER_CERT_V_START":    certTime(downstreamTLS, peerStart),
+	"DOWNSTREAM_PEER_CERT_V_END":      certTime(downstreamTLS, peerEnd),
+	"DOWNSTREAM_LOCAL_URI_SAN":        tlsOp(downstreamTLS, local(uriSANs)),
+	"DOWNSTREAM_LOCAL_DNS_SAN":        tlsOp(downstreamTLS, local(dnsSANs)),
+	"DOWNSTREAM_LOCAL_IP_SAN":         tlsOp(downstreamTLS, local(ipSANs)),
+	"DOWNSTREAM_LOCAL_EMAIL_SAN":      tlsOp(downstreamTLS, local(emailSANs)),
+	"DOWNSTREAM_LOCAL_SUBJECT":        tlsOp(downstreamTLS, local(subject)),
+	"UPSTREAM_TLS_VERSION":            tlsOp(upstreamTLS, tlsVersion),
+	"UPSTREAM_TLS_CIPHER":             tlsOp(upstreamTLS, tlsCipher),
+	"UPSTREAM_TLS_GROUP":              tlsOp(upstreamTLS, tlsGroup),
+	"UPSTREAM_TLS_SESSION_ID":         tlsOp(upstreamTLS, tlsSession),
+	"UPSTREAM_PEER_URI_SAN":           tlsOp(upstreamTLS, peer(uriSANs)),
+	"UPSTREAM_PEER_DNS_SAN":           tlsOp(upstreamTLS, peer(dnsSANs)),
+	"UPSTREAM_PEER_IP_SAN":            tlsOp(upstreamTLS, peer(ipSANs)),
+	"UPSTREAM_PEER_SUBJECT":           tlsOp(upstreamTLS, peer(subject)),
+	"UPSTREAM_PEER_ISSUER":            tlsOp(upstreamTLS, peer(issuer)),
+	"UPSTREAM_PEER_CERT":              tlsOp(upstreamTLS, peer(pemOf)),
+	"UPSTREAM_PEER_CERT_V_START":      certTime(upstreamTLS, peerStart),
+	"UPSTREAM_PEER_CERT_V_END":        certTime(upstreamTLS, peerEnd),
+	"UPSTREAM_LOCAL_URI_SAN":          tlsOp(upstreamTLS, local(uriSANs)),
+	"UPSTREAM_LOCAL_DNS_SAN":          tlsOp(upstreamTLS, local(dnsSANs)),
+	"UPSTREAM_LOCAL_IP_SAN":           tlsOp(upstreamTLS, local(ipSANs)),
+	"UPSTREAM_LOCAL_SUBJECT":          tlsOp(upstreamTLS, local(subject)),
+	"UPSTREAM_SERVER_NAME":            tlsOp(upstreamTLS, func(t *TLS) string { return t.SNI }),
+
+	"REQUESTED_SERVER_NAME": {compile: textOp(func(r *Record) string { return r.SNI })},
+	"ROUTE_NAME":            {compile: textOp(func(r *Record) string { return r.RouteName })},
+	"VIRTUAL_CLUSTER_NAME":  {compile: textOp(func(r *Record) string { return r.VirtualCluster })},
+	"FILTER_CHAIN_NAME":     {compile: textOp(func(r *Record) string { return r.FilterChain })},
+	"ACCESS_LOG_TYPE":       {compile: textOp(func(r *Record) string { return r.Type.String() })},
+	"LOCAL_REPLY_BODY":      {compile: textOp(func(r *Record) string { return r.LocalReplyBody })},
+	"TRACE_ID":              {compile: bytesOp(func(r *Record) []byte { return r.TraceID })},
+	"STREAM_ID":             {compile: bytesOp(streamID)},
+	"HOSTNAME":              {compile: hostname},
+	"ENVIRONMENT":           {argument: mustArgument, length: true, compile: environment},
+}
+
+// unsupported are the operators that Envoy 1.40 has and we do not: their data does not exist here yet.
+var unsupported = []string{
+	"BYTES_RETRANSMITTED", "PACKETS_RETRANSMITTED", "CEL", "CLUSTER_METADATA", "COALESCE", "CUSTOM_FLAGS",
+	"DOWNSTREAM_DETECTED_CLOSE_TYPE", "UPSTREAM_DETECTED_CLOSE_TYPE",
+	"DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+	"UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
+	"DOWNSTREAM_PEER_OTHERNAME_SAN", "DOWNSTREAM_LOCAL_OTHERNAME_SAN", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
+	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", "DOWNSTREAM_PEER_CHAIN_SERIALS", "UPSTREAM_PEER_OTHERNAME_SAN", "UPSTREAM_LOCAL_OTHERNAME_SAN",
+	"DYNAMIC_METADATA", "FILTER_STATE", "METADATA", "QUERY_PARAMS", "REQUEST_HEADER", "ROUNDTRIP_DURATION",
+	"TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT", "UNIQUE_ID", "UPSTREAM_FILTER_STATE", "UPSTREAM_METADATA",
+	"UPSTREAM_HOSTS_ATTEMPTED", "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_HOST_NAMES_ATTEMPTED",
+	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
+}
+
+func began(r *Record) Mark                      { return r.Began }
+func upstreamLocal(r *Record) netip.AddrPort    { return r.UpstreamLocal }
+func upstreamRemote(r *Record) netip.AddrPort   { return r.UpstreamRemote }
+func downstreamLocal(r *Record) netip.AddrPort  { return r.DownstreamLocal }
+func downstreamRemote(r *Record) netip.AddrPort { return r.DownstreamRemote }
+func directLocal(r *Record) netip.AddrPort      { return r.DirectLocal }
+func directRemote(r *Record) netip.AddrPort     { return r.DirectRemote }
+func downstreamTLS(r *Record) *TLS              { return r.Downstream }
+func upstreamTLS(r *Record) *TLS                { return r.Upstream }
+
+func rawCluster(r *Record) string {
+	if r.ClusterRaw != "" {
+		return r.ClusterRaw
+	}
+	return r.Cluster
+}
+
+func streamID(r *Record) []byte {
+	if r.Request != nil {
+		if id := r.Request.Get(header.XRequestID); len(id) > 0 {
+			return id
+		}
+	}
+	return r.RequestID
+}
+
+func headerSize(m *header.Map) uint64 {
+	if m == nil {
+		return 0
+	}
+	return uint64(m.Size())
+}
+
+func handshakeDuration(command) (*op, error) {
+	return &op{number: true, write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
+		return strconv.AppendInt(dst, r.Handshake.Milliseconds(), 10), r.Handshake > 0
+	}}, nil
+}
+
+// hostName writes the name of the chosen host, or its address if it has none.
+func hostName(form addressForm) func(command) (*op, error) {
+	return func(command) (*op, error) {
+		return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
+			switch {
+			case r.UpstreamHostName != "":
+				return append(dst, r.UpstreamHostName...), true
+			case r.UpstreamHost.IsValid():
+				return appendAddress(dst, r.UpstreamHost, form), true
+			}
+			return dst, false
+		}}, nil
+	}
+}
+
+func emitTime(c command) (*op, error) {
+	l, err := newLayout(c.arg, c.name == "EMIT_TIME_LOCAL")
+	if err != nil {
+		return nil, err
+	}
+	return &op{layout: l, write: func(o *op, dst []byte, _ *Record) ([]byte, bool) {
+		return o.layout.append(dst, time.Now()), true
+	}}, nil
+}
+
+func hostname(c command) (*op, error) {
+	name, _ := os.Hostname()
+	return constant(name)(c)
+}
+
+func environment(c command) (*op, error) {
+	value := os.Getenv(c.arg)
+	if c.length >= 0 && len(value) > c.length {
+		value = value[:c.length]
+	}
+	return constant(value)(c)
+}
+
+// grpcCodes are the names of gRPC's status codes in the two spellings that Envoy knows.
+var grpcCodes = [...]struct{ camel, snake string }{
+	{"OK", "OK"}, {"Canceled", "CANCELLED"}, {"Unknown", "UNKNOWN"}, {"InvalidArgument", "INVALID_ARGUMENT"},
+	{"DeadlineExceeded", "DEADLINE_EXCEEDED"}, {"NotFound", "NOT_FOUND"}, {"AlreadyExists", "ALREADY_EXISTS"},
+	{"PermissionDenied", "PERMISSION_DENIED"}, {"ResourceExhausted", "RESOURCE_EXHAUSTED"},
+	{"FailedPrecondition", "FAILED_PRECONDITION"}, {"Aborted", "ABORTED"}, {"OutOfRange", "OUT_OF_RANGE"},
+	{"Unimplemented", "UNIMPLEMENTED"}, {"Internal", "INTERNAL"}, {"Unavailable", "UNAVAILABLE"},
+	{"DataLoss", "DATA_LOSS"}, {"Unauthenticated", "UNAUTHENTICATED"},
+}
+
+// grpcStatus compiles GRPC_STATUS(CAMEL_STRING | SNAKE_STRING | NUMBER) and GRPC_STATUS_NUMBER.
+func grpcStatus(c command) (*op, error) {
+	o := &op{text: c.arg}
+	switch {
+	case c.name == "GRPC_STATUS_NUMBER" || c.arg == "NUMBER":
+		o.text, o.number = "NUMBER", true
+	case c.arg != "" && c.arg != "CAMEL_STRING" && c.arg != "SNAKE_STRING":
+		return nil, fmt.Errorf("argument %q, want CAMEL_STRING, SNAKE_STRING or NUMBER", c.arg)
+	}
+	o.write = func(o *op, dst []byte, r *Record) ([]byte, bool) {
+		n, ok := GRPCStatus(r)
+		switch {
+		case !ok:
+			return dst, false
+		case o.text == "NUMBER" || n >= len(grpcCodes):
+			return strconv.AppendInt(dst, int64(n), 10), true
+		case o.text == "SNAKE_STRING":
+			return append(dst, grpcCodes[n].snake...), true
+		}
+		return append(dst, grpcCodes[n].camel...), true
+	}
+	return o, nil
+}
+
+// GRPCStatus returns the gRPC status of a stream: from the trailers, else from the
+// headers (a trailers-only response). There is none if the request was not gRPC.
+func GRPCStatus(r *Record) (int, bool) {
+	if r.Request == nil || !isGRPC(r.Request.Get(header.ContentType)) {
+		return 0, false
+	}
+	for _, m := range [...]*header.Map{r.Trailers, r.Response} {
+		if m == nil {
+			continue
+		}
+		if v := m.Get(header.GrpcStatus); v != nil {
+			return atoi(v)
+		}
+	}
+	return 0, false
+}
+
+// isGRPC reports whether a content type is application/grpc, with a subtype or parameters or without.
+func isGRPC(contentType []byte) bool {
+	const grpc = "application/grpc"
+	if len(contentType) < len(grpc) || string(contentType[:len(grpc)]) != grpc {
+		return false
+	}
+	return len(contentType) == len(grpc) || contentType[len(grpc)] == '+' || contentType[len(grpc)] == ';'
+}
+
+func atoi(b []byte) (int, bool) {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<20 {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, len(b) > 0
+}

@@ -1,0 +1,144 @@
+package access
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// tlsOp writes a fact about one end of the stream; without TLS it is missing.
+func tlsOp(of func(*Record) *TLS, fact func(*TLS) string) operator {
+	return operator{compile: textOp(func(r *Record) string {
+		if t := of(r); t != nil {
+			return fact(t)
+		}
+		return ""
+	})}
+}
+
+// certTime writes a moment of the peer's certificate, with a layout as START_TIME has.
+func certTime(of func(*Record) *TLS, moment func(*x509.Certificate) time.Time) operator {
+	return operator{argument: mayArgument, compile: func(c command) (*op, error) {
+		arg := c.arg
+		if arg == "" {
+			arg = "%b %e %H:%M:%S %Y GMT" // as OpenSSL prints it
+		}
+		l, err := newLayout(arg, false)
+		if err != nil {
+			return nil, err
+		}
+		return &op{layout: l, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
+			t := of(r)
+			if t == nil || t.Peer == nil {
+				return dst, false
+			}
+			return o.layout.append(dst, moment(t.Peer)), true
+		}}, nil
+	}}
+}
+
+func peerStart(c *x509.Certificate) time.Time { return c.NotBefore }
+func peerEnd(c *x509.Certificate) time.Time   { return c.NotAfter }
+
+func peer(fact func(*x509.Certificate) string) func(*TLS) string {
+	return func(t *TLS) string {
+		if t.Peer == nil {
+			return ""
+		}
+		return fact(t.Peer)
+	}
+}
+
+func local(fact func(*x509.Certificate) string) func(*TLS) string {
+	return func(t *TLS) string {
+		if t.Local == nil {
+			return ""
+		}
+		return fact(t.Local)
+	}
+}
+
+func tlsVersion(t *TLS) string {
+	switch t.Version {
+	case tls.VersionTLS10:
+		return "TLSv1"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return ""
+}
+
+// cipherNames are OpenSSL's names of the suites that crypto/tls negotiates by default or on request.
+var cipherNames = map[uint16]string{
+	tls.TLS_AES_128_GCM_SHA256:                        "TLS_AES_128_GCM_SHA256",
+	tls.TLS_AES_256_GCM_SHA384:                        "TLS_AES_256_GCM_SHA384",
+	tls.TLS_CHACHA20_POLY1305_SHA256:                  "TLS_CHACHA20_POLY1305_SHA256",
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       "ECDHE-ECDSA-AES128-GCM-SHA256",
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:       "ECDHE-ECDSA-AES256-GCM-SHA384",
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-ECDSA-CHACHA20-POLY1305",
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:         "ECDHE-RSA-AES128-GCM-SHA256",
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:         "ECDHE-RSA-AES256-GCM-SHA384",
+	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:   "ECDHE-RSA-CHACHA20-POLY1305",
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          "ECDHE-ECDSA-AES128-SHA",
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          "ECDHE-ECDSA-AES256-SHA",
+	tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA:            "ECDHE-RSA-AES128-SHA",
+	tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA:            "ECDHE-RSA-AES256-SHA",
+}
+
+func tlsCipher(t *TLS) string {
+	if name, ok := cipherNames[t.Cipher]; ok {
+		return name
+	}
+	return tls.CipherSuiteName(t.Cipher)
+}
+
+func tlsGroup(t *TLS) string   { return t.Group }
+func tlsSession(t *TLS) string { return hex.EncodeToString(t.SessionID) }
+
+func uriSANs(c *x509.Certificate) string   { return join(c.URIs, (*url.URL).String) }
+func dnsSANs(c *x509.Certificate) string   { return strings.Join(c.DNSNames, ",") }
+func emailSANs(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }
+func subject(c *x509.Certificate) string   { return c.Subject.String() }
+func issuer(c *x509.Certificate) string    { return c.Issuer.String() }
+func serial(c *x509.Certificate) string    { return c.SerialNumber.Text(16) }
+
+func ipSANs(c *x509.Certificate) string {
+	names := make([]string, len(c.IPAddresses))
+	for i, ip := range c.IPAddresses {
+		names[i] = ip.String()
+	}
+	return strings.Join(names, ",")
+}
+
+func fingerprint1(c *x509.Certificate) string {
+	sum := sha1.Sum(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func fingerprint256(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// pemOf is the certificate as Envoy prints it: PEM, percent-encoded into one line.
+func pemOf(c *x509.Certificate) string {
+	return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+}
+
+func join[T any](list []T, text func(T) string) string {
+	names := make([]string, len(list))
+	for i, v := range list {
+		names[i] = text(v)
+	}
+	return strings.Join(names, ",")
+}
