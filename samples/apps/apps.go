@@ -16,6 +16,7 @@ import (
 	"io"
 
 	"github.com/mallamesh/malla/samples/apps/bookinfo"
+	"github.com/mallamesh/malla/samples/apps/curl"
 	"github.com/mallamesh/malla/samples/apps/hello"
 	"github.com/mallamesh/malla/samples/apps/httpbin"
 	"github.com/mallamesh/malla/samples/apps/load"
@@ -44,6 +45,8 @@ var All = []App{
 	{"ratings", images("*/examples-bookinfo-ratings-*"), bookinfo.Ratings},
 	{"ratingsdb", images("*/examples-bookinfo-ratingsdb*"), bookinfo.RatingsDB},
 	{"httpbin", images("*/httpbin*", "*/go-httpbin*"), httpbin.Main},
+	{"curl", images("*/curl*"), curl.Main},
+	{"sleep", nil, curl.Sleep},
 	{"helloworld", images("*/examples-helloworld-*"), hello.World},
 	{"hello-app", images("gcr.io/google-samples/hello-app:*", "*/google-samples/*/hello-app:*"), hello.App},
 	{"tcp-echo", images("*/tcp-echo-server*"), tcpecho.Main},

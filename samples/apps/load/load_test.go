@@ -37,10 +37,10 @@ func TestPace(t *testing.T) {
 		time  time.Duration
 	}{
 		{[]string{"-qps", "200", "-t", "10s", "-c", "4"}, 0, 2000, 10 * time.Second},
-		{[]string{"-qps", "200", "-t", "10s", "-c", "4"}, 10 * time.Millisecond, 2000, 10 * time.Second},
-		{[]string{"-qps", "200", "-n", "100", "-c", "4"}, time.Millisecond, 100, 496 * time.Millisecond}, // the last is due at 495 ms
+		{[]string{"-qps", "200", "-t", "10s", "-c", "4"}, 10 * time.Millisecond, 2000, 10*time.Second + 5*time.Millisecond}, // the last is due at 9.995 s
+		{[]string{"-qps", "200", "-n", "100", "-c", "4"}, time.Millisecond, 100, 496 * time.Millisecond},                    // the last is due at 495 ms
 		{[]string{"-qps", "0", "-n", "20", "-c", "2"}, 100 * time.Millisecond, 20, time.Second},
-		{[]string{"-qps", "200", "-t", "1s", "-c", "1"}, 100 * time.Millisecond, 10, time.Second}, // too few connections
+		{[]string{"-qps", "200", "-t", "1s", "-c", "1"}, 95 * time.Millisecond, 11, 1045 * time.Millisecond}, // too few connections
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := drive(t.Context(), flags(t, test.args...), func(context.Context) (int, error) {
@@ -116,7 +116,7 @@ func TestCommand(t *testing.T) {
 	if err := run("/usr/bin/fortio", "load", "-c", "2", "-qps", "0", "-n", "20", "-loglevel", "Warning"); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Code 200 : 15 (75.0 %)", "Code 503 : 5 (25.0 %)", "All done 20 calls", "# target 99%", "Sockets used: 2 "} {
+	for _, want := range []string{"Code 200 : 15 (75.0 %)", "Code 503 : 5 (25.0 %)", "All done 20 calls", "# target 99%", "for perfect keepalive, would be 2)"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("output lacks %q:\n%s", want, &out)
 		}
