@@ -44,6 +44,9 @@ func (c *compiler) server(s *networking.Server, at *field.Path) *model.Server {
 		Name: s.Name, Port: uint16(s.GetPort().GetNumber()), PortName: s.GetPort().GetName(), Protocol: protocol, Bind: s.Bind,
 		TLS: c.serverTLS(s.Tls, at.Child("tls")),
 	}
+	if protocol == model.HTTPS && out.TLS != nil && out.TLS.Mode == model.ServerIstioMutual {
+		c.out.Errors.Addf(at.Child("tls").Child("mode"), "is ISTIO_MUTUAL on a port of protocol HTTPS, which is not supported yet; use the protocol TLS with rules for TCP")
+	}
 	if protocol.IsTLS() && s.Tls == nil {
 		c.out.Errors.Addf(at.Child("tls"), "is missing: a server of protocol %s needs it", protocol)
 	}

@@ -1,0 +1,93 @@
+package translate
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mallamesh/malla/model"
+)
+
+// What Istio writes today, and what it wrote up to 1.8: without the details of
+// response and connection. Both have names in MeshConfig.accessLogFormat.
+const (
+	logFormatIstio = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
+		`%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" ` + logFormatRest
+	logFormatIstio18 = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
+		`"%UPSTREAM_TRANSPORT_FAILURE_REASON%" ` + logFormatRest
+	logFormatRest = `%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" ` +
+		`"%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% ` +
+		`%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%` + "\n"
+)
+
+var logFormats = map[string]string{"": logFormatIstio, "istio": logFormatIstio, "istio-1.8": logFormatIstio18}
+
+// logJSON has the same values by name.
+var logJSON = map[string]string{
+	"start_time": "%START_TIME%", "route_name": "%ROUTE_NAME%", "method": "%REQ(:METHOD)%",
+	"path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "protocol": "%PROTOCOL%", "response_code": "%RESPONSE_CODE%",
+	"response_flags": "%RESPONSE_FLAGS%", "response_code_details": "%RESPONSE_CODE_DETAILS%",
+	"connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%", "bytes_received": "%BYTES_RECEIVED%",
+	"bytes_sent": "%BYTES_SENT%", "duration": "%DURATION%", "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+	"x_forwarded_for": "%REQ(X-FORWARDED-FOR)%", "user_agent": "%REQ(USER-AGENT)%", "request_id": "%REQ(X-REQUEST-ID)%",
+	"authority": "%REQ(:AUTHORITY)%", "upstream_host": "%UPSTREAM_HOST%", "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+	"upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%", "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+	"downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%", "requested_server_name": "%REQUESTED_SERVER_NAME%",
+	"upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+
+// accessLog is the mesh's access log, none if nobody asks for one.
+func accessLog(v *model.View) []*accesslogv3.AccessLog {
+	cfg := v.Mesh.Config
+	if cfg.AccessLogFile == "" {
+		return nil
+	}
+	format := &corev3.SubstitutionFormatString{}
+	if cfg.AccessLogEncoding == model.LogJSON {
+		format.Format = &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(cfg.AccessLogFormat)}
+	} else {
+		text, named := logFormats[cfg.AccessLogFormat]
+		if !named {
+			text = cfg.AccessLogFormat
+		}
+		if text[len(text)-1] != '\n' {
+			text += "\n" // a format that was written on one line of YAML
+		}
+		format.Format = &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+			Specifier: &corev3.DataSource_InlineString{InlineString: text},
+		}}
+	}
+	return []*accesslogv3.AccessLog{{
+		Name: "envoy.access_loggers.file",
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&filev3.FileAccessLog{
+			Path: cfg.AccessLogFile, AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: format},
+		})},
+	}}
+}
+
+// jsonFormat reads the author's object; without one, or if it is none, it is
+// the default. (The parser of MeshConfig refuses what is no JSON.)
+func jsonFormat(s string) *structpb.Struct {
+	out := new(structpb.Struct)
+	if s != "" && protojson.Unmarshal([]byte(s), out) == nil {
+		return out
+	}
+	fields := make(map[string]*structpb.Value, len(logJSON))
+	for k, op := range logJSON {
+		fields[k] = str(op)
+	}
+	return object(fields)
+}
+
+// listenerLog writes connections that no filter chain took.
+func listenerLog(v *model.View) []*accesslogv3.AccessLog {
+	logs := accessLog(v)
+	for _, l := range logs {
+		l.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
+		}}
+	}
+	return logs
+}

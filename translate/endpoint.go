@@ -1,0 +1,152 @@
+package translate
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mallamesh/malla/model"
+)
+
+// Endpoints returns what is behind the cluster called name, and whether the
+// proxy takes its endpoints from here. A service without ready endpoints has an
+// assignment without entries: that is an answer too.
+func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, bool) {
+	c, ok := parseClusterName(name)
+	if !ok || c.inbound {
+		return nil, false
+	}
+	s, port, subset, ok := resolve(v, c)
+	if !ok || discovery(v, s, policyFor(v, v.PolicyFor(s), subset, port.Number)) != clusterv3.Cluster_EDS {
+		return nil, false
+	}
+	return assignment(v, name, behind(v, s, port, subset)), true
+}
+
+// EndpointNames lists, sorted, the clusters whose endpoints come from here.
+func EndpointNames(v *model.View) []string {
+	return slices.DeleteFunc(ClusterNames(v), func(name string) bool {
+		c, ok := parseClusterName(name)
+		if !ok || c.inbound {
+			return true
+		}
+		s, port, subset, ok := resolve(v, c)
+		return !ok || discovery(v, s, policyFor(v, v.PolicyFor(s), subset, port.Number)) != clusterv3.Cluster_EDS
+	})
+}
+
+// behind returns the endpoints of a service's port that belong to the subset
+// and are ready. Those that are not stay out: so they get nothing, even when
+// all are unhealthy.
+func behind(v *model.View, s *model.Service, port model.Port, subset model.Subset) []*model.Endpoint {
+	var out []*model.Endpoint
+	for _, e := range v.Mesh.Endpoints(s) {
+		if e.PortName != port.Name || e.Health != model.Healthy || !model.Labels(e.Labels).Matches(subset.Labels) {
+			continue
+		}
+		if len(e.Addrs) == 0 && e.Hostname == "" && e.Path == "" {
+			continue
+		}
+		if s.NodeLocal && e.Node != v.Proxy.Metadata["NODE_NAME"] {
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// speaksTLS reports whether a sidecar answers mutual TLS at the endpoint: the
+// pod says that it has one, and its policy does not forbid it on that port.
+func speaksTLS(m *model.Mesh, e *model.Endpoint) bool {
+	return e.TLS && m.MTLS(e.Namespace, e.Labels, e.Port) != model.MTLSDisable
+}
+
+// assignment groups endpoints by locality, in the order of their names.
+func assignment(v *model.View, name string, endpoints []*model.Endpoint) *endpointv3.ClusterLoadAssignment {
+	groups := make(map[string]*endpointv3.LocalityLbEndpoints)
+	var order []string
+	for _, e := range endpoints {
+		g := groups[e.Locality]
+		if g == nil {
+			g = &endpointv3.LocalityLbEndpoints{Locality: locality(e.Locality), LoadBalancingWeight: u32(0)}
+			groups[e.Locality] = g
+			order = append(order, e.Locality)
+		}
+		lb := lbEndpoint(endpointAddress(e), cmp.Or(e.Weight, 1))
+		lb.Metadata = endpointMetadata(v, e)
+		g.LbEndpoints = append(g.LbEndpoints, lb)
+		g.LoadBalancingWeight.Value += cmp.Or(e.Weight, 1)
+	}
+	sort.Strings(order)
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for _, l := range order {
+		out.Endpoints = append(out.Endpoints, groups[l])
+	}
+	return out
+}
+
+func locality(s string) *corev3.Locality {
+	if s == "" {
+		return &corev3.Locality{}
+	}
+	parts := append(strings.SplitN(s, "/", 3), "", "")
+	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
+}
+
+func lbEndpoint(a *corev3.Address, weight uint32) *endpointv3.LbEndpoint {
+	return &endpointv3.LbEndpoint{
+		HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: a}},
+		LoadBalancingWeight: u32If(weight),
+	}
+}
+
+func endpointAddress(e *model.Endpoint) *corev3.Address {
+	switch {
+	case e.Path != "":
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.Path}}}
+	case e.Hostname != "":
+		return hostAddress(e.Hostname, e.Port)
+	}
+	return address(e.Addrs[0], e.Port)
+}
+
+// endpointMetadata says how to speak to the endpoint and who it is. The names
+// in it are separated by semicolons: workload, namespace, canonical name and
+// revision, cluster.
+func endpointMetadata(v *model.View, e *model.Endpoint) *corev3.Metadata {
+	m := map[string]*structpb.Struct{}
+	if speaksTLS(v.Mesh, e) {
+		m["envoy.transport_socket_match"] = object(map[string]*structpb.Value{"tlsMode": str("istio")})
+	}
+	if e.Workload != "" || e.Canonical != "" {
+		who := strings.Join([]string{e.Workload, e.Namespace, e.Canonical, e.Revision, e.Cluster}, ";")
+		m["istio"] = object(map[string]*structpb.Value{"workload": str(who)})
+	}
+	if len(m) == 0 {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: m}
+}
+
+// dnsAssignment names the hosts that the proxy resolves. Without endpoints the
+// service's own host is resolved.
+func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model.Port, subset model.Subset) *endpointv3.ClusterLoadAssignment {
+	endpoints := behind(v, s, port, subset)
+	if len(endpoints) == 0 && len(v.Mesh.Endpoints(s)) == 0 && subset.Name == "" && !model.IsWildcard(s.Host) {
+		target := port.Target.Number
+		if target == 0 {
+			target = port.Number
+		}
+		endpoints = []*model.Endpoint{{Hostname: s.Host, Port: target}}
+	}
+	if s.Resolution == model.DNSRoundRobin && len(endpoints) > 1 {
+		endpoints = endpoints[:1] // Envoy's LOGICAL_DNS has exactly one name
+	}
+	return assignment(v, name.String(), endpoints)
+}

@@ -1,0 +1,214 @@
+package translate
+
+import (
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/mallamesh/malla/model"
+)
+
+// What a TLS client hello says when a proxy of the mesh sent it.
+var (
+	meshALPNs     = []string{"istio-http/1.0", "istio-http/1.1", "istio-h2", "istio-peer-exchange", "istio"}
+	meshHTTPALPNs = []string{"istio-http/1.0", "istio-http/1.1"}
+	plainHTTP     = []string{"http/1.0", "http/1.1"}
+)
+
+// An inboundPort is a port on which the proxy's own pod serves.
+type inboundPort struct {
+	target   uint16
+	port     model.Port       // of the first service that has it
+	services []*model.Service // that have it, by host
+	mode     model.MTLSMode
+}
+
+// inboundPorts returns the ports on which the pod serves services, by number.
+// Where services disagree about a port, the first by host is kept to.
+func inboundPorts(v *model.View) []inboundPort {
+	type key struct{}
+	return v.Memo(key{}, func() any {
+		byTarget := make(map[uint16]*inboundPort)
+		for _, s := range v.ServicesOf() {
+			for _, p := range s.Ports {
+				target, ok := v.TargetPort(p)
+				if !ok || p.Protocol == model.UDP {
+					continue
+				}
+				if q := byTarget[target]; q != nil {
+					q.services = append(q.services, s)
+					continue
+				}
+				byTarget[target] = &inboundPort{target: target, port: p, services: []*model.Service{s}, mode: v.MTLS(target)}
+			}
+		}
+		var out []inboundPort
+		for _, p := range byTarget {
+			out = append(out, *p)
+		}
+		sort.Slice(out, func(i, j int) bool { return out[i].target < out[j].target })
+		return out
+	}).([]inboundPort)
+}
+
+// inboundListener takes everything that comes to the pod. Its chains are one
+// matrix: the protocol that a port declares by what its policy accepts.
+func inboundListener(v *model.View) *listenerv3.Listener {
+	l := captured(v, virtualInbound, v.Mesh.Config.InboundPort)
+	l.BindToPort = nil
+	l.FilterChains = []*listenerv3.FilterChain{{
+		Name: "virtualInbound-blackhole", FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(v.Mesh.Config.InboundPort))},
+		Filters: []*listenerv3.Filter{tcpProxy(v, blackHoleCluster)},
+	}}
+	ports := inboundPorts(v)
+	served := make(map[uint16]bool, len(ports))
+	for _, p := range ports {
+		served[p.target] = true
+		c := inboundChain{
+			v: v, name: listenerName(unspecified, p.target), port: p.target, mode: p.mode, protocol: carried(p.port.Protocol),
+			tcp: tcpProxy(v, clusterName{inbound: true, port: p.target}.String()),
+		}
+		if c.protocol == model.HTTP || c.protocol == model.Sniffed {
+			c.http = httpManager(v, inwards, "inbound_"+c.name, "", inboundRoutes(v, p))
+		}
+		l.FilterChains = append(l.FilterChains, c.chains()...)
+	}
+	mode, byPort := v.Mesh.MTLSPorts(v.Proxy.Namespace, v.Proxy.Labels)
+	for _, port := range slices.Sorted(maps.Keys(byPort)) {
+		if !served[port] {
+			l.FilterChains = append(l.FilterChains, passthroughChains(v, port, v.MTLS(port))...)
+		}
+	}
+	l.FilterChains = append(l.FilterChains, passthroughChains(v, 0, mode)...)
+	l.ListenerFilters = inboundInspectors(ports)
+	return l
+}
+
+// passthroughChains are for ports that no service declares; port 0 is all.
+func passthroughChains(v *model.View, port uint16, mode model.MTLSMode) []*listenerv3.FilterChain {
+	c := inboundChain{
+		v: v, name: virtualInbound, httpName: "virtualInbound-catchall-http", port: port, mode: mode, protocol: model.Sniffed,
+		tcp: tcpProxy(v, inboundPassthroughCluster),
+		http: httpManager(v, inwards, inboundPassthroughCluster, "",
+			inboundRouteTable(inboundPassthroughCluster, inboundPassthroughCluster, "inbound|http|"+strconv.Itoa(int(port)), "default")),
+	}
+	return c.chains()
+}
+
+// inboundRoutes sends everything to the application.
+func inboundRoutes(v *model.View, p inboundPort) *routev3.RouteConfiguration {
+	name := clusterName{inbound: true, port: p.target}.String()
+	return inboundRouteTable(name, name, "inbound|http|"+strconv.Itoa(int(p.port.Number)), "default")
+}
+
+func inboundRouteTable(name, cluster, host, route string) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{
+		Name: name, ValidateClusters: boolean(false),
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name: host, Domains: []string{"*"},
+			Routes: []*routev3.Route{{
+				Name: route, Match: everything(),
+				Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+					ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: span(0),
+					// The application closed a connection that the proxy kept: nothing was done, so it is safe.
+					RetryPolicy: &routev3.RetryPolicy{RetryOn: "reset-before-request", NumRetries: u32(2)},
+				}},
+			}},
+		}},
+	}
+}
+
+// An inboundChain makes the filter chains of one port.
+type inboundChain struct {
+	v              *model.View
+	name, httpName string
+	port           uint16 // 0: any
+	mode           model.MTLSMode
+	protocol       model.Protocol // HTTP, Sniffed, or anything else for bytes
+	http, tcp      *listenerv3.Filter
+}
+
+func (c *inboundChain) chains() []*listenerv3.FilterChain {
+	if c.httpName == "" {
+		c.httpName = c.name
+	}
+	const mesh, plain = true, false
+	switch c.protocol {
+	case model.HTTP:
+		switch c.mode {
+		case model.MTLSStrict:
+			return list(c.chain(mesh, true, "tls", nil))
+		case model.MTLSDisable:
+			return list(c.chain(plain, true, "", nil))
+		}
+		return list(c.chain(mesh, true, "tls", meshALPNs), c.chain(plain, true, "raw_buffer", nil))
+	case model.Sniffed:
+		switch c.mode {
+		case model.MTLSStrict:
+			return list(c.chain(mesh, true, "tls", meshHTTPALPNs), c.chain(mesh, false, "tls", nil))
+		case model.MTLSDisable:
+			return list(c.chain(plain, true, "raw_buffer", plainHTTP), c.chain(plain, false, "", nil))
+		}
+		return list(
+			c.chain(mesh, true, "tls", meshHTTPALPNs),
+			c.chain(plain, true, "raw_buffer", plainHTTP),
+			c.chain(mesh, false, "tls", []string{"istio-peer-exchange", "istio"}),
+			c.chain(plain, false, "raw_buffer", nil),
+			c.chain(plain, false, "tls", nil),
+		)
+	}
+	switch c.mode {
+	case model.MTLSStrict:
+		return list(c.chain(mesh, false, "tls", nil))
+	case model.MTLSDisable:
+		return list(c.chain(plain, false, "", nil))
+	}
+	return list(
+		c.chain(mesh, false, "tls", meshALPNs),
+		c.chain(plain, false, "tls", nil),
+		c.chain(plain, false, "raw_buffer", nil),
+	)
+}
+
+func list(c ...*listenerv3.FilterChain) []*listenerv3.FilterChain { return c }
+
+// chain is one cell of the matrix: mutual TLS that ends here or bytes as they
+// are, HTTP or not, for what the inspectors saw.
+func (c *inboundChain) chain(mesh, http bool, transport string, alpn []string) *listenerv3.FilterChain {
+	out := &listenerv3.FilterChain{
+		Name: c.name, Filters: list1(c.tcp),
+		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: transport, ApplicationProtocols: alpn},
+	}
+	if c.port != 0 {
+		out.FilterChainMatch.DestinationPort = u32(uint32(c.port))
+	}
+	server := alpnTCPServer
+	if http {
+		out.Name, out.Filters, server = c.httpName, list1(c.http), alpnHTTPServer
+	}
+	if mesh {
+		out.TransportSocket = meshServer(c.v, server)
+	}
+	return out
+}
+
+func list1(f *listenerv3.Filter) []*listenerv3.Filter { return []*listenerv3.Filter{f} }
+
+// inboundInspectors look at the first bytes. A port where nothing depends on
+// them is left alone, so that a server may speak first there.
+func inboundInspectors(ports []inboundPort) []*listenerv3.ListenerFilter {
+	var noTLS, noHTTP []uint16
+	for _, p := range ports {
+		if p.mode == model.MTLSDisable && carried(p.port.Protocol) != model.Sniffed {
+			noTLS = append(noTLS, p.target)
+		}
+		if carried(p.port.Protocol) != model.Sniffed {
+			noHTTP = append(noHTTP, p.target)
+		}
+	}
+	return []*listenerv3.ListenerFilter{originalDstFilter(), tlsInspector(noTLS), httpInspector(noHTTP)}
+}

@@ -1,0 +1,127 @@
+package translate
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"github.com/mallamesh/malla/model"
+)
+
+// What application protocols say between two proxies of the mesh. The names
+// with istio mark mutual TLS of the mesh, so that a server tells it from an
+// application's own TLS; the last name is what both ends then really speak.
+var (
+	alpnHTTPClient = []string{"istio-http/1.1", "istio", "http/1.1"}
+	alpnTCPClient  = []string{"istio"}
+	alpnHTTPServer = []string{"http/1.1"}
+	alpnTCPServer  = []string{"istio", "h2", "http/1.1"}
+)
+
+// meshCiphers are those of TLS 1.2; TLS 1.3 has its own.
+var meshCiphers = []string{
+	"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+	"AES256-GCM-SHA384", "AES128-GCM-SHA256",
+}
+
+func rawSocket() *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.raw_buffer",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&rawv3.RawBuffer{})},
+	}
+}
+
+func clientSocket(c *tlsv3.UpstreamTlsContext) *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(c)},
+	}
+}
+
+// meshContext is what both ends of mutual TLS in the mesh share: the workload's
+// certificate, and the mesh's roots with a rule for the peer's name.
+func meshContext(alpn []string, names []*tlsv3.SubjectAltNameMatcher) *tlsv3.CommonTlsContext {
+	return &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+		AlpnProtocols:                  alpn,
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "default", SdsConfig: agent()}},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: names},
+				ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: "ROOTCA", SdsConfig: agent()},
+			},
+		},
+	}
+}
+
+// meshClient is mutual TLS towards a cluster of the mesh. The server's
+// certificate must carry one of the identities of the service, if any is known.
+func meshClient(sni string, accounts, alpn []string) *corev3.TransportSocket {
+	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: meshContext(alpn, exactNames(tlsv3.SubjectAltNameMatcher_URI, accounts)), Sni: sni})
+}
+
+func exactNames(kind tlsv3.SubjectAltNameMatcher_SanType, names []string) []*tlsv3.SubjectAltNameMatcher {
+	var out []*tlsv3.SubjectAltNameMatcher
+	for _, n := range names {
+		out = append(out, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(n)})
+	}
+	return out
+}
+
+func exactly(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: s}}
+}
+
+// meshServer is mutual TLS towards clients: they must have a certificate of the
+// mesh, for an identity of its trust domain or of an alias of that.
+func meshServer(v *model.View, alpn []string) *corev3.TransportSocket {
+	var names []*tlsv3.SubjectAltNameMatcher
+	cfg := v.Mesh.Config
+	for _, domain := range append([]string{cfg.TrustDomain}, cfg.TrustDomainAliases...) {
+		names = append(names, &tlsv3.SubjectAltNameMatcher{
+			SanType: tlsv3.SubjectAltNameMatcher_URI,
+			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + domain + "/"}},
+		})
+	}
+	common := meshContext(alpn, names)
+	common.TlsParams.CipherSuites = meshCiphers
+	return &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&tlsv3.DownstreamTlsContext{
+			CommonTlsContext: common, RequireClientCertificate: boolean(true),
+		})},
+	}
+}
+
+// originatedTLS is what a DestinationRule asks for towards servers that are not
+// of the mesh (SIMPLE, MUTUAL).
+func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
+	check := &tlsv3.CertificateValidationContext{}
+	switch {
+	case t.SkipVerify:
+		check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	case t.CA != "":
+		check.TrustedCa = file(t.CA)
+	default:
+		check.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
+	}
+	if !t.SkipVerify {
+		check.MatchTypedSubjectAltNames = append(exactNames(tlsv3.SubjectAltNameMatcher_DNS, t.SANs), exactNames(tlsv3.SubjectAltNameMatcher_URI, t.SANs)...)
+	}
+	common := &tlsv3.CommonTlsContext{
+		AlpnProtocols:         alpn,
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check},
+	}
+	if t.Mode == model.TLSMutual {
+		common.TlsCertificates = []*tlsv3.TlsCertificate{{CertificateChain: file(t.ClientCert), PrivateKey: file(t.Key)}}
+	}
+	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: t.SNI})
+}
+
+func file(name string) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: name}}
+}
