@@ -32,7 +32,7 @@ type ratingStore interface {
 
 var (
 	errNoRatings = errors.New("ratings not found")
-	errReadOnly  = errors.New("Post not implemented for database backed ratings")
+	errReadOnly  = errors.New("post not implemented for database backed ratings")
 )
 
 // Ratings is the ratings service. v1 keeps what is posted in memory; v2 reads
