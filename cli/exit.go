@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+)
+
+// Exit codes.
+const (
+	exitFine  = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// hinted is an error with the next thing to type.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// Hint adds to err what its reader should type next.
+func Hint(err error, format string, a ...any) error {
+	return hinted{err, fmt.Sprintf(format, a...)}
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	cmd *cobra.Command
+	error
+}
+
+// usageArgs makes a check of arguments one whose errors are wrong usage.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{cmd, err}
+		}
+		return nil
+	}
+}
+
+// stopped is how kubectl's commands, which end the process on an error, are
+// brought back to [finish].
+type stopped struct {
+	msg  string
+	code int
+}
+
+// kubectl's fatal handler is a global of its package; one command runs at a time.
+var kubectlFatal sync.Mutex
+
+// finish runs f, tells its error and returns the exit code.
+func finish(w io.Writer, t *target, f func() error) (code int) {
+	kubectlFatal.Lock()
+	defer kubectlFatal.Unlock()
+	cmdutil.BehaviorOnFatal(func(msg string, code int) { panic(stopped{msg, code}) })
+	defer cmdutil.DefaultBehaviorOnFatal()
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case stopped:
+			code = tellStopped(w, r, t)
+		default:
+			panic(r)
+		}
+	}()
+	return tell(w, f())
+}
+
+// tell prints an error of our own.
+func tell(w io.Writer, err error) int {
+	if err == nil {
+		return exitFine
+	}
+	var u usageError
+	var h hinted
+	switch {
+	case errors.As(err, &u):
+		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s --help\n", err, u.cmd.CommandPath())
+		return exitUsage
+	case errors.As(err, &h):
+		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s\n", err, h.hint)
+		return exitError
+	case strings.HasPrefix(err.Error(), "unknown command "):
+		first, rest, _ := strings.Cut(err.Error(), "\n")
+		hint := "malla --help"
+		if _, guess, ok := strings.Cut(rest, "Did you mean this?"); ok {
+			hint = "malla " + strings.Fields(guess)[0]
+		}
+		fmt.Fprintf(w, "malla: error: %s\nmalla: hint: %s\n", first, hint)
+		return exitUsage
+	}
+	fmt.Fprintf(w, "malla: error: %v\n", err)
+	return exitError
+}
+
+var (
+	fromServer = regexp.MustCompile(`^Error from server(?: \([A-Za-z]+\))?: `)
+	seeHelp    = regexp.MustCompile(`(?m)^See '(?:kubectl|malla)(.*?) (?:-h|--help)' for help.*$`)
+)
+
+// tellStopped prints the error of a kubectl command in malla's form.
+func tellStopped(w io.Writer, s stopped, t *target) int {
+	if t.err != nil { // kubectl hands on the text of an error, not its hint
+		return tell(w, t.err)
+	}
+	msg := strings.TrimSpace(s.msg)
+	code := s.code
+	hint := ""
+	if m := seeHelp.FindStringSubmatch(msg); m != nil {
+		hint = "malla" + m[1] + " --help"
+		msg = strings.TrimSpace(seeHelp.ReplaceAllString(msg, ""))
+		code = exitUsage
+	}
+	for i, line := range strings.Split(msg, "\n") {
+		line = strings.TrimPrefix(line, "error: ")
+		line = fromServer.ReplaceAllString(line, "")
+		if i == 0 && line != "" {
+			line = "malla: error: " + line
+		}
+		if line != "" {
+			fmt.Fprintln(w, asMalla(line))
+		}
+	}
+	if hint == "" && strings.Contains(msg, "the server doesn't have a resource type") {
+		hint = "malla api-resources lists the kinds that there are"
+	}
+	if hint != "" {
+		fmt.Fprintln(w, "malla: hint:", hint)
+	}
+	return code
+}

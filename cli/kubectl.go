@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/kubectl/pkg/cmd/annotate"
+	"k8s.io/kubectl/pkg/cmd/apiresources"
+	"k8s.io/kubectl/pkg/cmd/apply"
+	"k8s.io/kubectl/pkg/cmd/delete"
+	"k8s.io/kubectl/pkg/cmd/describe"
+	"k8s.io/kubectl/pkg/cmd/exec"
+	"k8s.io/kubectl/pkg/cmd/get"
+	"k8s.io/kubectl/pkg/cmd/label"
+	"k8s.io/kubectl/pkg/cmd/logs"
+	"k8s.io/kubectl/pkg/cmd/patch"
+	"k8s.io/kubectl/pkg/cmd/rollout"
+	"k8s.io/kubectl/pkg/cmd/scale"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+	"k8s.io/kubectl/pkg/cmd/wait"
+)
+
+// kubectlVerbs are kubectl's commands on the target.
+func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Command {
+	f := cmdutil.NewFactory(t)
+	cmds := []*cobra.Command{
+		get.NewCmdGet("malla", f, streams),
+		describe.NewCmdDescribe("malla", f, streams),
+		apply.NewCmdApply("malla", f, streams),
+		delete.NewCmdDelete(f, streams),
+		label.NewCmdLabel(f, streams),
+		annotate.NewCmdAnnotate("malla", f, streams),
+		patch.NewCmdPatch(f, streams),
+		scale.NewCmdScale(f, streams),
+		rollout.NewCmdRollout("malla", f, streams),
+		wait.NewCmdWait(f, streams),
+		logs.NewCmdLogs(f, streams),
+		exec.NewCmdExec(f, streams),
+		apiresources.NewCmdAPIResources(f, streams),
+	}
+	for _, c := range cmds {
+		rename(c)
+	}
+	return cmds
+}
+
+// rename makes help texts say what people type here.
+func rename(c *cobra.Command) {
+	c.Long, c.Example, c.Short = asMalla(c.Long), asMalla(c.Example), asMalla(c.Short)
+	for _, sub := range c.Commands() {
+		rename(sub)
+	}
+}
+
+func asMalla(text string) string {
+	text = strings.ReplaceAll(text, "kubectl ", "malla ")
+	return strings.ReplaceAll(text, "'kubectl'", "'malla'")
+}
