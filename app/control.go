@@ -1,0 +1,374 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/mesh"
+	"github.com/mallamesh/malla/config/source/kube"
+	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/control/xds"
+	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
+	"github.com/mallamesh/malla/registry"
+	"github.com/mallamesh/malla/translate"
+)
+
+// ControlOptions are the control plane's flags.
+type ControlOptions struct {
+	Kubeconfig string // "" inside a pod
+	Namespace  string
+	Listen     string // host of the listeners; "" is every address
+	Log        *slog.Logger
+}
+
+// controlCommand runs `malla control run`.
+func controlCommand(ctx context.Context, args []string, stderr io.Writer) error {
+	o := ControlOptions{}
+	f := flag.NewFlagSet("malla control run", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "read this kubeconfig instead of the pod's service account")
+	f.StringVar(&o.Namespace, "namespace", envOr("POD_NAMESPACE", "istio-system"), "the control plane's namespace")
+	f.StringVar(&o.Listen, "listen", "", "address to listen on, all if empty")
+	level := f.String("log-level", "info", "debug, info, warn or error")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	o.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: levelOf(*level)}))
+	return Control(ctx, o)
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func levelOf(s string) slog.Level {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(s)); err != nil {
+		return slog.LevelInfo
+	}
+	return l
+}
+
+// Control runs the control plane until ctx ends: it reads an API server, compiles
+// what it finds, and serves proxies their configuration and certificates.
+func Control(ctx context.Context, o ControlOptions) error {
+	cfg, err := clientConfig(o.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	source, err := kube.New(cfg, kube.Options{Namespace: o.Namespace, Log: o.Log})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return quiet(ctx, source.Run(ctx)) })
+	authority, err := loadCA(ctx, client, o)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-source.Synced():
+	case <-ctx.Done():
+		return g.Wait()
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c := &controlPlane{o: o, source: source, authority: authority, namespaces: make(chan string, 64), published: map[string]bool{}, logged: map[string]bool{}, sizes: newSizes(metrics)}
+	c.build(time.Now())
+	c.server = xds.New(xds.Options{Source: c.resources, Caller: xdsCaller, Log: o.Log, Metrics: xds.NewMetrics(metrics, version.String())})
+	g.Go(func() error {
+		ca.Keep(ctx, client, c.namespaces, authority.RootPEM(), o.Log)
+		return nil
+	})
+	c.publishRoots(ctx)
+	g.Go(func() error { c.follow(ctx); return nil })
+	g.Go(func() error { return c.serveGRPC(ctx, client) })
+	g.Go(func() error { return c.serveHTTP(ctx, metrics) })
+	o.Log.Info("control plane is ready", "version", version.String(), "namespace", o.Namespace)
+	return quiet(ctx, g.Wait())
+}
+
+// quiet forgets an error that is only the end that was asked for.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+func clientConfig(kubeconfig string) (*rest.Config, error) {
+	var cfg *rest.Config
+	var err error
+	if kubeconfig == "" {
+		cfg, err = rest.InClusterConfig()
+	} else {
+		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the API server: %w", err)
+	}
+	cfg.UserAgent = "malla-control/" + version.String()
+	cfg.QPS, cfg.Burst = 100, 200
+	return cfg, nil
+}
+
+// loadCA waits for the API server as long as it takes.
+func loadCA(ctx context.Context, client kubernetes.Interface, o ControlOptions) (*pki.CA, error) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		authority, err := ca.Load(ctx, client, o.Namespace, model.DefaultMeshConfig().TrustDomain, time.Now())
+		if err == nil {
+			return authority, nil
+		}
+		o.Log.Warn("no certificate authority yet", "reason", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// controlPlane is the running whole. Only follow's goroutine builds.
+type controlPlane struct {
+	o          ControlOptions
+	source     *kube.Source
+	authority  *pki.CA
+	server     *xds.Server
+	resources  *xds.Mesh
+	registry   registry.Builder
+	namespaces chan string
+	published  map[string]bool
+	logged     map[string]bool // problems that were told
+	sizes      *sizes
+
+	mu   sync.Mutex
+	snap *config.Snapshot // guarded by mu: read by the debug pages
+}
+
+// Debounce: changes are gathered until none came for quietFor, at most for gatherFor.
+const (
+	quietFor  = 10 * time.Millisecond
+	gatherFor = 200 * time.Millisecond
+)
+
+// follow builds and pushes after changes.
+func (c *controlPlane) follow(ctx context.Context) {
+	for {
+		select {
+		case <-c.source.Changes():
+		case <-ctx.Done():
+			return
+		}
+		born := time.Now()
+		for quiet := false; !quiet && time.Since(born) < gatherFor; {
+			select {
+			case <-c.source.Changes():
+			case <-time.After(quietFor):
+				quiet = true
+			case <-ctx.Done():
+				return
+			}
+		}
+		types, changed := c.build(born)
+		if changed {
+			c.publishRoots(ctx)
+			c.server.Changed(types...)
+		}
+	}
+}
+
+// build makes the newest mesh and says which types it may touch; none means all.
+func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
+	snap := c.source.Snapshot()
+	var before *model.Mesh
+	if c.resources != nil {
+		before = c.resources.Mesh()
+		if before.Generation == snap.Generation() {
+			return nil, false
+		}
+	}
+	base := model.DefaultMeshConfig()
+	base.RootNamespace = c.o.Namespace
+	cfg, _, errs := mesh.Of(snap, c.o.Namespace, base)
+	c.tell(errs.Error(), len(errs) > 0)
+	reg := c.registry.Build(snap, cfg)
+	m, problems := compile.Mesh(snap, cfg, reg, before)
+	for _, p := range problems {
+		c.tell(p.Error.Error(), true)
+	}
+	c.sizes.set(m)
+	c.mu.Lock()
+	last := c.snap
+	c.snap = snap
+	c.mu.Unlock()
+	if c.resources == nil {
+		c.resources = xds.NewMesh(xds.Translation{Names: translate.Names, Resource: translate.Resource}, m, born)
+		return nil, true
+	}
+	c.resources.Set(m, born)
+	if last != nil && onlyEndpoints(last, snap, before, m) {
+		return []string{xds.EndpointType}, true
+	}
+	return nil, true
+}
+
+// onlyEndpoints reports whether nothing but the addresses behind services differs.
+func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
+	for _, k := range kube.Kinds {
+		if k != "EndpointSlice" && k != "Pod" && last.KindGeneration(k) != snap.KindGeneration(k) {
+			return false
+		}
+	}
+	a, b := before.Registry.Services, m.Registry.Services
+	if len(a) != len(b) || len(before.Registry.Workloads) != len(m.Registry.Workloads) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	for i, w := range m.Registry.Workloads {
+		if before.Registry.Workloads[i] != w {
+			return false
+		}
+	}
+	return true
+}
+
+// tell logs a problem of the configuration once.
+func (c *controlPlane) tell(text string, is bool) {
+	if is && !c.logged[text] {
+		c.logged[text] = true
+		c.o.Log.Warn("configuration", "problem", text)
+	}
+}
+
+// publishRoots hands namespaces that are new to the publisher.
+func (c *controlPlane) publishRoots(ctx context.Context) {
+	for _, ns := range c.source.Snapshot().List("Namespace") {
+		if c.published[ns.Name+ns.UID] {
+			continue
+		}
+		c.published[ns.Name+ns.UID] = true
+		select {
+		case c.namespaces <- ns.Name:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// xdsCaller is who opened a stream: the holder of a certificate, or nobody on a
+// plain connection from this host.
+func xdsCaller(ctx context.Context) (pki.ID, error) {
+	id, err := ca.ByClientCertificate(ctx)
+	if err == nil || !loopbackPlain(ctx) {
+		return id, err
+	}
+	return pki.ID{}, nil
+}
+
+// serveGRPC serves xDS and the CA with TLS on 15012, and xDS in plain text to
+// this host only on 15010.
+func (c *controlPlane) serveGRPC(ctx context.Context, client kubernetes.Interface) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(c.authority.Root())
+	certs := &ownCertificate{c: c}
+	secure := &tls.Config{GetCertificate: certs.get, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: roots, MinVersion: tls.VersionTLS12}
+	options := []grpc.ServerOption{
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(4 << 20), grpc.ConnectionTimeout(10 * time.Second),
+	}
+	issuer := &ca.Server{CA: c.authority, TrustDomain: c.resources.Mesh().Config.TrustDomain, Reviewer: ca.TokenReviewer{Client: client}, Now: time.Now, Log: c.o.Log}
+	mutual := grpc.NewServer(append(options, grpc.Creds(credentials.NewTLS(secure)))...)
+	c.server.Register(mutual)
+	issuer.Register(mutual)
+	plain := grpc.NewServer(options...)
+	c.server.Register(plain)
+
+	g, ctx := errgroup.WithContext(ctx)
+	listen := func(s *grpc.Server, addr string) {
+		g.Go(func() error {
+			l, err := net.Listen("tcp", addr)
+			if err != nil {
+				return err
+			}
+			return s.Serve(l)
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			s.Stop()
+			return nil
+		})
+	}
+	listen(mutual, net.JoinHostPort(c.o.Listen, "15012"))
+	listen(plain, "127.0.0.1:15010")
+	g.Go(func() error {
+		return serveUntil(ctx, net.JoinHostPort(c.o.Listen, "15017"), &http.Server{Handler: c.webhooks(), TLSConfig: &tls.Config{GetCertificate: certs.get, MinVersion: tls.VersionTLS12}})
+	})
+	return g.Wait()
+}
+
+// ownCertificate renews the certificate of our own servers at half its life.
+type ownCertificate struct {
+	c    *controlPlane
+	mu   sync.Mutex
+	cert *tls.Certificate // guarded by mu
+	half time.Time        // guarded by mu
+}
+
+func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	if o.cert != nil && now.Before(o.half) {
+		return o.cert, nil
+	}
+	ns := o.c.o.Namespace
+	id := pki.ID{TrustDomain: o.c.resources.Mesh().Config.TrustDomain, Namespace: ns, Account: "istiod"}
+	names := []string{"istiod", "istiod." + ns, "istiod." + ns + ".svc", "istiod." + ns + ".svc.cluster.local", "localhost"}
+	key, chain, err := o.c.authority.Serve(id, names, nil, pki.DefaultWorkloadTTL, now)
+	if err != nil {
+		return nil, err
+	}
+	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	o.cert, o.half = cert, now.Add(chain[0].NotAfter.Sub(now)/2)
+	return cert, nil
+}

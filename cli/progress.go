@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+)
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// A Progress shows what `up` waits for: one line for each pod. On a terminal the
+// lines are drawn anew in place; elsewhere a line is printed when it changes.
+// It is for one goroutine.
+type Progress struct {
+	out      io.Writer
+	terminal bool
+	start    time.Time
+	lines    map[string]string // by name of the pod
+	drawn    int               // lines on the screen below which the next draw starts
+}
+
+// NewProgress returns an empty display.
+func NewProgress(out io.Writer, terminal bool, start time.Time) *Progress {
+	return &Progress{out: out, terminal: terminal, start: start, lines: map[string]string{}}
+}
+
+// Say prints a line above the pods.
+func (p *Progress) Say(format string, args ...any) {
+	p.wipe()
+	fmt.Fprintf(p.out, format+"\n", args...)
+	p.draw()
+}
+
+// Set shows the state of the pods, name to state.
+func (p *Progress) Set(lines map[string]string) {
+	if p.terminal {
+		p.lines = lines
+		p.wipe()
+		p.draw()
+		return
+	}
+	for _, name := range sorted(lines) {
+		if p.lines[name] != lines[name] {
+			fmt.Fprintf(p.out, "%6.1fs  %-52s %s\n", time.Since(p.start).Seconds(), name, lines[name])
+		}
+	}
+	p.lines = lines
+}
+
+// Done leaves the last state on the screen.
+func (p *Progress) Done() { p.drawn = 0; p.lines = map[string]string{} }
+
+func (p *Progress) wipe() {
+	if p.terminal && p.drawn > 0 {
+		fmt.Fprintf(p.out, "\x1b[%dA\x1b[J", p.drawn)
+		p.drawn = 0
+	}
+}
+
+func (p *Progress) draw() {
+	if !p.terminal {
+		return
+	}
+	for _, name := range sorted(p.lines) {
+		fmt.Fprintf(p.out, "  %-52s %s\n", name, p.lines[name])
+		p.drawn++
+	}
+}
+
+func sorted(m map[string]string) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// A Link is a row of the table of URLs.
+type Link struct{ What, URL string }
+
+// Ready prints what people want to know when everything runs: where to look, and
+// what to type next.
+func Ready(out io.Writer, took time.Duration, pods int, links []Link, next []string) {
+	fmt.Fprintf(out, "\n%d pods are ready after %.1f s.\n\n", pods, took.Seconds())
+	if len(links) > 0 {
+		w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+		fmt.Fprintln(w, "WHAT\tURL")
+		for _, l := range links {
+			fmt.Fprintf(w, "%s\t%s\n", l.What, l.URL)
+		}
+		w.Flush()
+		fmt.Fprintln(out)
+	}
+	if len(next) > 0 {
+		fmt.Fprintln(out, "Next:")
+		fmt.Fprintln(out, "  "+strings.Join(next, "\n  "))
+	}
+}
