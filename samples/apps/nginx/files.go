@@ -62,12 +62,15 @@ func thisDisk() disk {
 	return disk{mounts: mountPoints(f)}
 }
 
-// mountPoints reads the fifth field of each line (proc(5)).
+// mountPoints reads the fifth field of each line (proc(5)). An overlay is no
+// volume: it is what the runtime lays over a directory of the machine to have a
+// place for one.
 func mountPoints(r io.Reader) []string {
 	var list []string
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 {
+		_, source, _ := strings.Cut(lines.Text(), " - ")
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && !strings.HasPrefix(source, "overlay ") {
 			list = append(list, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4]))
 		}
 	}

@@ -285,7 +285,7 @@ func TestNothingMounted(t *testing.T) {
 }
 
 func TestMountInfo(t *testing.T) {
-	got := mountPoints(strings.NewReader("36 35 98:0 /mnt1 /etc/nginx/conf.d rw,noatime master:1 - ext3 /dev/root rw\n37 35 0:1 / /a\\040b rw - tmpfs x rw\nshort\n"))
+	got := mountPoints(strings.NewReader("36 35 98:0 /mnt1 /etc/nginx/conf.d rw,noatime master:1 - ext3 /dev/root rw\n37 35 0:1 / /a\\040b rw - tmpfs x rw\n38 35 0:2 / /etc/nginx rw - overlay x rw\nshort\n"))
 	if want := "[/etc/nginx/conf.d /a b]"; fmt.Sprint(got) != want {
 		t.Errorf("mountPoints = %v, want %s", got, want)
 	}
