@@ -153,10 +153,14 @@ type Record struct {
 	// What Istio's metrics say about the stream; nil where unknown.
 	Peer        *stats.Peer        // the workload at the other end, from metadata exchange
 	Destination *stats.Destination // the service, from the cluster's metadata
+
+	// Scratch is memory for whoever formats on behalf of the stream. It holds nothing
+	// from one call to the next and survives Reset.
+	Scratch []byte
 }
 
 // Reset makes the record ready for the next stream.
-func (r *Record) Reset() { *r = Record{} }
+func (r *Record) Reset() { *r = Record{Scratch: r.Scratch[:0]} }
 
 // Duration is the time from the start of the stream to its end.
 func (r *Record) Duration() time.Duration {

@@ -1,7 +1,13 @@
 package route
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/mallamesh/malla/proxy/header"
 )
 
 // RetryOn is a set of retry conditions.
@@ -27,10 +33,66 @@ const (
 	RetryGRPCUnavailable
 )
 
-// A RetryPolicy says when and how often a request is sent again. It never changes.
+var retryNames = []string{
+	"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "envoy-ratelimited", "retriable-4xx", "refused-stream",
+	"retriable-status-codes", "retriable-headers", "http3-post-connect-failure",
+	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
+}
+
+// ParseRetryOn reads a comma-separated list of conditions, HTTP's and gRPC's. Status codes
+// in the list, which Istio's retryOn may hold, are returned apart.
+func ParseRetryOn(s string) (on RetryOn, codes []uint16, err error) {
+	for _, name := range strings.Split(s, ",") {
+		name = strings.TrimSpace(name)
+		if name == "" {
+			continue
+		}
+		if i := slices.Index(retryNames, name); i >= 0 {
+			on |= 1 << i
+			continue
+		}
+		code, err := strconv.Atoi(name)
+		if err != nil || code < 100 || code > 599 {
+			return 0, nil, fmt.Errorf("retry condition %q, want one of %s, or a status code", name, strings.Join(retryNames, ", "))
+		}
+		codes = append(codes, uint16(code))
+	}
+	if len(codes) > 0 {
+		on |= RetryStatusCodes
+	}
+	return on, codes, nil
+}
+
+// ParseRetryHeader reads x-envoy-retry-on or x-envoy-retry-grpc-on of a request: what
+// is not known is ignored there, as Envoy does. It allocates nothing.
+func ParseRetryHeader(v []byte) (on RetryOn) {
+	for len(v) > 0 {
+		name := v
+		if i := slices.Index(v, ','); i >= 0 {
+			name, v = v[:i], v[i+1:]
+		} else {
+			v = nil
+		}
+		for len(name) > 0 && name[0] == ' ' {
+			name = name[1:]
+		}
+		for len(name) > 0 && name[len(name)-1] == ' ' {
+			name = name[:len(name)-1]
+		}
+		for i, known := range retryNames {
+			if string(name) == known {
+				on |= 1 << i
+			}
+		}
+	}
+	return on
+}
+
+// A RetryPolicy says when and how often a request is sent again. It never changes once it is
+// part of a Table.
 type RetryPolicy struct {
 	On                 RetryOn
-	NumRetries         uint32 // 0 means 1 if On is set, as Envoy
+	NumRetries         *uint32 // nil: 1
 	PerTryTimeout      time.Duration
 	PerTryIdle         time.Duration
 	StatusCodes        []uint16
@@ -41,4 +103,134 @@ type RetryPolicy struct {
 	HostAttempts       int           // host_selection_retry_max_attempts; 0: 1
 	PreviousHosts      bool          // predicate previous_hosts: prefer hosts that were not tried
 	PreviousPriorities int           // previous_priorities update frequency, 0: off
+
+	response, request []headerMatcher
+}
+
+// compiled returns a copy with defaults filled in and matchers compiled.
+func (p RetryPolicy) compiled() (*RetryPolicy, error) {
+	if p.NumRetries == nil {
+		one := uint32(1)
+		p.NumRetries = &one
+	}
+	if p.BaseInterval == 0 {
+		p.BaseInterval = 25 * time.Millisecond
+	}
+	if p.MaxInterval == 0 {
+		p.MaxInterval = 10 * p.BaseInterval
+	}
+	if p.MaxInterval < p.BaseInterval {
+		return nil, fmt.Errorf("retry_back_off: max_interval %s, want at least base_interval %s", p.MaxInterval, p.BaseInterval)
+	}
+	if p.HostAttempts == 0 {
+		p.HostAttempts = 1
+	}
+	for i, h := range p.ResponseHeaders {
+		m, err := newHeaderMatcher(h)
+		if err != nil {
+			return nil, fmt.Errorf("retriable_headers[%d]: %w", i, err)
+		}
+		p.response = append(p.response, m)
+	}
+	for i, h := range p.RequestHeaders {
+		m, err := newHeaderMatcher(h)
+		if err != nil {
+			return nil, fmt.Errorf("retriable_request_headers[%d]: %w", i, err)
+		}
+		p.request = append(p.request, m)
+	}
+	return &p, nil
+}
+
+// Retriable reports whether the policy applies to a request at all.
+func (p *RetryPolicy) Retriable(r *Request) bool {
+	if len(p.request) == 0 {
+		return true
+	}
+	for i := range p.request {
+		if p.request[i].match(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// OnResponse reports whether a response asks for another try. On is the policy's set, or that of the request's
+// headers. Headers are those of the response.
+func (p *RetryPolicy) OnResponse(on RetryOn, code int, headers *header.Map) bool {
+	if headers.Has(header.XEnvoyRateLimited) {
+		return on&RetryEnvoyRateLimited != 0 // and for nothing else
+	}
+	switch {
+	case on&Retry5xx != 0 && code >= 500 && code < 600,
+		on&RetryGatewayError != 0 && code >= 502 && code <= 504,
+		on&RetryRetriable4xx != 0 && code == 409,
+		on&RetryStatusCodes != 0 && slices.Contains(p.StatusCodes, uint16(code)):
+		return true
+	}
+	if on&RetryHeaders != 0 {
+		r := Request{Headers: headers}
+		for i := range p.response {
+			if p.response[i].match(&r) {
+				return true
+			}
+		}
+	}
+	return on&grpcConditions != 0 && on&grpcCondition(headers.Get(header.GrpcStatus)) != 0
+}
+
+const grpcConditions = RetryGRPCCancelled | RetryGRPCDeadlineExceeded | RetryGRPCInternal | RetryGRPCResourceExhausted | RetryGRPCUnavailable
+
+func grpcCondition(status []byte) RetryOn {
+	switch string(status) {
+	case "1":
+		return RetryGRPCCancelled
+	case "4":
+		return RetryGRPCDeadlineExceeded
+	case "8":
+		return RetryGRPCResourceExhausted
+	case "13":
+		return RetryGRPCInternal
+	case "14":
+		return RetryGRPCUnavailable
+	}
+	return 0
+}
+
+// A ResetReason says how a try ended without a response.
+type ResetReason uint8
+
+// The reasons.
+const (
+	ResetConnectFailure ResetReason = iota // no connection, or not in time
+	ResetByPeer                            // the stream or its connection was closed
+	ResetRefused                           // the peer says that it has not begun (REFUSED_STREAM)
+	ResetPerTryTimeout
+	ResetOverflow // a circuit breaker; never tried again
+)
+
+// OnReset reports whether a try that ended without a response asks for another. Sent says whether
+// anything of the request had gone upstream.
+func (p *RetryPolicy) OnReset(on RetryOn, reason ResetReason, sent bool) bool {
+	switch {
+	case reason == ResetOverflow:
+		return false
+	case on&(Retry5xx|RetryGatewayError|RetryReset) != 0,
+		on&RetryResetBeforeRequest != 0 && !sent,
+		on&RetryRefusedStream != 0 && reason == ResetRefused,
+		on&RetryConnectFailure != 0 && reason == ResetConnectFailure:
+		return true
+	}
+	return false
+}
+
+// Backoff returns how long to wait before a retry (the first is 1): a random time
+// below the interval, which starts at the base and doubles up to the maximum, as
+// Envoy's jittered exponential back-off.
+func (p *RetryPolicy) Backoff(retry uint32, random uint64) time.Duration {
+	interval := p.BaseInterval
+	for ; retry > 1 && interval < p.MaxInterval; retry-- {
+		interval *= 2
+	}
+	return time.Duration(random % uint64(max(1, min(interval, p.MaxInterval))))
 }

@@ -1,36 +1,34 @@
 package route
 
 import (
-	"time"
+	"bytes"
+	"fmt"
+	"strings"
 
-	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
 // A Request is what matching looks at. Authority and Path are as received; the path
-// may carry a query.
+// may carry a query. A shard uses one Request again and again.
 type Request struct {
 	Method, Scheme, Authority, Path []byte
 	Headers                         *header.Map
 	SNI                             string
 	Random                          uint64 // decides fractions, weights and mirrors of this request
+
+	scratch []byte
 }
 
 // A Table picks routes. It is immutable and shared by all shards.
 type Table struct {
 	Name string
+
+	hosts    hosts
+	headers  headerOps
+	specific bool // most specific header mutations win
+	filters  map[string]any
+	toHTTPS  *Route
 }
-
-// NewTable compiles a configuration. The error names the path of the field that is wrong.
-func NewTable(c Config) (*Table, error) {
-	return &Table{Name: c.Name}, nil
-}
-
-// Match returns the route of a request, or nil if there is none.
-func (t *Table) Match(r *Request) *Route { return nil }
-
-// VirtualHost returns the virtual host of a request, or nil if there is none.
-func (t *Table) VirtualHost(authority []byte) *VirtualHost { return nil }
 
 // A VirtualHost is a set of domains with their routes.
 type VirtualHost struct {
@@ -38,6 +36,11 @@ type VirtualHost struct {
 	TLS                    TLSRequirement
 	AttemptCountInRequest  bool
 	AttemptCountInResponse bool
+
+	routes  []*Route
+	index   *index
+	headers headerOps
+	filters map[string]any
 }
 
 // A Route says what happens to the requests it matches. Exactly one of Forward,
@@ -51,71 +54,297 @@ type Route struct {
 	Decorator string
 	Metadata  any
 	StatName  string
+
+	table   *Table
+	order   uint64
+	match   match
+	headers headerOps
+	filters map[string]any
 }
 
-// FilterConfig returns the most specific configuration of a filter for this route (of
-// the chosen cluster if there are several), or nil.
-func (r *Route) FilterConfig(filter string, w *WeightedCluster) any { return nil }
-
-// FinalizeRequest applies, in Envoy's order, the header operations of the route's
-// levels, then the rewrites of host and path. w is what PickCluster chose. If
-// originalPath is set, a rewritten path is kept in x-envoy-original-path.
-func (r *Route) FinalizeRequest(m *header.Map, rec *access.Record, w *WeightedCluster, originalPath bool) {
+// A match is a compiled Match.
+type match struct {
+	kind    PathKind
+	path    string // lower case if fold
+	fold    bool
+	re      matcher
+	headers []headerMatcher
+	query   []queryMatcher
+	share   *Fraction
+	grpc    bool
 }
 
-// FinalizeResponse applies the header operations for responses, local replies included.
-func (r *Route) FinalizeResponse(m *header.Map, rec *access.Record, w *WeightedCluster) {}
-
-// AppendPath appends the path that goes upstream (with its query), and reports
-// whether it differs from the one given.
-func (r *Route) AppendPath(dst, path []byte) ([]byte, bool) { return append(dst, path...), false }
-
-// A Forward sends requests to a cluster.
-type Forward struct {
-	Cluster       string // the only one; empty if there are several or a header names it
-	Weighted      []WeightedCluster
-	ClusterHeader string
-	NotFound      uint16
-
-	Timeout       time.Duration // of the whole response; 0: none
-	IdleTimeout   *time.Duration
-	MaxStream     *MaxStream
-	Retry         *RetryPolicy // nil: none
-	Mirrors       []Mirror
-	HashPolicies  []HashPolicy
-	HighPriority  bool
-	AutoHost      bool // the router sets :authority to the endpoint's host name
-	Upgrades      map[string]bool
-	MetadataMatch any
+// NewTable compiles a configuration. The error names the path of the field that is wrong.
+func NewTable(c Config) (*Table, error) {
+	t := &Table{Name: c.Name, specific: c.MostSpecificWins, filters: c.PerFilter}
+	t.hosts.ignorePort = c.IgnorePort
+	var err error
+	if t.headers, err = newHeaderOps(c.Headers); err != nil {
+		return nil, fmt.Errorf("route configuration %s: %w", c.Name, err)
+	}
+	for i := range c.VirtualHosts {
+		if err := t.addVirtualHost(&c.VirtualHosts[i]); err != nil {
+			return nil, fmt.Errorf("route configuration %s: virtual_hosts[%d] (%s): %w", c.Name, i, c.VirtualHosts[i].Name, err)
+		}
+	}
+	t.hosts.done()
+	t.toHTTPS = &Route{table: t, VHost: &VirtualHost{}, Redirect: &Redirect{Code: 301, scheme: "https"}}
+	return t, nil
 }
 
-// A WeightedCluster is one destination of several.
-type WeightedCluster struct {
-	Cluster       string
-	Weight        uint32
-	MetadataMatch any
+func (t *Table) addVirtualHost(c *VirtualHostConfig) (err error) {
+	v := &VirtualHost{
+		Name: c.Name, TLS: c.TLS, filters: c.PerFilter,
+		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse,
+	}
+	if v.headers, err = newHeaderOps(c.Headers); err != nil {
+		return err
+	}
+	if len(c.Domains) == 0 {
+		return fmt.Errorf("no domains, want at least one")
+	}
+	for _, d := range c.Domains {
+		if err := t.hosts.add(d, v); err != nil {
+			return err
+		}
+	}
+	for i := range c.Routes {
+		r, err := newRoute(&c.Routes[i], c)
+		if err != nil {
+			return fmt.Errorf("routes[%d] (%s): %w", i, c.Routes[i].Name, err)
+		}
+		r.table, r.VHost, r.order = t, v, uint64(i)
+		v.routes = append(v.routes, r)
+	}
+	v.index = newIndex(v.routes)
+	return nil
 }
 
-// PickCluster returns the name of the cluster for a request and, if there are several, the
-// one that random chose. An empty name means that the header which should name it is missing.
-func (f *Forward) PickCluster(r *Request) (string, *WeightedCluster) { return f.Cluster, nil }
-
-// A Mirror sends copies of requests to a cluster.
-type Mirror struct {
-	Cluster       string
-	ClusterHeader string
-	Fraction      Fraction
-	ShadowSuffix  bool // "-shadow" is appended to the copy's host
+func newRoute(c *RouteConfig, v *VirtualHostConfig) (*Route, error) {
+	r := &Route{
+		Name: c.Name, Direct: c.Direct, Decorator: c.Decorator, Metadata: c.Metadata, StatName: c.StatName, filters: c.PerFilter,
+	}
+	var err error
+	if r.match, err = newMatch(c.Match); err != nil {
+		return nil, fmt.Errorf("match: %w", err)
+	}
+	if r.headers, err = newHeaderOps(c.Headers); err != nil {
+		return nil, err
+	}
+	actions := 0
+	if c.Forward != nil {
+		actions++
+		if r.Forward, err = newForward(c.Forward, v); err != nil {
+			return nil, fmt.Errorf("route: %w", err)
+		}
+	}
+	if c.Redirect != nil {
+		actions++
+		if r.Redirect, err = newRedirect(c.Redirect); err != nil {
+			return nil, fmt.Errorf("redirect: %w", err)
+		}
+		r.Redirect.match = r.match
+	}
+	if c.Direct != nil {
+		actions++
+		if s := c.Direct.Status; s < 200 || s > 599 {
+			return nil, fmt.Errorf("direct_response: status %d, want 200 to 599", s)
+		}
+	}
+	if actions != 1 {
+		return nil, fmt.Errorf("%d actions, want one of route, redirect and direct_response", actions)
+	}
+	return r, nil
 }
 
-// Hit decides whether this request is mirrored. i is the mirror's place in its route, so that several
-// mirrors decide independently.
-func (m *Mirror) Hit(random uint64, i int) bool { return false }
-
-// A Redirect answers with a Location.
-type Redirect struct {
-	Code uint16
+func newMatch(c Match) (m match, err error) {
+	m = match{kind: c.Kind, path: c.Path, share: c.Fraction, grpc: c.GRPC}
+	switch c.Kind {
+	case RegexPath:
+		m.re, err = newRegex(c.Path)
+	case SeparatedPath:
+		if !strings.HasPrefix(c.Path, "/") || strings.HasSuffix(c.Path, "/") || strings.ContainsAny(c.Path, "?#") {
+			err = fmt.Errorf("path_separated_prefix %q, want a path that begins and does not end with /, without ? and #", c.Path)
+		}
+	}
+	if err != nil {
+		return m, err
+	}
+	if c.IgnoreCase && c.Kind != RegexPath {
+		m.fold, m.path = true, lower(c.Path)
+		m.re = matcher{value: m.path, fold: true}
+	}
+	if f := c.Fraction; f != nil && f.Denominator == 0 {
+		return m, fmt.Errorf("runtime_fraction: denominator 0, want 100, 10000 or 1000000")
+	}
+	for i, h := range c.Headers {
+		hm, err := newHeaderMatcher(h)
+		if err != nil {
+			return m, fmt.Errorf("headers[%d]: %w", i, err)
+		}
+		m.headers = append(m.headers, hm)
+	}
+	for i, q := range c.Query {
+		qm, err := newMatcher(q.StringMatch)
+		if err != nil {
+			return m, fmt.Errorf("query_parameters[%d]: %w", i, err)
+		}
+		m.query = append(m.query, queryMatcher{q.Name, qm})
+	}
+	return m, nil
 }
 
-// AppendLocation appends the value of the Location field.
-func (d *Redirect) AppendLocation(dst []byte, r *Request) []byte { return dst }
+// VirtualHost returns the virtual host of a request, or nil if there is none.
+func (t *Table) VirtualHost(r *Request) *VirtualHost {
+	return t.hosts.find(r.lowered(r.Authority))
+}
+
+// Match returns the route of a request, or nil if there is none. If the virtual host demands
+// TLS and the request came without, the answer is a redirect.
+func (t *Table) Match(r *Request) *Route {
+	v := t.VirtualHost(r)
+	if v == nil {
+		return nil
+	}
+	if v.TLS != TLSNone && t.redirects(v, r) {
+		return t.toHTTPS
+	}
+	path, query := split(r.Path)
+	if v.index != nil {
+		return v.matchIndexed(r, path, query)
+	}
+	return v.matchAll(r, path, query)
+}
+
+func (v *VirtualHost) matchAll(r *Request, path, query []byte) *Route {
+	for _, route := range v.routes {
+		if route.matches(r, path, query) {
+			return route
+		}
+	}
+	return nil
+}
+
+func (v *VirtualHost) matchIndexed(r *Request, path, query []byte) *Route {
+	var w walk
+	if !v.index.start(&w, path) {
+		return v.matchAll(r, path, query)
+	}
+	for {
+		i, ok := w.next()
+		if !ok {
+			return nil
+		}
+		if route := v.routes[i]; route.matches(r, path, query) {
+			return route
+		}
+	}
+}
+
+// redirects reports whether a virtual host's demand for TLS is not met. What x-forwarded-proto says counts,
+// for the connection may have been encrypted up to a proxy before us.
+func (t *Table) redirects(v *VirtualHost, r *Request) bool {
+	scheme := r.Scheme
+	internal := false
+	if r.Headers != nil {
+		if p := r.Headers.Get(header.XForwardedProto); len(p) > 0 {
+			scheme = p
+		}
+		internal = string(r.Headers.Get(header.XEnvoyInternal)) == "true"
+	}
+	if string(scheme) == "https" {
+		return false
+	}
+	return v.TLS == TLSAll || !internal
+}
+
+func (r *Route) matches(q *Request, path, query []byte) bool {
+	m := &r.match
+	if !m.pathMatches(q, path) {
+		return false
+	}
+	for i := range m.headers {
+		if !m.headers[i].match(q) {
+			return false
+		}
+	}
+	for i := range m.query {
+		if !m.query[i].match(query) {
+			return false
+		}
+	}
+	if m.grpc && !isGRPC(q.Headers) {
+		return false
+	}
+	return m.share == nil || m.share.hit(mix(q.Random, r.order))
+}
+
+func (m *match) pathMatches(q *Request, path []byte) bool {
+	if m.kind == ConnectPath {
+		return string(q.Method) == "CONNECT"
+	}
+	if q.Path == nil {
+		return false // CONNECT without a path is only for ConnectPath
+	}
+	switch m.kind {
+	case AnyPath:
+		return true
+	case PrefixPath:
+		return m.prefixed(path)
+	case ExactPath:
+		return len(path) == len(m.path) && m.prefixed(path)
+	case SeparatedPath:
+		return m.prefixed(path) && (len(path) == len(m.path) || path[len(m.path)] == '/')
+	case RegexPath:
+		return m.re.match(path)
+	}
+	return false
+}
+
+func (m *match) prefixed(path []byte) bool {
+	if len(path) < len(m.path) {
+		return false
+	}
+	if m.fold {
+		return m.re.equal(path[:len(m.path)])
+	}
+	return string(path[:len(m.path)]) == m.path
+}
+
+func isGRPC(m *header.Map) bool {
+	if m == nil {
+		return false
+	}
+	const grpc = "application/grpc"
+	v := m.Get(header.ContentType)
+	return bytes.HasPrefix(v, []byte(grpc)) && (len(v) == len(grpc) || v[len(grpc)] == '+' || v[len(grpc)] == ';')
+}
+
+func (f Fraction) hit(random uint64) bool { return random%uint64(f.Denominator) < uint64(f.Numerator) }
+
+// mix derives an independent random number: without it the requests that one fraction
+// lets pass would all fall on one side of the next.
+func mix(random, salt uint64) uint64 {
+	random += (salt + 1) * 0x9e3779b97f4a7c15
+	random = (random ^ random>>30) * 0xbf58476d1ce4e5b9
+	random = (random ^ random>>27) * 0x94d049bb133111eb
+	return random ^ random>>31
+}
+
+// FilterConfig returns the most specific configuration of a filter: that of the chosen
+// cluster, the route, the virtual host or the table; nil if there is none.
+func (r *Route) FilterConfig(filter string, w *WeightedCluster) any {
+	if w != nil && w.filters != nil {
+		if c, ok := w.filters[filter]; ok {
+			return c
+		}
+	}
+	for _, m := range [...]map[string]any{r.filters, r.VHost.filters, r.table.filters} {
+		if m != nil {
+			if c, ok := m[filter]; ok {
+				return c
+			}
+		}
+	}
+	return nil
+}

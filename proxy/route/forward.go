@@ -1,0 +1,280 @@
+package route
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// A Forward sends requests to a cluster.
+type Forward struct {
+	Cluster     string // the only one; empty if there are several or a header names it
+	Weighted    []WeightedCluster
+	NotFound    uint16         // status if the cluster does not exist
+	Timeout     time.Duration  // of the whole response; 0: none
+	IdleTimeout *time.Duration // nil: the connection manager's
+	MaxStream   *MaxStream
+	Retry       *RetryPolicy // nil: none
+	Mirrors     []Mirror
+
+	HashPolicies  []HashPolicy
+	HighPriority  bool
+	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
+	Upgrades      map[string]bool // nil: the connection manager's
+	MetadataMatch any
+
+	clusterHeader []byte
+	total         uint64
+	prefix        string // prefix_rewrite
+	hasPrefix     bool
+	path          *substitution
+	host          []byte
+	hostHeader    []byte
+	hostPath      *substitution
+	forwardedHost bool
+}
+
+// A WeightedCluster is one destination of several.
+type WeightedCluster struct {
+	Cluster       string
+	Weight        uint32
+	MetadataMatch any
+
+	headers     headerOps
+	hostRewrite []byte
+	filters     map[string]any
+}
+
+// A Mirror sends copies of requests to a cluster.
+type Mirror struct {
+	Cluster      string
+	Fraction     Fraction
+	ShadowSuffix bool // "-shadow" is appended to the copy's host
+
+	clusterHeader []byte
+}
+
+func newForward(c *ForwardConfig, v *VirtualHostConfig) (*Forward, error) {
+	f := &Forward{
+		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
+		Retry: c.Retry, HashPolicies: c.HashPolicies, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
+		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, clusterHeader: []byte(lower(c.ClusterHeader)),
+	}
+	if c.Timeout != nil {
+		f.Timeout = *c.Timeout
+	}
+	if f.NotFound == 0 {
+		f.NotFound = 503
+	}
+	if f.Retry == nil {
+		f.Retry = v.Retry
+	}
+	var err error
+	if f.Retry != nil {
+		if f.Retry, err = f.Retry.compiled(); err != nil {
+			return nil, fmt.Errorf("retry_policy: %w", err)
+		}
+	}
+	destinations := 0
+	for _, set := range [...]bool{c.Cluster != "", len(c.Weighted) > 0, c.ClusterHeader != ""} {
+		if set {
+			destinations++
+		}
+	}
+	if destinations != 1 {
+		return nil, fmt.Errorf("%d destinations, want one of cluster, weighted_clusters and cluster_header", destinations)
+	}
+	if err := f.addWeighted(c.Weighted); err != nil {
+		return nil, err
+	}
+	for i, m := range c.Mirrors {
+		mirror := Mirror{Cluster: m.Cluster, Fraction: Fraction{1, 1}, ShadowSuffix: !m.HostSuffixOff, clusterHeader: []byte(lower(m.ClusterHeader))}
+		if m.Fraction != nil {
+			mirror.Fraction = *m.Fraction
+		}
+		if (m.Cluster == "") == (m.ClusterHeader == "") || mirror.Fraction.Denominator == 0 {
+			return nil, fmt.Errorf("request_mirror_policies[%d]: want one of cluster and cluster_header, and a denominator above 0", i)
+		}
+		f.Mirrors = append(f.Mirrors, mirror)
+	}
+	return f, f.setRewrite(&c.Rewrite)
+}
+
+func (f *Forward) addWeighted(list []WeightedConfig) error {
+	for i, w := range list {
+		ops, err := newHeaderOps(w.Headers)
+		if err != nil {
+			return fmt.Errorf("weighted_clusters.clusters[%d]: %w", i, err)
+		}
+		f.total += uint64(w.Weight)
+		f.Weighted = append(f.Weighted, WeightedCluster{
+			Cluster: w.Cluster, Weight: w.Weight, MetadataMatch: w.MetadataMatch,
+			headers: ops, hostRewrite: []byte(w.HostRewrite), filters: w.PerFilter,
+		})
+	}
+	if len(list) > 0 && f.total == 0 {
+		return fmt.Errorf("weighted_clusters: all %d weights are 0, want at least one above 0", len(list))
+	}
+	return nil
+}
+
+func (f *Forward) setRewrite(c *RewriteConfig) (err error) {
+	if c.Prefix != "" && c.Regex != "" {
+		return fmt.Errorf("prefix_rewrite and regex_rewrite, want one of them")
+	}
+	f.prefix, f.hasPrefix = c.Prefix, c.Prefix != ""
+	if c.Regex != "" {
+		if f.path, err = newSubstitution(c.Regex, c.Substitution); err != nil {
+			return fmt.Errorf("regex_rewrite: %w", err)
+		}
+	}
+	hosts := 0
+	for _, set := range [...]bool{c.Host != "", c.AutoHost, c.HostHeader != "", c.HostPathRegex != ""} {
+		if set {
+			hosts++
+		}
+	}
+	if hosts > 1 {
+		return fmt.Errorf("%d ways to rewrite the host, want at most one", hosts)
+	}
+	f.host, f.forwardedHost = []byte(c.Host), c.AppendForwardedHost
+	if c.HostHeader != "" {
+		f.hostHeader = []byte(lower(c.HostHeader))
+	}
+	if c.HostPathRegex != "" {
+		if f.hostPath, err = newSubstitution(c.HostPathRegex, c.HostPathSubstitution); err != nil {
+			return fmt.Errorf("host_rewrite_path_regex: %w", err)
+		}
+	}
+	return nil
+}
+
+// PickCluster returns the name of the cluster for a request and, if there are several, the
+// one that its random number fell on. An empty name means that the header which should name it is
+// missing.
+func (f *Forward) PickCluster(r *Request) (string, *WeightedCluster) {
+	switch {
+	case len(f.Weighted) > 0:
+		n := r.Random % f.total
+		for i := range f.Weighted {
+			w := &f.Weighted[i]
+			if n < uint64(w.Weight) {
+				return w.Cluster, w
+			}
+			n -= uint64(w.Weight)
+		}
+		panic("route: a random number below the sum of the weights falls on none of them")
+	case len(f.clusterHeader) > 0:
+		return string(r.Headers.Lookup(f.clusterHeader)), nil
+	}
+	return f.Cluster, nil
+}
+
+// Target returns the name of the mirror's cluster for a request, empty if the header that
+// should name it is missing.
+func (m *Mirror) Target(r *Request) string {
+	if len(m.clusterHeader) > 0 {
+		return string(r.Headers.Lookup(m.clusterHeader))
+	}
+	return m.Cluster
+}
+
+// Hit decides whether a request is mirrored. i is the mirror's place in its route, so that several
+// mirrors decide independently, of each other and of the choice of the cluster.
+func (m *Mirror) Hit(random uint64, i int) bool {
+	return m.Fraction.hit(mix(random, 1<<32+uint64(i)))
+}
+
+// AppendPath appends the path that goes upstream (with its query), and reports
+// whether it differs from the one given.
+func (r *Route) AppendPath(dst, path []byte) ([]byte, bool) {
+	f := r.Forward
+	switch {
+	case f == nil || !f.hasPrefix && f.path == nil:
+		return append(dst, path...), false
+	case f.hasPrefix:
+		dst = append(dst, f.prefix...)
+		return append(dst, path[r.match.length(path):]...), true
+	}
+	p, _ := split(path)
+	dst = f.path.replace(dst, p)
+	return append(dst, path[len(p):]...), true
+}
+
+// length is how much of the path a prefix rewrite replaces: the prefix that was matched, or all of an
+// exact or regex match. The query stays.
+func (m *match) length(path []byte) int {
+	p, _ := split(path)
+	switch m.kind {
+	case PrefixPath, SeparatedPath:
+		return min(len(m.path), len(p))
+	case AnyPath:
+		return 0
+	}
+	return len(p)
+}
+
+// A substitution is a compiled regex_rewrite.
+type substitution struct {
+	re    *regexp.Regexp
+	parts []subpart
+}
+
+type subpart struct {
+	text  string
+	group int // -1: text
+}
+
+// newSubstitution compiles an expression and its replacement, in which \0 is the match
+// and \1 to \9 are its groups (RE2's form; \\ is a backslash).
+func newSubstitution(expr, replacement string) (*substitution, error) {
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return nil, fmt.Errorf("regular expression %q: %w", expr, err)
+	}
+	s := &substitution{re: re}
+	text := ""
+	for i := 0; i < len(replacement); i++ {
+		c := replacement[i]
+		if c != '\\' {
+			text += replacement[i : i+1]
+			continue
+		}
+		if i++; i == len(replacement) {
+			return nil, fmt.Errorf("substitution %q ends with a backslash", replacement)
+		}
+		switch c := replacement[i]; {
+		case c == '\\':
+			text += `\`
+		case c >= '0' && c <= '9':
+			group := int(c - '0')
+			if group > re.NumSubexp() {
+				return nil, fmt.Errorf("substitution %q names group %d, the expression has %d", replacement, group, re.NumSubexp())
+			}
+			s.parts = append(s.parts, subpart{text, -1}, subpart{"", group})
+			text = ""
+		default:
+			return nil, fmt.Errorf(`substitution %q: \%c, want \0 to \9 or \\`, replacement, c)
+		}
+	}
+	s.parts = append(s.parts, subpart{text, -1})
+	return s, nil
+}
+
+// replace appends path with every match replaced. It allocates: the standard library's
+// regexp returns its positions in a slice.
+func (s *substitution) replace(dst, path []byte) []byte {
+	last := 0
+	for _, m := range s.re.FindAllSubmatchIndex(path, -1) {
+		dst = append(dst, path[last:m[0]]...)
+		for _, p := range s.parts {
+			if p.group < 0 {
+				dst = append(dst, p.text...)
+			} else if from := m[2*p.group]; from >= 0 {
+				dst = append(dst, path[from:m[2*p.group+1]]...)
+			}
+		}
+		last = m[1]
+	}
+	return append(dst, path[last:]...)
+}

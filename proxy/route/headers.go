@@ -1,0 +1,194 @@
+package route
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// headerOps are the compiled header operations of one level.
+type headerOps struct{ request, response mutation }
+
+// A mutation removes fields, then adds some.
+type mutation struct {
+	remove [][]byte
+	add    []addition
+}
+
+type addition struct {
+	name   []byte
+	value  []byte         // if the format is constant
+	format *access.Format // otherwise
+	action AppendAction
+	empty  bool // added even if the value is empty
+}
+
+func newHeaderOps(c HeadersConfig) (h headerOps, err error) {
+	if h.request, err = newMutation(c.RequestAdd, c.RequestRemove, "request"); err == nil {
+		h.response, err = newMutation(c.ResponseAdd, c.ResponseRemove, "response")
+	}
+	return h, err
+}
+
+func newMutation(add []HeaderValue, remove []string, side string) (m mutation, err error) {
+	for i, name := range remove {
+		if !modifiable(name) {
+			return m, fmt.Errorf("%s_headers_to_remove[%d]: %q, want a name other than host that does not begin with a colon", side, i, name)
+		}
+		m.remove = append(m.remove, []byte(lower(name)))
+	}
+	for i, v := range add {
+		if !modifiable(v.Name) {
+			return m, fmt.Errorf("%s_headers_to_add[%d]: header %q, want a name other than host that does not begin with a colon", side, i, v.Name)
+		}
+		f, err := access.CompileHeader(v.Value)
+		if err != nil {
+			return m, fmt.Errorf("%s_headers_to_add[%d]: value of %q: %w", side, i, v.Name, err)
+		}
+		a := addition{name: []byte(lower(v.Name)), action: v.Action, empty: v.KeepEmpty}
+		if text, ok := f.Constant(); ok {
+			a.value = []byte(text)
+		} else {
+			a.format = f
+		}
+		m.add = append(m.add, a)
+	}
+	return m, nil
+}
+
+// modifiable is Envoy's rule: routing has already looked at pseudo headers and host.
+func modifiable(name string) bool {
+	return name != "" && name[0] != ':' && lower(name) != "host"
+}
+
+// An evaluated addition waits until all values are known.
+type evaluated struct {
+	a     *addition
+	value []byte
+}
+
+// apply performs the operations as Envoy does: removals; then all values are
+// formatted, from the fields as they now are; then overwrites; then additions.
+func (o *mutation) apply(m *header.Map, rec *access.Record) {
+	for _, name := range o.remove {
+		m.RemoveName(name)
+	}
+	if len(o.add) == 0 {
+		return
+	}
+	var room [16]evaluated
+	todo := room[:0]
+	for i := range o.add {
+		a := &o.add[i]
+		v := a.value
+		if a.format != nil {
+			rec.Scratch = a.format.Append(rec.Scratch[:0], rec)
+			v = m.Copy(rec.Scratch)
+		}
+		if len(v) == 0 && !a.empty {
+			continue
+		}
+		has := false
+		if a.action == AddIfAbsent || a.action == OverwriteIfExists {
+			has = m.Lookup(a.name) != nil
+		}
+		if a.action == AddIfAbsent && has || a.action == OverwriteIfExists && !has {
+			continue
+		}
+		todo = append(todo, evaluated{a, v})
+	}
+	for _, e := range todo {
+		if e.a.action == OverwriteIfExists || e.a.action == OverwriteIfExistsOrAdd {
+			m.SetName(e.a.name, e.value)
+		}
+	}
+	for _, e := range todo {
+		if e.a.action == AppendIfExistsOrAdd || e.a.action == AddIfAbsent {
+			m.AddName(e.a.name, e.value)
+		}
+	}
+}
+
+// levels returns the operations of a request in the order in which they apply. Each later one
+// sees, and may undo, what the earlier did.
+func (r *Route) levels(w *WeightedCluster) [4]*headerOps {
+	var none headerOps
+	cluster := &none
+	if w != nil {
+		cluster = &w.headers
+	}
+	if r.table.specific {
+		return [4]*headerOps{&r.table.headers, &r.VHost.headers, &r.headers, cluster}
+	}
+	return [4]*headerOps{cluster, &r.headers, &r.VHost.headers, &r.table.headers}
+}
+
+// FinalizeRequest applies, in Envoy's order, the header operations of the route's
+// levels, then the rewrites of host and path. w is what PickCluster chose. If
+// originalPath is set, a path that was rewritten is kept in x-envoy-original-path.
+// Values are borrowed from the table or put into the map's memory.
+func (r *Route) FinalizeRequest(m *header.Map, rec *access.Record, w *WeightedCluster, originalPath bool) {
+	for _, l := range r.levels(w) {
+		l.request.apply(m, rec)
+	}
+	if r.Forward == nil {
+		return
+	}
+	r.rewriteHost(m, rec, w)
+	path := m.Get(header.Path)
+	var changed bool
+	if rec.Scratch, changed = r.AppendPath(rec.Scratch[:0], path); changed {
+		if originalPath {
+			m.Set(header.XEnvoyOriginalPath, path)
+		}
+		m.SetCopy(header.Path, rec.Scratch)
+	}
+}
+
+// FinalizeResponse applies the header operations for responses, local replies included.
+func (r *Route) FinalizeResponse(m *header.Map, rec *access.Record, w *WeightedCluster) {
+	for _, l := range r.levels(w) {
+		l.response.apply(m, rec)
+	}
+}
+
+func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluster) {
+	f := r.Forward
+	switch {
+	case w != nil && len(w.hostRewrite) > 0:
+		f.setHost(m, w.hostRewrite)
+	case len(f.host) > 0:
+		f.setHost(m, f.host)
+	case f.hostHeader != nil:
+		if v := m.Lookup(f.hostHeader); len(v) > 0 {
+			f.setHost(m, v)
+		}
+	case f.hostPath != nil:
+		path, _ := split(m.Get(header.Path))
+		rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path)
+		f.setHost(m, m.Copy(rec.Scratch))
+	}
+}
+
+// SetHost gives a request the host name of the endpoint (auto_host_rewrite).
+func (f *Forward) SetHost(m *header.Map, host []byte) { f.setHost(m, host) }
+
+func (f *Forward) setHost(m *header.Map, host []byte) {
+	if old := m.Get(header.Authority); f.forwardedHost && len(old) > 0 {
+		list := m.Get(header.XForwardedHost)
+		last := list[bytes.LastIndexByte(list, ',')+1:]
+		switch {
+		case len(list) == 0:
+			m.Set(header.XForwardedHost, old)
+		case !bytes.Equal(bytes.TrimSpace(last), old):
+			joined := m.Grow(len(list) + 1 + len(old))
+			n := copy(joined, list)
+			joined[n] = ','
+			copy(joined[n+1:], old)
+			m.Set(header.XForwardedHost, joined)
+		}
+	}
+	m.Set(header.Authority, host)
+}

@@ -1,0 +1,283 @@
+package route
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// A matcher is a compiled StringMatch.
+type matcher struct {
+	kind       StringKind
+	value      string // lower case if fold
+	fold       bool
+	start, end int64
+	re         *regexp.Regexp
+}
+
+func newMatcher(m StringMatch) (matcher, error) {
+	c := matcher{kind: m.Kind, value: m.Value, fold: m.IgnoreCase, start: m.Start, end: m.End}
+	if m.Kind == Regex {
+		return newRegex(m.Value)
+	}
+	if m.IgnoreCase {
+		c.value = lower(m.Value)
+	}
+	return c, nil
+}
+
+// newRegex compiles an expression that must match the whole value. Expressions that are
+// no more than text, perhaps with ".*" at an end, become what they mean: they are
+// frequent, and comparing is ten times cheaper.
+func newRegex(expr string) (matcher, error) {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return matcher{}, fmt.Errorf("regular expression %q: %w", expr, err)
+	}
+	if text, head, tail, ok := plain(tree.Simplify()); ok {
+		switch {
+		case head && tail:
+			return matcher{kind: Contains, value: text}, nil
+		case head:
+			return matcher{kind: Suffix, value: text}, nil
+		case tail:
+			return matcher{kind: Prefix, value: text}, nil
+		}
+		return matcher{kind: Exact, value: text}, nil
+	}
+	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	if err != nil {
+		return matcher{}, fmt.Errorf("regular expression %q: %w", expr, err)
+	}
+	return matcher{kind: Regex, re: re}, nil
+}
+
+// plain reports whether an expression is text with an optional ".*" before and after
+// it. (That "." stops at a line end does not matter: no value has one.)
+func plain(t *syntax.Regexp) (text string, head, tail, ok bool) {
+	parts := []*syntax.Regexp{t}
+	if t.Op == syntax.OpConcat {
+		parts = t.Sub
+	}
+	if len(parts) > 1 && anything(parts[0]) {
+		head, parts = true, parts[1:]
+	}
+	if n := len(parts); n > 0 && anything(parts[n-1]) {
+		tail, parts = true, parts[:n-1]
+	}
+	switch {
+	case len(parts) == 0 || len(parts) == 1 && parts[0].Op == syntax.OpEmptyMatch:
+		return "", head, tail, true
+	case len(parts) == 1 && parts[0].Op == syntax.OpLiteral && parts[0].Flags&syntax.FoldCase == 0:
+		return string(parts[0].Rune), head, tail, true
+	}
+	return "", false, false, false
+}
+
+func anything(t *syntax.Regexp) bool {
+	return t.Op == syntax.OpStar && (t.Sub[0].Op == syntax.OpAnyCharNotNL || t.Sub[0].Op == syntax.OpAnyChar)
+}
+
+func (m *matcher) match(v []byte) bool {
+	switch m.kind {
+	case Exact:
+		return len(v) == len(m.value) && m.equal(v)
+	case Prefix:
+		return len(v) >= len(m.value) && m.equal(v[:len(m.value)])
+	case Suffix:
+		return len(v) >= len(m.value) && m.equal(v[len(v)-len(m.value):])
+	case Contains:
+		return m.contains(v)
+	case Regex:
+		return m.re.Match(v)
+	case Present:
+		return true
+	case Range:
+		n, ok := parseInt(v)
+		return ok && n >= m.start && n < m.end
+	}
+	return false
+}
+
+// equal compares bytes of the length of the value.
+func (m *matcher) equal(v []byte) bool {
+	if !m.fold {
+		return string(v) == m.value
+	}
+	for i := range v {
+		if lowerByte(v[i]) != m.value[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *matcher) contains(v []byte) bool {
+	if !m.fold {
+		return bytes.Contains(v, []byte(m.value))
+	}
+	for len(v) >= len(m.value) {
+		if m.equal(v[:len(m.value)]) {
+			return true
+		}
+		v = v[1:]
+	}
+	return false
+}
+
+// parseInt reads a decimal number, with a sign and white space around it, as absl::SimpleAtoi does.
+func parseInt(v []byte) (int64, bool) {
+	v = bytes.TrimSpace(v)
+	neg := false
+	if len(v) > 0 && (v[0] == '-' || v[0] == '+') {
+		neg, v = v[0] == '-', v[1:]
+	}
+	if len(v) == 0 || len(v) > 18 {
+		return 0, false
+	}
+	n := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if neg {
+		n = -n
+	}
+	return n, true
+}
+
+func lowerByte(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// lower folds ASCII letters only: what a host or path is compared by.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// A headerMatcher is a compiled HeaderMatch.
+type headerMatcher struct {
+	name    []byte
+	token   header.Token
+	m       matcher
+	invert  bool
+	missing bool // a missing field counts as empty
+}
+
+func newHeaderMatcher(h HeaderMatch) (headerMatcher, error) {
+	m, err := newMatcher(h.StringMatch)
+	if err != nil {
+		return headerMatcher{}, fmt.Errorf("header %q: %w", h.Name, err)
+	}
+	if h.Name == "" {
+		return headerMatcher{}, fmt.Errorf("a header matcher has no name")
+	}
+	return headerMatcher{
+		name: []byte(lower(h.Name)), token: header.TokenOfString(h.Name),
+		m: m, invert: h.Invert, missing: h.TreatMissingAsEmpty,
+	}, nil
+}
+
+// match is Envoy's rule: a field that is missing satisfies no comparison, inverted or
+// not, unless missing counts as empty; presence alone may be inverted.
+func (h *headerMatcher) match(r *Request) bool {
+	v, ok := h.value(r)
+	if h.m.kind == Present {
+		return (ok || h.missing) != h.invert
+	}
+	if !ok && !h.missing {
+		return false
+	}
+	return h.m.match(v) != h.invert
+}
+
+// value returns the field's value, several joined by commas.
+func (h *headerMatcher) value(r *Request) ([]byte, bool) {
+	switch h.token {
+	case header.Method:
+		return r.Method, r.Method != nil
+	case header.Scheme:
+		return r.Scheme, r.Scheme != nil
+	case header.Authority:
+		return r.Authority, r.Authority != nil
+	case header.Path:
+		return r.Path, r.Path != nil
+	}
+	if r.Headers == nil || h.token != header.None && !r.Headers.Has(h.token) {
+		return nil, false
+	}
+	return r.joined(h.token, h.name)
+}
+
+// joined returns the values of a name; only if there are several are they copied.
+func (r *Request) joined(t header.Token, name []byte) ([]byte, bool) {
+	var first []byte
+	n := 0
+	fields := r.Headers.Fields()
+	for i := range fields {
+		f := &fields[i]
+		if f.Token != t || t == header.None && string(f.Name) != string(name) {
+			continue
+		}
+		switch n++; n {
+		case 1:
+			first = f.Value
+			continue
+		case 2:
+			r.scratch = append(r.scratch[:0], first...)
+		}
+		r.scratch = append(append(r.scratch, ','), f.Value...)
+	}
+	if n > 1 {
+		return r.scratch, true
+	}
+	return first, n == 1
+}
+
+// A queryMatcher is a compiled QueryMatch.
+type queryMatcher struct {
+	name string
+	m    matcher
+}
+
+// match looks at the first parameter of the name, as it is written: nothing is unescaped.
+func (q *queryMatcher) match(query []byte) bool {
+	for len(query) > 0 {
+		pair := query
+		if i := bytes.IndexByte(query, '&'); i >= 0 {
+			pair, query = query[:i], query[i+1:]
+		} else {
+			query = nil
+		}
+		name, value, _ := bytes.Cut(pair, []byte("="))
+		if string(name) == q.name {
+			return q.m.match(value)
+		}
+	}
+	return false
+}
+
+// split cuts a path into the path proper and its query; a fragment belongs to neither.
+func split(path []byte) (p, query []byte) {
+	if i := bytes.IndexByte(path, '#'); i >= 0 {
+		path = path[:i]
+	}
+	if i := bytes.IndexByte(path, '?'); i >= 0 {
+		return path[:i], path[i+1:]
+	}
+	return path, nil
+}

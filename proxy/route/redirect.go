@@ -1,0 +1,133 @@
+package route
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// A Redirect answers with a Location.
+type Redirect struct {
+	Code uint16
+
+	scheme     string
+	host       string
+	port       string // ":8443", empty: none
+	path       string
+	prefix     string
+	regex      *substitution
+	stripQuery bool
+	match      match
+}
+
+func newRedirect(c *RedirectConfig) (*Redirect, error) {
+	d := &Redirect{Code: c.Code, scheme: c.Scheme, host: c.Host, path: c.Path, prefix: c.Prefix, stripQuery: c.StripQuery}
+	if d.Code == 0 {
+		d.Code = 301
+	}
+	if !slices.Contains([]uint16{301, 302, 303, 307, 308}, d.Code) {
+		return nil, fmt.Errorf("response_code %d, want 301, 302, 303, 307 or 308", c.Code)
+	}
+	if c.HTTPS {
+		if c.Scheme != "" {
+			return nil, fmt.Errorf("https_redirect and scheme_redirect, want one of them")
+		}
+		d.scheme = "https"
+	}
+	if c.Port != 0 {
+		if c.Port > 65535 {
+			return nil, fmt.Errorf("port_redirect %d, want at most 65535", c.Port)
+		}
+		d.port = ":" + strconv.Itoa(int(c.Port))
+	}
+	ways := 0
+	for _, set := range [...]bool{c.Path != "", c.Prefix != "", c.Regex != ""} {
+		if set {
+			ways++
+		}
+	}
+	if ways > 1 {
+		return nil, fmt.Errorf("%d ways to change the path, want at most one of path_redirect, prefix_rewrite and regex_rewrite", ways)
+	}
+	if c.Regex != "" {
+		var err error
+		if d.regex, err = newSubstitution(c.Regex, c.Substitution); err != nil {
+			return nil, fmt.Errorf("regex_rewrite: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// AppendLocation appends the value of the Location field, by Envoy's rules.
+func (d *Redirect) AppendLocation(dst []byte, r *Request) []byte {
+	scheme := r.Scheme
+	if d.scheme != "" {
+		dst = append(dst, d.scheme...)
+		scheme = dst[len(dst)-len(d.scheme):]
+	} else {
+		dst = append(dst, scheme...)
+	}
+	host := d.requestHost(r, scheme)
+	dst = append(dst, "://"...)
+	if d.host != "" {
+		dst = append(dst, d.host...)
+	} else {
+		dst = append(dst, host...)
+	}
+	dst = append(dst, d.port...)
+	return d.appendPath(dst, r.Path)
+}
+
+// requestHost is the host of the request without a port that the new address would contradict: any if there is
+// a new port, and the default port of the old scheme if that changes.
+func (d *Redirect) requestHost(r *Request, scheme []byte) []byte {
+	host := r.Authority
+	i := bytes.LastIndexByte(host, ':')
+	if len(host) > 0 && host[0] == '[' {
+		if i = bytes.LastIndex(host, []byte("]:")); i >= 0 {
+			i++
+		}
+	}
+	if i < 0 {
+		return host
+	}
+	was := r.Scheme
+	if r.Headers != nil {
+		if p := r.Headers.Get(header.XForwardedProto); len(p) > 0 {
+			was = p
+		}
+	}
+	port := host[i:]
+	if d.port != "" ||
+		!bytes.Equal(scheme, was) && (string(was) == "https" && string(port) == ":443" || string(was) == "http" && string(port) == ":80") {
+		return host[:i]
+	}
+	return host
+}
+
+func (d *Redirect) appendPath(dst, path []byte) []byte {
+	if d.path != "" {
+		dst = append(dst, d.path...)
+		if i := bytes.IndexByte(path, '?'); i >= 0 && !d.stripQuery && !strings.Contains(d.path, "?") {
+			dst = append(dst, path[i:]...) // a query of the new path's own takes precedence
+		}
+		return dst
+	}
+	if i := bytes.IndexByte(path, '?'); i >= 0 && d.stripQuery {
+		path = path[:i]
+	}
+	switch {
+	case d.prefix != "":
+		dst = append(dst, d.prefix...)
+		return append(dst, path[d.match.length(path):]...)
+	case d.regex != nil:
+		p, _ := split(path)
+		dst = d.regex.replace(dst, p)
+		return append(dst, path[len(p):]...)
+	}
+	return append(dst, path...)
+}
