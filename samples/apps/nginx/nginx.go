@@ -28,13 +28,17 @@ import (
 )
 
 // Main runs nginx. Of nginx's own arguments -c FILE and -g "daemon off;" are
-// known.
+// known. MALLA_MOUNTS lists the paths that the container mounts, separated by
+// colons; without it they are read from /proc.
 func Main(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
 	file, err := arguments(args)
 	if err != nil {
 		return err
 	}
 	d := thisDisk()
+	if list := env("MALLA_MOUNTS"); list != "" { // the runtime knows the manifest's mounts better than the kernel does
+		d.mounts = strings.Split(list, ":")
+	}
 	if file != mainFile {
 		d.mounts = append(d.mounts, path.Dir(file)) // a file that is named is meant
 	}
