@@ -17,6 +17,7 @@ var policyFields = join(
 	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.maxConcurrentStreams", "connectionPool.http.http2KeepAlive"),
 	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.useClientProtocol"),
 	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
+	ref("it is obsolete; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
 	only(ref("client certificates from files are "+whyNotYet+"; use ISTIO_MUTUAL", "tls.mode"), "MUTUAL"),
 	ref("client certificates from files are "+whyNotYet, "tls.clientCertificate", "tls.privateKey"),
 	ref("certificates from Secrets are "+whyNotYet+"; use caCertificates", "tls.credentialName"),
@@ -46,5 +47,6 @@ var gatewayFields = join(
 var serviceEntryFields = join(
 	ref(whyNotYet+"; list endpoints", "spec.workloadSelector"),
 	only(ref(whyNotYet+"; use NONE", "spec.resolution"), "DYNAMIC_DNS"),
-	ref("there is one network", "spec.endpoints[].network"),
+	ref("other networks are "+whyNotYet, "spec.endpoints[].network"),
+	ign("localities have no say yet", "spec.endpoints[].locality"),
 )

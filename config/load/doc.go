@@ -52,6 +52,9 @@ func (d *Doc) line(at *field.Path) int {
 	}
 	n, line := d.root, d.root.Line
 	for _, s := range steps(at) {
+		if inner := embedded(n); inner != nil {
+			n = inner
+		}
 		if key := keyOf(n, s); key != nil {
 			line = key.Line
 		}
@@ -65,6 +68,24 @@ func (d *Doc) line(at *field.Path) int {
 		n = next
 	}
 	return d.text.line + line - 1
+}
+
+// embedded returns the YAML in a text block (a ConfigMap's MeshConfig), with its
+// lines counted as those of the document, nil if n is not one.
+func embedded(n *yaml.Node) *yaml.Node {
+	var doc yaml.Node
+	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 || yaml.Unmarshal([]byte(n.Value), &doc) != nil || len(doc.Content) == 0 {
+		return nil
+	}
+	shift(doc.Content[0], n.Line)
+	return doc.Content[0]
+}
+
+func shift(n *yaml.Node, lines int) {
+	n.Line += lines
+	for _, c := range n.Content {
+		shift(c, lines)
+	}
 }
 
 func steps(at *field.Path) []step {

@@ -50,6 +50,7 @@ type schema struct {
 	shape    shape
 	fields   map[string]*schema // of an object
 	elem     *schema            // of a list or mapping
+	numbers  bool               // the names of a mapping are numbers
 	min, max float64            // of an integer
 	values   []string           // of an enum
 	oneofs   [][]string         // names of fields that exclude each other
@@ -237,7 +238,7 @@ func (b builder) message(d protoreflect.MessageDescriptor) *schema {
 		f := d.Fields().Get(i)
 		switch {
 		case f.IsMap():
-			s.fields[f.JSONName()] = &schema{shape: mapping, elem: b.scalar(f.MapValue())}
+			s.fields[f.JSONName()] = &schema{shape: mapping, elem: b.scalar(f.MapValue()), numbers: f.MapKey().Kind() != protoreflect.StringKind}
 		case f.IsList():
 			s.fields[f.JSONName()] = &schema{shape: list, elem: b.scalar(f)}
 		default:

@@ -234,6 +234,10 @@ func (c *Checker) mapping(v any, s *schema, t *tree, at *field.Path) (any, bool)
 	}
 	out := make(map[string]any, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if _, err := strconv.ParseUint(name, 10, 32); s.numbers && err != nil {
+			c.fail(at.Child(name), "found the name %q, want a number", name)
+			continue
+		}
 		if m[name] == nil {
 			if s.elem.shape == object {
 				out[name] = map[string]any{} // Istio: a header match without a value asks for presence

@@ -29,6 +29,8 @@ func quoted(v any) string {
 	switch v.(type) {
 	case []any, map[string]any:
 		return ""
+	case float64: // 1.20 was read as 1.2: the author knows better what was written
+		return "; put it in quotes, as it was written"
 	}
 	return fmt.Sprintf("; put it in quotes: \"%v\"", v)
 }

@@ -74,7 +74,7 @@ func (c *checker) labels(at *field.Path, labels map[string]any) {
 
 func (c *checker) texts(at *field.Path, found string, problems []string) {
 	for _, p := range problems {
-		c.Errs.Addf(at, "found %q: %s", found, p)
+		c.Errs.Addf(at, "found %q: %s", found, problem(p))
 	}
 }
 

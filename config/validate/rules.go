@@ -1,6 +1,31 @@
 package validate
 
-import "k8s.io/apimachinery/pkg/runtime"
+import (
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
-// rules holds, for kinds that need more than their type says, what checks it.
-var rules = map[string]func(*ruler, runtime.Object){}
+// rules holds, for kinds of which more must hold than their type says, what
+// checks it. The object has what is left after what was wrong in its form.
+var rules = map[string]func(*ruler, runtime.Object){
+	"/ConfigMap": func(r *ruler, o runtime.Object) { r.configMap(o.(*corev1.ConfigMap)) },
+	"/Secret":    func(r *ruler, o runtime.Object) { r.secret(o.(*corev1.Secret)) },
+	"/Service":   func(r *ruler, o runtime.Object) { r.service(o.(*corev1.Service)) },
+	"/Pod":       func(r *ruler, o runtime.Object) { r.pod(o.(*corev1.Pod)) },
+	"discovery.k8s.io/EndpointSlice": func(r *ruler, o runtime.Object) {
+		r.endpointSlice(o.(*discoveryv1.EndpointSlice))
+	},
+	"apps/Deployment":                     func(r *ruler, o runtime.Object) { r.deployment(o.(*appsv1.Deployment)) },
+	"apps/ReplicaSet":                     func(r *ruler, o runtime.Object) { r.replicaSet(o.(*appsv1.ReplicaSet)) },
+	"networking.istio.io/VirtualService":  func(r *ruler, o runtime.Object) { r.virtualService(o.(*networkingv1.VirtualService)) },
+	"networking.istio.io/DestinationRule": func(r *ruler, o runtime.Object) { r.destinationRule(o.(*networkingv1.DestinationRule)) },
+	"networking.istio.io/Gateway":         func(r *ruler, o runtime.Object) { r.gateway(o.(*networkingv1.Gateway)) },
+	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
+	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
+		r.peerAuthentication(o.(*securityv1.PeerAuthentication))
+	},
+}

@@ -59,6 +59,7 @@ func Object(u *unstructured.Unstructured, pos Positions) Result {
 			c.Notices[i].Pos = pos(c.Notices[i].At)
 		}
 		slices.SortStableFunc(c.Errs, func(a, b *field.Error) int { return comparePos(a.Pos, b.Pos) })
+		slices.SortStableFunc(c.Notices, func(a, b Notice) int { return comparePos(a.Pos, b.Pos) })
 	}
 	return Result{Errors: c.Errs, Notices: c.Notices}
 }
@@ -143,7 +144,7 @@ func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned m
 		}
 		return
 	}
-	r := &ruler{}
+	r := &ruler{bad: c.Bad}
 	check(r, value)
 	for _, e := range r.errs {
 		if !c.Bad(e.At) { // else it was said already, more precisely
@@ -193,7 +194,14 @@ func (c *checker) unknownKind(u *unstructured.Unstructured) {
 	c.Errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, strict.Suggest(gvk.Kind, names))
 }
 
-func sortedKeys(m map[string]any) []string {
+// problem is what one of Kubernetes' checks of names says, without its pattern.
+func problem(text string) string {
+	text, _, _ = strings.Cut(text, " (e.g.")
+	text, _, _ = strings.Cut(text, " (regex")
+	return text
+}
+
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
@@ -214,6 +222,7 @@ func oneOf(values []string) string {
 type ruler struct {
 	errs    field.List
 	notices []Notice
+	bad     func(*field.Path) bool // whether something was found wrong at the place before
 }
 
 func (r *ruler) errorf(at *field.Path, format string, args ...any) { r.errs.Addf(at, format, args...) }
