@@ -38,7 +38,7 @@ func below(fields []Field, prefixes ...string) (all []Field) {
 	return all
 }
 
-var namespaceFields = ign("nothing finalizes namespaces here", "spec.finalizers")
+var namespaceFields = only(ign("nothing finalizes namespaces here", "spec.finalizers"), "![kubernetes]")
 
 var serviceAccountFields = join(
 	ign("images are programs of this machine and are not pulled", "imagePullSecrets"),

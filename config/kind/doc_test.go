@@ -1,0 +1,127 @@
+package kind
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the handbook's page")
+
+const page = "../../docs/manifests.md"
+
+// TestHandbook: the page on manifests is printed from the table.
+func TestHandbook(t *testing.T) {
+	want := handbook()
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the table says; run: go test ./config/kind -update", page)
+	}
+}
+
+const intro = `# Manifests
+
+malla reads the manifests that people already have. What stands in them is
+
+- **used**: it has the effect that its documentation promises;
+- **accepted without effect**: it belongs to real manifests, but there is nothing here that it could act on. malla
+  says so once for each object, when it is applied and in ` + "`malla get`" + `;
+- **refused**: an error with file, line, field, what was found and what would be right. Unknown fields, kinds and
+  values are refused, and so are features of the mesh that are not built yet. An object that is refused does not
+  replace the version that is in force, and does not keep the others from being applied.
+
+Nothing else happens in silence. This page is printed from the table in ` + "`config/kind`" + `, which is what the
+code asks.
+
+All versions of a kind that are named here are accepted and are one object. YAML is read as kubectl reads it
+(` + "`yes`, `no`, `on` and `off`" + ` without quotes are true and false), in files of several documents, as JSON, as
+lists, and by ` + "`kustomization.yaml`" + `.
+
+`
+
+func handbook() string {
+	var b strings.Builder
+	b.WriteString("<!-- Printed by go test ./config/kind -update; do not edit. -->\n")
+	b.WriteString(intro)
+	b.WriteString("## Kinds\n\n| kind | versions | |\n| --- | --- | --- |\n")
+	for _, k := range All {
+		versions := make([]string, len(k.Versions))
+		for i, v := range k.Versions {
+			versions[i] = "`" + strings.TrimPrefix(k.Group+"/"+v, "/") + "`"
+		}
+		note := k.Class.String()
+		if k.Why != "" {
+			note += ": " + k.Why
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", k.Kind, strings.Join(versions, ", "), note)
+	}
+	for _, r := range Refusals {
+		name := r.Kind
+		if name == "" {
+			name = "any"
+		}
+		group := r.Group
+		if group == "" {
+			group = "v1"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | refused: %s |\n", name, group, r.Why)
+	}
+	b.WriteString("\n## Fields\n\nFields that are not listed are used. A row is about the field and all below it; where values are named, about\nthese values only.\n")
+	pods := false
+	for _, k := range All {
+		switch {
+		case len(k.Fields) == 0:
+		case k.Kind == "Pod":
+			pods = true
+			section(&b, "Pod, and `spec.template` of Deployment and ReplicaSet", k.Fields)
+		case strings.HasPrefix(k.Fields[0].Path, "spec.template.") && pods: // the same rows again
+		default:
+			section(&b, k.Kind, k.Fields)
+		}
+	}
+	section(&b, "MeshConfig (ConfigMap `malla` or `istio`, key `mesh`)", MeshFields)
+	return b.String()
+}
+
+// section prints the rows of a kind; fields that share a reason share a row.
+func section(b *strings.Builder, title string, fields []Field) {
+	fmt.Fprintf(b, "\n### %s\n\n| fields | |\n| --- | --- |\n", title)
+	type row struct {
+		what  string
+		names []string
+	}
+	var rows []*row
+	for _, f := range fields {
+		what := f.Class.String() + ": " + f.Why
+		i := slices.IndexFunc(rows, func(r *row) bool { return r.what == what })
+		if i < 0 {
+			i = len(rows)
+			rows = append(rows, &row{what: what})
+		}
+		name := "`" + f.Path + "`"
+		switch {
+		case len(f.Values) > 0 && strings.HasPrefix(f.Values[0], "!"):
+			name += " other than " + strings.Join(f.Values, ", ")[1:]
+		case len(f.Values) > 0:
+			name += ": " + strings.Join(f.Values, ", ")
+		}
+		rows[i].names = append(rows[i].names, name)
+	}
+	slices.SortStableFunc(rows, func(x, y *row) int {
+		return strings.Compare(strings.SplitN(x.what, ":", 2)[0], strings.SplitN(y.what, ":", 2)[0])
+	})
+	for _, r := range rows {
+		fmt.Fprintf(b, "| %s | %s |\n", strings.Join(r.names, "<br>"), r.what)
+	}
+}
