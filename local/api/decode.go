@@ -17,6 +17,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/local/api/defaults"
 )
 
@@ -124,6 +125,9 @@ func (q *request) checkType(u *unstructured.Unstructured) error {
 // check decodes raw into the kind's Go type, to find fields that it lacks and
 // values of the wrong type.
 func (res *resource) check(raw []byte) (doubts []error, err error) {
+	if res.Class != kind.Used {
+		return nil, nil
+	}
 	into := res.New()
 	if res.native {
 		return kjson.UnmarshalStrict(raw, into)

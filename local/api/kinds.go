@@ -14,9 +14,11 @@ type resource struct {
 	*kind.Kind
 	gr  schema.GroupResource
 	key string // store.Key.Resource
-	// native kinds are Kubernetes' own: their Go type is the whole schema, with
-	// patch strategies, and unknown fields are those that it does not have.
+	// native kinds are Kubernetes' own: their Go type is the whole schema, and
+	// unknown fields are those that it does not have.
 	native bool
+	// strategic kinds have a Go type that knows patch strategies.
+	strategic bool
 }
 
 // kinds indexes the table of kinds by path.
@@ -36,7 +38,9 @@ func newKinds() *kinds {
 			continue
 		}
 		gr := schema.GroupResource{Group: row.Group, Resource: row.Plural}
-		res := &resource{Kind: row, gr: gr, key: gr.String(), native: scheme.Scheme.Recognizes(row.GVK())}
+		res := &resource{Kind: row, gr: gr, key: gr.String(), strategic: scheme.Scheme.Recognizes(row.GVK())}
+		// Kinds without effect are kept as they come: their versions may differ in fields.
+		res.native = res.strategic && row.Class == kind.Used
 		k.all = append(k.all, res)
 		k.byGR[gr] = res
 		k.keys[res.key] = res

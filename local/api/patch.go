@@ -122,7 +122,7 @@ func patcher(q *request, typ types.PatchType, raw []byte) (func([]byte) ([]byte,
 			return out, nil
 		}, nil
 	}
-	if !q.res.native {
+	if !q.res.strategic {
 		// As in a cluster: without a Go type there is no patch strategy.
 		return nil, unsupportedMedia(string(typ), string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -163,6 +164,9 @@ func (s *Server) writeTable(w http.ResponseWriter, q *request, form *tableShape,
 // table draws rows; a watch sends the headers with its first table only.
 func (s *Server) table(q *request, form *tableShape, rows []row, version uint64, headers bool) *metav1.Table {
 	d := table.For(q.res.Kind)
+	if slices.ContainsFunc(rows, func(r row) bool { return r.reject != nil }) {
+		d = d.WithStatus()
+	}
 	t := &metav1.Table{
 		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/v1"},
 		ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(version, 10)},
@@ -206,5 +210,6 @@ func (s *Server) cells(q *request, d *table.Drawing, r row, c table.Context) ([]
 	u.SetKind(q.res.Kind.Kind)
 	u.SetName(r.reject.Name)
 	u.SetNamespace(r.reject.Namespace)
+	c.Missing = true
 	return d.Row(u, c), u
 }

@@ -10,6 +10,7 @@
 package table
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 type Context struct {
 	Now     time.Time
 	Refused string // why the object's latest document was refused; "" if it was not
+	Missing bool   // there is no object: its only document was refused
 }
 
 // A Drawing draws one kind.
@@ -39,10 +41,26 @@ func (d *Drawing) Columns() []metav1.TableColumnDefinition { return d.columns }
 // Row draws an object.
 func (d *Drawing) Row(u *unstructured.Unstructured, c Context) []any {
 	cells := d.cells(u, c)
+	if c.Missing {
+		for i := 1; i < len(cells); i++ {
+			cells[i] = ""
+		}
+	}
 	if c.Refused != "" && d.status >= 0 {
 		cells[d.status] = c.Refused
 	}
 	return cells
+}
+
+// WithStatus returns the drawing with a STATUS column at its end, if it has none:
+// for lists in which a document was refused.
+func (d *Drawing) WithStatus() *Drawing {
+	if d.status >= 0 {
+		return d
+	}
+	w := &Drawing{columns: append(slices.Clip(d.columns), col("Status")), status: len(d.columns)}
+	w.cells = func(u *unstructured.Unstructured, c Context) []any { return append(d.cells(u, c), "Accepted") }
+	return w
 }
 
 // For returns the drawing of a kind.
