@@ -564,3 +564,6 @@ func (c *Conn) Room(n int) []byte {
 	c.out = c.loop.bufs.grow(c.Begin(), n)
 	return c.out
 }
+
+// HasInput reports whether there is input that was not consumed.
+func (c *Conn) HasInput() bool { return len(c.in) > 0 }

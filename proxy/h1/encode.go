@@ -8,7 +8,7 @@ import (
 
 // AppendRequest appends a request's head. What the map says about framing other
 // than content-length is not written; chunked adds the transfer coding.
-func AppendRequest(dst []byte, m *header.Map, chunked, upgrade bool) []byte {
+func AppendRequest(dst []byte, m *header.Map, chunked bool) []byte {
 	dst = append(dst, m.Get(header.Method)...)
 	dst = append(dst, ' ')
 	if path := m.Get(header.Path); path != nil {
@@ -20,11 +20,12 @@ func AppendRequest(dst []byte, m *header.Map, chunked, upgrade bool) []byte {
 	dst = append(dst, m.Get(header.Authority)...)
 	dst = append(dst, '\r', '\n')
 	dst = appendFields(dst, m)
-	return finishHead(dst, chunked, upgrade)
+	return finishHead(dst, chunked)
 }
 
-// AppendResponse appends a response's head. The reason phrase is the standard one, as Envoy's.
-func AppendResponse(dst []byte, m *header.Map, chunked, upgrade, closing bool) []byte {
+// AppendResponse appends a response's head. The reason phrase is the standard one, as
+// Envoy's. closing says that the connection will be closed; empty adds a content-length of 0.
+func AppendResponse(dst []byte, m *header.Map, chunked, closing, empty bool) []byte {
 	status := m.Get(header.Status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, status...)
@@ -32,16 +33,16 @@ func AppendResponse(dst []byte, m *header.Map, chunked, upgrade, closing bool) [
 	dst = append(dst, Reason(status)...)
 	dst = append(dst, '\r', '\n')
 	dst = appendFields(dst, m)
-	if closing && !upgrade {
+	if closing {
 		dst = append(dst, "connection: close\r\n"...)
 	}
-	return finishHead(dst, chunked, upgrade)
+	if empty {
+		dst = append(dst, "content-length: 0\r\n"...)
+	}
+	return finishHead(dst, chunked)
 }
 
-func finishHead(dst []byte, chunked, upgrade bool) []byte {
-	if upgrade {
-		dst = append(dst, "connection: upgrade\r\n"...)
-	}
+func finishHead(dst []byte, chunked bool) []byte {
 	if chunked {
 		dst = append(dst, "transfer-encoding: chunked\r\n"...)
 	}

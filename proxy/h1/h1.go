@@ -11,7 +11,8 @@
 // Field names are lower-cased in the head's own bytes, which the caller gives away.
 // "host" becomes ":authority". Fields that are for one hop only (connection and
 // what it names, keep-alive, proxy-connection, transfer-encoding, te except
-// "trailers") end here; a [Head] says what they said.
+// "trailers") end here; a [Head] says what they said. A request for an upgrade
+// keeps its connection and upgrade fields.
 //
 // Not supported, and refused: transfer codings other than chunked (501), HTTP/0.9
 // and 2.0 in disguise (400). HTTP/1.0 is parsed, the caller decides.
@@ -48,7 +49,7 @@ var (
 	errValue          = &Error{400, "http1.codec_error", "control character in a field value"}
 	errTarget         = &Error{400, "http1.codec_error", "malformed request target"}
 	errHost           = &Error{400, "http1.codec_error", "malformed or repeated host"}
-	errNoHost         = &Error{400, "missing_host_header", "no host"}
+	errNoHost         = &Error{400, "missing_host_header", "no host"} // see NoHost
 	errLength         = &Error{400, "http1.codec_error", "malformed content-length"}
 	errLengths        = &Error{400, "http1.codec_error", "several content-lengths"}
 	errLengthAndCodes = &Error{400, "http1.content_length_and_chunked_not_allowed", "both content-length and transfer-encoding"}
@@ -60,6 +61,9 @@ var (
 	errTrailer        = &Error{400, "http1.codec_error", "malformed trailer"}
 	errUnderscore     = &Error{400, "http1.unexpected_underscore", "underscore in a field name"}
 )
+
+// NoHost reports whether a request was refused for want of a host, which Envoy answers without a body.
+func (e *Error) NoHost() bool { return e == errNoHost }
 
 // BodyKind says how the end of a body is found.
 type BodyKind uint8
@@ -156,11 +160,11 @@ var hostByte = func() (t [256]bool) {
 	return t
 }()
 
-// targetByte are the bytes of a path with query. Octets above 0x7f are passed as
-// Envoy passes them; a fragment has no business in a request.
+// targetByte are the bytes of a path with query. Octets above 0x7f and a fragment
+// are left to the connection manager, which answers as Envoy does.
 var targetByte = func() (t [256]bool) {
 	for c := 0x21; c < 0x100; c++ {
-		t[c] = c != 0x7f && c != '#'
+		t[c] = c != 0x7f
 	}
 	return t
 }()

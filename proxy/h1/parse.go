@@ -222,8 +222,7 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 		f.badCoding = f.badCoding || !f.chunked
 		return nil
 	case header.Connection:
-		f.options(value)
-		return nil
+		f.options(value) // stays in the map if it announces an upgrade, see upgrade
 	case header.KeepAlive, header.ProxyConnection:
 		return nil
 	case header.TE:
@@ -315,7 +314,7 @@ func (f *fieldParser) framing() *Error {
 	return nil
 }
 
-// upgrade keeps the upgrade field only where the connection field announces it.
+// upgrade keeps the connection and upgrade fields only where the connection field announces it.
 // A wish to go on in HTTP/2 in plain text is ignored, as RFC 9113 and Envoy do.
 func (f *fieldParser) upgrade() {
 	if !f.connection && !f.m.Has(header.Upgrade) {
@@ -325,8 +324,10 @@ func (f *fieldParser) upgrade() {
 	if value == nil || !f.upgradeOption || hasToken(value, "h2c") {
 		f.m.Remove(header.Upgrade)
 		f.m.Remove(header.HTTP2Settings)
+		f.m.Remove(header.Connection)
 		return
 	}
+	f.m.Set(header.Connection, f.m.Get(header.Connection))
 	f.head.Upgrade = true
 }
 

@@ -313,3 +313,22 @@ func (m *Map) keep(from int, want func(*Field) bool) {
 		}
 	}
 }
+
+// IsGRPC reports whether a content type is gRPC's ("application/grpc", "application/grpc+proto").
+func IsGRPC(contentType []byte) bool {
+	const grpc = "application/grpc"
+	if len(contentType) < len(grpc) || string(contentType[:len(grpc)]) != grpc {
+		return false
+	}
+	return len(contentType) == len(grpc) || contentType[len(grpc)] == '+'
+}
+
+// HasRange reports whether there is a field of a token from a to b (in the order of the constants).
+func (m *Map) HasRange(a, b Token) bool {
+	for _, i := range m.first[a : b+1] {
+		if i != 0 {
+			return true
+		}
+	}
+	return false
+}

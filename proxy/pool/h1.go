@@ -161,7 +161,7 @@ func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
 	c.method = m.Get(header.Method)
 	c.upgrade = m.Has(header.Upgrade)
 	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade
-	c.conn.End(h1.AppendRequest(c.conn.Begin(), m, c.chunked, c.upgrade))
+	c.conn.End(h1.AppendRequest(c.room(512), m, c.chunked))
 	c.sentAll = end
 }
 
@@ -317,7 +317,10 @@ func (c *h1Conn) gone(err error) {
 		return
 	}
 	st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
-	seen := c.seen()
+	seen, reason := c.seen(), ConnectionTerminated
+	if c.inBody && !c.tunnel {
+		reason = ProtocolError // a body that ends too early, in Envoy's eyes
+	}
 	c.finish()
 	c.destroyed(true)
 	c.conn.Close()
@@ -325,7 +328,7 @@ func (c *h1Conn) gone(err error) {
 	if err != nil && c.info.TLS != nil {
 		why = tls.Reason(err)
 	}
-	h.OnReset(ConnectionTerminated, why, seen)
+	h.OnReset(reason, why, seen)
 }
 
 // seen says what the host can have seen of the request in flight.
@@ -397,7 +400,10 @@ func (c *h1Conn) readHead(b []byte) int {
 		c.interim(&head)
 		return n
 	}
-	r.Map.Remove(header.Upgrade)
+	if head.Upgrade { // 101 says that; in other responses it is an offer that we do not pass on
+		r.Map.Remove(header.Upgrade)
+		r.Map.Remove(header.Connection)
+	}
 	c.keep = c.keep && head.KeepAlive
 	c.body.Start(&head)
 	if c.body.Done() {

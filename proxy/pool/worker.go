@@ -44,6 +44,7 @@ type Worker struct {
 	locals map[any]any
 	sweep  drive.Timer
 	connID uint64
+	atEnd  []func()
 }
 
 // A poolKey is what connections may be shared by: the address (its State lives as long as the cluster has it)
@@ -66,7 +67,19 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 		connID: uint64(index) << 48,
 	}
 	w.sweep.Handler = sweeper{w}
+	loop.OnTurn(w.turnEnd)
 	return w
+}
+
+// AtTurnEnd has f called once, at the end of this turn.
+func (w *Worker) AtTurnEnd(f func()) { w.atEnd = append(w.atEnd, f) }
+
+func (w *Worker) turnEnd() {
+	for i, f := range w.atEnd {
+		f()
+		w.atEnd[i] = nil
+	}
+	w.atEnd = w.atEnd[:0]
 }
 
 // Random returns a random number that nobody can guess.

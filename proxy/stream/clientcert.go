@@ -1,0 +1,78 @@
+package stream
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"net/url"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// clientCert does to x-forwarded-client-cert what the configuration says. An element's form
+// is Envoy's: By=...;Hash=...;Subject="...";URI=...
+func (s *Stream) clientCert() {
+	m, mode := &s.Request, s.Config.Forward
+	tls := s.Conn.TLS
+	mutual := tls != nil && tls.Peer != nil
+	switch {
+	case mode == AlwaysForwardOnly:
+		return
+	case mode == Sanitize || !mutual:
+		m.Remove(header.XForwardedClientCert)
+		return
+	case mode == ForwardOnly:
+		return
+	}
+	element := s.m.element(s)
+	old := m.Get(header.XForwardedClientCert)
+	if mode == AppendForward && len(old) > 0 {
+		both := make([]byte, 0, len(old)+1+len(element))
+		m.Set(header.XForwardedClientCert, append(append(append(both, old...), ','), element...))
+		return
+	}
+	m.Set(header.XForwardedClientCert, element)
+}
+
+// element is what we say of a connection's client; it is made once per connection.
+func (m *manager) element(s *Stream) []byte {
+	v, ok := s.down.(*server)
+	if ok && v.certElement != nil {
+		return v.certElement
+	}
+	e := m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local)
+	if ok {
+		v.certElement = e
+	}
+	return e
+}
+
+func (d ClientCertDetails) element(peer, local *x509.Certificate) []byte {
+	var parts []string
+	if local != nil && len(local.URIs) > 0 {
+		parts = append(parts, "By="+local.URIs[0].String())
+	}
+	digest := sha256.Sum256(peer.Raw)
+	parts = append(parts, "Hash="+hex.EncodeToString(digest[:]))
+	if d.Cert {
+		parts = append(parts, `Cert="`+url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: peer.Raw})))+`"`)
+	}
+	if d.Subject {
+		parts = append(parts, `Subject="`+strings.ReplaceAll(peer.Subject.String(), `"`, `\"`)+`"`)
+	}
+	if d.URI {
+		uri := ""
+		if len(peer.URIs) > 0 {
+			uri = peer.URIs[0].String()
+		}
+		parts = append(parts, "URI="+uri)
+	}
+	if d.DNS {
+		for _, name := range peer.DNSNames {
+			parts = append(parts, "DNS="+name)
+		}
+	}
+	return []byte(strings.Join(parts, ";"))
+}

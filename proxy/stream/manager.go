@@ -1,0 +1,184 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// A manager is a Config at work on one shard: its stock of streams, and what is
+// computed once for all of them.
+type manager struct {
+	w      *pool.Worker
+	cfg    *Config
+	server []byte // value of the server field
+	via    []byte
+
+	free  *Stream
+	done  []*Stream // over, but perhaps still on the stack of a caller in this turn
+	atEnd func()    // recycle, bound once
+
+	table    *route.Table // that of source, looked up once per configuration
+	source   pool.Source
+	date     []byte
+	dateUnix int64
+}
+
+// Serve takes a connection: it is the end of a filter chain.
+func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
+	m := w.Local(c, func() any { return newManager(w, c) }).(*manager)
+	m.serve(conn)
+}
+
+func newManager(w *pool.Worker, c *Config) *manager {
+	m := &manager{w: w, cfg: c, server: []byte("envoy"), via: []byte(c.Via)}
+	if c.ServerName != "" {
+		m.server = []byte(c.ServerName)
+	}
+	m.atEnd = m.recycle
+	return m
+}
+
+// routes returns the route table of the moment.
+func (m *manager) routes() *route.Table {
+	if m.cfg.Routes != nil {
+		return m.cfg.Routes
+	}
+	if m.source != m.w.Source {
+		m.source = m.w.Source
+		m.table = m.w.Source.Table(m.cfg.RouteName)
+	}
+	return m.table
+}
+
+// get returns a stream from stock.
+func (m *manager) get(down Downstream, conn *listen.Conn) *Stream {
+	s := m.free
+	if s == nil {
+		s = m.newStream()
+	} else {
+		m.free, s.nextFree = s.nextFree, nil
+	}
+	s.Conn, s.down = conn, down
+	s.Random = m.w.Random()
+	s.Rec.Type = access.DownstreamEnd
+	s.Rec.Start, s.Rec.Began = m.w.Loop.Wall(), s.mark()
+	s.Rec.Request = &s.Request
+	conn.Fill(&s.Rec)
+	return s
+}
+
+func (m *manager) newStream() *Stream {
+	s := &Stream{Worker: m.w, Config: m.cfg, m: m, reqWait: -1, respWait: -1}
+	last := len(m.cfg.Filters) - 1
+	for i, f := range m.cfg.Filters {
+		made := f.New(m.w)
+		if i == last {
+			s.terminal = made.(Terminal)
+			break
+		}
+		s.filters = append(s.filters, made.(Filter))
+		d, _ := made.(DataFilter)
+		s.data = append(s.data, d)
+		s.anyData = s.anyData || d != nil
+	}
+	s.timer.Handler = s
+	return s
+}
+
+// retire puts a stream aside until the end of the turn: its callers may still be at work with it.
+func (m *manager) retire(s *Stream) {
+	s.gen++
+	if len(m.done) == 0 {
+		m.w.AtTurnEnd(m.atEnd)
+	}
+	m.done = append(m.done, s)
+}
+
+const maxKept = 64 << 10 // bytes of buffers that a stream in stock may keep
+
+// recycle returns ended streams to stock, at the end of a turn.
+func (m *manager) recycle() {
+	for i, s := range m.done {
+		m.done[i] = nil
+		s.reset()
+		s.nextFree, m.free = m.free, s
+	}
+	m.done = m.done[:0]
+}
+
+// reset makes a stream's memory ready for the next request.
+func (s *Stream) reset() {
+	s.Request.Reset()
+	s.Trailers.Reset()
+	s.local.Reset()
+	s.Rec.Reset()
+	if cap(s.head) > maxKept {
+		s.head = nil
+	}
+	if cap(s.reqHeld.bytes)+cap(s.respHeld.bytes)+cap(s.localMsg) > maxKept {
+		s.reqHeld.bytes, s.respHeld.bytes, s.localMsg = nil, nil, nil
+	}
+	s.reqHeld = held{bytes: s.reqHeld.bytes[:0]}
+	s.respHeld = held{bytes: s.respHeld.bytes[:0]}
+	s.Conn, s.down, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil
+	s.Match = route.Request{}
+	s.buffer.Bytes = nil
+	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
+	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
+	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
+}
+
+// account tells logs and metrics of a stream that is over.
+func (m *manager) account(s *Stream) {
+	r := &s.Rec
+	r.Ended = s.mark()
+	if s.Route != nil {
+		r.RouteName = s.Route.Name
+		if s.Route.VHost != nil {
+			r.VirtualHost = s.Route.VHost.Name
+		}
+	}
+	if s.responded {
+		r.Response = s.Response
+	}
+	if st := m.cfg.Stats; st != nil {
+		st.DownstreamRqActive.Dec()
+		if s.status != 0 {
+			st.DownstreamRq.Add(s.status)
+			st.DownstreamRqCompleted.Inc()
+		}
+		st.DownstreamRqTime.Record(uint64(r.Duration() / time.Millisecond))
+	}
+	if st := m.cfg.Listener; st != nil && s.status != 0 {
+		st.DownstreamRq.Add(s.status)
+		st.DownstreamRqCompleted.Inc()
+	}
+	for _, l := range m.cfg.Logs {
+		l.Log(m.w.Index, r)
+	}
+}
+
+// now is the date of the turn, as HTTP writes it.
+func (m *manager) now() []byte {
+	wall := m.w.Loop.Wall()
+	if unix := wall.Unix(); unix != m.dateUnix || m.date == nil {
+		m.dateUnix = unix
+		// A fresh slice: responses that are under way still point to the old one.
+		m.date = wall.UTC().AppendFormat(make([]byte, 0, 29), "Mon, 02 Jan 2006 15:04:05 GMT")
+	}
+	return m.date
+}
+
+// passInterim reports whether an interim response is for the client. 100 answers a
+// question that we have answered ourselves, unless we passed it on.
+func (c *Config) passInterim(m *header.Map) bool {
+	return !c.Expect100Here || string(m.Get(header.Status)) != "100"
+}
+
+var _ drive.TimerHandler = (*Stream)(nil)

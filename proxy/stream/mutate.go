@@ -1,0 +1,391 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+var (
+	httpScheme  = []byte("http")
+	httpsScheme = []byte("https")
+)
+
+// prepare makes of a request as received the one that filters and routes see. It
+// reports whether it goes on; otherwise the stream has answered. The order is
+// Envoy's (conn_manager_impl.cc, conn_manager_utility.cc).
+func (s *Stream) prepare() bool {
+	c, m := s.Config, &s.Request
+	path := m.Get(header.Path)
+	if len(path) == 1 && path[0] == '*' {
+		s.Reply(404, "", "absolute_path_rejected")
+		return false
+	}
+	if bytes.IndexByte(path, '#') >= 0 || !s.normalize() {
+		s.closeAfter()
+		s.Reply(400, "", "path_normalization_failed")
+		return false
+	}
+	if s.responded {
+		return false
+	}
+	s.authority()
+	s.addresses()
+	s.sanitize()
+	s.clientCert()
+	s.requestID()
+	if c.Via != "" {
+		m.AddName([]byte("via"), s.m.via)
+	}
+	s.match()
+	if s.Upgrade && !s.upgradeAllowed() {
+		if s.Route == nil {
+			s.Upgrade = false // the router will say 404
+			return true
+		}
+		s.closeAfter()
+		s.Reply(403, "", "upgrade_failed")
+		return false
+	}
+	return true
+}
+
+// closeAfter has the connection end with this response.
+func (s *Stream) closeAfter() {
+	if v, ok := s.down.(*server); ok {
+		v.closing = true
+	}
+}
+
+// match picks the route.
+func (s *Stream) match() {
+	m := &s.Request
+	s.Table = s.m.routes()
+	s.Match.Method, s.Match.Scheme = m.Get(header.Method), m.Get(header.Scheme)
+	s.Match.Authority, s.Match.Path = m.Get(header.Authority), m.Get(header.Path)
+	s.Match.Headers, s.Match.SNI, s.Match.Random = m, s.Conn.SNI, s.Random
+	if s.Table != nil && s.Match.Path != nil {
+		s.Route = s.Table.Match(&s.Match)
+	}
+	if s.Route != nil && s.Route.Forward != nil && len(s.Route.Forward.Weighted) == 0 && s.Route.Forward.Cluster != "" {
+		s.Rec.Cluster, s.Rec.ClusterRaw = s.Route.Forward.Cluster, s.Route.Forward.Cluster
+	}
+}
+
+func (s *Stream) upgradeAllowed() bool {
+	kind := strings.ToLower(string(s.Request.Get(header.Upgrade)))
+	if kind == "" || s.Route == nil {
+		return false
+	}
+	if f := s.Route.Forward; f != nil && f.Upgrades != nil {
+		if allowed, ok := f.Upgrades[kind]; ok {
+			return allowed
+		}
+	}
+	for _, u := range s.Config.Upgrades {
+		if u == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// authority strips what the configuration says from the host.
+func (s *Stream) authority() {
+	c := s.Config
+	if !c.StripAnyPort && !c.StripMatchingPort && !c.StripTrailingHostDot {
+		return
+	}
+	host, port := splitPort(s.Request.Get(header.Authority))
+	before := len(host) + len(port)
+	if c.StripAnyPort || c.StripMatchingPort && len(port) > 0 && portNumber(port[1:]) == int(s.Conn.DirectLocal.Port()) {
+		port = nil
+	}
+	dot := c.StripTrailingHostDot && bytes.HasSuffix(host, []byte{'.'})
+	if dot {
+		host = host[:len(host)-1]
+	}
+	switch {
+	case len(host)+len(port) == before:
+	case len(port) == 0:
+		s.Request.Set(header.Authority, host)
+	default:
+		s.Request.SetCopy(header.Authority, append(append([]byte(nil), host...), port...))
+	}
+}
+
+// splitPort cuts an authority before the colon of its port.
+func splitPort(a []byte) (host, port []byte) {
+	i := bytes.LastIndexByte(a, ':')
+	if i < 0 || bytes.IndexByte(a[i:], ']') >= 0 {
+		return a, nil
+	}
+	return a[:i], a[i:]
+}
+
+func portNumber(b []byte) int {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 65535 {
+			return -1
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// addresses settles who the client is: x-forwarded-for, x-forwarded-proto and scheme.
+func (s *Stream) addresses() {
+	c, m := s.Config, &s.Request
+	remote := s.Conn.Remote
+	proto := httpScheme
+	if s.Conn.Secure() {
+		proto = httpsScheme
+	}
+	xff := m.Get(header.XForwardedFor)
+	switch {
+	case c.UseRemoteAddress:
+		if c.TrustedHops > 0 {
+			if a, _, ok := fromForwarded(xff, c.TrustedHops-1); ok {
+				remote = netip.AddrPortFrom(a, 0)
+			}
+		}
+		if !c.SkipXFFAppend {
+			m.SetCopy(header.XForwardedFor, s.appendForwarded(xff))
+		}
+		if c.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
+			m.Set(header.XForwardedProto, proto)
+		}
+	default:
+		if a, only, ok := fromForwarded(xff, c.TrustedHops); ok {
+			remote = netip.AddrPortFrom(a, 0)
+			s.internal = only && s.isInternal(a)
+		} else if len(xff) == 0 {
+			s.internal = s.isInternal(remote.Addr())
+		}
+		if !validScheme(m.Get(header.XForwardedProto)) {
+			m.Set(header.XForwardedProto, proto)
+		}
+	}
+	if c.UseRemoteAddress {
+		s.internal = len(xff) == 0 && s.isInternal(remote.Addr())
+	}
+	s.Rec.DownstreamRemote = remote
+	switch p := m.Get(header.XForwardedProto); {
+	case c.SchemeOverwrite != "":
+		m.SetCopy(header.Scheme, []byte(c.SchemeOverwrite))
+	case validScheme(p):
+		m.Set(header.Scheme, p)
+	default:
+		m.Set(header.Scheme, proto)
+	}
+}
+
+func validScheme(p []byte) bool { return string(p) == "http" || string(p) == "https" }
+
+func (s *Stream) isInternal(a netip.Addr) bool {
+	for _, p := range s.Config.InternalAddresses {
+		if p.Contains(a.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendForwarded is x-forwarded-for with the peer's address added.
+func (s *Stream) appendForwarded(xff []byte) []byte {
+	b := s.scratch[:0]
+	if len(xff) > 0 {
+		b = append(append(b, xff...), ',')
+	}
+	return s.Conn.Conn.RemoteAddr().Addr().Unmap().AppendTo(b)
+}
+
+// fromForwarded returns the address that stands skip places before the end of
+// x-forwarded-for, and whether it is the only one.
+func fromForwarded(xff []byte, skip int) (a netip.Addr, only, ok bool) {
+	if len(xff) == 0 {
+		return a, false, false
+	}
+	only = bytes.IndexByte(xff, ',') < 0
+	for {
+		i := bytes.LastIndexByte(xff, ',')
+		item := bytes.TrimSpace(xff[i+1:])
+		if skip == 0 {
+			a, err := netip.ParseAddr(string(item))
+			return a, only, err == nil
+		}
+		if i < 0 {
+			return a, only, false
+		}
+		xff, skip = xff[:i], skip-1
+	}
+}
+
+// outside are fields by which internal clients steer a proxy. Nobody else may.
+var outside = []header.Token{
+	header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn,
+	header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName, header.XEnvoyUpstreamRqTimeoutMs,
+	header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyExpectedRqTimeoutMs, header.XEnvoyForceTrace,
+	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal,
+}
+
+// atEdge are fields that must not come from outside the mesh.
+var atEdge = []header.Token{
+	header.XEnvoyDecoratorOperation, header.XEnvoyDownstreamServiceCluster, header.XEnvoyDownstreamServiceNode,
+}
+
+// sanitize removes what the client has no right to say.
+func (s *Stream) sanitize() {
+	m := &s.Request
+	if s.internal {
+		m.Set(header.XEnvoyInternal, trueValue)
+		return
+	}
+	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamServiceTime) {
+		for _, t := range outside {
+			m.Remove(t)
+		}
+		if s.Config.UseRemoteAddress {
+			for _, t := range atEdge {
+				m.Remove(t)
+			}
+		}
+	}
+	if s.Config.UseRemoteAddress {
+		m.SetCopy(header.XEnvoyExternalAddress, s.Rec.DownstreamRemote.Addr().Unmap().AppendTo(s.scratch[:0]))
+	}
+}
+
+// requestID makes an identifier if there is none that counts, and writes the decision
+// about tracing into its 15th character, as Envoy's UUID extension does.
+func (s *Stream) requestID() {
+	c, m := s.Config, &s.Request
+	if c.NoRequestID {
+		s.Rec.RequestID = m.Get(header.XRequestID)
+		return
+	}
+	edge := c.UseRemoteAddress && !s.internal
+	if !m.Has(header.XRequestID) || edge && !c.PreserveRequestID {
+		s.newID()
+		m.Set(header.XRequestID, s.reqID[:])
+	}
+	if c.Tracing != nil {
+		s.trace(m.Get(header.XRequestID))
+	}
+	s.Rec.RequestID = m.Get(header.XRequestID)
+}
+
+// newID writes a random UUID (RFC 9562, version 4).
+func (s *Stream) newID() {
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], s.Worker.Random())
+	binary.LittleEndian.PutUint64(u[8:], s.Worker.Random())
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	d := s.reqID[:]
+	hex.Encode(d, u[:4])
+	hex.Encode(d[9:], u[4:6])
+	hex.Encode(d[14:], u[6:8])
+	hex.Encode(d[19:], u[8:10])
+	hex.Encode(d[24:], u[10:])
+	d[8], d[13], d[18], d[23] = '-', '-', '-', '-'
+}
+
+// The characters that say whether a request is traced, and why.
+const (
+	notTraced     = '4'
+	tracedSampled = '9'
+	tracedService = 'a'
+	tracedClient  = 'b'
+)
+
+// trace decides about tracing unless somebody before us has.
+func (s *Stream) trace(id []byte) {
+	const at = 14
+	if len(id) != 36 || id[at] != notTraced {
+		return
+	}
+	t, st := s.Config.Tracing, s.Config.Stats
+	chance := float64(s.Worker.Random()>>11) / (1 << 53) * 100
+	switch {
+	case s.Request.Has(header.XClientTraceID) && chance < t.Client:
+		id[at] = tracedClient
+		if st != nil {
+			st.TracingClientEnabled.Inc()
+		}
+	case s.Request.Has(header.XEnvoyForceTrace):
+		id[at] = tracedService
+		if st != nil {
+			st.TracingServiceForced.Inc()
+		}
+	case chance < min(t.Random, t.Overall):
+		id[at] = tracedSampled
+		if st != nil {
+			st.TracingRandomSampling.Inc()
+		}
+	}
+}
+
+// Decorate names the operation, for Envoy's decorator headers; the router calls it
+// once the route is final.
+func (s *Stream) Decorate() {
+	t := s.Config.Tracing
+	if t == nil || s.Route == nil {
+		return
+	}
+	s.wantedByUs = s.Request.Has(header.XEnvoyDecoratorOperation)
+	if t.Egress {
+		if s.Route.Decorator != "" {
+			s.Request.SetCopy(header.XEnvoyDecoratorOperation, []byte(s.Route.Decorator))
+		}
+		return
+	}
+	s.Request.Remove(header.XEnvoyDecoratorOperation)
+}
+
+// responseHeaders makes of a response as the filters left it the one that the client sees.
+func (s *Stream) responseHeaders(m *header.Map) {
+	c := s.Config
+	s.status = statusOf(m.Get(header.Status))
+	s.Rec.Code = uint16(s.status)
+	if s.status < 200 && s.status != 101 {
+		return
+	}
+	if s.Route != nil {
+		s.Route.FinalizeResponse(m, &s.Rec, s.Weighted)
+	}
+	if t := c.Tracing; t != nil && s.Route != nil {
+		if t.Egress {
+			m.Remove(header.XEnvoyDecoratorOperation)
+		} else if s.Route.Decorator != "" && !s.wantedByUs {
+			m.SetCopy(header.XEnvoyDecoratorOperation, []byte(s.Route.Decorator))
+		}
+	}
+	if c.AlwaysSetRequestID && s.Rec.RequestID != nil {
+		m.Set(header.XRequestID, s.Rec.RequestID)
+	}
+	if c.Via != "" {
+		m.AddName([]byte("via"), s.m.via)
+	}
+	if !m.Has(header.Date) {
+		m.Add(header.Date, s.m.now())
+	}
+	switch {
+	case c.Server == Overwrite, c.Server == AppendIfAbsent && !m.Has(header.Server):
+		m.Set(header.Server, s.m.server)
+	case s.replied && !m.Has(header.Server):
+		m.Set(header.Server, s.m.server)
+	}
+}
+
+func statusOf(b []byte) int {
+	if len(b) != 3 {
+		return 0
+	}
+	return int(b[0]-'0')*100 + int(b[1]-'0')*10 + int(b[2]-'0')
+}

@@ -1,0 +1,131 @@
+package stream
+
+import (
+	"strconv"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+var (
+	textPlain = []byte("text/plain")
+	grpcType  = []byte("application/grpc")
+	trueValue = []byte("true")
+)
+
+// Reply answers in place of the upstream. details are Envoy's response code details.
+// The response passes the response side of the filters that have seen the request.
+// It returns Stop, for filters.
+func (s *Stream) Reply(status int, body, details string, flags ...access.Flag) Verdict {
+	return s.ReplyWith(status, body, details, nil, flags...)
+}
+
+// ReplyWith is Reply with a function that adds fields before the others.
+func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.Map), flags ...access.Flag) Verdict {
+	for _, f := range flags {
+		s.Rec.Flags.Set(f)
+	}
+	if s.over {
+		return Stop
+	}
+	if s.responded { // too late for words
+		s.Abort(access.NoFlag, details)
+		return Stop
+	}
+	if s.started {
+		s.started = false
+		s.terminal.OnEnd(s)
+	}
+	s.responded, s.replied, s.reqWait = true, true, -1
+	s.Rec.CodeDetails = details
+	s.Rec.LocalReplyBody = body
+	m := &s.local
+	m.Reset()
+	s.Response = m
+	if header.IsGRPC(s.Request.Get(header.ContentType)) {
+		s.grpcReply(m, status, body, edit)
+		return Stop
+	}
+	m.Add(header.Status, statusText(&s.statusTx, status))
+	if edit != nil {
+		edit(m)
+	}
+	head := string(s.Request.Get(header.Method)) == "HEAD"
+	if len(body) > 0 {
+		m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
+		m.Add(header.ContentType, textPlain)
+	}
+	s.localMsg = append(s.localMsg[:0], body...)
+	empty := len(body) == 0 || head
+	s.respond(len(s.filters)-1, empty)
+	if !empty && !s.over && !s.finished {
+		s.Data(s.localMsg, true)
+	}
+	return Stop
+}
+
+// grpcReply is a response with trailers only (gRPC over HTTP/2, "Responses").
+func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
+	m.Add(header.Status, statusText(&s.statusTx, 200))
+	m.Add(header.ContentType, grpcType)
+	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(grpcStatus(status)), 10))
+	if body != "" {
+		m.AddCopy(header.GrpcMessage, appendPercent(nil, body))
+	}
+	if edit != nil {
+		edit(m)
+	}
+	s.respond(len(s.filters)-1, true)
+}
+
+// grpcStatus maps an HTTP status (gRPC's http-grpc-status-mapping).
+func grpcStatus(status int) int {
+	switch status {
+	case 400:
+		return 13
+	case 401:
+		return 16
+	case 403:
+		return 7
+	case 404:
+		return 12
+	case 429, 502, 503, 504:
+		return 14
+	}
+	return 2
+}
+
+// appendPercent encodes a grpc-message.
+func appendPercent(dst []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		if c := s[i]; c >= 0x20 && c < 0x7f && c != '%' {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return dst
+}
+
+// Direct answers as the route says: with its own body and without marks of an error.
+func (s *Stream) Direct(status int, body []byte, edit func(*header.Map)) {
+	s.ReplyWith(status, string(body), "direct_response", edit)
+}
+
+// Overloaded is an edit of ReplyWith: nothing was tried, because a limit was reached.
+func Overloaded(m *header.Map) { m.Add(header.XEnvoyOverloaded, trueValue) }
+
+var statusTexts = func() (t [600][]byte) {
+	for i := range t {
+		t[i] = strconv.AppendInt(nil, int64(1000+i), 10)[1:]
+	}
+	return t
+}()
+
+func statusText(scratch *[3]byte, status int) []byte {
+	if status >= 0 && status < len(statusTexts) {
+		return statusTexts[status]
+	}
+	return append(scratch[:0], byte('0'+status/100%10), byte('0'+status/10%10), byte('0'+status%10))
+}

@@ -1,0 +1,499 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/h1"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
+)
+
+// server is the HTTP/1.1 side of a client's connection. It has one stream at a
+// time; pipelined requests wait in the connection's input, unread.
+type server struct {
+	m      *manager
+	conn   *listen.Conn
+	parser h1.Parser
+	body   h1.Body
+	s      *Stream
+
+	certElement []byte // x-forwarded-client-cert of this connection, once it is known
+
+	seenHead  int
+	requests  int
+	inBody    bool // the request is not complete
+	http10    bool
+	headOnly  bool // the request was HEAD
+	chunked   bool // the response is sent in chunks
+	tunnel    bool
+	closing   bool // the connection ends after this response
+	asked     bool // by the client's wish
+	closed    bool
+	wroteHead bool
+	timer     drive.Timer // max_connection_duration, request_headers_timeout
+	headAt    int64
+}
+
+// serve begins with a connection whose first bytes are HTTP.
+func (m *manager) serve(conn *listen.Conn) {
+	c := m.cfg
+	v := &server{m: m, conn: conn}
+	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores}
+	v.timer.Handler = v
+	if st := c.Stats; st != nil {
+		st.DownstreamCxTotal.Inc()
+		st.DownstreamCxActive.Inc()
+		st.DownstreamCxHTTP1Total.Inc()
+		st.DownstreamCxHTTP1Active.Inc()
+		if conn.Secure() {
+			st.DownstreamCxSSLTotal.Inc()
+			st.DownstreamCxSSLActive.Inc()
+		}
+	}
+	conn.Served = v
+	conn.SetHandler(v)
+	v.idleFromNow()
+	if c.MaxAge > 0 {
+		m.w.Loop.Schedule(&v.timer, c.MaxAge)
+	}
+}
+
+func (v *server) idleFromNow() {
+	if t := v.m.cfg.IdleTimeout; t > 0 {
+		v.conn.SetDeadline(v.m.w.Loop.Now() + int64(t))
+	}
+}
+
+// alive notes that something happens on the stream.
+func (v *server) alive() {
+	t := v.m.cfg.StreamIdle
+	if v.s != nil && v.s.Route != nil && v.s.Route.Forward != nil && v.s.Route.Forward.IdleTimeout != nil {
+		t = *v.s.Route.Forward.IdleTimeout
+	}
+	at := int64(0)
+	if t > 0 {
+		at = v.m.w.Loop.Now() + int64(t)
+	}
+	v.conn.SetDeadline(at)
+}
+
+// OnData reads requests.
+func (v *server) OnData(_ *drive.Conn, b []byte) int {
+	used := 0
+	for used < len(b) && !v.closed && !v.conn.Paused() {
+		var n int
+		switch {
+		case v.s == nil:
+			n = v.readHead(b[used:])
+		case v.inBody:
+			n = v.readBody(b[used:])
+		}
+		used += n
+		if n == 0 {
+			break // incomplete, or pipelined: it waits
+		}
+	}
+	return used
+}
+
+// readHead takes a request's head from b and begins its stream.
+func (v *server) readHead(b []byte) int {
+	if v.seenHead == 0 {
+		// RFC 9112, section 2.2: an empty line before a request is ignored.
+		if b[0] == '\r' && len(b) > 1 && b[1] == '\n' {
+			return 2
+		}
+		v.headerTimeout()
+	}
+	n, e := v.parser.HeadEnd(b, min(v.seenHead, len(b)))
+	if n == 0 && e == nil {
+		v.seenHead = len(b)
+		return 0
+	}
+	v.seenHead = 0
+	s := v.newStream()
+	if e == nil {
+		var head h1.Head
+		s.head = append(s.head[:0], b[:n]...)
+		head, e = v.parser.Request(s.head, &s.Request)
+		if e == nil {
+			s.Rec.HeaderBytesReceived = uint64(n)
+			v.begin(s, &head)
+			return n
+		}
+	}
+	v.refuse(s, e)
+	return len(b)
+}
+
+func (v *server) headerTimeout() {
+	if t := v.m.cfg.HeadersTimeout; t > 0 && v.headAt == 0 {
+		v.headAt = v.m.w.Loop.Now() + int64(t)
+		v.conn.SetDeadline(v.headAt)
+	}
+}
+
+func (v *server) newStream() *Stream {
+	s := v.m.get(v, v.conn)
+	v.s, v.headAt = s, 0
+	v.requests++
+	v.http10, v.headOnly, v.chunked, v.inBody, v.wroteHead = false, false, false, false, false
+	s.Rec.Protocol = access.HTTP11
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamRqTotal.Inc()
+		st.DownstreamRqHTTP1Total.Inc()
+		st.DownstreamRqActive.Inc()
+	}
+	return s
+}
+
+// refuse answers what is not a request that we would pass on.
+func (v *server) refuse(s *Stream, e *h1.Error) {
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxProtocolError.Inc()
+	}
+	v.closing, v.inBody = true, true
+	if !e.NoHost() {
+		s.Rec.Flags.Set(access.DownstreamProtocolError)
+		s.Request.Reset()
+		s.Reply(e.Status, h1.Reason(statusText(&s.statusTx, e.Status)), e.Details)
+		return
+	}
+	s.Reply(e.Status, "", e.Details)
+}
+
+// begin leads a request into its stream.
+func (v *server) begin(s *Stream, head *h1.Head) {
+	cfg := v.m.cfg
+	v.headOnly = string(s.Request.Get(header.Method)) == "HEAD"
+	v.http10 = head.Minor == 0
+	v.asked = !head.KeepAlive
+	v.closing = v.closing || !head.KeepAlive || cfg.MaxRequests > 0 && v.requests >= cfg.MaxRequests
+	v.alive()
+	if v.http10 && !v.allowHTTP10(s) {
+		return
+	}
+	v.body.Start(head)
+	v.inBody = !v.body.Done()
+	s.Upgrade = head.Upgrade || head.Connect
+	if head.Upgrade {
+		// What follows the head is for whoever the protocol is switched to. It must not
+		// reach a server that does not switch, so it waits for the 101.
+		v.body.Tunnel()
+		v.inBody, v.closing = true, true
+		v.PauseRequest()
+	}
+	if head.Connect {
+		v.closing = true
+	}
+	if head.Expect && cfg.Expect100Here {
+		s.Request.Remove(header.Expect)
+		if v.inBody && !v.http10 {
+			v.conn.End(append(v.conn.Begin(), h1.Continue...))
+		}
+	}
+	if t := cfg.RequestTimeout; t > 0 && v.inBody {
+		s.timer.Kind = timerRequest
+		v.m.w.Loop.Schedule(&s.timer, t)
+	} else if t := cfg.MaxStream; t > 0 {
+		s.timer.Kind = timerMaxStream
+		v.m.w.Loop.Schedule(&s.timer, t)
+	}
+	if s.prepare() {
+		s.begin(!v.inBody)
+	}
+}
+
+// allowHTTP10 refuses HTTP/1.0 as Envoy does unless it is allowed.
+func (v *server) allowHTTP10(s *Stream) bool {
+	cfg := v.m.cfg
+	s.Rec.Protocol = access.HTTP10
+	if !cfg.AcceptHTTP10 {
+		v.closing = true
+		s.Rec.Protocol = access.HTTP11 // that is what Envoy logs
+		s.Request.Reset()
+		s.Reply(426, "Upgrade Required", "low_version", access.DownstreamProtocolError)
+		return false
+	}
+	if len(s.Request.Get(header.Authority)) == 0 {
+		if cfg.DefaultHost == "" {
+			v.closing = true
+			s.Reply(400, "", "missing_host_header")
+			return false
+		}
+		s.Request.SetCopy(header.Authority, []byte(cfg.DefaultHost))
+	}
+	return true
+}
+
+// readBody takes a piece of the request's body from b.
+func (v *server) readBody(b []byte) int {
+	s := v.s
+	piece, n, e := v.body.Next(&v.parser, b, &s.Trailers)
+	if e != nil {
+		v.bodyError(s, e)
+		return len(b)
+	}
+	v.alive()
+	done := v.body.Done()
+	if done {
+		v.inBody = false
+	}
+	switch {
+	case done && s.Trailers.Len() > 0 && !v.m.cfg.NoTrailers:
+		s.onTrailers()
+	case done || len(piece) > 0:
+		s.onData(piece, done)
+	}
+	return n
+}
+
+// bodyError breaks off a request whose framing is wrong in the middle.
+func (v *server) bodyError(s *Stream, e *h1.Error) {
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxProtocolError.Inc()
+	}
+	v.closing = true
+	s.Rec.Flags.Set(access.DownstreamProtocolError)
+	s.Reply(e.Status, h1.Reason(statusText(&s.statusTx, e.Status)), e.Details)
+}
+
+// WriteInterim passes on a 1xx response.
+func (v *server) WriteInterim(m *header.Map) {
+	if !v.http10 {
+		v.conn.End(h1.AppendResponse(v.conn.Room(512), m, false, false, false))
+	}
+}
+
+// WriteHeaders encodes a response's head and decides how its body is framed.
+func (v *server) WriteHeaders(m *header.Map, end bool) {
+	v.alive()
+	v.wroteHead = true
+	status := v.s.status
+	if status == 101 {
+		v.startTunnel(m)
+		return
+	}
+	// An answer before the end of the request leaves bytes that are no request: the
+	// connection cannot be used again.
+	v.closing = v.closing || v.inBody || v.conn.Draining()
+	bodiless := status == 204 || status == 304 || status < 200
+	empty := false
+	sized := m.Has(header.ContentLength)
+	switch {
+	case sized || bodiless:
+	case end && !v.headOnly:
+		empty = true
+	case v.http10:
+		v.closing = true
+	default:
+		v.chunked = true
+	}
+	v.conn.End(h1.AppendResponse(v.conn.Room(1024), m, v.chunked, v.closing, empty))
+	v.chunked = v.chunked && !v.headOnly
+}
+
+func (v *server) startTunnel(m *header.Map) {
+	v.tunnel = true
+	v.conn.End(h1.AppendResponse(v.conn.Room(512), m, false, false, false))
+	v.conn.Resume()
+}
+
+// WriteData encodes a piece of a response's body.
+func (v *server) WriteData(b []byte, end bool) {
+	v.alive()
+	switch {
+	case v.headOnly:
+	case v.chunked:
+		if len(b) > 0 {
+			v.conn.End(h1.AppendChunk(v.conn.Room(len(b)+32), b))
+		}
+		if end {
+			v.conn.End(h1.AppendLastChunk(v.conn.Room(16), nil))
+		}
+	default:
+		v.conn.Write(b)
+	}
+}
+
+// WriteTrailers ends a response's body with trailers, which only a chunked one can carry.
+func (v *server) WriteTrailers(m *header.Map) {
+	if v.chunked {
+		if v.m.cfg.NoTrailers {
+			m = nil
+		}
+		v.conn.End(h1.AppendLastChunk(v.conn.Room(256), m))
+	}
+}
+
+// Reset breaks off a response: closing the connection is all that HTTP/1.1 has to say so.
+func (v *server) Reset() { v.closing, v.inBody = true, true }
+
+// Full says that the response should pause.
+func (v *server) Full() bool { return v.conn.Full() }
+
+// PauseRequest stops reading.
+func (v *server) PauseRequest() {
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamFlowControlPausedReading.Inc()
+	}
+	v.conn.Pause()
+}
+
+// ResumeRequest reads again.
+func (v *server) ResumeRequest() {
+	if v.closed || !v.conn.Paused() || v.s != nil && v.s.Upgrade && !v.tunnel {
+		return
+	}
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamFlowControlResumedReading.Inc()
+	}
+	v.conn.Resume()
+}
+
+// Ended goes on to the next request, or ends the connection.
+func (v *server) Ended() {
+	s := v.s
+	v.s = nil
+	if v.closed {
+		return
+	}
+	if v.closing || v.inBody {
+		broken := !s.finished && !v.wroteHead
+		v.finish()
+		switch {
+		case broken:
+			v.conn.Abort()
+		case v.tunnel, v.asked && !v.inBody:
+			v.conn.Close()
+		default: // the client may be sending and must not lose our answer by a reset
+			v.conn.CloseGently()
+		}
+		return
+	}
+	v.idleFromNow()
+	if v.conn.Paused() || v.conn.HasInput() {
+		v.conn.Resume()
+	}
+}
+
+// finish ends the connection's account.
+func (v *server) finish() {
+	v.closed = true
+	w := v.m.w
+	w.Loop.Cancel(&v.timer)
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxActive.Dec()
+		st.DownstreamCxHTTP1Active.Dec()
+		st.DownstreamCxDestroy.Inc()
+		if v.conn.Secure() {
+			st.DownstreamCxSSLActive.Dec()
+		}
+		st.DownstreamCxRxBytesTotal.Add(v.conn.BytesIn)
+		st.DownstreamCxTxBytesTotal.Add(v.conn.BytesOut)
+		st.DownstreamCxLengthMS.Record(uint64(max(0, w.Loop.Now()-v.conn.Opened) / int64(time.Millisecond)))
+	}
+	v.conn.Release()
+}
+
+// OnEnd notices that the client has shut its sending side. A client in the middle of
+// a request has gone, as far as Envoy and we are concerned.
+func (v *server) OnEnd(*drive.Conn) { v.gone() }
+
+// OnClose notices that the connection has broken.
+func (v *server) OnClose(*drive.Conn, error) { v.gone() }
+
+func (v *server) gone() {
+	if v.closed {
+		return
+	}
+	s := v.s
+	v.closing = true
+	v.finish()
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxDestroyRemote.Inc()
+		if s != nil {
+			st.DownstreamCxDestroyActiveRq.Inc()
+			st.DownstreamCxDestroyRemoteActiveRq.Inc()
+		}
+	}
+	if s != nil {
+		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
+	}
+	v.conn.Close()
+}
+
+// OnDrained lets the response flow again.
+func (v *server) OnDrained(*drive.Conn) {
+	if v.s != nil {
+		v.s.onDrained()
+	}
+}
+
+// OnDeadline ends what has been idle for too long.
+func (v *server) OnDeadline(*drive.Conn) {
+	switch {
+	case v.closed:
+	case v.s != nil:
+		v.closing = true
+		v.s.idle()
+	case v.headAt != 0 && v.m.w.Loop.Now() >= v.headAt:
+		v.lateHeaders()
+	default:
+		if st := v.m.cfg.Stats; st != nil {
+			st.DownstreamCxIdleTimeout.Inc()
+		}
+		v.finish()
+		v.conn.Close()
+	}
+}
+
+// lateHeaders answers a client that takes too long with its request's head.
+func (v *server) lateHeaders() {
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamRqHeaderTimeout.Inc()
+	}
+	s := v.newStream()
+	v.closing, v.inBody = true, true
+	s.Reply(408, "request header timeout", "request_header_timeout")
+}
+
+// OnTimer ends a connection that is too old, after the request that it is in.
+func (v *server) OnTimer(*drive.Timer) {
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxMaxDurationReached.Inc()
+	}
+	v.Drain()
+	v.endIfIdle()
+}
+
+func (v *server) endIfIdle() {
+	if v.s == nil && !v.closed {
+		v.finish()
+		v.conn.Close()
+	}
+}
+
+// Drain has the connection end after the next response. An idle one stays until
+// the client's next request, or its own end: closing it now would race with one that is on its way.
+func (v *server) Drain() {
+	if v.s == nil || !v.wroteHead {
+		v.closing = true
+	}
+}
+
+// Kill ends the connection now.
+func (v *server) Kill() {
+	if v.closed {
+		return
+	}
+	if s := v.s; s != nil {
+		v.finish()
+		s.Abort(access.LocalReset, "drain_time_reached")
+		v.conn.Close()
+		return
+	}
+	v.endIfIdle()
+}

@@ -1,0 +1,519 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// A Stream is one request with its response, and what is known of it.
+type Stream struct {
+	Worker *pool.Worker
+	Config *Config
+	Conn   *listen.Conn
+
+	Request  header.Map // until the end, as the filters left it
+	Trailers header.Map // of the request
+	Response *header.Map
+	Rec      access.Record
+
+	Table    *route.Table
+	Route    *route.Route // nil: none matches
+	Match    route.Request
+	Weighted *route.WeightedCluster // what the router chose, if there was a choice
+	Upgrade  bool                   // the request asks for another protocol
+	Random   uint64                 // of this request; decides shares, weights, mirrors
+
+	m        *manager
+	down     Downstream
+	gen      uint64
+	head     []byte // the request's head; Request points into it
+	local    header.Map
+	localMsg []byte
+	reqID    [36]byte
+	scratch  [64]byte
+	statusTx [3]byte
+
+	filters  []Filter
+	data     []DataFilter // per filter, nil if it does not see bodies
+	terminal Terminal
+	anyData  bool
+
+	at         int // filters[:at] have seen the request
+	reqWait    int // filter that holds the request, -1: none
+	respWait   int // filter that holds the response, -1: none
+	reqHeld    held
+	respHeld   held
+	buffer     Buffer
+	timer      drive.Timer // max_stream_duration, request_timeout
+	requested  bool        // the whole request was received
+	responded  bool        // response headers have gone to the filters
+	sent       bool        // response headers have been written
+	finished   bool        // the whole response has been written
+	replied    bool        // by us
+	over       bool
+	passedEnd  bool // the end of the request has gone to the terminal
+	started    bool // the terminal has the request
+	wantedByUs bool // decorator: the request named its operation itself
+	internal   bool
+	nextFree   *Stream
+	status     int
+}
+
+// held is a body that waits behind a filter.
+type held struct {
+	bytes    []byte
+	end      bool
+	trailers *header.Map
+	headers  bool // the headers have not passed either
+}
+
+// maxHeld bounds a body that waits behind a filter.
+const maxHeld = 1 << 20
+
+// Generation numbers the uses of a stream's memory; Resume wants it back.
+func (s *Stream) Generation() uint64 { return s.gen }
+
+// Resume continues a stream that a filter has stopped. It may be called from any goroutine.
+// apply, if not nil, runs first, on the shard, and may reply. Nothing happens if the stream
+// of that generation has gone.
+func (s *Stream) Resume(gen uint64, apply func(*Stream)) {
+	s.Worker.Loop.Post(func() {
+		if s.gen != gen || s.over {
+			return
+		}
+		if apply != nil {
+			apply(s)
+		}
+		if !s.over {
+			s.proceed()
+		}
+	})
+}
+
+// Proceed continues a stream that a filter has stopped, from inside a turn.
+func (s *Stream) Proceed() {
+	if !s.over {
+		s.proceed()
+	}
+}
+
+func (s *Stream) proceed() {
+	switch {
+	case s.reqWait >= 0 && !s.responded:
+		s.resumeRequest()
+	case s.respWait >= 0:
+		s.resumeResponse()
+	}
+}
+
+// Filter returns the i-th filter, for tests.
+func (s *Stream) Filter(i int) Filter { return s.filters[i] }
+
+// RequestEnded reports whether the whole request was received.
+func (s *Stream) RequestEnded() bool { return s.requested }
+
+// Responded reports whether a response has begun.
+func (s *Stream) Responded() bool { return s.responded }
+
+// begin leads the request through the chain.
+func (s *Stream) begin(end bool) {
+	s.requested = end
+	if end {
+		s.Rec.RequestEnd = s.mark()
+	}
+	s.iterate(0, end)
+}
+
+// mark is the present moment; never zero.
+func (s *Stream) mark() access.Mark { return access.Mark(s.Worker.Loop.Now() + 1) }
+
+// iterate shows the request to filters from i on, and then to the terminal.
+func (s *Stream) iterate(i int, end bool) {
+	for ; i < len(s.filters); i++ {
+		s.at = i + 1
+		if s.filters[i].OnRequest(s, &s.Request) == Stop {
+			if !s.over && !s.responded {
+				s.reqWait = i
+				s.reqHeld.headers = true
+				s.down.PauseRequest()
+			}
+			return
+		}
+		if s.over || s.responded {
+			return
+		}
+	}
+	s.started = true
+	s.passedEnd = end && !s.Upgrade
+	s.terminal.OnRequest(s, &s.Request, s.passedEnd)
+}
+
+// onData takes a piece of the request's body.
+func (s *Stream) onData(b []byte, end bool) {
+	s.Rec.BytesReceived += uint64(len(b))
+	if end {
+		s.requested = true
+		s.Rec.RequestEnd = s.mark()
+	}
+	s.passData(0, b, end)
+	s.checkOver()
+}
+
+// passData leads a piece through the data filters from i on.
+func (s *Stream) passData(i int, b []byte, end bool) {
+	if s.over || s.finished || s.replied {
+		return
+	}
+	if s.reqWait >= 0 && i <= s.reqWait {
+		s.holdRequest(b, end)
+		return
+	}
+	if s.anyData {
+		for ; i < len(s.filters); i++ {
+			if s.data[i] == nil {
+				continue
+			}
+			s.buffer.Bytes = b
+			if s.data[i].OnRequestData(s, &s.buffer, end) == Stop {
+				if !s.over && !s.responded {
+					s.reqWait = i
+					s.holdRequest(s.buffer.Bytes, end)
+					s.down.PauseRequest()
+				}
+				return
+			}
+			if s.over || s.responded && s.replied {
+				return
+			}
+			b = s.buffer.Bytes
+		}
+	}
+	s.passedEnd = end
+	s.terminal.OnData(b, end)
+	if !s.over && !end && s.terminal.Full() {
+		s.down.PauseRequest()
+	}
+}
+
+func (s *Stream) holdRequest(b []byte, end bool) {
+	s.reqHeld.end = s.reqHeld.end || end
+	if len(s.reqHeld.bytes)+len(b) > maxHeld {
+		s.Reply(413, "Payload Too Large", "request_payload_too_large", access.NoFlag)
+		return
+	}
+	s.reqHeld.bytes = append(s.reqHeld.bytes, b...)
+}
+
+// onTrailers ends the request's body.
+func (s *Stream) onTrailers() {
+	s.requested = true
+	s.Rec.RequestEnd = s.mark()
+	switch {
+	case s.over || s.finished || s.replied:
+	case s.reqWait >= 0:
+		s.reqHeld.end, s.reqHeld.trailers = true, &s.Trailers
+	default:
+		s.passedEnd = true
+		s.terminal.OnTrailers(&s.Trailers)
+	}
+	s.checkOver()
+}
+
+// resumeRequest goes on behind the filter that stopped the request.
+func (s *Stream) resumeRequest() {
+	i, h := s.reqWait, s.reqHeld
+	s.reqWait = -1
+	s.reqHeld = held{bytes: h.bytes[:0]}
+	if h.headers {
+		s.iterate(i+1, s.requested && len(h.bytes) == 0 && h.trailers == nil)
+	}
+	if s.over || s.responded || s.reqWait >= 0 {
+		if s.reqWait >= 0 { // stopped again further on: keep what has not passed
+			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers = h.bytes, h.end, h.trailers
+		}
+		s.checkOver()
+		return
+	}
+	from := i + 1
+	if h.headers {
+		from = 0 // the filters have seen headers only
+	}
+	if len(h.bytes) > 0 || h.end && !s.passedEnd && h.trailers == nil {
+		s.passData(from, append([]byte(nil), h.bytes...), h.end && h.trailers == nil)
+	}
+	if h.trailers != nil && !s.over && s.reqWait < 0 {
+		s.passedEnd = true
+		s.terminal.OnTrailers(h.trailers)
+	}
+	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
+		s.down.ResumeRequest()
+	}
+	s.checkOver()
+}
+
+// ResumeRequest has the client's bytes come again; the terminal calls it when it is no longer Full.
+func (s *Stream) ResumeRequest() {
+	if !s.over && s.reqWait < 0 {
+		s.down.ResumeRequest()
+	}
+}
+
+// Interim passes on a 1xx response other than 101.
+func (s *Stream) Interim(m *header.Map) {
+	if !s.over && !s.responded && s.Config.passInterim(m) {
+		s.down.WriteInterim(m)
+	}
+}
+
+// Respond brings a response from the terminal.
+func (s *Stream) Respond(m *header.Map, end bool) {
+	if s.over || s.responded {
+		return
+	}
+	s.responded, s.Response = true, m
+	s.respond(len(s.filters)-1, end)
+}
+
+// respond shows a response to the filters that have seen the request, backwards, and writes it.
+func (s *Stream) respond(i int, end bool) {
+	for i = min(i, s.at-1); i >= 0; i-- {
+		if s.filters[i].OnResponse(s, s.Response) == Stop {
+			if !s.over {
+				s.respWait = i
+				s.respHeld.headers = true
+				s.respHeld.end = s.respHeld.end || end
+				if s.started {
+					s.terminal.PauseResponse()
+				}
+			}
+			return
+		}
+		if s.over {
+			return
+		}
+	}
+	s.finishHeaders(end)
+}
+
+// finishHeaders writes the response's headers.
+func (s *Stream) finishHeaders(end bool) {
+	s.responseHeaders(s.Response)
+	s.sent = true
+	s.Rec.DownstreamSend = s.mark()
+	if end {
+		s.finished = true
+		s.Rec.DownstreamSent = s.Rec.DownstreamSend
+	}
+	s.down.WriteHeaders(s.Response, end)
+	s.checkOver()
+}
+
+// Data brings a piece of the response's body.
+func (s *Stream) Data(b []byte, end bool) {
+	if s.over || s.finished {
+		return
+	}
+	if s.respWait >= 0 {
+		s.holdResponse(b, end)
+		return
+	}
+	s.passResponse(len(s.filters)-1, b, end)
+}
+
+func (s *Stream) holdResponse(b []byte, end bool) {
+	s.respHeld.end = s.respHeld.end || end
+	if len(s.respHeld.bytes)+len(b) > maxHeld {
+		s.Abort(access.NoFlag, "response_payload_too_large")
+		return
+	}
+	s.respHeld.bytes = append(s.respHeld.bytes, b...)
+}
+
+func (s *Stream) passResponse(i int, b []byte, end bool) {
+	if s.anyData {
+		for i = min(i, s.at-1); i >= 0; i-- {
+			if s.data[i] == nil {
+				continue
+			}
+			s.buffer.Bytes = b
+			if s.data[i].OnResponseData(s, &s.buffer, end) == Stop {
+				if !s.over {
+					s.respWait = i
+					s.holdResponse(s.buffer.Bytes, end)
+					if s.started && !end {
+						s.terminal.PauseResponse()
+					}
+				}
+				return
+			}
+			if s.over {
+				return
+			}
+			b = s.buffer.Bytes
+		}
+	}
+	s.Rec.BytesSent += uint64(len(b))
+	if end {
+		s.finished = true
+		s.Rec.DownstreamSent = s.mark()
+	}
+	s.down.WriteData(b, end)
+	if !end && s.started && s.down.Full() {
+		s.terminal.PauseResponse()
+	}
+	s.checkOver()
+}
+
+// ResponseTrailers ends the response's body.
+func (s *Stream) ResponseTrailers(m *header.Map) {
+	if s.over || s.finished {
+		return
+	}
+	if s.respWait >= 0 {
+		s.respHeld.end, s.respHeld.trailers = true, m
+		return
+	}
+	s.Rec.Trailers = m
+	s.finished = true
+	s.Rec.DownstreamSent = s.mark()
+	s.down.WriteTrailers(m)
+	s.checkOver()
+}
+
+// resumeResponse goes on behind the filter that stopped the response.
+func (s *Stream) resumeResponse() {
+	i, h := s.respWait, s.respHeld
+	s.respWait = -1
+	s.respHeld = held{bytes: h.bytes[:0]}
+	bytes := append([]byte(nil), h.bytes...)
+	if h.headers {
+		s.respHeld.end, s.respHeld.trailers = h.end, h.trailers
+		s.respHeld.bytes = append(s.respHeld.bytes, bytes...)
+		s.respond(i-1, h.end && len(bytes) == 0 && h.trailers == nil)
+		if s.over || s.finished || s.respWait >= 0 {
+			return
+		}
+		s.respHeld = held{bytes: s.respHeld.bytes[:0]}
+		i = len(s.filters)
+	}
+	if len(bytes) > 0 || h.end && h.trailers == nil {
+		s.passResponse(i-1, bytes, h.end && h.trailers == nil)
+	}
+	if h.trailers != nil && !s.over && s.respWait < 0 {
+		s.ResponseTrailers(h.trailers)
+	}
+	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.down.Full() {
+		s.terminal.ResumeResponse()
+	}
+}
+
+// onDrained lets the response flow again.
+func (s *Stream) onDrained() {
+	if !s.over && s.started && s.respWait < 0 {
+		s.terminal.ResumeResponse()
+	}
+}
+
+// Abort breaks the stream off. A response that has not begun never will.
+func (s *Stream) Abort(flag access.Flag, details string) {
+	if s.over {
+		return
+	}
+	s.Rec.Flags.Set(flag)
+	if details != "" {
+		s.Rec.CodeDetails = details
+	}
+	s.end()
+	s.down.Reset()
+	s.down.Ended()
+	s.m.retire(s)
+}
+
+// checkOver ends the stream once request and response are complete. A complete response
+// to a request that is not complete ends it too: the connection will be closed.
+func (s *Stream) checkOver() {
+	if s.over || !s.finished {
+		return
+	}
+	s.end()
+	s.down.Ended()
+	s.m.retire(s)
+}
+
+// end closes the account: filters, terminal, log.
+func (s *Stream) end() {
+	s.over = true
+	s.Worker.Loop.Cancel(&s.timer)
+	if s.started {
+		s.terminal.OnEnd(s)
+	}
+	for _, f := range s.filters[:s.at] {
+		if e, ok := f.(Ender); ok {
+			e.OnEnd(s)
+		}
+	}
+	s.m.account(s)
+}
+
+// OnTimer ends streams that last too long.
+func (s *Stream) OnTimer(t *drive.Timer) {
+	if s.over {
+		return
+	}
+	switch t.Kind {
+	case timerRequest:
+		if s.requested {
+			return
+		}
+		if st := s.Config.Stats; st != nil {
+			st.DownstreamRqTimeout.Inc()
+		}
+		s.Reply(408, "request timeout", "request_overall_timeout", access.NoFlag)
+	case timerMaxStream:
+		if st := s.Config.Stats; st != nil {
+			st.DownstreamRqMaxDurationReached.Inc()
+		}
+		if s.responded {
+			s.Abort(access.DurationTimeout, "max_duration_timeout")
+			return
+		}
+		s.Reply(408, "downstream duration timeout", "max_duration_timeout", access.DurationTimeout)
+	}
+}
+
+const (
+	timerRequest = iota
+	timerMaxStream
+)
+
+// idle ends a stream on which nothing has happened for long.
+func (s *Stream) idle() {
+	if st := s.Config.Stats; st != nil {
+		st.DownstreamRqIdleTimeout.Inc()
+	}
+	switch {
+	case s.responded:
+		s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
+	case s.requested:
+		s.Reply(504, "stream timeout", "stream_idle_timeout", access.StreamIdleTimeout)
+	default:
+		s.Reply(408, "stream timeout", "stream_idle_timeout", access.StreamIdleTimeout)
+	}
+}
+
+// Schedule arms a timer of a filter.
+func (s *Stream) Schedule(t *drive.Timer, d time.Duration) { s.Worker.Loop.Schedule(t, d) }
+
+// FilterConfig returns what the route says of a filter, nil if nothing.
+func (s *Stream) FilterConfig(name string) any {
+	if s.Route == nil {
+		return nil
+	}
+	return s.Route.FilterConfig(name, s.Weighted)
+}
