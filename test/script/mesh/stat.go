@@ -1,0 +1,56 @@
+package mesh
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// critical are the values of the chi-squared distribution that chance exceeds
+// with p = 0.001, by degrees of freedom.
+var critical = []float64{0, 10.828, 13.816, 16.266, 18.467}
+
+// Fits returns an error unless counts agree with weights (same keys) at p > 0.001.
+// A key that has no weight must not be in counts at all.
+func Fits(counts map[string]int, weights map[string]float64) error {
+	total, sum := 0, 0.0
+	for key, n := range counts {
+		if weights[key] == 0 {
+			return fmt.Errorf("%d of %q, want none: %v", n, key, counts)
+		}
+		total += n
+	}
+	kinds := 0
+	for _, w := range weights {
+		if sum += w; w > 0 {
+			kinds++
+		}
+	}
+	chi := 0.0
+	for key, w := range weights {
+		if w == 0 {
+			continue
+		}
+		want := float64(total) * w / sum
+		chi += math.Pow(float64(counts[key])-want, 2) / want
+	}
+	if chi > critical[kinds-1] {
+		return fmt.Errorf("%v does not fit %v: chi-squared %.1f, want below %.1f", counts, weights, chi, critical[kinds-1])
+	}
+	return nil
+}
+
+// Near returns an error unless got is within delta of want.
+func Near(what string, got, want, delta int) error {
+	if got < want-delta || got > want+delta {
+		return fmt.Errorf("%s: %d, want %d +- %d", what, got, want, delta)
+	}
+	return nil
+}
+
+// Median of some times.
+func Median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}

@@ -1,0 +1,46 @@
+package mesh
+
+import (
+	"time"
+)
+
+// Until calls check until it returns nil, and ends the test if that does not
+// happen within limit. It returns how long it took.
+func Until(t T, limit time.Duration, what string, check func() error) time.Duration {
+	t.Helper()
+	took, err := Wait(limit, check)
+	if err != nil {
+		t.Fatalf("%s: not within %v: %v", what, limit, err)
+	}
+	return took
+}
+
+// Wait is Until for those who go on after a failure.
+func Wait(limit time.Duration, check func() error) (took time.Duration, err error) {
+	start := time.Now()
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := check()
+		took := time.Since(start)
+		if err == nil {
+			return took, nil
+		}
+		if took > limit {
+			return took, err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// Hold calls check until d has passed and returns its first error: for what must
+// stay as it is.
+func Hold(d time.Duration, check func() error) error {
+	for start := time.Now(); time.Since(start) < d; time.Sleep(20 * time.Millisecond) {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pause lets time pass in which the machine does something measurable.
+func Pause(d time.Duration) { time.Sleep(d) }
