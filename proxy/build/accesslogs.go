@@ -1,0 +1,232 @@
+package build
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/listen"
+)
+
+var accessFields = []*Message{
+	message((*accesslogv3.AccessLog)(nil), reads("name", "filter", "typed_config")),
+	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter"),
+		ignores("there are no health checks to leave out", "not_health_check_filter")),
+	message((*accesslogv3.AndFilter)(nil), reads("filters")),
+	message((*accesslogv3.OrFilter)(nil), reads("filters")),
+	message((*accesslogv3.StatusCodeFilter)(nil), reads("comparison")),
+	message((*accesslogv3.DurationFilter)(nil), reads("comparison")),
+	message((*accesslogv3.ComparisonFilter)(nil), reads("op", "value")),
+	message((*accesslogv3.ResponseFlagFilter)(nil), reads("flags")),
+	message((*filev3.FileAccessLog)(nil), reads("path", "log_format", "format", "json_format", "typed_json_format")),
+	message((*streamv3.StdoutAccessLog)(nil), reads("log_format")),
+	message((*streamv3.StderrAccessLog)(nil), reads("log_format")),
+	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options"),
+		ignores("is for bodies of local replies", "content_type")),
+	message((*corev3.JsonFormatOptions)(nil), ignores("properties are always sorted", "sort_properties")),
+}
+
+type accesslogConfig = accesslogv3.AccessLog
+
+// Files opens the files of access logs; one that is open already is shared.
+type Files interface {
+	Open(path string) (Lines, error)
+}
+
+// Lines takes lines of an access log in, on the thread of a shard, without waiting.
+type Lines interface {
+	Write(shard int, f *access.Format, r *access.Record)
+}
+
+// A logger is one access log of a listener, connection manager or TCP proxy.
+type logger struct {
+	lines    Lines
+	format   *access.Format
+	filter   filter // nil: everything
+	periodic bool   // also while a TCP connection lasts
+}
+
+// Log writes the end of a stream, and the connections that found no chain.
+func (l *logger) Log(shard int, r *access.Record) {
+	switch r.Type {
+	case access.DownstreamEnd, access.TCPConnectionEnd, access.NotSet:
+	case access.TCPPeriodic:
+		if !l.periodic {
+			return
+		}
+	default:
+		return
+	}
+	if l.filter == nil || l.filter(r) {
+		l.lines.Write(shard, l.format, r)
+	}
+}
+
+// A filter decides whether a record is written.
+type filter func(*access.Record) bool
+
+func (r *listenerReader) accessLog(m *accesslogConfig, at *field.Path) listen.Log {
+	l := &logger{}
+	if m.GetFilter() != nil {
+		l.filter = r.logFilter(m.GetFilter(), at.Child("filter"))
+	}
+	path := ""
+	where := at.Child("typed_config")
+	switch c := r.unpack(m.GetTypedConfig(), at).(type) {
+	case nil:
+		return nil
+	case *filev3.FileAccessLog:
+		path = c.GetPath()
+		l.format = r.fileFormat(c, where)
+	case *streamv3.StdoutAccessLog:
+		path, l.format = "/dev/stdout", r.logFormat(c.GetLogFormat(), where.Child("log_format"))
+	case *streamv3.StderrAccessLog:
+		path, l.format = "/dev/stderr", r.logFormat(c.GetLogFormat(), where.Child("log_format"))
+	default:
+		r.errs.Addf(at, "found %q, want a file or stream access log", m.GetName())
+		return nil
+	}
+	if len(r.errs) > 0 || l.format == nil {
+		return nil
+	}
+	lines, err := r.env.Files.Open(path)
+	if err != nil {
+		r.errs.Addf(where.Child("path"), "%v", err)
+		return nil
+	}
+	l.lines = lines
+	return l
+}
+
+// fileFormat reads the format of a file, which has had four fields in its life.
+func (r *listenerReader) fileFormat(c *filev3.FileAccessLog, at *field.Path) *access.Format {
+	switch c.GetAccessLogFormat().(type) {
+	case *filev3.FileAccessLog_LogFormat:
+		return r.logFormat(c.GetLogFormat(), at.Child("log_format"))
+	case *filev3.FileAccessLog_Format: //nolint:staticcheck // deprecated, still in use
+		return r.textFormat(c.GetFormat(), at.Child("format")) //nolint:staticcheck
+	case *filev3.FileAccessLog_JsonFormat: //nolint:staticcheck
+		return r.jsonFormat(c.GetJsonFormat().AsMap(), access.JSONOptions{}, at.Child("json_format")) //nolint:staticcheck
+	case *filev3.FileAccessLog_TypedJsonFormat: //nolint:staticcheck
+		return r.jsonFormat(c.GetTypedJsonFormat().AsMap(), access.JSONOptions{}, at.Child("typed_json_format")) //nolint:staticcheck
+	}
+	return r.logFormat(nil, at)
+}
+
+func (r *listenerReader) logFormat(s *corev3.SubstitutionFormatString, at *field.Path) *access.Format {
+	switch s.GetFormat().(type) {
+	case nil:
+		f, _ := access.Named("envoy")
+		return f
+	case *corev3.SubstitutionFormatString_TextFormatSource:
+		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), at.Child("text_format_source"))
+	case *corev3.SubstitutionFormatString_TextFormat: //nolint:staticcheck // deprecated, still in use
+		return r.textFormat(s.GetTextFormat(), at.Child("text_format")) //nolint:staticcheck
+	case *corev3.SubstitutionFormatString_JsonFormat:
+		_ = s.GetJsonFormatOptions()
+		return r.jsonFormat(s.GetJsonFormat().AsMap(), access.JSONOptions{OmitEmpty: s.GetOmitEmptyValues()}, at.Child("json_format"))
+	}
+	r.errs.Addf(at, "has a format of a kind that is not supported")
+	return nil
+}
+
+func (r *listenerReader) textFormat(text string, at *field.Path) *access.Format {
+	f, err := access.Compile(text)
+	if err != nil {
+		r.errs.Addf(at, "%v", err)
+		return nil
+	}
+	return f
+}
+
+func (r *listenerReader) jsonFormat(m map[string]any, o access.JSONOptions, at *field.Path) *access.Format {
+	f, err := access.CompileJSON(m, o)
+	if err != nil {
+		r.errs.Addf(at, "%v", err)
+		return nil
+	}
+	return f
+}
+
+func (r *listenerReader) logFilter(m *accesslogv3.AccessLogFilter, at *field.Path) filter {
+	switch m.GetFilterSpecifier().(type) {
+	case *accesslogv3.AccessLogFilter_StatusCodeFilter:
+		compare := r.comparison(m.GetStatusCodeFilter().GetComparison(), at.Child("status_code_filter"))
+		return func(rec *access.Record) bool { return compare(uint64(rec.Code)) }
+	case *accesslogv3.AccessLogFilter_DurationFilter:
+		compare := r.comparison(m.GetDurationFilter().GetComparison(), at.Child("duration_filter"))
+		return func(rec *access.Record) bool { return compare(uint64(rec.Duration().Milliseconds())) }
+	case *accesslogv3.AccessLogFilter_ResponseFlagFilter:
+		return r.flagFilter(m.GetResponseFlagFilter().GetFlags(), at.Child("response_flag_filter").Child("flags"))
+	case *accesslogv3.AccessLogFilter_AndFilter:
+		all := r.logFilters(m.GetAndFilter().GetFilters(), at.Child("and_filter").Child("filters"))
+		return func(rec *access.Record) bool {
+			for _, f := range all {
+				if !f(rec) {
+					return false
+				}
+			}
+			return true
+		}
+	case *accesslogv3.AccessLogFilter_OrFilter:
+		some := r.logFilters(m.GetOrFilter().GetFilters(), at.Child("or_filter").Child("filters"))
+		return func(rec *access.Record) bool {
+			for _, f := range some {
+				if f(rec) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	return func(*access.Record) bool { return true }
+}
+
+func (r *listenerReader) logFilters(list []*accesslogv3.AccessLogFilter, at *field.Path) []filter {
+	var out []filter
+	for i, m := range list {
+		out = append(out, r.logFilter(m, at.Index(i)))
+	}
+	return out
+}
+
+func (r *listenerReader) flagFilter(names []string, at *field.Path) filter {
+	var flags []access.Flag
+	for i, n := range names {
+		f, ok := access.ParseFlag(n)
+		if !ok {
+			r.errs.Addf(at.Index(i), "found %q, which is no response flag", n)
+		}
+		flags = append(flags, f)
+	}
+	if len(flags) == 0 { // any flag at all
+		return func(rec *access.Record) bool { return rec.Flags != 0 }
+	}
+	return func(rec *access.Record) bool {
+		for _, f := range flags {
+			if rec.Flags.Has(f) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (r *listenerReader) comparison(c *accesslogv3.ComparisonFilter, at *field.Path) func(uint64) bool {
+	want := uint64(c.GetValue().GetDefaultValue())
+	switch c.GetOp() {
+	case accesslogv3.ComparisonFilter_EQ:
+		return func(v uint64) bool { return v == want }
+	case accesslogv3.ComparisonFilter_GE:
+		return func(v uint64) bool { return v >= want }
+	case accesslogv3.ComparisonFilter_LE:
+		return func(v uint64) bool { return v <= want }
+	case accesslogv3.ComparisonFilter_NE:
+		return func(v uint64) bool { return v != want }
+	}
+	r.errs.Addf(at.Child("comparison").Child("op"), "found %v, want EQ, GE, LE or NE", c.GetOp())
+	return func(uint64) bool { return false }
+}

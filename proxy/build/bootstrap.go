@@ -1,0 +1,147 @@
+package build
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mallamesh/malla/base/field"
+)
+
+var bootstrapFields = []*Message{
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin"),
+		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
+		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
+		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
+		ignores(noRuntime, "layered_runtime"),
+		ignores("these statistics are always there", "enable_dispatcher_stats"),
+		ignores("all configuration may come by ads", "default_config_source"),
+		ignores("the name of a compatible reload version only", "stats_server_version_override")),
+	message((*bootstrapv3.Bootstrap_StaticResources)(nil), reads("listeners", "clusters", "secrets")),
+	message((*bootstrapv3.Bootstrap_DynamicResources)(nil), reads("lds_config", "cds_config", "ads_config")),
+	message((*bootstrapv3.Admin)(nil), reads("address"),
+		ignores("the admin interface writes no access log", "access_log", "access_log_path"),
+		ignores("profiles come over HTTP", "profile_path"),
+		ignores("there is no limit over all listeners", "ignore_global_conn_limit")),
+	message((*corev3.Node)(nil), reads("id", "cluster", "metadata", "locality"),
+		ignores("we say who we are ourselves", "user_agent_name", "user_agent_version", "user_agent_build_version", "extensions", "client_features"),
+		ignores("has been replaced by xDS parameters that nobody sends", "dynamic_parameters", "listening_addresses")),
+	message((*corev3.ApiConfigSource)(nil), reads("api_type", "grpc_services"),
+		only("transport_api_version", "version 2 has been gone for years", "AUTO", "V3"),
+		ignores("the node is sent with the first message only, as every server since 2019 can handle", "set_node_on_first_message_only"),
+		ignores("what is asked for follows from configuration", "rate_limit_settings")),
+	message((*corev3.GrpcService)(nil), reads("envoy_grpc", "initial_metadata"),
+		ignores("an ADS stream lives as long as it can", "timeout")),
+	message((*corev3.GrpcService_EnvoyGrpc)(nil), reads("cluster_name", "authority")),
+}
+
+// A Bootstrap is what a proxy is started with.
+type Bootstrap struct {
+	Proto     *bootstrapv3.Bootstrap
+	Node      *corev3.Node
+	Admin     netip.AddrPort // invalid: no admin interface
+	Listeners []*listenerv3.Listener
+	Clusters  []*clusterv3.Cluster
+	Secrets   []*tlsv3.Secret
+	LDS, CDS  bool
+	ADS       *ADS
+}
+
+// An ADS says where configuration comes from.
+type ADS struct {
+	Cluster   string // a static one
+	Authority string
+	Metadata  map[string]string
+}
+
+// ParseBootstrap reads an Envoy bootstrap in YAML or JSON, by the file's name, and
+// refuses what would not be honored.
+func ParseBootstrap(name string, text []byte) (*Bootstrap, error) {
+	m := &bootstrapv3.Bootstrap{}
+	if err := parse(name, text, m); err != nil {
+		return nil, fmt.Errorf("read bootstrap %s: %w", name, err)
+	}
+	if errs := Check(m); len(errs) > 0 {
+		return nil, errs.In(name)
+	}
+	r := &reader{}
+	b := &Bootstrap{Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
+	if a := m.GetAdmin().GetAddress(); a != nil {
+		b.Admin = r.address(a, field.At("admin", "address"))
+	}
+	dyn := m.GetDynamicResources()
+	for _, source := range []struct {
+		name string
+		from *corev3.ConfigSource
+		to   *bool
+	}{{"lds_config", dyn.GetLdsConfig(), &b.LDS}, {"cds_config", dyn.GetCdsConfig(), &b.CDS}} {
+		if source.from != nil {
+			r.source(source.from, field.At("dynamic_resources", source.name))
+			*source.to = true
+		}
+	}
+	b.ADS = r.ads(dyn.GetAdsConfig(), b, field.At("dynamic_resources", "ads_config"))
+	return b, r.errs.In(name).Err()
+}
+
+func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *ADS {
+	if c == nil {
+		if b.LDS || b.CDS {
+			r.errs.Addf(at, "is not set, want the control plane that lds_config and cds_config refer to")
+		}
+		return nil
+	}
+	if c.GetApiType() != corev3.ApiConfigSource_DELTA_GRPC {
+		r.errs.Addf(at.Child("api_type"), "found %v, want DELTA_GRPC: the state-of-the-world form is not built yet", c.GetApiType())
+	}
+	services := c.GetGrpcServices()
+	if len(services) != 1 || services[0].GetEnvoyGrpc() == nil {
+		r.errs.Addf(at.Child("grpc_services"), "found %d services, want exactly one with envoy_grpc", len(services))
+		return nil
+	}
+	out := &ADS{Cluster: services[0].GetEnvoyGrpc().GetClusterName(), Authority: services[0].GetEnvoyGrpc().GetAuthority(), Metadata: map[string]string{}}
+	for _, h := range services[0].GetInitialMetadata() {
+		out.Metadata[h.GetKey()] = h.GetValue()
+	}
+	for _, s := range b.Clusters {
+		if s.GetName() == out.Cluster {
+			return out
+		}
+	}
+	r.errs.Addf(at.Child("grpc_services").Index(0).Child("envoy_grpc").Child("cluster_name"), "found %q, want one of the static clusters", out.Cluster)
+	return out
+}
+
+// parse reads YAML, or JSON, into a message, strictly: unknown fields and keys that
+// are written twice are mistakes.
+func parse(name string, text []byte, m proto.Message) error {
+	if len(text) > maxData {
+		return fmt.Errorf("%d bytes, at most %d are read", len(text), maxData)
+	}
+	if ext := strings.ToLower(filepath.Ext(name)); ext != ".json" {
+		converted, err := yaml.YAMLToJSONStrict(text)
+		if err != nil {
+			return err
+		}
+		text = converted
+	}
+	if !json.Valid(text) {
+		return fmt.Errorf("is not JSON")
+	}
+	if bytes.Equal(bytes.TrimSpace(text), []byte("null")) {
+		return fmt.Errorf("is empty")
+	}
+	return protojson.Unmarshal(text, m)
+}

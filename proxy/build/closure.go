@@ -1,0 +1,472 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/shard"
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+const (
+	// strangerGrace is how long routes wait for a cluster that nobody has told of. The
+	// server may hold clusters back for the answer to an earlier response while
+	// routes are on their way; but there are routes to clusters that will never be.
+	strangerGrace = time.Second
+	// warmingGrace bounds how long routes wait for a cluster that is known and has no
+	// endpoints yet, where its own fetch timeout is longer or none.
+	warmingGrace = 5 * time.Second
+	// namesGrace is how long a cluster of names waits for the first answer.
+	namesGrace = 5 * time.Second
+)
+
+// settle puts in force what is complete, publishes it if it is new, and sets the
+// timer for what waits. The caller holds mu.
+func (s *Store) settle() {
+	if !s.started || s.closed {
+		return
+	}
+	now := s.env.Now()
+	w := &waiting{now: now}
+	changed := s.settleClusters(w)
+	s.noteWanted(now)
+	changed = s.settleRoutes(w) || changed
+	changed = s.settleListeners(w) || changed
+	changed = s.dropClusters(w) || changed
+	if changed {
+		s.publish()
+	}
+	s.noteWanted(now)
+	s.gauges()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if !w.next.IsZero() {
+		s.timer = time.AfterFunc(w.next.Sub(now), s.tick)
+	}
+	if s.changed != nil {
+		s.changed()
+	}
+}
+
+func (s *Store) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+}
+
+// waiting collects when to look again.
+type waiting struct {
+	now, next time.Time
+}
+
+// until reports whether something that began at since must still wait; timeout 0
+// is forever.
+func (w *waiting) until(since time.Time, timeout time.Duration) bool {
+	if timeout == 0 {
+		return true
+	}
+	end := since.Add(timeout)
+	if !w.now.Before(end) {
+		return false
+	}
+	if w.next.IsZero() || end.Before(w.next) {
+		w.next = end
+	}
+	return true
+}
+
+// settleClusters replaces clusters whose successors are complete.
+func (s *Store) settleClusters(w *waiting) (changed bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.clusters)) {
+		e := s.clusters[name]
+		if e.next == nil || s.clusterWaits(e, w) {
+			continue
+		}
+		changed = s.activate(e) || changed
+	}
+	return changed
+}
+
+func (s *Store) clusterWaits(e *clusterEntry, w *waiting) bool {
+	for _, n := range e.next.Needs.Endpoints {
+		have := s.endpoints[n.Name]
+		if (have == nil || !have.there && !have.absent) && w.until(e.since, n.Timeout) {
+			return true
+		}
+	}
+	return s.secretsWait(e.next.Needs.Secrets, e.since, w)
+}
+
+func (s *Store) secretsWait(needs []Need, since time.Time, w *waiting) bool {
+	for _, n := range needs {
+		if have := s.secrets[n.Name]; have != nil && have.absent {
+			continue
+		}
+		if !s.env.Secrets.ready(n.Name) && w.until(since, n.Timeout) {
+			return true
+		}
+	}
+	return false
+}
+
+// activate makes a cluster of its configuration, in the place of its predecessor.
+func (s *Store) activate(e *clusterEntry) bool {
+	made, err := cluster.New(e.next.Config, s.env.Stats, e.live)
+	if err != nil {
+		// What New refuses should have been refused when it was read. Keep the old one.
+		e.Refused = &RefusedRecord{Version: e.Version, Detail: err.Error(), At: s.env.Now(), Body: e.Body}
+		s.env.Log.Warn("cluster refused", "cluster", e.next.Config.Name, "reason", err)
+		e.next = nil
+		return false
+	}
+	if e.live != nil {
+		s.clusterM.ClusterModified.Inc()
+		e.live.Close()
+	} else {
+		s.clusterM.ClusterAdded.Inc()
+	}
+	if e.stop != nil {
+		e.stop()
+		e.stop = nil
+	}
+	e.live, e.built, e.next, e.named = made, e.next, nil, true
+	switch made.Kind {
+	case cluster.EDS:
+		if have := s.endpoints[made.EDSName]; have != nil && have.there {
+			made.SetEndpoints(have.list)
+		}
+	case cluster.StrictDNS, cluster.LogicalDNS:
+		s.resolve(e)
+	case cluster.Static:
+		made.SetEndpoints(e.built.Endpoints)
+	}
+	return true
+}
+
+// resolve begins to look up the names of a cluster.
+func (s *Store) resolve(e *clusterEntry) {
+	if s.env.Names == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.env.Context)
+	e.stop, e.named = cancel, false
+	made := e.live
+	go made.RunDNS(ctx, s.env.Names, e.built.Endpoints, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if e.live == made {
+			e.named = true
+			s.settle()
+		}
+	})
+}
+
+// settleRoutes puts route tables in force whose clusters are there.
+func (s *Store) settleRoutes(w *waiting) (changed bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
+		e := s.routes[name]
+		if e.next == nil || s.clustersWait(e.needs.Clusters, e.since, w) {
+			continue
+		}
+		e.live, e.used, e.next, changed = e.next, e.needs, nil, true
+	}
+	return changed
+}
+
+// dropClusters takes clusters away that are gone. One that is still in use by what is
+// in force stays for a while: the server takes clusters away before it sends the
+// routes that do without them.
+func (s *Store) dropClusters(w *waiting) (changed bool) {
+	var used map[string]bool
+	for name, e := range s.clusters {
+		if e.gone.IsZero() {
+			continue
+		}
+		if used == nil {
+			used = s.usedClusters()
+		}
+		if used[name] && e.live != nil && w.until(e.gone, warmingGrace) {
+			continue
+		}
+		if e.stop != nil {
+			e.stop()
+		}
+		if e.live != nil {
+			s.clusterM.ClusterRemoved.Inc()
+			e.live.Close()
+			changed = true
+		}
+		delete(s.clusters, name)
+	}
+	return changed
+}
+
+// usedClusters are those that listeners and route tables in force, or about to be, name.
+func (s *Store) usedClusters() map[string]bool {
+	used := map[string]bool{}
+	add := func(n Needs) {
+		for _, c := range n.Clusters {
+			used[c] = true
+		}
+	}
+	for _, e := range s.listeners {
+		for _, l := range []*Listener{e.live, e.next} {
+			if l != nil {
+				add(l.Needs)
+			}
+		}
+	}
+	for _, e := range s.routes {
+		add(e.needs)
+		add(e.used)
+	}
+	return used
+}
+
+// clustersWait reports whether one of the clusters is not ready and may yet be.
+func (s *Store) clustersWait(names []string, since time.Time, w *waiting) bool {
+	for _, n := range names {
+		e := s.clusters[n]
+		switch {
+		case e == nil:
+			if w.until(since, strangerGrace) {
+				return true
+			}
+		case e.live == nil && e.next == nil: // never accepted: nothing to wait for
+		case e.live == nil:
+			if w.until(since, warmingGrace) {
+				return true
+			}
+		case !e.named:
+			if w.until(since, namesGrace) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settleListeners puts listeners in force that are complete, and takes away those
+// that are gone.
+func (s *Store) settleListeners(w *waiting) (changed bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		e := s.listeners[name]
+		if e.removed {
+			changed = e.live != nil || changed
+			s.drop(name, e)
+			continue
+		}
+		if e.next == nil || s.listenerWaits(e, w) {
+			continue
+		}
+		if e.live != nil {
+			e.live.close()
+			s.manager.ListenerModified.Inc()
+		} else {
+			s.manager.ListenerAdded.Inc()
+		}
+		s.manager.ListenerCreateSuccess.Inc()
+		e.live, e.next, changed = e.next, nil, true
+	}
+	return changed
+}
+
+func (s *Store) drop(name string, e *listenerEntry) {
+	if e.live != nil {
+		e.live.close()
+		s.manager.ListenerRemoved.Inc()
+	}
+	if e.next != nil {
+		e.next.close()
+	}
+	delete(s.listeners, name)
+}
+
+func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
+	for _, n := range e.next.Needs.Routes {
+		have := s.routes[n.Name]
+		if (have == nil || have.live == nil && !have.absent) && w.until(e.since, n.Timeout) {
+			return true
+		}
+	}
+	return s.clustersWait(e.next.Needs.Clusters, e.since, w) || s.secretsWait(e.next.Needs.Secrets, e.since, w)
+}
+
+// noteWanted forgets route tables, endpoints and secrets that nobody needs any more.
+func (s *Store) noteWanted(now time.Time) {
+	wants := s.wants()
+	forget(s.routes, wants[xdsclient.RouteType].Names, func(e *routeEntry) bool { return e.Static })
+	forget(s.endpoints, wants[xdsclient.EndpointType].Names, func(e *endpointEntry) bool { return e.Static })
+	forget(s.secrets, wants[xdsclient.SecretType].Names, func(e *secretEntry) bool { return e.Static })
+	for _, name := range wants[xdsclient.RouteType].Names {
+		if e := entry(s.routes, name); e.asked.IsZero() {
+			e.asked = now
+		}
+	}
+}
+
+func forget[E any](m map[string]*E, wanted []string, keep func(*E) bool) {
+	for name, e := range m {
+		if _, ok := slices.BinarySearch(wanted, name); !ok && !keep(e) {
+			delete(m, name)
+		}
+	}
+}
+
+// Wants returns what has to be asked of the control plane.
+func (s *Store) Wants() map[string]xdsclient.Interest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wants()
+}
+
+func (s *Store) wants() map[string]xdsclient.Interest {
+	routes, endpoints, secrets := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	add := func(n *Needs) {
+		for _, need := range n.Routes {
+			routes[need.Name] = true
+		}
+		for _, need := range n.Endpoints {
+			endpoints[need.Name] = true
+		}
+		for _, need := range n.Secrets {
+			secrets[need.Name] = true
+		}
+	}
+	for _, e := range s.listeners {
+		for _, l := range []*Listener{e.next, e.live} {
+			if l != nil && !e.removed {
+				add(&l.Needs)
+			}
+		}
+	}
+	for _, e := range s.clusters {
+		for _, c := range []*Cluster{e.next, e.built} {
+			if c != nil {
+				add(&c.Needs)
+			}
+		}
+	}
+	list := func(m map[string]bool) xdsclient.Interest {
+		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(m))}
+	}
+	return map[string]xdsclient.Interest{
+		xdsclient.ListenerType: {Wildcard: s.dynamic[xdsclient.ListenerType]},
+		xdsclient.ClusterType:  {Wildcard: s.dynamic[xdsclient.ClusterType]},
+		xdsclient.RouteType:    list(routes),
+		xdsclient.EndpointType: list(endpoints),
+		xdsclient.SecretType:   list(secrets),
+	}
+}
+
+// publish hands the picture of now to the data plane.
+func (s *Store) publish() {
+	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes))}
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		if l := s.listeners[name].live; l != nil {
+			r.Listeners = append(r.Listeners, l.Config)
+		}
+	}
+	for name, e := range s.clusters {
+		if e.live != nil {
+			r.Clusters[name] = e.live
+		}
+	}
+	for name, e := range s.routes {
+		if e.live != nil {
+			r.Routes[name] = e.live
+		}
+	}
+	s.runtime = r
+	s.env.Publish(r)
+}
+
+func (s *Store) gauges() {
+	var active, warming int64
+	for _, e := range s.listeners {
+		if e.live != nil {
+			active++
+		}
+		if e.next != nil {
+			warming++
+		}
+	}
+	s.manager.TotalListenersActive.Set(active)
+	s.manager.TotalListenersWarming.Set(warming)
+	active, warming = 0, 0
+	for _, e := range s.clusters {
+		if e.live != nil {
+			active++
+		}
+		if e.next != nil {
+			warming++
+		}
+	}
+	s.clusterM.ActiveClusters.Set(active)
+	s.clusterM.WarmingClusters.Set(warming)
+}
+
+// Ready reports whether the first configuration is complete, or what is missing.
+func (s *Store) Ready() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, typeURL := range []string{xdsclient.ClusterType, xdsclient.ListenerType} {
+		if s.dynamic[typeURL] && !s.acked[typeURL] {
+			return false, "config not fully received from XDS server: " + short(typeURL) + " updates: none"
+		}
+	}
+	var waits []string
+	for name, e := range s.listeners {
+		if e.live == nil && e.next != nil {
+			waits = append(waits, name)
+		}
+	}
+	if len(waits) > 0 {
+		slices.Sort(waits)
+		return false, "listeners wait for what they need: " + strings.Join(waits, ", ")
+	}
+	return s.started, "starting"
+}
+
+// Runtime returns what is in force.
+func (s *Store) Runtime() *shard.Runtime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runtime
+}
+
+// outbound reports whether a listener serves what the workload sends.
+func outbound(m *listenerv3.Listener) bool {
+	return m.GetTrafficDirection() == corev3.TrafficDirection_OUTBOUND
+}
+
+// short returns the name that people know a type by.
+func short(typeURL string) string {
+	switch typeURL {
+	case xdsclient.ClusterType:
+		return "cds"
+	case xdsclient.EndpointType:
+		return "eds"
+	case xdsclient.ListenerType:
+		return "lds"
+	case xdsclient.RouteType:
+		return "rds"
+	case xdsclient.SecretType:
+		return "sds"
+	}
+	return typeURL
+}
+
+// joined is errors.Join, one error to a line.
+func joined(list []error) error { return errors.Join(list...) }

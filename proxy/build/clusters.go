@@ -1,0 +1,359 @@
+package build
+
+import (
+	"strings"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// optionsKey is where a cluster says how it speaks HTTP.
+const optionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+const noHTTP2 = "HTTP/2 to upstreams is not built yet"
+
+var clusterFields = []*Message{
+	message((*clusterv3.Cluster)(nil),
+		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
+			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "typed_extension_protocol_options",
+			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config",
+			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
+		only("lb_policy", "ring hash and Maglev are not built yet", "ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "CLUSTER_PROVIDED", "LOAD_BALANCING_POLICY_CONFIG"),
+		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
+		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
+		ignores("there are no active health checks, and an ejected host gets no new requests anyway", "ignore_health_on_host_removal"),
+		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
+	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
+	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
+	message((*clusterv3.Cluster_LeastRequestLbConfig)(nil), reads("choice_count", "active_request_bias")),
+	message((*clusterv3.Cluster_OriginalDstLbConfig)(nil), reads("use_http_header", "http_header_name", "upstream_port_override")),
+	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
+	message((*clusterv3.Cluster_CommonLbConfig)(nil), reads("healthy_panic_threshold"),
+		ignores("endpoints carry the product of locality and own weight, which gives the same shares", "locality_weighted_lb_config"),
+		ignores("every change of hosts is applied at once", "update_merge_window"),
+		ignores("a connection to a host that is gone is not used for new requests", "close_connections_on_host_set_change")),
+	message((*clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig)(nil)),
+	message((*clusterv3.LoadBalancingPolicy)(nil), reads("policies")),
+	message((*clusterv3.LoadBalancingPolicy_Policy)(nil), reads("typed_extension_config")),
+	message((*leastv3.LeastRequest)(nil), reads("choice_count", "active_request_bias")),
+	message((*roundv3.RoundRobin)(nil)),
+	message((*randomv3.Random)(nil)),
+	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds")),
+	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining", "max_connection_pools")),
+	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "min_retry_concurrency")),
+	message((*clusterv3.OutlierDetection)(nil),
+		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
+			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host"),
+		only("enforcing_success_rate", "ejection by success rate is not built yet; Istio switches it off", "0"),
+		only("enforcing_local_origin_success_rate", "ejection by success rate is not built yet", "0"),
+		only("enforcing_failure_percentage", "ejection by failure percentage is not built yet", "0"),
+		only("enforcing_failure_percentage_local_origin", "ejection by failure percentage is not built yet", "0"),
+		ignores("only counts where ejection by success rate is enforced", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor"),
+		ignores("only counts where ejection by failure percentage is enforced", "failure_percentage_threshold", "failure_percentage_minimum_hosts", "failure_percentage_request_volume"),
+		ignores("there are no active health checks", "successful_active_health_check_uneject_host")),
+	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses"),
+		ignores("a source address of this machine needs none", "freebind")),
+	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
+	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive"),
+		ignores("addresses of a name are tried one after the other", "happy_eyeballs_config"),
+		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
+	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config")),
+	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options")),
+	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options"),
+		ignores("no downstream connection is HTTP/2 yet, so none of these is made", "http2_protocol_options", "http3_protocol_options")),
+	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation")),
+	message((*corev3.HttpProtocolOptions)(nil),
+		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action"),
+		ignores("the limit of the codec counts", "max_response_headers_kb")),
+	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format"),
+		ignores("absolute-form is always understood, as RFC 9112, section 3.2.2 wants", "allow_absolute_url"),
+		ignores("trailers always pass", "enable_trailers"),
+		ignores("there is one parser", "use_balsa_parser"),
+		only("allow_chunked_length", "both lengths in one message are how requests are smuggled", "false"),
+		ignores("a message that cannot be framed always ends its connection", "override_stream_error_on_invalid_http_message"),
+		only("send_fully_qualified_url", "requests to upstreams are in origin-form", "false"),
+		ignores("any token is a method", "allow_custom_methods")),
+	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat)(nil), reads("proper_case_words")),
+	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords)(nil)),
+}
+
+// A Cluster is a cluster that has been read.
+type Cluster struct {
+	Config cluster.Config
+	Needs  Needs
+	// Endpoints are those that the cluster itself names; of an EDS cluster none.
+	Endpoints []cluster.Endpoint
+}
+
+func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
+	c := cluster.Config{
+		Name: m.GetName(), StatName: strings.TrimSuffix(m.GetAltStatName(), ";"),
+		ConnectTimeout: r.orDefault(m.GetConnectTimeout(), 5*time.Second, field.At("connect_timeout")),
+		Overprovision:  m.GetLoadAssignment().GetPolicy().GetOverprovisioningFactor().GetValue(),
+		BufferLimit:    m.GetPerConnectionBufferLimitBytes().GetValue(),
+		Policy:         r.policy(m),
+		Outlier:        r.outlier(m.GetOutlierDetection(), field.At("outlier_detection")),
+		Transports:     r.transports(m, secrets),
+	}
+	if c.Name == "" {
+		r.errs.Addf(field.At("name"), "is empty")
+	}
+	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
+		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
+	}
+	if p := m.GetCommonLbConfig().GetHealthyPanicThreshold(); p != nil {
+		v := p.GetValue()
+		c.Panic = &v
+	}
+	r.clusterKind(m, &c)
+	r.breakers(m, &c)
+	r.binding(m, &c)
+	r.httpOptions(m, &c)
+	c.Destination = destination(m.GetMetadata())
+	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
+		c.Metadata = origin
+	}
+	out := &Cluster{Config: c}
+	if c.Kind != cluster.EDS {
+		at := field.At("load_assignment")
+		if m.GetLoadAssignment() == nil && c.Kind != cluster.OriginalDst && c.Kind != cluster.Static {
+			r.errs.Addf(at, "is not set, want the names to resolve")
+		}
+		if c.Kind == cluster.OriginalDst && m.GetLoadAssignment() != nil {
+			r.errs.Addf(at, "has no meaning in a cluster of type ORIGINAL_DST")
+		}
+		out.Endpoints = r.endpoints(m.GetLoadAssignment(), c.Kind == cluster.StrictDNS || c.Kind == cluster.LogicalDNS, at)
+	} else if m.GetLoadAssignment() != nil {
+		r.errs.Addf(field.At("load_assignment"), "has no meaning in a cluster of type EDS")
+	}
+	return out
+}
+
+func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
+	switch m.GetType() {
+	case clusterv3.Cluster_STATIC:
+		c.Kind = cluster.Static
+	case clusterv3.Cluster_EDS:
+		c.Kind, c.EDSName = cluster.EDS, m.GetEdsClusterConfig().GetServiceName()
+		at := field.At("eds_cluster_config", "eds_config")
+		name := c.EDSName
+		if name == "" {
+			name = c.Name
+		}
+		r.needs.Endpoints = append(r.needs.Endpoints, Need{name, r.source(m.GetEdsClusterConfig().GetEdsConfig(), at)})
+	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
+		c.Kind = cluster.StrictDNS
+		if m.GetType() == clusterv3.Cluster_LOGICAL_DNS {
+			c.Kind = cluster.LogicalDNS
+		}
+		//nolint:staticcheck // deprecated for an extension that nobody sends yet
+		c.DNS = cluster.DNSConfig{
+			Family:      families[m.GetDnsLookupFamily()],
+			Refresh:     r.duration(m.GetDnsRefreshRate(), field.At("dns_refresh_rate")),
+			RespectTTL:  m.GetRespectDnsTtl(),
+			FailureBase: r.duration(m.GetDnsFailureRefreshRate().GetBaseInterval(), field.At("dns_failure_refresh_rate", "base_interval")),
+			FailureMax:  r.duration(m.GetDnsFailureRefreshRate().GetMaxInterval(), field.At("dns_failure_refresh_rate", "max_interval")),
+		}
+	case clusterv3.Cluster_ORIGINAL_DST:
+		c.Kind = cluster.OriginalDst
+		o := m.GetOriginalDstLbConfig()
+		c.Override = cluster.OverrideHost{UseHeader: o.GetUseHttpHeader(), Header: strings.ToLower(o.GetHttpHeaderName()),
+			Port: r.port(o.GetUpstreamPortOverride().GetValue(), field.At("original_dst_lb_config", "upstream_port_override"))}
+	default:
+		r.errs.Addf(field.At("type"), "found %v, want STATIC, EDS, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST", m.GetType())
+	}
+}
+
+var families = map[clusterv3.Cluster_DnsLookupFamily]cluster.Family{
+	clusterv3.Cluster_AUTO: cluster.Auto, clusterv3.Cluster_V4_ONLY: cluster.V4Only, clusterv3.Cluster_V6_ONLY: cluster.V6Only,
+	clusterv3.Cluster_V4_PREFERRED: cluster.V4Preferred, clusterv3.Cluster_ALL: cluster.All,
+}
+
+func (r *reader) policy(m *clusterv3.Cluster) lb.Policy {
+	switch m.GetLbPolicy() {
+	case clusterv3.Cluster_LEAST_REQUEST:
+		return least(m.GetLeastRequestLbConfig())
+	case clusterv3.Cluster_RANDOM:
+		return lb.Policy{Kind: lb.Random}
+	case clusterv3.Cluster_CLUSTER_PROVIDED:
+		return lb.Policy{Kind: lb.OriginalDst}
+	}
+	at := field.At("load_balancing_policy", "policies")
+	list := m.GetLoadBalancingPolicy().GetPolicies()
+	if len(list) == 0 {
+		return lb.Policy{Kind: lb.RoundRobin}
+	}
+	// Envoy takes the first policy that it knows. Those that we do not know were refused by the table already.
+	config := r.unpack(list[0].GetTypedExtensionConfig().GetTypedConfig(), at.Index(0))
+	switch p := config.(type) {
+	case *leastv3.LeastRequest:
+		return least(p)
+	case *roundv3.RoundRobin:
+		return lb.Policy{Kind: lb.RoundRobin}
+	case *randomv3.Random:
+		return lb.Policy{Kind: lb.Random}
+	case nil:
+	default:
+		r.errs.Addf(at.Index(0), "found %s, want a load balancing policy", config.ProtoReflect().Descriptor().FullName())
+	}
+	return lb.Policy{}
+}
+
+func least(c interface {
+	GetActiveRequestBias() *corev3.RuntimeDouble
+	proto.Message
+}) lb.Policy {
+	p := lb.Policy{Kind: lb.LeastRequest}
+	switch c := c.(type) {
+	case *clusterv3.Cluster_LeastRequestLbConfig:
+		p.ChoiceCount = c.GetChoiceCount().GetValue()
+	case *leastv3.LeastRequest:
+		p.ChoiceCount = c.GetChoiceCount().GetValue()
+	}
+	if b := c.GetActiveRequestBias(); b != nil {
+		v := b.GetDefaultValue()
+		p.Bias = &v
+	}
+	return p
+}
+
+func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
+	for i, t := range m.GetCircuitBreakers().GetThresholds() {
+		at := field.At("circuit_breakers", "thresholds").Index(i)
+		limits := cluster.Limits{Connections: number(t.GetMaxConnections()), Pending: number(t.GetMaxPendingRequests()), Requests: number(t.GetMaxRequests()),
+			Retries: number(t.GetMaxRetries()), Pools: number(t.GetMaxConnectionPools()), TrackRemaining: t.GetTrackRemaining()}
+		if b := t.GetRetryBudget(); b != nil {
+			limits.Budget = &cluster.Budget{Percent: 20, Min: 3}
+			if b.GetBudgetPercent() != nil {
+				limits.Budget.Percent = b.GetBudgetPercent().GetValue()
+			}
+			if b.GetMinRetryConcurrency() != nil {
+				limits.Budget.Min = b.GetMinRetryConcurrency().GetValue()
+			}
+		}
+		switch t.GetPriority() {
+		case corev3.RoutingPriority_DEFAULT:
+			c.Breakers[cluster.Default] = limits
+		case corev3.RoutingPriority_HIGH:
+			c.Breakers[cluster.High] = limits
+		default:
+			r.errs.Addf(at.Child("priority"), "found %v, want DEFAULT or HIGH", t.GetPriority())
+		}
+	}
+}
+
+func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster.OutlierConfig {
+	if m == nil {
+		return nil
+	}
+	return &cluster.OutlierConfig{
+		Consecutive5xx: number(m.GetConsecutive_5Xx()), Enforce5xx: number(m.GetEnforcingConsecutive_5Xx()),
+		ConsecutiveGateway: number(m.GetConsecutiveGatewayFailure()), EnforceGateway: number(m.GetEnforcingConsecutiveGatewayFailure()),
+		ConsecutiveLocal: number(m.GetConsecutiveLocalOriginFailure()), EnforceLocal: number(m.GetEnforcingConsecutiveLocalOriginFailure()),
+		Interval:     r.duration(m.GetInterval(), at.Child("interval")),
+		BaseEjection: r.duration(m.GetBaseEjectionTime(), at.Child("base_ejection_time")),
+		MaxEjection:  r.duration(m.GetMaxEjectionTime(), at.Child("max_ejection_time")),
+		Jitter:       r.duration(m.GetMaxEjectionTimeJitter(), at.Child("max_ejection_time_jitter")),
+
+		MaxEjectionPercent: number(m.GetMaxEjectionPercent()), AlwaysEjectOne: m.GetAlwaysEjectOneHost().GetValue(), Split: m.GetSplitExternalLocalOriginErrors(),
+	}
+}
+
+func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
+	at := field.At("upstream_bind_config")
+	set := func(s *corev3.SocketAddress, at *field.Path) {
+		a := r.socketAddress(s, at).Addr()
+		switch {
+		case !a.IsValid() || a.IsUnspecified():
+		case a.Is4():
+			c.Bind = a
+		default:
+			c.BindV6 = a
+		}
+	}
+	b := m.GetUpstreamBindConfig()
+	if b.GetSourceAddress() != nil {
+		set(b.GetSourceAddress(), at.Child("source_address"))
+	}
+	for i, e := range b.GetExtraSourceAddresses() {
+		set(e.GetAddress(), at.Child("extra_source_addresses").Index(i).Child("address"))
+	}
+	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
+		c.KeepAlive = cluster.KeepAlive{On: true, Probes: k.GetKeepaliveProbes().GetValue(),
+			Time: time.Duration(k.GetKeepaliveTime().GetValue()) * time.Second, Interval: time.Duration(k.GetKeepaliveInterval().GetValue()) * time.Second}
+	}
+}
+
+// httpOptions reads how a cluster speaks HTTP, from the extension or from the
+// older fields of the cluster.
+func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
+	//nolint:staticcheck // the older fields, still sent
+	common, h1 := m.GetCommonHttpProtocolOptions(), m.GetHttpProtocolOptions()
+	at := field.At("typed_extension_protocol_options", optionsKey)
+	commonAt := field.At("common_http_protocol_options")
+	//nolint:staticcheck // deprecated, still sent
+	c.SameProtocol = m.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL
+	for name := range m.GetTypedExtensionProtocolOptions() {
+		if name != optionsKey {
+			r.errs.Addf(field.At("typed_extension_protocol_options", name), "is not known, want %s", optionsKey)
+		}
+	}
+	if a := m.GetTypedExtensionProtocolOptions()[optionsKey]; a != nil {
+		o, ok := r.unpack(a, at).(*httpv3.HttpProtocolOptions)
+		if !ok {
+			r.errs.Addf(at, "found %s, want %s", a.MessageName(), optionsKey)
+			return
+		}
+		common, commonAt = o.GetCommonHttpProtocolOptions(), at.Child("common_http_protocol_options")
+		c.AutoSNI, c.AutoSANValidation = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
+		switch {
+		case o.GetUseDownstreamProtocolConfig() != nil:
+			c.SameProtocol, h1 = true, o.GetUseDownstreamProtocolConfig().GetHttpProtocolOptions()
+		case o.GetExplicitHttpConfig() != nil:
+			h1 = o.GetExplicitHttpConfig().GetHttpProtocolOptions()
+		default:
+			r.errs.Addf(at, "says not which protocol, want explicit_http_config or use_downstream_protocol_config")
+		}
+	}
+	c.PreserveCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
+	if common == nil {
+		return
+	}
+	c.IdleTimeout = r.optional(common.GetIdleTimeout(), commonAt.Child("idle_timeout"))
+	c.MaxConnectionDuration = r.duration(common.GetMaxConnectionDuration(), commonAt.Child("max_connection_duration"))
+	if n := common.GetMaxRequestsPerConnection(); n != nil {
+		c.MaxRequestsPerConnection = n.GetValue()
+	}
+	if common.GetMaxStreamDuration() != nil {
+		r.errs.Addf(commonAt.Child("max_stream_duration"), "is not supported for upstreams, want it in the route")
+	}
+}
+
+// destination reads Istio's metadata of a cluster: the service behind it.
+func destination(m *corev3.Metadata) *stats.Destination {
+	services, _ := metadata(m, "istio")["services"].([]any)
+	if len(services) == 0 {
+		return nil
+	}
+	s, _ := services[0].(map[string]any)
+	text := texts(s)
+	if text["host"] == "" {
+		return nil
+	}
+	return &stats.Destination{Service: text["host"], Name: text["name"], Namespace: text["namespace"]}
+}
+
+// anyName is the name by which a message is known in an Any.
+func anyName(m proto.Message) protoreflect.FullName { return m.ProtoReflect().Descriptor().FullName() }

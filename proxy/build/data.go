@@ -1,0 +1,62 @@
+package build
+
+import (
+	"encoding/pem"
+	"fmt"
+	"os"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/base/field"
+)
+
+// maxData bounds a file that configuration names.
+const maxData = 4 << 20
+
+// data reads what a data source stands for, nil if it is not set.
+func (r *reader) data(d *corev3.DataSource, at *field.Path) []byte {
+	switch d.GetSpecifier().(type) {
+	case *corev3.DataSource_InlineBytes:
+		return d.GetInlineBytes()
+	case *corev3.DataSource_InlineString:
+		return []byte(d.GetInlineString())
+	case *corev3.DataSource_EnvironmentVariable:
+		name := d.GetEnvironmentVariable()
+		v, ok := os.LookupEnv(name)
+		if !ok {
+			r.errs.Addf(at.Child("environment_variable"), "%s is not set", name)
+		}
+		return []byte(v)
+	case *corev3.DataSource_Filename:
+		text, err := readFile(d.GetFilename())
+		if err != nil {
+			r.errs.Addf(at.Child("filename"), "%v", err)
+		}
+		return text
+	}
+	return nil
+}
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxData {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxData)
+	}
+	return os.ReadFile(path)
+}
+
+func inline(b []byte) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+}
+
+// pemOf writes certificates in PEM.
+func pemOf(der ...[]byte) []byte {
+	var out []byte
+	for _, d := range der {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d})...)
+	}
+	return out
+}

@@ -1,0 +1,176 @@
+package build
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+// Dump returns the store's part of Envoy's config_dump, in Envoy's order. Private
+// keys are left out.
+func (s *Store) Dump(endpoints bool) []proto.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []proto.Message{s.dumpClusters()}
+	if endpoints {
+		out = append(out, s.dumpEndpoints())
+	}
+	return append(out, s.dumpListeners(), s.dumpRoutes(), s.dumpSecrets())
+}
+
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// failure is what is known of the version that was refused.
+func (r *Record) failure() *adminv3.UpdateFailureState {
+	if r.Refused == nil {
+		return nil
+	}
+	return &adminv3.UpdateFailureState{FailedConfiguration: r.Refused.Body, LastUpdateAttempt: stamp(r.Refused.At), Details: r.Refused.Detail, VersionInfo: r.Refused.Version}
+}
+
+func (r *Record) status() adminv3.ClientResourceStatus {
+	switch {
+	case r.Refused != nil:
+		return adminv3.ClientResourceStatus_NACKED
+	case r.Body == nil:
+		return adminv3.ClientResourceStatus_REQUESTED
+	}
+	return adminv3.ClientResourceStatus_ACKED
+}
+
+func (s *Store) dumpClusters() proto.Message {
+	out := &adminv3.ClustersConfigDump{VersionInfo: s.version[xdsclient.ClusterType]}
+	for _, name := range slices.Sorted(maps.Keys(s.clusters)) {
+		e := s.clusters[name]
+		if e.Static {
+			out.StaticClusters = append(out.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{Cluster: e.Body, LastUpdated: stamp(e.Updated)})
+			continue
+		}
+		d := &adminv3.ClustersConfigDump_DynamicCluster{VersionInfo: e.Version, Cluster: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: e.status()}
+		if e.live == nil {
+			out.DynamicWarmingClusters = append(out.DynamicWarmingClusters, d)
+		} else {
+			out.DynamicActiveClusters = append(out.DynamicActiveClusters, d)
+		}
+	}
+	return out
+}
+
+func (s *Store) dumpListeners() proto.Message {
+	out := &adminv3.ListenersConfigDump{VersionInfo: s.version[xdsclient.ListenerType]}
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		e := s.listeners[name]
+		if e.Static {
+			out.StaticListeners = append(out.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{Listener: e.Body, LastUpdated: stamp(e.Updated)})
+			continue
+		}
+		d := &adminv3.ListenersConfigDump_DynamicListener{Name: name, ErrorState: e.failure(), ClientStatus: e.status()}
+		state := &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: e.Version, Listener: e.Body, LastUpdated: stamp(e.Updated)}
+		if e.next == nil && e.live != nil {
+			d.ActiveState = state
+		} else if e.Body != nil {
+			d.WarmingState = state
+		}
+		out.DynamicListeners = append(out.DynamicListeners, d)
+	}
+	return out
+}
+
+func (s *Store) dumpRoutes() proto.Message {
+	out := &adminv3.RoutesConfigDump{}
+	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
+		e := s.routes[name]
+		status := e.status()
+		if e.absent && e.Body == nil {
+			status = adminv3.ClientResourceStatus_DOES_NOT_EXIST
+		}
+		out.DynamicRouteConfigs = append(out.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{
+			VersionInfo: e.Version, RouteConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: status})
+	}
+	return out
+}
+
+func (s *Store) dumpEndpoints() proto.Message {
+	out := &adminv3.EndpointsConfigDump{}
+	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
+		e := s.endpoints[name]
+		out.DynamicEndpointConfigs = append(out.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{
+			VersionInfo: e.Version, EndpointConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: e.status()})
+	}
+	return out
+}
+
+func (s *Store) dumpSecrets() proto.Message {
+	out := &adminv3.SecretsConfigDump{}
+	for _, name := range slices.Sorted(maps.Keys(s.secrets)) {
+		e := s.secrets[name]
+		body := redacted(e.Body)
+		if e.Static {
+			out.StaticSecrets = append(out.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{Name: name, LastUpdated: stamp(e.Updated), Secret: body})
+			continue
+		}
+		out.DynamicActiveSecrets = append(out.DynamicActiveSecrets, &adminv3.SecretsConfigDump_DynamicSecret{
+			Name: name, VersionInfo: e.Version, LastUpdated: stamp(e.Updated), Secret: body, ErrorState: e.failure(), ClientStatus: e.status()})
+	}
+	out.DynamicActiveSecrets = append(out.DynamicActiveSecrets, s.dumpLocal()...)
+	return out
+}
+
+// dumpLocal shows what the agent supplies, which no control plane sends.
+func (s *Store) dumpLocal() []*adminv3.SecretsConfigDump_DynamicSecret {
+	var out []*adminv3.SecretsConfigDump_DynamicSecret
+	identities, trusts := s.env.Secrets.Names()
+	for _, name := range identities {
+		c := s.env.Secrets.Identity(name).Certificate()
+		if c == nil || !s.env.Secrets.isLocal(name) || s.secrets[name] != nil {
+			continue
+		}
+		m := &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+			CertificateChain: inline(pemOf(c.Certificate...)), PrivateKey: inline([]byte("[redacted]"))}}}
+		body, _ := anypb.New(m) // a message of plain strings
+		out = append(out, &adminv3.SecretsConfigDump_DynamicSecret{Name: name, LastUpdated: stamp(c.Leaf.NotBefore), Secret: body})
+	}
+	for _, name := range trusts {
+		b := s.env.Secrets.Trust(name).Bundle()
+		if b == nil || !s.env.Secrets.isLocal(name) || s.secrets[name] != nil {
+			continue
+		}
+		var raw [][]byte
+		for _, c := range b.Certificates {
+			raw = append(raw, c.Raw)
+		}
+		m := &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(pemOf(raw...))}}}
+		body, _ := anypb.New(m)
+		out = append(out, &adminv3.SecretsConfigDump_DynamicSecret{Name: name, Secret: body})
+	}
+	return out
+}
+
+// redacted returns a secret without its private key.
+func redacted(a *anypb.Any) *anypb.Any {
+	m := &tlsv3.Secret{}
+	if a == nil || a.UnmarshalTo(m) != nil {
+		return nil
+	}
+	if c := m.GetTlsCertificate(); c.GetPrivateKey() != nil {
+		c.PrivateKey = inline([]byte("[redacted]"))
+	}
+	out, err := anypb.New(m)
+	if err != nil {
+		return nil
+	}
+	return out
+}

@@ -1,0 +1,215 @@
+package build
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	metadataexchangev3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/network/metadata_exchange/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+const notTraced = "requests are not traced yet: only what it says about sampling and x-request-id counts"
+
+var httpFields = append([]*Message{
+	message((*hcmv3.HttpConnectionManager)(nil),
+		reads("stat_prefix", "rds", "route_config", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
+			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
+			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
+			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
+			"proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot"),
+		only("codec_type", "HTTP/2 and HTTP/3 are not built yet; AUTO takes HTTP/1.1", "AUTO", "HTTP1"),
+		ignores("no connection is HTTP/2 yet; Istio sends it always", "http2_protocol_options"),
+		ignores("a message that cannot be framed always ends its connection", "stream_error_on_invalid_http_message"),
+		ignores("flushing follows stream_idle_timeout", "stream_flush_timeout"),
+		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
+		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
+	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
+	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional"),
+		only("disabled", "a filter that is off by default and on per route is not built yet", "false")),
+	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
+	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
+	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges"),
+		only("unix_sockets", "there are no listeners on Unix sockets", "false")),
+	message((*hcmv3.HttpConnectionManager_Tracing)(nil), reads("client_sampling", "random_sampling", "overall_sampling"),
+		ignores(notTraced, "operation", "verbose", "max_path_tag_length", "custom_tags", "provider", "spawn_upstream_span", "upstream_operation", "no_context_propagation")),
+	message((*hcmv3.RequestIDExtension)(nil), reads("typed_config")),
+	message((*uuidv3.UuidRequestIdConfig)(nil),
+		ignores("the digit that says why a request is traced is always set, as by default", "pack_trace_reason"),
+		ignores("the decision is made for the request id, as by default", "use_request_id_for_trace_sampling")),
+	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite"),
+		only("match_upstream", "is not built yet", "false")),
+	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol", "additional_labels"),
+		ignores("peers say who they are themselves, or their endpoints do", "enable_discovery")),
+}, filterFields...)
+
+// Envoy's defaults of a connection manager.
+const (
+	defaultIdle       = time.Hour
+	defaultStreamIdle = 5 * time.Minute
+	defaultDrain      = 5 * time.Second
+	defaultDelayed    = time.Second
+)
+
+func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path) *stream.Config {
+	c := &stream.Config{
+		StatPrefix:       strings.TrimSuffix(m.GetStatPrefix(), ";"), // Istio ends its prefixes so that Envoy can cut them out of names
+		UseRemoteAddress: m.GetUseRemoteAddress().GetValue(), TrustedHops: int(m.GetXffNumTrustedHops()), SkipXFFAppend: m.GetSkipXffAppend(),
+		Server: serverHeaders[m.GetServerHeaderTransformation()], ServerName: m.GetServerName(), Via: m.GetVia(),
+		SchemeOverwrite: m.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
+		NoRequestID:     !truth(m.GetGenerateRequestId(), true), PreserveRequestID: m.GetPreserveExternalRequestId(), AlwaysSetRequestID: m.GetAlwaysSetRequestIdInResponse(),
+		NormalizePath: m.GetNormalizePath().GetValue(), MergeSlashes: m.GetMergeSlashes(), EscapedSlashes: escapedSlashes[m.GetPathWithEscapedSlashesAction()],
+		StripMatchingPort: m.GetStripMatchingHostPort(), StripAnyPort: m.GetStripAnyHostPort(), StripTrailingHostDot: m.GetStripTrailingHostDot(),
+		Expect100Here:  !m.GetProxy_100Continue(),
+		MaxHeaderBytes: int(m.GetMaxRequestHeadersKb().GetValue()) << 10,
+		StreamIdle:     r.orDefault(m.GetStreamIdleTimeout(), defaultStreamIdle, at.Child("stream_idle_timeout")),
+		RequestTimeout: r.duration(m.GetRequestTimeout(), at.Child("request_timeout")),
+		HeadersTimeout: r.duration(m.GetRequestHeadersTimeout(), at.Child("request_headers_timeout")),
+		DrainTimeout:   r.orDefault(m.GetDrainTimeout(), defaultDrain, at.Child("drain_timeout")),
+		DelayedClose:   r.orDefault(m.GetDelayedCloseTimeout(), defaultDelayed, at.Child("delayed_close_timeout")),
+	}
+	if m.GetStatPrefix() == "" {
+		r.errs.Addf(at.Child("stat_prefix"), "is empty")
+	}
+	if c.MaxHeaderBytes > 8<<20 {
+		r.errs.Addf(at.Child("max_request_headers_kb"), "found %d, want at most 8192", m.GetMaxRequestHeadersKb().GetValue())
+	}
+	r.protocolOptions(m, c, at)
+	r.clientCert(m, c, at)
+	r.internalAddresses(m, c, at)
+	c.Tracing = r.tracing(m.GetTracing())
+	if x := m.GetRequestIdExtension(); x != nil {
+		at := at.Child("request_id_extension")
+		if _, ok := r.unpack(x.GetTypedConfig(), at).(*uuidv3.UuidRequestIdConfig); !ok {
+			r.errs.Addf(at, "found %q, want envoy.request_id.uuid", x.GetTypedConfig().GetTypeUrl())
+		}
+	}
+	for _, u := range m.GetUpgradeConfigs() {
+		if truth(u.GetEnabled(), true) {
+			c.Upgrades = append(c.Upgrades, strings.ToLower(u.GetUpgradeType()))
+		}
+	}
+	r.routes(m, c, at)
+	http, scope := r.env.Stats.HTTP(c.StatPrefix)
+	c.Stats, r.scopes = http, append(r.scopes, scope)
+	perListener, scope := r.env.Stats.ListenerHTTP(r.statName, c.StatPrefix)
+	c.Listener, r.scopes = perListener, append(r.scopes, scope)
+	c.Logs = r.logs(m.GetAccessLog(), at.Child("access_log"))
+	r.httpFilters(m.GetHttpFilters(), c, at.Child("http_filters"))
+	return c
+}
+
+var serverHeaders = map[hcmv3.HttpConnectionManager_ServerHeaderTransformation]stream.ServerHeader{
+	hcmv3.HttpConnectionManager_OVERWRITE: stream.Overwrite, hcmv3.HttpConnectionManager_APPEND_IF_ABSENT: stream.AppendIfAbsent, hcmv3.HttpConnectionManager_PASS_THROUGH: stream.PassThrough,
+}
+
+var escapedSlashes = map[hcmv3.HttpConnectionManager_PathWithEscapedSlashesAction]stream.EscapedSlashes{
+	hcmv3.HttpConnectionManager_REJECT_REQUEST:        stream.RejectRequest,
+	hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT: stream.UnescapeAndRedirect, hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD: stream.UnescapeAndForward,
+}
+
+var forwardDetails = map[hcmv3.HttpConnectionManager_ForwardClientCertDetails]stream.ForwardClientCert{
+	hcmv3.HttpConnectionManager_SANITIZE: stream.Sanitize, hcmv3.HttpConnectionManager_FORWARD_ONLY: stream.ForwardOnly, hcmv3.HttpConnectionManager_APPEND_FORWARD: stream.AppendForward,
+	hcmv3.HttpConnectionManager_SANITIZE_SET: stream.SanitizeSet, hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY: stream.AlwaysForwardOnly,
+}
+
+func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	o, h1 := m.GetCommonHttpProtocolOptions(), m.GetHttpProtocolOptions()
+	at = at.Child("common_http_protocol_options")
+	c.IdleTimeout = r.orDefault(o.GetIdleTimeout(), defaultIdle, at.Child("idle_timeout"))
+	c.MaxAge = r.duration(o.GetMaxConnectionDuration(), at.Child("max_connection_duration"))
+	c.MaxStream = r.duration(o.GetMaxStreamDuration(), at.Child("max_stream_duration"))
+	c.MaxHeaders, c.MaxRequests = int(o.GetMaxHeadersCount().GetValue()), int(o.GetMaxRequestsPerConnection().GetValue())
+	switch o.GetHeadersWithUnderscoresAction() {
+	case corev3.HttpProtocolOptions_REJECT_REQUEST:
+		c.RejectUnderscores = true
+	case corev3.HttpProtocolOptions_DROP_HEADER:
+		c.DropUnderscores = true
+	}
+	c.AcceptHTTP10, c.DefaultHost = h1.GetAcceptHttp_10(), h1.GetDefaultHostForHttp_10()
+	if h1.GetHeaderKeyFormat() != nil {
+		r.errs.Addf(at, "header_key_format is not supported downstream yet")
+	}
+}
+
+func (r *listenerReader) clientCert(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	f, ok := forwardDetails[m.GetForwardClientCertDetails()]
+	if !ok {
+		r.errs.Addf(at.Child("forward_client_cert_details"), "found %v, which is not known", m.GetForwardClientCertDetails())
+	}
+	d := m.GetSetCurrentClientCertDetails()
+	c.Forward = f
+	c.ForwardDetails = stream.ClientCertDetails{Subject: d.GetSubject().GetValue(), Cert: d.GetCert(), Chain: d.GetChain(), DNS: d.GetDns(), URI: d.GetUri()}
+}
+
+// internalAddresses: if the configuration names none, nobody is internal (Envoy's
+// runtime guard explicit_internal_address_config, on since 1.33).
+func (r *listenerReader) internalAddresses(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	ic := m.GetInternalAddressConfig()
+	if ic == nil {
+		return
+	}
+	c.InternalAddresses = append([]netip.Prefix(nil), r.prefixes(ic.GetCidrRanges(), at.Child("internal_address_config").Child("cidr_ranges"))...)
+}
+
+func (r *listenerReader) tracing(t *hcmv3.HttpConnectionManager_Tracing) *stream.Tracing {
+	if t == nil {
+		return nil
+	}
+	out := &stream.Tracing{Client: 100, Random: 100, Overall: 100, Egress: r.outbound}
+	if p := t.GetClientSampling(); p != nil {
+		out.Client = p.GetValue()
+	}
+	if p := t.GetRandomSampling(); p != nil {
+		out.Random = p.GetValue()
+	}
+	if p := t.GetOverallSampling(); p != nil {
+		out.Overall = p.GetValue()
+	}
+	return out
+}
+
+func (r *listenerReader) routes(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	switch m.GetRouteSpecifier().(type) {
+	case *hcmv3.HttpConnectionManager_Rds:
+		at := at.Child("rds")
+		c.RouteName = m.GetRds().GetRouteConfigName()
+		if c.RouteName == "" {
+			r.errs.Addf(at.Child("route_config_name"), "is empty")
+		}
+		r.needs.Routes = append(r.needs.Routes, Need{c.RouteName, r.source(m.GetRds().GetConfigSource(), at.Child("config_source"))})
+	case *hcmv3.HttpConnectionManager_RouteConfig:
+		at := at.Child("route_config")
+		config := r.table(m.GetRouteConfig(), at)
+		if len(r.errs) > 0 {
+			return
+		}
+		table, err := route.NewTable(config)
+		if err != nil {
+			r.errs.Addf(at, "%v", err)
+			return
+		}
+		c.Routes = table
+	default:
+		r.errs.Addf(at, "has no routes, want rds or route_config")
+	}
+}
+
+// logs makes access logs; an entry that is wrong is left out.
+func (r *listenerReader) logs(list []*accesslogConfig, at *field.Path) []listen.Log {
+	var out []listen.Log
+	for i, m := range list {
+		if l := r.accessLog(m, at.Index(i)); l != nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}

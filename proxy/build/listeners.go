@@ -1,0 +1,252 @@
+package build
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
+	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tcp"
+)
+
+var listenerFields = []*Message{
+	message((*listenerv3.Listener)(nil),
+		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
+			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1"),
+		ignores(forPeople, "metadata"),
+		ignores("connections of a changed listener drain; of a whole proxy, both directions are drained by the admin interface", "drain_type"),
+		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
+		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event"),
+		ignores("there is no limit over all listeners", "ignore_global_conn_limit", "bypass_overload_manager")),
+	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
+	message((*listenerv3.AdditionalAddress)(nil), reads("address")),
+	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name"),
+		ignores(forPeople, "metadata")),
+	message((*listenerv3.FilterChainMatch)(nil),
+		reads("destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol", "application_protocols")),
+	message((*listenerv3.Filter)(nil), reads("name", "typed_config")),
+	message((*listenerv3.ListenerFilter)(nil), reads("name", "typed_config", "filter_disabled")),
+	message((*listenerv3.ListenerFilterChainMatchPredicate)(nil), reads("or_match", "not_match", "any_match", "destination_port_range")),
+	message((*listenerv3.ListenerFilterChainMatchPredicate_MatchSet)(nil), reads("rules")),
+	message((*originaldstv3.OriginalDst)(nil)),
+	message((*tlsinspectorv3.TlsInspector)(nil),
+		ignores("the buffer grows as needed", "initial_read_buffer_size"),
+		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),
+		only("close_connection_on_client_hello_parsing_errors", "what is no client hello is plain text", "false")),
+	message((*httpinspectorv3.HttpInspector)(nil)),
+}
+
+// A Listener is a listener that has been read.
+type Listener struct {
+	Config *listen.Config
+	Needs  Needs
+	scopes []*stats.Scope
+}
+
+// close gives the listener's metrics back.
+func (l *Listener) close() {
+	for _, s := range l.scopes {
+		s.Close()
+	}
+}
+
+func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
+	c := &listen.Config{
+		Name: m.GetName(), Bind: truth(m.GetBindToPort(), true), UseOriginalDst: m.GetUseOriginalDst().GetValue(),
+		FiltersTimeout: r.orDefault(m.GetListenerFiltersTimeout(), 15*time.Second, field.At("listener_filters_timeout")), ContinueOnTimeout: m.GetContinueOnListenerFiltersTimeout(),
+		Transparent: m.GetTransparent().GetValue(), FreeBind: m.GetFreebind().GetValue(),
+		Backlog:     int(m.GetTcpBacklogSize().GetValue()),
+		BufferLimit: int(min(m.GetPerConnectionBufferLimitBytes().GetValue(), math.MaxInt32)),
+	}
+	if b := m.GetDeprecatedV1().GetBindToPort(); b != nil { //nolint:staticcheck // deprecated, still sent
+		c.Bind = b.GetValue()
+	}
+	switch m.GetTrafficDirection() {
+	case corev3.TrafficDirection_INBOUND:
+		c.Direction = listen.Inbound
+	case corev3.TrafficDirection_OUTBOUND:
+		c.Direction = listen.Outbound
+	}
+	c.Addrs = []netip.AddrPort{r.address(m.GetAddress(), field.At("address"))}
+	for i, a := range m.GetAdditionalAddresses() {
+		c.Addrs = append(c.Addrs, r.address(a.GetAddress(), field.At("additional_addresses").Index(i).Child("address")))
+	}
+	if c.Name == "" {
+		c.Name = c.Addrs[0].String()
+	}
+	r.statName = m.GetStatPrefix()
+	if r.statName == "" {
+		r.statName = statAddress(c.Addrs[0])
+	}
+	var scope *stats.Scope
+	c.Stats, scope = r.env.Stats.Listener(r.statName)
+	r.scopes = append(r.scopes, scope)
+	c.Logs = r.logs(m.GetAccessLog(), field.At("access_log"))
+	r.listenerFilters(m, c)
+	for i, f := range m.GetFilterChains() {
+		c.Chains = append(c.Chains, r.chain(f, field.At("filter_chains").Index(i)))
+	}
+	if f := m.GetDefaultFilterChain(); f != nil {
+		c.Default = r.chain(f, field.At("default_filter_chain"))
+	}
+	if len(c.Chains) == 0 && c.Default == nil {
+		r.errs.Addf(field.At("filter_chains"), "is empty, want at least one chain")
+	}
+	return c
+}
+
+// statAddress writes an address as the names of Envoy's statistics do.
+func statAddress(a netip.AddrPort) string {
+	text := []byte(a.String())
+	for i, b := range text {
+		if b == ':' {
+			text[i] = '_'
+		}
+	}
+	return string(text)
+}
+
+// names of listener filters, for configuration without typed_config.
+var listenerFilterNames = map[string]string{
+	"envoy.filters.listener.original_dst":   "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+	"envoy.filters.listener.tls_inspector":  "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+	"envoy.filters.listener.http_inspector": "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
+}
+
+func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Config) {
+	for i, f := range m.GetListenerFilters() {
+		at := field.At("listener_filters").Index(i)
+		kind := string(f.GetTypedConfig().MessageName())
+		if kind == "" {
+			kind = listenerFilterNames[f.GetName()]
+		}
+		inspector := &listen.Inspector{DisabledPorts: r.ports(f.GetFilterDisabled(), false, at.Child("filter_disabled"))}
+		switch kind {
+		case "envoy.extensions.filters.listener.original_dst.v3.OriginalDst":
+			c.OriginalDst = true
+			if f.GetFilterDisabled() != nil {
+				r.errs.Addf(at.Child("filter_disabled"), "is not supported for original_dst")
+			}
+		case "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector":
+			c.TLSInspector = inspector
+		case "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector":
+			c.HTTPInspector = inspector
+		default:
+			r.errs.Addf(at, "found %q, want original_dst, tls_inspector or http_inspector", f.GetName())
+		}
+	}
+}
+
+// ports reads a predicate as a list of ranges of which one must match. Istio sends
+// ranges, alternatives of them and their negation.
+func (r *listenerReader) ports(p *listenerv3.ListenerFilterChainMatchPredicate, not bool, at *field.Path) []listen.PortRange {
+	switch p.GetRule().(type) {
+	case nil:
+		return nil
+	case *listenerv3.ListenerFilterChainMatchPredicate_AnyMatch:
+		if p.GetAnyMatch() == not {
+			return nil
+		}
+		return []listen.PortRange{{First: 0, Last: math.MaxUint16}}
+	case *listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange:
+		start, end := p.GetDestinationPortRange().GetStart(), p.GetDestinationPortRange().GetEnd()
+		if start < 0 || end <= start || end > math.MaxUint16+1 {
+			r.errs.Addf(at.Child("destination_port_range"), "found [%d, %d), want ports", start, end)
+			return nil
+		}
+		return []listen.PortRange{{First: uint16(start), Last: uint16(end - 1), Not: not}}
+	case *listenerv3.ListenerFilterChainMatchPredicate_NotMatch:
+		return r.ports(p.GetNotMatch(), !not, at.Child("not_match"))
+	case *listenerv3.ListenerFilterChainMatchPredicate_OrMatch:
+		if not && len(p.GetOrMatch().GetRules()) > 1 {
+			r.errs.Addf(at.Child("or_match"), "is not supported inside of not_match")
+			return nil
+		}
+		var out []listen.PortRange
+		for i, rule := range p.GetOrMatch().GetRules() {
+			out = append(out, r.ports(rule, not, at.Child("or_match").Child("rules").Index(i))...)
+		}
+		return out
+	}
+	r.errs.Addf(at, "is not supported in this form")
+	return nil
+}
+
+func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *listen.Chain {
+	out := &listen.Chain{
+		Name: f.GetName(), Match: r.chainMatch(f.GetFilterChainMatch(), at.Child("filter_chain_match")),
+		TLS:              r.server(f.GetTransportSocket(), r.env.Secrets, at.Child("transport_socket")),
+		HandshakeTimeout: r.duration(f.GetTransportSocketConnectTimeout(), at.Child("transport_socket_connect_timeout")),
+	}
+	r.exchange, r.tcpMetrics = nil, nil
+	filters := f.GetFilters()
+	for i, nf := range filters {
+		at := at.Child("filters").Index(i)
+		last := i == len(filters)-1
+		switch m := r.unpack(nf.GetTypedConfig(), at).(type) {
+		case nil:
+		case *hcmv3.HttpConnectionManager:
+			r.terminal(last, at)
+			out.Filter = r.manager(m, at.Child("typed_config"))
+		case *tcpv3.TcpProxy:
+			r.terminal(last, at)
+			out.Filter = r.tcpProxy(m, at.Child("typed_config"))
+		default:
+			r.networkFilter(m, at.Child("typed_config"))
+		}
+	}
+	if out.Filter == nil && len(filters) > 0 {
+		r.errs.Addf(at.Child("filters"), "end with no filter that takes the connection, want http_connection_manager or tcp_proxy")
+	}
+	return out
+}
+
+func (r *listenerReader) terminal(last bool, at *field.Path) {
+	if !last {
+		r.errs.Addf(at, "must be the last filter of its chain")
+	}
+}
+
+func (r *listenerReader) chainMatch(m *listenerv3.FilterChainMatch, at *field.Path) listen.Match {
+	out := listen.Match{
+		DestinationPort: r.port(m.GetDestinationPort().GetValue(), at.Child("destination_port")),
+		Destinations:    r.prefixes(m.GetPrefixRanges(), at.Child("prefix_ranges")),
+		DirectSources:   r.prefixes(m.GetDirectSourcePrefixRanges(), at.Child("direct_source_prefix_ranges")),
+		Sources:         r.prefixes(m.GetSourcePrefixRanges(), at.Child("source_prefix_ranges")),
+		ServerNames:     m.GetServerNames(), Transport: m.GetTransportProtocol(), ALPN: m.GetApplicationProtocols(),
+	}
+	switch m.GetSourceType() {
+	case listenerv3.FilterChainMatch_SAME_IP_OR_LOOPBACK:
+		out.SourceType = listen.SameIPOrLoopback
+	case listenerv3.FilterChainMatch_EXTERNAL:
+		out.SourceType = listen.ExternalSource
+	}
+	for i, p := range m.GetSourcePorts() {
+		out.SourcePorts = append(out.SourcePorts, r.port(p, at.Child("source_ports").Index(i)))
+	}
+	return out
+}
+
+// listenerReader reads one listener.
+type listenerReader struct {
+	reader
+	env      *Env
+	outbound bool
+	statName string // of the listener, in names of statistics
+	scopes   []*stats.Scope
+
+	// What the network filters before the last one of a chain said.
+	exchange   *tcp.Exchange
+	tcpMetrics *istioMetrics
+}

@@ -1,0 +1,212 @@
+package build
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mallamesh/malla/base/field"
+)
+
+// A Support says what becomes of a field.
+type Support uint8
+
+// The ways. A field that the table does not name is Refused.
+const (
+	Refused       Support = iota
+	Read                  // it does what Envoy's documentation says
+	WithoutEffect         // it may be set and does nothing here; the reason says why that is right
+	Limited               // only some of its values may be set; the others are refused
+)
+
+// A Field is one row of the table.
+type Field struct {
+	Name    protoreflect.Name
+	Support Support
+	Reason  string   // for WithoutEffect and Limited
+	Values  []string // for Limited: as they are written in JSON ("AUTO", "false")
+}
+
+// A Message is the part of the table about one message.
+type Message struct {
+	Descriptor protoreflect.MessageDescriptor
+	Fields     map[protoreflect.Name]Field
+}
+
+// message declares a part of the table.
+func message(m proto.Message, fields ...[]Field) *Message {
+	out := &Message{Descriptor: m.ProtoReflect().Descriptor(), Fields: map[protoreflect.Name]Field{}}
+	for _, f := range slices.Concat(fields...) {
+		if _, twice := out.Fields[f.Name]; twice {
+			panic(fmt.Sprintf("build: field %s of %s stands in the table twice", f.Name, out.Descriptor.FullName()))
+		}
+		out.Fields[f.Name] = f
+	}
+	return out
+}
+
+// reads declares fields that are read.
+func reads(names ...protoreflect.Name) []Field {
+	out := make([]Field, len(names))
+	for i, n := range names {
+		out[i] = Field{Name: n, Support: Read}
+	}
+	return out
+}
+
+// ignores declares fields that may be set and do nothing.
+func ignores(reason string, names ...protoreflect.Name) []Field {
+	out := make([]Field, len(names))
+	for i, n := range names {
+		out[i] = Field{Name: n, Support: WithoutEffect, Reason: reason}
+	}
+	return out
+}
+
+// only declares a field of which some values may be set.
+func only(name protoreflect.Name, reason string, values ...string) []Field {
+	return []Field{{Name: name, Support: Limited, Reason: reason, Values: values}}
+}
+
+// Messages is the table: everything that may occur in configuration, by full name.
+var Messages = func() map[protoreflect.FullName]*Message {
+	table := map[protoreflect.FullName]*Message{}
+	for _, m := range slices.Concat(bootstrapFields, listenerFields, httpFields, tcpFields, routeFields, clusterFields, endpointFields, tlsFields, accessFields, commonFields) {
+		name := m.Descriptor.FullName()
+		if table[name] != nil {
+			panic(fmt.Sprintf("build: message %s stands in the table twice", name))
+		}
+		table[name] = m
+	}
+	return table
+}()
+
+// maxDepth bounds how deep messages may be nested: predicates and filters may
+// contain themselves.
+const maxDepth = 64
+
+// Check returns a mistake for everything in m that would not be honored.
+func Check(m proto.Message) field.List {
+	var errs field.List
+	checkMessage(m.ProtoReflect(), nil, 0, &errs)
+	return errs
+}
+
+func checkMessage(m protoreflect.Message, at *field.Path, depth int, errs *field.List) {
+	name := m.Descriptor().FullName()
+	if depth > maxDepth {
+		errs.Addf(at, "messages are nested more than %d deep", maxDepth)
+		return
+	}
+	if name == "google.protobuf.Any" {
+		checkAny(m.Interface().(*anypb.Any), at, depth, errs)
+		return
+	}
+	if m.Descriptor().ParentFile().Package() == "google.protobuf" {
+		return // wrappers, durations, structs: plain values
+	}
+	rows := Messages[name]
+	if rows == nil {
+		errs.Addf(at, "message %s is not supported", name)
+		return
+	}
+	for b := m.GetUnknown(); len(b) > 0; {
+		number, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			errs.Addf(at, "message %s does not parse", name)
+			break
+		}
+		errs.Addf(at, "field number %d of message %s is not known to this version", number, name)
+		b = b[n:]
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() { // in declared order, so that messages read the same every time
+		fd := fields.Get(i)
+		if !m.Has(fd) {
+			continue
+		}
+		checkField(m, fd, rows.Fields[fd.Name()], at.Child(string(fd.Name())), depth, errs)
+	}
+}
+
+func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Field, at *field.Path, depth int, errs *field.List) {
+	switch row.Support {
+	case WithoutEffect:
+		return
+	case Refused:
+		errs.Addf(at, "is not supported")
+		return
+	case Limited:
+		if got := valueText(m, fd); !slices.Contains(row.Values, got) {
+			errs.Addf(at, "found %s, want %s: %s", got, strings.Join(row.Values, " or "), row.Reason)
+		}
+		return
+	}
+	v := m.Get(fd)
+	switch {
+	case fd.IsMap():
+		if fd.MapValue().Message() == nil {
+			return
+		}
+		for _, key := range sortedKeys(v.Map()) {
+			checkMessage(v.Map().Get(key).Message(), at.Child(key.String()), depth+1, errs)
+		}
+	case fd.Message() == nil:
+	case fd.IsList():
+		for i := range v.List().Len() {
+			checkMessage(v.List().Get(i).Message(), at.Index(i), depth+1, errs)
+		}
+	default:
+		checkMessage(v.Message(), at, depth+1, errs)
+	}
+}
+
+// checkAny looks into a typed configuration.
+func checkAny(a *anypb.Any, at *field.Path, depth int, errs *field.List) {
+	if Messages[a.MessageName()] == nil {
+		errs.Addf(at, "type %q is not supported", a.GetTypeUrl())
+		return
+	}
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		errs.Addf(at, "%s does not parse: %v", a.MessageName(), err)
+		return
+	}
+	checkMessage(m.ProtoReflect(), at, depth+1, errs)
+}
+
+// valueText returns a value as a person would write it in JSON.
+func valueText(m protoreflect.Message, fd protoreflect.FieldDescriptor) string {
+	v := m.Get(fd)
+	if fd.Message() != nil && !fd.IsList() && !fd.IsMap() {
+		inner := v.Message()
+		if value := inner.Descriptor().Fields().ByName("value"); value != nil && inner.Descriptor().ParentFile().Package() == "google.protobuf" {
+			return valueText(inner, value)
+		}
+		return "{...}"
+	}
+	if fd.Enum() != nil && !fd.IsList() {
+		if d := fd.Enum().Values().ByNumber(v.Enum()); d != nil {
+			return string(d.Name())
+		}
+	}
+	if fd.IsList() || fd.IsMap() {
+		return "[...]"
+	}
+	return v.String()
+}
+
+func sortedKeys(m protoreflect.Map) []protoreflect.MapKey {
+	var keys []protoreflect.MapKey
+	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
+		keys = append(keys, k)
+		return true
+	})
+	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return strings.Compare(a.String(), b.String()) })
+	return keys
+}

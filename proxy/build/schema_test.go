@@ -1,0 +1,140 @@
+package build
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+var update = flag.Bool("update", false, "write docs/xds.md")
+
+// goName is the name that protoc-gen-go gives to a field's getter.
+func goName(name protoreflect.Name) string {
+	var b strings.Builder
+	up := true
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case c == '_' && i+1 < len(name) && name[i+1] >= 'a' && name[i+1] <= 'z':
+			up = true
+		case c >= '0' && c <= '9':
+			b.WriteByte(c)
+			up = true
+		case up && c >= 'a' && c <= 'z':
+			b.WriteByte(c - 'a' + 'A')
+			up = false
+		default:
+			b.WriteByte(c)
+			up = false
+		}
+	}
+	return "Get" + b.String()
+}
+
+// The table names fields that exist, and says why it accepts what it does not read.
+func TestTableNamesRealFields(t *testing.T) {
+	for name, m := range Messages {
+		for _, f := range m.Fields {
+			if m.Descriptor.Fields().ByName(f.Name) == nil {
+				t.Errorf("%s has no field %s", name, f.Name)
+			}
+			if f.Support != Read && f.Reason == "" {
+				t.Errorf("%s.%s is accepted without a reason", name, f.Name)
+			}
+		}
+	}
+}
+
+// A field that the table calls read, or reads in part, is read: its getter is
+// called somewhere in this package.
+func TestReadFieldsAreRead(t *testing.T) {
+	called := getters(t)
+	// Fields that another way than their getter leads to.
+	other := map[string]bool{
+		"envoy.config.core.v3.ConfigSource.resource_api_version": true,
+	}
+	for name, m := range Messages {
+		for _, f := range m.Fields {
+			full := fmt.Sprintf("%s.%s", name, f.Name)
+			if f.Support == Read && !called[goName(f.Name)] && !other[full] {
+				t.Errorf("%s is in the table as read, and nobody calls %s", full, goName(f.Name))
+			}
+		}
+	}
+}
+
+func getters(t *testing.T) map[string]bool {
+	t.Helper()
+	called := map[string]bool{}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), e.Name(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "Get") {
+				called[s.Sel.Name] = true
+			}
+			return true
+		})
+	}
+	return called
+}
+
+// Every message that a field in the table can hold is in the table itself, so that
+// Check never meets one that it has no rows for.
+func TestTableIsClosed(t *testing.T) {
+	for name, m := range Messages {
+		for _, f := range m.Fields {
+			fd := m.Descriptor.Fields().ByName(f.Name)
+			if fd == nil || f.Support != Read {
+				continue
+			}
+			d := fd.Message()
+			if fd.IsMap() {
+				d = fd.MapValue().Message()
+			}
+			if d == nil || d.ParentFile().Package() == "google.protobuf" {
+				continue
+			}
+			if Messages[d.FullName()] == nil {
+				t.Errorf("%s.%s holds %s, which has no rows", name, f.Name, d.FullName())
+			}
+		}
+	}
+}
+
+// The page shows what the table says; -update writes it.
+func TestPage(t *testing.T) {
+	const path = "../../docs/xds.md"
+	want := Page()
+	if *update {
+		if err := os.MkdirAll("../../docs", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("%s is not what the table says: run go test ./proxy/build -update", path)
+	}
+}

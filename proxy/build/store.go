@@ -1,0 +1,449 @@
+package build
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/shard"
+	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+// A Store keeps the configuration of one proxy. Its methods may be called from any
+// goroutine.
+type Store struct {
+	env  *Env
+	seed maphash.Seed
+
+	manager  stats.ListenerManager
+	clusterM stats.ClusterManager
+
+	mu        sync.Mutex // guards what follows
+	dynamic   map[string]bool
+	listeners map[string]*listenerEntry
+	clusters  map[string]*clusterEntry
+	routes    map[string]*routeEntry
+	endpoints map[string]*endpointEntry
+	secrets   map[string]*secretEntry
+	acked     map[string]bool // types of which an answer has been applied
+	version   map[string]string
+	runtime   *shard.Runtime
+	timer     *time.Timer
+	changed   func() // the interests may have changed
+	started   bool
+	closed    bool
+}
+
+// A Record is what is known of a resource beside its meaning: what config_dump shows.
+type Record struct {
+	Name    string
+	Version string
+	Updated time.Time
+	Body    *anypb.Any // accepted last, nil if none was
+	Static  bool
+	Refused *RefusedRecord // nil if the newest version was accepted
+	sum     uint64         // of the body
+}
+
+// A RefusedRecord is a version that does not count.
+type RefusedRecord struct {
+	Version string
+	Detail  string
+	At      time.Time
+	Body    *anypb.Any
+}
+
+type listenerEntry struct {
+	Record
+	next    *Listener // accepted, and waiting for what it needs
+	since   time.Time // next began to wait
+	live    *Listener // in the runtime
+	removed bool
+}
+
+type clusterEntry struct {
+	Record
+	next  *Cluster
+	since time.Time
+	live  *cluster.Cluster
+	built *Cluster  // what live was made of
+	stop  func()    // ends the resolving of names
+	named bool      // names were resolved once, or need not be
+	gone  time.Time // the control plane has taken it away
+}
+
+type routeEntry struct {
+	Record
+	next   *route.Table
+	needs  Needs // of next
+	used   Needs // of live
+	since  time.Time
+	live   *route.Table
+	asked  time.Time // it was first wanted
+	absent bool      // the control plane says that there is none
+}
+
+type endpointEntry struct {
+	Record
+	list   []cluster.Endpoint
+	over   uint32 // overprovisioning factor
+	there  bool
+	absent bool
+	asked  time.Time
+}
+
+type secretEntry struct {
+	Record
+	absent bool
+	asked  time.Time
+}
+
+// NewStore returns an empty store. changed is called, possibly with a lock held,
+// when [Store.Wants] may answer something else; it must not call back.
+func NewStore(env *Env, changed func()) *Store {
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	s := &Store{
+		env: env, seed: maphash.MakeSeed(), changed: changed,
+		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
+		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, acked: map[string]bool{}, version: map[string]string{},
+		runtime: &shard.Runtime{},
+	}
+	env.Stats.Add("listener_manager.", &s.manager)
+	env.Stats.Add("cluster_manager.", &s.clusterM)
+	return s
+}
+
+// Dynamic says that all listeners (ListenerType) or clusters (ClusterType) of the
+// control plane are wanted.
+func (s *Store) Dynamic(typeURL string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dynamic[typeURL] = true
+}
+
+// Static takes in what a bootstrap holds. The first mistakes are returned; nothing
+// is in force before [Store.Start].
+func (s *Store) Static(b *Bootstrap) error {
+	var problems []error
+	add := func(typeURL, name string, m proto.Message) {
+		body, err := anypb.New(m)
+		if err == nil {
+			err = s.take(typeURL, xdsclient.Resource{Name: name, Body: body}, true)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s %s: %w", short(typeURL), name, err))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range b.Secrets {
+		s.env.Secrets.Local(m.GetName())
+		add(xdsclient.SecretType, m.GetName(), m)
+	}
+	for _, m := range b.Clusters {
+		add(xdsclient.ClusterType, m.GetName(), m)
+	}
+	for i, m := range b.Listeners {
+		name := m.GetName()
+		if name == "" {
+			name = fmt.Sprintf("listener_%d", i)
+			m = proto.CloneOf(m)
+			m.Name = name
+		}
+		add(xdsclient.ListenerType, name, m)
+	}
+	return joined(problems)
+}
+
+// Start puts in force what is there, and from now on what comes.
+func (s *Store) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = true
+	s.settle()
+}
+
+// Close ends everything that goes on by itself.
+func (s *Store) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	for _, c := range s.clusters {
+		if c.stop != nil {
+			c.stop()
+		}
+	}
+}
+
+// Apply takes an update in and returns what is refused of it.
+func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var refused []xdsclient.Refusal
+	for _, r := range u.Resources {
+		if err := s.take(u.Type, r, false); err != nil {
+			refused = append(refused, xdsclient.Refusal{Name: r.Name, Err: err})
+		}
+	}
+	for _, name := range u.Removed {
+		s.remove(u.Type, name)
+	}
+	if u.Version != "" {
+		s.version[u.Type] = u.Version
+	}
+	s.acked[u.Type] = true
+	s.count(u.Type, len(refused))
+	s.settle()
+	return refused
+}
+
+// count keeps the statistics of subscriptions.
+func (s *Store) count(typeURL string, refused int) {
+	var set *stats.Update
+	switch typeURL {
+	case xdsclient.ClusterType:
+		set = &s.clusterM.CDS
+	case xdsclient.ListenerType:
+		set = &s.manager.LDS
+	default:
+		return
+	}
+	set.UpdateAttempt.Inc()
+	set.UpdateTime.Set(s.env.Now().UnixMilli())
+	if refused > 0 {
+		set.UpdateRejected.Inc()
+	} else {
+		set.UpdateSuccess.Inc()
+	}
+}
+
+// take reads one resource. The caller holds mu.
+func (s *Store) take(typeURL string, r xdsclient.Resource, static bool) error {
+	sum := maphash.Bytes(s.seed, r.Body.GetValue())
+	record := s.record(typeURL, r.Name)
+	if record == nil {
+		return fmt.Errorf("type %q is not supported", typeURL)
+	}
+	if record.Static && !static {
+		return fmt.Errorf("the bootstrap has a static resource of this name")
+	}
+	if record.Body != nil && record.sum == sum {
+		record.Version, record.Refused = r.Version, nil
+		s.present(typeURL, r.Name)
+		return nil // the same again
+	}
+	if err := s.read(typeURL, r, sum); err != nil {
+		record.Refused = &RefusedRecord{Version: r.Version, Detail: err.Error(), At: s.env.Now(), Body: r.Body}
+		return err
+	}
+	*record = Record{Name: r.Name, Version: r.Version, Updated: s.env.Now(), Body: r.Body, Static: static, sum: sum}
+	return nil
+}
+
+// record returns the record of a resource; the first call makes the entry.
+func (s *Store) record(typeURL, name string) *Record {
+	switch typeURL {
+	case xdsclient.ListenerType:
+		return &entry(s.listeners, name).Record
+	case xdsclient.ClusterType:
+		return &entry(s.clusters, name).Record
+	case xdsclient.RouteType:
+		return &entry(s.routes, name).Record
+	case xdsclient.EndpointType:
+		return &entry(s.endpoints, name).Record
+	case xdsclient.SecretType:
+		return &entry(s.secrets, name).Record
+	}
+	return nil
+}
+
+func entry[E any](m map[string]*E, name string) *E {
+	if m[name] == nil {
+		m[name] = new(E)
+	}
+	return m[name]
+}
+
+// present notes that a resource is there (again), as it was.
+func (s *Store) present(typeURL, name string) {
+	switch typeURL {
+	case xdsclient.ListenerType:
+		s.listeners[name].removed = false
+	case xdsclient.ClusterType:
+		s.clusters[name].gone = time.Time{}
+	case xdsclient.RouteType:
+		s.routes[name].absent = false
+	case xdsclient.EndpointType:
+		s.endpoints[name].absent = false
+	}
+}
+
+// read turns a resource into what is built of it.
+func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64) error {
+	switch typeURL {
+	case xdsclient.ListenerType:
+		return s.readListener(r, sum)
+	case xdsclient.ClusterType:
+		return s.readCluster(r)
+	case xdsclient.RouteType:
+		return s.readRoutes(r)
+	case xdsclient.EndpointType:
+		return s.readEndpoints(r)
+	case xdsclient.SecretType:
+		return s.readSecret(r)
+	}
+	return fmt.Errorf("type %q is not supported", typeURL)
+}
+
+// decode opens a resource and checks it field by field.
+func decode[M proto.Message](r xdsclient.Resource, m M) error {
+	if err := r.Body.UnmarshalTo(m); err != nil {
+		return fmt.Errorf("does not parse: %w", err)
+	}
+	if errs := Check(m); len(errs) > 0 {
+		return errs
+	}
+	return nil
+}
+
+func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
+	m := &listenerv3.Listener{}
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	l, err := readListener(m, s.env)
+	if err != nil {
+		s.manager.ListenerCreateFailure.Inc()
+		return err
+	}
+	l.Config.Name, l.Config.Version = r.Name, fmt.Sprintf("%x", sum)
+	e := s.listeners[r.Name]
+	if e.next != nil {
+		e.next.close()
+	}
+	e.next, e.since, e.removed = l, s.env.Now(), false
+	return nil
+}
+
+// readListener reads one listener that has been checked.
+func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
+	r := &listenerReader{env: env, outbound: outbound(m)}
+	out := &Listener{Config: r.listener(m)}
+	out.Needs, out.scopes = r.needs, r.scopes
+	if err := r.errs.Err(); err != nil {
+		out.close()
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Store) readCluster(r xdsclient.Resource) error {
+	m := &clusterv3.Cluster{}
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	reader := &reader{}
+	c := reader.cluster(m, s.env.Secrets)
+	c.Needs = reader.needs
+	if err := reader.errs.Err(); err != nil {
+		return err
+	}
+	c.Config.Added = true
+	e := s.clusters[r.Name]
+	e.next, e.since, e.gone = c, s.env.Now(), time.Time{}
+	return nil
+}
+
+func (s *Store) readRoutes(r xdsclient.Resource) error {
+	m := &routev3.RouteConfiguration{}
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	reader := &reader{}
+	config := reader.table(m, nil)
+	if err := reader.errs.Err(); err != nil {
+		return err
+	}
+	table, err := route.NewTable(config)
+	if err != nil {
+		return err
+	}
+	e := s.routes[r.Name]
+	e.next, e.needs, e.since, e.absent = table, reader.needs, s.env.Now(), false
+	return nil
+}
+
+func (s *Store) readEndpoints(r xdsclient.Resource) error {
+	m := &endpointv3.ClusterLoadAssignment{}
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	reader := &reader{}
+	list := reader.endpoints(m, false, nil)
+	if err := reader.errs.Err(); err != nil {
+		return err
+	}
+	e := s.endpoints[r.Name]
+	e.list, e.over, e.there, e.absent = list, m.GetPolicy().GetOverprovisioningFactor().GetValue(), true, false
+	// Endpoints go into clusters that are in force at once: no new runtime is needed.
+	for _, c := range s.clusters {
+		if c.live != nil && c.live.Kind == cluster.EDS && c.live.EDSName == r.Name {
+			c.live.SetEndpoints(list)
+		}
+	}
+	return nil
+}
+
+func (s *Store) readSecret(r xdsclient.Resource) error {
+	m := &tlsv3.Secret{}
+	if err := decode(r, m); err != nil {
+		return err
+	}
+	reader := &reader{}
+	secret := reader.secretResource(m)
+	if err := reader.errs.Err(); err != nil {
+		return err
+	}
+	secret.Name = r.Name
+	return s.env.Secrets.set(secret)
+}
+
+// remove takes a resource away. The caller holds mu.
+func (s *Store) remove(typeURL, name string) {
+	switch typeURL {
+	case xdsclient.ListenerType:
+		if e := s.listeners[name]; e != nil && !e.Static {
+			e.removed = true
+		}
+	case xdsclient.ClusterType:
+		if e := s.clusters[name]; e != nil && !e.Static && e.gone.IsZero() {
+			e.gone, e.next = s.env.Now(), nil
+		}
+	case xdsclient.RouteType:
+		// Envoy keeps a route table that the server says is gone; so a mistake at the
+		// control plane does not turn into 404s.
+		entry(s.routes, name).absent = true
+	case xdsclient.EndpointType:
+		e := entry(s.endpoints, name)
+		e.absent = true
+	case xdsclient.SecretType:
+		entry(s.secrets, name).absent = true
+	}
+}

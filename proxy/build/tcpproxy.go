@@ -1,0 +1,60 @@
+package build
+
+import (
+	"time"
+
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/tcp"
+)
+
+var tcpFields = []*Message{
+	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
+		"access_log_flush_interval", "access_log_options")),
+	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
+	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight")),
+	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval"),
+		only("flush_access_log_on_connected", "is not built yet", "false"),
+		only("flush_access_log_on_start", "is not built yet", "false")),
+}
+
+// istioReport is how often Istio's TCP metrics are brought up to date.
+const istioReport = 5 * time.Second
+
+func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config {
+	c := &tcp.Config{
+		StatPrefix: m.GetStatPrefix(), Cluster: m.GetCluster(),
+		IdleTimeout: r.orDefault(m.GetIdleTimeout(), time.Hour, at.Child("idle_timeout")),
+		MaxAge:      r.duration(m.GetMaxDownstreamConnectionDuration(), at.Child("max_downstream_connection_duration")),
+		Attempts:    int(m.GetMaxConnectAttempts().GetValue()),
+		FlushEvery:  r.duration(m.GetAccessLogOptions().GetAccessLogFlushInterval(), at.Child("access_log_options").Child("access_log_flush_interval")),
+		Logs:        r.logs(m.GetAccessLog(), at.Child("access_log")),
+	}
+	if d := m.GetAccessLogFlushInterval(); d != nil { //nolint:staticcheck // deprecated, still sent
+		c.FlushEvery = r.duration(d, at.Child("access_log_flush_interval"))
+	}
+	switch m.GetClusterSpecifier().(type) {
+	case *tcpv3.TcpProxy_Cluster:
+		r.needs.Clusters = append(r.needs.Clusters, c.Cluster)
+	case *tcpv3.TcpProxy_WeightedClusters:
+		for _, w := range m.GetWeightedClusters().GetClusters() {
+			c.Weighted = append(c.Weighted, tcp.Weighted{Cluster: w.GetName(), Weight: w.GetWeight()})
+			r.needs.Clusters = append(r.needs.Clusters, w.GetName())
+		}
+	default:
+		r.errs.Addf(at, "names no cluster, want cluster or weighted_clusters")
+	}
+	counters, scope := r.env.Stats.TCP(c.StatPrefix)
+	c.Stats, r.scopes = counters, append(r.scopes, scope)
+	if r.tcpMetrics != nil {
+		c.Logs, c.Periodic = append(c.Logs, r.tcpMetrics), istioReport
+		if r.tcpMetrics.every > 0 {
+			c.Periodic = r.tcpMetrics.every
+		}
+	}
+	if r.exchange != nil {
+		c.Exchange = r.exchange
+	}
+	return c
+}
