@@ -1,15 +1,12 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"mime"
 	"reflect"
 	"strings"
+	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,7 +14,9 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/strict"
 	"github.com/mallamesh/malla/local/api/defaults"
 )
 
@@ -132,37 +131,52 @@ func (res *resource) check(raw []byte) (doubts []error, err error) {
 	if res.native {
 		return kjson.UnmarshalStrict(raw, into)
 	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return nil, err
-	}
-	return specDoubts(raw, into), nil
+	err = json.Unmarshal(raw, into)
+	return res.unknown(raw, err)
 }
 
-// specDoubts finds unknown fields of a kind whose spec is a protobuf message
-// (Istio's): their Go types skip what they do not know.
-func specDoubts(raw []byte, into runtime.Object) []error {
-	v := reflect.ValueOf(into).Elem().FieldByName("Spec")
-	if !v.IsValid() || !v.CanAddr() {
-		return nil
+// unknown finds what a kind whose Go type skips unknown fields (Istio's) does not
+// have. If the type could not take the document at all (err), it says why in
+// terms of fields.
+func (res *resource) unknown(raw []byte, err error) ([]error, error) {
+	var doc map[string]any
+	if e := kjson.UnmarshalCaseSensitivePreserveInts(raw, &doc); e != nil {
+		return nil, e
 	}
-	m, ok := v.Addr().Interface().(proto.Message)
-	if !ok {
-		return nil
-	}
-	var doc struct {
-		Spec json.RawMessage `json:"spec"`
-	}
-	if json.Unmarshal(raw, &doc) != nil || len(doc.Spec) == 0 || bytes.Equal(doc.Spec, []byte("null")) {
-		return nil
-	}
-	fresh := m.ProtoReflect().New().Interface()
-	if err := protojson.Unmarshal(doc.Spec, fresh); err != nil {
-		if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
-			return []error{fmt.Errorf("unknown field %s", strings.Replace(field, `"`, `"spec.`, 1))}
+	var c strict.Checker
+	plan := res.plan()
+	for name, v := range doc {
+		switch name {
+		case "apiVersion", "kind", "metadata", "status":
+			continue
 		}
-		return []error{fmt.Errorf("spec: %v", err)}
+		if f := plan.Field(name); f != nil {
+			c.Value(v, f, field.At(name))
+		} else {
+			c.Unknown(nil, name, plan.Fields())
+		}
 	}
-	return nil
+	if err != nil {
+		if e := c.Errs.Err(); e != nil {
+			return nil, e
+		}
+		return nil, err
+	}
+	var doubts []error
+	for _, e := range c.Errs {
+		doubts = append(doubts, e)
+	}
+	return doubts, nil
+}
+
+var plans sync.Map // *kind.Kind -> *strict.Plan, made at first use
+
+func (res *resource) plan() *strict.Plan {
+	if p, ok := plans.Load(res.Kind); ok {
+		return p.(*strict.Plan)
+	}
+	p, _ := plans.LoadOrStore(res.Kind, strict.Type(reflect.TypeOf(res.New()).Elem(), nil))
+	return p.(*strict.Plan)
 }
 
 // normal gives a native object the form in which it is stored: only fields of

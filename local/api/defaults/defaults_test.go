@@ -68,20 +68,3 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 }
-
-func TestPullPolicy(t *testing.T) {
-	for _, test := range []struct {
-		image string
-		want  corev1.PullPolicy
-	}{
-		{"nginx", corev1.PullAlways},
-		{"nginx:latest", corev1.PullAlways},
-		{"nginx:1.27", corev1.PullIfNotPresent},
-		{"registry:5000/nginx", corev1.PullAlways}, // a port is no tag
-		{"nginx@sha256:00", corev1.PullIfNotPresent},
-	} {
-		if got := pullPolicy(test.image); got != test.want {
-			t.Errorf("pullPolicy(%q) = %s, want %s", test.image, got, test.want)
-		}
-	}
-}

@@ -1,8 +1,6 @@
 package defaults
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -29,8 +27,9 @@ func pod(s *corev1.PodSpec) {
 	}
 }
 
+// container leaves imagePullPolicy alone: nothing is pulled here, and a default
+// would look like something that its author wrote without effect.
 func container(c *corev1.Container) {
-	or(&c.ImagePullPolicy, pullPolicy(c.Image))
 	or(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
 	or(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
 	for i := range c.Ports {
@@ -59,22 +58,6 @@ func container(c *corev1.Container) {
 			}
 		}
 	}
-}
-
-// pullPolicy: a tag that moves is pulled always, any other when it is absent.
-func pullPolicy(image string) corev1.PullPolicy {
-	name, _, digest := strings.Cut(image, "@")
-	if digest {
-		return corev1.PullIfNotPresent
-	}
-	tag := ""
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		tag = name[i+1:]
-	}
-	if tag == "" || tag == "latest" {
-		return corev1.PullAlways
-	}
-	return corev1.PullIfNotPresent
 }
 
 func probe(p *corev1.Probe) {
