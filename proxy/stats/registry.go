@@ -1,48 +1,206 @@
 package stats
 
-// A Tag is a part of a name that varies: it is a label in the Prometheus form.
-// Name is Envoy's, such as "envoy.cluster_name".
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// A Tag is a part of a name that varies: it is a label in the Prometheus form and
+// stays part of the name in the text form. Name is Envoy's, such as "envoy.cluster_name".
 type Tag struct{ Name, Value string }
 
-// Tag names of Envoy.
+// Envoy's names of tags.
 const (
 	TagCluster      = "envoy.cluster_name"
 	TagHTTP         = "envoy.http_conn_manager_prefix"
 	TagListener     = "envoy.listener_address"
 	TagTCP          = "envoy.tcp_prefix"
+	TagRDS          = "envoy.rds_route_config"
 	TagResponseCode = "envoy.response_code"
 	TagCodeClass    = "envoy.response_code_class"
 )
 
-// A Registry knows every set of metrics.
-type Registry struct{}
+// istioLabels are the names under which Istio's bootstrap extracts the same parts; dashboards read these.
+var istioLabels = map[string]string{
+	TagCluster: "cluster_name", TagHTTP: "http_conn_manager_prefix", TagListener: "listener_address",
+	TagTCP: "tcp_prefix", TagResponseCode: "response_code", TagCodeClass: "response_code_class",
+}
 
-// NewRegistry returns an empty registry.
-func NewRegistry() *Registry { return &Registry{} }
+// A Registry knows every set of metrics.
+type Registry struct {
+	label map[string]string // tag -> label of the Prometheus form
+
+	mu   sync.Mutex // guards sets and the Scopes' users
+	sets map[string]*Scope
+}
+
+// NewRegistry returns an empty registry. Its Prometheus form has the label names of Istio's bootstrap
+// ("cluster_name") if istio is set, else Envoy's own ("envoy_cluster_name").
+func NewRegistry(istio bool) *Registry {
+	r := &Registry{sets: map[string]*Scope{}}
+	if istio {
+		r.label = istioLabels
+	}
+	return r
+}
 
 // A Scope is one registered set. It goes away when its last user closes it.
-type Scope struct{}
+type Scope struct {
+	registry *Registry
+	prefix   string // "cluster.outbound|80||x."
+	family   string // the same without what the tags hold: "cluster."
+	tags     []Tag
+	set      reflect.Value
+	fields   []metric
+	users    int
+}
+
+// A metric is one field of a set.
+type metric struct {
+	name  string
+	index []int
+	kind  metricKind
+}
+
+type metricKind uint8
+
+const (
+	kindCounter metricKind = iota
+	kindGauge
+	kindHistogram
+	kindCodes
+	kindClassCodes
+)
 
 // Close gives the set back; when the last user has, it is not shown any more.
-func (s *Scope) Close() {}
+func (s *Scope) Close() {
+	if s == nil {
+		return
+	}
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(s.registry.sets, s.prefix)
+	}
+}
 
 // Cluster returns the set of "cluster.<name>.", made by the first call and shared by later ones.
-func (r *Registry) Cluster(name string) (*Cluster, *Scope) { return &Cluster{}, &Scope{} }
+func (r *Registry) Cluster(name string) (*Cluster, *Scope) {
+	s := r.scope("cluster.", name, ".", Tag{TagCluster, name}, func() any { return new(Cluster) })
+	return s.set.Addr().Interface().(*Cluster), s
+}
 
 // HTTP returns the set of "http.<prefix>.".
-func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) { return &HTTP{}, &Scope{} }
+func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) {
+	s := r.scope("http.", prefix, ".", Tag{TagHTTP, prefix}, func() any { return new(HTTP) })
+	return s.set.Addr().Interface().(*HTTP), s
+}
 
 // Listener returns the set of "listener.<address>."; address is written as Envoy does ("0.0.0.0_15006").
-func (r *Registry) Listener(address string) (*Listener, *Scope) { return &Listener{}, &Scope{} }
-
-// ListenerHTTP returns the set of "listener.<address>.http.<prefix>.".
-func (r *Registry) ListenerHTTP(address, prefix string) (*ListenerHTTP, *Scope) {
-	return &ListenerHTTP{}, &Scope{}
+func (r *Registry) Listener(address string) (*Listener, *Scope) {
+	s := r.scope("listener.", address, ".", Tag{TagListener, address}, func() any { return new(Listener) })
+	return s.set.Addr().Interface().(*Listener), s
 }
 
 // TCP returns the set of "tcp.<prefix>.".
-func (r *Registry) TCP(prefix string) (*TCP, *Scope) { return &TCP{}, &Scope{} }
+func (r *Registry) TCP(prefix string) (*TCP, *Scope) {
+	s := r.scope("tcp.", prefix, ".", Tag{TagTCP, prefix}, func() any { return new(TCP) })
+	return s.set.Addr().Interface().(*TCP), s
+}
+
+// ListenerHTTP returns the set of "listener.<address>.http.<prefix>.".
+func (r *Registry) ListenerHTTP(address, prefix string) (*ListenerHTTP, *Scope) {
+	full := "listener." + address + ".http." + prefix + "."
+	s := r.add(full, "listener.http.", func() any { return new(ListenerHTTP) }, Tag{TagHTTP, prefix}, Tag{TagListener, address})
+	return s.set.Addr().Interface().(*ListenerHTTP), s
+}
+
+func (r *Registry) scope(before, name, after string, tag Tag, set func() any) *Scope {
+	return r.add(before+name+after, before, set, tag)
+}
 
 // Add registers a set of metrics of the caller's own: set points to a struct whose fields
-// carry `stat:"name"`. Prefix ends with a dot or is empty.
-func (r *Registry) Add(prefix string, set any, tags ...Tag) *Scope { return &Scope{} }
+// carry `stat:"name"`. Prefix ends with a dot or is empty. The values of tags are parts of the
+// prefix, which the Prometheus form takes out. A prefix can be used once at a time.
+func (r *Registry) Add(prefix string, set any, tags ...Tag) *Scope {
+	family := prefix
+	for _, t := range tags {
+		family = strings.Replace(family, t.Value+".", "", 1)
+	}
+	s := r.add(prefix, family, func() any { return set }, tags...)
+	if s.set.Addr().Interface() != set {
+		panic(fmt.Sprintf("stats: prefix %q has a set already", prefix))
+	}
+	return s
+}
+
+// FormatAddress writes a listener's address as names have it: colons would be read as separators.
+func FormatAddress(address string) string { return strings.ReplaceAll(address, ":", "_") }
+
+func (r *Registry) add(prefix, family string, set func() any, tags ...Tag) *Scope {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sets[prefix]
+	if s == nil {
+		v := reflect.ValueOf(set()).Elem()
+		s = &Scope{registry: r, prefix: prefix, family: family, tags: tags, set: v, fields: metricsOf(v.Type())}
+		r.sets[prefix] = s
+	}
+	s.users++
+	return s
+}
+
+var (
+	metricsMu     sync.Mutex
+	metricsByType = map[reflect.Type][]metric{}
+	metricKinds   = map[reflect.Type]metricKind{
+		reflect.TypeFor[Counter](): kindCounter, reflect.TypeFor[Gauge](): kindGauge, reflect.TypeFor[Histogram](): kindHistogram,
+		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes,
+	}
+)
+
+// metricsOf lists the metrics of a type of set, sets inside it included, once per type.
+func metricsOf(t reflect.Type) []metric {
+	metricsMu.Lock()
+	defer metricsMu.Unlock()
+	if m, ok := metricsByType[t]; ok {
+		return m
+	}
+	m := listMetrics(t, "", nil)
+	slices.SortFunc(m, func(a, b metric) int { return cmp.Compare(a.name, b.name) })
+	metricsByType[t] = m
+	return m
+}
+
+func listMetrics(t reflect.Type, prefix string, at []int) []metric {
+	var list []metric
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, index := f.Tag.Get("stat"), append(slices.Clone(at), i)
+		if name == "" {
+			continue
+		}
+		if kind, ok := metricKinds[f.Type]; ok {
+			list = append(list, metric{prefix + name, index, kind})
+			continue
+		}
+		list = append(list, listMetrics(f.Type, prefix+name+".", index)...)
+	}
+	return list
+}
+
+// scopes returns the registered sets, sorted by prefix.
+func (r *Registry) scopes() []*Scope {
+	r.mu.Lock()
+	list := make([]*Scope, 0, len(r.sets))
+	for _, s := range r.sets {
+		list = append(list, s)
+	}
+	r.mu.Unlock()
+	slices.SortFunc(list, func(a, b *Scope) int { return cmp.Compare(a.prefix, b.prefix) })
+	return list
+}

@@ -1,0 +1,179 @@
+package stats
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// A sample is one number under its full name.
+type sample struct {
+	name string
+	n    int64
+}
+
+// Options choose what /stats shows.
+type Options struct {
+	Filter   *regexp.Regexp // nil: everything
+	UsedOnly bool           // leave out what was never touched
+}
+
+func (o *Options) shows(name string, used bool) bool {
+	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.MatchString(name))
+}
+
+// WriteText writes the form of Envoy's /stats: "name: value", sorted; histograms after the rest.
+func (r *Registry) WriteText(w io.Writer, o Options) error {
+	numbers, histograms := r.collect(o)
+	var b []byte
+	for _, s := range numbers {
+		b = append(append(b, s.name...), ": "...)
+		b = append(strconv.AppendInt(b, s.n, 10), '\n')
+	}
+	for _, h := range histograms {
+		b = append(append(b, h.name...), ": "...)
+		if h.h.Count() == 0 {
+			b = append(b, "No recorded values\n"...)
+			continue
+		}
+		for i, q := range quantiles {
+			if i > 0 {
+				b = append(b, ' ')
+			}
+			b = fmt.Appendf(b, "P%v(nan,%v)", q, round(h.h.Quantile(q/100)))
+		}
+		b = append(b, '\n')
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// WriteJSON writes Envoy's /stats?format=json.
+func (r *Registry) WriteJSON(w io.Writer, o Options) error {
+	numbers, histograms := r.collect(o)
+	b := []byte(`{"stats":[`)
+	for i, s := range numbers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendQuote(append(b, `{"name":`...), s.name), `,"value":`...)
+		b = append(strconv.AppendInt(b, s.n, 10), '}')
+	}
+	if len(histograms) > 0 {
+		if len(numbers) > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"histograms":{"supported_quantiles":[`...)
+		for i, q := range quantiles {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendFloat(b, q, 'f', -1, 64)
+		}
+		b = append(b, `],"computed_quantiles":[`...)
+		for i, h := range histograms {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSONHistogram(b, h)
+		}
+		b = append(b, "]}}"...)
+	}
+	_, err := w.Write(append(b, "]}"...))
+	return err
+}
+
+func appendJSONHistogram(b []byte, h namedHistogram) []byte {
+	b = append(strconv.AppendQuote(append(b, `{"name":`...), h.name), `,"values":[`...)
+	for i, q := range quantiles {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"interval":null,"cumulative":`...)
+		if h.h.Count() == 0 {
+			b = append(b, "null"...)
+		} else {
+			b = strconv.AppendFloat(b, round(h.h.Quantile(q/100)), 'f', -1, 64)
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}"...)
+}
+
+// quantiles are those that Envoy prints, in percent.
+var quantiles = [...]float64{0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100}
+
+func round(v float64) float64 { return float64(int64(v*1000+0.5)) / 1000 }
+
+type namedHistogram struct {
+	name string
+	h    *Histogram
+}
+
+// collect reads everything, sorted by name.
+func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHistogram) {
+	for _, s := range r.scopes() {
+		for i := range s.fields {
+			m := &s.fields[i]
+			name := s.prefix + m.name
+			switch v := s.set.FieldByIndex(m.index).Addr().Interface().(type) {
+			case *Counter:
+				if n := int64(v.Value()); o.shows(name, n != 0) {
+					numbers = append(numbers, sample{name, n})
+				}
+			case *Gauge:
+				if n := v.Value(); o.shows(name, n != 0) {
+					numbers = append(numbers, sample{name, n})
+				}
+			case *Histogram:
+				if o.shows(name, v.Count() > 0) {
+					histograms = append(histograms, namedHistogram{name, v})
+				}
+			case *ClassCodes:
+				numbers = v.collect(numbers, name, &o, true)
+			case *Codes:
+				numbers = v.ClassCodes.collect(numbers, name, &o, false)
+				v.each(func(code int, n uint64) {
+					if full := name + "_" + strconv.Itoa(code); o.shows(full, true) {
+						numbers = append(numbers, sample{full, int64(n)})
+					}
+				})
+			}
+		}
+	}
+	slices.SortFunc(numbers, func(a, b sample) int { return compareNames(a.name, b.name) })
+	slices.SortFunc(histograms, func(a, b namedHistogram) int { return compareNames(a.name, b.name) })
+	return numbers, histograms
+}
+
+func compareNames(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// collect appends the classes. A connection manager shows all five, a cluster those that it has seen.
+func (c *ClassCodes) collect(list []sample, name string, o *Options, zeros bool) []sample {
+	for i := range c.class {
+		n := c.class[i].Value()
+		full := name + "_" + strconv.Itoa(i+1) + "xx"
+		if (n > 0 || zeros) && o.shows(full, n > 0) {
+			list = append(list, sample{full, int64(n)})
+		}
+	}
+	return list
+}
+
+func (c *Codes) each(f func(code int, n uint64)) {
+	if t := c.codes.Load(); t != nil {
+		for i, code := range t.codes {
+			f(int(code), t.counters[i].Value())
+		}
+	}
+}
