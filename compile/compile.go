@@ -25,7 +25,7 @@ import (
 // A Problem is something that an author should know about a resource.
 type Problem struct {
 	*field.Error
-	Notice bool // the resource works, but for what the message says
+	Notice bool // the resource is in force, but for what the message says; else it is left out
 	Ref    model.Ref
 }
 

@@ -1,6 +1,9 @@
 package model
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // A DestinationRule is what clients keep to when they call a host. The
 // compiler has merged the rules that one namespace has for one host.
@@ -19,7 +22,7 @@ type DestinationRule struct {
 type Subset struct {
 	Name   string
 	Labels map[string]string
-	Policy TrafficPolicy // what it says itself; see [TrafficPolicy.Over]
+	Policy TrafficPolicy // what it says itself; see [TrafficPolicy.On]
 }
 
 // Subset returns the subset called name.
@@ -55,36 +58,18 @@ type PortPolicy struct {
 	TLS     *ClientTLS
 }
 
-// Over returns p laid over base: each block that p has replaces base's.
-func (p TrafficPolicy) Over(base TrafficPolicy) TrafficPolicy {
-	out := base
-	if p.LB != nil {
-		out.LB = p.LB
-	}
-	if p.Pool != nil {
-		out.Pool = p.Pool
-	}
-	if p.Outlier != nil {
-		out.Outlier = p.Outlier
-	}
-	if p.TLS != nil {
-		out.TLS = p.TLS
-	}
-	if p.Ports != nil {
-		out.Ports = p.Ports
-	}
-	return out
-}
-
-// For returns the policy for one port, without port settings.
-func (p TrafficPolicy) For(port uint16) TrafficPolicy {
+// On returns what holds on one port where p is laid over base, which is what
+// holds there without p: p's settings for the port replace everything, else
+// each block that p has replaces base's.
+func (p TrafficPolicy) On(port uint16, base TrafficPolicy) TrafficPolicy {
 	for _, s := range p.Ports {
 		if s.Port == port {
 			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS}
 		}
 	}
-	p.Ports = nil
-	return p
+	return TrafficPolicy{
+		LB: cmp.Or(p.LB, base.LB), Pool: cmp.Or(p.Pool, base.Pool), Outlier: cmp.Or(p.Outlier, base.Outlier), TLS: cmp.Or(p.TLS, base.TLS),
+	}
 }
 
 // A Balance is how an endpoint is chosen.

@@ -21,7 +21,7 @@ const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 func policyFor(v *model.View, d *model.DestinationRule, subset model.Subset, port uint16) model.TrafficPolicy {
 	var p model.TrafficPolicy
 	if d != nil {
-		p = subset.Policy.Over(d.Policy).For(port)
+		p = subset.Policy.On(port, d.Policy.On(port, p))
 	}
 	if p.Pool == nil {
 		p.Pool = v.Mesh.Config.Pool

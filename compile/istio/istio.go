@@ -5,8 +5,10 @@
 // objects (merging, precedence) is the caller's. Names come out in full form.
 //
 // What an object asks for and malla cannot do yet is an error that names the
-// field. The part that holds it is left out then, and never replaced by
-// something else: a rule whose meaning is not known must not route traffic.
+// field, and the object is left out as a whole: half of somebody's rules mean
+// something else than all of them. Only the servers of a Gateway stand for
+// themselves. (Validation refuses such objects before they come here; the last
+// good version stays in force.)
 package istio
 
 import (
@@ -32,8 +34,8 @@ type Result struct {
 	Policy  *model.DestinationRule
 	Gateway *model.Gateway
 	Peer    *model.PeerAuthentication
-	Errors  field.List // parts that are left out
-	Notices field.List // parts that have less effect than one might expect
+	Errors  field.List // why the object, or a Gateway's server, is left out
+	Notices field.List // what has less effect than one might expect
 }
 
 // Kinds lists the kinds that Compile knows.
@@ -51,6 +53,9 @@ func Compile(o *config.Object, env Env) Result {
 		c.gateway()
 	case "PeerAuthentication":
 		c.peerAuthentication()
+	}
+	if len(c.out.Errors) > 0 {
+		c.out.Rules, c.out.Policy, c.out.Peer = nil, nil, nil
 	}
 	for _, list := range []field.List{c.out.Errors, c.out.Notices} {
 		for _, e := range list {

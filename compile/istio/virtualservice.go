@@ -28,19 +28,13 @@ func (c *compiler) virtualService() {
 		r.Hosts = append(r.Hosts, c.host(h))
 	}
 	for i, h := range vs.Http {
-		if rule := c.httpRule(h, spec.Child("http").Index(i)); rule != nil {
-			r.HTTP = append(r.HTTP, rule)
-		}
+		r.HTTP = append(r.HTTP, c.httpRule(h, spec.Child("http").Index(i)))
 	}
 	for i, t := range vs.Tls {
-		if rule := c.tlsRule(t, spec.Child("tls").Index(i)); rule != nil {
-			r.TLS = append(r.TLS, rule)
-		}
+		r.TLS = append(r.TLS, c.tlsRule(t, spec.Child("tls").Index(i)))
 	}
 	for i, t := range vs.Tcp {
-		if rule := c.tcpRule(t, spec.Child("tcp").Index(i)); rule != nil {
-			r.TCP = append(r.TCP, rule)
-		}
+		r.TCP = append(r.TCP, c.tcpRule(t, spec.Child("tcp").Index(i)))
 	}
 	c.out.Rules = r
 }
@@ -82,9 +76,6 @@ func (c *compiler) httpRule(h *networking.HTTPRoute, at *field.Path) *model.HTTP
 	r.Mirrors = c.mirrors(h, at)
 	if r.Redirect == nil && r.Direct == nil && len(r.Forward) == 0 && h.Delegate == nil && before == len(c.out.Errors) {
 		c.out.Errors.Addf(at, "does nothing: want one of route, redirect and directResponse")
-	}
-	if len(c.out.Errors) > before {
-		return nil
 	}
 	return r
 }
@@ -288,7 +279,6 @@ func percentOf(p *networking.Percent, old int32) float64 {
 }
 
 func (c *compiler) tlsRule(t *networking.TLSRoute, at *field.Path) *model.TLSRule {
-	before := len(c.out.Errors)
 	r := &model.TLSRule{Forward: c.splits(t.Route, at)}
 	for i, m := range t.Match {
 		at := at.Child("match").Index(i)
@@ -303,14 +293,10 @@ func (c *compiler) tlsRule(t *networking.TLSRoute, at *field.Path) *model.TLSRul
 	if len(t.Match) == 0 {
 		c.out.Errors.Addf(at.Child("match"), "is empty, want at least one match with sniHosts")
 	}
-	if len(c.out.Errors) > before {
-		return nil
-	}
 	return r
 }
 
 func (c *compiler) tcpRule(t *networking.TCPRoute, at *field.Path) *model.TCPRule {
-	before := len(c.out.Errors)
 	r := &model.TCPRule{Forward: c.splits(t.Route, at)}
 	for i, m := range t.Match {
 		at := at.Child("match").Index(i)
@@ -319,9 +305,6 @@ func (c *compiler) tcpRule(t *networking.TCPRoute, at *field.Path) *model.TCPRul
 			Subnets: c.subnets(m.DestinationSubnets, at.Child("destinationSubnets")), Port: uint16(m.Port),
 			SourceLabels: m.SourceLabels, SourceNamespace: m.SourceNamespace, Gateways: c.gatewayNames(m.Gateways),
 		})
-	}
-	if len(c.out.Errors) > before {
-		return nil
 	}
 	return r
 }
