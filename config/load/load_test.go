@@ -153,10 +153,10 @@ spec:
 		{0, field.At("spec", "list"), "f.yaml:13"},
 		{0, field.At("spec", "list").Index(1), "f.yaml:16"},
 		{0, field.At("spec", "list").Index(1).Child("b").Child("c"), "f.yaml:17"},
-		{0, field.At("spec", "list").Index(7), "f.yaml:13"},              // not there: what is around it
-		{0, field.At("spec", "nothing", "below"), "f.yaml:12"},           //
-		{0, field.At("spec", "more", "r"), "f.yaml:22"},                  //
-		{0, field.At("spec", "mesh", "two", "three"), "f.yaml:26"},       // text that is YAML itself
+		{0, field.At("spec", "list").Index(7), "f.yaml:13"},        // not there: what is around it
+		{0, field.At("spec", "nothing", "below"), "f.yaml:12"},     //
+		{0, field.At("spec", "more", "r"), "f.yaml:22"},            //
+		{0, field.At("spec", "mesh", "two", "three"), "f.yaml:26"}, // text that is YAML itself
 		{1, nil, "f.yaml:29"},                                            // content on the line after the separator
 		{1, field.At("metadata", "name"), "f.yaml:30"},                   //
 		{1, field.At("metadata").Child("name").Child("x"), "f.yaml:30"},  //
