@@ -115,8 +115,8 @@ type Cluster struct {
 }
 
 // New makes a cluster. If prev is set, the cluster replaces one of the same name: hosts
-// that are in both keep their state, and connections and requests in flight stay
-// counted against the limits. The error names the field that is wrong.
+// that are in both keep their state. What is in flight stays counted against the limits of the cluster
+// that it was sent through. The error names the field that is wrong.
 func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	c := &Cluster{Config: cfg, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
 	if cfg.ConnectTimeout == 0 {
@@ -190,7 +190,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
 	for _, h := range c.hosts.Load().All {
 		old[h.Addr] = h
 	}
-	changed := len(endpoints) != len(old)
+	changed := false
 	hosts := make([]*Host, 0, len(endpoints))
 	seen := make(map[netip.AddrPort]bool, len(endpoints))
 	for i := range endpoints {
@@ -203,7 +203,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
 		changed = changed || h != old[e.Addr]
 		hosts = append(hosts, h)
 	}
-	if !changed {
+	if !changed && len(hosts) == len(old) {
 		c.Stats.UpdateNoRebuild.Inc()
 		return false
 	}
@@ -220,7 +220,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
 // host returns the host of an endpoint: the old one if nothing has changed, else a new one with the old one's state.
 func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := &Host{
-		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: e.Priority,
+		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
 		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata,
 	}
 	if h.Metadata == nil {
@@ -238,6 +238,9 @@ func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 }
 
 var noMetadata Metadata
+
+// maxPriority is the highest priority of Envoy's API; every level up to the highest costs memory.
+const maxPriority = 128
 
 func (h *Host) same(o *Host) bool {
 	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
@@ -281,5 +284,12 @@ func (c *Cluster) inherit(prev *Cluster) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.Outlier == nil { // nobody would let them back in
+		for _, h := range hosts {
+			if h.Ejected() {
+				c.uneject(h)
+			}
+		}
+	}
 	c.rebuild(hosts)
 }

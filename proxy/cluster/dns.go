@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -11,27 +14,186 @@ type Family uint8
 
 // The families, as dns_lookup_family has them.
 const (
-	Auto Family = iota // v6 if there is one, else v4
-	V4Only
-	V6Only
-	V4Preferred
-	All
+	Auto        Family = iota // v6 if there is one, else v4
+	V4Only                    //
+	V6Only                    //
+	V4Preferred               // v4 if there is one, else v6
+	All                       // both
 )
 
 // DNSConfig says how a cluster's names are resolved.
 type DNSConfig struct {
 	Family                  Family
 	Refresh                 time.Duration // 0: 5 s
-	RespectTTL              bool
-	FailureBase, FailureMax time.Duration // back-off of refreshes that failed; 0: as Refresh
-	Jitter                  time.Duration
+	RespectTTL              bool          // the answer's time to live in place of Refresh
+	FailureBase, FailureMax time.Duration // back-off while answers fail; 0: Refresh; ten times the base
+	Jitter                  time.Duration // added to each wait, at random up to this
 }
 
-// A Resolver looks up names. TTL is the least of the answer's, 0 if unknown.
+// A Resolver looks up names. TTL is the least of the answer's, 0 if unknown. No address
+// and no error means that the name exists without any.
 type Resolver interface {
 	Resolve(ctx context.Context, name string, family Family) (addrs []netip.Addr, ttl time.Duration, err error)
 }
 
+// resolveTimeout bounds one look-up.
+const resolveTimeout = 5 * time.Second
+
+// A nameSet is the endpoints of a DNS cluster with what their names meant last.
+type nameSet struct {
+	c         *Cluster
+	r         Resolver
+	endpoints []Endpoint
+
+	mu    sync.Mutex // guards addrs
+	addrs [][]netip.Addr
+}
+
 // RunDNS resolves the endpoints of a StrictDNS or LogicalDNS cluster until ctx ends. Ready
-// is called once, after the first round of answers.
-func (c *Cluster) RunDNS(ctx context.Context, r Resolver, endpoints []Endpoint, ready func()) {}
+// is called once, when every name has been answered or refused for the first time.
+//
+// A failure keeps the addresses that are known: a name server that is away must not take
+// a service away. A strict cluster sends to all addresses of a name, a logical
+// one to the first.
+func (c *Cluster) RunDNS(ctx context.Context, r Resolver, endpoints []Endpoint, ready func()) {
+	n := &nameSet{c: c, r: r, endpoints: endpoints, addrs: make([][]netip.Addr, len(endpoints))}
+	var first, all sync.WaitGroup
+	for i := range endpoints {
+		if e := &endpoints[i]; e.Addr.IsValid() {
+			n.addrs[i] = []netip.Addr{e.Addr.Addr()}
+			continue
+		}
+		first.Add(1)
+		all.Go(func() { n.refresh(ctx, i, sync.OnceFunc(first.Done)) })
+	}
+	n.publish()
+	first.Wait()
+	if ready != nil && ctx.Err() == nil {
+		ready()
+	}
+	all.Wait()
+}
+
+// refresh looks one name up again and again.
+func (n *nameSet) refresh(ctx context.Context, i int, answered func()) {
+	defer answered()
+	for failures := 0; ctx.Err() == nil; {
+		ttl, ok := n.lookup(ctx, i)
+		if failures++; ok {
+			failures = 0
+		}
+		answered()
+		t := time.NewTimer(n.c.DNS.wait(failures, ttl, rand.Uint64()))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// wait is how long an answer is believed.
+func (d *DNSConfig) wait(failures int, ttl time.Duration, random uint64) time.Duration {
+	wait := d.Refresh
+	if wait == 0 {
+		wait = 5 * time.Second
+	}
+	switch {
+	case failures > 0:
+		base := d.FailureBase
+		if base == 0 {
+			base = wait
+		}
+		limit := d.FailureMax
+		if limit == 0 {
+			limit = 10 * base
+		}
+		wait = base
+		for ; failures > 1 && wait < limit; failures-- {
+			wait *= 2
+		}
+		wait = min(wait, limit)
+		wait -= time.Duration(random % uint64(wait/4+1)) // not all at once
+	case d.RespectTTL && ttl > 0:
+		wait = max(ttl, time.Second)
+	}
+	if d.Jitter > 0 {
+		wait += time.Duration(random % uint64(d.Jitter))
+	}
+	return wait
+}
+
+func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool) {
+	n.c.Stats.UpdateAttempt.Inc()
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	addrs, ttl, err := n.r.Resolve(ctx, n.endpoints[i].Name, n.c.DNS.Family)
+	if err != nil {
+		n.c.Stats.UpdateFailure.Inc()
+		return 0, false
+	}
+	n.c.Stats.UpdateSuccess.Inc()
+	if len(addrs) == 0 {
+		n.c.Stats.UpdateEmpty.Inc()
+	}
+	addrs = n.c.DNS.Family.choose(addrs)
+	if n.c.Kind == LogicalDNS && len(addrs) > 1 {
+		addrs = addrs[:1]
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	n.mu.Lock()
+	changed := !slices.Equal(n.addrs[i], addrs)
+	n.addrs[i] = addrs
+	n.mu.Unlock()
+	if changed {
+		n.publish()
+	}
+	return ttl, true
+}
+
+// choose applies the family to an answer that may hold both, on a copy.
+func (f Family) choose(addrs []netip.Addr) []netip.Addr {
+	var v4, v6 []netip.Addr
+	for _, a := range addrs {
+		if a = a.Unmap(); a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a)
+		}
+	}
+	switch f {
+	case V4Only:
+		return v4
+	case V6Only:
+		return v6
+	case All:
+		return append(v6, v4...)
+	case V4Preferred:
+		v4, v6 = v6, v4
+	}
+	if len(v6) > 0 {
+		return v6
+	}
+	return v4
+}
+
+// publish hands the present addresses to the cluster. Reading and handing over are one step,
+// so that an older picture never replaces a newer one.
+func (n *nameSet) publish() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var list []Endpoint
+	for i, addrs := range n.addrs {
+		for _, a := range addrs {
+			e := n.endpoints[i]
+			port := e.Port
+			if e.Addr.IsValid() {
+				port = e.Addr.Port()
+			}
+			e.Addr = netip.AddrPortFrom(a, port)
+			list = append(list, e)
+		}
+	}
+	n.c.SetEndpoints(list)
+}

@@ -1,16 +1,17 @@
 package cluster
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
-// OutlierConfig says when a host is taken out for a while. Nil fields take Envoy's
-// defaults, given in the comments.
+// OutlierConfig says when a host is taken out for a while. Nil and zero fields take
+// Envoy's defaults, given in the comments.
 type OutlierConfig struct {
-	Consecutive5xx     *uint32       // 5
-	ConsecutiveGateway *uint32       // 5
-	ConsecutiveLocal   *uint32       // 5
+	Consecutive5xx     *uint32       // 5; 0: off
+	ConsecutiveGateway *uint32       // 5; 0: off
+	ConsecutiveLocal   *uint32       // 5; 0: off; only if Split
 	Enforce5xx         *uint32       // 100 (percent)
 	EnforceGateway     *uint32       // 0
 	EnforceLocal       *uint32       // 100
@@ -19,9 +20,34 @@ type OutlierConfig struct {
 	MaxEjection        time.Duration // 300 s, at least BaseEjection
 	Jitter             time.Duration // 0
 	MaxEjectionPercent *uint32       // 10
-	AlwaysEjectOne     bool
-	Split              bool     // local errors count apart (split_external_local_origin_errors)
-	ErrorCodes         []uint16 // replaces 5xx as what counts as an error; empty: 5xx
+	AlwaysEjectOne     bool          // one host may be ejected whatever the percentage
+	Split              bool          // local errors count apart (split_external_local_origin_errors)
+	ErrorCodes         []uint16      // replaces 5xx as what counts as an error; empty: 5xx
+}
+
+func (o OutlierConfig) withDefaults() OutlierConfig {
+	number := func(p **uint32, v uint32) {
+		if *p == nil {
+			*p = &v
+		}
+	}
+	span := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	number(&o.Consecutive5xx, 5)
+	number(&o.ConsecutiveGateway, 5)
+	number(&o.ConsecutiveLocal, 5)
+	number(&o.Enforce5xx, 100)
+	number(&o.EnforceGateway, 0)
+	number(&o.EnforceLocal, 100)
+	number(&o.MaxEjectionPercent, 10)
+	span(&o.Interval, 10*time.Second)
+	span(&o.BaseEjection, 30*time.Second)
+	span(&o.MaxEjection, 300*time.Second)
+	o.MaxEjection = max(o.MaxEjection, o.BaseEjection)
+	return o
 }
 
 // A ResultKind says how an attempt ended.
@@ -44,23 +70,214 @@ type Result struct {
 	Code int
 }
 
+// A detector is one of the counts that may eject a host.
+type detector uint8
+
+const (
+	by5xx detector = iota
+	byGateway
+	byLocal
+)
+
 // outlierState is what detection knows of a host.
 type outlierState struct {
 	errors, gateway, local atomic.Uint32 // consecutive
-	// guarded by the cluster's mu:
-	backoff   uint32 // times ejected, less the quiet intervals since
-	ejectedAt time.Time
+
+	// Guarded by the cluster's mu.
+	backoff   uint32    // times ejected, less the quiet intervals since
+	ejectedAt time.Time // of the last ejection
 	until     time.Time
-	ejections uint64
 }
 
-func (o OutlierConfig) withDefaults() OutlierConfig { return o }
+// Report takes note of a result. It may eject the host at once. It takes a lock only if
+// a limit is reached.
+func (c *Cluster) Report(h *Host, r Result, now time.Time) {
+	o := c.Outlier
+	if o == nil {
+		return
+	}
+	s := &h.outlier
+	code := r.Code
+	switch r.Kind {
+	case ConnectOK:
+		if o.Split {
+			s.clear(&s.local)
+		}
+		return
+	case ConnectOKFinal:
+		if o.Split {
+			s.clear(&s.local)
+			return
+		}
+		code = 200
+	case ConnectFailed, Timeout:
+		if o.Split {
+			if s.local.Add(1) == *o.ConsecutiveLocal {
+				c.detected(h, byLocal, now)
+			}
+			return
+		}
+		code = 503 // as Envoy counts it: a gateway error
+		if r.Kind == Timeout {
+			code = 504
+		}
+	case RequestFailed:
+		code = 500
+	case RequestOK:
+		code = 200
+	}
+	if !o.isError(code) {
+		s.clear(&s.errors)
+		s.clear(&s.gateway)
+		return
+	}
+	if code >= 502 && code <= 504 {
+		if s.gateway.Add(1) == *o.ConsecutiveGateway {
+			c.detected(h, byGateway, now)
+		}
+	} else {
+		s.clear(&s.gateway)
+	}
+	if s.errors.Add(1) == *o.Consecutive5xx {
+		c.detected(h, by5xx, now)
+	}
+}
 
-// Report takes note of a result. It may eject the host at once.
-func (c *Cluster) Report(h *Host, r Result, now time.Time) {}
+// clear writes only if there is something to clear: the line is shared by all shards.
+func (s *outlierState) clear(n *atomic.Uint32) {
+	if n.Load() != 0 {
+		n.Store(0)
+	}
+}
 
-// Sweep does what is due: ends ejections, and forgets unused original destinations. It is
-// called about once a second.
-func (c *Cluster) Sweep(now time.Time) {}
+func (o *OutlierConfig) isError(code int) bool {
+	if len(o.ErrorCodes) > 0 {
+		return slices.Contains(o.ErrorCodes, uint16(code))
+	}
+	return code >= 500 && code <= 599
+}
 
-func (c *Cluster) uneject(h *Host) {}
+// detected is called by whoever brings a count to its limit.
+func (c *Cluster) detected(h *Host, d detector, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.ejected.Load() || !c.member(h) {
+		return
+	}
+	st, o := &c.Stats.Outlier, c.Outlier
+	count, enforce := &h.outlier.errors, *o.Enforce5xx
+	detectedTotal, enforced := &st.EjectionsDetectedConsecutive5xx, &st.EjectionsEnforcedConsecutive5xx
+	switch d {
+	case byGateway:
+		count, enforce = &h.outlier.gateway, *o.EnforceGateway
+		detectedTotal, enforced = &st.EjectionsDetectedGateway, &st.EjectionsEnforcedGateway
+	case byLocal:
+		count, enforce = &h.outlier.local, *o.EnforceLocal
+		detectedTotal, enforced = &st.EjectionsDetectedLocalOrigin, &st.EjectionsEnforcedLocalOrigin
+	}
+	detectedTotal.Inc()
+	count.Store(0) // so that the next limit is noticed too
+	if !c.mayEject() {
+		st.EjectionsOverflow.Inc()
+		return
+	}
+	if c.random.Uint32N(100) >= enforce {
+		return
+	}
+	enforced.Inc()
+	c.eject(h, now)
+}
+
+// member reports whether a host with this state is still in the cluster.
+func (c *Cluster) member(h *Host) bool {
+	for _, m := range c.hosts.Load().All {
+		if m.State == h.State {
+			return true
+		}
+	}
+	return false
+}
+
+// mayEject applies the percentage of hosts that may be out at a time.
+func (c *Cluster) mayEject() bool {
+	if c.ejected == 0 && c.Outlier.AlwaysEjectOne {
+		return true
+	}
+	return 100*(c.ejected+1) <= int(min(*c.Outlier.MaxEjectionPercent, 100))*len(c.hosts.Load().All)
+}
+
+// eject takes a host out, for longer each time. The caller holds c.mu.
+func (c *Cluster) eject(h *Host, now time.Time) {
+	s := &h.outlier
+	s.backoff++
+	span := min(c.Outlier.BaseEjection*time.Duration(s.backoff), c.Outlier.MaxEjection)
+	if c.Outlier.Jitter > 0 {
+		span += time.Duration(c.random.Int64N(int64(c.Outlier.Jitter) + 1))
+	}
+	s.ejectedAt, s.until = now, now.Add(span)
+	h.ejected.Store(true)
+	c.ejected++
+	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
+	c.Stats.Outlier.EjectionsEnforcedTotal.Inc()
+	c.rebuild(c.hosts.Load().All)
+}
+
+// uneject lets a host back in. The caller holds c.mu and rebuilds the host set.
+func (c *Cluster) uneject(h *Host) {
+	h.ejected.Store(false)
+	s := &h.outlier
+	s.clear(&s.errors)
+	s.clear(&s.gateway)
+	s.clear(&s.local)
+	c.ejected--
+	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
+}
+
+// Sweep does what is due: it ends ejections, lets the memory of old ones fade, and
+// forgets original destinations that nobody uses. It is called about once a second.
+func (c *Cluster) Sweep(now time.Time) {
+	if c.Kind == OriginalDst {
+		c.mu.Lock()
+		due := !now.Before(c.sweepAt)
+		if due {
+			c.sweepAt = now.Add(originalSweep)
+		}
+		c.mu.Unlock()
+		if due {
+			c.sweepOriginal()
+		}
+		return
+	}
+	if c.Outlier == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.sweepAt.IsZero():
+		c.sweepAt = now.Add(c.Outlier.Interval)
+		return
+	case now.Before(c.sweepAt):
+		return
+	}
+	c.sweepAt = now.Add(c.Outlier.Interval)
+	changed := false
+	hosts := c.hosts.Load().All
+	for _, h := range hosts {
+		switch {
+		case !h.ejected.Load():
+			if h.outlier.backoff > 0 {
+				h.outlier.backoff-- // a quiet interval makes the next ejection shorter again
+			}
+		case !now.Before(h.outlier.until):
+			c.uneject(h)
+			changed = true
+		}
+	}
+	if changed {
+		c.rebuild(hosts)
+	}
+}
+
+// originalSweep is how long an original destination is remembered unused, at least (cleanup_interval).
+const originalSweep = 5 * time.Second
