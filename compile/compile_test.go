@@ -1,0 +1,100 @@
+package compile_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/source/memory"
+	"github.com/mallamesh/malla/model"
+)
+
+func objects(t *testing.T, text string) []*config.Object {
+	t.Helper()
+	list, err := memory.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+const twoRules = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: prod}
+spec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: b, namespace: prod}
+spec: {hosts: [b], http: [{route: [{destination: {host: b}}]}]}
+`
+
+// What did not change is not compiled again: it is the same value.
+func TestUnchangedIsShared(t *testing.T) {
+	cfg := model.DefaultMeshConfig()
+	var store config.Store
+	for _, o := range objects(t, twoRules) {
+		store.Put(o)
+	}
+	reg := &model.Registry{}
+	first, _ := compile.Mesh(store.Snapshot(), &cfg, reg, nil)
+
+	moved := &model.Registry{Endpoints: map[model.ServiceKey]*model.EndpointSet{{Host: "a"}: {}}}
+	second, _ := compile.Mesh(store.Snapshot(), &cfg, moved, first)
+	if &second.Rules[0] != &first.Rules[0] {
+		t.Error("an endpoint that moved made a new list of rules")
+	}
+
+	store.Put(objects(t, strings.ReplaceAll(twoRules, "host: b", "host: c"))[1])
+	third, _ := compile.Mesh(store.Snapshot(), &cfg, moved, second)
+	if third.Rules[0] != first.Rules[0] {
+		t.Error("rules a were compiled again when b changed")
+	}
+	if third.Rules[1] == first.Rules[1] || third.Rules[1].HTTP[0].Forward[0].To.Host != "c.prod.svc.cluster.local" {
+		t.Errorf("rules b did not change: %+v", third.Rules[1])
+	}
+	if first.Rules[1].HTTP[0].Forward[0].To.Host != "b.prod.svc.cluster.local" {
+		t.Error("the mesh before was written")
+	}
+}
+
+// What a compilation depends on besides the object is part of what is kept.
+func TestOtherDomainCompilesAgain(t *testing.T) {
+	cfg := model.DefaultMeshConfig()
+	snapshot := config.Objects(objects(t, twoRules)...)
+	first, _ := compile.Mesh(snapshot, &cfg, &model.Registry{}, nil)
+	other := cfg
+	other.ClusterDomain = "example.local"
+	second, _ := compile.Mesh(snapshot, &other, &model.Registry{}, first)
+	if got := second.Rules[0].Hosts[0]; got != "a.prod.svc.example.local" {
+		t.Errorf("host is %s after the cluster's domain changed", got)
+	}
+}
+
+// Problems name resource, position, field, what was found and what is wanted.
+func TestProblems(t *testing.T) {
+	list := objects(t, `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: prod, annotations: {malla.dev/source: "gw.yaml:3"}}
+spec: {servers: [{port: {number: 80, protocol: SMTP, name: mail}, hosts: ["*"]}]}
+`)
+	cfg := model.DefaultMeshConfig()
+	reg := &model.Registry{Services: []*model.Service{{
+		Host: "g.prod.svc.cluster.local", Name: "g", Namespace: "prod", VIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
+		From: model.Ref{Kind: "Service", Namespace: "prod", Name: "g", Pos: "g.yaml:1"}, Ports: []model.Port{{Number: 80, Protocol: model.HTTP2}},
+	}}}
+	_, problems := compile.Mesh(config.Objects(list...), &cfg, reg, nil)
+	want := []string{
+		`gw.yaml:3: Gateway prod/gw: spec.servers[0].port.protocol: is "SMTP", want one of HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP and TLS`,
+		`g.yaml:1: Service prod/g: spec.ports[0]: port without name speaks HTTP2, which passes as TCP with mutual TLS for now: rules for HTTP do not apply to it`,
+	}
+	for i, w := range want {
+		if len(problems) != len(want) || problems[i].Error.Error() != w || problems[i].Notice != (i == 1) {
+			t.Fatalf("problems are\n%v, want\n%v", problems, want)
+		}
+	}
+}

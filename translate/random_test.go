@@ -1,0 +1,308 @@
+package translate_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+	typev1beta1 "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/translate"
+)
+
+var (
+	namespaces = []string{"a", "b", "istio-system"}
+	names      = []string{"x", "y", "z"}
+	hosts      = []string{"x", "y", "x.a.svc.cluster.local", "*.a.svc.cluster.local", "*.svc.cluster.local", "z.example.com"}
+	exports    = [][]string{nil, {"."}, {"*"}, {"a", "b"}}
+	labelSets  = []map[string]string{nil, {"app": "x"}, {"app": "y"}}
+)
+
+// TestIncremental makes random edits, each compiled with the mesh before and
+// from nothing. Both meshes, what they say to authors, and every resource that
+// proxies get of them must be the same.
+func TestIncremental(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 7))
+			cfg := model.DefaultMeshConfig()
+			var store config.Store
+			reg := registry(r, nil)
+			var prev *model.Mesh
+			for step := range 60 {
+				for range 1 + r.IntN(3) {
+					edit(t, r, &store, step)
+				}
+				if r.IntN(3) == 0 {
+					reg = registry(r, reg)
+				}
+				if r.IntN(10) == 0 {
+					next := cfg
+					next.AutoMTLS = !next.AutoMTLS
+					cfg = next
+				}
+				c := cfg
+				snapshot := store.Snapshot()
+				next, told := compile.Mesh(snapshot, &c, reg, prev)
+				scratch, want := compile.Mesh(snapshot, &c, reg, nil)
+				same(t, step, "rules", scratch.Rules, next.Rules)
+				same(t, step, "policies", scratch.Policies, next.Policies)
+				same(t, step, "gateways", scratch.Gateways, next.Gateways)
+				same(t, step, "peers", scratch.Peers, next.Peers)
+				same(t, step, "problems", texts(want), texts(told))
+				for _, p := range proxies() {
+					same(t, step, "resources", resources(t, model.NewView(p, scratch)), resources(t, model.NewView(p, next)))
+				}
+				if t.Failed() {
+					return
+				}
+				prev = next
+			}
+		})
+	}
+}
+
+func same[T any](t *testing.T, step int, what string, want, got T) {
+	t.Helper()
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		t.Errorf("step %d: %s differ (-scratch +incremental):\n%s", step, what, d)
+	}
+}
+
+func texts(problems []compile.Problem) []string {
+	var out []string
+	for _, p := range problems {
+		out = append(out, p.Ref.String()+" "+p.Error.Error())
+	}
+	return out
+}
+
+func proxies() []*model.Proxy {
+	return []*model.Proxy{
+		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
+		{Type: model.Sidecar, Namespace: "b", Name: "y-1", Labels: labelSets[2], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.2"), netip.MustParseAddr("fd00::2")}},
+		{Type: model.Router, Namespace: "istio-system", Name: "gw", Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
+	}
+}
+
+// resources returns every resource by type and name. What is listed must be
+// there under its name, in order, and once.
+func resources(t *testing.T, v *model.View) map[string]string {
+	out := make(map[string]string)
+	for _, url := range []string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType} {
+		list := translate.Names(v, url)
+		if !slices.IsSorted(list) || len(slices.Compact(slices.Clone(list))) != len(list) {
+			t.Errorf("names of %s are not a sorted set: %q", url, list)
+		}
+		for _, name := range list {
+			m, ok := translate.Resource(v, url, name)
+			if !ok {
+				t.Errorf("%s %s is listed, but there is none", url, name)
+				continue
+			}
+			data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[url+" "+name] = string(data)
+		}
+	}
+	return out
+}
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+// edit puts or deletes one object.
+func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
+	name, ns := pick(r, names), pick(r, namespaces)
+	var gvk schema.GroupVersionKind
+	meta := metav1.ObjectMeta{
+		Name: name, Namespace: ns, UID: types.UID(ns + name), ResourceVersion: fmt.Sprint(step, "-", r.Uint32()),
+		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
+	}
+	var value runtime.Object
+	switch r.IntN(4) {
+	case 0:
+		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"}
+		value = &networkingv1.VirtualService{ObjectMeta: meta}
+		randomRules(r, &value.(*networkingv1.VirtualService).Spec)
+	case 1:
+		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"}
+		value = &networkingv1.DestinationRule{ObjectMeta: meta}
+		randomPolicy(r, &value.(*networkingv1.DestinationRule).Spec)
+	case 2:
+		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "Gateway"}
+		value = &networkingv1.Gateway{ObjectMeta: meta}
+		randomGateway(r, &value.(*networkingv1.Gateway).Spec)
+	default:
+		gvk = schema.GroupVersionKind{Group: "security.istio.io", Version: "v1", Kind: "PeerAuthentication"}
+		value = &securityv1.PeerAuthentication{ObjectMeta: meta}
+		randomPeer(r, &value.(*securityv1.PeerAuthentication).Spec)
+	}
+	k, ok := kind.ByGVK(gvk)
+	if !ok {
+		t.Fatalf("no kind %s", gvk)
+	}
+	if r.IntN(4) == 0 {
+		store.Delete(gvk.Kind, ns, name)
+		return
+	}
+	o, err := config.FromTyped(k, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Put(o)
+}
+
+func randomRules(r *rand.Rand, vs *networking.VirtualService) {
+	vs.Hosts = []string{pick(r, hosts)}
+	vs.ExportTo = pick(r, exports)
+	vs.Gateways = pick(r, [][]string{nil, {"mesh"}, {"x"}, {"mesh", "istio-system/x", "y"}})
+	to := func() *networking.Destination {
+		return &networking.Destination{Host: pick(r, hosts), Subset: pick(r, []string{"", "v1", "v2"})}
+	}
+	for range r.IntN(3) {
+		h := &networking.HTTPRoute{Name: pick(r, names), Route: []*networking.HTTPRouteDestination{{Destination: to(), Weight: r.Int32N(3)}, {Destination: to(), Weight: r.Int32N(3)}}}
+		if r.IntN(2) == 0 {
+			h.Match = []*networking.HTTPMatchRequest{{Uri: &networking.StringMatch{MatchType: &networking.StringMatch_Prefix{Prefix: "/" + pick(r, names)}}, SourceLabels: pick(r, labelSets)}}
+		}
+		if r.IntN(3) == 0 {
+			h.Timeout = durationpb.New(time.Second)
+		}
+		vs.Http = append(vs.Http, h)
+	}
+	if r.IntN(3) == 0 {
+		vs.Tcp = []*networking.TCPRoute{{Route: []*networking.RouteDestination{{Destination: to()}}}}
+	}
+	if r.IntN(3) == 0 {
+		vs.Tls = []*networking.TLSRoute{{Match: []*networking.TLSMatchAttributes{{SniHosts: []string{pick(r, hosts)}}}, Route: []*networking.RouteDestination{{Destination: to()}}}}
+	}
+}
+
+func randomPolicy(r *rand.Rand, dr *networking.DestinationRule) {
+	dr.Host = pick(r, hosts)
+	dr.ExportTo = pick(r, exports)
+	if l := pick(r, labelSets); l != nil && r.IntN(2) == 0 {
+		dr.WorkloadSelector = &typev1beta1.WorkloadSelector{MatchLabels: l}
+	}
+	if r.IntN(2) == 0 {
+		dr.TrafficPolicy = &networking.TrafficPolicy{
+			ConnectionPool: &networking.ConnectionPoolSettings{Tcp: &networking.ConnectionPoolSettings_TCPSettings{MaxConnections: r.Int32N(9)}},
+			LoadBalancer:   &networking.LoadBalancerSettings{LbPolicy: &networking.LoadBalancerSettings_Simple{Simple: networking.LoadBalancerSettings_SimpleLB(r.Int32N(6))}},
+			Tls:            &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_TLSmode(r.Int32N(4)), CredentialName: pick(r, []string{"", "", "secret"})},
+		}
+	}
+	for range r.IntN(3) {
+		dr.Subsets = append(dr.Subsets, &networking.Subset{Name: pick(r, []string{"v1", "v2"}), Labels: pick(r, labelSets)})
+	}
+}
+
+func randomGateway(r *rand.Rand, gw *networking.Gateway) {
+	gw.Selector = pick(r, labelSets)
+	for range r.IntN(3) {
+		s := &networking.Server{
+			Port:  &networking.Port{Number: pick(r, []uint32{80, 443, 9000}), Protocol: pick(r, []string{"HTTP", "TLS", "TCP", "ODD"}), Name: "p"},
+			Hosts: []string{pick(r, hosts), pick(r, []string{"*", "a/*", "./x"})},
+		}
+		if s.Port.Protocol == "TLS" || r.IntN(4) == 0 {
+			s.Tls = &networking.ServerTLSSettings{Mode: pick(r, []networking.ServerTLSSettings_TLSmode{networking.ServerTLSSettings_PASSTHROUGH, networking.ServerTLSSettings_ISTIO_MUTUAL, networking.ServerTLSSettings_SIMPLE})}
+		}
+		gw.Servers = append(gw.Servers, s)
+	}
+}
+
+func randomPeer(r *rand.Rand, pa *security.PeerAuthentication) {
+	if l := pick(r, labelSets); l != nil {
+		pa.Selector = &typev1beta1.WorkloadSelector{MatchLabels: l}
+	}
+	pa.Mtls = &security.PeerAuthentication_MutualTLS{Mode: security.PeerAuthentication_MutualTLS_Mode(r.Int32N(4))}
+	if r.IntN(2) == 0 {
+		pa.PortLevelMtls = map[uint32]*security.PeerAuthentication_MutualTLS{80: {Mode: security.PeerAuthentication_MutualTLS_Mode(r.Int32N(4))}}
+	}
+}
+
+// registry returns services and endpoints; those of old that stay are the same
+// values, as the registry promises.
+func registry(r *rand.Rand, old *model.Registry) *model.Registry {
+	out := &model.Registry{Endpoints: make(map[model.ServiceKey]*model.EndpointSet)}
+	for _, ns := range namespaces {
+		for _, name := range names {
+			s := randomService(r, ns, name)
+			var set *model.EndpointSet
+			if old != nil && r.IntN(3) > 0 {
+				i := slices.IndexFunc(old.Services, func(o *model.Service) bool { return o.Key() == s.Key() })
+				if i < 0 {
+					continue
+				}
+				s, set = old.Services[i], old.Endpoints[s.Key()]
+			}
+			if r.IntN(8) == 0 {
+				continue
+			}
+			if set == nil || r.IntN(2) == 0 {
+				set = &model.EndpointSet{}
+				for i := range r.IntN(4) {
+					set.Endpoints = append(set.Endpoints, &model.Endpoint{
+						Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(i)})}, Port: 80, PortName: "http", Namespace: ns,
+						Labels: pick(r, labelSets), TLS: r.IntN(2) == 0, Health: model.Health(r.IntN(2)),
+					})
+				}
+			}
+			out.Services = append(out.Services, s)
+			out.Endpoints[s.Key()] = set
+		}
+	}
+	slices.SortFunc(out.Services, func(a, b *model.Service) int {
+		if c := compareStrings(a.Host, b.Host); c != 0 {
+			return c
+		}
+		return compareStrings(a.Namespace, b.Namespace)
+	})
+	return out
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func randomService(r *rand.Rand, ns, name string) *model.Service {
+	s := &model.Service{
+		Host: name + "." + ns + ".svc.cluster.local", Namespace: ns, Name: name, Kubernetes: true, Created: time.Unix(int64(r.IntN(5)), 0),
+		From: model.Ref{Kind: "Service", Namespace: ns, Name: name}, ExportTo: pick(r, exports), Selector: pick(r, labelSets),
+		Ports: []model.Port{{Name: "http", Number: 80, Protocol: pick(r, []model.Protocol{model.HTTP, model.Sniffed, model.TCP, model.TLS, model.GRPC})}},
+	}
+	switch r.IntN(4) {
+	case 0:
+		s.Headless, s.Resolution = true, model.Passthrough
+	case 1:
+		s.Host, s.Kubernetes, s.External = name+".example.com", false, true
+	default:
+		s.VIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, ns[0], name[0]})}
+	}
+	return s
+}
