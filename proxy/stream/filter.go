@@ -62,8 +62,8 @@ type Ender interface{ OnEnd(*Stream) }
 type Terminal interface {
 	// OnRequest begins. The map stays valid until OnEnd.
 	OnRequest(s *Stream, m *header.Map, end bool)
-	OnData(b []byte, end bool)
-	OnTrailers(m *header.Map)
+	OnRequestData(b []byte, end bool)
+	OnRequestTrailers(m *header.Map)
 	// Full says that the request's body should pause; the terminal calls ResumeRequest.
 	Full() bool
 	// PauseResponse and ResumeResponse say whether the client can take more.

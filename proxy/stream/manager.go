@@ -127,7 +127,6 @@ func (s *Stream) reset() {
 	s.reqHeld = held{bytes: s.reqHeld.bytes[:0]}
 	s.respHeld = held{bytes: s.respHeld.bytes[:0]}
 	s.Conn, s.down, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil
-	s.Match = route.Request{}
 	s.buffer.Bytes = nil
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false

@@ -195,7 +195,7 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 		}
 	}
 	s.passedEnd = end
-	s.terminal.OnData(b, end)
+	s.terminal.OnRequestData(b, end)
 	if !s.over && !end && s.terminal.Full() {
 		s.down.PauseRequest()
 	}
@@ -220,7 +220,7 @@ func (s *Stream) onTrailers() {
 		s.reqHeld.end, s.reqHeld.trailers = true, &s.Trailers
 	default:
 		s.passedEnd = true
-		s.terminal.OnTrailers(&s.Trailers)
+		s.terminal.OnRequestTrailers(&s.Trailers)
 	}
 	s.checkOver()
 }
@@ -249,7 +249,7 @@ func (s *Stream) resumeRequest() {
 	}
 	if h.trailers != nil && !s.over && s.reqWait < 0 {
 		s.passedEnd = true
-		s.terminal.OnTrailers(h.trailers)
+		s.terminal.OnRequestTrailers(h.trailers)
 	}
 	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()

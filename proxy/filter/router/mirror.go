@@ -1,0 +1,145 @@
+package router
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// A shadow is a copy of a request that goes to a mirror. It is on its own: it
+// outlives the request's stream and nobody waits for its answer.
+type shadow struct {
+	w       *pool.Worker
+	cluster *cluster.Cluster
+	prio    cluster.Priority
+	request header.Map
+	body    []byte
+	msg     pool.Message
+	pending pool.Pending
+	up      pool.Stream
+	timer   drive.Timer
+	timeout time.Duration
+}
+
+// shadowTimeout ends copies whose route sets no time.
+const shadowTimeout = 15 * time.Second
+
+// mirror prepares the copies that this request asks for, and sends them if it has no body.
+func (r *Router) mirror(m *header.Map) {
+	if len(r.forward.Mirrors) == 0 || r.s.Upgrade {
+		return
+	}
+	for i := range r.forward.Mirrors {
+		mirror := &r.forward.Mirrors[i]
+		if !mirror.Hit(r.s.Random, i) {
+			continue
+		}
+		c := r.w.Source.Cluster(mirror.Target(&r.s.Match))
+		if c == nil {
+			continue
+		}
+		sh := &shadow{w: r.w, cluster: c, prio: r.prio, timeout: r.forward.Timeout}
+		sh.timer.Handler = sh
+		sh.request.CopyFrom(m)
+		if mirror.ShadowSuffix {
+			sh.request.SetCopy(header.Authority, suffixed(m.Get(header.Authority)))
+		}
+		sh.request.Remove(header.Expect)
+		sh.request.Set(header.XEnvoyInternal, yes) // as Envoy's own requests say
+		r.mirrors = append(r.mirrors, sh)
+	}
+	if r.ended {
+		r.sendMirrors()
+	}
+}
+
+var yes = []byte("true")
+
+// suffixed puts "-shadow" behind the host and before the port.
+func suffixed(authority []byte) []byte {
+	i := bytes.LastIndexByte(authority, ':')
+	if i < 0 || bytes.IndexByte(authority[i:], ']') >= 0 {
+		i = len(authority)
+	}
+	out := append(make([]byte, 0, len(authority)+7), authority[:i]...)
+	return append(append(out, "-shadow"...), authority[i:]...)
+}
+
+// sendMirrors sends the copies, once the request has come whole.
+func (r *Router) sendMirrors() {
+	list := r.mirrors
+	r.mirrors = nil
+	for _, sh := range list {
+		if sh.body = append([]byte(nil), r.body...); len(sh.body) > 0 && r.trailers != nil {
+			sh.request.Remove(header.Trailer)
+		}
+		sh.send()
+	}
+}
+
+func (sh *shadow) send() {
+	h, reason := sh.cluster.Pick(&cluster.Pick{Random: sh.w.Random()})
+	if reason != cluster.OK {
+		sh.cluster.Stats.UpstreamCxNoneHealthy.Inc()
+		return
+	}
+	if sh.timeout == 0 {
+		sh.timeout = shadowTimeout
+	}
+	sh.w.Loop.Schedule(&sh.timer, sh.timeout)
+	sh.w.Open(&sh.pending, sh.cluster, h, sh.prio, sh.request.Get(header.Authority), &sh.msg, sh)
+}
+
+// OnReady sends the copy.
+func (sh *shadow) OnReady(up pool.Stream) {
+	sh.up = up
+	up.SendHeaders(&sh.request, len(sh.body) == 0)
+	if len(sh.body) > 0 {
+		up.SendData(sh.body, true)
+	}
+}
+
+// OnHeaders counts the answer.
+func (sh *shadow) OnHeaders(m *header.Map, end bool) {
+	sh.cluster.Stats.UpstreamRq.Add(status(m.Get(header.Status)))
+	sh.cluster.Stats.UpstreamRqCompleted.Inc()
+	sh.done(end)
+}
+
+// OnData throws the answer away.
+func (sh *shadow) OnData(_ []byte, end bool) { sh.done(end) }
+
+// OnTrailers ends the answer.
+func (sh *shadow) OnTrailers(*header.Map) { sh.done(true) }
+
+// OnInformational throws an interim answer away.
+func (sh *shadow) OnInformational(*header.Map) {}
+
+// OnFailure ends the copy.
+func (sh *shadow) OnFailure(pool.Reset, string) { sh.done(true) }
+
+// OnReset ends the copy.
+func (sh *shadow) OnReset(pool.Reset, string, pool.Seen) { sh.done(true) }
+
+// OnDrained does nothing: the body is here as a whole.
+func (sh *shadow) OnDrained() {}
+
+func (sh *shadow) done(end bool) {
+	if end {
+		sh.up = nil
+		sh.w.Loop.Cancel(&sh.timer)
+	}
+}
+
+// OnTimer gives up.
+func (sh *shadow) OnTimer(*drive.Timer) {
+	sh.pending.Cancel()
+	if sh.up != nil {
+		sh.up.Cancel()
+		sh.up = nil
+	}
+}

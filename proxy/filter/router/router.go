@@ -1,0 +1,462 @@
+// Package router is the last HTTP filter: it sends a request where its route says
+// and brings the answer back.
+//
+// One [Router] handles one stream: it chooses host by host (package cluster), asks
+// for connections (package pool), keeps the times (of the whole response, of a try), tries again
+// where the route's policy allows it, and answers itself when there is nothing to bring, with
+// Envoy's statuses, bodies, flags and details. Copies for mirrors go their own
+// way and can neither delay nor fail the request.
+//
+// A request's body is kept for another try up to the buffer limit of its listener;
+// beyond that it is tried no more. Besides the policy there is one try more than Envoy makes:
+// when a connection that had been used before ends without a byte of a response, the
+// request is sent once more if nothing of it had left us, or if its method is
+// idempotent (RFC 9110, section 9.2.2): that is a race with a server that closes
+// idle connections, and nobody's fault.
+package router
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+// Name is the filter's name in configurations.
+const Name = "envoy.filters.http.router"
+
+// Config describes the router of a connection manager.
+type Config struct {
+	SuppressEnvoyHeaders bool
+}
+
+type factory struct{ config Config }
+
+// New returns the factory of routers.
+func New(c Config) stream.Factory { return factory{c} }
+
+func (f factory) Name() string { return Name }
+
+func (f factory) New(w *pool.Worker) any {
+	r := &Router{config: f.config, w: w}
+	for i := range r.timers {
+		r.timers[i].Handler, r.timers[i].Kind = r, i
+	}
+	return r
+}
+
+const (
+	timerResponse = iota // of the whole response
+	timerTry             // of this try
+	timerBackoff
+	numTimers
+)
+
+// A Router handles one stream at a time.
+type Router struct {
+	config Config
+	w      *pool.Worker
+	s      *stream.Stream
+
+	forward *route.Forward
+	cluster *cluster.Cluster
+	limits  *cluster.Breakers
+	prio    cluster.Priority
+	host    *cluster.Host
+	pending pool.Pending
+	up      pool.Stream
+	msg     pool.Message
+	timers  [numTimers]drive.Timer
+
+	policy   *route.RetryPolicy // nil: none applies to this request
+	retries  uint32             // made under the policy
+	tried    []*cluster.Host
+	retrying bool // holds a place among the cluster's retries
+	replayed bool // the try that needs no policy was made
+	attempts uint32
+	tryAt    int64
+
+	body      []byte // of the request, kept for another try and for mirrors
+	keep      bool   // body holds all that has come so far
+	ended     bool   // the whole request has come
+	trailers  *header.Map
+	responded bool
+	mirrors   []*shadow
+	number    [20]byte
+}
+
+// OnRequest begins.
+func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
+	r.s, r.ended = s, end
+	rt := s.Route
+	st := s.Config.Stats
+	switch {
+	case rt == nil:
+		if st != nil {
+			st.NoRoute.Inc()
+		}
+		s.Reply(404, "", "route_not_found", access.NoRouteFound)
+		return
+	case rt.Redirect != nil:
+		if st != nil {
+			st.RqRedirect.Inc()
+		}
+		location := rt.Redirect.AppendLocation(nil, &s.Match)
+		s.ReplyWith(int(rt.Redirect.Code), "", "direct_response", func(m *header.Map) { m.Add(header.Location, location) })
+		return
+	case rt.Direct != nil:
+		if st != nil {
+			st.RqDirectResponse.Inc()
+		}
+		r.direct(rt.Direct)
+		return
+	}
+	r.forward = rt.Forward
+	name, weighted := r.forward.PickCluster(&s.Match)
+	s.Weighted = weighted
+	r.cluster = r.w.Source.Cluster(name)
+	if r.cluster == nil {
+		r.noCluster(name)
+		return
+	}
+	if st != nil {
+		st.RqTotal.Inc()
+	}
+	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
+	s.Rec.Destination = r.cluster.Destination
+	r.prepare(s, m)
+	r.try()
+	if end {
+		r.requestSent()
+	}
+}
+
+func (r *Router) direct(d *route.Direct) {
+	body := d.Body
+	if d.Format != nil {
+		body = d.Format.Append(nil, &r.s.Rec)
+	}
+	r.s.Direct(int(d.Status), body, nil)
+}
+
+func (r *Router) noCluster(name string) {
+	if st := r.s.Config.Stats; st != nil {
+		st.NoCluster.Inc()
+	}
+	r.s.Rec.Cluster, r.s.Rec.ClusterRaw = "", ""
+	status := 503
+	if r.forward.NotFound != 0 {
+		status = int(r.forward.NotFound)
+	}
+	r.s.Reply(status, "", "cluster_not_found", access.NoClusterFound)
+}
+
+// prepare makes of the request the one that goes upstream, but for what differs between tries.
+func (r *Router) prepare(s *stream.Stream, m *header.Map) {
+	f := r.forward
+	r.prio = cluster.Default
+	if f.HighPriority {
+		r.prio = cluster.High
+	}
+	r.limits = r.cluster.Limit(r.prio)
+	if p := f.Retry; p != nil && p.On != 0 && p.Retriable(&s.Match) {
+		r.policy = p
+	}
+	if !r.config.SuppressEnvoyHeaders {
+		expected := f.Timeout
+		if r.policy != nil && r.policy.PerTryTimeout > 0 && (expected == 0 || r.policy.PerTryTimeout < expected) {
+			expected = r.policy.PerTryTimeout
+		}
+		if expected > 0 {
+			m.SetCopy(header.XEnvoyExpectedRqTimeoutMs, strconv.AppendInt(r.number[:0], expected.Milliseconds(), 10))
+		}
+	}
+	r.countAttempt(m, 1)
+	s.Decorate()
+	s.Route.FinalizeRequest(m, &s.Rec, s.Weighted, !r.config.SuppressEnvoyHeaders)
+	r.keep = true
+	r.mirror(m)
+}
+
+// countAttempt tells the upstream how often this request has been sent.
+func (r *Router) countAttempt(m *header.Map, n uint32) {
+	r.attempts = n
+	r.s.Rec.Attempts = n
+	if v := r.s.Route.VHost; v != nil && v.AttemptCountInRequest {
+		m.SetCopy(header.XEnvoyAttemptCount, strconv.AppendUint(r.number[:0], uint64(n), 10))
+	}
+}
+
+// try chooses a host and asks for a connection to it.
+func (r *Router) try() {
+	s := r.s
+	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Original: r.original()}
+	if r.policy != nil && r.policy.PreviousHosts && len(r.tried) > 0 {
+		pick.Tried, pick.Attempts = r.tried, r.policy.HostAttempts
+	}
+	h, reason := r.cluster.Pick(&pick)
+	if reason != cluster.OK {
+		r.cluster.Stats.UpstreamCxNoneHealthy.Inc()
+		r.charge(503)
+		r.endTry()
+		s.Reply(503, "no healthy upstream", "no_healthy_upstream", access.NoHealthyUpstream)
+		return
+	}
+	r.host, r.tryAt = h, r.w.Loop.Now()
+	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = h.Addr, h.Name
+	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
+	if h.Peer != nil {
+		s.Rec.Peer = h.Peer
+	}
+	if h.Dest != nil {
+		s.Rec.Destination = h.Dest
+	}
+	if r.forward.AutoHost && h.Name != "" {
+		r.forward.SetHost(&s.Request, []byte(h.Name))
+	}
+	r.w.Open(&r.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &r.msg, r)
+}
+
+// original is the destination that the client dialed, for clusters that go there.
+func (r *Router) original() netip.AddrPort {
+	if r.cluster.Kind != cluster.OriginalDst {
+		return netip.AddrPort{}
+	}
+	if o := &r.cluster.Override; o.UseHeader {
+		if v := r.s.Request.LookupString(o.Header); v != nil {
+			if a, err := netip.ParseAddrPort(string(v)); err == nil {
+				return a
+			}
+		}
+	}
+	if r.s.Conn.Restored {
+		return r.s.Conn.Local
+	}
+	return netip.AddrPort{}
+}
+
+// OnReady sends the request as far as it has come.
+func (r *Router) OnReady(up pool.Stream) {
+	s := r.s
+	r.up = up
+	info := up.Info()
+	rec := &s.Rec
+	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
+	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
+	rec.UpstreamBegin = access.Mark(r.w.Loop.Now() + 1)
+	bare := r.ended && len(r.body) == 0 && r.trailers == nil
+	up.SendHeaders(&s.Request, bare)
+	if !bare {
+		if last := r.ended && r.trailers == nil; len(r.body) > 0 || last {
+			up.SendData(r.body, last)
+		}
+		if r.trailers != nil {
+			up.SendTrailers(r.trailers)
+		}
+	}
+	if r.ended {
+		rec.UpstreamSent = rec.UpstreamBegin
+		r.startTry()
+		return
+	}
+	if !r.mayRepeat() && r.mirrors == nil {
+		r.drop()
+	}
+	if !r.Full() {
+		s.ResumeRequest()
+	}
+}
+
+// mayRepeat reports whether the request could be sent once more.
+func (r *Router) mayRepeat() bool { return r.policy != nil || !r.replayed && r.up.Info().Requests > 1 }
+
+// startTry starts the time of a try, which begins when the request has been sent.
+func (r *Router) startTry() {
+	if r.policy != nil && r.policy.PerTryTimeout > 0 {
+		r.w.Loop.Schedule(&r.timers[timerTry], r.policy.PerTryTimeout)
+	}
+}
+
+// requestSent starts the time of the response, which begins when the request has come whole.
+func (r *Router) requestSent() {
+	if r.s == nil || r.forward == nil || r.responded {
+		return
+	}
+	if r.forward.Timeout > 0 {
+		r.w.Loop.Schedule(&r.timers[timerResponse], r.forward.Timeout)
+	}
+}
+
+// limit is how much of a body is kept.
+func (r *Router) limit() int {
+	if n := r.s.Conn.Listener.BufferLimit; n > 0 {
+		return n
+	}
+	return 1 << 20
+}
+
+// drop lets go of what was kept of the body: the request can be sent no more.
+func (r *Router) drop() {
+	r.keep = false
+	r.body = r.body[:0]
+}
+
+// OnRequestData sends a piece of the request's body.
+func (r *Router) OnRequestData(b []byte, end bool) {
+	r.ended = r.ended || end
+	if r.keep && !r.s.Upgrade {
+		if r.up != nil && len(r.body)+len(b) > r.limit() {
+			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
+			r.policy, r.mirrors = nil, nil
+			r.drop()
+		} else {
+			r.body = append(r.body, b...)
+		}
+	}
+	s := r.s
+	if r.up != nil {
+		r.up.SendData(b, end)
+		if end {
+			s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
+			r.startTry()
+		}
+	}
+	if end {
+		r.sendMirrors()
+		r.requestSent()
+	}
+}
+
+// OnRequestTrailers ends the request's body.
+func (r *Router) OnRequestTrailers(m *header.Map) {
+	r.ended, r.trailers = true, m
+	if r.up != nil {
+		r.up.SendTrailers(m)
+		r.s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
+		r.startTry()
+	}
+	r.sendMirrors()
+	r.requestSent()
+}
+
+// Full says that the request's body should pause.
+func (r *Router) Full() bool {
+	if r.up != nil {
+		return r.up.Full()
+	}
+	return r.s != nil && len(r.body) >= r.limit()
+}
+
+// OnDrained lets the request's body flow again.
+func (r *Router) OnDrained() { r.s.ResumeRequest() }
+
+// PauseResponse stops the upstream: the client cannot take more.
+func (r *Router) PauseResponse() {
+	if r.up != nil {
+		r.up.Pause()
+	}
+}
+
+// ResumeResponse lets the upstream go on.
+func (r *Router) ResumeResponse() {
+	if r.up != nil {
+		r.up.Resume()
+	}
+}
+
+// OnEnd gives everything back.
+func (r *Router) OnEnd(*stream.Stream) {
+	for i := range r.timers {
+		r.w.Loop.Cancel(&r.timers[i])
+	}
+	r.pending.Cancel()
+	if r.up != nil {
+		up := r.up
+		r.up = nil
+		up.Cancel()
+	}
+	r.endTry()
+	r.s, r.forward, r.cluster, r.limits, r.host, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil
+	r.retries, r.attempts = 0, 0
+	clear(r.tried)
+	r.tried = r.tried[:0]
+	r.replayed, r.keep, r.ended, r.responded = false, false, false, false
+	if cap(r.body) > 64<<10 {
+		r.body = nil
+	}
+	r.body = r.body[:0]
+}
+
+// OnTimer is a time that is up.
+func (r *Router) OnTimer(t *drive.Timer) {
+	if r.s == nil {
+		return
+	}
+	switch t.Kind {
+	case timerResponse:
+		r.timedOut()
+	case timerTry:
+		r.tryTimedOut()
+	case timerBackoff:
+		r.again()
+	}
+}
+
+// timedOut ends a request whose response does not come, or does not end, in time.
+func (r *Router) timedOut() {
+	st := r.cluster.Stats
+	st.UpstreamRqTimeout.Inc()
+	r.hostTimedOut()
+	if r.responded {
+		r.s.Abort(access.UpstreamRequestTimeout, "response_timeout")
+		return
+	}
+	r.charge(504)
+	r.s.Reply(504, "upstream request timeout", "response_timeout", access.UpstreamRequestTimeout)
+}
+
+func (r *Router) hostTimedOut() {
+	if r.host != nil && (r.up != nil || r.pending.Waits()) {
+		r.host.RqTimeout.Inc()
+		r.report(cluster.Result{Kind: cluster.Timeout})
+	}
+}
+
+// tryTimedOut ends one try.
+func (r *Router) tryTimedOut() {
+	r.cluster.Stats.UpstreamRqPerTryTimeout.Inc()
+	r.hostTimedOut()
+	if r.up != nil {
+		up := r.up
+		r.up = nil
+		up.Cancel()
+	}
+	if r.responded {
+		r.s.Abort(access.UpstreamRequestTimeout, "upstream_per_try_timeout")
+		return
+	}
+	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
+		return
+	}
+	r.charge(504)
+	r.s.Reply(504, "upstream request timeout", "upstream_per_try_timeout", access.UpstreamRequestTimeout)
+}
+
+func (r *Router) report(result cluster.Result) {
+	r.cluster.Report(r.host, result, r.w.Loop.Wall())
+}
+
+// charge counts a response, ours or the upstream's, for the cluster.
+func (r *Router) charge(code int) {
+	st := r.cluster.Stats
+	st.UpstreamRq.Add(code)
+	st.UpstreamRqCompleted.Inc()
+	st.ExternalRq.Add(code)
+	st.ExternalRqCompleted.Inc()
+}
