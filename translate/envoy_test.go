@@ -20,7 +20,7 @@ import (
 
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/translate"
-	"github.com/mallamesh/malla/translate/internal/story"
+	"github.com/mallamesh/malla/translate/story"
 )
 
 // TestEnvoyAccepts asks a real Envoy about everything that the stories make,

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/mallamesh/malla/translate/internal/story"
+	"github.com/mallamesh/malla/translate/story"
 )
 
 var update = flag.Bool("update", false, "rewrite what the stories want")
