@@ -131,7 +131,7 @@ func (r *reader) name(v string, to *string, names ...string) {
 		return
 	}
 	if problems := validation.IsDNS1123Label(v); len(problems) > 0 {
-		r.errorf("found %q: %s", []any{v, problems[0]}, names...)
+		r.errorf("found %q, want a namespace: small letters, digits and dashes", []any{v}, names...)
 		return
 	}
 	*to = v

@@ -1,0 +1,116 @@
+package mesh
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/source/memory"
+	"github.com/mallamesh/malla/model"
+)
+
+func TestParse(t *testing.T) {
+	base := model.DefaultMeshConfig()
+	base.AccessLogFile = "/dev/stdout" // as `malla up` has it
+	six := uint32(6)
+	for _, test := range []struct {
+		name, text string
+		want       func(m *model.MeshConfig)
+	}{
+		{"nothing written leaves the base", "", func(m *model.MeshConfig) {}},
+		{"comments only", "# nothing\n", func(m *model.MeshConfig) {}},
+		{"an empty text is something written", `accessLogFile: ""`, func(m *model.MeshConfig) { m.AccessLogFile = "" }},
+		{"the access log", "accessLogFile: /tmp/log\naccessLogFormat: istio-1.8\naccessLogEncoding: JSON", func(m *model.MeshConfig) {
+			m.AccessLogFile, m.AccessLogFormat, m.AccessLogEncoding = "/tmp/log", "istio-1.8", model.LogJSON
+		}},
+		{"traffic outside", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}", func(m *model.MeshConfig) { m.Outbound = model.RegistryOnly }},
+		{"REGISTRY_ONLY is also the enum's zero", "outboundTrafficPolicy: {}", func(m *model.MeshConfig) { m.Outbound = model.RegistryOnly }},
+		{"traffic inside", "inboundTrafficPolicy: {mode: LOCALHOST}", func(m *model.MeshConfig) { m.Inbound = model.InboundLocalhost }},
+		{"mutual TLS", "enableAutoMtls: false\ntrustDomain: example.org\ntrustDomainAliases: [b.org, a.org]", func(m *model.MeshConfig) {
+			m.AutoMTLS, m.TrustDomain, m.TrustDomainAliases = false, "example.org", []string{"a.org", "b.org"}
+		}},
+		{"times", "connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\ndnsRefreshRate: 5s\ntcpKeepalive: {time: 1h, interval: 75s, probes: 3}", func(m *model.MeshConfig) {
+			m.ConnectTimeout, m.DetectionTimeout, m.DNSRefresh = 3*time.Second, 100*time.Millisecond, 5*time.Second
+			m.Keepalive = &model.Keepalive{Probes: 3, Time: time.Hour, Interval: 75 * time.Second}
+		}},
+		{"who sees what", "defaultServiceExportTo: [.]\ndefaultVirtualServiceExportTo: [b, a]\ndefaultDestinationRuleExportTo: ['*']\nrootNamespace: root", func(m *model.MeshConfig) {
+			m.ServiceExportTo, m.RulesExportTo, m.DestinationExportTo, m.RootNamespace = model.ExportTo{"."}, model.ExportTo{"a", "b"}, model.ExportTo{"*"}, "root"
+		}},
+		{"retries", "defaultHttpRetryPolicy: {attempts: 0}", func(m *model.MeshConfig) { m.Retry = &model.Retry{} }},
+		{"retries in full", "defaultHttpRetryPolicy: {attempts: 3, perTryTimeout: 1s, retryOn: 5xx, backoff: 10ms, retryIgnorePreviousHosts: false}", func(m *model.MeshConfig) {
+			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "5xx", Backoff: 10 * time.Millisecond, SamePreviousHosts: true}
+		}},
+		{"policy for all", "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 5}, http: {maxRetries: 2}}, outlierDetection: {consecutive5xxErrors: 6, interval: 1m}}", func(m *model.MeshConfig) {
+			m.Pool = &model.ConnectionPool{MaxConnections: 5, MaxRetries: 2}
+			m.Outlier = &model.OutlierDetection{Consecutive5xx: &six, Interval: time.Minute}
+		}},
+		{"the proxies", "enablePrometheusMerge: false\ndefaultConfig: {drainDuration: 1s, terminationDrainDuration: 2s, discoveryAddress: x:1, concurrency: 2, proxyMetadata: {A: b}, holdApplicationUntilProxyStarts: true, proxyStatsMatcher: {inclusionPrefixes: [b, a], inclusionRegexps: ['.*']}}", func(m *model.MeshConfig) {
+			m.EnablePrometheusMerge, m.DrainDuration, m.TerminationDrain, m.DiscoveryAddress, m.Concurrency = false, time.Second, 2*time.Second, "x:1", 2
+			m.ProxyMetadata, m.HoldApplication, m.StatsInclusionPrefixes, m.StatsInclusionRegexps = map[string]string{"A": "b"}, true, []string{"a", "b"}, []string{".*"}
+		}},
+	} {
+		want := base
+		test.want(&want)
+		got, errs, notices := Parse(test.text, base, nil)
+		if len(errs)+len(notices) > 0 {
+			t.Errorf("%s: errors %v, notices %v", test.name, errs, notices)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -want +got\n%s", test.name, diff)
+		}
+	}
+}
+
+// A wrong field keeps its value of before; the right ones beside it count.
+func TestWrong(t *testing.T) {
+	base := model.DefaultMeshConfig()
+	for _, test := range []struct{ text, want string }{
+		{"connectTimeout: -1s", "mesh.connectTimeout: found -1s, want 1ms to 1h0m0s"},
+		{"connectTimout: 1s", "mesh.connectTimout: unknown field; did you mean connectTimeout?"},
+		{"proxyListenPort: 15009", "mesh.proxyListenPort: 15009: the capture rules of pods are made for 15001"},
+		{"proxyListenPort: 15001", ""},
+		{"- a", "mesh: found a list, want an object with fields such as accessLogEncoding, accessLogFile, accessLogFormat"},
+		{"a: [", "mesh: yaml: line 1: did not find expected node content"},
+		{"trustDomain: a\ntrustDomain: b", `mesh: yaml: unmarshal errors:` + "\n  " + `line 2: key "trustDomain" already set in map`},
+		{"rootNamespace: A B", `mesh.rootNamespace: found "A B", want a namespace: small letters, digits and dashes`},
+	} {
+		m, errs, _ := Parse(test.text+"\n", base, field.At("mesh"))
+		got := ""
+		if len(errs) > 0 {
+			got = errs[0].Error()
+		}
+		if got != test.want {
+			t.Errorf("%q:\nfound %s\nwant  %s", test.text, got, test.want)
+		}
+		if len(errs) > 0 && cmp.Diff(base, m) != "" {
+			t.Errorf("%q: the base was changed", test.text)
+		}
+	}
+	m, errs, _ := Parse("nothing: 1\naccessLogFile: /x\n", base, nil)
+	if len(errs) != 1 || m.AccessLogFile != "/x" {
+		t.Errorf("a wrong field beside a right one: %v, access log %q", errs, m.AccessLogFile)
+	}
+}
+
+func TestOf(t *testing.T) {
+	base := model.DefaultMeshConfig()
+	s := memory.New()
+	if m, from, _ := Of(s.Snapshot(), "istio-system", base); from != nil || cmp.Diff(base, *m) != "" {
+		t.Error("without a ConfigMap it must be the base")
+	}
+	text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME, namespace: istio-system}\ndata: {mesh: 'accessLogFile: /NAME'}\n"
+	for _, name := range []string{"istio", "malla"} { // malla beats istio
+		if err := s.PutYAML(strings.ReplaceAll(text, "NAME", name)); err != nil {
+			t.Fatal(err)
+		}
+		if m, from, errs := Of(s.Snapshot(), "istio-system", base); m.AccessLogFile != "/"+name || from.Name != name || len(errs) > 0 {
+			t.Errorf("%s: found %q of %v, %v", name, m.AccessLogFile, from, errs)
+		}
+	}
+	if _, from, _ := Of(s.Snapshot(), "elsewhere", base); from != nil {
+		t.Error("a ConfigMap of another namespace does not count")
+	}
+}

@@ -1,0 +1,143 @@
+package validate
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/load"
+)
+
+// documents returns all objects of all stories.
+func documents(t testing.TB) (docs []*load.Doc) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range a.Files {
+			if f.Name != "want" {
+				more, _ := load.Bytes(f.Name, f.Data)
+				docs = append(docs, more...)
+			}
+		}
+	}
+	return docs
+}
+
+// Validation changes nothing, and tells the same each time.
+func TestPure(t *testing.T) {
+	for _, d := range documents(t) {
+		before := d.Object.DeepCopy()
+		first := Object(d.Object, nil)
+		second := Object(d.Object, nil)
+		if !reflect.DeepEqual(before, d.Object) {
+			t.Errorf("%s: the object was changed", d.Source())
+		}
+		if !reflect.DeepEqual(first, second) {
+			t.Errorf("%s: the second time it tells %v, the first time %v", d.Source(), second, first)
+		}
+	}
+}
+
+// What passes can be converted: nobody behind validation meets a surprise.
+func TestGoodConverts(t *testing.T) {
+	for _, d := range documents(t) {
+		if len(Object(d.Object, nil).Errors) > 0 {
+			continue
+		}
+		if _, err := config.FromUnstructured(d.Object); err != nil {
+			t.Errorf("%s passes, but: %v", d.Source(), err)
+		}
+	}
+}
+
+// An empty object of every kind is judged without a crash.
+func TestEmpty(t *testing.T) {
+	for _, k := range kind.All {
+		for _, v := range k.Versions {
+			u := &unstructured.Unstructured{Object: map[string]any{"kind": k.Kind, "apiVersion": k.Group + "/" + v, "metadata": map[string]any{"name": "x"}}}
+			if k.Group == "" {
+				u.SetAPIVersion(v)
+			}
+			r := Object(u, nil)
+			for _, e := range r.Errors {
+				if e.In == "" || e.Msg == "" {
+					t.Errorf("%s: an error without resource or message: %+v", k.Kind, e)
+				}
+			}
+		}
+	}
+	if r := Object(&unstructured.Unstructured{Object: map[string]any{}}, nil); len(r.Errors) != 2 {
+		t.Errorf("an object without anything: %v", r.Errors)
+	}
+}
+
+// Admission asks for every object that is written.
+func TestCost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures time")
+	}
+	docs := documents(t)
+	for _, d := range docs {
+		Object(d.Object, nil) // makes the plans
+	}
+	best := time.Hour
+	for range 5 { // the machine may be busy with others
+		start := time.Now()
+		for _, d := range docs {
+			Object(d.Object, nil)
+		}
+		best = min(best, time.Since(start))
+	}
+	if per := best / time.Duration(len(docs)); per > time.Millisecond {
+		t.Errorf("%v for each of %d objects, want less than 1 ms", per, len(docs))
+	}
+}
+
+func BenchmarkDeployment(b *testing.B) {
+	a, err := txtar.ParseFile("testdata/real-deployment.txtar")
+	if err != nil {
+		b.Fatal(err)
+	}
+	docs, _ := load.Bytes("deploy.yaml", a.Files[0].Data)
+	for b.Loop() {
+		Object(docs[0].Object, nil)
+	}
+}
+
+// FuzzObject looks for objects that crash validation, and for those that pass
+// but cannot be converted.
+func FuzzObject(f *testing.F) {
+	for _, d := range documents(f) {
+		data, err := json.Marshal(d.Object.Object)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var object map[string]any
+		if utiljson.Unmarshal(data, &object) != nil || object == nil {
+			return
+		}
+		u := &unstructured.Unstructured{Object: object}
+		r := Object(u, nil)
+		if len(r.Errors) > 0 {
+			_ = r.Errors.Error()
+			return
+		}
+		if _, err := config.FromUnstructured(u); err != nil {
+			t.Fatalf("passes, but: %v", err)
+		}
+	})
+}
