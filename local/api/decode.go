@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -57,7 +58,21 @@ func jsonBody(q *request) ([]byte, error) {
 		}
 		return out, nil
 	}
-	return nil, unsupportedMedia(typ, "application/json", "application/yaml")
+	if typ == runtime.ContentTypeProtobuf {
+		return protobufBody(raw)
+	}
+	return nil, unsupportedMedia(typ, "application/json", "application/yaml", runtime.ContentTypeProtobuf)
+}
+
+// protobufBody turns what typed clients send into JSON. They choose protobuf for
+// Kubernetes' own kinds without asking what a server likes.
+func protobufBody(raw []byte) ([]byte, error) {
+	o, gvk, err := scheme.Codecs.UniversalDeserializer().Decode(raw, nil, nil)
+	if err != nil {
+		return nil, badRequest("the body is not a document in protobuf: %v", err)
+	}
+	o.GetObjectKind().SetGroupVersionKind(*gvk)
+	return json.Marshal(o)
 }
 
 // document decodes a JSON document of the request's kind. Doubtful fields are
