@@ -72,6 +72,15 @@ func (m *Memory) Accept(remote, local netip.AddrPort, accept func(*Conn)) *Pipe 
 	return s.pipe
 }
 
+// AcceptRedirected is Accept for a client whose connection the kernel has redirected: it
+// dialed original, and our socket's address is another.
+func (m *Memory) AcceptRedirected(remote, original netip.AddrPort, accept func(*Conn)) *Pipe {
+	s := m.back.socket(netip.AddrPortFrom(original.Addr(), 1), remote)
+	s.ready, s.original = true, original
+	accept(m.Loop.accepted(s, remote))
+	return s.pipe
+}
+
 // Original sets what the kernel would say was the destination before REDIRECT.
 func (p *Pipe) Original(a netip.AddrPort) { p.sock.original = a }
 

@@ -102,8 +102,14 @@ func (w *Worker) Local(key any, make func() any) any {
 	return v
 }
 
-// Forget drops what belongs to a configuration that has gone. Connections that still use it keep it.
-func (w *Worker) Forget(key any) { delete(w.locals, key) }
+// Retain drops what belongs to configurations that are not live. Connections that still use it keep it.
+func (w *Worker) Retain(live map[any]bool) {
+	for key := range w.locals {
+		if !live[key] {
+			delete(w.locals, key)
+		}
+	}
+}
 
 const sweepEvery = 2 * time.Second
 

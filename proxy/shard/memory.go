@@ -1,0 +1,66 @@
+package shard
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// A Memory is a shard without sockets, whose clock the test moves; see [drive.Memory].
+type Memory struct {
+	*drive.Memory
+	Worker *pool.Worker
+
+	one     *one
+	runtime *Runtime
+	sweeper drive.Timer
+}
+
+// NewMemory returns a shard in memory without a configuration.
+func NewMemory(start time.Time) *Memory {
+	net := drive.NewMemory(start)
+	m := &Memory{Memory: net, runtime: &Runtime{}, one: newOne(0, net.Loop, 0, &Runtime{})}
+	m.Worker = m.one.w
+	m.sweeper.Handler = m
+	net.Loop.Schedule(&m.sweeper, time.Second)
+	return m
+}
+
+// OnTimer does what clusters want done once a second.
+func (m *Memory) OnTimer(t *drive.Timer) {
+	sweep(m.runtime, m.Loop.Wall())
+	m.Loop.Schedule(t, time.Second)
+}
+
+// Apply puts a configuration in force.
+func (m *Memory) Apply(rt *Runtime) error {
+	for _, l := range rt.Listeners {
+		if err := l.Check(); err != nil {
+			return err
+		}
+	}
+	m.runtime = rt
+	return m.one.apply(rt, nil, 45*time.Second, filters(rt))
+}
+
+// Drain is [Shards.Drain].
+func (m *Memory) Drain(class int) {
+	m.Worker.Draining[class] = true
+	m.one.set.Drain(class)
+}
+
+// Dial connects to a listener as a client at remote who has dialed local. If the
+// listener asks for the original destination, local is that.
+func (m *Memory) Dial(listener string, remote, local netip.AddrPort) *drive.Pipe {
+	for _, l := range m.runtime.Listeners {
+		if l.Name == listener && l.OriginalDst {
+			return m.Memory.AcceptRedirected(remote, local, m.one.set.Accept(listener))
+		}
+	}
+	return m.Memory.Accept(remote, local, m.one.set.Accept(listener))
+}
+
+// Open is the number of open downstream connections.
+func (m *Memory) Open() int { return m.one.set.Open() }

@@ -1,0 +1,321 @@
+// Package shard runs the data plane: so many threads, each with its loop, its
+// connections and its upstream pools, under one configuration.
+//
+// A [Runtime] is swapped as a whole by [Shards.Apply]: sockets are bound first, then
+// every shard takes over the new one in a turn of its own, then sockets that nobody needs are
+// closed. What is in flight goes on under what it began with, and listeners that are
+// gone or changed drain.
+//
+// Runtimes are made by proxy/build; who calls Apply, Drain and Close, and when, is app's affair.
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+// Options say how shards run.
+type Options struct {
+	Concurrency int           // 0: 1
+	Mark        int           // SO_MARK of upstream sockets, so that interception lets them pass; 0: none
+	DrainTime   time.Duration // that connections of a listener that has gone have to end; 0: 45 s, Istio's default
+	// Listener gives a listening socket that somebody else has made (a broker, a process
+	// that this one replaces); nil, nil means that it is to be bound here. It may be nil.
+	Listener func(c *listen.Config, addr netip.AddrPort) (net.Listener, error)
+	Log      *slog.Logger
+}
+
+// Shards are the threads of the data plane.
+type Shards struct {
+	o       Options
+	shards  []*one
+	current atomic.Pointer[Runtime]
+	sweeper drive.Timer
+
+	mu      sync.Mutex // guards what follows, and makes Apply one at a time
+	sockets map[netip.AddrPort]*drive.Socket
+	started bool
+	closed  bool
+	done    sync.WaitGroup
+}
+
+// one is a single shard.
+type one struct {
+	w   *pool.Worker
+	set *listen.Set
+}
+
+// New makes the shards. They do nothing until Start.
+func New(o Options) (*Shards, error) {
+	if o.Concurrency <= 0 {
+		o.Concurrency = 1
+	}
+	if o.DrainTime == 0 {
+		o.DrainTime = 45 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	s := &Shards{o: o, sockets: map[netip.AddrPort]*drive.Socket{}}
+	s.current.Store(&Runtime{})
+	for i := range o.Concurrency {
+		loop, err := drive.New()
+		if err != nil {
+			return nil, fmt.Errorf("shard %d: %w", i, err)
+		}
+		s.shards = append(s.shards, newOne(i, loop, o.Mark, s.current.Load()))
+	}
+	return s, nil
+}
+
+func newOne(i int, loop *drive.Loop, mark int, rt *Runtime) *one {
+	w := pool.NewWorker(i, loop, rt)
+	w.Mark = mark
+	return &one{w: w, set: listen.NewSet(w)}
+}
+
+// Start runs the shards.
+func (s *Shards) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started {
+		return
+	}
+	s.started = true
+	for _, sh := range s.shards {
+		s.done.Go(sh.w.Loop.Run)
+	}
+	first := s.shards[0].w.Loop
+	s.sweeper.Handler = clusterSweeper{s}
+	first.Post(func() { first.Schedule(&s.sweeper, time.Second) })
+}
+
+// clusterSweeper does what clusters want done once a second.
+type clusterSweeper struct{ s *Shards }
+
+func (c clusterSweeper) OnTimer(t *drive.Timer) {
+	loop := c.s.shards[0].w.Loop
+	sweep(c.s.current.Load(), loop.Wall())
+	loop.Schedule(t, time.Second)
+}
+
+func sweep(rt *Runtime, now time.Time) {
+	for _, c := range rt.Clusters {
+		if c.Outlier != nil || c.Kind == cluster.OriginalDst {
+			c.Sweep(now)
+		}
+	}
+}
+
+// Runtime returns the present configuration.
+func (s *Shards) Runtime() *Runtime { return s.current.Load() }
+
+// Apply puts a configuration in force and returns when every shard works by it.
+// A listener whose socket cannot be had is part of the returned error; all else is in force.
+func (s *Shards) Apply(rt *Runtime) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("shards are closed")
+	}
+	sockets, wanted, errs := s.bind(rt)
+	s.current.Store(rt)
+	live := filters(rt)
+	var wait sync.WaitGroup
+	failed := make([]error, len(s.shards))
+	for i, sh := range s.shards {
+		wait.Add(1)
+		sh.w.Loop.Post(func() {
+			defer wait.Done()
+			failed[i] = sh.apply(rt, sockets, s.o.DrainTime, live)
+		})
+	}
+	closeOld := func() {
+		for addr, socket := range s.sockets {
+			if !wanted[addr] {
+				socket.Close()
+				delete(s.sockets, addr)
+			}
+		}
+	}
+	if !s.started { // the posts run first of all
+		return errors.Join(errs...)
+	}
+	wait.Wait()
+	closeOld()
+	return errors.Join(append(errs, failed...)...)
+}
+
+func (o *one) apply(rt *Runtime, sockets map[string][]*drive.Socket, drain time.Duration, live map[any]bool) error {
+	o.w.Source = rt
+	err := o.set.Apply(rt.Listeners, sockets, drain)
+	o.w.Retain(live)
+	return err
+}
+
+// filters are what shards may keep local state of.
+func filters(rt *Runtime) map[any]bool {
+	live := map[any]bool{}
+	add := func(c *listen.Chain) {
+		if c == nil {
+			return
+		}
+		live[c.Filter] = true
+		if m, ok := c.Filter.(*stream.Config); ok {
+			for _, f := range m.Filters {
+				live[f] = true
+			}
+		}
+	}
+	for _, l := range rt.Listeners {
+		add(l.Default)
+		for _, c := range l.Chains {
+			add(c)
+		}
+	}
+	return live
+}
+
+// bind gets the sockets of all listeners that want some.
+func (s *Shards) bind(rt *Runtime) (byName map[string][]*drive.Socket, wanted map[netip.AddrPort]bool, errs []error) {
+	byName, wanted = map[string][]*drive.Socket{}, map[netip.AddrPort]bool{}
+	for _, c := range rt.Listeners {
+		if err := c.Check(); err != nil {
+			errs = append(errs, err)
+		}
+		if !c.Bind {
+			continue
+		}
+		for _, addr := range c.Addrs {
+			socket := s.sockets[addr]
+			if socket == nil {
+				var err error
+				if socket, err = s.socket(c, addr); err != nil {
+					errs = append(errs, fmt.Errorf("listener %s: %w", c.Name, err))
+					continue
+				}
+				s.sockets[addr] = socket
+				s.o.Log.Info("listening", "listener", c.Name, "address", socket.Addr().String())
+			}
+			wanted[addr] = true
+			byName[c.Name] = append(byName[c.Name], socket)
+		}
+	}
+	return byName, wanted, errs
+}
+
+func (s *Shards) socket(c *listen.Config, addr netip.AddrPort) (*drive.Socket, error) {
+	if s.o.Listener != nil {
+		l, err := s.o.Listener(c, addr)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			return drive.SocketOf(l)
+		}
+	}
+	mark := 0
+	if c.Transparent {
+		mark = s.o.Mark
+	}
+	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark})
+}
+
+// Addr returns the address that a listener's first socket is bound to.
+func (s *Shards) Addr(listener string) (netip.AddrPort, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.current.Load().Listeners {
+		if c.Name == listener && len(c.Addrs) > 0 {
+			if socket := s.sockets[c.Addrs[0]]; socket != nil {
+				return socket.Addr(), true
+			}
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// Drain has connections end with their next response: inbound ones, or all. New
+// ones are still accepted, because somebody may not know yet that we are leaving.
+func (s *Shards) Drain(inboundOnly bool) {
+	s.each(func(o *one) {
+		o.w.Draining[0] = true
+		o.set.Drain(0)
+		if !inboundOnly {
+			o.w.Draining[1] = true
+			o.set.Drain(1)
+		}
+	})
+}
+
+// StopListening closes the listening sockets of a direction class: inbound ones, or all.
+func (s *Shards) StopListening(inboundOnly bool) error {
+	old := s.Runtime()
+	rt := *old
+	rt.Listeners = nil
+	for _, l := range old.Listeners {
+		if inboundOnly && l.Direction == listen.Outbound {
+			rt.Listeners = append(rt.Listeners, l)
+		}
+	}
+	return s.Apply(&rt)
+}
+
+// Connections is the number of open downstream connections.
+func (s *Shards) Connections() int {
+	var n atomic.Int64
+	s.each(func(o *one) { n.Add(int64(o.set.Open())) })
+	return int(n.Load())
+}
+
+// each runs f on every shard's thread and waits for all.
+func (s *Shards) each(f func(*one)) {
+	s.mu.Lock()
+	running := s.started && !s.closed
+	s.mu.Unlock()
+	if !running {
+		return
+	}
+	var wait sync.WaitGroup
+	for _, sh := range s.shards {
+		wait.Add(1)
+		sh.w.Loop.Post(func() {
+			defer wait.Done()
+			f(sh)
+		})
+	}
+	wait.Wait()
+}
+
+// Close ends every connection and every shard.
+func (s *Shards) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.started {
+		for _, sh := range s.shards {
+			sh.w.Loop.Stop()
+		}
+		s.done.Wait()
+	}
+	for addr, socket := range s.sockets {
+		socket.Close()
+		delete(s.sockets, addr)
+	}
+}
