@@ -1,0 +1,691 @@
+package script_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mallamesh/malla/test/script/mesh"
+)
+
+// TestBookinfo is the README's first command and everything that the tutorial
+// does with it.
+func TestBookinfo(t *testing.T) {
+	linux(t)
+	m := mesh.Up(t, mesh.Options{Name: "bookinfo", Paths: []string{mesh.Samples(t, "bookinfo")}, Publish: []int{80, 31400}})
+	b := bookinfo{m}
+	t.Run("up says where the gateway is and what to type next", b.table)
+	t.Run("the page holds the data of all services", b.page)
+	t.Run("pods look as in a cluster", b.pods)
+	t.Run("without rules the three versions take turns", b.thirds)
+	t.Run("weights hold", b.weights)
+	t.Run("tasks do what they say", b.tasks)
+	t.Run("TCP connections are shifted", b.tcpShift)
+	t.Run("a timeout counts the application's time", b.timeout)
+	t.Run("a pod killed whole under load costs no request", b.podKilled)
+	t.Run("only its application killed: 503 with UF until the endpoint is out", b.applicationKilled)
+	t.Run("a rollout costs no request", b.rollout)
+	t.Run("traffic does not need the control plane", b.controlPlaneAway)
+}
+
+type bookinfo struct{ *mesh.Mesh }
+
+func (b bookinfo) table(t *testing.T) {
+	words(t, "the table of malla up", b.Up.Out, b.URL(""), "malla ")
+	if n := strings.Count(b.Up.Out, "malla --mesh bookinfo "); n != 3 {
+		t.Errorf("%d next commands that name this mesh, want 3:\n%s", n, b.Up.Out)
+	}
+}
+
+func (b bookinfo) page(t *testing.T) {
+	c := mesh.Client(5 * time.Second)
+	mesh.Until(t, 10*time.Second, "a page with stars", func() error {
+		a, err := mesh.Get(c, b.URL("/productpage"))
+		if err != nil {
+			return err
+		}
+		text := plain(a.Body)
+		for _, want := range []string{"The Comedy of Errors", "Type: paperback", "Pages: 200", "Publisher: PublisherA", "Language: English",
+			"ISBN-10: 1234567890", "ISBN-13: 123-1234567890", "Reviewer1", "Reviewer2"} {
+			if !strings.Contains(text, want) {
+				t.Fatalf("the page (%d) lacks %q: %s", a.Status, want, text)
+			}
+		}
+		if got := a.Header.Get("server"); got != "istio-envoy" {
+			t.Fatalf("server: %q, want istio-envoy", got)
+		}
+		if !strings.Contains(a.Body, `data-stars="5"`) || !strings.Contains(a.Body, `data-stars="4"`) {
+			return fmt.Errorf("no 5 and 4 stars: %s", text)
+		}
+		return nil
+	})
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+func plain(html string) string {
+	return strings.Join(strings.Fields(tags.ReplaceAllString(html, " ")), " ")
+}
+
+func (b bookinfo) pods(t *testing.T) {
+	out := b.Must("get", "pods")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if head := strings.Fields(lines[0]); strings.Join(head, " ") != "NAME READY STATUS RESTARTS AGE" {
+		t.Errorf("columns %v", head)
+	}
+	if len(lines) != 1+8 {
+		t.Errorf("%d pods, want 8:\n%s", len(lines)-1, out)
+	}
+	row := regexp.MustCompile(`^(details-v1|productpage-v1|ratings-v1|ratings-v2|ratingsdb-v1|reviews-v1|reviews-v2|reviews-v3)-[a-z0-9]{6,10}-[a-z0-9]{5} +2/2 +Running +0 +`)
+	for _, l := range lines[1:] {
+		if !row.MatchString(l) {
+			t.Errorf("row %q, want a pod's name as in a cluster, 2/2, Running", l)
+		}
+	}
+	out = b.Must("get", "pods", "-A")
+	words(t, "get pods -A", out, "NAMESPACE", "istio-ingressgateway-", "istiod-")
+	wide := b.Must("get", "pods", "-o", "wide", "-l", "app=details")
+	words(t, "get pods -o wide", wide, "IP", "NODE", "NOMINATED NODE", "READINESS GATES", "10.244.")
+	labels := b.Must("get", "pods", "--show-labels", "-l", "app=details")
+	words(t, "--show-labels", labels, "LABELS", "app=details", "version=v1", "pod-template-hash=")
+	columns := b.Must("get", "pods", "-L", "version", "-l", "app=reviews")
+	words(t, "-L version", columns, "VERSION", "v1", "v2", "v3")
+	if names := strings.Fields(b.Must("get", "pods", "-o", "name", "-l", "app=details")); len(names) != 1 || !strings.HasPrefix(names[0], "pod/details-v1-") {
+		t.Errorf("-o name: %v", names)
+	}
+	if c := b.Field("pod/"+b.Pod("app=details"), ".spec.containers[*].name"); c != "details istio-proxy" && c != "istio-proxy details" {
+		t.Errorf("containers %q, want details and istio-proxy", c)
+	}
+	describe := b.Must("describe", "pod", b.Pod("app=details"))
+	words(t, "describe pod", describe, "Name:", "istio-proxy:", "details:", "Conditions:", "Events:", "Service Account:  bookinfo-details")
+	for kind, want := range map[string]string{"virtualservices": "GATEWAYS", "destinationrules": "HOST", "gateways.networking.istio.io": "AGE", "services": "CLUSTER-IP", "deployments": "UP-TO-DATE", "endpointslices": "ADDRESSTYPE"} {
+		words(t, "get "+kind, b.Must("get", kind), want)
+	}
+}
+
+// reviews is what the reviews service answered to the page.
+type reviews struct {
+	Pod     string `json:"podname"`
+	Reviews []struct {
+		Rating *struct {
+			Stars int
+			Color string
+			Error string
+		}
+	}
+}
+
+// version names who answered by what people see.
+func version(a mesh.Answer) (string, error) {
+	if a.Status != http.StatusOK {
+		return "", fmt.Errorf("status %d: %s", a.Status, a.Body)
+	}
+	var r reviews
+	if err := json.Unmarshal([]byte(a.Body), &r); err != nil || len(r.Reviews) != 2 {
+		return "", fmt.Errorf("not two reviews: %s", a.Body)
+	}
+	switch rating := r.Reviews[0].Rating; {
+	case rating == nil:
+		return "none", nil
+	case rating.Error != "":
+		return "error", nil
+	default:
+		return rating.Color, nil
+	}
+}
+
+const reviewsPath = "/api/v1/products/0/reviews"
+
+func (b bookinfo) count(n int) map[string]int {
+	return mesh.Count(n, 8, func(c *http.Client) (string, error) {
+		a, err := mesh.Get(c, b.URL(reviewsPath))
+		if err != nil {
+			return "", err
+		}
+		return version(a)
+	})
+}
+
+func (b bookinfo) thirds(t *testing.T) {
+	before := b.ratingsCallsOfV1(t)
+	got := mesh.Count(90, 1, func(c *http.Client) (string, error) {
+		a, err := mesh.Get(c, b.URL("/productpage"))
+		switch {
+		case err != nil:
+			return "", err
+		case strings.Contains(a.Body, `data-color="black"`):
+			return "black", nil
+		case strings.Contains(a.Body, `data-color="red"`):
+			return "red", nil
+		}
+		return "none", nil
+	})
+	for _, kind := range []string{"none", "black", "red"} {
+		if err := mesh.Near(kind, got[kind], 30, 22); err != nil {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	if now := b.ratingsCallsOfV1(t); now != before || now != "" {
+		t.Errorf("reviews v1 has called ratings: %q", now)
+	}
+}
+
+// ratingsCallsOfV1 are the metric's lines that say that reviews v1 called ratings.
+func (b bookinfo) ratingsCallsOfV1(t *testing.T) string {
+	t.Helper()
+	found := ""
+	for _, pod := range b.Pods("app=ratings") {
+		r := b.Exec(pod, "istio-proxy", "curl", "-sS", "localhost:15090/stats/prometheus")
+		if r.Code != 0 || !strings.Contains(r.Out, "istio_") {
+			t.Fatalf("metrics of %s: %s", pod, r)
+		}
+		for _, line := range strings.Split(r.Out, "\n") {
+			if strings.HasPrefix(line, "istio_requests_total") && strings.Contains(line, `source_workload="reviews-v1"`) {
+				found += line
+			}
+		}
+	}
+	return found
+}
+
+// change applies a file under a steady load that must not notice, waits until
+// seen says that it is in force, and holds it to one second.
+func (b bookinfo) change(t *testing.T, file string, seen func() error) {
+	t.Helper()
+	load := mesh.Steady(b.URL("/static/shop.css"), 200, func(a mesh.Answer) error {
+		if a.Status != http.StatusOK {
+			return fmt.Errorf("status %d, body %q", a.Status, a.Body)
+		}
+		return nil
+	})
+	b.Must("apply", "-f", mesh.Samples(t, "bookinfo", "tasks", file))
+	took, err := mesh.Wait(5*time.Second, seen)
+	if err != nil {
+		t.Errorf("%s: %v", file, err)
+	} else if took > time.Second {
+		t.Errorf("%s in force after %v, want 1 s", file, took)
+	}
+	if err := load.Stop(); err != nil {
+		t.Errorf("while %s was applied: %v", file, err)
+	}
+}
+
+// reset deletes the rules of tasks.
+func (b bookinfo) reset(t *testing.T, files ...string) {
+	t.Helper()
+	for _, f := range files {
+		r := b.Run("delete", "--ignore-not-found", "-f", mesh.Samples(t, "bookinfo", "tasks", f))
+		if r.Code != 0 {
+			t.Errorf("delete %s: %s", f, r)
+		}
+	}
+}
+
+func (b bookinfo) weights(t *testing.T) {
+	defer b.reset(t, "all-v1.yaml")
+	b.change(t, "all-v1.yaml", b.only("none"))
+	for _, test := range []struct {
+		file   string
+		weight map[string]float64
+	}{
+		{"reviews-50-50.yaml", map[string]float64{"none": 50, "red": 50}},
+		{"reviews-80-20.yaml", map[string]float64{"none": 80, "black": 20}},
+		{"reviews-90-10.yaml", map[string]float64{"none": 90, "black": 10}},
+	} {
+		b.change(t, test.file, b.inForce("reviews", b.shows(test.weight)))
+		got := b.count(3000)
+		if err := mesh.Fits(got, test.weight); err != nil {
+			t.Errorf("%s: %v", test.file, err)
+		}
+	}
+}
+
+// shows returns a check that 20 answers are of versions with a weight, and of
+// all of them.
+func (b bookinfo) shows(weight map[string]float64) func() error {
+	return func() error {
+		got := b.count(40)
+		for kind := range got {
+			if weight[kind] == 0 {
+				return fmt.Errorf("%v, want only %v", got, weight)
+			}
+		}
+		if len(got) < 2 {
+			return fmt.Errorf("%v, want each of %v", got, weight)
+		}
+		return nil
+	}
+}
+
+func (b bookinfo) inForce(_ string, check func() error) func() error { return check }
+
+// only returns a check that ten answers in a row are of one kind.
+func (b bookinfo) only(kind string) func() error {
+	return func() error {
+		if got := b.count(10); got[kind] != 10 {
+			return fmt.Errorf("%v, want only %s", got, kind)
+		}
+		return nil
+	}
+}
+
+// login returns the cookie of a signed-in user.
+func (b bookinfo) login(t *testing.T, user string) string {
+	t.Helper()
+	req, _ := http.NewRequest(http.MethodPost, b.URL("/login"), strings.NewReader(url.Values{"username": {user}, "passwd": {"x"}}.Encode()))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := mesh.Client(5 * time.Second).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, c := range resp.Cookies() {
+		if c.Name == "session" {
+			return "cookie: session=" + c.Value
+		}
+	}
+	t.Fatalf("POST /login: %s without a session", resp.Status)
+	return ""
+}
+
+// kinds asks n times as somebody and returns what was seen.
+func (b bookinfo) kinds(n int, header ...string) (map[string]int, time.Duration) {
+	seen := map[string]int{}
+	c := mesh.Client(15 * time.Second)
+	defer c.CloseIdleConnections()
+	start := time.Now()
+	for range n {
+		a, err := mesh.Get(c, b.URL("/productpage"), header...)
+		kind := ""
+		switch {
+		case err != nil:
+			kind = err.Error()
+		case strings.Contains(a.Body, "product reviews are currently unavailable"):
+			kind = "no reviews"
+		case strings.Contains(a.Body, "Ratings service is currently unavailable"):
+			kind = "no ratings"
+		case strings.Contains(a.Body, `data-color="black"`):
+			kind = "black"
+		case strings.Contains(a.Body, `data-color="red"`):
+			kind = "red"
+		case a.Status == http.StatusOK:
+			kind = "none"
+		default:
+			kind = fmt.Sprint(a.Status)
+		}
+		seen[kind]++
+	}
+	return seen, time.Since(start)
+}
+
+func (b bookinfo) tasks(t *testing.T) {
+	jason := b.login(t, "jason")
+	sees := func(n int, kind string, header ...string) error {
+		if got, _ := b.kinds(n, header...); got[kind] != n {
+			return fmt.Errorf("seen %v, want %s", got, kind)
+		}
+		return nil
+	}
+	defer b.reset(t, "all-v1.yaml")
+	b.change(t, "all-v1.yaml", b.only("none"))
+	t.Run("jason sees black stars, the others none", func(t *testing.T) {
+		b.change(t, "reviews-jason-v2.yaml", func() error { return sees(5, "black", jason) })
+		if err := sees(5, "none"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("ratings fail for jason", func(t *testing.T) {
+		b.change(t, "ratings-abort.yaml", func() error { return sees(3, "no ratings", jason) })
+		if err := sees(3, "none"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("ratings take seven seconds for jason: reviews give up after six", func(t *testing.T) {
+		b.change(t, "ratings-delay.yaml", func() error { return nil })
+		mesh.Until(t, 20*time.Second, "a page without reviews after 6 s", func() error {
+			got, took := b.kinds(1, jason)
+			if got["no reviews"] != 1 || took < 5900*time.Millisecond || took > 6600*time.Millisecond {
+				return fmt.Errorf("seen %v after %v", got, took)
+			}
+			return nil
+		})
+		if got, took := b.kinds(1); got["none"] != 1 || took > time.Second {
+			t.Errorf("the others see %v after %v", got, took)
+		}
+	})
+	t.Run("reviews have half a second", func(t *testing.T) {
+		b.change(t, "reviews-timeout.yaml", func() error {
+			got, took := b.kinds(1)
+			if got["no reviews"] != 1 {
+				return fmt.Errorf("seen %v", got)
+			}
+			if took < 950*time.Millisecond || took > 1500*time.Millisecond {
+				t.Errorf("the page took %v, want two tries of 0.5 s", took)
+			}
+			return nil
+		})
+		b.LogLine("app=productpage", "istio-proxy", []string{" 504 UT response_timeout ", "outbound|9080|v2|reviews.default.svc.cluster.local"})
+	})
+	b.Must("apply", "-f", mesh.Samples(t, "bookinfo", "tasks", "all-v1.yaml"))
+	t.Run("a copy of each request goes to v3", func(t *testing.T) {
+		v3 := func() int {
+			n := 0
+			for _, line := range b.Logs("app=reviews,version=v3", "istio-proxy") {
+				if strings.Contains(line, "inbound|9080||") && strings.Contains(line, "reviews-shadow:9080") {
+					n++
+				}
+			}
+			return n
+		}
+		b.change(t, "reviews-mirror.yaml", func() error {
+			if err := sees(3, "none"); err != nil {
+				return err
+			}
+			if v3() == 0 {
+				return fmt.Errorf("no copy in the log of v3")
+			}
+			return nil
+		})
+		before := v3()
+		if err := sees(20, "none"); err != nil {
+			t.Error(err)
+		}
+		mesh.Until(t, 3*time.Second, "20 copies", func() error { return mesh.Near("copies", v3()-before, 20, 0) })
+	})
+}
+
+// A VirtualService's timeout does not count an injected delay, but the
+// application's own time.
+func (b bookinfo) timeout(t *testing.T) {
+	rules := `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ratings}
+spec:
+  hosts: [ratings]
+  http:
+  - route: [{destination: {host: ratings, subset: v1}}]
+    timeout: 5s
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - route: [{destination: {host: reviews, subset: v2}}]
+`
+	b.Apply(rules)
+	defer b.Delete(rules)
+	reviewsPod := b.Pod("app=reviews,version=v2")
+	ask := func() (status, body string, took time.Duration) {
+		r := b.Exec(reviewsPod, "reviews", "curl", "-sS", "-w", "\n%{http_code} %{time_total}", "http://ratings:9080/ratings/0")
+		i := strings.LastIndex(r.Out, "\n")
+		f := strings.Fields(r.Out[i+1:])
+		if r.Code != 0 || len(f) != 2 {
+			t.Fatalf("curl: %s", r)
+		}
+		took, _ = time.ParseDuration(f[1] + "s")
+		return f[0], r.Out[:i], took
+	}
+	delay := func(d string) {
+		b.Must("patch", "deployment", "ratings-v1", "-p", `{"spec":{"template":{"spec":{"containers":[{"name":"ratings","env":[{"name":"RATINGS_DELAY","value":"`+d+`"}]}]}}}}`)
+		b.Rollout("ratings-v1")
+	}
+	delay("7s")
+	status, body, took := ask()
+	if status != "504" || body != "upstream request timeout" || took < 4800*time.Millisecond || took > 5200*time.Millisecond {
+		t.Errorf("%s %q after %v, want 504 upstream request timeout after 5 s", status, body, took)
+	}
+	b.LogLine("app=reviews,version=v2", "istio-proxy", []string{" 504 UT response_timeout "})
+	delay("3s")
+	if status, body, took := ask(); status != "200" || took < 3*time.Second {
+		t.Errorf("%s %q after %v, want 200 after 3 s", status, body, took)
+	}
+	delay("0s")
+}
+
+func (b bookinfo) tcpShift(t *testing.T) {
+	b.Must("apply", "-f", mesh.Samples(t, "tcp-echo", "tcp-echo-services.yaml"))
+	defer b.Run("delete", "-f", mesh.Samples(t, "tcp-echo", "tcp-echo-services.yaml"))
+	b.Rollout("tcp-echo-v1")
+	b.Rollout("tcp-echo-v2")
+	echo := func() (string, error) { return say(b.Port(31400), "world\n", 5*time.Second) }
+	b.Must("apply", "-f", mesh.Samples(t, "tcp-echo", "tcp-echo-all-v1.yaml"))
+	mesh.Until(t, 5*time.Second, "an echo of v1", func() error {
+		got, err := echo()
+		if err == nil && got != "one world\n" {
+			err = fmt.Errorf("%q", got)
+		}
+		return err
+	})
+	b.Must("apply", "-f", mesh.Samples(t, "bookinfo", "tasks", "tcp-shift.yaml"))
+	defer b.reset(t, "tcp-shift.yaml")
+	mesh.Until(t, 3*time.Second, "an echo of v2", func() error {
+		got, err := echo()
+		if err == nil && got != "two world\n" {
+			err = fmt.Errorf("%q", got)
+		}
+		return err
+	})
+	got := mesh.Count(1000, 8, func(*http.Client) (string, error) { return echo() })
+	if err := mesh.Fits(got, map[string]float64{"one world\n": 80, "two world\n": 20}); err != nil {
+		t.Error(err)
+	}
+}
+
+func (b bookinfo) controlPlaneAway(t *testing.T) {
+	defer b.reset(t, "all-v1.yaml")
+	b.change(t, "all-v1.yaml", b.only("none"))
+	istiod := b.process(t, "control", "run")
+	load := mesh.Steady(b.URL("/productpage"), 50, mesh.OK)
+	before := b.pushes(t)
+	if err := mesh.Kill(istiod); err != nil {
+		t.Fatal(err)
+	}
+	mesh.Until(t, 10*time.Second, "the control plane restarted", func() error {
+		if istiod.Alive() {
+			return fmt.Errorf("still alive")
+		}
+		for _, p := range b.Tree() {
+			if p.Is("control", "run") {
+				return nil
+			}
+		}
+		return fmt.Errorf("no control plane")
+	})
+	b.Ready("app=istiod", "-n", "istio-system")
+	mesh.Until(t, 15*time.Second, "all proxies connected again", func() error { return mesh.Near("connected proxies", b.connected(t), 9, 0) })
+	for proxy, n := range b.pushes(t) {
+		if was, known := before[proxy]; known && n != was {
+			t.Errorf("%s got a push after the control plane came back, though nothing has changed (%d updates before, %d now)", proxy, was, n)
+		}
+	}
+	b.change(t, "reviews-50-50.yaml", b.shows(map[string]float64{"none": 1, "red": 1}))
+	if err := load.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// connected is how many proxies the control plane knows.
+func (b bookinfo) connected(t *testing.T) int {
+	t.Helper()
+	r := b.ExecIn("istio-system", "deploy/istiod", "discovery", "curl", "-sS", "localhost:15014/debug/syncz")
+	var rows []json.RawMessage
+	if r.Code != 0 || json.Unmarshal([]byte(r.Out), &rows) != nil {
+		return -1
+	}
+	return len(rows)
+}
+
+// pushes counts, by pod, the resources' updates that each proxy has taken.
+func (b bookinfo) pushes(t *testing.T) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for _, pod := range b.Pods("app") {
+		r := b.Exec(pod, "istio-proxy", "curl", "-sS", "localhost:15000/stats?filter=update_success")
+		for _, line := range strings.Split(r.Out, "\n") {
+			name, value, ok := strings.Cut(line, ": ")
+			n := 0
+			if ok && (strings.HasPrefix(name, "cluster_manager.") || strings.HasPrefix(name, "listener_manager.") || strings.Contains(name, ".rds.") || strings.HasPrefix(name, "cluster.")) {
+				fmt.Sscan(value, &n)
+				counts[pod] += n
+			}
+		}
+	}
+	return counts
+}
+
+// process finds one of the mesh's processes by its first words.
+func (b bookinfo) process(t *testing.T, words ...string) mesh.Process {
+	t.Helper()
+	for _, p := range b.Tree() {
+		if p.Is(words...) {
+			return p
+		}
+	}
+	t.Fatalf("no process %v in %v", words, b.Tree())
+	return mesh.Process{}
+}
+
+// podOf finds the process 1 of a pod and its applications: those that live in the
+// network namespace of the pod.
+func podOf(t *testing.T, m *mesh.Mesh, pod string) (init, application mesh.Process) {
+	t.Helper()
+	r := m.Exec(pod, "istio-proxy", "readlink", "/proc/self/ns/net")
+	net := strings.TrimSpace(r.Out)
+	if r.Code != 0 || net == "" {
+		t.Fatalf("network namespace of %s: %s", pod, r)
+	}
+	for _, p := range m.Tree() {
+		switch {
+		case mesh.NamespaceOf(p.PID, "net") != net:
+		case p.Is("local", "pod-init"):
+			init = p
+		case !p.Is("proxy", "run"):
+			application = p
+		}
+	}
+	if init.PID == 0 || application.PID == 0 {
+		t.Fatalf("no process 1 or no application in pod %s:\n%v", pod, m.Tree())
+	}
+	return init, application
+}
+
+func (b bookinfo) podKilled(t *testing.T) {
+	b.Must("scale", "deployment", "reviews-v1", "--replicas=2")
+	defer b.Must("scale", "deployment", "reviews-v1", "--replicas=1")
+	defer b.reset(t, "all-v1.yaml")
+	b.Rollout("reviews-v1")
+	b.change(t, "all-v1.yaml", b.only("none"))
+	load := mesh.Steady(b.URL(reviewsPath), 100, mesh.OK)
+	mesh.Until(t, 5*time.Second, "load", func() error {
+		if load.Sent() < 50 {
+			return fmt.Errorf("%d requests", load.Sent())
+		}
+		return nil
+	})
+	victim := b.Pods("app=reviews,version=v1")[0]
+	address := b.Field("pod/"+victim, ".status.podIP")
+	init, _ := podOf(t, b.Mesh, victim)
+	if err := mesh.Kill(init); err != nil {
+		t.Fatal(err)
+	}
+	// A pod without a sidecar would hang for seconds if the address were silent.
+	asker := b.Pod("app=productpage")
+	r := b.Exec(asker, "istio-proxy", "curl", "-sS", "-o", "/dev/null", "--connect-timeout", "2", "-w", "%{time_connect} %{time_total}", "http://"+address+":9080/health")
+	if r.Code != 7 {
+		t.Errorf("connect to the dead pod's address: %s, want exit 7 at once", r)
+	}
+	mesh.Until(t, 20*time.Second, "a pod in its place", func() error {
+		now := b.Pods("app=reviews,version=v1", "--field-selector=status.phase=Running")
+		if len(now) < 2 {
+			return fmt.Errorf("pods %v", now)
+		}
+		return nil
+	})
+	err := load.Stop()
+	// Each caller may have had requests on their way to the pod; those cannot be
+	// repeated. At 100 requests a second of a few milliseconds this is one or two.
+	if load.Failed() > 3 {
+		t.Error(err)
+	} else if err != nil {
+		t.Logf("in flight: %v", err)
+	}
+}
+
+func (b bookinfo) applicationKilled(t *testing.T) {
+	defer b.reset(t, "all-v1.yaml")
+	b.change(t, "all-v1.yaml", b.only("none"))
+	pod := b.Pod("app=details")
+	_, application := podOf(t, b.Mesh, pod)
+	c := mesh.Client(3 * time.Second)
+	if err := mesh.Kill(application); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	var last time.Time // of an answer that had passed through the endpoint
+	mesh.Until(t, 30*time.Second, "details back", func() error {
+		a, err := mesh.Get(c, b.URL("/api/v1/products/0"))
+		if err != nil {
+			return err
+		}
+		if a.Status == http.StatusOK {
+			return nil
+		}
+		for _, line := range b.Logs("app=productpage", "istio-proxy", "--since=10s") {
+			if strings.Contains(line, `"GET /details/0`) && (strings.Contains(line, " 503 UF ") || strings.Contains(line, " 503 URX,UF ")) {
+				last = logTime(line)
+			}
+		}
+		return fmt.Errorf("status %d", a.Status)
+	})
+	if last.IsZero() {
+		t.Errorf("no 503 with UF or URX,UF in the log of productpage's sidecar")
+	} else if d := last.Sub(killed); d > 250*time.Millisecond {
+		t.Errorf("the dead endpoint was dialled until %v after the kill, want 200 ms", d)
+	}
+	b.Ready("app=details")
+}
+
+// logTime is the START_TIME of an access-log line.
+func logTime(line string) time.Time {
+	stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "["), "]")
+	at, _ := time.Parse("2006-01-02T15:04:05.000Z", stamp)
+	return at
+}
+
+func (b bookinfo) rollout(t *testing.T) {
+	load := mesh.Steady(b.URL("/productpage"), 100, mesh.OK)
+	gateway := mesh.Steady(b.URL("/static/shop.css"), 100, func(a mesh.Answer) error {
+		if a.Status >= 500 {
+			return fmt.Errorf("status %d", a.Status)
+		}
+		return nil
+	})
+	before := b.Pods("app=productpage")
+	b.Must("rollout", "restart", "deployment", "productpage-v1", "reviews-v1", "details-v1")
+	for _, d := range []string{"productpage-v1", "reviews-v1", "details-v1"} {
+		b.Rollout(d)
+	}
+	b.Must("rollout", "restart", "deployment", "istio-ingressgateway", "-n", "istio-system")
+	b.Rollout("istio-ingressgateway", "-n", "istio-system")
+	mesh.Until(t, 40*time.Second, "the old pods gone", func() error {
+		now := b.Pods("app=productpage")
+		if len(now) != 1 || now[0] == before[0] {
+			return fmt.Errorf("pods %v, before %v", now, before)
+		}
+		return nil
+	})
+	if err := load.Stop(); err != nil {
+		t.Errorf("pages: %v", err)
+	}
+	if err := gateway.Stop(); err != nil {
+		t.Errorf("at the gateway: %v", err)
+	}
+}
