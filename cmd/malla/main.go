@@ -1,8 +1,5 @@
 // Command malla is the whole of malla in one program: it chooses a role by its
 // first words, and otherwise is the command line that people use.
-//
-// Roles that run by the dozen (sidecars, pods' own stages) are chosen before the
-// command line is built, which costs time and memory.
 package main
 
 import (
@@ -11,29 +8,21 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/mallamesh/malla/app"
 	"github.com/mallamesh/malla/cli"
 )
-
-// A role is a long-running part of the program, started by its first words.
-type role struct {
-	words []string
-	run   func(ctx context.Context, args []string) int
-}
-
-// roles are looked at in order.
-var roles = []role{}
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	for _, r := range roles {
-		if startsWith(args, r.words) {
+	for _, r := range app.Roles() {
+		if startsWith(args, r.Words) {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return r.run(ctx, args[len(r.words):])
+			return r.Run(ctx, args[len(r.Words):])
 		}
 	}
-	return cli.Main(context.Background(), args, cli.Roles{})
+	return cli.Main(context.Background(), args, app.Verbs())
 }
 
 func startsWith(args, words []string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -235,7 +236,11 @@ func (c *container) prepare(ctx context.Context) (*sandbox.ContainerSpec, error)
 		Name: c.name, Argv: program.Argv, Env: append(env.list(), program.Env...), Dir: c.spec.WorkingDir,
 		Mounts: append(mounts, program.Mounts...), Stdin: c.spec.Stdin, TTY: c.spec.TTY, Log: c.log.next(),
 	}
-	s.Env = append(s.Env, "MALLA_IMAGE="+c.spec.Image)
+	if s.Dir == "" {
+		s.Dir = program.Dir
+	}
+	// For built-in programs: which image they stand for, and which directories are the manifest's.
+	s.Env = append(s.Env, "MALLA_IMAGE="+c.spec.Image, "MALLA_MOUNTS="+mountPaths(c.spec))
 	if c.name == inject.Container {
 		s.Sidecar = inject.Injected(p) && !inject.Gateway(p)
 		if inject.Gateway(p) && c.w.k.Broker != "" {
@@ -244,6 +249,14 @@ func (c *container) prepare(ctx context.Context) (*sandbox.ContainerSpec, error)
 		}
 	}
 	return s, nil
+}
+
+func mountPaths(c *corev1.Container) string {
+	var paths []string
+	for _, m := range c.VolumeMounts {
+		paths = append(paths, m.MountPath)
+	}
+	return strings.Join(paths, ":")
 }
 
 // setReady notes whether the container takes traffic.

@@ -39,6 +39,7 @@ const Node = "malla"
 type Program struct {
 	Argv   []string
 	Env    []string
+	Dir    string // where the manifest names none
 	Mounts []sandbox.Mount
 }
 

@@ -1,0 +1,164 @@
+//go:build linux
+
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/cli"
+	"github.com/mallamesh/malla/config/load"
+	"github.com/mallamesh/malla/config/validate"
+	"github.com/mallamesh/malla/local/files"
+)
+
+// clientOf reaches the API over its Unix socket.
+func clientOf(socket, token string) *rest.Config {
+	return &rest.Config{
+		Host: "http://malla", BearerToken: token, QPS: -1,
+		WarningHandler: rest.NoWarnings{}, // what has no effect is said when somebody looks at the object
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}
+}
+
+// follow applies the files, shows the pods on their way, and then follows the files.
+func (u *up) follow(ctx context.Context) error {
+	cfg := clientOf(u.dir.path(fileAPI), u.token)
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	anything, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	transport, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return err
+	}
+	show := cli.NewProgress(u.o.Out, u.o.Terminal, u.began)
+	var shown map[string]bool
+	f := files.New(files.Options{
+		Paths: u.o.Paths, Recursive: u.o.Recursive, Client: anything,
+		Check: func(d *load.Doc) field.List { return validate.Object(d.Object, d.Pos).Errors },
+		Reject: func(all []files.Rejection) {
+			now := map[string]bool{}
+			for _, r := range all {
+				line := rejectionLine(r)
+				if now[line] = true; !shown[line] {
+					fmt.Fprintln(u.o.Err, "malla: error: "+line)
+				}
+			}
+			shown = now
+			u.reject(ctx, transport, all)
+		},
+	})
+	if err := f.Adopt(ctx); err != nil {
+		return err
+	}
+	wrong := f.Pass(ctx)
+	state := &state{u: u, client: client, dynamic: anything}
+	if err := state.waitUntilReady(ctx, show); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	show.Done()
+	pods, links, next := state.summary(ctx)
+	cli.Ready(u.o.Out, time.Since(u.began), pods, links, next)
+	f.Tell = func(e files.Event) {
+		if e.Change != files.Unchanged {
+			fmt.Fprintf(u.o.Out, "%s %s %s (%s)\n", time.Now().Format("15:04:05"), e.Key, e.Change, e.Source)
+		}
+	}
+	if u.o.Detach {
+		f.Tell = nil
+		if err := announce(len(wrong)); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(u.o.Out, "\nFollowing the files. Ctrl-C ends the mesh.")
+	}
+	return f.Follow(ctx)
+}
+
+func rejectionLine(r files.Rejection) string {
+	// The message of a field's error names the object already.
+	if r.Name == "" || strings.HasPrefix(r.Message, r.Kind+" ") {
+		return r.Source + ": " + r.Message
+	}
+	name := r.Name
+	if r.Namespace != "" {
+		name = r.Namespace + "/" + r.Name
+	}
+	return r.Source + ": " + r.Kind + " " + name + ": " + r.Message
+}
+
+// reject tells the API what is wrong with the files, for `malla get`.
+func (u *up) reject(ctx context.Context, client *http.Client, all []files.Rejection) {
+	if all == nil {
+		all = []files.Rejection{}
+	}
+	body, err := json.Marshal(all)
+	if err != nil {
+		return
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://malla"+rejectionsPath, bytes.NewReader(body))
+	if err != nil {
+		return
+	}
+	req.Header.Set("Authorization", "Bearer "+u.token)
+	if resp, err := client.Do(req); err == nil {
+		resp.Body.Close()
+	}
+}
+
+// Detaching. The process that people started runs this program again, in a
+// session of its own, passes on what it prints, and leaves when it says so.
+const (
+	envDetached = "MALLA_DETACHED" // set for the process in the background
+	readyFD     = 3
+)
+
+// announce tells the process in front that everything is ready, and lets go of
+// its terminal. wrong is the number of documents that were not applied.
+func announce(wrong int) error {
+	f := os.NewFile(readyFD, "front")
+	if _, err := fmt.Fprintf(f, "ready %d\n", wrong); err != nil {
+		return err
+	}
+	f.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	return redirect(null, 1, 2)
+}
+
+// sortedKeys returns the keys of a map in order.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,175 @@
+package app
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/kballard/go-shellquote"
+
+	"github.com/mallamesh/malla/local/pods"
+	"github.com/mallamesh/malla/local/sandbox"
+	"github.com/mallamesh/malla/samples/apps"
+)
+
+// An imageRule says what runs for images that match a pattern.
+type imageRule struct {
+	Pattern string
+	Argv    []string
+}
+
+// parseImages reads the values of --image: PATTERN=COMMAND, or the name of a file
+// with one such rule on each line (# begins a comment).
+func parseImages(values []string) ([]imageRule, error) {
+	var rules []imageRule
+	for _, v := range values {
+		if strings.Contains(v, "=") {
+			r, err := parseImage(v)
+			if err != nil {
+				return nil, fmt.Errorf("--image %q: %w", v, err)
+			}
+			rules = append(rules, r)
+			continue
+		}
+		more, err := imageFile(v)
+		if err != nil {
+			return nil, fmt.Errorf("--image %q: %w (want PATTERN=COMMAND, or a file with such lines)", v, err)
+		}
+		rules = append(rules, more...)
+	}
+	return rules, nil
+}
+
+func imageFile(path string) ([]imageRule, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var rules []imageRule
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		r, err := parseImage(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		rules = append(rules, r)
+	}
+	return rules, lines.Err()
+}
+
+func parseImage(s string) (imageRule, error) {
+	pattern, command, ok := strings.Cut(s, "=")
+	if !ok || pattern == "" {
+		return imageRule{}, fmt.Errorf("found %q, want PATTERN=COMMAND", s)
+	}
+	argv, err := shellquote.Split(command)
+	if err != nil {
+		return imageRule{}, fmt.Errorf("command %q: %w", command, err)
+	}
+	if len(argv) == 0 {
+		return imageRule{}, fmt.Errorf("no command after %q", pattern+"=")
+	}
+	return imageRule{pattern, argv}, nil
+}
+
+// programs is the table of what images stand for on this machine.
+type programs struct {
+	rules []imageRule // the user's, asked first
+	cwd   string      // where `up` was typed; commands of rules run there
+	shims string      // directory of small scripts, for programs that the machine lacks
+}
+
+// program returns what a container runs. A rule of the user wins; then a command
+// that this machine has, with any image; then a built-in program for the image.
+func (t *programs) program(image string, command, args []string) (pods.Program, error) {
+	for _, r := range t.rules {
+		if !apps.Match(r.Pattern, image) {
+			continue
+		}
+		return t.user(r, args)
+	}
+	app, known := apps.ForImage(image)
+	p := pods.Program{}
+	if known {
+		mounts, err := t.commands(app.Name)
+		if err != nil {
+			return p, err
+		}
+		p.Mounts = mounts
+	}
+	if len(command) > 0 {
+		path, err := exec.LookPath(command[0])
+		switch {
+		case err == nil:
+			p.Argv = append(append([]string{path}, command[1:]...), args...)
+			return p, nil
+		case known:
+			p.Argv = append(append([]string{sandbox.Self, "sample", app.Name}, command[1:]...), args...)
+			return p, nil
+		}
+		return p, fmt.Errorf("image %q: its command %q is not on this machine; add --image '%s=COMMAND'", image, command[0], image)
+	}
+	switch {
+	case known:
+		p.Argv = append([]string{sandbox.Self, "sample", app.Name}, args...)
+		return p, nil
+	case strings.HasPrefix(image, "malla/"):
+		p.Argv = append([]string{sandbox.Self}, args...)
+		return p, nil
+	case image == "auto":
+		return p, fmt.Errorf("image \"auto\" stands for the proxy, but the pod is not injected; label it sidecar.istio.io/inject: \"true\"")
+	}
+	return p, fmt.Errorf("nothing on this machine stands for image %q; add --image '%s=COMMAND'", image, image)
+}
+
+// user runs the command of a rule where `up` was typed, with that directory to be read.
+func (t *programs) user(r imageRule, args []string) (pods.Program, error) {
+	path := r.Argv[0]
+	if strings.Contains(path, "/") && !filepath.IsAbs(path) {
+		path = filepath.Join(t.cwd, path)
+	}
+	found, err := exec.LookPath(path)
+	if err != nil {
+		return pods.Program{}, fmt.Errorf("--image %s: command %q is not on this machine", r.Pattern, r.Argv[0])
+	}
+	p := pods.Program{Argv: append(append([]string{found}, r.Argv[1:]...), args...), Dir: t.cwd}
+	if t.cwd != "/" {
+		p.Mounts = append(p.Mounts, sandbox.Mount{Path: t.cwd, Source: t.cwd, ReadOnly: true})
+	}
+	if dir := filepath.Dir(found); strings.Contains(r.Argv[0], "/") && dir != t.cwd && !strings.HasPrefix(dir, "/usr/") && dir != "/bin" && dir != "/sbin" {
+		p.Mounts = append(p.Mounts, sandbox.Mount{Path: dir, Source: dir, ReadOnly: true})
+	}
+	return p, nil
+}
+
+// commandsOf lists what people type in a sample's container.
+var commandsOf = map[string][]string{"curl": {"curl"}, "load": {"load", "fortio"}, "fortio": {"load", "fortio"}}
+
+// commands gives a container the built-in form of commands that the machine lacks.
+func (t *programs) commands(app string) ([]sandbox.Mount, error) {
+	var mounts []sandbox.Mount
+	for _, name := range commandsOf[app] {
+		if _, err := exec.LookPath(name); err == nil {
+			continue
+		}
+		path := filepath.Join(t.shims, name)
+		if _, err := os.Stat(path); err != nil {
+			if err := os.MkdirAll(t.shims, 0o755); err != nil {
+				return nil, err
+			}
+			if err := os.WriteFile(path, []byte("#!/bin/sh\nexec "+sandbox.Self+" sample "+name+" \"$@\"\n"), 0o755); err != nil {
+				return nil, err
+			}
+		}
+		mounts = append(mounts, sandbox.Mount{Path: "/usr/local/bin/" + name, Source: path, ReadOnly: true})
+	}
+	return mounts, nil
+}

@@ -1,0 +1,65 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestWhatAnImageRuns(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "shop"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := parseImages([]string{"example.com/shop:*=./shop --port '80 80'", "nginx*=sh -c true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &programs{rules: rules, cwd: dir, shims: filepath.Join(dir, "shims")}
+	for _, test := range []struct {
+		name          string
+		image         string
+		command, args []string
+		want          string // of the argv, joined
+	}{
+		{"a rule's command, with the manifest's args behind", "example.com/shop:1", nil, []string{"-v"}, dir + "/shop|--port|80 80|-v"},
+		{"a rule beats a built-in program", "nginx", nil, nil, "/sh|-c|true"},
+		{"a sample image is a built-in program", "docker.io/istio/examples-bookinfo-details-v1:1.20.3", nil, nil, "/malla|sample|details"},
+		{"a command that the machine has, with any image", "nobody/knows:1", []string{"sh"}, []string{"-c", "x"}, "/sh|-c|x"},
+		{"a command that it lacks goes to the sample", "docker.io/kong/httpbin", []string{"gunicorn-is-not-here"}, []string{"x"}, "/malla|sample|httpbin|x"},
+		{"our own images are this program", "malla/pilot", nil, []string{"control", "run"}, "/malla|control|run"},
+	} {
+		p, err := table.program(test.image, test.command, test.args)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if got := strings.Join(p.Argv, "|"); !strings.HasSuffix(got, test.want) {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+	}
+	for image, want := range map[string]string{"nobody/knows:1": "--image 'nobody/knows:1=COMMAND'", "auto": "not injected"} {
+		if _, err := table.program(image, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want it to say %q", image, err, want)
+		}
+	}
+}
+
+func TestImageRulesThatAreWrong(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "images")
+	if err := os.WriteFile(file, []byte("# ours\na=b c\n\nwrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{
+		"a=":          "no command",
+		"=b":          "want PATTERN=COMMAND",
+		"a='b":        "command",
+		"/no/such/it": "no such file",
+		file:          "images:4",
+	} {
+		if _, err := parseImages([]string{value}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want it to say %q", value, err, want)
+		}
+	}
+}

@@ -1,0 +1,290 @@
+//go:build linux
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mallamesh/malla/cli"
+	"github.com/mallamesh/malla/local/seed"
+)
+
+// state reads how far the mesh is.
+type state struct {
+	u       *up
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+}
+
+const (
+	look        = 60 * time.Millisecond // between two looks
+	detachLimit = 2 * time.Minute       // for a mesh that was started to be left alone
+)
+
+// picture is what one look saw.
+type picture struct {
+	lines    map[string]string // by pod
+	pending  []string          // what is not there yet, with the reason
+	hopeless []string          // what will not come by itself
+	pods     []corev1.Pod
+}
+
+// waitUntilReady shows the pods until all of them are ready. Detached, it gives up
+// on what cannot get ready and says why.
+func (s *state) waitUntilReady(ctx context.Context, show *cli.Progress) error {
+	var hopelessSince time.Time
+	for {
+		p, err := s.look(ctx)
+		if err != nil {
+			return err
+		}
+		show.Set(p.lines)
+		if len(p.pending) == 0 && len(p.hopeless) == 0 {
+			return nil
+		}
+		switch {
+		case len(p.hopeless) == 0:
+			hopelessSince = time.Time{}
+		case hopelessSince.IsZero():
+			hopelessSince = time.Now()
+		}
+		if s.u.o.Detach {
+			if !hopelessSince.IsZero() && time.Since(hopelessSince) > 3*time.Second {
+				return errors.New("not everything gets ready:\n  " + strings.Join(p.hopeless, "\n  "))
+			}
+			if time.Since(s.u.began) > detachLimit {
+				return fmt.Errorf("not everything is ready after %s:\n  %s", detachLimit, strings.Join(append(p.hopeless, p.pending...), "\n  "))
+			}
+		} else if len(p.pending) == 0 && !hopelessSince.IsZero() && time.Since(hopelessSince) > 3*time.Second {
+			// In front of a person the rest is worth having: what fails is shown and can be mended.
+			for _, line := range p.hopeless {
+				show.Say("malla: error: %s", line)
+			}
+			return nil
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *state) look(ctx context.Context) (picture, error) {
+	p := picture{lines: map[string]string{}}
+	deployments, err := s.client.AppsV1().Deployments(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return p, err
+	}
+	pods, err := s.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return p, err
+	}
+	p.pods = pods.Items
+	var workloads []map[string]string
+	for i := range deployments.Items {
+		d := &deployments.Items[i]
+		workloads = append(workloads, d.Spec.Template.Labels)
+		if why := unfinished(d); why != "" {
+			p.pending = append(p.pending, fmt.Sprintf("deployment %s/%s: %s", d.Namespace, d.Name, why))
+		}
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		workloads = append(workloads, pod.Labels)
+		name := pod.Namespace + "/" + pod.Name
+		text, ready, hopeless := podLine(pod)
+		p.lines[name] = text
+		switch {
+		case hopeless:
+			p.hopeless = append(p.hopeless, "pod "+name+": "+text)
+		case !ready && pod.DeletionTimestamp == nil:
+			p.pending = append(p.pending, "pod "+name+": "+text)
+		}
+	}
+	if len(p.hopeless) > 0 { // their Deployments say nothing new
+		kept := p.pending[:0]
+		for _, line := range p.pending {
+			if !strings.HasPrefix(line, "deployment ") {
+				kept = append(kept, line)
+			}
+		}
+		p.pending = kept
+	}
+	selectors, err := s.gatewaySelectors(ctx)
+	if err != nil {
+		return p, err
+	}
+	if seed.NeedsIngressGateway(selectors, workloads) {
+		p.pending = append(p.pending, "the default gateway")
+	}
+	return p, nil
+}
+
+var (
+	gatewayResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "gateways"}
+	rulesResource   = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
+)
+
+func (s *state) gatewaySelectors(ctx context.Context) ([]map[string]string, error) {
+	list, err := s.dynamic.Resource(gatewayResource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []map[string]string
+	for _, g := range list.Items {
+		m, _, _ := unstructured.NestedStringMap(g.Object, "spec", "selector")
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// unfinished says what a Deployment waits for, "" if nothing.
+func unfinished(d *appsv1.Deployment) string {
+	want := int32(1)
+	if d.Spec.Replicas != nil {
+		want = *d.Spec.Replicas
+	}
+	s := d.Status
+	switch {
+	case s.ObservedGeneration < d.Generation:
+		return "not looked at yet"
+	case s.UpdatedReplicas < want || s.Replicas > s.UpdatedReplicas || s.AvailableReplicas < want:
+		return fmt.Sprintf("%d of %d pods are ready", s.AvailableReplicas, want)
+	}
+	return ""
+}
+
+// podLine says in a few words what a pod waits for.
+func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
+	if p.Status.Phase == corev1.PodSucceeded {
+		return "completed", true, false
+	}
+	up, all := 0, len(p.Status.ContainerStatuses)
+	waits := ""
+	for _, c := range append(append([]corev1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...) {
+		if w := c.State.Waiting; w != nil {
+			waits = c.Name + ": " + w.Reason
+			if w.Message != "" {
+				waits += ": " + w.Message
+			}
+			switch {
+			case w.Reason == "ErrImagePull", w.Reason == "CrashLoopBackOff" && c.RestartCount >= 3:
+				return waits + lastWords(c), false, true
+			}
+		} else if !c.Ready && c.State.Running != nil {
+			waits = c.Name + ": started, not ready"
+		}
+	}
+	for _, c := range p.Status.ContainerStatuses {
+		if c.Ready {
+			up++
+		}
+	}
+	switch {
+	case p.DeletionTimestamp != nil:
+		return "terminating", false, false
+	case all > 0 && up == all:
+		return fmt.Sprintf("ready %d/%d", up, all), true, false
+	case waits != "":
+		return fmt.Sprintf("%d/%d, %s", up, all, waits), false, false
+	}
+	return "starting", false, false
+}
+
+func lastWords(c corev1.ContainerStatus) string {
+	if t := c.LastTerminationState.Terminated; t != nil {
+		return fmt.Sprintf(" (exit code %d; malla logs shows its output)", t.ExitCode)
+	}
+	return ""
+}
+
+// summary collects what the table shows.
+func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next []string) {
+	p, err := s.look(ctx)
+	if err != nil {
+		return 0, nil, nil
+	}
+	path := s.firstPath(ctx)
+	var sidecar string
+	for i := range p.pods {
+		pod := &p.pods[i]
+		if _, ready, _ := podLine(pod); ready {
+			pods++
+		}
+		if sidecar == "" && len(pod.Spec.Containers) > 1 && pod.Namespace == metav1.NamespaceDefault {
+			sidecar = pod.Name
+		}
+	}
+	s.u.mu.Lock()
+	for _, host := range sortedKeys(s.u.published) {
+		pub := s.u.published[host]
+		if pub.Port >= 15000 && pub.Port < 15100 {
+			continue // a proxy's own ports
+		}
+		scheme, at := "http", ""
+		if pub.Port == 443 || pub.Port == 8443 {
+			scheme = "https"
+		}
+		if scheme == "http" && strings.Contains(pub.Owner, "gateway") {
+			at = path
+		}
+		what := pub.Owner
+		if pub.Wanted.IsValid() && pub.Wanted != pub.Host {
+			what += fmt.Sprintf(" (port %d was in use)", pub.Wanted.Port())
+		}
+		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at})
+	}
+	s.u.mu.Unlock()
+	flag := meshFlag(s.u.o.Mesh)
+	next = append(next, "malla "+flag+"get pods")
+	if len(links) > 0 {
+		next = append(next, "curl -i "+links[0].URL)
+	}
+	if sidecar != "" {
+		next = append(next, "malla "+flag+"logs "+sidecar+" -c istio-proxy")
+	}
+	if len(next) < 3 {
+		next = append(next, "malla "+flag+"stop")
+	}
+	return pods, links, next
+}
+
+// firstPath is the first path that a route at a gateway names.
+func (s *state) firstPath(ctx context.Context) string {
+	list, err := s.dynamic.Resource(rulesResource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return ""
+	}
+	for _, vs := range list.Items {
+		if gws, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "gateways"); len(gws) == 0 {
+			continue
+		}
+		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
+		for _, r := range routes {
+			route, _ := r.(map[string]any)
+			matches, _, _ := unstructured.NestedSlice(route, "match")
+			for _, m := range matches {
+				match, _ := m.(map[string]any)
+				for _, how := range []string{"exact", "prefix"} {
+					if uri, ok, _ := unstructured.NestedString(match, "uri", how); ok {
+						return uri
+					}
+				}
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,314 @@
+//go:build linux
+
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/validate"
+	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/api"
+	"github.com/mallamesh/malla/local/broker"
+	"github.com/mallamesh/malla/local/deploy"
+	"github.com/mallamesh/malla/local/endpoints"
+	"github.com/mallamesh/malla/local/files"
+	"github.com/mallamesh/malla/local/pods"
+	"github.com/mallamesh/malla/local/publish"
+	"github.com/mallamesh/malla/local/router"
+	"github.com/mallamesh/malla/local/sandbox"
+	"github.com/mallamesh/malla/local/seed"
+)
+
+// superviseOptions go from the parent to the supervisor, as JSON on descriptor 3.
+type superviseOptions struct {
+	Dir    string // of the mesh
+	Token  string // of the administrator
+	Inject bool
+	Images []imageRule
+	Cwd    string
+}
+
+// apiPort is the port that the API server asks the broker for; it is opened
+// anywhere on loopback.
+const apiPort = 6443
+
+// supervise is the supervisor: the network between the pods, the API server, the
+// controllers and the kubelet. It ends with its parent.
+func supervise(ctx context.Context) error {
+	if err := sandbox.EnterSupervisor(); err != nil {
+		return err
+	}
+	var o superviseOptions
+	in := os.NewFile(3, "options")
+	if err := json.NewDecoder(in).Decode(&o); err != nil {
+		return fmt.Errorf("read options: %w", err)
+	}
+	in.Close()
+	dir := meshDir(o.Dir)
+	out, err := os.OpenFile(dir.path(fileLog), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	if err := redirect(out, 1, 2); err != nil { // the terminal is the parent's
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	if err := superviseWith(ctx, o, dir, log); err != nil {
+		log.Error("the supervisor ends", "reason", err)
+		return err
+	}
+	return nil
+}
+
+func superviseWith(ctx context.Context, o superviseOptions, dir meshDir, log *slog.Logger) error {
+	toHost := broker.NewClient(dir.path(fileBroker))
+	network, err := router.New(router.Config{Broker: toHost, Log: log})
+	if err != nil {
+		return err
+	}
+	defer network.Close()
+	box, err := sandbox.New(dir.path(dirPods), network, log)
+	if err != nil {
+		return err
+	}
+	defer box.Close()
+	return (&supervisor{o: o, dir: dir, log: log, toHost: toHost, net: network, box: box}).run(ctx)
+}
+
+type supervisor struct {
+	o      superviseOptions
+	dir    meshDir
+	log    *slog.Logger
+	toHost *broker.Client
+	net    *router.Router
+	box    *sandbox.Runtime
+	client kubernetes.Interface // set before anybody can write
+
+	closeAPI func() error // once
+}
+
+func (s *supervisor) run(ctx context.Context) error {
+	cert, rootPEM, err := s.dir.apiCertificate(router.KubernetesIPs)
+	if err != nil {
+		return err
+	}
+	server, err := api.New(api.Options{
+		StateFile: s.dir.path(fileState), Log: s.log, RootCA: rootPEM, AdminToken: s.o.Token,
+		TLS:   &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12},
+		Admit: []api.Admitter{api.AdmitFunc(s.admit)},
+	})
+	if err != nil {
+		return err
+	}
+	s.closeAPI = sync.OnceValue(server.Close)
+	defer s.closeAPI()
+	cfg := server.Config()
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	s.client = client
+	anything, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	table := &programs{rules: s.o.Images, cwd: s.o.Cwd, shims: s.dir.path("shims")}
+	kubelet := pods.New(pods.Options{
+		Client: client, Runtime: s.box, Router: s.net, Program: table.program, Dir: s.dir.path("logs"),
+		Broker: s.dir.path(fileBroker), RootCA: rootPEM, Log: s.log,
+	})
+	server.SetPods(kubelet)
+	if err := kubelet.Recover(ctx); err != nil {
+		return fmt.Errorf("make order after the last run: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if err := s.serve(ctx, g, server); err != nil {
+		return err
+	}
+	factory := informers.NewSharedInformerFactory(client, 0)
+	g.Go(func() error { return quiet(ctx, deploy.New(client, s.log).Run(ctx, factory)) })
+	g.Go(func() error { return quiet(ctx, endpoints.New(client, s.log).Run(ctx, factory)) })
+	g.Go(func() error { return quiet(ctx, kubelet.Run(ctx, factory)) })
+	g.Go(func() error { return quiet(ctx, pods.Network(ctx, factory, s.net, s.log)) })
+	g.Go(func() error { return quiet(ctx, publish.Run(ctx, factory, s.toHost, s.log)) })
+	g.Go(func() error { return quiet(ctx, seed.Follow(ctx, anything, factory, s.log)) })
+	if err := seed.MeshConfig(ctx, anything); err != nil {
+		return err
+	}
+	if err := seed.ControlPlane(ctx, anything); err != nil {
+		return err
+	}
+	if err := s.ready(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return quiet(ctx, g.Wait())
+}
+
+// serve answers the API on a Unix socket and, through the broker, on loopback for
+// people, and on the address of service kubernetes for pods.
+func (s *supervisor) serve(ctx context.Context, g *errgroup.Group, server *api.Server) error {
+	socket := s.dir.path(fileAPI)
+	_ = os.Remove(socket)
+	unix, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return err
+	}
+	// One socket for both families: KubernetesIPs are local addresses of the router.
+	inside, err := net.Listen("tcp", ":443")
+	if err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	host, published, err := s.toHost.Listen(ctx, broker.ListenRequest{Owner: "malla/api", Port: apiPort})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(s.dir.path(fileEndpoint), []byte(published.Host.String()+"\n")); err != nil {
+		return err
+	}
+	wrapped := withRejections(server)
+	g.Go(func() error { return serveUnix(ctx, unix, wrapped) })
+	for _, l := range []net.Listener{inside, host} {
+		g.Go(func() error { return server.Serve(l) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		return s.closeAPI()
+	})
+	return nil
+}
+
+// ready tells the parent that the API answers: it closes descriptor 4.
+func (s *supervisor) ready() error {
+	f := os.NewFile(4, "ready")
+	if f == nil {
+		return errors.New("descriptor 4 is missing")
+	}
+	_, err := f.WriteString("ready " + version.String() + "\n")
+	f.Close()
+	return err
+}
+
+// admit judges what people write, completes pods, and adds the sidecar.
+func (s *supervisor) admit(ctx context.Context, r *api.Request) ([]string, error) {
+	if r.Object == nil || r.Subresource == "status" {
+		return nil, nil
+	}
+	var warnings []string
+	if r.Subresource == "" && metav1.GetControllerOfNoCopy(r.Object) == nil { // what a controller makes was judged with its owner
+		result := validate.Object(r.Object, nil)
+		if err := result.Errors.Err(); err != nil {
+			return nil, err
+		}
+		for _, n := range result.Notices {
+			warnings = append(warnings, n.String())
+		}
+	}
+	if r.Kind.Kind == "Pod" && r.Operation == api.Create {
+		more, err := s.admitPod(ctx, r)
+		return append(warnings, more...), err
+	}
+	return warnings, nil
+}
+
+// admitPod puts a pod on this node and injects the sidecar.
+func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, error) {
+	var p corev1.Pod
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(r.Object.Object, &p); err != nil {
+		return nil, err
+	}
+	p.Spec.NodeName = pods.Node
+	if p.Spec.ServiceAccountName == "" {
+		p.Spec.ServiceAccountName = "default"
+	}
+	ns, err := s.namespace(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	out, _, err := inject.Pod(&p, ns, inject.Options{
+		Image: "malla/proxyv2:" + version.String(), TrustDomain: "cluster.local", Domain: router.ClusterDomain,
+		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace,
+	})
+	if err != nil {
+		return nil, err
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(out)
+	if err != nil {
+		return nil, err
+	}
+	gvk := r.Object.GroupVersionKind()
+	r.Object.Object = fields
+	r.Object.SetGroupVersionKind(gvk)
+	return nil, nil
+}
+
+func (s *supervisor) namespace(ctx context.Context, r *api.Request) (*corev1.Namespace, error) {
+	return s.client.CoreV1().Namespaces().Get(ctx, r.Namespace, metav1.GetOptions{})
+}
+
+// serveUnix answers on the Unix socket, whose file only this user may open.
+func serveUnix(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		<-ctx.Done()
+		_ = server.Close()
+	}()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// rejectionsPath takes, from the parent, what it could not apply.
+const rejectionsPath = "/malla/rejections"
+
+// withRejections adds that path to the API.
+func withRejections(server *api.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", server.Handler())
+	told := map[string]bool{}
+	mux.HandleFunc("PUT "+rejectionsPath, func(w http.ResponseWriter, r *http.Request) {
+		var all []files.Rejection
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&all); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		for source := range told {
+			server.ClearRejections(source)
+		}
+		clear(told)
+		for _, x := range all {
+			k, _ := kind.Named(x.Kind)
+			server.Reject(api.Rejection{Kind: k, Namespace: x.Namespace, Name: x.Name, Source: x.Source, Message: x.Message})
+			told[x.Source] = true
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}
