@@ -389,6 +389,7 @@ func (s *Store) publish() {
 		}
 	}
 	s.runtime = r
+	s.env.current.Store(r)
 	s.env.Publish(r)
 }
 

@@ -121,7 +121,9 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	r.breakers(m, &c)
 	r.binding(m, &c)
 	r.httpOptions(m, &c)
-	c.Destination = destination(m.GetMetadata())
+	if d := destination(m.GetMetadata()); d != nil {
+		c.Destination = r.env.Istio.Destination(*d)
+	}
 	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
 		c.Metadata = origin
 	}

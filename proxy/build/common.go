@@ -52,6 +52,7 @@ var commonFields = []*Message{
 
 // A reader turns one resource into plain structs and collects its mistakes.
 type reader struct {
+	env   *Env
 	errs  field.List
 	needs Needs
 }

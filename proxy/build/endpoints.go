@@ -109,7 +109,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: texts(metadata(m, "envoy.transport_socket_match"))}
 		if w, ok := metadata(m, "istio")["workload"].(string); ok {
-			out.Metadata.Peer = peerOf(w)
+			out.Metadata.Peer = r.env.Istio.Peer(peerOf(w))
 		}
 	}
 	return out, true
@@ -117,7 +117,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 
 // peerOf reads what Istio says of the workload behind an endpoint:
 // "name;namespace;canonical name;canonical revision;cluster".
-func peerOf(workload string) *stats.Peer {
+func peerOf(workload string) stats.Peer {
 	parts := append(strings.Split(workload, ";"), "", "", "", "", "")
-	return &stats.Peer{Workload: parts[0], Namespace: parts[1], CanonicalService: parts[2], CanonicalRevision: parts[3], Cluster: parts[4]}
+	return stats.Peer{Workload: parts[0], Namespace: parts[1], CanonicalService: parts[2], CanonicalRevision: parts[3], Cluster: parts[4]}
 }

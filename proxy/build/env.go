@@ -3,11 +3,14 @@ package build
 import (
 	"context"
 	"log/slog"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -21,9 +24,36 @@ type Env struct {
 	Files   Files            // access logs
 	Names   cluster.Resolver // for clusters of names
 	Log     *slog.Logger
+	Shards  int // how many there are
 	// Publish puts a runtime in force. It is called by one goroutine at a time.
 	Publish func(*shard.Runtime)
 	// Context ends with the proxy: it ends what resolves names.
 	Context context.Context
 	Now     func() time.Time // nil: time.Now
+
+	// Extra are addresses that a listener gets beside its own; may be nil.
+	Extra func(c *listen.Config) []netip.AddrPort
+
+	metrics []*shardMetrics
+	current atomic.Pointer[shard.Runtime]
+}
+
+// outside reports whether a cluster is not of the mesh: what is known of us is not
+// told there. It is asked on the path of requests.
+func (e *Env) outside(name string) bool {
+	r := e.current.Load()
+	if r == nil || special(name) != "" {
+		return true
+	}
+	c := r.Cluster(name)
+	return c == nil || c.Destination == nil
+}
+
+// shardMetrics returns the shards' part of Istio's metrics, which all listeners share.
+// Listeners are read by one goroutine at a time.
+func (e *Env) shardMetrics() []*shardMetrics {
+	for len(e.metrics) < max(e.Shards, 1) {
+		e.metrics = append(e.metrics, newShardMetrics(e.Istio))
+	}
+	return e.metrics
 }

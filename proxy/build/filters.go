@@ -1,9 +1,6 @@
 package build
 
 import (
-	"math"
-	"time"
-
 	alpnv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/alpn/v3"
 	istiostatsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
 	peerv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/peer_metadata/v3"
@@ -18,21 +15,25 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/filter/fault"
+	"github.com/mallamesh/malla/proxy/filter/peer"
+	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/stream"
+	"github.com/mallamesh/malla/proxy/tcp"
 )
 
 var filterFields = []*Message{
-	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout"),
+	message((*routerv3.Router)(nil), reads("suppress_envoy_headers"),
+		only("respect_expected_rq_timeout", "the timeout of the route counts", "false"),
 		ignores("statistics by response code are always kept", "dynamic_stats"),
 		ignores("requests are not traced yet", "start_child_span"),
 		only("strict_check_headers", "is not built yet", "[]")),
-	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "headers", "upstream_cluster", "max_active_faults"),
+	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster"),
 		ignores(noRuntime, "delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
 			"response_rate_limit_percent_runtime", "abort_grpc_status_runtime"),
 		ignores("faults are not counted by downstream cluster", "disable_downstream_cluster_stats")),
 	message((*commonfaultv3.FaultDelay)(nil), reads("fixed_delay", "percentage")),
-	message((*faultv3.FaultAbort)(nil), reads("http_status", "percentage")),
+	message((*faultv3.FaultAbort)(nil), reads("http_status", "grpc_status", "percentage")),
 	message((*corsv3.Cors)(nil)), // does nothing without a policy, and a policy is refused
 	message((*grpcstatsv3.FilterConfig)(nil),
 		ignores("no connection carries gRPC yet; Istio sends this filter always", "emit_filter_state", "individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name")),
@@ -59,27 +60,131 @@ func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config,
 			r.errs.Addf(at, "found %s, want the router as the last filter and nowhere else", m.ProtoReflect().Descriptor().FullName())
 			continue
 		}
-		r.httpFilter(f.GetName(), m, c, at.Child("typed_config"))
+		r.httpFilter(f, m, c, at.Child("typed_config"))
 	}
 	if len(list) == 0 {
 		r.errs.Addf(at, "is empty, want at least the router")
 	}
 }
 
-func (r *listenerReader) httpFilter(name string, m proto.Message, c *stream.Config, at *field.Path) {
+// httpFilter reads one filter. All filters that there are stand here.
+func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *stream.Config, at *field.Path) {
+	switch m := m.(type) {
+	case nil:
+	case *routerv3.Router:
+		c.Filters = append(c.Filters, router.New(router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders()}))
+	case *faultv3.HTTPFault:
+		c.Filters = append(c.Filters, fault.New(r.fault(m, at)))
+	case *peerv3.Config:
+		r.peer(m, c, at)
+	case *istiostatsv3.PluginConfig:
+		c.Logs = append(c.Logs, r.metrics(m, at))
+	case *alpnv3.FilterConfig, *corsv3.Cors, *grpcstatsv3.FilterConfig: // see the table
+	default:
+		r.errs.Addf(at, "found %s, which is no HTTP filter", anyName(m))
+	}
+}
+
+// fault reads what the fault filter is to do, nil for nothing.
+func (r *reader) fault(m *faultv3.HTTPFault, at *field.Path) *fault.Config {
+	if m.GetDelay() == nil && m.GetAbort() == nil {
+		return nil
+	}
+	c := &fault.Config{Upstream: m.GetUpstreamCluster()}
+	if d := m.GetDelay(); d != nil {
+		at := at.Child("delay")
+		c.Delay = r.duration(d.GetFixedDelay(), at.Child("fixed_delay"))
+		c.DelayShare = fault.Share(r.fraction(d.GetPercentage(), at.Child("percentage")))
+		if c.Delay == 0 {
+			r.errs.Addf(at.Child("fixed_delay"), "is not set, want a time above 0")
+		}
+	}
+	if a := m.GetAbort(); a != nil {
+		at := at.Child("abort")
+		c.AbortShare = fault.Share(r.fraction(a.GetPercentage(), at.Child("percentage")))
+		switch a.GetErrorType().(type) {
+		case *faultv3.FaultAbort_HttpStatus:
+			if c.Status = int(a.GetHttpStatus()); c.Status < 200 || c.Status > 599 {
+				r.errs.Addf(at.Child("http_status"), "found %d, want a status from 200 to 599", c.Status)
+			}
+		case *faultv3.FaultAbort_GrpcStatus:
+			c.GRPCStatus, c.HasGRPC = int(a.GetGrpcStatus()), true
+		default:
+			r.errs.Addf(at, "has no status, want http_status or grpc_status")
+		}
+	}
+	return c
 }
 
 // networkFilter reads a filter that comes before the one that takes the connection.
 func (r *listenerReader) networkFilter(m proto.Message, at *field.Path) {
+	switch m := m.(type) {
+	case *istiostatsv3.PluginConfig:
+		r.tcpMetrics = r.metrics(m, at)
+	case *exchangev3.MetadataExchange:
+		r.metadataExchange(m, at)
+	default:
+		r.errs.Addf(at, "found %s, which is no network filter", anyName(m))
+	}
 }
 
 // filterOverride reads what a route says to a filter.
 func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
+	switch m := r.unpack(a, at).(type) {
+	case nil:
+	case *faultv3.HTTPFault:
+		if c := r.fault(m, at); c != nil {
+			return c
+		}
+	default:
+		r.errs.Addf(at, "found %s, which says nothing to a filter of ours", anyName(m))
+	}
 	return nil
 }
 
-type istioMetrics struct{ every time.Duration }
+// peer reads Istio's exchange of metadata in headers: a server's side listens to
+// clients, a client's to servers.
+func (r *listenerReader) peer(m *peerv3.Config, c *stream.Config, at *field.Path) {
+	down, up := m.GetDownstreamDiscovery(), m.GetUpstreamDiscovery()
+	if len(down) > 0 && len(up) > 0 {
+		r.errs.Addf(at, "has both downstream_discovery and upstream_discovery, want one")
+	}
+	inbound := len(up) == 0 && len(m.GetUpstreamPropagation()) == 0
+	config := peer.Config{Inbound: inbound, ID: r.env.Node.GetId(), Intern: r.env.Istio.Peer}
+	ways := m.GetUpstreamPropagation()
+	if inbound {
+		ways = m.GetDownstreamPropagation()
+	}
+	for i, w := range ways {
+		if w.GetIstioHeaders() == nil {
+			r.errs.Addf(at.Child("propagation").Index(i), "is empty, want istio_headers")
+			continue
+		}
+		own := r.env.Istio.Local()
+		config.Own = &own
+		if w.GetIstioHeaders().GetSkipExternalClusters() {
+			config.Skip = r.env.outside
+		}
+	}
+	for i, d := range append(down, up...) {
+		if d.GetIstioHeaders() == nil && d.GetWorkloadDiscovery() == nil {
+			r.errs.Addf(at.Child("discovery").Index(i), "is empty, want istio_headers or workload_discovery")
+		}
+	}
+	c.Filters = append(c.Filters, peer.New(config))
+}
 
-func (*istioMetrics) Log(int, *access.Record) {}
-
-var _ = []any{math.Pi, (*exchangev3.MetadataExchange)(nil)}
+// metadataExchange reads Istio's exchange of metadata over TCP.
+func (r *listenerReader) metadataExchange(m *exchangev3.MetadataExchange, at *field.Path) {
+	if m.GetProtocol() != "istio-peer-exchange" {
+		r.errs.Addf(at.Child("protocol"), "found %q, want istio-peer-exchange", m.GetProtocol())
+	}
+	own, istio := r.env.Istio.Local(), r.env.Istio
+	r.exchange = &tcp.Exchange{Message: peer.Message(&own, nil), Parse: func(message []byte) any {
+		p, err := peer.DecodeAny(message)
+		if err != nil {
+			return nil
+		}
+		return istio.Peer(*p)
+	}}
+}

@@ -33,7 +33,8 @@ var httpFields = append([]*Message{
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
 		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
-	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional"),
+	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config"),
+		ignores("a filter that is not known is refused, optional or not", "is_optional"),
 		only("disabled", "a filter that is off by default and on per route is not built yet", "false")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
 	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
@@ -47,7 +48,7 @@ var httpFields = append([]*Message{
 		ignores("the decision is made for the request id, as by default", "use_request_id_for_trace_sampling")),
 	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite"),
 		only("match_upstream", "is not built yet", "false")),
-	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol", "additional_labels"),
+	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol"),
 		ignores("peers say who they are themselves, or their endpoints do", "enable_discovery")),
 }, filterFields...)
 

@@ -241,7 +241,6 @@ func (r *listenerReader) chainMatch(m *listenerv3.FilterChainMatch, at *field.Pa
 // listenerReader reads one listener.
 type listenerReader struct {
 	reader
-	env      *Env
 	outbound bool
 	statName string // of the listener, in names of statistics
 	scopes   []*stats.Scope

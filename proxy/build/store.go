@@ -344,12 +344,19 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
 
 // readListener reads one listener that has been checked.
 func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
-	r := &listenerReader{env: env, outbound: outbound(m)}
+	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m)}
 	out := &Listener{Config: r.listener(m)}
 	out.Needs, out.scopes = r.needs, r.scopes
-	if err := r.errs.Err(); err != nil {
+	err := r.errs.Err()
+	if err == nil {
+		err = out.Config.Check()
+	}
+	if err != nil {
 		out.close()
 		return nil, err
+	}
+	if env.Extra != nil && out.Config.Bind {
+		out.Config.Addrs = append(out.Config.Addrs, env.Extra(out.Config)...)
 	}
 	return out, nil
 }
@@ -359,7 +366,7 @@ func (s *Store) readCluster(r xdsclient.Resource) error {
 	if err := decode(r, m); err != nil {
 		return err
 	}
-	reader := &reader{}
+	reader := &reader{env: s.env}
 	c := reader.cluster(m, s.env.Secrets)
 	c.Needs = reader.needs
 	if err := reader.errs.Err(); err != nil {
@@ -376,7 +383,7 @@ func (s *Store) readRoutes(r xdsclient.Resource) error {
 	if err := decode(r, m); err != nil {
 		return err
 	}
-	reader := &reader{}
+	reader := &reader{env: s.env}
 	config := reader.table(m, nil)
 	if err := reader.errs.Err(); err != nil {
 		return err
@@ -395,7 +402,7 @@ func (s *Store) readEndpoints(r xdsclient.Resource) error {
 	if err := decode(r, m); err != nil {
 		return err
 	}
-	reader := &reader{}
+	reader := &reader{env: s.env}
 	list := reader.endpoints(m, false, nil)
 	if err := reader.errs.Err(); err != nil {
 		return err
@@ -416,7 +423,7 @@ func (s *Store) readSecret(r xdsclient.Resource) error {
 	if err := decode(r, m); err != nil {
 		return err
 	}
-	reader := &reader{}
+	reader := &reader{env: s.env}
 	secret := reader.secretResource(m)
 	if err := reader.errs.Err(); err != nil {
 		return err

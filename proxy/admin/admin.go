@@ -1,0 +1,247 @@
+// Package admin is the proxy's administration interface, Envoy's on port 15000: what
+// istioctl, dashboards and people with curl ask for, in Envoy's text and JSON.
+//
+// A [Server] reads; what changes something (log level, drain, quit) is done by the
+// functions it is given, and asks for POST as Envoy does. It has no authentication
+// and belongs on a loopback address.
+//
+// [Status] is the other half of what Istio's agent offers: readiness on 15021 and
+// 15020, and the metrics of proxy and application in one answer. What Envoy offers
+// beyond the paths in [Server.Handler] (runtime, taps, profilers) is not here.
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// Options are what a server shows and does.
+type Options struct {
+	Store     *build.Store
+	Secrets   *build.Secrets
+	Stats     *stats.Registry
+	Metrics   []func([]byte) []byte // more in the Prometheus form: Istio's
+	Bootstrap *bootstrapv3.Bootstrap
+	Node      *corev3.Node
+	Level     *slog.LevelVar
+	Workers   int
+	Version   string
+	Started   time.Time
+	Arguments *adminv3.CommandLineOptions
+
+	State func() adminv3.ServerInfo_State // of the process
+	Drain func(graceful, inboundOnly bool)
+	Quit  func()
+	Now   func() time.Time
+}
+
+// A Server answers the administration interface.
+type Server struct{ Options }
+
+// New returns a server.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Server{o}
+}
+
+// A page is one path.
+type page struct {
+	path  string
+	help  string
+	post  bool // it changes something
+	serve http.HandlerFunc
+}
+
+func (s *Server) pages() []page {
+	return []page{
+		{"/certs", "print certs on machine", false, s.certs},
+		{"/clusters", "upstream cluster status", false, s.clusters},
+		{"/config_dump", "dump current Envoy configs (experimental)", false, s.configDump},
+		{"/drain_listeners", "drain listeners", true, s.drain},
+		{"/help", "print out list of admin commands", false, s.help},
+		{"/listeners", "print listener info", false, s.listeners},
+		{"/logging", "query/change logging levels", true, s.logging},
+		{"/memory", "print current allocation/heap usage", false, s.memory},
+		{"/quitquitquit", "exit the server", true, s.quit},
+		{"/ready", "print server state, return 200 if LIVE, otherwise return 503", false, s.ready},
+		{"/server_info", "print server version/status information", false, s.serverInfo},
+		{"/stats", "print server stats", false, s.stats},
+		{"/stats/prometheus", "print server stats in prometheus format", false, s.prometheus},
+	}
+}
+
+// Handler serves all pages.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, p := range s.pages() {
+		mux.HandleFunc(p.path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-cache, max-age=0")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			if p.post && r.Method != http.MethodPost {
+				http.Error(w, fmt.Sprintf("Method %s not allowed, POST required.", r.Method), http.StatusMethodNotAllowed)
+				return
+			}
+			p.serve(w, r)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprintln(w, "invalid path. admin commands are:")
+		}
+		s.help(w, r)
+	})
+	return mux
+}
+
+func (s *Server) help(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintln(w, "admin commands are:")
+	pages := s.pages()
+	slices.SortFunc(pages, func(a, b page) int { return cmp.Compare(a.path, b.path) })
+	for _, p := range pages {
+		post := ""
+		if p.post {
+			post = " (POST)"
+		}
+		fmt.Fprintf(w, "  %s%s: %s\n", p.path, post, p.help)
+	}
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	state := s.State()
+	if state != adminv3.ServerInfo_LIVE {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprintln(w, state)
+}
+
+// stats serves /stats?filter=<regex>&usedonly&format=text|json|prometheus.
+func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	o, err := options(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	switch format := q.Get("format"); format {
+	case "", "text":
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		err = s.Stats.WriteText(w, o)
+	case "json":
+		w.Header().Set("Content-Type", "application/json")
+		err = s.Stats.WriteJSON(w, o)
+	case "prometheus":
+		s.prometheus(w, r)
+	default:
+		http.Error(w, fmt.Sprintf("usage: /stats?format=(html|active-html|json|prometheus|text)\n\nfound %q, want text, json or prometheus", format), http.StatusBadRequest)
+	}
+	_ = err // the client has gone
+}
+
+func options(r *http.Request) (stats.Options, error) {
+	q := r.URL.Query()
+	o := stats.Options{UsedOnly: q.Has("usedonly")}
+	if f := q.Get("filter"); f != "" {
+		re, err := regexp.Compile(f)
+		if err != nil {
+			return o, fmt.Errorf("invalid regex: %q: %w", f, err)
+		}
+		o.Filter = re
+	}
+	return o, nil
+}
+
+func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) {
+	o, err := options(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_ = s.Stats.WritePrometheus(w, o, s.Metrics...) // the client has gone
+}
+
+// Prometheus serves metrics alone, on port 15090.
+func (s *Server) Prometheus() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /stats/prometheus", s.prometheus)
+	return mux
+}
+
+// levels are Envoy's names of log levels and ours.
+var levels = []struct {
+	name  string
+	level slog.Level
+}{
+	{"trace", slog.LevelDebug - 4}, {"debug", slog.LevelDebug}, {"info", slog.LevelInfo}, {"warning", slog.LevelWarn}, {"error", slog.LevelError},
+	{"critical", slog.LevelError + 4}, {"off", slog.LevelError + 8},
+}
+
+// ParseLevel returns the level with one of Envoy's names.
+func ParseLevel(name string) (slog.Level, error) {
+	if name == "warn" {
+		name = "warning"
+	}
+	var names []string
+	for _, l := range levels {
+		if l.name == strings.ToLower(name) {
+			return l.level, nil
+		}
+		names = append(names, l.name)
+	}
+	return 0, fmt.Errorf("found log level %q, want one of %s", name, strings.Join(names, ", "))
+}
+
+func levelName(at slog.Level) string {
+	for _, l := range levels {
+		if l.level >= at {
+			return l.name
+		}
+	}
+	return "off"
+}
+
+// logging serves /logging?level=<level>. There is one logger.
+func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if name := q.Get("level"); name != "" {
+		level, err := ParseLevel(name)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.Level.Set(level)
+	}
+	if q.Has("paths") {
+		http.Error(w, "there is one logger: use /logging?level=<level>", http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintf(w, "active loggers:\n  main: %s\n\n", levelName(s.Level.Level()))
+}
+
+// drain serves /drain_listeners?graceful&inboundonly.
+func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	s.Drain(q.Has("graceful"), q.Has("inboundonly"))
+	fmt.Fprintln(w, "OK")
+}
+
+func (s *Server) quit(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintln(w, "OK")
+	s.Quit()
+}

@@ -1,0 +1,152 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+)
+
+// clusters serves /clusters?format=json.
+func (s *Server) clusters(w http.ResponseWriter, r *http.Request) {
+	run := s.Store.Runtime()
+	names := slices.Sorted(maps.Keys(run.Clusters))
+	if r.URL.Query().Get("format") == "json" {
+		out := &adminv3.Clusters{}
+		for _, n := range names {
+			out.ClusterStatuses = append(out.ClusterStatuses, clusterStatus(run.Clusters[n]))
+		}
+		writeJSON(w, out)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	var b strings.Builder
+	for _, n := range names {
+		clusterText(&b, run.Clusters[n])
+	}
+	_, _ = w.Write([]byte(b.String())) // the client has gone
+}
+
+var priorities = []struct {
+	name string
+	is   cluster.Priority
+}{{"default_priority", cluster.Default}, {"high_priority", cluster.High}}
+
+// clusterText writes a cluster in lines of name::key::value.
+func clusterText(b *strings.Builder, c *cluster.Cluster) {
+	line := func(key string, value any) { fmt.Fprintf(b, "%s::%s::%v\n", c.Name, key, value) }
+	line("observability_name", c.StatName)
+	for _, p := range priorities {
+		l := c.Limit(p.is)
+		line(p.name+"::max_connections", l.Connections.Max())
+		line(p.name+"::max_pending_requests", l.Pending.Max())
+		line(p.name+"::max_requests", l.Requests.Max())
+		line(p.name+"::max_retries", l.Retries.Max())
+	}
+	line("added_via_api", c.Added)
+	if c.Kind == cluster.EDS && c.EDSName != c.Name {
+		line("eds_service_name", c.EDSName)
+	}
+	for _, h := range c.Hosts().All {
+		for _, kv := range hostValues(h) {
+			line(h.Addr.String()+"::"+kv[0], kv[1])
+		}
+	}
+}
+
+func hostValues(h *cluster.Host) [][2]string {
+	return [][2]string{
+		{"cx_active", itoa(h.Connections.Value())},
+		{"cx_connect_fail", count(h.CxConnectFail.Value())},
+		{"cx_total", count(h.CxTotal.Value())},
+		{"rq_active", itoa(int64(h.Active.Load()))},
+		{"rq_error", count(h.RqError.Value())},
+		{"rq_success", count(h.RqSuccess.Value())},
+		{"rq_timeout", count(h.RqTimeout.Value())},
+		{"rq_total", count(h.RqTotal.Value())},
+		{"hostname", h.Name},
+		{"health_flags", healthFlags(h)},
+		{"weight", count(uint64(h.Weight))},
+		{"region", h.Locality.Region},
+		{"zone", h.Locality.Zone},
+		{"sub_zone", h.Locality.SubZone},
+		{"canary", "false"},
+		{"priority", count(uint64(h.Priority))},
+		{"success_rate", "-1"},
+		{"local_origin_success_rate", "-1"},
+	}
+}
+
+func count(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// healthFlags are Envoy's words for what is wrong with a host.
+func healthFlags(h *cluster.Host) string {
+	var b strings.Builder
+	if h.Ejected() {
+		b.WriteString("/failed_outlier_check")
+	}
+	switch h.Health {
+	case cluster.Unhealthy, cluster.HealthTimeout:
+		b.WriteString("/failed_eds_health")
+	case cluster.Degraded:
+		b.WriteString("/degraded_eds_health")
+	case cluster.Draining:
+		b.WriteString("/eds_status_draining")
+	}
+	if b.Len() == 0 {
+		return "healthy"
+	}
+	return b.String()
+}
+
+func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
+	out := &adminv3.ClusterStatus{Name: c.Name, AddedViaApi: c.Added, ObservabilityName: c.StatName, CircuitBreakers: &clusterv3.CircuitBreakers{}}
+	if c.Kind == cluster.EDS {
+		out.EdsServiceName = c.EDSName
+	}
+	for _, p := range priorities {
+		l := c.Limit(p.is)
+		t := &clusterv3.CircuitBreakers_Thresholds{MaxConnections: u32(l.Connections.Max()), MaxPendingRequests: u32(l.Pending.Max()), MaxRequests: u32(l.Requests.Max()), MaxRetries: u32(l.Retries.Max())}
+		if p.is == cluster.High {
+			t.Priority = corev3.RoutingPriority_HIGH
+		}
+		out.CircuitBreakers.Thresholds = append(out.CircuitBreakers.Thresholds, t)
+	}
+	for _, h := range c.Hosts().All {
+		out.HostStatuses = append(out.HostStatuses, hostStatus(h))
+	}
+	return out
+}
+
+func u32(n int64) *wrapperspb.UInt32Value { return wrapperspb.UInt32(uint32(n)) }
+
+func hostStatus(h *cluster.Host) *adminv3.HostStatus {
+	counter := func(name string, n uint64) *adminv3.SimpleMetric { return &adminv3.SimpleMetric{Name: name, Value: n} }
+	gauge := func(name string, n int64) *adminv3.SimpleMetric {
+		return &adminv3.SimpleMetric{Type: adminv3.SimpleMetric_GAUGE, Name: name, Value: uint64(max(n, 0))}
+	}
+	return &adminv3.HostStatus{
+		Address: address(h.Addr.Addr().String(), h.Addr.Port()), Hostname: h.Name, Weight: h.Weight, Priority: h.Priority,
+		Locality: &corev3.Locality{Region: h.Locality.Region, Zone: h.Locality.Zone, SubZone: h.Locality.SubZone},
+		Stats: []*adminv3.SimpleMetric{
+			counter("cx_connect_fail", h.CxConnectFail.Value()), counter("cx_total", h.CxTotal.Value()), counter("rq_error", h.RqError.Value()),
+			counter("rq_success", h.RqSuccess.Value()), counter("rq_timeout", h.RqTimeout.Value()), counter("rq_total", h.RqTotal.Value()),
+			gauge("cx_active", h.Connections.Value()), gauge("rq_active", int64(h.Active.Load())),
+		},
+		HealthStatus: &adminv3.HostHealthStatus{FailedOutlierCheck: h.Ejected(), EdsHealthStatus: edsHealth[h.Health]},
+	}
+}
+
+var edsHealth = map[cluster.Health]corev3.HealthStatus{
+	cluster.HealthUnknown: corev3.HealthStatus_HEALTHY, cluster.Healthy: corev3.HealthStatus_HEALTHY, cluster.Unhealthy: corev3.HealthStatus_UNHEALTHY,
+	cluster.Draining: corev3.HealthStatus_DRAINING, cluster.HealthTimeout: corev3.HealthStatus_TIMEOUT, cluster.Degraded: corev3.HealthStatus_DEGRADED,
+}

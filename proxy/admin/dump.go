@@ -1,0 +1,213 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"runtime"
+	"strconv"
+	"time"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// writeJSON prints a message as Envoy's admin interface does: names as in the
+// proto, one space of indentation.
+func writeJSON(w http.ResponseWriter, m proto.Message) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true, Indent: " "}.Marshal(m)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(text, '\n')) // the client has gone
+}
+
+// configDump serves /config_dump?resource=<field>&name_regex=<regex>&include_eds.
+func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if q.Has("mask") {
+		http.Error(w, "mask is not supported, want resource or name_regex", http.StatusBadRequest)
+		return
+	}
+	var names *regexp.Regexp
+	if text := q.Get("name_regex"); text != "" {
+		re, err := regexp.Compile(text)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("Error while parsing name_regex from %s: %v", text, err), http.StatusBadRequest)
+			return
+		}
+		names = re
+	}
+	resource := q.Get("resource")
+	messages := append([]proto.Message{&adminv3.BootstrapConfigDump{Bootstrap: s.Bootstrap, LastUpdated: timestamppb.New(s.Started)}},
+		s.Store.Dump(q.Has("include_eds") || resource == "dynamic_endpoint_configs" || resource == "static_endpoint_configs")...)
+	for _, m := range messages {
+		filterNames(m, names)
+	}
+	if resource != "" {
+		picked, found := pick(messages, resource)
+		if !found {
+			http.Error(w, resource+" not found in config dump", http.StatusNotFound)
+			return
+		}
+		messages = picked
+	}
+	out := &adminv3.ConfigDump{}
+	for _, m := range messages {
+		a, err := anypb.New(m)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		out.Configs = append(out.Configs, a)
+	}
+	writeJSON(w, out)
+}
+
+// pick returns the elements of the one list that is called name.
+func pick(messages []proto.Message, name string) ([]proto.Message, bool) {
+	for _, m := range messages {
+		r := m.ProtoReflect()
+		fd := r.Descriptor().Fields().ByName(protoreflect.Name(name))
+		if fd == nil || fd.Message() == nil {
+			continue
+		}
+		if !fd.IsList() {
+			return []proto.Message{r.Get(fd).Message().Interface()}, true
+		}
+		out := []proto.Message{}
+		list := r.Get(fd).List()
+		for i := range list.Len() {
+			out = append(out, list.Get(i).Message().Interface())
+		}
+		return out, true
+	}
+	return nil, false
+}
+
+// filterNames leaves the resources in m whose names match.
+func filterNames(m proto.Message, names *regexp.Regexp) {
+	if names == nil {
+		return
+	}
+	r := m.ProtoReflect()
+	fields := r.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if !fd.IsList() || fd.Message() == nil {
+			continue
+		}
+		list := r.Mutable(fd).List()
+		kept := 0
+		for j := range list.Len() {
+			if names.MatchString(nameOf(list.Get(j).Message())) {
+				list.Set(kept, list.Get(j))
+				kept++
+			}
+		}
+		list.Truncate(kept)
+	}
+}
+
+// nameOf finds the name of a resource in an element of a dump: its own, or that of
+// the resource it carries.
+func nameOf(m protoreflect.Message) string {
+	fields := m.Descriptor().Fields()
+	for _, n := range []protoreflect.Name{"name", "cluster_name"} {
+		if fd := fields.ByName(n); fd != nil && fd.Kind() == protoreflect.StringKind {
+			return m.Get(fd).String()
+		}
+	}
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if fd.IsList() || fd.Message() == nil || fd.Message().FullName() != "google.protobuf.Any" || !m.Has(fd) {
+			continue
+		}
+		if inner, err := m.Get(fd).Message().Interface().(*anypb.Any).UnmarshalNew(); err == nil {
+			return nameOf(inner.ProtoReflect())
+		}
+	}
+	return ""
+}
+
+func (s *Server) serverInfo(w http.ResponseWriter, _ *http.Request) {
+	up := s.Now().Sub(s.Started).Truncate(time.Second)
+	writeJSON(w, &adminv3.ServerInfo{
+		Version: s.Version, State: s.State(), UptimeCurrentEpoch: durationpb.New(up), UptimeAllEpochs: durationpb.New(up),
+		HotRestartVersion: "disabled", CommandLineOptions: s.Arguments, Node: s.Node,
+	})
+}
+
+// listeners serves /listeners?format=json.
+func (s *Server) listeners(w http.ResponseWriter, r *http.Request) {
+	run := s.Store.Runtime()
+	if r.URL.Query().Get("format") == "json" {
+		out := &adminv3.Listeners{}
+		for _, l := range run.Listeners {
+			st := &adminv3.ListenerStatus{Name: l.Name}
+			for i, a := range l.Addrs {
+				if i == 0 {
+					st.LocalAddress = address(a.Addr().String(), a.Port())
+				} else {
+					st.AdditionalLocalAddresses = append(st.AdditionalLocalAddresses, address(a.Addr().String(), a.Port()))
+				}
+			}
+			out.ListenerStatuses = append(out.ListenerStatuses, st)
+		}
+		writeJSON(w, out)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	for _, l := range run.Listeners {
+		for _, a := range l.Addrs {
+			fmt.Fprintf(w, "%s::%s\n", l.Name, a)
+		}
+	}
+}
+
+func address(host string, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)}}}}
+}
+
+// memory answers with Go's numbers under Envoy's names.
+func (s *Server) memory(w http.ResponseWriter, _ *http.Request) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	writeJSON(w, &adminv3.Memory{Allocated: m.HeapAlloc, HeapSize: m.HeapSys, PageheapUnmapped: m.HeapReleased, PageheapFree: m.HeapIdle - m.HeapReleased, TotalPhysicalBytes: m.Sys})
+}
+
+// certs serves the certificates in use.
+func (s *Server) certs(w http.ResponseWriter, _ *http.Request) {
+	out := &adminv3.Certificates{}
+	identities, trusts := s.Secrets.Names()
+	for _, name := range identities {
+		c := s.Secrets.Identity(name).Certificate()
+		if c == nil {
+			continue
+		}
+		out.Certificates = append(out.Certificates, &adminv3.Certificate{CertChain: []*adminv3.CertificateDetails{s.details(c.Leaf, "<inline>")}})
+	}
+	for _, name := range trusts {
+		b := s.Secrets.Trust(name).Bundle()
+		if b == nil {
+			continue
+		}
+		entry := &adminv3.Certificate{}
+		for _, c := range b.Certificates {
+			entry.CaCert = append(entry.CaCert, s.details(c, "<inline>"))
+		}
+		out.Certificates = append(out.Certificates, entry)
+	}
+	writeJSON(w, out)
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
