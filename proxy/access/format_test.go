@@ -178,7 +178,7 @@ func TestJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"agent":"a\"b\\\u0001` + "\ufffd" + `\tc","code":418,"host":"10.44.1.27:80","mixed":"HTTP/1.1 -","nested":{"a":"x","list":[14,true,1.5,null]},"sni":null}` + "\n"
+	const want = `{"agent":"a\"b\\\u0001\u00ff\tc","code":418,"host":"10.44.1.27:80","mixed":"HTTP/1.1 -","nested":{"a":"x","list":[14,true,1.5,null]},"sni":null}` + "\n"
 	got := string(f.Append(nil, r))
 	if got != want {
 		t.Errorf("got  %swant %s", got, want)

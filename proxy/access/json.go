@@ -163,8 +163,9 @@ func appendQuoted(dst, s []byte) []byte {
 	return append(escapeFrom(dst, n), '"')
 }
 
-// escapeFrom escapes dst[n:] in place as the inside of a JSON string. Bytes that are not
-// UTF-8 become U+FFFD: what we write is always JSON.
+// escapeFrom escapes dst[n:] in place as the inside of a JSON string. In a text that is not
+// UTF-8 every byte beyond ASCII is written \u00XX, as Envoy does: what we write is always JSON,
+// and the bytes can be told.
 func escapeFrom(dst []byte, n int) []byte {
 	i := n
 	for i < len(dst) && dst[i] >= 0x20 && dst[i] < 0x7f && dst[i] != '"' && dst[i] != '\\' {
@@ -175,12 +176,14 @@ func escapeFrom(dst []byte, n int) []byte {
 	}
 	// What follows is rare: the rest is copied aside, then written again.
 	rest := slices.Clone(dst[i:])
+	foreign := !utf8.Valid(rest)
 	dst = dst[:i]
 	for len(rest) > 0 {
 		c, size := utf8.DecodeRune(rest)
+		if foreign {
+			c, size = rune(rest[0]), 1
+		}
 		switch {
-		case c == utf8.RuneError && size == 1:
-			dst = append(dst, "\ufffd"...)
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', byte(c))
 		case c == '\n':
@@ -193,7 +196,7 @@ func escapeFrom(dst []byte, n int) []byte {
 			dst = append(dst, '\\', 'b')
 		case c == '\f':
 			dst = append(dst, '\\', 'f')
-		case c < 0x20 || c == 0x7f:
+		case c < 0x20 || c == 0x7f || foreign && c > 0x7f:
 			const hex = "0123456789abcdef"
 			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		default:

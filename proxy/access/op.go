@@ -22,7 +22,6 @@ type op struct {
 	from, to  func(*Record) Mark
 	unit      time.Duration
 	text      string
-	cert      func(*TLS) (string, bool)
 	strict    bool
 }
 

@@ -82,8 +82,9 @@ func (r *Resource) changed(n int64) {
 	}
 }
 
-func (b *Breakers) init(l Limits, set *stats.Breakers) {
-	limit := func(r *Resource, v *uint32, def uint32, open, remaining *stats.Gauge) {
+// init sets the limits. Remaining is nil unless the limits are to be tracked.
+func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaining) {
+	limit := func(r *Resource, v *uint32, def uint32, open *stats.Gauge) {
 		r.max, r.open = int64(def), open
 		if v != nil {
 			r.max = int64(*v)
@@ -92,17 +93,19 @@ func (b *Breakers) init(l Limits, set *stats.Breakers) {
 		if r.max == 0 {
 			open.Set(1)
 		}
-		remaining.Set(0)
-		if l.TrackRemaining {
-			r.remaining = remaining
-			remaining.Set(r.max)
+	}
+	limit(&b.Connections, l.Connections, 1024, &open.CxOpen)
+	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)
+	limit(&b.Requests, l.Requests, 1024, &open.RqOpen)
+	limit(&b.Retries, l.Retries, 3, &open.RqRetryOpen)
+	limit(&b.Pools, l.Pools, math.MaxUint32, &open.CxPoolOpen)
+	if remaining != nil {
+		b.Connections.remaining, b.Pending.remaining, b.Requests.remaining = &remaining.Cx, &remaining.Pending, &remaining.Rq
+		b.Retries.remaining, b.Pools.remaining = &remaining.Retries, &remaining.CxPools
+		for _, r := range [...]*Resource{&b.Connections, &b.Pending, &b.Requests, &b.Retries, &b.Pools} {
+			r.remaining.Set(r.max)
 		}
 	}
-	limit(&b.Connections, l.Connections, 1024, &set.CxOpen, &set.RemainingCx)
-	limit(&b.Pending, l.Pending, 1024, &set.RqPendingOpen, &set.RemainingPending)
-	limit(&b.Requests, l.Requests, 1024, &set.RqOpen, &set.RemainingRq)
-	limit(&b.Retries, l.Retries, 3, &set.RqRetryOpen, &set.RemainingRetries)
-	limit(&b.Pools, l.Pools, math.MaxUint32, &set.CxPoolOpen, &set.RemainingCxPools)
 	b.budget = l.Budget
 }
 

@@ -103,7 +103,7 @@ type Cluster struct {
 
 	hosts    atomic.Pointer[HostSet]
 	breakers [2]Breakers
-	scope    *stats.Scope
+	scopes   []*stats.Scope
 
 	mu      sync.Mutex // guards what follows; the changes of hosts pass here one by one
 	sweepAt time.Time
@@ -153,13 +153,20 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 		o := cfg.Outlier.withDefaults()
 		c.Outlier = &o
 	}
-	c.Stats, c.scope = reg.Cluster(c.StatName)
+	set, scope := reg.Cluster(c.StatName)
+	c.Stats, c.scopes = set, []*stats.Scope{scope}
 	for p := range c.breakers {
 		set := &c.Stats.DefaultBreakers
 		if p == int(High) {
 			set = &c.Stats.HighBreakers
 		}
-		c.breakers[p].init(cfg.Breakers[p], set)
+		var remaining *stats.Remaining
+		if cfg.Breakers[p].TrackRemaining {
+			var scope *stats.Scope
+			remaining, scope = reg.Remaining(c.StatName, [...]string{"default", "high"}[p])
+			c.scopes = append(c.scopes, scope)
+		}
+		c.breakers[p].init(cfg.Breakers[p], set, remaining)
 	}
 	c.hosts.Store(&HostSet{Levels: []*Level{{Load: 100}}})
 	if prev != nil {
@@ -169,7 +176,11 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 }
 
 // Close gives the cluster's metrics back. Requests in flight may go on counting.
-func (c *Cluster) Close() { c.scope.Close() }
+func (c *Cluster) Close() {
+	for _, s := range c.scopes {
+		s.Close()
+	}
+}
 
 // Hosts returns the present hosts.
 func (c *Cluster) Hosts() *HostSet { return c.hosts.Load() }

@@ -223,9 +223,14 @@ func TestOriginalDst(t *testing.T) {
 }
 
 func TestBreakers(t *testing.T) {
-	c := newCluster(t, Config{Breakers: [2]Limits{{Requests: num(2), Retries: num(0), TrackRemaining: true}}}, 1)
+	reg := stats.NewRegistry(true)
+	c, err := New(Config{Name: "c", Breakers: [2]Limits{{Requests: num(2), Retries: num(0), TrackRemaining: true}}}, reg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remaining, _ := reg.Remaining("c", "default")
 	b := c.Limit(Default)
-	if !b.Requests.TryAcquire() || c.Stats.DefaultBreakers.RemainingRq.Value() != 1 || c.Stats.DefaultBreakers.RqOpen.Value() != 0 {
+	if !b.Requests.TryAcquire() || remaining.Rq.Value() != 1 || c.Stats.DefaultBreakers.RqOpen.Value() != 0 {
 		t.Error("one of two: one is left, closed")
 	}
 	if !b.Requests.TryAcquire() || c.Stats.DefaultBreakers.RqOpen.Value() != 1 {

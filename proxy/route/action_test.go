@@ -121,6 +121,9 @@ func TestRewrite(t *testing.T) {
 		if o := m.Get(header.XEnvoyOriginalPath); o != nil {
 			got += " " + string(o)
 		}
+		if o := m.LookupString("x-envoy-original-host"); (o != nil) != (string(m.Get(header.Authority)) != host) || o != nil && string(o) != host {
+			t.Errorf("%s: x-envoy-original-host is %q, want %q if the host was rewritten", test.name, o, host)
+		}
 		if got != test.out {
 			t.Errorf("%s: %s became %s, want %s", test.name, test.in, got, test.out)
 		}

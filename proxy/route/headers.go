@@ -127,20 +127,20 @@ func (r *Route) levels(w *WeightedCluster) [4]*headerOps {
 
 // FinalizeRequest applies, in Envoy's order, the header operations of the route's
 // levels, then the rewrites of host and path. w is what PickCluster chose. If
-// originalPath is set, a path that was rewritten is kept in x-envoy-original-path.
-// Values are borrowed from the table or put into the map's memory.
-func (r *Route) FinalizeRequest(m *header.Map, rec *access.Record, w *WeightedCluster, originalPath bool) {
+// original is set (Envoy: unless suppress_envoy_headers), what was rewritten is kept in
+// x-envoy-original-path and x-envoy-original-host. Values are borrowed from the table or put into the map's memory.
+func (r *Route) FinalizeRequest(m *header.Map, rec *access.Record, w *WeightedCluster, original bool) {
 	for _, l := range r.levels(w) {
 		l.request.apply(m, rec)
 	}
 	if r.Forward == nil {
 		return
 	}
-	r.rewriteHost(m, rec, w)
+	r.rewriteHost(m, rec, w, original)
 	path := m.Get(header.Path)
 	var changed bool
 	if rec.Scratch, changed = r.AppendPath(rec.Scratch[:0], path); changed {
-		if originalPath {
+		if original {
 			m.Set(header.XEnvoyOriginalPath, path)
 		}
 		m.SetCopy(header.Path, rec.Scratch)
@@ -154,29 +154,35 @@ func (r *Route) FinalizeResponse(m *header.Map, rec *access.Record, w *WeightedC
 	}
 }
 
-func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluster) {
+func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluster, original bool) {
 	f := r.Forward
 	switch {
 	case w != nil && len(w.hostRewrite) > 0:
-		f.setHost(m, w.hostRewrite)
+		f.setHost(m, w.hostRewrite, original)
 	case len(f.host) > 0:
-		f.setHost(m, f.host)
+		f.setHost(m, f.host, original)
 	case f.hostHeader != nil:
 		if v := m.Lookup(f.hostHeader); len(v) > 0 {
-			f.setHost(m, v)
+			f.setHost(m, v, original)
 		}
 	case f.hostPath != nil:
 		path, _ := split(m.Get(header.Path))
 		rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path)
-		f.setHost(m, m.Copy(rec.Scratch))
+		f.setHost(m, m.Copy(rec.Scratch), original)
 	}
 }
 
-// SetHost gives a request the host name of the endpoint (auto_host_rewrite).
-func (f *Forward) SetHost(m *header.Map, host []byte) { f.setHost(m, host) }
+var originalHost = []byte("x-envoy-original-host")
 
-func (f *Forward) setHost(m *header.Map, host []byte) {
-	if old := m.Get(header.Authority); f.forwardedHost && len(old) > 0 {
+// SetHost gives a request the host name of the chosen endpoint (AutoHost). The bytes are borrowed.
+func (f *Forward) SetHost(m *header.Map, host []byte) { f.setHost(m, host, true) }
+
+func (f *Forward) setHost(m *header.Map, host []byte, original bool) {
+	old := m.Get(header.Authority)
+	if original && len(old) > 0 {
+		m.SetName(originalHost, old)
+	}
+	if f.forwardedHost && len(old) > 0 {
 		list := m.Get(header.XForwardedHost)
 		last := list[bytes.LastIndexByte(list, ',')+1:]
 		switch {

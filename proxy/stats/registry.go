@@ -94,6 +94,13 @@ func (r *Registry) Cluster(name string) (*Cluster, *Scope) {
 	return s.set.Addr().Interface().(*Cluster), s
 }
 
+// Remaining returns the set of "cluster.<name>.circuit_breakers.<priority>." that only clusters which track it have.
+func (r *Registry) Remaining(name, priority string) (*Remaining, *Scope) {
+	level := "circuit_breakers." + priority + "."
+	s := r.add("cluster."+name+"."+level, "cluster."+level, func() any { return new(Remaining) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*Remaining), s
+}
+
 // HTTP returns the set of "http.<prefix>.".
 func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) {
 	s := r.scope("http.", prefix, ".", Tag{TagHTTP, prefix}, func() any { return new(HTTP) })

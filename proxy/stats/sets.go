@@ -86,7 +86,7 @@ type Cluster struct {
 	MaxHostWeight      Gauge   `stat:"max_host_weight"`
 
 	LBHealthyPanic         Counter `stat:"lb_healthy_panic"`
-	LBLocalityNumber       Counter `stat:"lb_local_cluster_not_ok"`
+	LBLocalClusterNotOK    Counter `stat:"lb_local_cluster_not_ok"`
 	LBRecalculateZone      Counter `stat:"lb_recalculate_zone_structures"`
 	LBSubsetsActive        Gauge   `stat:"lb_subsets_active"`
 	OriginalDstHostInvalid Counter `stat:"original_dst_host_invalid"`
@@ -100,16 +100,21 @@ type Cluster struct {
 
 // Breakers holds "cluster.<name>.circuit_breakers.<priority>.".
 type Breakers struct {
-	CxOpen           Gauge `stat:"cx_open"`
-	CxPoolOpen       Gauge `stat:"cx_pool_open"`
-	RqOpen           Gauge `stat:"rq_open"`
-	RqPendingOpen    Gauge `stat:"rq_pending_open"`
-	RqRetryOpen      Gauge `stat:"rq_retry_open"`
-	RemainingCx      Gauge `stat:"remaining_cx"`
-	RemainingCxPools Gauge `stat:"remaining_cx_pools"`
-	RemainingPending Gauge `stat:"remaining_pending"`
-	RemainingRetries Gauge `stat:"remaining_retries"`
-	RemainingRq      Gauge `stat:"remaining_rq"`
+	CxOpen        Gauge `stat:"cx_open"`
+	CxPoolOpen    Gauge `stat:"cx_pool_open"`
+	RqOpen        Gauge `stat:"rq_open"`
+	RqPendingOpen Gauge `stat:"rq_pending_open"`
+	RqRetryOpen   Gauge `stat:"rq_retry_open"`
+}
+
+// Remaining holds "cluster.<name>.circuit_breakers.<priority>.remaining_...", which exist only where
+// track_remaining asks for them: a 0 would read as "nothing left".
+type Remaining struct {
+	Cx      Gauge `stat:"remaining_cx"`
+	CxPools Gauge `stat:"remaining_cx_pools"`
+	Pending Gauge `stat:"remaining_pending"`
+	Retries Gauge `stat:"remaining_retries"`
+	Rq      Gauge `stat:"remaining_rq"`
 }
 
 // Outlier holds "cluster.<name>.outlier_detection.".
