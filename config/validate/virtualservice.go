@@ -312,7 +312,8 @@ func (r *ruler) fault(at *field.Path, f *networking.HTTPFaultInjection) {
 			r.errorf(p.Child("fixedDelay"), "missing; want how long requests wait")
 		}
 		r.above(p.Child("fixedDelay"), d.GetFixedDelay(), time.Millisecond)
-		r.share(p, d.GetPercentage(), d.GetPercent()) //nolint:staticcheck // old manifests have it
+		//lint:ignore SA1019 old manifests have it
+		r.share(p, d.GetPercentage(), d.GetPercent())
 	}
 	if a := f.GetAbort(); a != nil {
 		p := at.Child("abort")
@@ -424,7 +425,8 @@ func (r *ruler) mirrors(at *field.Path, h *networking.HTTPRoute) {
 	if p := h.GetMirrorPercentage(); p != nil {
 		r.percent(at.Child("mirrorPercentage").Child("value"), p.GetValue())
 	}
-	if p := h.GetMirrorPercent(); p != nil { //nolint:staticcheck // old manifests have it
+	//lint:ignore SA1019 old manifests have it
+	if p := h.GetMirrorPercent(); p != nil {
 		r.percent(at.Child("mirrorPercent"), float64(p.GetValue()))
 	}
 	for i, m := range h.GetMirrors() {
