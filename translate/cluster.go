@@ -101,7 +101,7 @@ func discovery(v *model.View, s *model.Service, p model.TrafficPolicy) clusterv3
 	case s.Resolution == model.DNSStrict:
 		return clusterv3.Cluster_STRICT_DNS
 	case s.Resolution == model.DNSRoundRobin:
-		return clusterv3.Cluster_LOGICAL_DNS
+		return clusterv3.Cluster_LOGICAL_DNS // outbound takes STRICT_DNS where Envoy would refuse this
 	case s.Resolution == model.Passthrough && (v.Proxy.Type == model.Sidecar || !s.Headless):
 		return clusterv3.Cluster_ORIGINAL_DST // a gateway has no original destination in the mesh
 	case p.LB != nil && p.LB.Balance == model.Direct && v.Proxy.Type == model.Sidecar:
@@ -126,6 +126,9 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
 		c.LoadAssignment = dnsAssignment(v, name, s, port, subset)
+		if e := c.LoadAssignment.Endpoints; len(e) != 1 || len(e[0].LbEndpoints) != 1 {
+			c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_STRICT_DNS) // LOGICAL_DNS has exactly one name
+		}
 		c.DnsLookupFamily = clusterv3.Cluster_V4_ONLY
 		if v.Has6() {
 			c.DnsLookupFamily = clusterv3.Cluster_ALL

@@ -50,7 +50,8 @@ func behind(v *model.View, s *model.Service, port model.Port, subset model.Subse
 		if e.PortName != port.Name || e.Health != model.Healthy || !model.Labels(e.Labels).Matches(subset.Labels) {
 			continue
 		}
-		if len(e.Addrs) == 0 && e.Hostname == "" && e.Path == "" {
+		resolvable := e.Hostname != "" && (s.Resolution == model.DNSStrict || s.Resolution == model.DNSRoundRobin)
+		if len(e.Addrs) == 0 && e.Path == "" && !resolvable {
 			continue
 		}
 		if s.NodeLocal && e.Node != v.Proxy.Metadata["NODE_NAME"] {
@@ -144,9 +145,6 @@ func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model
 			target = port.Number
 		}
 		endpoints = []*model.Endpoint{{Hostname: s.Host, Port: target}}
-	}
-	if s.Resolution == model.DNSRoundRobin && len(endpoints) > 1 {
-		endpoints = endpoints[:1] // Envoy's LOGICAL_DNS has exactly one name
 	}
 	return assignment(v, name.String(), endpoints)
 }

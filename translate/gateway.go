@@ -64,6 +64,9 @@ func listenPorts(v *model.View, port uint16) []uint16 {
 
 func (plan gatewayPlan) add(s gatewayServer, port uint16) {
 	bind, _ := netip.ParseAddr(s.Bind)
+	if bind.IsUnspecified() {
+		bind = netip.Addr{}
+	}
 	name := listenerName(bind, port)
 	http := s.Protocol.IsHTTP()
 	p := plan[name]

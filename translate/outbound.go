@@ -257,7 +257,7 @@ func bytesChains(v *model.View, s *model.Service, port uint16, prefixes []netip.
 	var out []*listenerv3.FilterChain
 	add := func(to []model.Split, prefixes []netip.Prefix, sni []string) {
 		c := &listenerv3.FilterChain{Filters: list1(tcpTo(v, to, port))}
-		if len(prefixes)+len(sni) > 0 {
+		if sni = serverNames(sni); len(prefixes)+len(sni) > 0 {
 			c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: sni}
 			setPrefixes(c.FilterChainMatch, prefixes)
 		}

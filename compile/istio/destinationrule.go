@@ -2,6 +2,9 @@ package istio
 
 import (
 	"sort"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -22,6 +25,9 @@ func (c *compiler) destinationRule() {
 		Policy: c.policy(dr.TrafficPolicy, spec.Child("trafficPolicy")), Merged: []model.Ref{c.ref},
 	}
 	for i, s := range dr.Subsets {
+		if s.Name == "" || strings.ContainsAny(s.Name, "| \t\n") {
+			c.out.Errors.Addf(spec.Child("subsets").Index(i).Child("name"), "is %q, want letters, digits and dashes", s.Name)
+		}
 		d.Subsets = append(d.Subsets, model.Subset{
 			Name: s.Name, Labels: s.Labels, Policy: c.policy(s.TrafficPolicy, spec.Child("subsets").Index(i).Child("trafficPolicy")),
 		})
@@ -79,6 +85,13 @@ func (c *compiler) pool(p *networking.ConnectionPoolSettings, at *field.Path) *m
 	if p == nil {
 		return nil
 	}
+	tcp, http := p.Tcp, p.Http
+	c.duration(tcp.GetConnectTimeout(), at.Child("tcp").Child("connectTimeout"))
+	c.duration(tcp.GetMaxConnectionDuration(), at.Child("tcp").Child("maxConnectionDuration"))
+	c.duration(tcp.GetIdleTimeout(), at.Child("tcp").Child("idleTimeout"))
+	c.duration(tcp.GetTcpKeepalive().GetTime(), at.Child("tcp").Child("tcpKeepalive").Child("time"))
+	c.duration(tcp.GetTcpKeepalive().GetInterval(), at.Child("tcp").Child("tcpKeepalive").Child("interval"))
+	c.duration(http.GetIdleTimeout(), at.Child("http").Child("idleTimeout"))
 	return PoolOf(p, func(name string) { c.unsupported(true, at.Child("http").Child(name)) })
 }
 
@@ -115,6 +128,10 @@ func (c *compiler) outlier(o *networking.OutlierDetection, at *field.Path) *mode
 	if o == nil {
 		return nil
 	}
+	c.duration(o.Interval, at.Child("interval"))
+	c.duration(o.BaseEjectionTime, at.Child("baseEjectionTime"))
+	c.share(float64(o.MaxEjectionPercent), at.Child("maxEjectionPercent"))
+	c.share(float64(o.MinHealthPercent), at.Child("minHealthPercent"))
 	return OutlierOf(o, func(name string) { c.unsupported(true, at.Child(name)) })
 }
 
@@ -128,15 +145,15 @@ func OutlierOf(o *networking.OutlierDetection, refuse func(field string)) *model
 		SplitLocalOrigin: o.SplitExternalLocalOriginErrors, Interval: duration(o.Interval), BaseEjection: duration(o.BaseEjectionTime),
 		MinHealthPercent: positive(o.MinHealthPercent),
 	}
-	value := func(to **uint32, v interface{ GetValue() uint32 }, set bool) {
-		if set {
-			n := v.GetValue()
-			*to = &n
+	value := func(v *wrapperspb.UInt32Value) *uint32 {
+		if v == nil {
+			return nil
 		}
+		return &v.Value
 	}
-	value(&out.Consecutive5xx, o.Consecutive_5XxErrors, o.Consecutive_5XxErrors != nil)
-	value(&out.ConsecutiveGateway, o.ConsecutiveGatewayErrors, o.ConsecutiveGatewayErrors != nil)
-	value(&out.ConsecutiveLocalOrigin, o.ConsecutiveLocalOriginFailures, o.ConsecutiveLocalOriginFailures != nil)
+	out.Consecutive5xx = value(o.Consecutive_5XxErrors)
+	out.ConsecutiveGateway = value(o.ConsecutiveGatewayErrors)
+	out.ConsecutiveLocalOrigin = value(o.ConsecutiveLocalOriginFailures)
 	if o.ConsecutiveErrors > 0 && out.ConsecutiveGateway == nil { //nolint:staticcheck // old manifests still have it
 		n := uint32(o.ConsecutiveErrors) //nolint:staticcheck
 		out.ConsecutiveGateway = &n
@@ -157,6 +174,9 @@ func (c *compiler) clientTLS(t *networking.ClientTLSSettings, at *field.Path) *m
 	out := &model.ClientTLS{
 		ClientCert: t.ClientCertificate, Key: t.PrivateKey, CA: t.CaCertificates, SANs: t.SubjectAltNames, SNI: t.Sni,
 		SkipVerify: t.InsecureSkipVerify.GetValue(),
+	}
+	if t.Mode == networking.ClientTLSSettings_MUTUAL && t.CredentialName == "" && (t.ClientCertificate == "" || t.PrivateKey == "") {
+		c.out.Errors.Addf(at, "has mode MUTUAL, which needs clientCertificate and privateKey")
 	}
 	switch t.Mode {
 	case networking.ClientTLSSettings_SIMPLE:

@@ -12,6 +12,7 @@
 package istio
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -78,6 +79,7 @@ type compiler struct {
 }
 
 func (c *compiler) host(name string) string {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return model.ResolveHost(name, c.obj.Namespace, c.env.ClusterDomain)
 }
 

@@ -60,16 +60,18 @@ func (c *compiler) httpRule(h *networking.HTTPRoute, at *field.Path) *model.HTTP
 	c.unsupported(h.Delegate != nil, at.Child("delegate"))
 	c.unsupported(h.CorsPolicy != nil, at.Child("corsPolicy"))
 	r := &model.HTTPRule{
-		Name: h.Name, Timeout: duration(h.Timeout),
-		Redirect: c.redirect(h.Redirect), Direct: direct(h.DirectResponse), Rewrite: rewrite(h.Rewrite),
-		Retry: RetryOf(h.Retries), Fault: c.fault(h.Fault, at.Child("fault")), Headers: headers(h.Headers),
+		Name: h.Name, Timeout: c.duration(h.Timeout, at.Child("timeout")),
+		Redirect: c.redirect(h.Redirect, at.Child("redirect")), Direct: c.direct(h.DirectResponse, at.Child("directResponse")),
+		Rewrite: c.rewrite(h.Rewrite, at.Child("rewrite")), Retry: c.retries(h.Retries, at.Child("retries")),
+		Fault: c.fault(h.Fault, at.Child("fault")), Headers: c.operations(headers(h.Headers), at.Child("headers")),
 	}
 	for i, m := range h.Match {
 		r.Matches = append(r.Matches, c.httpMatch(m, at.Child("match").Index(i)))
 	}
 	for i, d := range h.Route {
+		at := at.Child("route").Index(i)
 		r.Forward = append(r.Forward, model.Split{
-			To: c.destination(d.GetDestination(), at.Child("route").Index(i)), Weight: positive(d.Weight), Headers: headers(d.Headers),
+			To: c.destination(d.GetDestination(), at), Weight: positive(d.Weight), Headers: c.operations(headers(d.Headers), at.Child("headers")),
 		})
 	}
 	r.Forward = c.weigh(r.Forward, at)
@@ -132,10 +134,13 @@ func (c *compiler) httpMatch(m *networking.HTTPMatchRequest, at *field.Path) *mo
 		c.unsupported(strings.HasPrefix(name, "@"), at.Child("withoutHeaders").Child(name))
 	}
 	return &model.HTTPMatch{
-		Name: m.Name, URI: stringMatch(m.Uri), IgnoreCase: m.IgnoreUriCase, Scheme: stringMatch(m.Scheme),
-		Method: stringMatch(m.Method), Authority: stringMatch(m.Authority),
-		Headers: namedMatches(m.Headers, true), WithoutHeaders: namedMatches(m.WithoutHeaders, true), QueryParams: namedMatches(m.QueryParams, false),
-		Port: uint16(m.Port), SourceLabels: m.SourceLabels, SourceNamespace: m.SourceNamespace, Gateways: c.gatewayNames(m.Gateways),
+		Name: m.Name, IgnoreCase: m.IgnoreUriCase,
+		URI: c.text(stringMatch(m.Uri), at.Child("uri")), Scheme: c.text(stringMatch(m.Scheme), at.Child("scheme")),
+		Method: c.text(stringMatch(m.Method), at.Child("method")), Authority: c.text(stringMatch(m.Authority), at.Child("authority")),
+		Headers:        c.named(namedMatches(m.Headers, true), at.Child("headers")),
+		WithoutHeaders: c.named(namedMatches(m.WithoutHeaders, true), at.Child("withoutHeaders")),
+		QueryParams:    c.named(namedMatches(m.QueryParams, false), at.Child("queryParams")),
+		Port:           uint16(m.Port), SourceLabels: m.SourceLabels, SourceNamespace: m.SourceNamespace, Gateways: c.gatewayNames(m.Gateways),
 	}
 }
 
@@ -188,13 +193,17 @@ func headerChange(o *networking.Headers_HeaderOperations) model.HeaderChange {
 	return model.HeaderChange{Set: list(o.GetSet()), Add: list(o.GetAdd()), Remove: o.GetRemove()}
 }
 
-func (c *compiler) redirect(r *networking.HTTPRedirect) *model.Redirect {
+func (c *compiler) redirect(r *networking.HTTPRedirect, at *field.Path) *model.Redirect {
 	if r == nil {
 		return nil
 	}
 	out := &model.Redirect{Path: r.Uri, Prefix: r.PrefixRewrite, Authority: r.Authority, Scheme: r.Scheme, Code: r.RedirectCode}
-	if out.Code == 0 {
+	switch out.Code {
+	case 0:
 		out.Code = 301
+	case 301, 302, 303, 307, 308:
+	default:
+		c.out.Errors.Addf(at.Child("redirectCode"), "is %d, want one of 301, 302, 303, 307 and 308", out.Code)
 	}
 	switch p := r.RedirectPort.(type) {
 	case *networking.HTTPRedirect_Port:
@@ -208,10 +217,11 @@ func (c *compiler) redirect(r *networking.HTTPRedirect) *model.Redirect {
 	return out
 }
 
-func direct(d *networking.HTTPDirectResponse) *model.DirectResponse {
+func (c *compiler) direct(d *networking.HTTPDirectResponse, at *field.Path) *model.DirectResponse {
 	if d == nil {
 		return nil
 	}
+	c.status(d.Status, at.Child("status"))
 	out := &model.DirectResponse{Status: d.Status}
 	switch b := d.GetBody().GetSpecifier().(type) {
 	case *networking.HTTPBody_String_:
@@ -222,11 +232,22 @@ func direct(d *networking.HTTPDirectResponse) *model.DirectResponse {
 	return out
 }
 
-func rewrite(r *networking.HTTPRewrite) *model.Rewrite {
+func (c *compiler) rewrite(r *networking.HTTPRewrite, at *field.Path) *model.Rewrite {
 	if r == nil {
 		return nil
 	}
+	if r.UriRegexRewrite != nil {
+		c.regex(r.UriRegexRewrite.Match, at.Child("uriRegexRewrite").Child("match"))
+	}
 	return &model.Rewrite{URI: r.Uri, Authority: r.Authority, Regex: r.UriRegexRewrite.GetMatch(), Replace: r.UriRegexRewrite.GetRewrite()}
+}
+
+func (c *compiler) retries(r *networking.HTTPRetry, at *field.Path) *model.Retry {
+	if r != nil {
+		c.duration(r.PerTryTimeout, at.Child("perTryTimeout"))
+		c.duration(r.Backoff, at.Child("backoff"))
+	}
+	return RetryOf(r)
 }
 
 // RetryOf returns Istio's retry settings, nil if there are none. MeshConfig has
@@ -252,13 +273,15 @@ func (c *compiler) fault(f *networking.HTTPFaultInjection, at *field.Path) *mode
 		if _, ok := d.HttpDelayType.(*networking.HTTPFaultInjection_Delay_ExponentialDelay); ok {
 			c.unsupported(true, at.Child("delay").Child("exponentialDelay"))
 		}
-		out.Delay = duration(d.GetFixedDelay())
-		out.DelayPercent = percentOf(d.Percentage, d.Percent)
+		out.Delay = c.duration(d.GetFixedDelay(), at.Child("delay").Child("fixedDelay"))
+		out.DelayPercent = percentOf(d.Percentage, d.Percent) //nolint:staticcheck // old manifests have it
+		c.share(out.DelayPercent, at.Child("delay").Child("percentage"))
 	}
 	if a := f.Abort; a != nil {
 		switch e := a.ErrorType.(type) {
 		case *networking.HTTPFaultInjection_Abort_HttpStatus:
 			out.AbortStatus = positive(e.HttpStatus)
+			c.status(out.AbortStatus, at.Child("abort").Child("httpStatus"))
 		case *networking.HTTPFaultInjection_Abort_GrpcStatus:
 			out.AbortGRPC = e.GrpcStatus
 			c.unsupported(true, at.Child("abort").Child("grpcStatus"))
@@ -266,6 +289,7 @@ func (c *compiler) fault(f *networking.HTTPFaultInjection, at *field.Path) *mode
 			c.unsupported(true, at.Child("abort").Child("http2Error"))
 		}
 		out.AbortPercent = percentOf(a.Percentage, 0)
+		c.share(out.AbortPercent, at.Child("abort").Child("percentage"))
 	}
 	return out
 }
@@ -283,7 +307,7 @@ func (c *compiler) tlsRule(t *networking.TLSRoute, at *field.Path) *model.TLSRul
 	for i, m := range t.Match {
 		at := at.Child("match").Index(i)
 		r.Matches = append(r.Matches, &model.TLSMatch{
-			SNI: m.SniHosts, Subnets: c.subnets(m.DestinationSubnets, at.Child("destinationSubnets")), Port: uint16(m.Port),
+			SNI: c.sniHosts(m.SniHosts, at.Child("sniHosts")), Subnets: c.subnets(m.DestinationSubnets, at.Child("destinationSubnets")), Port: uint16(m.Port),
 			SourceLabels: m.SourceLabels, SourceNamespace: m.SourceNamespace, Gateways: c.gatewayNames(m.Gateways),
 		})
 		if len(m.SniHosts) == 0 {
