@@ -87,6 +87,7 @@ func podFields(at string) []Field {
 		ref("not supported; use `malla exec`", "ephemeralContainers"),
 		ref("not supported: pods run until they are deleted", "activeDeadlineSeconds"),
 		below(containerFields, "containers[]", "initContainers[]"),
+		ref("sidecars among the init containers are "+whyNotYet+"; use containers", "initContainers[].restartPolicy"),
 		below(volumeFields, "volumes[]"),
 	), at)
 }
@@ -103,6 +104,9 @@ var containerFields = join(
 	ref("not supported: there are no block devices here", "volumeDevices"),
 	ref("not supported; use a config map or a secret", "env[].valueFrom.fileKeyRef"),
 	ref("not supported", "restartPolicyRules"),
+	ref("not supported yet; use subPath", "volumeMounts[].subPathExpr"),
+	ign("a failed probe ends the container with the pod's own grace", "livenessProbe.terminationGracePeriodSeconds", "startupProbe.terminationGracePeriodSeconds"),
+	ign("standard input stays open", "stdinOnce"),
 )
 
 var volumeFields = join(

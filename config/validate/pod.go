@@ -123,12 +123,8 @@ func (r *ruler) podSpec(at *field.Path, s *corev1.PodSpec) {
 			}
 			names[c.Name] = true
 			r.container(p, c, volumes)
-			if c.RestartPolicy != nil {
-				if list.name == "containers" {
-					r.errorf(p.Child("restartPolicy"), "makes sense only for init containers")
-				} else {
-					r.choice(p.Child("restartPolicy"), string(*c.RestartPolicy), "Always")
-				}
+			if c.RestartPolicy != nil && list.name == "containers" {
+				r.errorf(p.Child("restartPolicy"), "makes sense only for init containers")
 			}
 		}
 	}
