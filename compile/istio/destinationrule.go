@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 old manifests still use the fields that Istio deprecates, and they still work
+
 package istio
 
 import (
@@ -154,8 +156,8 @@ func OutlierOf(o *networking.OutlierDetection, refuse func(field string)) *model
 	out.Consecutive5xx = value(o.Consecutive_5XxErrors)
 	out.ConsecutiveGateway = value(o.ConsecutiveGatewayErrors)
 	out.ConsecutiveLocalOrigin = value(o.ConsecutiveLocalOriginFailures)
-	if o.ConsecutiveErrors > 0 && out.ConsecutiveGateway == nil { //nolint:staticcheck // old manifests still have it
-		n := uint32(o.ConsecutiveErrors) //nolint:staticcheck
+	if o.ConsecutiveErrors > 0 && out.ConsecutiveGateway == nil {
+		n := uint32(o.ConsecutiveErrors)
 		out.ConsecutiveGateway = &n
 	}
 	if o.MaxEjectionPercent > 0 {

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 old manifests still use the fields that Istio deprecates, and they still work
+
 package istio
 
 import (
@@ -274,7 +276,7 @@ func (c *compiler) fault(f *networking.HTTPFaultInjection, at *field.Path) *mode
 			c.unsupported(true, at.Child("delay").Child("exponentialDelay"))
 		}
 		out.Delay = c.duration(d.GetFixedDelay(), at.Child("delay").Child("fixedDelay"))
-		out.DelayPercent = percentOf(d.Percentage, d.Percent) //nolint:staticcheck // old manifests have it
+		out.DelayPercent = percentOf(d.Percentage, d.Percent)
 		c.share(out.DelayPercent, at.Child("delay").Child("percentage"))
 	}
 	if a := f.Abort; a != nil {
