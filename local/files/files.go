@@ -92,6 +92,9 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 	now := map[Key]string{}
 	for _, d := range docs {
 		key := keyOf(d.Object)
+		if key.Name == "" || key.Kind == "" {
+			unread[d.File] = true // nobody knows which object this was
+		}
 		if _, twice := now[key]; twice {
 			wrong = append(wrong, reject(key, d.Source(), "stands in these files already at "+now[key]))
 			continue

@@ -1,0 +1,200 @@
+package files
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/load"
+	"github.com/mallamesh/malla/config/validate"
+	"github.com/mallamesh/malla/local/api"
+)
+
+var configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+
+// fixture is a directory, an API server and a follower between them.
+type fixture struct {
+	t      *testing.T
+	dir    string
+	client dynamic.Interface
+	f      *Follower
+	events []string
+	wrong  []Rejection
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	server, err := api.New(api.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	client, err := dynamic.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &fixture{t: t, dir: t.TempDir(), client: client}
+	x.f = x.follower()
+	return x
+}
+
+func (x *fixture) follower() *Follower {
+	return New(Options{
+		Paths: []string{x.dir}, Client: x.client,
+		Check:  func(d *load.Doc) field.List { return validate.Object(d.Object, d.Pos).Errors },
+		Reject: func(r []Rejection) { x.wrong = r },
+		Tell: func(e Event) {
+			if e.Change != Unchanged {
+				x.events = append(x.events, fmt.Sprintf("%s %s", e.Key, e.Change))
+			}
+		},
+	})
+}
+
+// write saves a file ("" removes it) and makes a pass; it returns what happened.
+func (x *fixture) write(name, text string) string {
+	x.t.Helper()
+	path := filepath.Join(x.dir, name)
+	var err error
+	if text == "" {
+		err = os.Remove(path)
+	} else {
+		err = os.WriteFile(path, []byte(text), 0o600)
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.events = nil
+	x.f.Pass(x.t.Context())
+	return strings.Join(x.events, ", ")
+}
+
+func (x *fixture) data(name string) string {
+	x.t.Helper()
+	u, err := x.client.Resource(configMaps).Namespace("default").Get(x.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(u.Object["data"])
+}
+
+func configMap(name, data string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: " + data + "\n---\n"
+}
+
+func TestSavingIsApplyingAndRemovingIsDeleting(t *testing.T) {
+	x := newFixture(t)
+	for _, step := range []struct{ name, text, want string }{
+		{"a.yaml", configMap("one", "{k: v}") + configMap("two", "{k: v}"), "configmap/one in default created, configmap/two in default created"},
+		{"a.yaml", configMap("one", "{k: v}") + configMap("two", "{k: v}"), ""},
+		{"a.yaml", configMap("one", "{k: w}") + configMap("two", "{k: v}"), "configmap/one in default configured"},
+		{"a.yaml", configMap("one", "{k: w}"), "configmap/two in default deleted"},
+		{"a.yaml", "", "configmap/one in default deleted"},
+	} {
+		if got := x.write(step.name, step.text); got != step.want {
+			t.Errorf("got %q, want %q", got, step.want)
+		}
+	}
+}
+
+func TestFieldsOfOthersStay(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{ours: a, gone: b}"))
+	_, err := x.client.Resource(configMaps).Namespace("default").Patch(t.Context(), "one", types.MergePatchType, []byte(`{"data":{"theirs":"c"}}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.write("a.yaml", configMap("one", "{ours: A}"))
+	if got := x.data("one"); got != "map[ours:A theirs:c]" {
+		t.Errorf("got %s, want what the file no longer says to go and what others set to stay", got)
+	}
+}
+
+func TestWrongDocumentsChangeNothing(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}")+configMap("two", "{k: v}"))
+	got := x.write("a.yaml", configMap("one", "{k: v}")+strings.Replace(configMap("two", "{k: w}"), "\ndata:", "\ndta:", 1)+configMap("three", "{k: v}"))
+	if got != "configmap/three in default created" {
+		t.Errorf("got %q, want the right document to be applied", got)
+	}
+	if len(x.wrong) != 1 || x.wrong[0].Name != "two" || !strings.HasSuffix(x.wrong[0].Source, "a.yaml:9") || !strings.Contains(x.wrong[0].Message, "dta") {
+		t.Errorf("rejected %+v, want ConfigMap two at line 9, with its field", x.wrong)
+	}
+	if got := x.data("two"); got != "map[k:v]" {
+		t.Errorf("the last good version is not in force: %s", got)
+	}
+	if x.write("a.yaml", configMap("one", "{k: v}")+configMap("two", "{k: w}")+configMap("three", "{k: v}")); len(x.wrong) != 0 || x.data("two") != "map[k:w]" {
+		t.Errorf("mended, but %+v, %s", x.wrong, x.data("two"))
+	}
+}
+
+func TestUnreadableFileLosesNothing(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}"))
+	if got := x.write("a.yaml", "apiVersion: v1\nkind: [ConfigMap\n"); got != "" || len(x.wrong) != 1 {
+		t.Errorf("got %q, %+v: what cannot be read says nothing about what should go", got, x.wrong)
+	}
+	if got := x.data("one"); got != "map[k:v]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestNamelessDocumentLosesNothing(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}"))
+	if got := x.write("a.yaml", strings.Replace(configMap("one", "{k: v}"), "name:", "nme:", 1)); got != "" {
+		t.Errorf("got %q: an object whose name was mistyped is not a removed one", got)
+	}
+}
+
+func TestObjectBelongsToItsLastWriter(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}"))
+	u, err := x.client.Resource(configMaps).Namespace("default").Get(t.Context(), "one", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	annotations := u.GetAnnotations()
+	delete(annotations, Source) // as an apply from elsewhere does
+	u.SetAnnotations(annotations)
+	if _, err := x.client.Resource(configMaps).Namespace("default").Update(t.Context(), u, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.write("a.yaml", ""); got != "" {
+		t.Errorf("got %q: the file deletes what it no longer owns", got)
+	}
+}
+
+func TestAnotherRunCleansUpAfterTheLast(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}")+configMap("two", "{k: v}"))
+	if err := os.WriteFile(filepath.Join(x.dir, "a.yaml"), []byte(configMap("one", "{k: v}")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x.f = x.follower()
+	if err := x.f.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.events = nil
+	x.f.Pass(t.Context())
+	if got := strings.Join(x.events, ", "); got != "configmap/two in default deleted" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOneObjectTwiceIsToldTwice(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}"))
+	x.write("b.yaml", configMap("one", "{k: w}"))
+	if len(x.wrong) != 1 || !strings.Contains(x.wrong[0].Message, "a.yaml:1") {
+		t.Errorf("rejected %+v, want the second, naming the first", x.wrong)
+	}
+}
