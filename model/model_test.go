@@ -128,3 +128,29 @@ func TestMemo(t *testing.T) {
 		t.Errorf("computed %d times", calls)
 	}
 }
+
+func TestMeshRules(t *testing.T) {
+	rules := func(name string, hosts ...string) *model.RouteRules {
+		return &model.RouteRules{From: model.Ref{Name: name}, Hosts: hosts, Gateways: []string{"mesh"}}
+	}
+	cfg := model.DefaultMeshConfig()
+	m := &model.Mesh{Config: &cfg, Registry: &model.Registry{}, Rules: []*model.RouteRules{
+		rules("any", "*"), rules("com", "*.example.com"), rules("b", "*.b.example.com"), rules("a", "a.example.com"), rules("young", "a.example.com"),
+	}}
+	m.Index(nil)
+	v := model.NewView(&model.Proxy{}, m)
+	for host, want := range map[string]string{
+		"a.example.com":     "a",   // exact, and the oldest of two
+		"c.b.example.com":   "b",   // the longest wildcard
+		"d.c.b.example.com": "b",   // of any depth
+		"b.example.com":     "com", // not under *.b.example.com
+		"example.com":       "any",
+		"elsewhere":         "any",
+		"*.b.example.com":   "b", // a service may have a wildcard host itself
+		"*.x.example.com":   "com",
+	} {
+		if got := v.MeshRules(host); got == nil || got.From.Name != want {
+			t.Errorf("rules of %s are %v, want %s", host, got, want)
+		}
+	}
+}

@@ -160,19 +160,33 @@ func (v *View) Rules() []*RouteRules {
 // MeshRules returns the rules that a sidecar keeps to for a host: those with
 // the most specific host, the oldest of them; nil if there are none.
 func (v *View) MeshRules(host string) *RouteRules {
-	var best *RouteRules
-	bestHost := ""
-	for _, r := range v.Rules() {
+	type key struct{}
+	byHost := v.Memo(key{}, v.meshRules).(map[string]*RouteRules)
+	if r := byHost[host]; r != nil {
+		return r
+	}
+	for i := range len(host) { // the longest wildcard first: a.b.c, then .b.c, and so on
+		if r := byHost["*"+host[i:]]; r != nil && i > 0 {
+			return r
+		}
+	}
+	return byHost["*"]
+}
+
+// meshRules returns the oldest rules of each host.
+func (v *View) meshRules() any {
+	byHost := make(map[string]*RouteRules)
+	for _, r := range v.Rules() { // oldest first
 		if !r.Applies("mesh") {
 			continue
 		}
 		for _, h := range r.Hosts {
-			if HostMatches(h, host) && (best == nil || MoreSpecific(h, bestHost)) {
-				best, bestHost = r, h
+			if byHost[h] == nil {
+				byHost[h] = r
 			}
 		}
 	}
-	return best
+	return byHost
 }
 
 // PolicyFor returns what the proxy keeps to when it calls the service, nil if

@@ -136,7 +136,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 			c.DnsLookupFamily = clusterv3.Cluster_ALL
 		}
 		c.DnsRefreshRate = span(v.Mesh.Config.DNSRefresh)
-		c.RespectDnsTtl = true                           
+		c.RespectDnsTtl = true
 	case clusterv3.Cluster_ORIGINAL_DST:
 		c.CleanupInterval = span(time.Minute)
 	}
