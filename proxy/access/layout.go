@@ -86,18 +86,30 @@ func (l *layout) append(dst []byte, t time.Time) []byte {
 // appendISO writes 2026-11-21T06:43:34.123Z, or the offset in place of Z.
 func appendISO(dst []byte, t time.Time) []byte {
 	year, month, day := t.Date()
-	hour, minute, second := t.Clock()
-	dst = append(pad(dst, year, 4), '-')
-	dst = append(pad(dst, int(month), 2), '-')
-	dst = append(pad(dst, day, 2), 'T')
-	dst = append(pad(dst, hour, 2), ':')
-	dst = append(pad(dst, minute, 2), ':')
-	dst = append(pad(dst, second, 2), '.')
-	dst = pad(dst, t.Nanosecond()/1e6, 3)
-	if t.Location() == time.UTC {
-		return append(dst, 'Z')
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, time.RFC3339)
 	}
-	return t.AppendFormat(dst, "-07:00")
+	hour, minute, second := t.Clock()
+	ms := t.Nanosecond() / 1e6
+	b := [24]byte{4: '-', 7: '-', 10: 'T', 13: ':', 16: ':', 19: '.', 23: 'Z'}
+	two(b[0:], year/100)
+	two(b[2:], year%100)
+	two(b[5:], int(month))
+	two(b[8:], day)
+	two(b[11:], hour)
+	two(b[14:], minute)
+	two(b[17:], second)
+	b[20] = byte('0' + ms/100)
+	two(b[21:], ms%100)
+	if t.Location() == time.UTC {
+		return append(dst, b[:]...)
+	}
+	return t.AppendFormat(append(dst, b[:23]...), "-07:00")
+}
+
+// two writes a number below 100 with two digits.
+func two(b []byte, n int) {
+	b[0], b[1] = byte('0'+n/10), byte('0'+n%10)
 }
 
 func (s *step) append(dst []byte, t time.Time) []byte {

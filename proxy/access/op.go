@@ -16,8 +16,9 @@ type op struct {
 	write  func(o *op, dst []byte, r *Record) ([]byte, bool)
 	number bool // JSON writes it bare
 
-	name, alt []byte // header names, lower case
-	length    int    // -1: no limit
+	name, alt []byte       // header names, lower case
+	token     header.Token // of name
+	length    int          // -1: no limit
 	layout    *layout
 	from, to  func(*Record) Mark
 	unit      time.Duration
@@ -71,7 +72,7 @@ func headerOp(of func(*Record) *header.Map) func(command) (*op, error) {
 		if name == "" || found && alt == "" || strings.Contains(alt, "?") {
 			return nil, fmt.Errorf("argument %q, want NAME or NAME?ALTERNATIVE", c.arg)
 		}
-		o := &op{name: []byte(strings.ToLower(name)), alt: []byte(strings.ToLower(alt)), length: c.length}
+		o := &op{name: []byte(strings.ToLower(name)), alt: []byte(strings.ToLower(alt)), length: c.length, token: header.TokenOfString(name)}
 		o.write = func(o *op, dst []byte, r *Record) ([]byte, bool) {
 			v, ok := o.lookup(of(r))
 			return append(dst, o.cut(v)...), ok
@@ -85,7 +86,11 @@ func (o *op) lookup(m *header.Map) ([]byte, bool) {
 	if m == nil {
 		return nil, false
 	}
-	if v := m.Lookup(o.name); v != nil {
+	if o.token != header.None {
+		if m.Has(o.token) {
+			return m.Get(o.token), true
+		}
+	} else if v := m.Lookup(o.name); v != nil {
 		return v, true
 	}
 	if len(o.alt) > 0 {
@@ -218,11 +223,11 @@ func commonDuration(c command) (*op, error) {
 // requestPath compiles PATH(options:header): which header, and with the query or without.
 func requestPath(c command) (*op, error) {
 	query, which, _ := strings.Cut(c.arg, ":")
-	o := &op{length: c.length, name: []byte("x-envoy-original-path"), alt: []byte(":path")}
+	o := &op{length: c.length, name: []byte("x-envoy-original-path"), token: header.XEnvoyOriginalPath, alt: []byte(":path")}
 	switch which {
 	case "", "ORIG_OR_PATH":
 	case "PATH":
-		o.name, o.alt = o.alt, nil
+		o.name, o.token, o.alt = o.alt, header.Path, nil
 	case "ORIG":
 		o.alt = nil
 	default:
