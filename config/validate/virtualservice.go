@@ -2,6 +2,7 @@ package validate
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,26 +33,27 @@ func (r *ruler) virtualService(v *networkingv1.VirtualService) {
 		}
 	}
 	r.gatewayNames(at.Child("gateways"), gateways)
+	all := qualified(gateways, v.Namespace)
 	r.exportTo(at.Child("exportTo"), spec.GetExportTo())
 	if len(spec.GetHttp())+len(spec.GetTls())+len(spec.GetTcp()) == 0 {
 		r.errorf(at, "no routes; want http, tls or tcp")
 	}
-	all := -1 // the http route that takes every request
+	first := -1 // the http route that takes every request
 	for i, h := range spec.GetHttp() {
 		p := at.Child("http").Index(i)
-		if all >= 0 {
-			r.notice(p, "spec.http[%d] before it takes every request", all)
+		if first >= 0 {
+			r.notice(p, "spec.http[%d] before it takes every request", first)
 		}
-		if all < 0 && len(h.GetMatch()) == 0 && (len(h.GetRoute()) > 0 || h.GetRedirect() != nil || h.GetDirectResponse() != nil) {
-			all = i
+		if first < 0 && len(h.GetMatch()) == 0 && (len(h.GetRoute()) > 0 || h.GetRedirect() != nil || h.GetDirectResponse() != nil) {
+			first = i
 		}
-		r.httpRoute(p, h, gateways)
+		r.httpRoute(p, h, all)
 	}
 	for i, t := range spec.GetTls() {
-		r.tlsRoute(at.Child("tls").Index(i), t, spec.GetHosts(), gateways)
+		r.tlsRoute(at.Child("tls").Index(i), t, spec.GetHosts(), all)
 	}
 	for i, t := range spec.GetTcp() {
-		r.tcpRoute(at.Child("tcp").Index(i), t, gateways)
+		r.tcpRoute(at.Child("tcp").Index(i), t, all)
 	}
 }
 
@@ -62,26 +64,47 @@ func (r *ruler) gatewayNames(at *field.Path, names []string) {
 		if !hasNS {
 			ns, name = "default", n
 		}
-		if len(validation.IsDNS1123Label(ns))+len(validation.IsDNS1123Subdomain(name)) > 0 {
+		if ns != "." && len(validation.IsDNS1123Label(ns)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
 			r.errorf(at.Index(i), "found %q, want mesh, the name of a Gateway, or namespace/name", n)
 		}
 	}
 }
 
-// among checks the gateways of a match: they choose from those of the object.
-func (r *ruler) among(at *field.Path, names, all []string) {
-	r.gatewayNames(at, names)
-	if len(all) == 0 {
-		all = []string{"mesh"}
+// allGateways are the gateways of an object: as written, and as namespace/name.
+type allGateways struct {
+	namespace string
+	names     []string
+}
+
+func qualified(names []string, namespace string) allGateways {
+	all := allGateways{namespace: namespace, names: []string{"mesh"}}
+	if len(names) > 0 {
+		all.names = nil
 	}
+	for _, n := range names {
+		all.names = append(all.names, all.full(n))
+	}
+	return all
+}
+
+func (a allGateways) full(name string) string {
+	if rest, own := strings.CutPrefix(name, "./"); own || name != "mesh" && !strings.Contains(name, "/") {
+		return a.namespace + "/" + rest
+	}
+	return name
+}
+
+// among checks the gateways of a match: they choose from those of the object.
+func (r *ruler) among(at *field.Path, names []string, all allGateways) {
+	r.gatewayNames(at, names)
 	for i, n := range names {
-		if !slices.Contains(all, n) {
-			r.notice(at.Index(i), "%s is not among spec.gateways (%s)", n, strings.Join(all, ", "))
+		if !slices.Contains(all.names, all.full(n)) {
+			r.notice(at.Index(i), "%s is not among spec.gateways (%s)", n, strings.Join(all.names, ", "))
 		}
 	}
 }
 
-func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, gateways []string) {
+func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, all allGateways) {
 	actions := oneSet([]string{"route", "redirect", "directResponse"}, len(h.GetRoute()) > 0, h.GetRedirect() != nil, h.GetDirectResponse() != nil)
 	switch {
 	case len(actions) == 0 && r.bad(at.Child("delegate")):
@@ -96,7 +119,7 @@ func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, gateways []st
 		}
 	}
 	for i, m := range h.GetMatch() {
-		r.httpMatch(at.Child("match").Index(i), m, gateways)
+		r.httpMatch(at.Child("match").Index(i), m, all)
 	}
 	r.httpSplit(at.Child("route"), h.GetRoute())
 	r.least(at.Child("timeout"), h.GetTimeout(), time.Millisecond)
@@ -109,7 +132,7 @@ func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, gateways []st
 	r.mirrors(at, h)
 }
 
-func (r *ruler) httpMatch(at *field.Path, m *networking.HTTPMatchRequest, gateways []string) {
+func (r *ruler) httpMatch(at *field.Path, m *networking.HTTPMatchRequest, all allGateways) {
 	if m.GetName() != "" && strings.ContainsAny(m.GetName(), " \t\n") {
 		r.errorf(at.Child("name"), "found %q, want a name without blanks", m.GetName())
 	}
@@ -166,7 +189,7 @@ func (r *ruler) httpMatch(at *field.Path, m *networking.HTTPMatchRequest, gatewa
 		r.port(at.Child("port"), m.GetPort())
 	}
 	r.labels(at.Child("sourceLabels"), m.GetSourceLabels())
-	r.among(at.Child("gateways"), m.GetGateways(), gateways)
+	r.among(at.Child("gateways"), m.GetGateways(), all)
 }
 
 func (r *ruler) stringMatch(at *field.Path, m *networking.StringMatch) {
@@ -231,14 +254,24 @@ func (r *ruler) headerOps(at *field.Path, h *networking.Headers) {
 		}{{"set", side.ops.GetSet()}, {"add", side.ops.GetAdd()}} {
 			for _, name := range sortedKeys(op.values) {
 				r.headerOp(p.Child(op.name).Child(name), name, op.name == "set" && side.name == "request")
-				if strings.ContainsAny(op.values[name], "\r\n\x00") {
-					r.errorf(p.Child(op.name).Child(name), "found a line break in the value")
-				}
+				r.headerValue(p.Child(op.name).Child(name), op.values[name])
 			}
 		}
 		for i, name := range side.ops.GetRemove() {
 			r.headerOp(p.Child("remove").Index(i), name, false)
 		}
+	}
+}
+
+// headerFormat is the form of a value: Envoy fills in what stands between percent signs.
+var headerFormat = regexp.MustCompile(`^([^%]|%%|%[A-Z0-9_]+(\([^)]*\))?(:[0-9]+)?%)*$`)
+
+func (r *ruler) headerValue(at *field.Path, value string) {
+	switch {
+	case strings.ContainsAny(value, "\r\n\x00"):
+		r.errorf(at, "found a line break in the value")
+	case !headerFormat.MatchString(value):
+		r.errorf(at, "found %q, want %%%% for a percent sign, or a command such as %%REQ(x-name)%%", value)
 	}
 }
 
@@ -438,7 +471,7 @@ func (r *ruler) mirrors(at *field.Path, h *networking.HTTPRoute) {
 	}
 }
 
-func (r *ruler) tlsRoute(at *field.Path, t *networking.TLSRoute, hosts, gateways []string) {
+func (r *ruler) tlsRoute(at *field.Path, t *networking.TLSRoute, hosts []string, all allGateways) {
 	if len(t.GetMatch()) == 0 {
 		r.errorf(at.Child("match"), "missing; TLS is routed by the names that clients ask for: want sniHosts")
 	}
@@ -453,19 +486,19 @@ func (r *ruler) tlsRoute(at *field.Path, t *networking.TLSRoute, hosts, gateways
 				r.errorf(p.Child("sniHosts").Index(j), "found %q, want a name that is among spec.hosts (%s)", name, strings.Join(hosts, ", "))
 			}
 		}
-		r.l4Match(p, m.GetDestinationSubnets(), m.GetPort(), m.GetSourceLabels(), m.GetGateways(), gateways)
+		r.l4Match(p, m.GetDestinationSubnets(), m.GetPort(), m.GetSourceLabels(), m.GetGateways(), all)
 	}
 	r.l4Split(at.Child("route"), t.GetRoute())
 }
 
-func (r *ruler) tcpRoute(at *field.Path, t *networking.TCPRoute, gateways []string) {
+func (r *ruler) tcpRoute(at *field.Path, t *networking.TCPRoute, all allGateways) {
 	for i, m := range t.GetMatch() {
-		r.l4Match(at.Child("match").Index(i), m.GetDestinationSubnets(), m.GetPort(), m.GetSourceLabels(), m.GetGateways(), gateways)
+		r.l4Match(at.Child("match").Index(i), m.GetDestinationSubnets(), m.GetPort(), m.GetSourceLabels(), m.GetGateways(), all)
 	}
 	r.l4Split(at.Child("route"), t.GetRoute())
 }
 
-func (r *ruler) l4Match(at *field.Path, subnets []string, port uint32, labels map[string]string, gateways, all []string) {
+func (r *ruler) l4Match(at *field.Path, subnets []string, port uint32, labels map[string]string, gateways []string, all allGateways) {
 	for i, s := range subnets {
 		_, err := netip.ParsePrefix(s)
 		if _, addrErr := netip.ParseAddr(s); err != nil && addrErr != nil {
