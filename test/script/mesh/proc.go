@@ -69,10 +69,10 @@ func Processes() []Process {
 // Tree lists the mesh's processes: the one that holds it and all below it,
 // parents before children.
 func (m *Mesh) Tree() []Process {
-	all := Processes()
+	all, root := Processes(), m.PID()
 	tree := []Process{}
 	for _, p := range all {
-		if p.PID == m.PID() {
+		if p.PID == root {
 			tree = append(tree, p)
 		}
 	}
