@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -15,8 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/mallamesh/malla/local/api/store"
 	"github.com/mallamesh/malla/local/api/stream"
@@ -73,8 +70,8 @@ func (s *Server) podLogs(w http.ResponseWriter, q *request) error {
 	if q.Method != http.MethodGet {
 		return methodNotAllowed(q.res, strings.ToLower(q.Method))
 	}
-	opts := &corev1.PodLogOptions{}
-	if err := decodeOptions(q.query, opts); err != nil {
+	opts, err := logOptions(q.query)
+	if err != nil {
 		return err
 	}
 	o, names, err := s.pod(q)
@@ -134,20 +131,9 @@ func copyFlushing(w http.ResponseWriter, r io.Reader) {
 	}
 }
 
-// decodeOptions reads the options that come as parameters.
-func decodeOptions(v url.Values, into runtime.Object) error {
-	if err := scheme.ParameterCodec.DecodeParameters(v, corev1.SchemeGroupVersion, into); err != nil {
-		return badRequest("%v", err)
-	}
-	return nil
-}
-
 // podExec answers pods/NAME/exec, over WebSocket or SPDY.
 func (s *Server) podExec(w http.ResponseWriter, q *request) error {
-	opts := &corev1.PodExecOptions{}
-	if err := decodeOptions(q.query, opts); err != nil {
-		return err
-	}
+	opts := execOptions(q.query)
 	if len(opts.Command) == 0 {
 		return badRequest("you must specify at least 1 command for the container")
 	}
