@@ -14,6 +14,7 @@ import (
 type matcher struct {
 	kind       StringKind
 	value      string // lower case if fold
+	bytes      []byte // the same, for Contains
 	fold       bool
 	start, end int64
 	re         *regexp.Regexp
@@ -27,6 +28,7 @@ func newMatcher(m StringMatch) (matcher, error) {
 	if m.IgnoreCase {
 		c.value = lower(m.Value)
 	}
+	c.bytes = []byte(c.value)
 	return c, nil
 }
 
@@ -41,7 +43,7 @@ func newRegex(expr string) (matcher, error) {
 	if text, head, tail, ok := plain(tree.Simplify()); ok {
 		switch {
 		case head && tail:
-			return matcher{kind: Contains, value: text}, nil
+			return matcher{kind: Contains, value: text, bytes: []byte(text)}, nil
 		case head:
 			return matcher{kind: Suffix, value: text}, nil
 		case tail:
@@ -118,7 +120,7 @@ func (m *matcher) equal(v []byte) bool {
 
 func (m *matcher) contains(v []byte) bool {
 	if !m.fold {
-		return bytes.Contains(v, []byte(m.value))
+		return bytes.Contains(v, m.bytes)
 	}
 	for len(v) >= len(m.value) {
 		if m.equal(v[:len(m.value)]) {
