@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,6 +141,9 @@ func (s *supervisor) run(ctx context.Context) error {
 		Broker: s.dir.path(fileBroker), RootCA: rootPEM, Log: s.log,
 	})
 	server.SetPods(kubelet)
+	if err := seed.Clear(ctx, anything); err != nil {
+		return err
+	}
 	if err := kubelet.Recover(ctx); err != nil {
 		return fmt.Errorf("make order after the last run: %w", err)
 	}
@@ -229,11 +233,39 @@ func (s *supervisor) admit(ctx context.Context, r *api.Request) ([]string, error
 			warnings = append(warnings, n.String())
 		}
 	}
+	if r.Kind.Kind == "Namespace" && r.Operation == api.Update {
+		warnings = append(warnings, s.needRestart(ctx, r)...)
+	}
 	if r.Kind.Kind == "Pod" && r.Operation == api.Create {
 		more, err := s.admitPod(ctx, r)
 		return append(warnings, more...), err
 	}
 	return warnings, nil
+}
+
+// needRestart names the pods that a namespace's new label comes too late for.
+func (s *supervisor) needRestart(ctx context.Context, r *api.Request) []string {
+	labels := r.Object.GetLabels()
+	if labels[inject.NamespaceLabel] == r.Old.GetLabels()[inject.NamespaceLabel] {
+		return nil
+	}
+	list, err := s.client.CoreV1().Pods(r.Name).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Name, Labels: labels}}
+	var names []string
+	for i := range list.Items {
+		p := &list.Items[i]
+		if wanted, _ := inject.Wanted(p, ns, s.o.Inject); wanted != inject.Injected(p) {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{"these pods run as before until they are restarted: " + strings.Join(names, ", ") +
+		"; type: malla rollout restart deployment -n " + r.Name}
 }
 
 // admitPod puts a pod on this node and injects the sidecar.

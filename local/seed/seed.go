@@ -85,6 +85,26 @@ func IngressGateway(ctx context.Context, client dynamic.Interface) error {
 	return nil
 }
 
+// mark is the annotation of the default gateway's objects, which go when they are
+// not needed; whoever applies them without it keeps them.
+const mark = "malla.dev/seed"
+
+// Clear removes the default gateway that an earlier run made. [Follow] makes it
+// anew if it is needed.
+func Clear(ctx context.Context, client dynamic.Interface) error {
+	for _, o := range objects("ingressgateway.yaml", ingressGateway) {
+		r := client.Resource(mustGVR(o.GetKind())).Namespace(o.GetNamespace())
+		have, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err == nil && have.GetAnnotations()[mark] != "" {
+			err = r.Delete(ctx, o.GetName(), metav1.DeleteOptions{})
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("remove the default gateway: %w", err)
+		}
+	}
+	return nil
+}
+
 // NeedsIngressGateway reports whether one of the Gateways' selectors selects the
 // default gateway's pods while no workload (their pod labels) is selected by it.
 func NeedsIngressGateway(selectors []map[string]string, workloads []map[string]string) bool {

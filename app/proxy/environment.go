@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/node/agent"
+	"github.com/mallamesh/malla/pki"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// Places where Istio's injector puts things.
+const (
+	tokenPath       = "/var/run/secrets/tokens/istio-token"
+	rootPath        = "/var/run/secrets/istio/root-cert.pem"
+	labelsPath      = "/etc/istio/pod/labels"
+	annotationsPath = "/etc/istio/pod/annotations"
+)
+
+// An environment is what a proxy of a mesh is told about itself.
+type environment struct {
+	Type        string // sidecar or router
+	Pod         string
+	Namespace   string
+	IPs         []string
+	Account     string
+	TrustDomain string
+	Domain      string // cluster.local
+	ClusterID   string
+	Discovery   string // host:port
+	CA          string // host:port
+	TokenPath   string
+	RootPath    string
+	TTL         time.Duration // of certificates, 0: the default
+
+	Concurrency int
+	AdminPort   int
+	StatusPort  int
+	DrainTime   time.Duration // drainDuration: connections of a listener that has gone
+	Termination time.Duration // terminationDrainDuration
+	ExitIdle    bool          // EXIT_ON_ZERO_ACTIVE_CONNECTIONS
+	MinDrain    time.Duration
+
+	Labels      map[string]string
+	Annotations map[string]string
+	Metadata    map[string]string // ISTIO_META_*
+}
+
+// proxyConfig is the part of Istio's ProxyConfig that the proxy itself goes by; the
+// rest of it is the control plane's.
+type proxyConfig struct {
+	DiscoveryAddress         string            `json:"discoveryAddress"`
+	Concurrency              *int              `json:"concurrency"`
+	ProxyAdminPort           int               `json:"proxyAdminPort"`
+	StatusPort               int               `json:"statusPort"`
+	DrainDuration            string            `json:"drainDuration"`
+	TerminationDrainDuration string            `json:"terminationDrainDuration"`
+	ProxyMetadata            map[string]string `json:"proxyMetadata"`
+	MeshID                   string            `json:"meshId"`
+}
+
+// readEnvironment reads Istio's variables and files.
+func readEnvironment(o Options) (*environment, error) {
+	get := o.Getenv
+	e := &environment{
+		Type: first(o.Type, "sidecar"), Pod: get("POD_NAME"), Namespace: get("POD_NAMESPACE"), Account: first(get("SERVICE_ACCOUNT"), "default"),
+		TrustDomain: first(get("TRUST_DOMAIN"), "cluster.local"), Domain: first(get("CLUSTER_DOMAIN"), "cluster.local"),
+		TokenPath: first(get("TOKEN_PATH"), tokenPath), RootPath: first(get("CA_ROOT_CA"), rootPath),
+		AdminPort: 15000, StatusPort: 15020, DrainTime: 45 * time.Second, Termination: 5 * time.Second, MinDrain: 5 * time.Second,
+		Labels: podFile(first(get("ISTIO_POD_LABELS_FILE"), labelsPath)), Annotations: podFile(first(get("ISTIO_POD_ANNOTATIONS_FILE"), annotationsPath)),
+		Metadata: map[string]string{},
+	}
+	if e.Type != "sidecar" && e.Type != "router" {
+		return nil, fmt.Errorf("--type: found %q, want sidecar or router", e.Type)
+	}
+	for _, must := range []struct{ name, value string }{{"POD_NAME", e.Pod}, {"POD_NAMESPACE", e.Namespace}} {
+		if must.value == "" {
+			return nil, fmt.Errorf("environment variable %s is not set; outside of a mesh, start with -c FILE", must.name)
+		}
+	}
+	for _, kv := range o.Environ() {
+		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "ISTIO_META_") {
+			e.Metadata[strings.TrimPrefix(name, "ISTIO_META_")] = value
+		}
+	}
+	if err := e.addresses(first(get("INSTANCE_IPS"), get("INSTANCE_IP"))); err != nil {
+		return nil, err
+	}
+	if err := e.config(get("PROXY_CONFIG")); err != nil {
+		return nil, err
+	}
+	e.CA = first(get("CA_ADDR"), e.Discovery)
+	e.ClusterID = first(e.Metadata["CLUSTER_ID"], "Kubernetes")
+	e.ExitIdle = get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS") == "true"
+	for _, d := range []struct {
+		name string
+		to   *time.Duration
+	}{{"SECRET_TTL", &e.TTL}, {"MINIMUM_DRAIN_DURATION", &e.MinDrain}, {"TERMINATION_DRAIN_DURATION", &e.Termination}} {
+		if err := span(d.name, get(d.name), d.to); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func (e *environment) addresses(list string) error {
+	for _, text := range strings.Split(list, ",") {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			continue
+		}
+		if _, err := netip.ParseAddr(text); err != nil {
+			return fmt.Errorf("INSTANCE_IPS: %w", err)
+		}
+		e.IPs = append(e.IPs, text)
+	}
+	if len(e.IPs) == 0 {
+		return fmt.Errorf("environment variable INSTANCE_IP is not set")
+	}
+	return nil
+}
+
+func (e *environment) config(text string) error {
+	c := proxyConfig{}
+	if text != "" {
+		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
+			return fmt.Errorf("PROXY_CONFIG: %w", err)
+		}
+	}
+	e.Discovery = first(c.DiscoveryAddress, "istiod.istio-system.svc:15012")
+	if c.Concurrency != nil {
+		e.Concurrency = *c.Concurrency
+	}
+	if c.ProxyAdminPort > 0 {
+		e.AdminPort = c.ProxyAdminPort
+	}
+	if c.StatusPort > 0 {
+		e.StatusPort = c.StatusPort
+	}
+	for k, v := range c.ProxyMetadata {
+		if key, ok := strings.CutPrefix(k, "ISTIO_META_"); ok && e.Metadata[key] == "" {
+			e.Metadata[key] = v
+		}
+	}
+	if err := span("PROXY_CONFIG drainDuration", c.DrainDuration, &e.DrainTime); err != nil {
+		return err
+	}
+	return span("PROXY_CONFIG terminationDrainDuration", c.TerminationDrainDuration, &e.Termination)
+}
+
+func span(name, text string, to *time.Duration) error {
+	if text == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%s: found %q, want a time such as 30s", name, text)
+	}
+	*to = d
+	return nil
+}
+
+// podFile reads a file of the downward API: key="value" on each line.
+func podFile(path string) map[string]string {
+	out := map[string]string{}
+	f, err := os.Open(path)
+	if err != nil {
+		return out // pods without it work: they have no labels to tell
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		key, quoted, ok := strings.Cut(lines.Text(), "=")
+		if value, err := strconv.Unquote(quoted); ok && err == nil {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// id is who we are for the CA.
+func (e *environment) id() pki.ID {
+	return pki.ID{TrustDomain: e.TrustDomain, Namespace: e.Namespace, Account: e.Account}
+}
+
+// node is who we are for the control plane, in Istio's form.
+func (e *environment) node() (*corev3.Node, error) {
+	fields := map[string]any{
+		"NAME": e.Pod, "NAMESPACE": e.Namespace, "SERVICE_ACCOUNT": e.Account, "INSTANCE_IPS": strings.Join(e.IPs, ","),
+		"CLUSTER_ID": e.ClusterID, "ISTIO_VERSION": version.String(), "MALLA_VERSION": version.String(),
+		"LABELS": anyMap(e.Labels), "ANNOTATIONS": anyMap(e.Annotations),
+	}
+	for k, v := range e.Metadata {
+		fields[k] = v
+	}
+	metadata, err := structpb.NewStruct(fields)
+	if err != nil {
+		return nil, fmt.Errorf("node metadata: %w", err)
+	}
+	return &corev3.Node{
+		Id:      strings.Join([]string{e.Type, e.IPs[0], e.Pod + "." + e.Namespace, e.Namespace + ".svc." + e.Domain}, "~"),
+		Cluster: first(e.Labels["app"], e.Metadata["WORKLOAD_NAME"], e.Pod) + "." + e.Namespace, Metadata: metadata,
+		UserAgentName: "malla", UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version.String()},
+	}, nil
+}
+
+func anyMap(m map[string]string) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// peer is who we are in metrics.
+func (e *environment) peer() stats.Peer {
+	workload := first(e.Metadata["WORKLOAD_NAME"], e.Pod)
+	return stats.Peer{
+		Workload: workload, Namespace: e.Namespace, Cluster: e.ClusterID, App: e.Labels["app"], Version: e.Labels["version"], Principal: e.id().String(),
+		CanonicalService:  first(e.Labels["service.istio.io/canonical-name"], e.Labels["app.kubernetes.io/name"], e.Labels["app"], workload),
+		CanonicalRevision: first(e.Labels["service.istio.io/canonical-revision"], e.Labels["app.kubernetes.io/version"], e.Labels["version"], "latest"),
+	}
+}
+
+// serverName is what the control plane at an address must prove to be.
+func serverName(address string) string { return agent.Host(address) }

@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/mallamesh/malla/local/broker"
+	"github.com/mallamesh/malla/node/agent"
+	"github.com/mallamesh/malla/proxy/admin"
+	"github.com/mallamesh/malla/proxy/shard"
+	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+// Names of the secrets that the node's agent supplies, in Istio's contexts.
+const (
+	identitySecret = "default"
+	rootSecret     = "ROOTCA"
+)
+
+// runMesh runs a sidecar or a gateway.
+func runMesh(ctx context.Context, o Options) error {
+	e, err := readEnvironment(o)
+	if err != nil {
+		return err
+	}
+	pl, err := e.plan(o)
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	quit, stop := context.WithCancel(ctx)
+	defer stop()
+	p, err := assemble(inner, o, *pl)
+	if err != nil {
+		return err
+	}
+	p.quit = stop
+	p.secrets.Local(identitySecret, rootSecret)
+	roots, ag := p.identity(e, pl.dialer)
+	p.ready = func() (bool, string) {
+		if ag.Certificate() == nil {
+			return false, "the certificate has not been issued yet"
+		}
+		return p.store.Ready()
+	}
+	conn, err := p.controlPlane(e, pl.dialer, roots, ag)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	p.store.Dynamic(xdsclient.ClusterType)
+	p.store.Dynamic(xdsclient.ListenerType)
+	watch := func(ctx context.Context) error { roots.Watch(ctx); return nil }
+	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, ag.Run, watch)
+}
+
+// plan says how a proxy of a mesh differs from others.
+func (e *environment) plan(o Options) (*plan, error) {
+	node, err := e.node()
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{node: node, local: e.peer(), istio: true, drain: e.DrainTime, boot: e.bootstrap(node)}
+	if pl.workers, err = concurrency(o.Concurrency, e.Concurrency); err != nil {
+		return nil, err
+	}
+	if e.Type == "sidecar" && mayMark() {
+		pl.mark = captureMark
+	}
+	pl.dialer = markedDialer(pl.mark)
+	if b := broker.FromEnv(o.Getenv); b != nil {
+		h := &hostPorts{broker: b, owner: e.Namespace + "/" + first(e.Metadata["WORKLOAD_NAME"], e.Pod), log: o.Log}
+		pl.extra, pl.socket, pl.publish = h.extra, h.listener, func(r *shard.Runtime) { h.keep(r) }
+	}
+	return pl, nil
+}
+
+// bootstrap is what Istio's agent would have written for an Envoy: config_dump shows it.
+func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
+	ads := &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3}
+	return &bootstrapv3.Bootstrap{
+		Node: node,
+		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(e.AdminPort)}}}}},
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: ads, CdsConfig: ads,
+			AdsConfig: &corev3.ApiConfigSource{ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3}},
+	}
+}
+
+// identity makes the agent, whose certificates go to the data plane as they come.
+func (p *parts) identity(e *environment, d *net.Dialer) (*agent.Roots, *agent.Agent) {
+	roots := agent.NewRoots(e.RootPath, func(certs []*x509.Certificate) {
+		if err := p.secrets.Trust(rootSecret).Set(certs); err != nil {
+			p.log.Warn("roots", "error", err)
+		}
+	})
+	var ag *agent.Agent
+	ca := &agent.CA{Address: e.CA, TokenPath: e.TokenPath, ClusterID: e.ClusterID, Roots: roots, Dial: dial(d),
+		Certificate: func() *tls.Certificate { return ag.Certificate() }}
+	ag = agent.New(agent.Options{ID: e.id(), Signer: ca, Roots: roots, TTL: e.TTL, Log: p.log, Issued: func(c *tls.Certificate) {
+		if err := p.secrets.Identity(identitySecret).Set(c); err != nil {
+			p.log.Warn("certificate", "error", err)
+		}
+	}})
+	return roots, ag
+}
+
+func dial(d *net.Dialer) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+}
+
+// controlPlane makes the connection to the control plane and the client on it.
+func (p *parts) controlPlane(e *environment, d *net.Dialer, roots *agent.Roots, ag *agent.Agent) (*grpc.ClientConn, error) {
+	config := roots.ClientTLS(serverName(e.Discovery), ag.Certificate)
+	conn, err := grpc.NewClient("passthrough:///"+e.Discovery, append(dialOptions(), grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(dial(d)))...)
+	if err != nil {
+		return nil, fmt.Errorf("control plane %s: %w", e.Discovery, err)
+	}
+	open := xdsclient.Over(conn)
+	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.store, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
+		if err := wait(ctx, ag); err != nil { // without a certificate we would be nobody
+			return nil, err
+		}
+		return open(ctx)
+	}})
+	return conn, nil
+}
+
+// wait waits for the first certificate.
+func wait(ctx context.Context, ag *agent.Agent) error {
+	for ag.Certificate() == nil {
+		t := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// dialOptions are those of a long-lived connection for configuration.
+func dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256 << 20)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcBackoff, MinConnectTimeout: dialTimeout}),
+		grpc.WithReadBufferSize(8 << 10), grpc.WithWriteBufferSize(4 << 10),
+	}
+}
+
+// meshServers are the ports of a proxy in a mesh.
+func (p *parts) meshServers(e *environment) []server {
+	adm := p.admin()
+	status := &admin.Status{
+		Ready: p.ready, Application: application(e.Annotations, e.StatusPort),
+		Proxy: func(w io.Writer) error {
+			p.refresh()
+			return p.stats.WritePrometheus(w, stats.Options{}, p.istio.AppendPrometheus)
+		},
+		Quit: p.quit, Drain: func() { p.drainListeners(true, true) },
+		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},
+	}
+	return []server{
+		{"admin", net.JoinHostPort("127.0.0.1", strconv.Itoa(e.AdminPort)), adm.Handler()},
+		{"metrics", ":15090", adm.Prometheus()},
+		{"status", ":" + strconv.Itoa(e.StatusPort), status.Handler()},
+		{"health", ":15021", status.Health()},
+	}
+}
+
+// application says where the application's metrics are; our own address, which
+// injectors put into the annotations for Prometheus, is not it.
+func application(annotations map[string]string, own int) admin.Application {
+	a := admin.ParseApplication(annotations)
+	if a.Port == strconv.Itoa(own) {
+		a.Scrape = false
+	}
+	return a
+}

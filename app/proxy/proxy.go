@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/admin"
+	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/shard"
+	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+// dialTimeout bounds one attempt to connect to the control plane.
+const dialTimeout = 5 * time.Second
+
+// parts are the parts of a running proxy.
+type parts struct {
+	o       Options
+	log     *slog.Logger
+	node    *corev3.Node
+	boot    *bootstrapv3.Bootstrap
+	stats   *stats.Registry
+	istio   *stats.Istio
+	secrets *build.Secrets
+	files   *files
+	shards  *shard.Shards
+	store   *build.Store
+	client  *xdsclient.Client // nil: static configuration only
+	ready   func() (bool, string)
+
+	server   stats.Server
+	control  stats.ControlPlane
+	started  time.Time
+	workers  int
+	draining atomic.Bool
+	quit     context.CancelFunc
+	drain    time.Duration
+}
+
+// Run runs a proxy until ctx ends, and then drains it.
+func Run(ctx context.Context, o Options) error {
+	if o.File != "" {
+		return runFile(ctx, o)
+	}
+	return runMesh(ctx, o)
+}
+
+// A plan is what the two ways of starting differ in.
+type plan struct {
+	node    *corev3.Node
+	boot    *bootstrapv3.Bootstrap
+	local   stats.Peer
+	istio   bool // statistics in Istio's manner
+	workers int
+	mark    int
+	drain   time.Duration
+	dialer  *net.Dialer
+	extra   func(*listen.Config) []netip.AddrPort
+	socket  func(*listen.Config, netip.AddrPort) (net.Listener, error)
+	publish func(*shard.Runtime)
+}
+
+// assemble builds the parts that every proxy has. ctx ends what goes on by itself.
+func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
+	p := &parts{o: o, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
+	runtime.GOMAXPROCS(p.workers + 1) // so that building configuration and collecting garbage do not stall the path
+	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
+	p.files = &files{shards: p.workers, dropped: &p.server.AccessLogDropped}
+	p.stats.Add("server.", &p.server)
+	p.stats.Add("control_plane.", &p.control)
+	var err error
+	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, DrainTime: pl.drain, Listener: pl.socket, Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	p.store = build.NewStore(&build.Env{
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra,
+		Publish: func(r *shard.Runtime) {
+			if err := p.shards.Apply(r); err != nil {
+				p.log.Error("listeners that could not be opened", "error", err)
+			}
+			if pl.publish != nil {
+				pl.publish(r)
+			}
+		},
+	}, p.wake)
+	p.ready = p.store.Ready
+	return p, nil
+}
+
+// wake has the client look at what is wanted.
+func (p *parts) wake() {
+	if p.client != nil {
+		p.client.Wake()
+	}
+}
+
+// state is Envoy's word for what the process does.
+func (p *parts) state() adminv3.ServerInfo_State {
+	if p.draining.Load() {
+		return adminv3.ServerInfo_DRAINING
+	}
+	if ok, _ := p.ready(); !ok {
+		return adminv3.ServerInfo_PRE_INITIALIZING
+	}
+	return adminv3.ServerInfo_LIVE
+}
+
+// admin makes the administration interface.
+func (p *parts) admin() *admin.Server {
+	return admin.New(admin.Options{
+		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot, Node: p.node,
+		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
+		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain)},
+		State:     p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,
+	})
+}
+
+// drainListeners is what the administration interface asks for: at once, or with
+// time for connections to end.
+func (p *parts) drainListeners(graceful, inboundOnly bool) {
+	p.shards.Drain(inboundOnly)
+	stop := func() {
+		if err := p.shards.StopListening(inboundOnly); err != nil {
+			p.log.Warn("stop listening", "error", err)
+		}
+	}
+	if !graceful {
+		stop()
+		return
+	}
+	time.AfterFunc(p.drain, stop)
+}
+
+// refresh brings the numbers up to date that nobody keeps.
+func (p *parts) refresh() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	state := p.state()
+	p.server.Uptime.Set(int64(time.Since(p.started) / time.Second))
+	p.server.Concurrency.Set(int64(p.workers))
+	p.server.MemoryAllocated.Set(int64(m.HeapAlloc))
+	p.server.MemoryHeapSize.Set(int64(m.HeapSys - m.HeapReleased))
+	p.server.MemoryPhysicalSize.Set(int64(m.Sys - m.HeapReleased))
+	p.server.State.Set(int64(state))
+	p.server.Live.Set(one(state == adminv3.ServerInfo_LIVE))
+	p.server.DaysUntilFirstCertExpiring.Set(p.daysLeft())
+	p.server.TotalConnections.Set(int64(p.shards.Connections()))
+	if p.client != nil {
+		p.control.ConnectedState.Set(one(p.client.Status().Connected))
+	}
+}
+
+func one(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// daysLeft is the time until the first certificate in use expires; without any,
+// Envoy's word for never.
+func (p *parts) daysLeft() int64 {
+	least := int64(1<<32 - 1)
+	identities, _ := p.secrets.Names()
+	for _, name := range identities {
+		if c := p.secrets.Identity(name).Certificate(); c != nil && c.Leaf != nil {
+			least = min(least, max(0, int64(time.Until(c.Leaf.NotAfter)/(24*time.Hour))))
+		}
+	}
+	return least
+}
+
+// run starts what has been assembled and waits until it ends. The data plane ends last.
+func (p *parts) run(ctx context.Context, servers []server, leave func(), more ...func(context.Context) error) error {
+	inner, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	group, inner := errgroup.WithContext(inner)
+	p.shards.Start()
+	defer p.files.Close()
+	defer p.shards.Close()
+	defer p.store.Close()
+	p.store.Start()
+	for _, s := range servers {
+		if err := s.start(inner, group, p.log); err != nil {
+			return err
+		}
+	}
+	if p.client != nil {
+		more = append(more, p.client.Run)
+	}
+	for _, f := range more {
+		group.Go(func() error { return f(inner) })
+	}
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			leave()
+		case <-inner.Done():
+		}
+		return errStopped
+	})
+	watchReopen(inner, p.files)
+	p.log.Info("proxy started", "version", version.String(), "node", p.node.GetId(), "workers", p.workers, "pid", os.Getpid())
+	err := group.Wait()
+	if errors.Is(err, errStopped) || errors.Is(err, context.Canceled) {
+		p.log.Info("proxy stopped")
+		return nil
+	}
+	return err
+}
+
+var errStopped = errors.New("stopped")
+
+// terminate drains as Istio's agent does: inbound connections are told to end, what
+// the workload itself sends goes on, and after the time for that the proxy ends.
+func (p *parts) terminate(e *environment) {
+	p.draining.Store(true)
+	p.log.Info("draining", "for", e.Termination)
+	p.shards.Drain(e.Type != "router") // of a gateway everything is inbound
+	if !e.ExitIdle {
+		time.Sleep(e.Termination)
+		return
+	}
+	time.Sleep(e.MinDrain)
+	for p.shards.Connections() > 0 {
+		time.Sleep(time.Second)
+	}
+}
+
+// concurrency is the number of workers: the flag, else what the configuration says, else one.
+func concurrency(values ...int) (int, error) {
+	for _, v := range values {
+		if v < 0 || v > 1024 {
+			return 0, ErrUsage{fmt.Errorf("--concurrency: found %d, want 1 to 1024", v)}
+		}
+		if v > 0 {
+			return v, nil
+		}
+	}
+	return 1, nil
+}

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package proxy
+
+import "context"
+
+func watchReopen(context.Context, *files) {}
