@@ -91,6 +91,14 @@ func handbook() string {
 		}
 	}
 	section(&b, "MeshConfig (ConfigMap `malla` or `istio`, key `mesh`)", MeshFields)
+	b.WriteString("\n## Annotations and labels\n\nThese are used; all other annotations of Istio are accepted without effect, with a notice.\n\n| annotation | on |\n| --- | --- |\n")
+	for _, a := range Annotations {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", a.Name, a.On)
+	}
+	b.WriteString("\nLabels that ask for something that is not there are accepted without effect, with a notice:\n\n| label | |\n| --- | --- |\n")
+	for _, a := range UnusedLabels {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", a.Name, a.Why)
+	}
 	return b.String()
 }
 

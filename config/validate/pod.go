@@ -68,6 +68,7 @@ func isZero(v *intstr.IntOrString) bool {
 func (r *ruler) template(at *field.Path, selector *metav1.LabelSelector, t *corev1.PodTemplateSpec) {
 	template := at.Child("template")
 	r.labels(template.Child("metadata").Child("labels"), t.Labels)
+	r.annotations(template.Child("metadata"), t.Annotations, t.Labels)
 	s, err := metav1.LabelSelectorAsSelector(selector)
 	switch {
 	case selector == nil || len(selector.MatchLabels)+len(selector.MatchExpressions) == 0:

@@ -132,6 +132,9 @@ func planOf(k *kind.Kind) *strict.Plan {
 
 // semantics checks the rules of the kind on what is left of the object.
 func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned map[string]any) {
+	r := &ruler{bad: c.Bad}
+	defer c.take(r)
+	r.annotations(field.At("metadata"), u.GetAnnotations(), u.GetLabels())
 	check, ok := rules[k.Group+"/"+k.Kind]
 	if !ok {
 		return
@@ -144,10 +147,13 @@ func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned m
 		}
 		return
 	}
-	r := &ruler{bad: c.Bad}
 	check(r, value)
+}
+
+// take adds what rules found, but for what was said already, more precisely.
+func (c *checker) take(r *ruler) {
 	for _, e := range r.errs {
-		if !c.Bad(e.At) { // else it was said already, more precisely
+		if !c.Bad(e.At) {
 			c.Errs = append(c.Errs, e)
 		}
 	}
