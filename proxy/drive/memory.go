@@ -60,6 +60,7 @@ type memSocket struct {
 	queued        bool
 	writable      bool
 	ready         bool // asynchronous connect has an outcome
+	telling       func()
 }
 
 // Accept makes a connection to the loop, as if a client had dialled local from remote.
@@ -258,9 +259,17 @@ func (s *memSocket) write(p []byte) (int, error) {
 
 // tell lets the test's end look, in a turn of its own.
 func (s *memSocket) tell() {
-	if f := s.pipe.OnData; f != nil {
-		s.back.loop.Post(func() { f(s.pipe) })
+	if s.pipe.OnData == nil {
+		return
 	}
+	if s.telling == nil {
+		s.telling = func() {
+			if f := s.pipe.OnData; f != nil {
+				f(s.pipe)
+			}
+		}
+	}
+	s.back.loop.Post(s.telling)
 }
 
 func (s *memSocket) closeWrite() {
@@ -321,3 +330,6 @@ func (p *Pipe) Reset() {
 
 // Remote is the address of the loop's end.
 func (p *Pipe) Remote() netip.AddrPort { return p.sock.local }
+
+// Unread is the number of bytes that the loop has not read.
+func (p *Pipe) Unread() int { return len(p.sock.in) }

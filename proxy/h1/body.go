@@ -161,8 +161,7 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 		d.seen = len(b)
 		return 0, err
 	}
-	var h Head
-	f := fieldParser{p: p, head: &h, m: m}
+	f := fieldParser{p: p, m: m}
 	if err := f.all(b[:n]); err != nil {
 		return 0, err
 	}

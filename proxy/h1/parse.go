@@ -25,32 +25,32 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 	}
 	line := head[:eol-1]
 	method, target, minor, err := requestLine(line)
-	h := Head{Minor: minor, Connect: string(method) == "CONNECT"}
 	if err != nil {
-		return h, err
+		return Head{}, err
 	}
 	// Pseudo fields come first; the authority's value is filled in when it is known.
 	m.Add(header.Authority, nil)
 	m.Add(header.Path, target)
 	m.Add(header.Method, method)
 	m.Add(header.Scheme, schemeHTTP)
-	f := fieldParser{p: p, head: &h, m: m, request: true}
+	f := fieldParser{p: p, m: m, request: true}
+	f.head.Minor, f.head.Connect = minor, string(method) == "CONNECT"
 	if err := f.all(head[eol+1:]); err != nil {
-		return h, err
+		return f.head, err
 	}
 	if err := f.target(method, target); err != nil {
-		return h, err
+		return f.head, err
 	}
 	if err := f.framing(); err != nil {
-		return h, err
+		return f.head, err
 	}
 	switch {
 	case f.chunked:
-		h.Body = Chunked
+		f.head.Body = Chunked
 	case f.length > 0:
-		h.Body, h.Length = Sized, f.length
+		f.head.Body, f.head.Length = Sized, f.length
 	}
-	return h, nil
+	return f.head, nil
 }
 
 func requestLine(line []byte) (method, target []byte, minor uint8, err *Error) {
@@ -88,26 +88,27 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !printable(line) {
 		return Head{}, errLine
 	}
-	h := Head{Minor: line[7] - '0'}
+	f := fieldParser{p: p, m: m}
+	h := &f.head
+	h.Minor = line[7] - '0'
 	if h.Minor > 1 {
-		return h, errVersion
+		return *h, errVersion
 	}
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
-			return h, errLine
+			return *h, errLine
 		}
 		h.Status = h.Status*10 + int(c-'0')
 	}
 	if h.Status < 100 || h.Status > 599 {
-		return h, errLine
+		return *h, errLine
 	}
 	m.Add(header.Status, line[9:12])
-	f := fieldParser{p: p, head: &h, m: m}
 	if err := f.all(head[eol+1:]); err != nil {
-		return h, err
+		return *h, err
 	}
 	if err := f.framing(); err != nil {
-		return h, err
+		return *h, err
 	}
 	// RFC 9112, section 6.3.
 	switch {
@@ -124,13 +125,13 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	default:
 		h.Body, h.KeepAlive = UntilClose, false
 	}
-	return h, nil
+	return *h, nil
 }
 
 // A fieldParser collects what the fields of one head say about framing.
 type fieldParser struct {
 	p       *Parser
-	head    *Head
+	head    Head
 	m       *header.Map
 	request bool
 

@@ -49,7 +49,7 @@ type h1Conn struct {
 // OnConnect goes on with TLS, or is done.
 func (c *h1Conn) OnConnect(_ *drive.Conn, err error) {
 	if err != nil {
-		c.connectFailed(ConnectFailed, connectError(err))
+		c.connectFailed(ConnectFailed, ConnectError(err))
 		return
 	}
 	client := c.pool.client
@@ -306,7 +306,7 @@ func (c *h1Conn) gone(err error) {
 	if c.connecting { // the host ended it in the middle of the handshake
 		why := "TLS_error:|connection closed during handshake:TLS_error_end"
 		if err != nil {
-			why = connectError(err)
+			why = ConnectError(err)
 		}
 		c.connectFailed(ConnectFailed, why)
 		return
@@ -368,20 +368,20 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 }
 
 // protocolError refuses a response.
-func (c *h1Conn) protocolError(e *h1.Error) {
+func (c *h1Conn) protocolError() {
 	c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
 	h := c.handler
 	c.finish()
 	c.destroyed(true)
 	c.conn.Abort()
-	h.OnReset(ProtocolError, e.Details, MaybeSeen)
+	h.OnReset(ProtocolError, "", MaybeSeen)
 }
 
 // readHead takes a response's head from b, and returns its length.
 func (c *h1Conn) readHead(b []byte) int {
 	n, e := c.parser.HeadEnd(b, min(c.seenHead, len(b)))
 	if e != nil {
-		c.protocolError(e)
+		c.protocolError()
 		return len(b)
 	}
 	if n == 0 {
@@ -393,7 +393,7 @@ func (c *h1Conn) readHead(b []byte) int {
 	r.Head = append(r.Head[:0], b[:n]...)
 	head, e := c.parser.Response(r.Head, &r.Map, c.method)
 	if e != nil {
-		c.protocolError(e)
+		c.protocolError()
 		return len(b)
 	}
 	if head.Status < 200 {
@@ -423,7 +423,7 @@ func (c *h1Conn) interim(head *h1.Head) {
 		return
 	}
 	if !c.upgrade {
-		c.protocolError(errSwitched)
+		c.protocolError()
 		return
 	}
 	c.keep, c.inBody, c.tunnel = false, true, true
@@ -431,14 +431,12 @@ func (c *h1Conn) interim(head *h1.Head) {
 	c.handler.OnHeaders(&r.Map, false)
 }
 
-var errSwitched = &h1.Error{Status: 502, Details: "http1.codec_error", Why: "101 without a request for an upgrade"}
-
 // readBody takes a piece of a response's body from b.
 func (c *h1Conn) readBody(b []byte) int {
 	r := c.response
 	piece, n, e := c.body.Next(&c.parser, b, &r.Trailers)
 	if e != nil {
-		c.protocolError(e)
+		c.protocolError()
 		return len(b)
 	}
 	if !c.body.Done() {

@@ -333,12 +333,12 @@ func (p *Pool) dial(limits *cluster.Breakers) {
 	p.host.CxTotal.Inc()
 	p.host.Connections.Inc()
 	p.w.Loop.Schedule(&c.timer, p.cluster.ConnectTimeout)
-	c.conn = p.w.Loop.Dial(p.w.dialOptions(p.cluster, p.host), c)
+	c.conn = p.w.Loop.Dial(p.w.DialOptions(p.cluster, p.host), c)
 	c.conn.SetMark(int(p.cluster.BufferLimit))
 }
 
-// dialOptions say how a host of a cluster is reached.
-func (w *Worker) dialOptions(c *cluster.Cluster, h *cluster.Host) drive.Dial {
+// DialOptions say how a host of a cluster is reached.
+func (w *Worker) DialOptions(c *cluster.Cluster, h *cluster.Host) drive.Dial {
 	d := drive.Dial{Addr: h.Addr, Mark: w.Mark, Source: c.Bind}
 	if h.Addr.Addr().Is6() && c.BindV6.IsValid() {
 		d.Source = c.BindV6
@@ -346,8 +346,8 @@ func (w *Worker) dialOptions(c *cluster.Cluster, h *cluster.Host) drive.Dial {
 	return d
 }
 
-// connectError puts an error into Envoy's words.
-func connectError(err error) string {
+// ConnectError puts an error into Envoy's words.
+func ConnectError(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		text := errno.Error()
