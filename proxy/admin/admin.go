@@ -45,7 +45,9 @@ type Options struct {
 	State func() adminv3.ServerInfo_State // of the process
 	Drain func(graceful, inboundOnly bool)
 	Quit  func()
-	Now   func() time.Time
+	// Refresh brings up to date what is shown next; may be nil.
+	Refresh func()
+	Now     func() time.Time
 }
 
 // A Server answers the administration interface.
@@ -55,6 +57,9 @@ type Server struct{ Options }
 func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Refresh == nil {
+		o.Refresh = func() {}
 	}
 	return &Server{o}
 }
@@ -138,6 +143,7 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	s.Refresh()
 	switch format := q.Get("format"); format {
 	case "", "text":
 		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
@@ -172,6 +178,7 @@ func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	s.Refresh()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_ = s.Stats.WritePrometheus(w, o, s.Metrics...) // the client has gone
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -20,14 +22,23 @@ import (
 
 // writeJSON prints a message as Envoy's admin interface does: names as in the
 // proto, one space of indentation.
-func writeJSON(w http.ResponseWriter, m proto.Message) {
-	text, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true, Indent: " "}.Marshal(m)
+func writeJSON(w http.ResponseWriter, m proto.Message) { write(w, m, false) }
+
+// write is writeJSON, with fields that have their default value if all is asked for.
+func write(w http.ResponseWriter, m proto.Message, all bool) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: all}.Marshal(m)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	var b bytes.Buffer // protojson varies its own spaces on purpose
+	if err := json.Indent(&b, text, "", " "); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	b.WriteByte('\n')
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(text, '\n')) // the client has gone
+	_, _ = w.Write(b.Bytes()) // the client has gone
 }
 
 // configDump serves /config_dump?resource=<field>&name_regex=<regex>&include_eds.
@@ -140,10 +151,10 @@ func nameOf(m protoreflect.Message) string {
 
 func (s *Server) serverInfo(w http.ResponseWriter, _ *http.Request) {
 	up := s.Now().Sub(s.Started).Truncate(time.Second)
-	writeJSON(w, &adminv3.ServerInfo{
+	write(w, &adminv3.ServerInfo{
 		Version: s.Version, State: s.State(), UptimeCurrentEpoch: durationpb.New(up), UptimeAllEpochs: durationpb.New(up),
 		HotRestartVersion: "disabled", CommandLineOptions: s.Arguments, Node: s.Node,
-	})
+	}, true)
 }
 
 // listeners serves /listeners?format=json.

@@ -18,6 +18,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/fault"
 	"github.com/mallamesh/malla/proxy/filter/peer"
 	"github.com/mallamesh/malla/proxy/filter/router"
+	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 	"github.com/mallamesh/malla/proxy/tcp"
 )
@@ -180,11 +181,12 @@ func (r *listenerReader) metadataExchange(m *exchangev3.MetadataExchange, at *fi
 		r.errs.Addf(at.Child("protocol"), "found %q, want istio-peer-exchange", m.GetProtocol())
 	}
 	own, istio := r.env.Istio.Local(), r.env.Istio
-	r.exchange = &tcp.Exchange{Message: peer.Message(&own, nil), Parse: func(message []byte) any {
+	r.exchange = &tcp.Exchange{Message: peer.Message(&own, nil), Parse: func(message []byte, principal string) *stats.Peer {
 		p, err := peer.DecodeAny(message)
 		if err != nil {
 			return nil
 		}
+		p.Principal = principal
 		return istio.Peer(*p)
 	}}
 }

@@ -249,7 +249,7 @@ func (s *Store) take(typeURL string, r xdsclient.Resource, static bool) error {
 		s.present(typeURL, r.Name)
 		return nil // the same again
 	}
-	if err := s.read(typeURL, r, sum); err != nil {
+	if err := s.read(typeURL, r, sum, static); err != nil {
 		record.Refused = &RefusedRecord{Version: r.Version, Detail: err.Error(), At: s.env.Now(), Body: r.Body}
 		return err
 	}
@@ -296,12 +296,12 @@ func (s *Store) present(typeURL, name string) {
 }
 
 // read turns a resource into what is built of it.
-func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64) error {
+func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64, static bool) error {
 	switch typeURL {
 	case xdsclient.ListenerType:
 		return s.readListener(r, sum)
 	case xdsclient.ClusterType:
-		return s.readCluster(r)
+		return s.readCluster(r, static)
 	case xdsclient.RouteType:
 		return s.readRoutes(r)
 	case xdsclient.EndpointType:
@@ -361,7 +361,7 @@ func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	return out, nil
 }
 
-func (s *Store) readCluster(r xdsclient.Resource) error {
+func (s *Store) readCluster(r xdsclient.Resource, static bool) error {
 	m := &clusterv3.Cluster{}
 	if err := decode(r, m); err != nil {
 		return err
@@ -372,7 +372,7 @@ func (s *Store) readCluster(r xdsclient.Resource) error {
 	if err := reader.errs.Err(); err != nil {
 		return err
 	}
-	c.Config.Added = true
+	c.Config.Added = !static
 	e := s.clusters[r.Name]
 	e.next, e.since, e.gone = c, s.env.Now(), time.Time{}
 	return nil

@@ -1,0 +1,33 @@
+// Command malla-proxy is the proxy alone: the lean image of a sidecar, and a proxy
+// that reads Envoy's bootstrap files.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mallamesh/malla/app/proxy"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := proxy.Command(ctx, "malla-proxy", args, os.Stdout, os.Stderr)
+	var usage proxy.ErrUsage
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, "malla-proxy: error:", err)
+		return 2
+	}
+	fmt.Fprintln(os.Stderr, "malla-proxy: error:", err)
+	return 1
+}
