@@ -58,8 +58,9 @@ type Source struct {
 	changes   chan struct{}
 	synced    chan struct{} // closed when the first picture is complete
 
-	mu      sync.Mutex
-	waiting map[string]bool // kinds that have not been listed yet
+	mu       sync.Mutex         // guards what follows
+	waiting  map[string]bool    // kinds that have not been listed yet
+	troubles map[string]trouble // of kinds that cannot be read now
 }
 
 // New returns a source that reads the API server of cfg.
@@ -81,7 +82,7 @@ func New(cfg *rest.Config, o Options) (*Source, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Source{cfg: cfg, o: o, discovery: d, changes: make(chan struct{}, 1), synced: make(chan struct{}), waiting: map[string]bool{}}
+	s := &Source{cfg: cfg, o: o, discovery: d, changes: make(chan struct{}, 1), synced: make(chan struct{}), waiting: map[string]bool{}, troubles: map[string]trouble{}}
 	for _, name := range o.Kinds {
 		if _, ok := kind.Named(name); !ok {
 			return nil, errors.New("kind " + name + " is not in the table of kinds")
@@ -148,7 +149,7 @@ func (s *Source) runKind(ctx context.Context, name string) {
 		gvr, err := s.find(k)
 		switch {
 		case err != nil:
-			s.o.Log.Warn("ask the API server which kinds it has", "kind", name, "err", err)
+			s.failed(name, "ask for the kind", err)
 			sleep(ctx, time.Second)
 			continue
 		case gvr.Resource == "":
@@ -161,9 +162,9 @@ func (s *Source) runKind(ctx context.Context, name string) {
 			s.o.Log.Error("watch", "kind", name, "err", err)
 			return
 		}
-		// The reflector's own words go to a log that is off: it reports each retry of a server that is away.
+		// The reflector's own log is off: it would report each retry of a server that is away.
 		quiet := logr.Discard()
-		r := cache.NewReflectorWithOptions(lw, nil, &sink{s, k}, cache.ReflectorOptions{
+		r := cache.NewReflectorWithOptions(s.reporting(name, lw), nil, &sink{s, k}, cache.ReflectorOptions{
 			Name: name, TypeDescription: name, Logger: (*klog.Logger)(&quiet),
 			Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 5 * time.Second},
 		})

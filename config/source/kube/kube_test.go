@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,7 +15,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/mallamesh/malla/config"
 )
@@ -199,6 +206,40 @@ func TestSource(t *testing.T) {
 	// A deleted object goes, even if it cannot be read.
 	routes <- fmt.Sprintf(`{"type": "DELETED", "object": %s}`, fmt.Sprintf(routeJSON, "b", "21", "b", "soon"))
 	until(t, s, "the last route less", func(n *config.Snapshot) bool { return len(n.List("VirtualService")) == 0 })
+}
+
+// A trouble that stays is told once, and its end is told.
+func TestTrouble(t *testing.T) {
+	var log bytes.Buffer
+	s, err := New(&rest.Config{Host: "http://127.0.0.1:1"}, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := errors.New("connection refused")
+	fail := true
+	lw := s.reporting("Pod", &cache.ListWatch{
+		ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+			if fail {
+				return nil, away
+			}
+			return &corev1.PodList{}, nil
+		},
+		WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) {
+			return nil, apierrors.NewResourceExpired("too old")
+		},
+	})
+	for range 5 {
+		_, _ = lw.ListWithContext(t.Context(), metav1.ListOptions{})
+		_, _ = lw.WatchWithContext(t.Context(), metav1.ListOptions{})
+	}
+	fail = false
+	for range 3 {
+		_, _ = lw.ListWithContext(t.Context(), metav1.ListOptions{})
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "connection refused") || !strings.Contains(lines[1], "answers again") {
+		t.Errorf("the log says:\n%s", log.String())
+	}
 }
 
 func TestUnknownKind(t *testing.T) {

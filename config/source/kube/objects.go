@@ -34,7 +34,7 @@ var core = sync.OnceValue(func() *runtime.Scheme {
 	return s
 })
 
-func (s *Source) listWatch(k *kind.Kind, gvr schema.GroupVersionResource) (cache.ListerWatcher, error) {
+func (s *Source) listWatch(k *kind.Kind, gvr schema.GroupVersionResource) (*cache.ListWatch, error) {
 	namespace := metav1.NamespaceAll
 	if k.Kind == "ConfigMap" {
 		namespace = s.o.Namespace
