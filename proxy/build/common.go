@@ -43,7 +43,7 @@ var commonFields = []*Message{
 	message((*corev3.HeaderValue)(nil), reads("key", "value")),
 	message((*corev3.HeaderValueOption)(nil), reads("header", "append", "append_action", "keep_empty_value")),
 	message((*corev3.DataSource)(nil), reads("filename", "inline_bytes", "inline_string", "environment_variable")),
-	message((*corev3.ConfigSource)(nil), reads("ads", "initial_fetch_timeout"),
+	message((*corev3.ConfigSource)(nil), reads("ads", "api_config_source", "initial_fetch_timeout"),
 		only("resource_api_version", "version 2 has been gone for years", "AUTO", "V3")),
 	message((*corev3.AggregatedConfigSource)(nil)),
 	message((*corev3.Locality)(nil), reads("region", "zone", "sub_zone")),
@@ -75,7 +75,7 @@ type Need struct {
 const initialFetch = 15 * time.Second
 
 func (r *reader) source(s *corev3.ConfigSource, at *field.Path) time.Duration {
-	if s.GetAds() == nil {
+	if _, ads := s.GetConfigSourceSpecifier().(*corev3.ConfigSource_Ads); !ads {
 		r.errs.Addf(at, "only configuration by ads is supported")
 	}
 	timeout := initialFetch
@@ -83,6 +83,24 @@ func (r *reader) source(s *corev3.ConfigSource, at *field.Path) time.Duration {
 		timeout = r.duration(s.GetInitialFetchTimeout(), at.Child("initial_fetch_timeout"))
 	}
 	return timeout
+}
+
+// agentCluster is the name under which configuration refers to the proxy's own
+// agent, the source of its identity (Istio's bootstrap).
+const agentCluster = "sds-grpc"
+
+// secretSource reads where a secret comes from: the control plane, or the proxy's
+// own agent, which here is in this process and needs no connection.
+func (r *reader) secretSource(s *corev3.ConfigSource, at *field.Path) time.Duration {
+	c := s.GetApiConfigSource()
+	if c == nil {
+		return r.source(s, at)
+	}
+	services := c.GetGrpcServices()
+	if len(services) != 1 || services[0].GetEnvoyGrpc().GetClusterName() != agentCluster {
+		r.errs.Addf(at.Child("api_config_source").Child("grpc_services"), "only envoy_grpc with cluster_name %q, the proxy's own agent, is supported", agentCluster)
+	}
+	return r.source(&corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{}, InitialFetchTimeout: s.GetInitialFetchTimeout()}, at)
 }
 
 // duration refuses what cannot be meant.

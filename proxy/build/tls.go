@@ -43,10 +43,10 @@ var tlsFields = []*Message{
 	message((*tlsv3.TlsParameters)(nil), reads("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")),
 	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key")),
 	message((*tlsv3.SdsSecretConfig)(nil), reads("name", "sds_config")),
-	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "match_typed_subject_alt_names", "match_subject_alt_names"),
-		only("trust_chain_verification", "a peer that is not verified should not be asked for a certificate", "VERIFY_TRUST_CHAIN"),
+	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "system_root_certs", "trust_chain_verification", "match_typed_subject_alt_names", "match_subject_alt_names"),
 		only("allow_expired_certificate", "an expired certificate proves nothing", "false"),
 		ignores("a list of CA names is never sent to clients", "suppress_client_ca_list")),
+	message((*tlsv3.CertificateValidationContext_SystemRootCerts)(nil)),
 	message((*tlsv3.SubjectAltNameMatcher)(nil), reads("san_type", "matcher")),
 	message((*tlsv3.Secret)(nil), reads("name", "tls_certificate", "validation_context")),
 }
@@ -263,11 +263,18 @@ func (r *reader) secret(s *tlsv3.SdsSecretConfig, secrets *Secrets, at *field.Pa
 		r.errs.Addf(at, "names the secret %q, which is not among the static ones", name)
 		return name
 	}
-	r.needs.Secrets = append(r.needs.Secrets, Need{name, r.source(s.GetSdsConfig(), at.Child("sds_config"))})
+	r.needs.Secrets = append(r.needs.Secrets, Need{name, r.secretSource(s.GetSdsConfig(), at.Child("sds_config"))})
 	return name
 }
 
 func (r *reader) validation(v *tlsv3.CertificateValidationContext, out *malltls.Common, at *field.Path) {
+	if v.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED {
+		//nolint:staticcheck // deprecated, still sent
+		if v.GetTrustedCa() != nil || len(v.GetMatchTypedSubjectAltNames())+len(v.GetMatchSubjectAltNames()) > 0 {
+			r.errs.Addf(at.Child("trust_chain_verification"), "found ACCEPT_UNTRUSTED beside roots or names to check, want one or the other")
+		}
+		return // nothing is asked of the peer
+	}
 	if roots := r.roots(v, at); len(roots) > 0 {
 		out.Trust = malltls.NewTrust(at.String())
 		if err := out.Trust.Set(roots); err != nil {
@@ -319,6 +326,13 @@ func (r *reader) sanMatch(m *matcherv3.StringMatcher, at *field.Path) malltls.SA
 
 func (r *reader) roots(v *tlsv3.CertificateValidationContext, at *field.Path) []*x509.Certificate {
 	text := r.data(v.GetTrustedCa(), at.Child("trusted_ca"))
+	if v.GetSystemRootCerts() != nil {
+		system, err := systemRoots()
+		if err != nil {
+			r.errs.Addf(at.Child("system_root_certs"), "%v", err)
+		}
+		text = append(system, text...)
+	}
 	if len(text) == 0 {
 		return nil
 	}
