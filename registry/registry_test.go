@@ -3,12 +3,12 @@ package registry
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"net/netip"
 
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/source/memory"
@@ -112,5 +112,37 @@ func TestIncremental(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Fatalf("step %d: from scratch and incrementally differ:\n%s", step, diff)
 		}
+	}
+}
+
+// BenchmarkEndpoint: one endpoint moves in a mesh of 1,000 services and 5,000 pods.
+func BenchmarkEndpoint(b *testing.B) {
+	mesh := model.DefaultMeshConfig()
+	s := memory.New()
+	add := func(text string) {
+		if err := s.PutYAML(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range 1000 {
+		name := fmt.Sprintf("s%d", i)
+		add(service(name, 80) + "---\n" + slice(name, i%250, (i+1)%250, (i+2)%250, (i+3)%250, (i+4)%250))
+	}
+	for i := range 5000 {
+		add(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: p%d, namespace: prod, labels: {app: x}}\nspec: {containers: [{name: c, image: i}]}\nstatus: {phase: Running, podIP: 10.244.%d.%d}\n", i, i/250, i%250))
+	}
+	var builder Builder
+	builder.Build(s.Snapshot(), &mesh)
+	var sides []*config.Object
+	for _, text := range []string{slice("s7", 1, 2), slice("s7", 1, 2, 3)} {
+		objects, err := memory.Parse(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sides = append(sides, objects...)
+	}
+	for i := 0; b.Loop(); i++ {
+		s.Put(sides[i%2])
+		builder.Build(s.Snapshot(), &mesh)
 	}
 }

@@ -46,7 +46,7 @@ code asks.
 
 All versions of a kind that are named here are accepted and are one object. YAML is read as kubectl reads it
 (` + "`yes`, `no`, `on` and `off`" + ` without quotes are true and false), in files of several documents, as JSON, as
-lists, and by ` + "`kustomization.yaml`" + `.
+lists, and by ` + "`kustomization.yaml`" + `. What stands in an object of a kind without effect is not looked at.
 
 `
 
