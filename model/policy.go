@@ -150,5 +150,4 @@ type ClientTLS struct {
 	Credential          string // name of a Secret
 	SANs                []string
 	SNI                 string
-	SkipVerify          bool
 }

@@ -153,8 +153,7 @@ type Retry struct {
 	Attempts          uint32 // 0: never
 	PerTry            time.Duration
 	On                string // Envoy's conditions and status codes, comma-separated; empty: the default
-	RemoteLocalities  bool
-	SamePreviousHosts bool // retryIgnorePreviousHosts: false
+	SamePreviousHosts bool   // retryIgnorePreviousHosts: false
 	Backoff           time.Duration
 }
 

@@ -246,6 +246,7 @@ func (c *compiler) rewrite(r *networking.HTTPRewrite, at *field.Path) *model.Rew
 
 func (c *compiler) retries(r *networking.HTTPRetry, at *field.Path) *model.Retry {
 	if r != nil {
+		c.unsupported(r.RetryRemoteLocalities.GetValue(), at.Child("retryRemoteLocalities"))
 		c.duration(r.PerTryTimeout, at.Child("perTryTimeout"))
 		c.duration(r.Backoff, at.Child("backoff"))
 	}
@@ -260,7 +261,6 @@ func RetryOf(r *networking.HTTPRetry) *model.Retry {
 	}
 	return &model.Retry{
 		Attempts: positive(r.Attempts), PerTry: duration(r.PerTryTimeout), On: r.RetryOn,
-		RemoteLocalities:  r.RetryRemoteLocalities.GetValue(),
 		SamePreviousHosts: r.RetryIgnorePreviousHosts != nil && !r.RetryIgnorePreviousHosts.Value,
 		Backoff:           duration(r.Backoff),
 	}
