@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -35,6 +36,26 @@ func (r *reader) data(d *corev3.DataSource, at *field.Path) []byte {
 		return text
 	}
 	return nil
+}
+
+// rootFiles are where systems keep the certificates of the world's CAs.
+var rootFiles = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem",
+	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+// systemRoots reads the first of them, or what SSL_CERT_FILE names.
+func systemRoots() ([]byte, error) {
+	files := rootFiles
+	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
+		files = []string{f}
+	}
+	for _, f := range files {
+		if text, err := readFile(f); err == nil {
+			return text, nil
+		}
+	}
+	return nil, fmt.Errorf("found none of %s", strings.Join(files, ", "))
 }
 
 func readFile(path string) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
@@ -49,11 +50,13 @@ var routeFields = []*Message{
 	message((*routev3.WeightedCluster_ClusterWeight)(nil),
 		reads("name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal")),
 	message((*routev3.RetryPolicy)(nil),
-		reads("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_host_predicate", "host_selection_retry_max_attempts",
+		reads("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts",
 			"retriable_status_codes", "retry_back_off", "retriable_headers", "retriable_request_headers")),
 	message((*routev3.RetryPolicy_RetryHostPredicate)(nil), reads("name", "typed_config")),
 	message((*routev3.RetryPolicy_RetryBackOff)(nil), reads("base_interval", "max_interval")),
 	message((*previoushostsv3.PreviousHostsPredicate)(nil)),
+	message((*routev3.RetryPolicy_RetryPriority)(nil), reads("name", "typed_config")),
+	message((*previousprioritiesv3.PreviousPrioritiesConfig)(nil), reads("update_frequency")),
 	message((*routev3.RedirectAction)(nil),
 		reads("https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite", "regex_rewrite", "response_code", "strip_query")),
 	message((*routev3.DirectResponseAction)(nil), reads("status", "body")),
@@ -304,6 +307,14 @@ func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolic
 	}
 	for _, c := range p.GetRetriableStatusCodes() {
 		out.StatusCodes = append(out.StatusCodes, uint16(c))
+	}
+	if q := p.GetRetryPriority(); q != nil {
+		at := at.Child("retry_priority")
+		m, ok := r.unpack(q.GetTypedConfig(), at).(*previousprioritiesv3.PreviousPrioritiesConfig)
+		if !ok {
+			r.errs.Addf(at, "found %q, want envoy.retry_priorities.previous_priorities", q.GetName())
+		}
+		out.PreviousPriorities = int(m.GetUpdateFrequency())
 	}
 	for i, h := range p.GetRetryHostPredicate() {
 		if h.GetTypedConfig().MessageName() != retryHosts && (h.GetTypedConfig() != nil || h.GetName() != "envoy.retry_host_predicates.previous_hosts") {
