@@ -23,7 +23,8 @@ import (
 
 // kubectlVerbs are kubectl's commands on the target.
 func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Command {
-	f := cmdutil.NewFactory(t)
+	// As in kubectl: this wrapper sets the API version that exec and logs talk to.
+	f := cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(t))
 	cmds := []*cobra.Command{
 		get.NewCmdGet("malla", f, streams),
 		describe.NewCmdDescribe("malla", f, streams),

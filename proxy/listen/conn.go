@@ -92,7 +92,7 @@ func (c *Conn) start() {
 	c.Local = c.Conn.LocalAddr()
 	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
 	c.SetHandler(c)
-	if cfg.OriginalDst {
+	if cfg.OriginalDst || cfg.UseOriginalDst { // Envoy adds the listener filter where the flag is set
 		if addr, err := c.Conn.OriginalDst(); err == nil {
 			c.Local, c.Restored = addr, addr != c.DirectLocal
 		}
