@@ -149,5 +149,6 @@ type ClientTLS struct {
 	ClientCert, Key, CA string // files in the proxy
 	Credential          string // name of a Secret
 	SANs                []string
+	SkipVerify          bool // take any certificate
 	SNI                 string
 }

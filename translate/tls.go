@@ -101,9 +101,12 @@ func meshServer(v *model.View, alpn []string) *corev3.TransportSocket {
 // of the mesh (SIMPLE, MUTUAL).
 func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
 	check := &tlsv3.CertificateValidationContext{}
-	if t.CA != "" {
+	switch {
+	case t.SkipVerify:
+		check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	case t.CA != "":
 		check.TrustedCa = file(t.CA)
-	} else {
+	default:
 		check.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
 	}
 	check.MatchTypedSubjectAltNames = append(exactNames(tlsv3.SubjectAltNameMatcher_DNS, t.SANs), exactNames(tlsv3.SubjectAltNameMatcher_URI, t.SANs)...)

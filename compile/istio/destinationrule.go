@@ -173,9 +173,9 @@ func (c *compiler) clientTLS(t *networking.ClientTLSSettings, at *field.Path) *m
 	}
 	c.unsupported(t.CredentialName != "", at.Child("credentialName"))
 	c.unsupported(t.CaCrl != "", at.Child("caCrl"))
-	c.unsupported(t.InsecureSkipVerify.GetValue(), at.Child("insecureSkipVerify"))
 	out := &model.ClientTLS{
 		ClientCert: t.ClientCertificate, Key: t.PrivateKey, CA: t.CaCertificates, SANs: t.SubjectAltNames, SNI: t.Sni,
+		SkipVerify: t.InsecureSkipVerify.GetValue(),
 	}
 	if t.Mode == networking.ClientTLSSettings_MUTUAL && t.CredentialName == "" && (t.ClientCertificate == "" || t.PrivateKey == "") {
 		c.out.Errors.Addf(at, "has mode MUTUAL, which needs clientCertificate and privateKey")
