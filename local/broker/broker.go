@@ -17,7 +17,10 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -58,4 +61,67 @@ type Published struct {
 	Closed bool           `json:"closed,omitempty"`
 	// Wanted differs from Host if the wanted port was in use.
 	Wanted netip.AddrPort `json:"wanted"`
+}
+
+// Bounds of the protocol.
+const (
+	requestTimeout = 5 * time.Second // for a client to say what it wants
+	maxRequests    = 8192            // at a time, leases included
+	maxPortTries   = 200             // when ports are in use
+)
+
+// A request is a client's only message on its connection.
+type request struct {
+	Op      string `json:"op"` // dial, listen, resolve
+	Network string `json:"network,omitempty"`
+	Addr    string `json:"addr,omitempty"`
+	Owner   string `json:"owner,omitempty"`
+	Port    uint16 `json:"port,omitempty"`
+	Query   []byte `json:"query,omitempty"` // a DNS message
+}
+
+// A reply carries a descriptor if the request was for a socket and Error is empty.
+type reply struct {
+	Error     string        `json:"error,omitempty"`
+	Errno     syscall.Errno `json:"errno,omitempty"`
+	Published Published     `json:"published,omitzero"`
+	Answer    []byte        `json:"answer,omitempty"`
+}
+
+func failed(err error) reply {
+	r := reply{Error: err.Error()}
+	errors.As(err, &r.Errno)
+	return r
+}
+
+// err is what the broker answered, with the system's error inside.
+func (r reply) err() error {
+	switch {
+	case r.Error == "":
+		return nil
+	case r.Errno != 0:
+		return brokerError{r.Error, r.Errno}
+	}
+	return errors.New(r.Error)
+}
+
+type brokerError struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (e brokerError) Error() string { return e.text }
+func (e brokerError) Unwrap() error { return e.errno }
+
+// defaultAddress is where a mesh port is offered on the host. Ports below 1024
+// are not an ordinary user's to open.
+func defaultAddress(port uint16) netip.AddrPort {
+	if port < 1024 {
+		port += 8000
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+}
+
+func errNetwork(network string) error {
+	return fmt.Errorf("network %q: the broker dials tcp only", network)
 }

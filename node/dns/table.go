@@ -152,3 +152,16 @@ func address(name string) (netip.Addr, bool) {
 
 // fqdn is the form of a name on the wire.
 func fqdn(name string) string { return dns.Fqdn(name) }
+
+// With returns a table that also knows name.
+func (t *Table) With(name string, r Record) *Table {
+	names := map[string]Record{name: r}
+	var zones []string
+	if t != nil {
+		zones = t.zones
+		for n, r := range t.names {
+			names[n] = r
+		}
+	}
+	return NewTable(zones, names)
+}

@@ -1,0 +1,362 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mallamesh/malla/local/internal/fdmsg"
+	"github.com/miekg/dns"
+)
+
+// Serve answers on l until ctx is done or l fails; then it closes l and every
+// port that it opened.
+func Serve(ctx context.Context, l *net.UnixListener, o Options) error {
+	if o.Linger <= 0 {
+		o.Linger = 10 * time.Second
+	}
+	if o.DialTimeout <= 0 {
+		o.DialTimeout = 10 * time.Second
+	}
+	s := &server{o: o, ports: make(map[portKey]*port), slots: make(chan struct{}, maxRequests)}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer s.closePorts()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	defer l.Close()
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			// Out of descriptors: they come back when requests end.
+			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+				select {
+				case <-time.After(50 * time.Millisecond):
+					continue
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			return fmt.Errorf("broker: accept: %w", err)
+		}
+		select {
+		case s.slots <- struct{}{}:
+			go func() {
+				defer func() { <-s.slots }()
+				defer c.Close()
+				s.handle(ctx, c)
+			}()
+		default:
+			c.Close()
+		}
+	}
+}
+
+type server struct {
+	o     Options
+	slots chan struct{}
+
+	mu     sync.Mutex // guards what follows, and orders OnPublish
+	ports  map[portKey]*port
+	last   map[portKey]netip.AddrPort // where a port was before
+	closed bool
+}
+
+type portKey struct {
+	owner string
+	port  uint16
+}
+
+// A port is an open listener of the host.
+type port struct {
+	published Published
+	listener  *net.TCPListener
+	file      *os.File // what clients get a copy of
+	users     int
+	linger    *time.Timer // runs when there are no users
+}
+
+// handle serves one connection. Its client going away cancels what it asked for.
+func (s *server) handle(ctx context.Context, c *net.UnixConn) {
+	c.SetDeadline(time.Now().Add(requestTimeout))
+	var q request
+	files, err := fdmsg.Read(c, &q)
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		return
+	}
+	c.SetDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	gone := make(chan struct{})
+	go func() { // the client says nothing more, so a read ends with it
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, c)
+		cancel()
+	}()
+	switch q.Op {
+	case "dial":
+		s.dial(ctx, c, q)
+	case "listen":
+		s.listen(c, q, gone)
+	case "resolve":
+		s.resolve(ctx, c, q)
+	default:
+		s.answer(c, failed(fmt.Errorf("operation %q, want dial, listen or resolve", q.Op)))
+	}
+}
+
+func (s *server) answer(c *net.UnixConn, r reply, files ...*os.File) error {
+	c.SetWriteDeadline(time.Now().Add(requestTimeout))
+	return fdmsg.Write(c, r, files...)
+}
+
+func (s *server) dial(ctx context.Context, c *net.UnixConn, q request) {
+	ctx, cancel := context.WithTimeout(ctx, s.o.DialTimeout)
+	defer cancel()
+	conn, err := dialHost(ctx, q)
+	if err != nil {
+		_ = s.answer(c, failed(err)) // if it has gone it needs no answer
+		return
+	}
+	defer conn.Close()
+	f, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		_ = s.answer(c, failed(err))
+		return
+	}
+	defer f.Close()
+	_ = s.answer(c, reply{}, f)
+}
+
+func dialHost(ctx context.Context, q request) (net.Conn, error) {
+	if q.Network != "tcp" {
+		return nil, errNetwork(q.Network)
+	}
+	host, port, err := net.SplitHostPort(q.Addr)
+	if err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	if host != Loopback {
+		return d.DialContext(ctx, "tcp", q.Addr)
+	}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		if conn6, err6 := d.DialContext(ctx, "tcp", net.JoinHostPort("::1", port)); err6 == nil {
+			return conn6, nil
+		}
+	}
+	return conn, err
+}
+
+// listen lends a port until the client goes.
+func (s *server) listen(c *net.UnixConn, q request, gone <-chan struct{}) {
+	key := portKey{q.Owner, q.Port}
+	p, err := s.acquire(key)
+	if err != nil {
+		_ = s.answer(c, failed(err))
+		return
+	}
+	defer s.release(key, p)
+	if err := s.answer(c, reply{Published: p.published}, p.file); err != nil {
+		return
+	}
+	<-gone
+}
+
+func (s *server) acquire(key portKey) (*port, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, net.ErrClosed
+	}
+	if p := s.ports[key]; p != nil {
+		p.users++
+		if p.linger != nil {
+			p.linger.Stop()
+			p.linger = nil
+		}
+		return p, nil
+	}
+	if key.port == 0 {
+		return nil, errors.New("port 0, want 1 to 65535")
+	}
+	p, err := s.open(key)
+	if err != nil {
+		return nil, err
+	}
+	p.users = 1
+	s.ports[key] = p
+	s.tell(p.published)
+	return p, nil
+}
+
+// open finds a free address: where the port was before, where it is wanted, or
+// the next free one.
+func (s *server) open(key portKey) (*port, error) {
+	wanted, ok := s.o.Publish[key.port]
+	if !ok {
+		wanted = defaultAddress(key.port)
+	}
+	if before, ok := s.last[key]; ok {
+		if p, err := openAt(before, wanted, key); err == nil {
+			return p, nil
+		}
+	}
+	var first error
+	for at, tries := wanted, 0; tries < maxPortTries; tries++ {
+		p, err := openAt(at, wanted, key)
+		if err == nil {
+			if s.last == nil {
+				s.last = make(map[portKey]netip.AddrPort)
+			}
+			s.last[key] = p.published.Host
+			return p, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || at.Port() == 65535 {
+			break
+		}
+		at = netip.AddrPortFrom(at.Addr(), at.Port()+1)
+	}
+	return nil, first
+}
+
+func openAt(at, wanted netip.AddrPort, key portKey) (*port, error) {
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp6"
+	}
+	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.File()
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	host := l.Addr().(*net.TCPAddr).AddrPort()
+	host = netip.AddrPortFrom(host.Addr().Unmap(), host.Port())
+	return &port{published: Published{Owner: key.owner, Port: key.port, Host: host, Wanted: wanted}, listener: l, file: f}, nil
+}
+
+// release takes a user away; a port without users closes when it has lingered.
+func (s *server) release(key portKey, p *port) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.users--; p.users > 0 || s.closed {
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(s.o.Linger, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if p.linger == t && p.users == 0 && !s.closed {
+			delete(s.ports, key)
+			p.close()
+			gone := p.published
+			gone.Closed = true
+			s.tell(gone)
+		}
+	})
+	p.linger = t
+}
+
+func (p *port) close() {
+	p.listener.Close()
+	p.file.Close()
+}
+
+func (s *server) closePorts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, p := range s.ports {
+		if p.linger != nil {
+			p.linger.Stop()
+		}
+		p.close()
+	}
+}
+
+func (s *server) tell(p Published) {
+	if s.o.OnPublish != nil {
+		s.o.OnPublish(p)
+	}
+}
+
+// resolverTimeout bounds one question to one resolver.
+const resolverTimeout = 2 * time.Second
+
+// resolve asks the host's resolvers in order, over TCP where an answer is too
+// long for UDP.
+func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request) {
+	m := new(dns.Msg)
+	if err := m.Unpack(q.Query); err != nil {
+		_ = s.answer(c, failed(fmt.Errorf("decode DNS question: %w", err)))
+		return
+	}
+	servers, err := s.resolvers()
+	var a *dns.Msg
+	for _, server := range servers {
+		if a, err = exchange(ctx, m, server); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	var wire []byte
+	if err == nil {
+		wire, err = a.Pack()
+	}
+	if err != nil {
+		_ = s.answer(c, failed(err))
+		return
+	}
+	_ = s.answer(c, reply{Answer: wire})
+}
+
+func exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
+	udp := &dns.Client{Net: "udp", Timeout: resolverTimeout, UDPSize: 4096}
+	a, _, err := udp.ExchangeContext(ctx, m, server)
+	if err == nil && a.Truncated {
+		tcp := &dns.Client{Net: "tcp", Timeout: resolverTimeout}
+		a, _, err = tcp.ExchangeContext(ctx, m, server)
+	}
+	return a, err
+}
+
+// resolvers reads them anew for each question: a laptop changes networks.
+func (s *server) resolvers() ([]string, error) {
+	var out []string
+	for _, r := range s.o.Resolvers {
+		out = append(out, r.String())
+	}
+	if s.o.Resolvers == nil {
+		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range conf.Servers {
+			out = append(out, net.JoinHostPort(r, conf.Port))
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the host has no DNS resolver")
+	}
+	return out[:min(len(out), 3)], nil // as the C library
+}
