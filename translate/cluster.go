@@ -173,7 +173,7 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 			if len(t.SANs) > 0 {
 				accounts = t.SANs
 			}
-			c.TransportSocket = meshClient(v, sni, accounts, alpn)
+			c.TransportSocket = meshClient(sni, accounts, alpn)
 		case model.TLSSimple, model.TLSMutual:
 			tls := *t
 			if len(tls.SANs) == 0 {
@@ -187,7 +187,7 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 	if s.External || !v.Mesh.Config.AutoMTLS {
 		return false
 	}
-	mesh := meshClient(v, name.sni(), accounts, alpn)
+	mesh := meshClient(name.sni(), accounts, alpn)
 	if c.GetType() == clusterv3.Cluster_ORIGINAL_DST {
 		if allSpeakTLS(v, s, port) {
 			c.TransportSocket = mesh

@@ -42,17 +42,17 @@ func clientSocket(c *tlsv3.UpstreamTlsContext) *corev3.TransportSocket {
 
 // meshContext is what both ends of mutual TLS in the mesh share: the workload's
 // certificate, and the mesh's roots with a rule for the peer's name.
-func meshContext(v *model.View, alpn []string, names []*tlsv3.SubjectAltNameMatcher) *tlsv3.CommonTlsContext {
+func meshContext(alpn []string, names []*tlsv3.SubjectAltNameMatcher) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{
 		TlsParams: &tlsv3.TlsParameters{
 			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 		},
 		AlpnProtocols:                  alpn,
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "default", SdsConfig: agent(v)}},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "default", SdsConfig: agent()}},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: names},
-				ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: "ROOTCA", SdsConfig: agent(v)},
+				ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: "ROOTCA", SdsConfig: agent()},
 			},
 		},
 	}
@@ -60,8 +60,8 @@ func meshContext(v *model.View, alpn []string, names []*tlsv3.SubjectAltNameMatc
 
 // meshClient is mutual TLS towards a cluster of the mesh. The server's
 // certificate must carry one of the identities of the service, if any is known.
-func meshClient(v *model.View, sni string, accounts, alpn []string) *corev3.TransportSocket {
-	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: meshContext(v, alpn, exactNames(tlsv3.SubjectAltNameMatcher_URI, accounts)), Sni: sni})
+func meshClient(sni string, accounts, alpn []string) *corev3.TransportSocket {
+	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: meshContext(alpn, exactNames(tlsv3.SubjectAltNameMatcher_URI, accounts)), Sni: sni})
 }
 
 func exactNames(kind tlsv3.SubjectAltNameMatcher_SanType, names []string) []*tlsv3.SubjectAltNameMatcher {
@@ -87,7 +87,7 @@ func meshServer(v *model.View, alpn []string) *corev3.TransportSocket {
 			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + domain + "/"}},
 		})
 	}
-	common := meshContext(v, alpn, names)
+	common := meshContext(alpn, names)
 	common.TlsParams.CipherSuites = meshCiphers
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls",
@@ -109,7 +109,9 @@ func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
 	default:
 		check.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
 	}
-	check.MatchTypedSubjectAltNames = append(exactNames(tlsv3.SubjectAltNameMatcher_DNS, t.SANs), exactNames(tlsv3.SubjectAltNameMatcher_URI, t.SANs)...)
+	if !t.SkipVerify {
+		check.MatchTypedSubjectAltNames = append(exactNames(tlsv3.SubjectAltNameMatcher_DNS, t.SANs), exactNames(tlsv3.SubjectAltNameMatcher_URI, t.SANs)...)
+	}
 	common := &tlsv3.CommonTlsContext{
 		AlpnProtocols:         alpn,
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check},

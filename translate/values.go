@@ -62,10 +62,7 @@ func ads() *corev3.ConfigSource {
 // agent is the source of certificates: the proxy's own agent, never the control
 // plane. Our proxy has it within and looks for the name only; a real Envoy asks
 // the agent beside it.
-func agent(v *model.View) *corev3.ConfigSource {
-	if !v.Proxy.Stock {
-		return ads()
-	}
+func agent() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3, SetNodeOnFirstMessageOnly: true,
