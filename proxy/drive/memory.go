@@ -24,12 +24,13 @@ type memory struct {
 	woken  chan struct{}
 	ports  uint16
 	serve  map[netip.AddrPort]func(*Pipe)
+	joins  map[netip.AddrPort]func(*Conn)
 	refuse func(Dial) error
 }
 
 // NewMemory returns a loop in memory whose wall clock starts at start.
 func NewMemory(start time.Time) *Memory {
-	b := &memory{woken: make(chan struct{}, 1), ports: 40000, serve: map[netip.AddrPort]func(*Pipe){}}
+	b := &memory{woken: make(chan struct{}, 1), ports: 40000, serve: map[netip.AddrPort]func(*Pipe){}, joins: map[netip.AddrPort]func(*Conn){}}
 	l := newLoop(b, start)
 	b.loop = l
 	return &Memory{Loop: l, back: b}
@@ -61,6 +62,7 @@ type memSocket struct {
 	writable      bool
 	ready         bool // asynchronous connect has an outcome
 	telling       func()
+	peer          *memSocket // the other end, if it is a connection of the loop too
 }
 
 // Accept makes a connection to the loop, as if a client had dialled local from remote.
@@ -87,6 +89,9 @@ func (p *Pipe) Original(a netip.AddrPort) { p.sock.original = a }
 
 // Handle answers the loop's connections to an address; f is given the test's end.
 func (m *Memory) Handle(addr netip.AddrPort, f func(*Pipe)) { m.back.serve[addr] = f }
+
+// Join has the loop accept its own connections to an address, so that two proxies in one loop can meet.
+func (m *Memory) Join(addr netip.AddrPort, accept func(*Conn)) { m.back.joins[addr] = accept }
 
 // Unhandle refuses connections to an address from now on.
 func (m *Memory) Unhandle(addr netip.AddrPort) { delete(m.back.serve, addr) }
@@ -214,6 +219,12 @@ func (b *memory) dial(o Dial) (socket, bool, error) {
 	}
 	serve := b.serve[o.Addr]
 	s.ready, s.writable = true, true
+	if accept := b.joins[o.Addr]; accept != nil {
+		other := b.socket(o.Addr, s.local)
+		other.ready, other.peer, s.peer = true, s, other
+		b.loop.Post(func() { accept(b.loop.accepted(other, other.remote)) })
+		return s, false, nil
+	}
 	if serve == nil {
 		s.err = syscall.ECONNREFUSED
 		return s, false, nil
@@ -245,6 +256,11 @@ func (s *memSocket) write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
+	if s.peer != nil {
+		s.peer.in = append(s.peer.in, p...)
+		s.back.notify(s.peer)
+		return len(p), nil
+	}
 	n := len(p)
 	if w := s.pipe.Window; w > 0 {
 		n = max(0, min(n, w-len(s.pipe.In)))
@@ -273,11 +289,24 @@ func (s *memSocket) tell() {
 }
 
 func (s *memSocket) closeWrite() {
+	if s.peer != nil {
+		s.peer.eof = true
+		s.back.notify(s.peer)
+		return
+	}
 	s.pipe.EOF = true
 	s.tell()
 }
 
 func (s *memSocket) close(reset bool) {
+	if s.peer != nil {
+		s.peer.eof = true
+		if reset {
+			s.peer.err = syscall.ECONNRESET
+		}
+		s.back.notify(s.peer)
+		return
+	}
 	s.pipe.EOF, s.pipe.Closed, s.pipe.Broken = true, true, reset
 	s.tell()
 }

@@ -98,7 +98,7 @@ func (s *secure) finish(err error) {
 	}
 	s.takeFlight()
 	c.loop.Cancel(&c.timer)
-	s.done = true
+	s.done, s.more = true, true // crypto/tls may have read ahead
 	// The chain has been judged and its names taken down: let it go.
 	s.state.PeerCertificates, s.state.VerifiedChains = nil, nil
 	c.state.paused = false

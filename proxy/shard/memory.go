@@ -62,5 +62,11 @@ func (m *Memory) Dial(listener string, remote, local netip.AddrPort) *drive.Pipe
 	return m.Memory.Accept(remote, local, m.one.set.Accept(listener))
 }
 
+// Serve has connections of the shard itself to an address reach one of its listeners, so that
+// the proxies at both ends of a connection can be one.
+func (m *Memory) Serve(addr netip.AddrPort, listener string) {
+	m.Join(addr, m.one.set.Accept(listener))
+}
+
 // Open is the number of open downstream connections.
 func (m *Memory) Open() int { return m.one.set.Open() }
