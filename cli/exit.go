@@ -9,7 +9,10 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"github.com/mallamesh/malla/config/kind"
 )
 
 // Exit codes.
@@ -122,6 +125,9 @@ func tellStopped(w io.Writer, s stopped, t *target) int {
 		code = exitUsage
 	}
 	for i, line := range strings.Split(msg, "\n") {
+		if line == "ensure CRDs are installed first" && t.client != nil {
+			continue // the kinds of a local mesh are built in
+		}
 		line = strings.TrimPrefix(line, "error: ")
 		line = fromServer.ReplaceAllString(line, "")
 		if i == 0 && line != "" {
@@ -131,11 +137,29 @@ func tellStopped(w io.Writer, s stopped, t *target) int {
 			fmt.Fprintln(w, asMalla(line))
 		}
 	}
-	if hint == "" && strings.Contains(msg, "the server doesn't have a resource type") {
-		hint = "malla api-resources lists the kinds that there are"
+	if hint == "" {
+		hint = hintFor(msg, t.client != nil)
 	}
 	if hint != "" {
 		fmt.Fprintln(w, "malla: hint:", hint)
 	}
 	return code
+}
+
+var noKind = regexp.MustCompile(`no matches for kind "([^"]+)" in version "([^"]+)"`)
+
+// hintFor knows what helps against some of kubectl's errors.
+func hintFor(msg string, local bool) string {
+	if m := noKind.FindStringSubmatch(msg); m != nil && local {
+		if gv, err := schema.ParseGroupVersion(m[2]); err == nil {
+			if why, ok := kind.RefusedBecause(schema.GroupKind{Group: gv.Group, Kind: m[1]}); ok {
+				return m[1] + " is " + why
+			}
+		}
+		return "malla api-resources lists the kinds that there are"
+	}
+	if strings.Contains(msg, "the server doesn't have a resource type") {
+		return "malla api-resources lists the kinds that there are"
+	}
+	return ""
 }

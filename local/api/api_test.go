@@ -22,11 +22,16 @@ func start(t *testing.T, o api.Options) (*api.Server, *kubernetes.Clientset) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	return s, clientOf(t, s)
+}
+
+func clientOf(t testing.TB, s *api.Server) *kubernetes.Clientset {
+	t.Helper()
 	c, err := kubernetes.NewForConfig(s.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, c
+	return c
 }
 
 func configMap(name, value string) *corev1.ConfigMap {

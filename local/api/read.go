@@ -87,10 +87,6 @@ func (s *Server) list(w http.ResponseWriter, q *request) error {
 		rows := s.objects(q, objects, nil)
 		return s.writeTable(w, q, form, s.rejected(q, rows, match), version)
 	}
-	for _, rej := range s.reject.of(q.res, q.namespace) {
-		q.warnings.add(rej.String())
-	}
-	q.warnings.write(w.Header())
 	writeRaw(w, http.StatusOK, q.listBody(objects, version))
 	return nil
 }

@@ -7,28 +7,12 @@ import (
 )
 
 // A Rejection is a document that could not be applied. People see it where they
-// look for the object: in the STATUS column of `malla get`, and as a warning with lists.
+// look for the object: in the STATUS column of `malla get`.
 type Rejection struct {
 	Kind            *kind.Kind
 	Namespace, Name string
 	Source          string // "file:line"
 	Message         string // what is wrong, without Source
-}
-
-// String is the rejection in one line.
-func (r Rejection) String() string {
-	name := r.Name
-	if r.Namespace != "" {
-		name = r.Namespace + "/" + name
-	}
-	text := name + ": " + r.Message
-	if r.Kind != nil {
-		text = r.Kind.Kind + " " + text
-	}
-	if r.Source != "" {
-		text = r.Source + ": " + text
-	}
-	return text
 }
 
 type rejections struct {

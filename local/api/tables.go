@@ -148,9 +148,6 @@ func (s *Server) writeTable(w http.ResponseWriter, q *request, form *tableShape,
 		if r.object != nil {
 			q.warnings.add(s.told.once(q.res, r.object)...)
 		}
-		if r.reject != nil {
-			q.warnings.add(r.reject.String())
-		}
 	}
 	raw, err := json.Marshal(s.table(q, form, rows, version, true))
 	if err != nil {

@@ -63,12 +63,16 @@ func (t *told) once(res *resource, o *store.Object) []string {
 		t.seen = map[store.Key]string{}
 	}
 	t.seen[o.Key] = text
-	name := o.Key.Name
-	if o.Key.Namespace != "" {
-		name = o.Key.Namespace + "/" + name
+	return about(res, o.Key.Namespace, o.Key.Name, o.Notices)
+}
+
+// about puts the object's name before what is said of it.
+func about(res *resource, namespace, name string, notices []string) []string {
+	if namespace != "" {
+		name = namespace + "/" + name
 	}
-	out := make([]string, len(o.Notices))
-	for i, n := range o.Notices {
+	out := make([]string, len(notices))
+	for i, n := range notices {
 		out[i] = res.Kind.Kind + " " + name + ": " + n
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -229,6 +230,9 @@ func (s *Server) writeOnce(ctx context.Context, c *change, k store.Key, old *sto
 		if u, notices, err = s.admit(ctx, c, was, u); err != nil {
 			return nil, err
 		}
+		if old == nil || !slices.Equal(notices, old.Notices) {
+			c.warnings.add(about(c.res, c.namespace, c.name, notices)...)
+		}
 	} else if old != nil {
 		notices = old.Notices
 	}
@@ -297,7 +301,6 @@ func (s *Server) admit(ctx context.Context, c *change, was, u *unstructured.Unst
 			return nil, nil, asStatus(c.res, c.name, err)
 		}
 	}
-	c.warnings.add(notices...)
 	u, err := c.res.normal(r.Object)
 	if err != nil {
 		return nil, nil, err
