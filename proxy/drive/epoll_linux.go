@@ -284,9 +284,8 @@ func prepare(fd int, o Dial) error {
 	if !o.Source.IsValid() || o.Source.Is4() != o.Addr.Addr().Unmap().Is4() {
 		return nil
 	}
-	if o.FreeBind {
-		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
-	}
+	// Istio's ::6, unlike 127.0.0.6, is an address that no interface has.
+	unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 	unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	sa, _ := sockaddr(netip.AddrPortFrom(o.Source, 0))
 	return os.NewSyscallError("bind", unix.Bind(fd, sa))

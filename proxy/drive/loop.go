@@ -242,11 +242,9 @@ func (l *Loop) finish() {
 // A Dial says whom to connect to and how.
 type Dial struct {
 	Addr   netip.AddrPort
-	Source netip.Addr // bind to this address first, if valid
+	Source netip.Addr // bind to this address first, if valid; it need not be this machine's
 	Mark   int        // SO_MARK, if not 0
-	// FreeBind allows a Source that this machine does not have (Istio's 127.0.0.6 is one it has).
-	FreeBind bool
-	Path     string // a Unix socket, if Addr is not valid
+	Path   string     // a Unix socket, if Addr is not valid
 }
 
 // Dial begins to connect. The outcome comes in a later turn.

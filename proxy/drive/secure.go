@@ -252,6 +252,12 @@ func (c *Conn) pumpTLS() bool {
 
 func (c *Conn) pumpHandshake() bool {
 	s, buf := c.tls, c.loop.read
+	s.mu.Lock()
+	ahead := len(s.in)
+	s.mu.Unlock()
+	if ahead > maxHandshakeInput {
+		return false // a client that is done already sends its data; finish reads on
+	}
 	n, err := c.sock.read(buf)
 	if n == 0 {
 		switch err {
@@ -267,13 +273,6 @@ func (c *Conn) pumpHandshake() bool {
 	}
 	c.BytesIn += uint64(n)
 	s.feed(buf[:n])
-	s.mu.Lock()
-	over := len(s.in) > maxHandshakeInput
-	s.mu.Unlock()
-	if over {
-		c.fail(errors.New("drive: too much input before the end of the TLS handshake"))
-		return false
-	}
 	return n == len(buf) || c.state.hup
 }
 
