@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+	securityv1alpha1 "istio.io/api/security/v1alpha1"
+
+	"github.com/mallamesh/malla/pki"
+)
+
+var me = pki.ID{TrustDomain: "cluster.local", Namespace: "default", Account: "reviews"}
+
+// authority signs for everybody, unless it is away.
+type authority struct {
+	ca    *pki.CA
+	away  bool
+	calls []time.Time
+}
+
+func (a *authority) Sign(_ context.Context, request []byte, ttl time.Duration) ([]*x509.Certificate, error) {
+	a.calls = append(a.calls, time.Now())
+	if a.away {
+		return nil, errors.New("CA is away")
+	}
+	return a.ca.Sign(request, me, ttl, time.Now())
+}
+
+func newCA(t *testing.T) *pki.CA {
+	t.Helper()
+	ca, err := pki.NewCA("cluster.local", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+// A certificate is renewed at half of its life. While the CA is away it stays in
+// use, the CA is asked again and again, and the first answer counts.
+func TestRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := &authority{ca: newCA(t)}
+		var issued []*tls.Certificate
+		a := New(Options{ID: me, Signer: ca, Roots: NewRoots("", nil), TTL: time.Hour, Log: slog.New(slog.DiscardHandler), Jitter: func() float64 { return 0 },
+			Issued: func(c *tls.Certificate) { issued = append(issued, c) }})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if len(issued) != 1 || a.Certificate() != issued[0] {
+			t.Fatalf("%d certificates after a minute, want one in use", len(issued))
+		}
+		first := issued[0]
+		time.Sleep(30 * time.Minute)
+		if len(issued) != 2 {
+			t.Fatalf("%d certificates after half an hour, want the second", len(issued))
+		}
+		if first.PrivateKey == issued[1].PrivateKey {
+			t.Error("the key is the old one")
+		}
+		ca.away = true
+		time.Sleep(29 * time.Minute)
+		if len(issued) != 2 || a.Certificate() != issued[1] {
+			t.Error("the certificate was taken out of use with half of its life before it")
+		}
+		time.Sleep(4 * time.Minute)
+		if n, err := a.Status(); n != 2 || err == nil {
+			t.Errorf("status %d, %v; want two certificates and why there is no third", n, err)
+		}
+		ca.away = false
+		time.Sleep(maxRetry * 2)
+		if len(issued) != 3 {
+			t.Error("no new certificate although the CA is back")
+		}
+		a.Renew()
+		synctest.Wait()
+		if len(issued) != 4 {
+			t.Error("Renew does nothing")
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// Times come from the moment a certificate came, and agents differ.
+func TestSchedule(t *testing.T) {
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		life   time.Duration
+		jitter float64
+		want   time.Duration
+	}{
+		{24 * time.Hour, 0, 12 * time.Hour},
+		{24 * time.Hour, 1, 14*time.Hour + 24*time.Minute},
+		{24 * time.Hour, -1, 9*time.Hour + 36*time.Minute},
+		{10 * time.Second, 0, 5 * time.Second},
+		{time.Second, 0, minRenew}, // a CA that issues for moments is not run over
+		{-time.Hour, 0, minRenew},
+	} {
+		if got := renewAfter(now, now.Add(test.life), test.jitter); got != test.want {
+			t.Errorf("life %v, jitter %v: renewed after %v, want %v", test.life, test.jitter, got, test.want)
+		}
+	}
+	if retryAfter(0, 0) != minRetry || retryAfter(3, 0) != 8*minRetry || retryAfter(60, 0) != maxRetry {
+		t.Error("retries do not double up to their bound")
+	}
+}
+
+// What the CA answers is checked before it is used.
+func TestAnswersThatAreRefused(t *testing.T) {
+	ca := newCA(t)
+	mine, _ := pki.NewKey()
+	other, _ := pki.NewKey()
+	request, _ := pki.Request(other, me)
+	chain, err := ca.Sign(request, me, time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := assemble(mine, chain, time.Now()); err == nil || !strings.Contains(err.Error(), "not for our key") {
+		t.Errorf("another's certificate: %v", err)
+	}
+	if _, err := assemble(other, chain, time.Now().Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("an expired certificate: %v", err)
+	}
+	if _, err := assemble(other, nil, time.Now()); err == nil {
+		t.Error("an empty chain is taken")
+	}
+	cert, err := assemble(other, chain, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cert.Certificate) != 1 {
+		t.Errorf("shows %d certificates, want the leaf without the root", len(cert.Certificate))
+	}
+}
+
+// Roots come from the file as it is at the moment, and from our own chain.
+func TestRoots(t *testing.T) {
+	a, b := newCA(t), newCA(t)
+	path := filepath.Join(t.TempDir(), "root.pem")
+	var seen int
+	r := NewRoots(path, func(all []*x509.Certificate) { seen = len(all) })
+	if err := r.Load(); err == nil {
+		t.Error("a file that is not there loads")
+	}
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(a.RootPEM())
+	if err := r.Load(); err != nil || seen != 1 {
+		t.Fatalf("%v; %d roots, want 1", err, seen)
+	}
+	r.Add(a.Root())
+	if len(r.All()) != 1 {
+		t.Error("a root that is there is added once more")
+	}
+	r.Add(b.Root())
+	if seen != 2 {
+		t.Errorf("%d roots, want 2", seen)
+	}
+	write([]byte("nonsense"))
+	if err := r.Load(); err == nil || len(r.All()) != 2 {
+		t.Error("a broken file took roots away")
+	}
+	write(b.RootPEM())
+	if err := r.Load(); err != nil || len(r.All()) != 1 || !r.All()[0].Equal(b.Root()) {
+		t.Errorf("%v; want the new file's root, once", err)
+	}
+}
+
+// service is Istio's certificate service; it notes who calls.
+type service struct {
+	securityv1alpha1.UnimplementedIstioCertificateServiceServer
+	ca    *pki.CA
+	token string
+	ttl   int64
+}
+
+func (s *service) CreateCertificate(ctx context.Context, r *securityv1alpha1.IstioCertificateRequest) (*securityv1alpha1.IstioCertificateResponse, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	s.token, s.ttl = strings.Join(md.Get("authorization"), ","), r.GetValidityDuration()
+	chain, err := s.ca.Sign([]byte(r.GetCsr()), me, time.Hour, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	out := &securityv1alpha1.IstioCertificateResponse{}
+	for _, c := range chain {
+		out.CertChain = append(out.CertChain, string(pki.EncodeCertificates(c)))
+	}
+	return out, nil
+}
+
+// The signer shows its token, and only to the server that its roots vouch for.
+func TestCA(t *testing.T) {
+	mesh, stranger := newCA(t), newCA(t)
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("proof\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve := func(ca *pki.CA, name string) (*service, *CA) {
+		key, chain, err := ca.Serve(pki.ID{}, []string{name}, nil, time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := bufconn.Listen(1 << 16)
+		g := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key})))
+		s := &service{ca: mesh}
+		securityv1alpha1.RegisterIstioCertificateServiceServer(g, s)
+		go func() { _ = g.Serve(l) }()
+		t.Cleanup(g.Stop)
+		roots := NewRoots(filepath.Join(dir, "root.pem"), nil)
+		return s, &CA{Address: "istiod.istio-system.svc:15012", TokenPath: token, Roots: roots, Dial: func(context.Context, string) (net.Conn, error) { return l.Dial() }}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "root.pem"), mesh.RootPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := pki.NewKey()
+	request, _ := pki.Request(key, me)
+
+	s, good := serve(mesh, "istiod.istio-system.svc")
+	chain, err := good.Sign(t.Context(), request, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := pki.IDOf(chain[0]); err != nil || id != me {
+		t.Errorf("certificate of %v, %v", id, err)
+	}
+	if s.token != "Bearer proof" || s.ttl != 3600 {
+		t.Errorf("the CA saw token %q and %d s", s.token, s.ttl)
+	}
+	for why, ca := range map[string]*pki.CA{"another mesh's server": stranger, "a server of another name": mesh} {
+		name := "istiod.istio-system.svc"
+		if ca == mesh {
+			name = "elsewhere.svc"
+		}
+		s, bad := serve(ca, name)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if _, err := bad.Sign(ctx, request, time.Hour); err == nil || s.token != "" {
+			t.Errorf("%s got the token %q, %v", why, s.token, err)
+		}
+		cancel()
+	}
+	good.TokenPath = filepath.Join(dir, "none")
+	if _, err := good.Sign(t.Context(), request, time.Hour); err == nil || !strings.Contains(err.Error(), "token") {
+		t.Errorf("without a token: %v", err)
+	}
+}
