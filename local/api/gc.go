@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -289,8 +290,39 @@ func (c *collector) finishNamespace(o *store.Object) {
 	}
 }
 
+// Events tell of the recent past: Kubernetes too forgets them after an hour. The
+// bound keeps a pod that fails for days from filling the memory.
+const (
+	eventLife = time.Hour
+	maxEvents = 2000
+)
+
+func (c *collector) forgetEvents() {
+	events, _ := c.s.store.List("events", "")
+	slices.SortFunc(events, func(a, b *store.Object) int { return cmp.Compare(a.Version, b.Version) })
+	now := c.s.now()
+	for i, o := range events {
+		if len(events)-i <= maxEvents && now.Sub(lastSeen(o.Value)) < eventLife {
+			continue
+		}
+		c.s.store.Delete(o.Key, o.Version, nil) // one that changes meanwhile is not old
+	}
+}
+
+// lastSeen is when an event last happened.
+func lastSeen(u *unstructured.Unstructured) time.Time {
+	for _, path := range [][]string{{"series", "lastObservedTime"}, {"lastTimestamp"}, {"eventTime"}} {
+		text, _, _ := unstructured.NestedString(u.Object, path...)
+		if t, err := time.Parse(time.RFC3339, text); err == nil {
+			return t
+		}
+	}
+	return u.GetCreationTimestamp().Time
+}
+
 // sweep looks at everything once, for what single changes did not show.
 func (c *collector) sweep() {
+	c.forgetEvents()
 	for k := range c.owners {
 		c.orphaned(k)
 	}

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -183,5 +184,27 @@ func TestNamespaceGoesWithWhatIsInIt(t *testing.T) {
 	}
 	if l, _ := c.CoreV1().ServiceAccounts("prod").List(within(t), metav1.ListOptions{}); len(l.Items) > 0 {
 		t.Errorf("accounts are left: %v", l.Items)
+	}
+}
+
+func TestOldEventsAreForgotten(t *testing.T) {
+	now := time.Now()
+	s, c := start(t, api.Options{Now: func() time.Time { return now }})
+	event := func(name string, at time.Time) *corev1.Event {
+		return make1(t, c.CoreV1().Events("default").Create, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: name},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "web", Namespace: "default"}, LastTimestamp: metav1.NewTime(at)})
+	}
+	old := event("old", now.Add(-2*time.Hour))
+	event("new", now)
+	w, err := c.CoreV1().Events("default").Watch(within(t), metav1.ListOptions{ResourceVersion: old.ResourceVersion, FieldSelector: "metadata.name=old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Sweep()
+	if e := <-w.ResultChan(); e.Type != watch.Deleted {
+		t.Errorf("the old event: %s", e.Type)
+	}
+	if _, err := c.CoreV1().Events("default").Get(within(t), "new", metav1.GetOptions{}); err != nil {
+		t.Errorf("the new event: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,7 @@ func New(o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -128,6 +130,7 @@ func (s *Server) Close() error {
 const maxBody = 3 << 20
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.survive(w, r)
 	q, err := s.parse(r)
 	if err == nil {
 		err = s.authenticate(q)
@@ -138,6 +141,20 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		writeError(w, err)
 	}
+}
+
+// survive keeps a bug that one request finds from ending the mesh, whose
+// in-process clients have no server around them that would.
+func (s *Server) survive(w http.ResponseWriter, r *http.Request) {
+	why := recover()
+	if why == nil {
+		return
+	}
+	if why == http.ErrAbortHandler {
+		panic(why)
+	}
+	s.log.Error("bug: a request made the API server panic", "method", r.Method, "path", r.URL.Path, "panic", why, "stack", string(debug.Stack()))
+	writeError(w, fmt.Errorf("internal error: %v", why))
 }
 
 // readBody reads a request's body, which has an upper bound.

@@ -99,8 +99,9 @@ type table struct {
 	watchers map[*Watcher]struct{}
 }
 
-// Remembered is how many changes of one resource a late watcher can catch up with.
-const Remembered = 2048
+// Remembered is how many changes of one resource a late watcher can catch up
+// with. Each holds a whole object, so it bounds memory too; who is later lists anew.
+const Remembered = 512
 
 // New returns a store that starts after version with the objects given, in which
 // changes are written to log (which may be nil).

@@ -1,0 +1,4 @@
+package api
+
+// Sweep is what the collector does by the clock.
+func (s *Server) Sweep() { (&collector{s: s}).forgetEvents() }
