@@ -86,7 +86,7 @@ func networkFilter(name string, config proto.Message) *listenerv3.Filter {
 func httpManager(v *model.View, d direction, statPrefix, rds string, inline *routev3.RouteConfiguration) *listenerv3.Filter {
 	m := &hcmv3.HttpConnectionManager{
 		StatPrefix: statPrefix + ";", HttpFilters: httpFilters(v, d), AccessLog: accessLog(v),
-		UseRemoteAddress: boolean(d == through), StreamIdleTimeout: span(0), NormalizePath: boolean(true),
+		UseRemoteAddress: boolean(d == through), StreamIdleTimeout: span(0),
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		RequestIdExtension: &hcmv3.RequestIDExtension{TypedConfig: pack(&uuidv3.UuidRequestIdConfig{
 			UseRequestIdForTraceSampling: boolean(true),
@@ -97,8 +97,9 @@ func httpManager(v *model.View, d direction, statPrefix, rds string, inline *rou
 	} else {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: rds}}
 	}
-	if d != outwards {
+	if d != outwards { // what the application says goes out as it said it
 		m.ServerName = "istio-envoy"
+		m.NormalizePath = boolean(true)
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_APPEND_FORWARD
 		if d == through {
 			m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

@@ -34,6 +34,7 @@ var (
 	names      = []string{"x", "y", "z"}
 	hosts      = []string{"x", "y", "x.a.svc.cluster.local", "*.a.svc.cluster.local", "*.svc.cluster.local", "z.example.com"}
 	exports    = [][]string{nil, {"."}, {"*"}, {"a", "b"}}
+	protocols  = []model.Protocol{model.HTTP, model.Sniffed, model.TCP, model.TLS, model.GRPC}
 	labelSets  = []map[string]string{nil, {"app": "x"}, {"app": "y"}}
 )
 
@@ -294,7 +295,9 @@ func randomService(r *rand.Rand, ns, name string) *model.Service {
 	s := &model.Service{
 		Host: name + "." + ns + ".svc.cluster.local", Namespace: ns, Name: name, Kubernetes: true, Created: time.Unix(int64(r.IntN(5)), 0),
 		From: model.Ref{Kind: "Service", Namespace: ns, Name: name}, ExportTo: pick(r, exports), Selector: pick(r, labelSets),
-		Ports: []model.Port{{Name: "http", Number: 80, Protocol: pick(r, []model.Protocol{model.HTTP, model.Sniffed, model.TCP, model.TLS, model.GRPC})}},
+		Ports: []model.Port{
+			{Name: "http", Number: 80, Protocol: pick(r, protocols)}, {Name: "other", Number: 443, Protocol: pick(r, protocols), Target: model.TargetPort{Number: 80}},
+		},
 	}
 	switch r.IntN(4) {
 	case 0:
@@ -302,7 +305,11 @@ func randomService(r *rand.Rand, ns, name string) *model.Service {
 	case 1:
 		s.Host, s.Kubernetes, s.External = name+".example.com", false, true
 	default:
-		s.VIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, ns[0], name[0]})}
+		for range 1 + r.IntN(2) { // addresses that several services claim
+			if a := netip.AddrFrom4([4]byte{10, 96, 0, byte(1 + r.IntN(5))}); !slices.Contains(s.VIPs, a) {
+				s.VIPs = append(s.VIPs, a)
+			}
+		}
 	}
 	return s
 }
