@@ -23,6 +23,7 @@ type Router struct {
 	cfg  Config
 	log  *slog.Logger
 	nl   *netlink.Handle
+	ns   int  // a descriptor of the namespace: AttachPod's caller is in another
 	v6   bool // the kernel has IPv6
 	dns  *dns.Server
 	out  *outside
@@ -47,7 +48,7 @@ func New(c Config) (*Router, error) {
 	if c.MaxOutside <= 0 {
 		c.MaxOutside = 4096
 	}
-	r := &Router{cfg: c, log: c.Log, attached: make(map[string][]netip.Addr), udp: make(map[udpTarget]struct{})}
+	r := &Router{cfg: c, log: c.Log, ns: -1, attached: make(map[string][]netip.Addr), udp: make(map[udpTarget]struct{})}
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
 		r.v6 = true
 	} else {
@@ -76,10 +77,16 @@ func (r *Router) Close() error {
 	if r.nl != nil {
 		r.nl.Close()
 	}
+	if r.ns >= 0 {
+		unix.Close(r.ns)
+	}
 	return nil
 }
 
 func (r *Router) handle() (err error) {
+	if r.ns, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
 	if r.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}

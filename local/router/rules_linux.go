@@ -28,7 +28,7 @@ const outsidePort = 15001
 
 // baseRules are those that do not depend on services.
 func (r *Router) baseRules() error {
-	b, err := nft.NewBatch(table)
+	b, err := nft.NewBatchIn(r.ns, table)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (r *Router) hairpinRules(b *nft.Batch) {
 // connections (which hear "unreachable"), with RST: its peers' connections end
 // now and not by timeout. reject in prerouting needs Linux 5.9.
 func (r *Router) resetRules() error {
-	b, err := nft.NewBatch(table)
+	b, err := nft.NewBatchIn(r.ns, table)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (r *Router) hairpins(ips []netip.Addr, add bool) error {
 	if len(ips) == 0 {
 		return nil
 	}
-	b, err := nft.NewBatch(table)
+	b, err := nft.NewBatchIn(r.ns, table)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (r *Router) SetServices(services []Service) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b, err := nft.NewBatch(table)
+	b, err := nft.NewBatchIn(r.ns, table)
 	if err != nil {
 		return err
 	}

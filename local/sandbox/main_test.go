@@ -4,15 +4,12 @@ package sandbox_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +20,8 @@ import (
 	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
+	"github.com/mallamesh/malla/node/capture"
+	"github.com/mallamesh/malla/node/dns"
 )
 
 // The test binary plays every part: "go test" runs it as the parent; the parent
@@ -55,7 +54,7 @@ type mesh struct {
 
 // inMesh runs body as process 1 of a mesh's namespaces: called by "go test" it
 // starts the supervisor, which calls it again.
-func inMesh(t *testing.T, body func(*mesh)) {
+func inMesh(t *testing.T, body func(*mesh), parent ...func(*testing.T)) {
 	t.Helper()
 	if dir := os.Getenv(envInside); dir != "" {
 		level := slog.LevelInfo
@@ -79,6 +78,9 @@ func inMesh(t *testing.T, body func(*mesh)) {
 	needNamespaces(t)
 	dir := stateDir(t)
 	serveBroker(t, dir+"/broker.sock")
+	for _, f := range parent {
+		f(t) // tells body by environment variables
+	}
 	t.Setenv(envInside, dir)
 	argv := []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v=true", "-test.timeout=60s", "-test.count=1"}
 	out := captureOutput(t, func() {
@@ -133,7 +135,23 @@ func serveBroker(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go broker.Serve(t.Context(), l, broker.Options{})
+	go broker.Serve(t.Context(), l, broker.Options{Resolvers: []netip.AddrPort{serveOutsideNames(t)}})
+}
+
+// serveOutsideNames is the host's resolver: it knows outside.test.
+func serveOutsideNames(t *testing.T) netip.AddrPort {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{}
+	s.SetTable(dns.NewTable([]string{"test"}, map[string]dns.Record{
+		"outside.test": {Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}},
+	}))
+	go s.ServeUDP(c)
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 // captureOutput returns what f's children write to our stdout and stderr.
@@ -352,10 +370,7 @@ func podProgram(args []string) int {
 		os.Stdout.Write(b)
 		return 0
 	case "mark": // tries SO_MARK
-		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-			c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, 1337) })
-			return err
-		}}
+		d := net.Dialer{Control: setMark}
 		c, err := d.Dial("tcp", args[1])
 		if err != nil {
 			return fail(err)
@@ -363,12 +378,52 @@ func podProgram(args []string) int {
 		b, _ := io.ReadAll(c)
 		os.Stdout.Write(b)
 		return 0
+	case "sidecar": // takes every redirected connection and says what it wanted
+		var d net.Dialer
+		d.Control = setMark
+		for _, port := range []string{"15001", "15006"} {
+			l, err := net.Listen("tcp", ":"+port)
+			if err != nil {
+				return fail(err)
+			}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						dst, err := capture.OriginalDst(c.(*net.TCPConn))
+						fmt.Fprintf(c, "%s %v %v\n", port, dst, err)
+					}()
+				}
+			}()
+		}
+		fmt.Println("ready")
+		select {}
+	case "half": // ADDR: sends, ends its side, and reads what comes after
+		c, err := net.Dial("tcp", args[1])
+		if err != nil {
+			return fail(err)
+		}
+		go func() {
+			b := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MB
+			for range 8 {
+				c.Write(b)
+			}
+			c.(*net.TCPConn).CloseWrite()
+		}()
+		b, err := io.ReadAll(c)
+		fmt.Printf("%s %v", b, err)
+		return 0
 	}
 	return fail(fmt.Errorf("no program %q", args[0]))
 }
 
-var (
-	_ = context.Background
-	_ = exec.Command
-	_ = filepath.Join
-)
+func setMark(_, _ string, c syscall.RawConn) (err error) {
+	c.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, capture.DefaultMark)
+	})
+	return err
+}

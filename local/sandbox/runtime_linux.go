@@ -230,7 +230,12 @@ func (p *Pod) setUpNetwork() error {
 	}
 	p.mu.Lock()
 	p.link = link
+	gone := p.gone
 	p.mu.Unlock()
+	if gone { // release has been and had nothing to detach
+		_ = p.runtime.net.DetachPod(link)
+		return errGone
+	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0); err != nil {
 		return fmt.Errorf("let applications use low ports: %w", err)
 	}

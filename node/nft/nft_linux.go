@@ -24,8 +24,15 @@ type Batch struct {
 
 // NewBatch starts a batch for the table of family inet in the current network
 // namespace, which is made if it is not there.
-func NewBatch(table string) (*Batch, error) {
-	c, err := nftables.New()
+func NewBatch(table string) (*Batch, error) { return newBatch(table) }
+
+// NewBatchIn is NewBatch for the network namespace with descriptor ns.
+func NewBatchIn(ns int, table string) (*Batch, error) {
+	return newBatch(table, nftables.WithNetNSFd(ns))
+}
+
+func newBatch(table string, opts ...nftables.ConnOption) (*Batch, error) {
+	c, err := nftables.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
