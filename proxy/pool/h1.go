@@ -132,6 +132,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) {
 	p := c.pool
 	c.conn.SetDeadline(0)
 	c.handler, c.rqLimits, c.response = h, limits, response
+	response.Trailers.Reset()
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
 	c.info.Requests++

@@ -291,6 +291,19 @@ func TestTrailersPassBothWays(t *testing.T) {
 	}
 }
 
+// What one response left behind must not be seen in the next.
+func TestResponsesDoNotMix(t *testing.T) {
+	b := full(t)
+	for range 3 {
+		for _, path := range []string{"/raw/chunk", "/raw", "/raw/eofbody", "/raw", "/raw/short", "/raw"} {
+			got := b.do(get(path))
+			if path == "/raw" && !strings.HasSuffix(got, "\r\n\r\nok") {
+				t.Fatalf("answer %q", got)
+			}
+		}
+	}
+}
+
 func TestMirror(t *testing.T) {
 	b := full(t)
 	got := b.do("POST /mir HTTP/1.1\r\nHost: a.b:80\r\nContent-Length: 3\r\n\r\nabc")
