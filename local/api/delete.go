@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -105,6 +106,9 @@ func (s *Server) deleteCollection(w http.ResponseWriter, q *request) error {
 	return nil
 }
 
+// immortal namespaces are Kubernetes' own.
+var immortal = []string{"default", "kube-system", "kube-public"}
+
 // remove deletes an object, or begins to: a pod has its grace period, an object
 // with finalizers waits for those who set them. It returns the object's state and
 // whether it is gone.
@@ -113,6 +117,9 @@ func (s *Server) remove(ctx context.Context, res *resource, k store.Key, opts *m
 		old := s.store.Get(k)
 		if old == nil {
 			return nil, false, notFound(res, k.Name)
+		}
+		if k.Resource == "namespaces" && slices.Contains(immortal, k.Name) {
+			return nil, false, forbidden(res.gr, k.Name, errors.New("this namespace may not be deleted"))
 		}
 		if err := checkPreconditions(res, old, opts.Preconditions); err != nil {
 			return nil, false, err

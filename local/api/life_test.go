@@ -208,3 +208,12 @@ func TestOldEventsAreForgotten(t *testing.T) {
 		t.Errorf("the new event: %v", err)
 	}
 }
+
+func TestKubernetesNamespacesStay(t *testing.T) {
+	_, c := start(t, api.Options{})
+	for _, ns := range []string{"default", "kube-system", "kube-public"} {
+		if err := c.CoreV1().Namespaces().Delete(within(t), ns, metav1.DeleteOptions{}); !apierrors.IsForbidden(err) {
+			t.Errorf("delete %s: %v, want Forbidden", ns, err)
+		}
+	}
+}
