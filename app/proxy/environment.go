@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,8 @@ type environment struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	Metadata    map[string]string // ISTIO_META_*
+
+	Shown *regexp.Regexp // statistics of Envoy's that Prometheus gets to see
 }
 
 // proxyConfig is the part of Istio's ProxyConfig that the proxy itself goes by; the
@@ -66,12 +69,21 @@ type proxyConfig struct {
 	DrainDuration            string            `json:"drainDuration"`
 	TerminationDrainDuration string            `json:"terminationDrainDuration"`
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
-	MeshID                   string            `json:"meshId"`
+	ProxyStatsMatcher        struct {
+		InclusionPrefixes []string `json:"inclusionPrefixes"`
+		InclusionSuffixes []string `json:"inclusionSuffixes"`
+		InclusionRegexps  []string `json:"inclusionRegexps"`
+	} `json:"proxyStatsMatcher"`
 }
 
 // readEnvironment reads Istio's variables and files.
 func readEnvironment(o Options) (*environment, error) {
-	get := o.Getenv
+	c, err := readProxyConfig(o.Getenv("PROXY_CONFIG"))
+	if err != nil {
+		return nil, err
+	}
+	// Istio's injector makes variables of proxyMetadata; where it did not, they count all the same.
+	get := func(name string) string { return first(o.Getenv(name), c.ProxyMetadata[name]) }
 	e := &environment{
 		Type: first(o.Type, "sidecar"), Pod: get("POD_NAME"), Namespace: get("POD_NAMESPACE"), Account: first(get("SERVICE_ACCOUNT"), "default"),
 		TrustDomain: first(get("TRUST_DOMAIN"), "cluster.local"), Domain: first(get("CLUSTER_DOMAIN"), "cluster.local"),
@@ -96,7 +108,7 @@ func readEnvironment(o Options) (*environment, error) {
 	if err := e.addresses(first(get("INSTANCE_IPS"), get("INSTANCE_IP"))); err != nil {
 		return nil, err
 	}
-	if err := e.config(get("PROXY_CONFIG")); err != nil {
+	if err := e.config(c); err != nil {
 		return nil, err
 	}
 	e.CA = first(get("CA_ADDR"), e.Discovery)
@@ -139,13 +151,17 @@ func (e *environment) addresses(list string) error {
 	return nil
 }
 
-func (e *environment) config(text string) error {
-	c := proxyConfig{}
+func readProxyConfig(text string) (*proxyConfig, error) {
+	c := &proxyConfig{}
 	if text != "" {
-		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
-			return fmt.Errorf("PROXY_CONFIG: %w", err)
+		if err := yaml.Unmarshal([]byte(text), c); err != nil {
+			return nil, fmt.Errorf("PROXY_CONFIG: %w", err)
 		}
 	}
+	return c, nil
+}
+
+func (e *environment) config(c *proxyConfig) error {
 	e.Discovery = first(c.DiscoveryAddress, "istiod.istio-system.svc:15012")
 	if c.Concurrency != nil {
 		e.Concurrency = *c.Concurrency
@@ -161,10 +177,43 @@ func (e *environment) config(text string) error {
 			e.Metadata[key] = v
 		}
 	}
+	if err := e.statistics(c); err != nil {
+		return err
+	}
 	if err := span("PROXY_CONFIG drainDuration", c.DrainDuration, &e.DrainTime); err != nil {
 		return err
 	}
 	return span("PROXY_CONFIG terminationDrainDuration", c.TerminationDrainDuration, &e.Termination)
+}
+
+// What Istio's bootstrap lets through of Envoy's statistics. All of them, for every
+// cluster of a mesh, would be most of what a Prometheus stores.
+const (
+	shownPrefixes = `cluster_manager|listener_manager|server|cluster\.xds-grpc|wasm|component|istio`
+	shownSuffixes = `rbac\.allowed|rbac\.denied|shadow_allowed|shadow_denied|downstream_cx_active`
+	shownRegexps  = `vhost\..*\.route\..*`
+)
+
+// statistics adds to them what the workload asks for.
+func (e *environment) statistics(c *proxyConfig) error {
+	quoted := func(list []string) string {
+		out := ""
+		for _, s := range list {
+			out += "|" + regexp.QuoteMeta(s)
+		}
+		return out
+	}
+	m := c.ProxyStatsMatcher
+	text := "^(?:" + shownPrefixes + quoted(m.InclusionPrefixes) + ")|(?:" + shownSuffixes + quoted(m.InclusionSuffixes) + ")$|^(?:" + shownRegexps + ")$"
+	for i, r := range m.InclusionRegexps {
+		if _, err := regexp.Compile(r); err != nil {
+			return fmt.Errorf("PROXY_CONFIG proxyStatsMatcher.inclusionRegexps[%d]: %w", i, err)
+		}
+		text += "|^(?:" + r + ")$"
+	}
+	shown, err := regexp.Compile(text)
+	e.Shown = shown
+	return err
 }
 
 func span(name, text string, to *time.Duration) error {

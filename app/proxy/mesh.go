@@ -172,14 +172,14 @@ func (p *parts) meshServers(e *environment) []server {
 		Ready: p.ready, Application: application(e.Annotations, e.StatusPort),
 		Proxy: func(w io.Writer) error {
 			p.refresh()
-			return p.stats.WritePrometheus(w, stats.Options{}, p.istio.AppendPrometheus)
+			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
 		},
 		Quit: p.quit, Drain: func() { p.drainListeners(true, true) },
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},
 	}
 	return []server{
 		{"admin", net.JoinHostPort("127.0.0.1", strconv.Itoa(e.AdminPort)), adm.Handler()},
-		{"metrics", ":15090", adm.Prometheus()},
+		{"metrics", ":15090", adm.Prometheus(e.Shown)},
 		{"status", ":" + strconv.Itoa(e.StatusPort), status.Handler()},
 		{"health", ":15021", status.Health()},
 	}

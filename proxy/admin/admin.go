@@ -172,21 +172,27 @@ func options(r *http.Request) (stats.Options, error) {
 	return o, nil
 }
 
-func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) {
+func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, nil) }
+
+func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *regexp.Regexp) {
 	o, err := options(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
+	}
+	if o.Filter == nil {
+		o.Filter = shown
 	}
 	s.Refresh()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_ = s.Stats.WritePrometheus(w, o, s.Metrics...) // the client has gone
 }
 
-// Prometheus serves metrics alone, on port 15090.
-func (s *Server) Prometheus() http.Handler {
+// Prometheus serves metrics alone, on port 15090: of Envoy's those whose names match
+// shown, unless the request has a filter of its own.
+func (s *Server) Prometheus(shown *regexp.Regexp) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /stats/prometheus", s.prometheus)
+	mux.HandleFunc("GET /stats/prometheus", func(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, shown) })
 	return mux
 }
 
