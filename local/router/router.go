@@ -5,10 +5,11 @@
 // pod hangs on a veth pair of its own and is reached by host routes, so all
 // traffic between pods passes this namespace's conntrack, where ClusterIPs are
 // translated (also back to the pod that asked). The pod networks are
-// unreachable routes underneath: the address of a pod that has gone answers
-// "no route to host" at once, because its own route went with its veth. All of
+// unreachable routes underneath, so the address of a pod that has gone leads
+// nowhere at once, because its own route went with its veth: TCP is refused,
+// new connections and old ones, other protocols hear "no route to host". All of
 // the service network is local to the router, so a ClusterIP port that no
-// endpoint serves refuses connections at once.
+// endpoint serves refuses connections at once, too.
 //
 // TCP connections to anything else are accepted here and spliced to a
 // connection that the broker (package broker) dials in the host's network;

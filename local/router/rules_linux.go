@@ -43,8 +43,7 @@ func (r *Router) baseRules() error {
 		return err
 	}
 	if err := r.resetRules(); err != nil {
-		// Without it, connections to a pod that vanished whole end by timeout only
-		// where its own FIN got lost.
+		// The routes say "unreachable" then, which clients may hear a second late.
 		r.log.Warn("this kernel cannot reset connections to dead pods", "error", err)
 	}
 	return nil
@@ -89,9 +88,12 @@ func (r *Router) hairpinRules(b *nft.Batch) {
 	}
 }
 
-// resetRules answer what still comes for a pod that has gone, other than new
-// connections (which hear "unreachable"), with RST: its peers' connections end
-// now and not by timeout. reject in prerouting needs Linux 5.9.
+// resetRules answer what comes for a pod that has gone with RST. For
+// connections that exist: they end now and not by timeout. For new ones: an
+// ICMP error that arrives while connect(2) still holds the socket is dropped,
+// and between network namespaces of one machine it arrives that fast, so the
+// client would wait a second for its next SYN; a RST is queued. reject in
+// prerouting needs Linux 5.9.
 func (r *Router) resetRules() error {
 	b, err := nft.NewBatchIn(r.ns, table)
 	if err != nil {
@@ -100,7 +102,7 @@ func (r *Router) resetRules() error {
 	c := b.Filter("gone", nftables.ChainHookPrerouting, nftables.ChainPriorityRef(*nftables.ChainPriorityNATDest+10))
 	for _, p := range []netip.Prefix{PodCIDR4, PodCIDR6} {
 		if p.Addr().Is4() || r.v6 {
-			c.Add(nft.Dst(p), nft.Proto(unix.IPPROTO_TCP), nft.NotTCPOpening(), nft.DstType(unix.RTN_UNREACHABLE), nft.ResetTCP())
+			c.Add(nft.Dst(p), nft.Proto(unix.IPPROTO_TCP), nft.NoRoute(), nft.ResetTCP())
 		}
 	}
 	return b.Commit()

@@ -55,10 +55,10 @@ func TestPodsReachEachOther(t *testing.T) {
 		if out := a.ask(join(b.v4, 81)); !strings.Contains(out, "connection refused") || strings.Contains(out, "slow") {
 			m.Errorf("a port where nobody listens: %s", out)
 		}
-		if out := a.ask("10.244.9.9:80"); !strings.Contains(out, "no route to host") || strings.Contains(out, "slow") {
+		if out := a.ask("10.244.9.9:80"); !strings.Contains(out, "connection refused") || strings.Contains(out, "slow") {
 			m.Errorf("an address that no pod has: %s", out)
 		}
-		if out := a.ask("[fd00:6d61:6c6c:1::99]:80"); !strings.Contains(out, "no route to host") && !strings.Contains(out, "unreachable") || strings.Contains(out, "slow") {
+		if out := a.ask("[fd00:6d61:6c6c:1::99]:80"); !strings.Contains(out, "connection refused") || strings.Contains(out, "slow") {
 			m.Errorf("an IPv6 address that no pod has: %s", out)
 		}
 	})
@@ -83,7 +83,7 @@ func TestKilledPodIsUnreachableAtOnce(t *testing.T) {
 			b.Kill()
 			<-b.Done()
 			m.Logf("gone after %v", time.Since(start))
-			if got := a.ask(join(addr, 80)); !strings.Contains(got, "no route to host") && !strings.Contains(got, "unreachable") || strings.Contains(got, "slow") {
+			if got := a.ask(join(addr, 80)); !strings.Contains(got, "connection refused") || strings.Contains(got, "slow") {
 				m.Errorf("new connection to %s: %s", addr, got)
 			}
 			select {

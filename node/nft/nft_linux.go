@@ -172,8 +172,7 @@ func mark(op expr.CmpOp, m uint32) Match {
 	return Match{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, cmp(op, binaryutil.NativeEndian.PutUint32(m))}
 }
 
-// DstType matches what the routing table says of the destination:
-// unix.RTN_LOCAL, unix.RTN_UNREACHABLE.
+// DstType matches what the routing table says of the destination: unix.RTN_LOCAL.
 func DstType(t uint32) Match {
 	return Match{
 		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
@@ -181,13 +180,12 @@ func DstType(t uint32) Match {
 	}
 }
 
-// NotTCPOpening matches TCP segments other than a first SYN.
-func NotTCPOpening() Match {
-	const syn, ack = 0x02, 0x10
+// NoRoute matches packets whose destination no route leads to, or an
+// unreachable one. (DstType looks into the local table only, for IPv4.)
+func NoRoute() Match {
 	return Match{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
-		cmp(expr.CmpOpNeq, []byte{syn}),
+		&expr.Fib{Register: 1, ResultOIF: true, FlagDADDR: true},
+		cmp(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(0)),
 	}
 }
 
