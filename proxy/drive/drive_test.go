@@ -1,0 +1,285 @@
+package drive
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A recorder notes in which order timers run out.
+type recorder struct {
+	w   *wheel
+	got []int64
+}
+
+func (r *recorder) OnTimer(t *Timer) {
+	if t.when != r.w.now {
+		panic("a timer runs out at another time than its own")
+	}
+	r.got = append(r.got, t.when)
+}
+
+func TestWheelTellsEveryTimerInTime(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var w wheel
+	r := &recorder{w: &w}
+	var want []int64
+	var timers []*Timer
+	for range 2000 {
+		at := 1 + random.Int64N(1<<random.IntN(36))
+		timer := &Timer{Handler: r}
+		w.add(timer, at)
+		timers = append(timers, timer)
+		want = append(want, at)
+	}
+	for i := range 500 { // every fourth is stopped
+		w.remove(timers[i*4])
+	}
+	var kept []int64
+	for i, at := range want {
+		if i%4 != 0 {
+			kept = append(kept, at)
+		}
+	}
+	slices.Sort(kept)
+	for w.now < 1<<36 {
+		w.advance(w.now + 1 + random.Int64N(1<<random.IntN(36)))
+	}
+	if !slices.Equal(r.got, kept) {
+		t.Errorf("%d timers ran out, want %d; in order %v", len(r.got), len(kept), slices.IsSorted(r.got))
+	}
+	if _, _, _, ok := w.next(); ok {
+		t.Error("the wheel is not empty")
+	}
+}
+
+func TestTimerCanBeSetAnew(t *testing.T) {
+	m := NewMemory(time.Unix(0, 0))
+	r := &recorder{w: &m.Loop.wheel}
+	timer := Timer{Handler: r}
+	m.Loop.Schedule(&timer, time.Second)
+	m.Advance(900 * time.Millisecond)
+	m.Loop.Schedule(&timer, time.Second)
+	m.Advance(900 * time.Millisecond)
+	if len(r.got) != 0 {
+		t.Fatal("the timer ran out although it was set anew")
+	}
+	m.Advance(200 * time.Millisecond)
+	if len(r.got) != 1 || timer.Armed() {
+		t.Errorf("ran out %d times, armed %v; want once and not", len(r.got), timer.Armed())
+	}
+}
+
+func TestBuffersAreReturned(t *testing.T) {
+	var p buffers
+	b := p.get(5000)
+	if cap(b) != 16<<10 {
+		t.Fatalf("room for %d bytes, want %d", cap(b), 16<<10)
+	}
+	b = p.grow(append(b, make([]byte, 16<<10)...), 1)
+	if cap(b) != 64<<10 || len(b) != 16<<10 {
+		t.Errorf("grown to %d of %d", len(b), cap(b))
+	}
+	if again := p.get(16 << 10); cap(again) != 16<<10 || len(p.free[1]) != 0 {
+		t.Error("the smaller buffer was not returned")
+	}
+	p.put(make([]byte, 0, 12345)) // of nobody's size
+	if n := testing.AllocsPerRun(100, func() { p.put(p.get(1)) }); n != 0 {
+		t.Errorf("get and put allocate %v times", n)
+	}
+}
+
+// A script is a handler that does as it is told and notes what it was told.
+type script struct {
+	notes []string
+	take  int // bytes to consume at a time; 0: all
+	data  func(c *Conn, b []byte) int
+}
+
+func (s *script) note(n string) { s.notes = append(s.notes, n) }
+func (s *script) OnData(c *Conn, b []byte) int {
+	s.note("data " + string(b))
+	if s.data != nil {
+		return s.data(c, b)
+	}
+	if s.take > 0 {
+		return min(s.take, len(b))
+	}
+	return len(b)
+}
+func (s *script) OnEnd(*Conn)                { s.note("end") }
+func (s *script) OnClose(_ *Conn, err error) { s.note("close " + err.Error()) }
+func (s *script) OnDrained(*Conn)            { s.note("drained") }
+func (s *script) OnDeadline(*Conn)           { s.note("deadline") }
+func (s *script) OnConnect(_ *Conn, err error) {
+	if err != nil {
+		s.note("no connect " + err.Error())
+		return
+	}
+	s.note("connect")
+}
+
+var (
+	here  = netip.MustParseAddrPort("10.0.0.1:80")
+	there = netip.MustParseAddrPort("10.0.0.2:5000")
+)
+
+func accepted(t *testing.T) (*Memory, *Pipe, *Conn, *script) {
+	m := NewMemory(time.Unix(1000, 0))
+	s := &script{}
+	var conn *Conn
+	p := m.Accept(there, here, func(c *Conn) { conn = c; c.SetHandler(s) })
+	return m, p, conn, s
+}
+
+func want(t *testing.T, s *script, notes ...string) {
+	t.Helper()
+	if !slices.Equal(s.notes, notes) {
+		t.Errorf("the handler was told %q, want %q", s.notes, notes)
+	}
+	s.notes = nil
+}
+
+func TestInputIsPresentedAgain(t *testing.T) {
+	m, p, c, s := accepted(t)
+	s.take = 2
+	p.WriteString("abcd")
+	m.Step()
+	want(t, s, "data abcd")
+	p.WriteString("e")
+	m.Step()
+	want(t, s, "data cde")
+	c.Resume() // e is still there
+	m.Step()
+	want(t, s, "data e")
+}
+
+func TestPauseAndResume(t *testing.T) {
+	m, p, c, s := accepted(t)
+	s.data = func(c *Conn, b []byte) int { c.Pause(); return 1 }
+	p.WriteString("ab")
+	m.Step()
+	p.WriteString("cd")
+	m.Step()
+	want(t, s, "data ab")
+	s.data = nil
+	c.Resume()
+	m.Step()
+	want(t, s, "data b", "data cd")
+}
+
+func TestHandlerHandsOver(t *testing.T) {
+	m, p, c, s := accepted(t)
+	next := &script{}
+	s.data = func(c *Conn, b []byte) int { c.SetHandler(next); return 2 }
+	p.WriteString("PPrest")
+	m.Step()
+	want(t, s, "data PPrest")
+	want(t, next, "data rest")
+	_ = c
+}
+
+func TestEnds(t *testing.T) {
+	m, p, _, s := accepted(t)
+	p.WriteString("last")
+	p.CloseWrite()
+	m.Step()
+	want(t, s, "data last", "end")
+	p.Reset()
+	m.Step()
+	want(t, s, "close "+syscall.ECONNRESET.Error())
+}
+
+func TestOutputIsOneWriteAndStopsAtTheMark(t *testing.T) {
+	m, p, c, s := accepted(t)
+	p.Window = 10
+	c.SetMark(20)
+	m.Loop.Post(func() {
+		c.Write([]byte(strings.Repeat("x", 15)))
+		c.Write([]byte(strings.Repeat("y", 15)))
+	})
+	m.Step()
+	if !c.Full() || c.Buffered() != 20 {
+		t.Errorf("full %v with %d bytes, want true with 20", c.Full(), c.Buffered())
+	}
+	if got := p.Take(); got != strings.Repeat("x", 10) {
+		t.Errorf("took %q", got)
+	}
+	m.Step()
+	want(t, s, "drained")
+	got := p.Take()
+	m.Step()
+	if got += p.Take(); got != strings.Repeat("x", 5)+strings.Repeat("y", 15) || c.out != nil {
+		t.Errorf("took %q; a buffer is kept: %v", got, c.out != nil)
+	}
+}
+
+func TestCloseWritesFirst(t *testing.T) {
+	m, p, c, s := accepted(t)
+	m.Loop.Post(func() { c.Write([]byte("bye")); c.Close(); c.Write([]byte("too late")) })
+	m.Step()
+	if got := p.Take(); got != "bye" || !p.Closed || p.Broken {
+		t.Errorf("got %q, closed %v, reset %v", got, p.Closed, p.Broken)
+	}
+	want(t, s)
+}
+
+func TestCloseGentlyWaitsForTheClient(t *testing.T) {
+	m, p, c, _ := accepted(t)
+	m.Loop.Post(func() { c.Write([]byte("bye")); c.CloseGently() })
+	m.Step()
+	if !p.EOF || p.Closed {
+		t.Fatalf("our side shut %v, closed %v; want shut only", p.EOF, p.Closed)
+	}
+	p.WriteString("what I was about to say")
+	m.Step()
+	if p.Unread() != 0 || p.Closed {
+		t.Error("input should be read and thrown away")
+	}
+	m.Advance(1100 * time.Millisecond)
+	if !p.Closed {
+		t.Error("a client that does not close is not waited for longer than a second")
+	}
+}
+
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	m, p, c, _ := accepted(t)
+	p.Window = 1
+	m.Loop.Post(func() { c.Write([]byte("never taken")); c.Close() })
+	m.Advance(flushTime + time.Second)
+	if !p.Closed || m.Loop.Len() != 0 {
+		t.Errorf("closed %v, %d connections; want true and none", p.Closed, m.Loop.Len())
+	}
+}
+
+func TestDial(t *testing.T) {
+	m := NewMemory(time.Unix(0, 0))
+	s := &script{}
+	m.Loop.Dial(Dial{Addr: here}, s)
+	m.Step()
+	want(t, s, "no connect "+syscall.ECONNREFUSED.Error())
+	var server *Pipe
+	m.Handle(here, func(p *Pipe) { server = p })
+	c := m.Loop.Dial(Dial{Addr: here}, s)
+	c.Write([]byte("early"))
+	m.Step()
+	want(t, s, "connect")
+	if got := server.Take(); got != "early" {
+		t.Errorf("the server got %q", got)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	m, _, c, s := accepted(t)
+	c.SetDeadline(m.Loop.Now() + int64(5*time.Second))
+	m.Advance(4 * time.Second)
+	want(t, s)
+	m.Advance(3 * time.Second)
+	want(t, s, "deadline")
+	m.Advance(10 * time.Second)
+	want(t, s)
+}
