@@ -36,15 +36,17 @@ func TestHello(t *testing.T) {
 	linux(t)
 	dir := copyHello(t)
 	m := mesh.Up(t, mesh.Options{Name: "hello", Paths: []string{dir}, Flags: []string{"--inject"}})
-	h := hello{m, dir}
-	t.Run("four pods of two containers", h.pods)
-	t.Run("versions take turns", h.thirds)
-	t.Run("what no rule names is 404 without a body", h.noRoute)
-	t.Run("a saved file is an apply: the header decides", h.headerRule)
-	t.Run("one in ten is aborted", h.abort)
-	t.Run("a removed file is a delete", h.removed)
-	t.Run("a bad file leaves what was good", h.badFile)
-	t.Run("an object belongs to its last writer", h.lastWriter)
+	run := func(name string, f func(hello, *testing.T)) {
+		t.Run(name, func(t *testing.T) { f(hello{m.In(t), dir}, t) })
+	}
+	run("four pods of two containers", hello.pods)
+	run("versions take turns", hello.thirds)
+	run("what no rule names is 404 without a body", hello.noRoute)
+	run("a saved file is an apply: the header decides", hello.headerRule)
+	run("one in ten is aborted", hello.abort)
+	run("a removed file is a delete", hello.removed)
+	run("a bad file leaves what was good", hello.badFile)
+	run("an object belongs to its last writer", hello.lastWriter)
 }
 
 func (h hello) pods(t *testing.T) {

@@ -21,26 +21,28 @@ func TestHttpbin(t *testing.T) {
 	linux(t)
 	m := mesh.Up(t, mesh.Options{Name: "httpbin", Publish: []int{80, 8081}, Paths: []string{
 		filepath.Join("testdata", "namespaces"), mesh.Samples(t, "httpbin"), mesh.Samples(t, "sleep"), filepath.Join("testdata", "security")}})
-	h := httpbin{m}
-	t.Run("a teapot, and its lines in both logs", h.teapot)
-	t.Run("the log of old, by its name and by its format", h.oldLog)
-	t.Run("exec passes exit codes, input and output", h.exec)
-	t.Run("logs -f follows", h.follow)
-	t.Run("between sidecars there is TLS only", h.onlyTLS)
-	t.Run("who may speak plain text", h.peerAuthentication)
-	t.Run("the mesh's own answers", h.localReplies)
-	t.Run("headers are changed by rule, and server stays", h.headers)
-	t.Run("matches, rewrites, redirects, direct answers", h.routing)
-	t.Run("the circuit breaks", h.circuitBreaker)
-	t.Run("retries and ejection", h.outlier)
-	t.Run("smuggled requests are refused", h.smuggling)
-	t.Run("100-continue, chunks, trailers, WebSocket", h.protocol)
-	t.Run("names and addresses of pods", h.names)
-	t.Run("services without selector, headless, ExternalName", h.services)
-	t.Run("my own machine from a pod", h.hostMachine)
-	t.Run("metrics have Istio's names", h.metrics)
-	t.Run("the admin interface answers", h.admin)
-	t.Run("only the sidecar has network privileges", h.privileges)
+	run := func(name string, f func(httpbin, *testing.T)) {
+		t.Run(name, func(t *testing.T) { f(httpbin{m.In(t)}, t) })
+	}
+	run("a teapot, and its lines in both logs", httpbin.teapot)
+	run("the log of old, by its name and by its format", httpbin.oldLog)
+	run("exec passes exit codes, input and output", httpbin.exec)
+	run("logs -f follows", httpbin.follow)
+	run("between sidecars there is TLS only", httpbin.onlyTLS)
+	run("who may speak plain text", httpbin.peerAuthentication)
+	run("the mesh's own answers", httpbin.localReplies)
+	run("headers are changed by rule, and server stays", httpbin.headers)
+	run("matches, rewrites, redirects, direct answers", httpbin.routing)
+	run("the circuit breaks", httpbin.circuitBreaker)
+	run("retries and ejection", httpbin.outlier)
+	run("smuggled requests are refused", httpbin.smuggling)
+	run("100-continue, chunks, trailers, WebSocket", httpbin.protocol)
+	run("names and addresses of pods", httpbin.names)
+	run("services without selector, headless, ExternalName", httpbin.services)
+	run("my own machine from a pod", httpbin.hostMachine)
+	run("metrics have Istio's names", httpbin.metrics)
+	run("the admin interface answers", httpbin.admin)
+	run("only the sidecar has network privileges", httpbin.privileges)
 }
 
 type httpbin struct{ *mesh.Mesh }
@@ -284,7 +286,7 @@ func (h httpbin) onlyTLS(t *testing.T) {
 	}
 	uris, then, _ := strings.Cut(string(out), "\n")
 	if uris != "spiffe://cluster.local/ns/default/sa/httpbin" {
-		t.Errorf("httpbin's certificate is of %q", uris)
+		t.Errorf("httpbin's certificate is of %q, %s", uris, then)
 	}
 	if !strings.Contains(then, "tls: ") { // certificate required
 		t.Errorf("a client without a certificate: %s, want it refused", then)
@@ -397,7 +399,7 @@ spec: {selector: {app: nobody}, ports: [{name: http, port: 8000}]}
 			h.LogLine("app=sleep", "istio-proxy", []string{mark, test.log})
 		})
 	}
-	h.until(t, "200", "-o", "/dev/null", "httpbin:8000/get")
+	h.until(t, `200 ""`, "-o", "/dev/null", "httpbin:8000/get")
 }
 
 func (h httpbin) headers(t *testing.T) {
@@ -505,7 +507,7 @@ func (h httpbin) circuitBreaker(t *testing.T) {
 		}
 		return nil
 	})
-	h.LogLine("app=load", "istio-proxy", []string{" 503 UO upstream_overflow "})
+	h.LogLine("app=load", "istio-proxy", []string{" 503 UO upstream_reset_before_response_started{overflow} "})
 	found := false
 	for range 5 {
 		r := h.Exec("deploy/load", "load", "sh", "-c", `for i in 1 2 3 4 5 6; do curl -si httpbin:8000/delay/1 & done; wait`)

@@ -173,6 +173,9 @@ func (m *Mesh) Start(o Options) {
 	args := append([]string{"up", "--detach"}, o.Flags...)
 	for in, host := range m.ports {
 		args = append(args, "--publish", fmt.Sprintf("%d:%d", host, in))
+		if in == 80 && os.Getenv("T5") != "" {
+			args = append(args, "--publish", fmt.Sprintf("%d:8080", host))
+		}
 	}
 	limit := o.Limit
 	if limit == 0 {
@@ -301,6 +304,13 @@ func (m *Mesh) Delete(manifests string, flags ...string) {
 	}
 }
 
+// In is the same mesh for a subtest, which then is the one that fails.
+func (m *Mesh) In(t T) *Mesh {
+	c := *m
+	c.t = t
+	return &c
+}
+
 // Dir is the mesh's state directory.
 func (m *Mesh) Dir() string { return filepath.Join(m.Home, m.Name) }
 
@@ -320,7 +330,7 @@ func (m *Mesh) PID() int {
 		return 0
 	}
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	if pid > 0 && syscall.Kill(pid, 0) != nil {
+	if _, err := readProcess(pid); err != nil {
 		return 0
 	}
 	return pid
