@@ -403,6 +403,7 @@ func (s *Store) gauges() {
 			warming++
 		}
 	}
+	s.manager.WorkersStarted.Set(1)
 	s.manager.TotalListenersActive.Set(active)
 	s.manager.TotalListenersWarming.Set(warming)
 	active, warming = 0, 0

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const bootstrap = `
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: %d}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          route_config: {virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: b}}]}]}
+          http_filters:
+          - {name: envoy.filters.http.router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: b
+    type: STATIC
+    load_assignment: {cluster_name: b, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}]}]}
+%s`
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// --mode validate says what is wrong and where, and touches nothing.
+func TestValidate(t *testing.T) {
+	var out bytes.Buffer
+	good := write(t, fmt.Sprintf(bootstrap, 1, 2, "3", ""))
+	if err := Command(t.Context(), "malla-proxy", []string{"-c", good, "--mode", "validate"}, &out, io.Discard); err != nil || !strings.HasSuffix(out.String(), "OK\n") {
+		t.Errorf("%v, %q", err, out.String())
+	}
+	for _, test := range []struct{ text, want string }{
+		{fmt.Sprintf(bootstrap, 1, 2, "3", "  - {name: c, type: STATIC, health_checks: [{}]}"), "static_resources.clusters[1].health_checks: is not supported"},
+		{fmt.Sprintf(bootstrap, 1, 2, "3", "overload_manager: {}"), "overload_manager: is not supported"},
+		{"nonsense: 1", "nonsense"},
+		{"a: 1\na: 2", "already"},
+		{"", "is empty"},
+	} {
+		err := Command(t.Context(), "malla-proxy", []string{"-c", write(t, test.text), "--mode", "validate"}, &out, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got %v, want it to say %q", err, test.want)
+		}
+	}
+}
+
+// Mistakes on the command line are told from those in configuration.
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"--mode", "dance"}, {"--mode", "validate"}, {"--log-level", "loud"}, {"extra"}, {"--nothing"}, {"-c", write(t, "admin: {}"), "--concurrency", "-1"}} {
+		err := Command(t.Context(), "malla-proxy", args, io.Discard, io.Discard)
+		if usage := (ErrUsage{}); !errors.As(err, &usage) {
+			t.Errorf("%v: got %v, want a usage error", args, err)
+		}
+	}
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// A proxy by a bootstrap file carries a request, answers its administration
+// interface, and ends when it is told to.
+func TestServe(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello from ", r.Host) }))
+	defer backend.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(backend.URL, "http://"), ":")
+	admin, listener := freePort(t), freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Command(ctx, "malla-proxy", []string{"-c", write(t, fmt.Sprintf(bootstrap, admin, listener, port, ""))}, io.Discard, io.Discard)
+	}()
+	get := func(method, url string) (int, string) {
+		for {
+			req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				select {
+				case err := <-done:
+					t.Fatalf("proxy ended: %v", err)
+				default:
+					continue // not listening yet
+				}
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			return res.StatusCode, string(body)
+		}
+	}
+	base := fmt.Sprintf("http://127.0.0.1:%d", admin)
+	for _, test := range []struct {
+		method, url string
+		code        int
+		want        string
+	}{
+		{"GET", fmt.Sprintf("http://127.0.0.1:%d/", listener), 200, fmt.Sprintf("hello from 127.0.0.1:%d", listener)},
+		{"GET", base + "/ready", 200, "LIVE\n"},
+		{"GET", base + "/listeners", 200, fmt.Sprintf("listener_0::127.0.0.1:%d\n", listener)},
+		{"GET", base + "/listeners?format=json", 200, `"name": "listener_0"`},
+		{"GET", base + "/clusters", 200, "b::127.0.0.1:" + port + "::rq_total::1\n"},
+		{"GET", base + "/clusters", 200, "b::added_via_api::false\n"},
+		{"GET", base + "/clusters?format=json", 200, `"port_value": ` + port},
+		{"GET", base + "/config_dump", 200, `"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump"`},
+		{"GET", base + "/config_dump?resource=static_clusters", 200, `"name": "b"`},
+		{"GET", base + "/config_dump?resource=nothing", 404, "nothing not found in config dump"},
+		{"GET", base + "/config_dump?mask=x", 400, "mask is not supported"},
+		{"GET", base + "/server_info", 200, `"state": "LIVE"`},
+		{"GET", base + "/stats?filter=cluster.b.upstream_rq_total", 200, "cluster.b.upstream_rq_total: 1\n"},
+		{"GET", base + "/stats?format=json&filter=cluster.b.upstream_rq_total", 200, `"value":1`},
+		{"GET", base + "/stats?format=xml", 400, "xml"},
+		{"GET", base + "/stats/prometheus", 200, `envoy_cluster_upstream_rq_total{envoy_cluster_name="b"} 1`},
+		{"GET", base + "/certs", 200, "{"},
+		{"GET", base + "/memory", 200, "allocated"},
+		{"GET", base + "/logging", 405, "POST required"},
+		{"POST", base + "/logging?level=debug", 200, "main: debug"},
+		{"POST", base + "/logging?level=loud", 400, `found log level "loud"`},
+		{"GET", base + "/nothing", 404, "invalid path"},
+		{"GET", base + "/help", 200, "/drain_listeners (POST)"},
+		{"POST", base + "/quitquitquit", 200, "OK\n"},
+	} {
+		code, body := get(test.method, test.url)
+		if code != test.code || !strings.Contains(body, test.want) {
+			body = body[:min(len(body), 500)]
+			t.Errorf("%s %s: %d %q, want %d and %q", test.method, test.url, code, body, test.code, test.want)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Errorf("after quitquitquit: %v", err)
+	}
+	cancel()
+}

@@ -1,0 +1,94 @@
+package build
+
+import (
+	"strings"
+	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Everything that would not be honored is refused, with the way to it.
+func TestCheck(t *testing.T) {
+	future := &clusterv3.Cluster{Name: "a"}
+	future.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 4711, protowire.VarintType), 1))
+	unknownType := &anypb.Any{TypeUrl: "type.googleapis.com/example.Filter"}
+	filter := func(config *anypb.Any) *listenerv3.Filter {
+		return &listenerv3.Filter{Name: "x", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}
+	}
+	for _, test := range []struct {
+		what string
+		m    proto.Message
+		want string // the beginning of the only mistake; empty: none
+	}{
+		{"a field that is read", &clusterv3.Cluster{Name: "a"}, ""},
+		{"a field that nobody reads", &clusterv3.Cluster{HealthChecks: nil, LrsReportEndpointMetrics: []string{"x"}}, "lrs_report_endpoint_metrics: is not supported"},
+		{"a field without effect, whatever it holds", &clusterv3.Cluster{CleanupInterval: durationpb.New(-1)}, ""},
+		{"a value that is not built", &clusterv3.Cluster{LbPolicy: clusterv3.Cluster_RING_HASH}, "lb_policy: found RING_HASH, want ROUND_ROBIN or "},
+		{"a field of a version to come", future, "field number 4711 of message envoy.config.cluster.v3.Cluster is not known"},
+		{"inside of a list", &clusterv3.Cluster{CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{}, {RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetInterval: durationpb.New(1)}}}}},
+			"circuit_breakers.thresholds[1].retry_budget.budget_interval: is not supported"},
+		{"inside of a map", &routev3.RouteConfiguration{TypedPerFilterConfig: map[string]*anypb.Any{"envoy.x": unknownType}}, `typed_per_filter_config["envoy.x"]: type "type.googleapis.com/example.Filter" is not supported`},
+		{"a typed configuration that is not known", &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(unknownType)}}}},
+			`filter_chains[0].filters[0].typed_config: type "type.googleapis.com/example.Filter" is not supported`},
+		{"a typed configuration that does not parse", &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(&anypb.Any{
+			TypeUrl: "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", Value: []byte{0xff}})}}}},
+			"filter_chains[0].filters[0].typed_config: envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy does not parse"},
+	} {
+		errs := Check(test.m)
+		switch {
+		case test.want == "" && len(errs) > 0:
+			t.Errorf("%s: refused: %v", test.what, errs)
+		case test.want != "" && (len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), test.want)):
+			t.Errorf("%s:\n got %v\nwant %s", test.what, errs, test.want)
+		}
+	}
+}
+
+// A message that contains itself without end is refused and does not end us.
+func TestCheckDepth(t *testing.T) {
+	p := &listenerv3.ListenerFilterChainMatchPredicate{}
+	for range 10 * maxDepth {
+		p = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: p}}
+	}
+	l := &listenerv3.Listener{ListenerFilters: []*listenerv3.ListenerFilter{{FilterDisabled: p}}}
+	if errs := Check(l); len(errs) != 1 || !strings.Contains(errs[0].Msg, "nested") {
+		t.Errorf("got %v", errs)
+	}
+}
+
+// FuzzBootstrap looks for files that make the reader panic: a bootstrap comes from
+// people, and what it holds goes through every reader there is.
+func FuzzBootstrap(f *testing.F) {
+	f.Add("admin: {address: {socket_address: {address: 127.0.0.1, port_value: 1}}}")
+	f.Add("static_resources: {clusters: [{name: a, type: STATIC, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {}}}]}]}}]}")
+	f.Add(`static_resources: {listeners: [{name: l, address: {socket_address: {address: "::", port_value: 70000}}, filter_chains: [{filters: [{name: x, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}]}]}]}`)
+	f.Add(`static_resources: {listeners: [{name: l, address: {socket_address: {address: 0.0.0.0, port_value: 1}}, filter_chains: [{filters: [{name: x, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: t, route_config: {virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {}, route: {}}]}]}}}]}]}]}`)
+	f.Add("static_resources: {secrets: [{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}]}")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
+			t.Skip("reads files")
+		}
+		b, err := ParseBootstrap("b.yaml", []byte(text))
+		if err != nil {
+			return
+		}
+		env := testEnv(t)
+		for _, c := range b.Clusters {
+			(&reader{env: env}).cluster(c, env.Secrets)
+		}
+		for _, l := range b.Listeners {
+			if made, err := readListener(l, env); err == nil {
+				made.close()
+			}
+		}
+		for _, s := range b.Secrets {
+			(&reader{env: env}).secretResource(s)
+		}
+	})
+}
