@@ -1,0 +1,217 @@
+package tls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mallamesh/malla/pki"
+)
+
+const spiffe = "spiffe://cluster.local/ns/default/sa/reviews"
+
+func authority(t testing.TB) *pki.CA {
+	ca, err := pki.NewCA("cluster.local", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func issue(t testing.TB, ca *pki.CA, ttl time.Duration) (*tls.Certificate, [][]byte) {
+	t.Helper()
+	id, err := pki.ParseID(spiffe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, chain, err := ca.Serve(id, []string{"reviews.default.svc"}, nil, ttl, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, x := range chain {
+		c.Certificate = append(c.Certificate, x.Raw)
+	}
+	return c, c.Certificate
+}
+
+func trusting(t testing.TB, ca *pki.CA) *Trust {
+	trust := NewTrust("ROOTCA")
+	if err := trust.Set([]*x509.Certificate{ca.Root()}); err != nil {
+		t.Fatal(err)
+	}
+	return trust
+}
+
+func TestNames(t *testing.T) {
+	ca := authority(t)
+	_, chain := issue(t, ca, time.Hour)
+	trust := trusting(t, ca)
+	for _, test := range []struct {
+		matchers []SANMatcher
+		host     string
+		ok       bool
+		why      string
+	}{
+		{nil, "", true, "nobody asks for a name"},
+		{[]SANMatcher{{Type: URISAN, Exact: spiffe}}, "", true, ""},
+		{[]SANMatcher{{Type: URISAN, Prefix: "spiffe://cluster.local/ns/default/"}}, "", true, ""},
+		{[]SANMatcher{{Type: URISAN, Exact: "spiffe://x"}, {Type: URISAN, Exact: spiffe}}, "", true, "one is enough"},
+		{[]SANMatcher{{Type: AnySAN, Exact: spiffe}}, "", true, ""},
+		{[]SANMatcher{{Type: DNSSAN, Exact: "reviews.default.svc"}}, "", true, ""},
+		{[]SANMatcher{{Type: URISAN, Regex: regexp.MustCompile(`spiffe://.*/sa/reviews`)}}, "", true, ""},
+		{nil, "reviews.default.svc", true, ""},
+		{[]SANMatcher{{Type: DNSSAN, Exact: spiffe}}, "", false, "another kind of name"},
+		{[]SANMatcher{{Type: URISAN, Exact: spiffe + "x"}}, "", false, ""},
+		{[]SANMatcher{{Type: URISAN, Prefix: "spiffe://other.local/"}}, "", false, ""},
+		{[]SANMatcher{{Type: URISAN, Regex: regexp.MustCompile(`spiffe://cluster`)}}, "", false, "an expression matches the whole name"},
+		{nil, "ratings.default.svc", false, ""},
+	} {
+		v := newVerifier(&Common{Trust: trust, SANs: test.matchers}, x509.ExtKeyUsageServerAuth)
+		for range 2 { // the second time from memory
+			peer, err := v.verify(chain, test.host)
+			if (err == nil) != test.ok {
+				t.Errorf("%+v %q (%s): %v", test.matchers, test.host, test.why, err)
+			}
+			if err == nil && (peer.Principal() != spiffe || !peer.Verified) {
+				t.Errorf("peer %+v", peer)
+			}
+			if err != nil && !strings.Contains(err.Error(), "CERTIFICATE_VERIFY_FAILED") {
+				t.Errorf("error %v", err)
+			}
+		}
+	}
+}
+
+// What was found good is found good again without its signatures, but not beyond its
+// dates, and not under other roots.
+func TestMemoryOfVerifications(t *testing.T) {
+	ca := authority(t)
+	_, chain := issue(t, ca, time.Hour)
+	trust := trusting(t, ca)
+	v := newVerifier(&Common{Trust: trust}, x509.ExtKeyUsageServerAuth)
+	now := time.Now()
+	v.now = func() time.Time { return now }
+	if _, err := v.verify(chain, ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.cache) != 1 {
+		t.Fatalf("%d verifications are remembered, want 1", len(v.cache))
+	}
+	now = now.Add(2 * time.Hour)
+	if _, err := v.verify(chain, ""); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("after its end: %v", err)
+	}
+	now = now.Add(-2 * time.Hour)
+	other := authority(t)
+	if err := trust.Set([]*x509.Certificate{other.Root()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.verify(chain, ""); err == nil {
+		t.Error("a chain that was good under the old roots is taken under the new ones")
+	}
+	if err := trust.Set([]*x509.Certificate{other.Root(), ca.Root()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.verify(chain, ""); err != nil {
+		t.Errorf("under both roots: %v", err)
+	}
+	if len(v.cache) != 1 {
+		t.Errorf("%d verifications are remembered, want those of the present roots only", len(v.cache))
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	ca := authority(t)
+	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
+	_, chain := issue(t, ca, time.Hour)
+	g := v.trust.Bundle().Generation
+	for i := range 3 * maxVerified {
+		v.cache[chainKey{generation: g, sum: [32]byte{byte(i), byte(i >> 8), byte(i >> 16), 1}}] = &verified{}
+	}
+	if _, err := v.verify(chain, ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.cache) > maxVerified {
+		t.Errorf("%d verifications are remembered, want at most %d", len(v.cache), maxVerified)
+	}
+}
+
+func TestBadChains(t *testing.T) {
+	ca := authority(t)
+	_, chain := issue(t, ca, time.Hour)
+	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
+	if _, err := v.verify(nil, ""); !errors.Is(err, errNoPeerCertificate) {
+		t.Errorf("no certificate: %v", err)
+	}
+	if _, err := v.verify([][]byte{[]byte("x")}, ""); err == nil {
+		t.Error("garbage is taken for a certificate")
+	}
+	// A chain is remembered by all its bytes, so that nothing can be slipped in behind a known leaf.
+	if _, err := v.verify(chain, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.verify(append(append([][]byte{}, chain...), []byte("x")), ""); err == nil {
+		t.Error("garbage behind a good leaf is taken")
+	}
+	if v := newVerifier(&Common{Trust: NewTrust("ROOTCA")}, x509.ExtKeyUsageServerAuth); true {
+		if _, err := v.verify(chain, ""); err == nil {
+			t.Error("without roots nobody is trusted")
+		}
+	}
+}
+
+func TestContexts(t *testing.T) {
+	ca := authority(t)
+	id := NewIdentity("default")
+	if _, err := NewServer(ServerConfig{}); err == nil {
+		t.Error("a server without a certificate is accepted")
+	}
+	if _, err := NewServer(ServerConfig{RequireClientCertificate: true, Common: Common{Identities: []*Identity{id}}}); err == nil {
+		t.Error("client certificates are wanted and nothing says who is trusted")
+	}
+	if _, err := NewClient(ClientConfig{Common: Common{Ciphers: []string{"RC4-MD5"}}}); err == nil || !strings.Contains(err.Error(), `"RC4-MD5"`) {
+		t.Errorf("cipher: %v", err)
+	}
+	if _, err := NewClient(ClientConfig{Common: Common{Curves: []string{"X448"}}}); err == nil {
+		t.Error("an unknown curve is accepted")
+	}
+	s, err := NewServer(ServerConfig{Common: Common{Identities: []*Identity{id}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := 0
+	id.OnReady(func() { ready++ })
+	if s.Ready() || ready != 0 {
+		t.Error("ready without a secret")
+	}
+	cert, _ := issue(t, ca, time.Hour)
+	if err := id.Set(cert); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Ready() || ready != 1 {
+		t.Errorf("ready %v, told %d times; want true and once", s.Ready(), ready)
+	}
+	if got := s.Config(nil); got.MinVersion != tls.VersionTLS12 || !got.DynamicRecordSizingDisabled {
+		t.Errorf("minimum %#x, dynamic records %v", got.MinVersion, !got.DynamicRecordSizingDisabled)
+	}
+	c, err := NewClient(ClientConfig{AutoSNI: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for authority, want := range map[string]string{"a.b:443": "a.b", "a.b": "a.b", "[::1]:8": "::1"} {
+		if got := c.ServerName(authority); got != want {
+			t.Errorf("SNI of %q is %q, want %q", authority, got, want)
+		}
+	}
+	if got := CipherName(tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384); got != "ECDHE-ECDSA-AES256-GCM-SHA384" {
+		t.Errorf("cipher %q", got)
+	}
+	if got := VersionName(tls.VersionTLS13); got != "TLSv1.3" {
+		t.Errorf("version %q", got)
+	}
+}
