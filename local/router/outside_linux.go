@@ -26,8 +26,7 @@ type outside struct {
 	cancel context.CancelFunc
 	slots  chan struct{}
 
-	mu        sync.Mutex
-	listeners []net.Listener
+	listeners []net.Listener // set before anything serves
 }
 
 func (r *Router) serveOutside() error {

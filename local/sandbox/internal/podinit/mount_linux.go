@@ -70,7 +70,10 @@ func mirror(dir, lower, upper string) error {
 	if err := mount(lower, from, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	defer unix.Unmount(from, unix.MNT_DETACH)
+	defer func() {
+		_ = unix.Unmount(from, unix.MNT_DETACH)
+		_ = os.Remove(from)
+	}()
 	if err := mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return err
 	}

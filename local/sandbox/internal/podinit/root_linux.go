@@ -313,10 +313,16 @@ func (r *rooter) overlays() error {
 			return err
 		}
 	}
-	if err := unix.Unmount("/.malla/skeleton", unix.MNT_DETACH); err != nil {
-		return err
+	// What was mounted there stays with the overlays; nobody else needs to see it.
+	for _, dir := range []string{"/.malla/skeleton", "/.malla/etc"} {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
 	}
-	return unix.Unmount("/.malla/etc", unix.MNT_DETACH)
+	return nil
 }
 
 // insideOther reports whether p lies in another mount: its mount point is made
