@@ -38,7 +38,6 @@ type Conn struct {
 	timer      drive.Timer
 	transport  string
 	phase      phase
-	seen       int
 	peer       *tls.Peer
 	counted    bool
 }
