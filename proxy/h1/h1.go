@@ -46,7 +46,7 @@ var (
 	errBareCRLF       = &Error{400, "http1.codec_error", "a line does not end with CRLF"}
 	errFold           = &Error{400, "http1.codec_error", "folded field line"}
 	errName           = &Error{400, "http1.codec_error", "malformed field name"}
-	errValue          = &Error{400, "http1.codec_error", "control character in a field value"}
+	errValue          = &Error{400, "http1.invalid_characters", "control character in a field value"}
 	errTarget         = &Error{400, "http1.codec_error", "malformed request target"}
 	errHost           = &Error{400, "http1.codec_error", "malformed or repeated host"}
 	errNoHost         = &Error{400, "missing_host_header", "no host"} // see NoHost

@@ -39,6 +39,7 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 		return f.head, err
 	}
 	if err := f.target(method, target); err != nil {
+		m.Remove(header.Authority)
 		return f.head, err
 	}
 	if err := f.framing(); err != nil {

@@ -14,6 +14,9 @@ package pool
 
 import (
 	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -84,6 +87,19 @@ func (w *Worker) turnEnd() {
 
 // Random returns a random number that nobody can guess.
 func (w *Worker) Random() uint64 { return w.random.Uint64() }
+
+// LocalIP is the address of this machine that requests of our own making come from, and
+// that stands in x-forwarded-for for clients on the loopback interface: the first
+// of IPv4 that is not loopback, as Envoy chooses it.
+var LocalIP = sync.OnceValue(func() netip.Addr {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			return p.Addr()
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+})
 
 // ConnectionID numbers the connections of the proxy.
 func (w *Worker) ConnectionID() uint64 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
 )
 
 var (
@@ -202,7 +203,11 @@ func (s *Stream) appendForwarded(xff []byte) []byte {
 	if len(xff) > 0 {
 		b = append(append(b, xff...), ',')
 	}
-	return s.Conn.Conn.RemoteAddr().Addr().Unmap().AppendTo(b)
+	remote := s.Conn.Conn.RemoteAddr().Addr().Unmap()
+	if remote.IsLoopback() {
+		remote = pool.LocalIP()
+	}
+	return remote.AppendTo(b)
 }
 
 // fromForwarded returns the address that stands skip places before the end of

@@ -50,6 +50,7 @@ func (r *Router) mirror(m *header.Map) {
 		}
 		sh.request.Remove(header.Expect)
 		sh.request.Set(header.XEnvoyInternal, yes) // as Envoy's own requests say
+		sh.request.SetCopy(header.XForwardedFor, forwarded(m.Get(header.XForwardedFor)))
 		r.mirrors = append(r.mirrors, sh)
 	}
 	if r.ended {
@@ -58,6 +59,15 @@ func (r *Router) mirror(m *header.Map) {
 }
 
 var yes = []byte("true")
+
+// forwarded is x-forwarded-for with us at its end: the copy is a request of our own.
+func forwarded(xff []byte) []byte {
+	var b []byte
+	if len(xff) > 0 {
+		b = append(append(b, xff...), ',')
+	}
+	return pool.LocalIP().AppendTo(b)
+}
 
 // suffixed puts "-shadow" behind the host and before the port.
 func suffixed(authority []byte) []byte {
