@@ -27,6 +27,7 @@ type Role struct {
 func Roles() []Role {
 	return append([]Role{
 		{[]string{"control", "run"}, exit("control", func(ctx context.Context, args []string) error { return controlCommand(ctx, args, os.Stderr) })},
+		{[]string{"proxy", "run"}, exit("proxy", Proxy)},
 		{[]string{"sample"}, func(_ context.Context, args []string) int { return apps.Run(args, os.Getenv, os.Stdout, os.Stderr) }},
 	}, systemRoles()...)
 }

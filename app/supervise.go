@@ -18,6 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
@@ -25,6 +26,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/validate"
@@ -245,15 +247,15 @@ func (s *supervisor) admit(ctx context.Context, r *api.Request) ([]string, error
 
 // needRestart names the pods that a namespace's new label comes too late for.
 func (s *supervisor) needRestart(ctx context.Context, r *api.Request) []string {
-	labels := r.Object.GetLabels()
-	if labels[inject.NamespaceLabel] == r.Old.GetLabels()[inject.NamespaceLabel] {
+	now := r.Object.GetLabels()
+	if now[inject.NamespaceLabel] == r.Old.GetLabels()[inject.NamespaceLabel] {
 		return nil
 	}
 	list, err := s.client.CoreV1().Pods(r.Name).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil
 	}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Name, Labels: labels}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Name, Labels: now}}
 	var names []string
 	for i := range list.Items {
 		p := &list.Items[i]
@@ -290,6 +292,11 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	if err != nil {
 		return nil, err
 	}
+	if inject.Gateway(out) {
+		if err := s.tellPorts(ctx, out); err != nil {
+			return nil, err
+		}
+	}
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(out)
 	if err != nil {
 		return nil, err
@@ -298,6 +305,32 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	r.Object.Object = fields
 	r.Object.SetGroupVersionKind(gvk)
 	return nil, nil
+}
+
+// tellPorts tells a gateway by which numbers its Services call its ports: the
+// broker knows the gateway's 8080 as port 80.
+func (s *supervisor) tellPorts(ctx context.Context, p *corev1.Pod) error {
+	services, err := s.client.CoreV1().Services(p.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var pairs []string
+	for _, svc := range services.Items {
+		if len(svc.Spec.Selector) == 0 || !labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(p.Labels)) {
+			continue
+		}
+		for _, port := range svc.Spec.Ports {
+			if n := port.TargetPort.IntVal; n != 0 && n != port.Port {
+				pairs = append(pairs, fmt.Sprintf("%d=%d", n, port.Port))
+			}
+		}
+	}
+	for i := range p.Spec.Containers {
+		if c := &p.Spec.Containers[i]; c.Name == inject.Container && len(pairs) > 0 {
+			c.Env = append(c.Env, corev1.EnvVar{Name: proxy.EnvPorts, Value: strings.Join(pairs, ",")})
+		}
+	}
+	return nil
 }
 
 func (s *supervisor) namespace(ctx context.Context, r *api.Request) (*corev1.Namespace, error) {

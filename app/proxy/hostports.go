@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,10 +24,26 @@ import (
 type hostPorts struct {
 	broker *broker.Client
 	owner  string
+	called map[uint16]uint16 // a port's number in the gateway's Service, if another
 	log    *slog.Logger
 
 	mu     sync.Mutex
 	leases map[netip.AddrPort]net.Listener // guarded by mu: held as long as the socket is in use
+}
+
+// EnvPorts tells a gateway how its Services call its ports: "8080=80,8443=443".
+const EnvPorts = "MALLA_GATEWAY_PORTS"
+
+// servicePorts reads EnvPorts; what is not two numbers is passed over.
+func servicePorts(s string) map[uint16]uint16 {
+	called := map[uint16]uint16{}
+	for _, pair := range strings.Split(s, ",") {
+		var own, service uint16
+		if n, err := fmt.Sscanf(pair, "%d=%d", &own, &service); err == nil && n == 2 {
+			called[own] = service
+		}
+	}
+	return called
 }
 
 // outside stands, as the address of a listener, for the machine outside of the mesh:
@@ -48,11 +65,15 @@ func (h *hostPorts) listener(_ *listen.Config, addr netip.AddrPort) (net.Listene
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	l, published, err := h.broker.Listen(ctx, broker.ListenRequest{Owner: h.owner, Port: addr.Port()})
+	port := addr.Port()
+	if service, ok := h.called[port]; ok {
+		port = service
+	}
+	l, published, err := h.broker.Listen(ctx, broker.ListenRequest{Owner: h.owner, Port: port})
 	if err != nil {
 		return nil, err
 	}
-	h.log.Info("published", "port", addr.Port(), "host", published.Host)
+	h.log.Info("published", "port", port, "host", published.Host)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.leases == nil {

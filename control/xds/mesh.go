@@ -107,6 +107,9 @@ func (v *meshView) Names(typeURL string) []string { return v.translation.Names(v
 
 func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	k := key{v.class, typeURL, name}
+	if inbound(name) { // made from the pod's own addresses and ports
+		k.class = v.view.Proxy.ID
+	}
 	entry, ok := v.generation.made.Load(k)
 	if !ok {
 		entry, _ = v.generation.made.LoadOrStore(k, &made{})
@@ -122,6 +125,11 @@ func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	return m.res, m.ok
 }
 
+// inbound reports whether a resource is about what a proxy's own pod receives.
+func inbound(name string) bool {
+	return name == "virtualInbound" || strings.HasPrefix(name, "inbound|")
+}
+
 // pack makes the wire form of a message and its version from its bytes, so
 // that equal contents have equal versions in every process.
 func pack(m proto.Message) Resource {
@@ -135,7 +143,7 @@ func pack(m proto.Message) Resource {
 
 // class returns what a translation may depend on; proxies of one class see the
 // same. Names and addresses stay out for a workload's replicas, but for the
-// number of address families.
+// address families and the node.
 func class(p *model.Proxy) string {
 	var labels []string
 	for k, v := range p.Labels {
@@ -162,4 +170,4 @@ func class(p *model.Proxy) string {
 }
 
 // ownMetadata differs between replicas and is not translated.
-var ownMetadata = map[string]bool{"NAME": true, "INSTANCE_IPS": true, "NODE_NAME": true}
+var ownMetadata = map[string]bool{"NAME": true, "INSTANCE_IPS": true}
