@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,14 +28,12 @@ var me = pki.ID{TrustDomain: "cluster.local", Namespace: "default", Account: "re
 
 // authority signs for everybody, unless it is away.
 type authority struct {
-	ca    *pki.CA
-	away  bool
-	calls []time.Time
+	ca   *pki.CA
+	away atomic.Bool
 }
 
 func (a *authority) Sign(_ context.Context, request []byte, ttl time.Duration) ([]*x509.Certificate, error) {
-	a.calls = append(a.calls, time.Now())
-	if a.away {
+	if a.away.Load() {
 		return nil, errors.New("CA is away")
 	}
 	return a.ca.Sign(request, me, ttl, time.Now())
@@ -53,6 +52,10 @@ func newCA(t *testing.T) *pki.CA {
 // use, the CA is asked again and again, and the first answer counts.
 func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		sleep := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
 		ca := &authority{ca: newCA(t)}
 		var issued []*tls.Certificate
 		a := New(Options{ID: me, Signer: ca, Roots: NewRoots("", nil), TTL: time.Hour, Log: slog.New(slog.DiscardHandler), Jitter: func() float64 { return 0 },
@@ -60,29 +63,29 @@ func TestRotation(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.Run(ctx) }()
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		if len(issued) != 1 || a.Certificate() != issued[0] {
 			t.Fatalf("%d certificates after a minute, want one in use", len(issued))
 		}
 		first := issued[0]
-		time.Sleep(30 * time.Minute)
+		sleep(30 * time.Minute)
 		if len(issued) != 2 {
 			t.Fatalf("%d certificates after half an hour, want the second", len(issued))
 		}
 		if first.PrivateKey == issued[1].PrivateKey {
 			t.Error("the key is the old one")
 		}
-		ca.away = true
-		time.Sleep(29 * time.Minute)
+		ca.away.Store(true)
+		sleep(29 * time.Minute)
 		if len(issued) != 2 || a.Certificate() != issued[1] {
 			t.Error("the certificate was taken out of use with half of its life before it")
 		}
-		time.Sleep(4 * time.Minute)
+		sleep(4 * time.Minute)
 		if n, err := a.Status(); n != 2 || err == nil {
 			t.Errorf("status %d, %v; want two certificates and why there is no third", n, err)
 		}
-		ca.away = false
-		time.Sleep(maxRetry * 2)
+		ca.away.Store(false)
+		sleep(maxRetry * 2)
 		if len(issued) != 3 {
 			t.Error("no new certificate although the CA is back")
 		}

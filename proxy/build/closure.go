@@ -39,14 +39,14 @@ func (s *Store) settle() {
 	now := s.env.Now()
 	w := &waiting{now: now}
 	changed := s.settleClusters(w)
-	s.noteWanted(now)
+	s.forgetUnwanted()
 	changed = s.settleRoutes(w) || changed
 	changed = s.settleListeners(w) || changed
 	changed = s.dropClusters(w) || changed
 	if changed {
 		s.publish()
 	}
-	s.noteWanted(now)
+	s.forgetUnwanted()
 	s.gauges()
 	if s.timer != nil {
 		s.timer.Stop()
@@ -303,17 +303,12 @@ func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
 	return s.clustersWait(e.next.Needs.Clusters, e.since, w) || s.secretsWait(e.next.Needs.Secrets, e.since, w)
 }
 
-// noteWanted forgets route tables, endpoints and secrets that nobody needs any more.
-func (s *Store) noteWanted(now time.Time) {
+// forgetUnwanted forgets route tables, endpoints and secrets that nobody needs any more.
+func (s *Store) forgetUnwanted() {
 	wants := s.wants()
 	forget(s.routes, wants[xdsclient.RouteType].Names, func(e *routeEntry) bool { return e.Static })
 	forget(s.endpoints, wants[xdsclient.EndpointType].Names, func(e *endpointEntry) bool { return e.Static })
 	forget(s.secrets, wants[xdsclient.SecretType].Names, func(e *secretEntry) bool { return e.Static })
-	for _, name := range wants[xdsclient.RouteType].Names {
-		if e := entry(s.routes, name); e.asked.IsZero() {
-			e.asked = now
-		}
-	}
 }
 
 func forget[E any](m map[string]*E, wanted []string, keep func(*E) bool) {

@@ -22,8 +22,6 @@ import (
 // optionsKey is where a cluster says how it speaks HTTP.
 const optionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-const noHTTP2 = "HTTP/2 to upstreams is not built yet"
-
 var clusterFields = []*Message{
 	message((*clusterv3.Cluster)(nil),
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
@@ -101,7 +99,6 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	c := cluster.Config{
 		Name: m.GetName(), StatName: strings.TrimSuffix(m.GetAltStatName(), ";"),
 		ConnectTimeout: r.orDefault(m.GetConnectTimeout(), 5*time.Second, field.At("connect_timeout")),
-		Overprovision:  m.GetLoadAssignment().GetPolicy().GetOverprovisioningFactor().GetValue(),
 		BufferLimit:    m.GetPerConnectionBufferLimitBytes().GetValue(),
 		Policy:         r.policy(m),
 		Outlier:        r.outlier(m.GetOutlierDetection(), field.At("outlier_detection")),

@@ -13,7 +13,7 @@ import (
 
 var endpointFields = []*Message{
 	message((*endpointv3.ClusterLoadAssignment)(nil), reads("cluster_name", "endpoints", "policy")),
-	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), reads("overprovisioning_factor"),
+	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), only("overprovisioning_factor", "another than Envoy's default is not built yet", "140"),
 		ignores("endpoints stay until they are replaced: a control plane that is away must not empty clusters", "endpoint_stale_after")),
 	message((*endpointv3.LocalityLbEndpoints)(nil), reads("locality", "lb_endpoints", "load_balancing_weight", "priority"),
 		ignores(forPeople, "metadata"),

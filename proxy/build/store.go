@@ -91,23 +91,19 @@ type routeEntry struct {
 	used   Needs // of live
 	since  time.Time
 	live   *route.Table
-	asked  time.Time // it was first wanted
-	absent bool      // the control plane says that there is none
+	absent bool // the control plane says that there is none
 }
 
 type endpointEntry struct {
 	Record
 	list   []cluster.Endpoint
-	over   uint32 // overprovisioning factor
 	there  bool
 	absent bool
-	asked  time.Time
 }
 
 type secretEntry struct {
 	Record
 	absent bool
-	asked  time.Time
 }
 
 // NewStore returns an empty store. changed is called, possibly with a lock held,
@@ -408,7 +404,7 @@ func (s *Store) readEndpoints(r xdsclient.Resource) error {
 		return err
 	}
 	e := s.endpoints[r.Name]
-	e.list, e.over, e.there, e.absent = list, m.GetPolicy().GetOverprovisioningFactor().GetValue(), true, false
+	e.list, e.there, e.absent = list, true, false
 	// Endpoints go into clusters that are in force at once: no new runtime is needed.
 	for _, c := range s.clusters {
 		if c.live != nil && c.live.Kind == cluster.EDS && c.live.EDSName == r.Name {
