@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,27 +59,37 @@ func TestRotation(t *testing.T) {
 			synctest.Wait()
 		}
 		ca := &authority{ca: newCA(t)}
-		var issued []*tls.Certificate
+		var mu sync.Mutex
+		var list []*tls.Certificate
+		all := func() []*tls.Certificate {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(list)
+		}
 		a := New(Options{ID: me, Signer: ca, Roots: NewRoots("", nil), TTL: time.Hour, Log: slog.New(slog.DiscardHandler), Jitter: func() float64 { return 0 },
-			Issued: func(c *tls.Certificate) { issued = append(issued, c) }})
+			Issued: func(c *tls.Certificate) {
+				mu.Lock()
+				defer mu.Unlock()
+				list = append(list, c)
+			}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.Run(ctx) }()
 		sleep(time.Minute)
-		if len(issued) != 1 || a.Certificate() != issued[0] {
-			t.Fatalf("%d certificates after a minute, want one in use", len(issued))
+		if len(all()) != 1 || a.Certificate() != all()[0] {
+			t.Fatalf("%d certificates after a minute, want one in use", len(all()))
 		}
-		first := issued[0]
+		first := all()[0]
 		sleep(30 * time.Minute)
-		if len(issued) != 2 {
-			t.Fatalf("%d certificates after half an hour, want the second", len(issued))
+		if len(all()) != 2 {
+			t.Fatalf("%d certificates after half an hour, want the second", len(all()))
 		}
-		if first.PrivateKey == issued[1].PrivateKey {
+		if first.PrivateKey == all()[1].PrivateKey {
 			t.Error("the key is the old one")
 		}
 		ca.away.Store(true)
 		sleep(29 * time.Minute)
-		if len(issued) != 2 || a.Certificate() != issued[1] {
+		if len(all()) != 2 || a.Certificate() != all()[1] {
 			t.Error("the certificate was taken out of use with half of its life before it")
 		}
 		sleep(4 * time.Minute)
@@ -86,12 +98,12 @@ func TestRotation(t *testing.T) {
 		}
 		ca.away.Store(false)
 		sleep(maxRetry * 2)
-		if len(issued) != 3 {
+		if len(all()) != 3 {
 			t.Error("no new certificate although the CA is back")
 		}
 		a.Renew()
 		synctest.Wait()
-		if len(issued) != 4 {
+		if len(all()) != 4 {
 			t.Error("Renew does nothing")
 		}
 		cancel()
