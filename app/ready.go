@@ -62,7 +62,7 @@ func (s *state) waitUntilReady(ctx context.Context, show *cli.Progress) error {
 		}
 		if s.u.o.Detach {
 			if !hopelessSince.IsZero() && time.Since(hopelessSince) > 3*time.Second {
-				return errors.New("not everything gets ready:\n  " + strings.Join(p.hopeless, "\n  "))
+				return errors.New("not everything gets ready:\n  " + strings.Join(append(p.hopeless, p.pending...), "\n  "))
 			}
 			if time.Since(s.u.began) > detachLimit {
 				return fmt.Errorf("not everything is ready after %s:\n  %s", detachLimit, strings.Join(append(p.hopeless, p.pending...), "\n  "))
@@ -111,7 +111,7 @@ func (s *state) look(ctx context.Context) (picture, error) {
 		case hopeless:
 			p.hopeless = append(p.hopeless, "pod "+name+": "+text)
 		case !ready && pod.DeletionTimestamp == nil:
-			p.pending = append(p.pending, "pod "+name+": "+text)
+			p.pending = append(p.pending, "pod "+name+": "+text+s.lastWarning(ctx, pod))
 		}
 	}
 	if len(p.hopeless) > 0 { // their Deployments say nothing new
@@ -131,6 +131,25 @@ func (s *state) look(ctx context.Context) (picture, error) {
 		p.pending = append(p.pending, "the default gateway")
 	}
 	return p, nil
+}
+
+// lastWarning is what the kubelet said last about a pod that has been starting
+// for a while.
+func (s *state) lastWarning(ctx context.Context, p *corev1.Pod) string {
+	if time.Since(p.CreationTimestamp.Time) < 5*time.Second {
+		return ""
+	}
+	events, err := s.client.CoreV1().Events(p.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "type=Warning,involvedObject.name=" + p.Name})
+	if err != nil || len(events.Items) == 0 {
+		return ""
+	}
+	last := events.Items[0]
+	for _, e := range events.Items[1:] {
+		if !e.LastTimestamp.Before(&last.LastTimestamp) {
+			last = e
+		}
+	}
+	return " (" + last.Message + ")"
 }
 
 var (

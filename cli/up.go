@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -46,13 +47,13 @@ apply, removing it a delete. Ctrl-C ends the mesh and leaves nothing behind.`,
   malla up --detach --inject my-manifests/
   malla up --image 'example.com/shop:*=./shop --port 8080' deploy/
   malla --mesh other up samples/hello`,
-		Args: cobra.MinimumNArgs(1),
+		Args: usageArgs(needDir),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Mesh, o.Paths, o.Out, o.Err = mesh(), args, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			o.Terminal = isTerminal(o.Out)
 			for _, p := range o.Publish {
 				if err := checkPublish(p); err != nil {
-					return err
+					return usageError{cmd, err}
 				}
 			}
 			return start(cmd.Context(), o)
@@ -67,13 +68,21 @@ apply, removing it a delete. Ctrl-C ends the mesh and leaves nothing behind.`,
 	return cmd
 }
 
+// needDir wants to know what to run.
+func needDir(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want a directory with manifests, as samples/bookinfo")
+	}
+	return nil
+}
+
 // newStop returns `malla stop`; stop does it.
 func newStop(stop func(context.Context, StopOptions) error, mesh func() string) *cobra.Command {
 	var o StopOptions
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "End the local mesh that runs in the background",
-		Args:  cobra.NoArgs,
+		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Mesh, o.Out = mesh(), cmd.OutOrStdout()
 			return stop(cmd.Context(), o)
