@@ -33,6 +33,7 @@ type Weighted struct {
 
 // An Exchange is Istio's TCP metadata exchange.
 type Exchange struct {
-	Message []byte               // magic, length and Any, as sent
-	Parse   func(any []byte) any // the peer that a message tells of (*stats.Peer), nil if it makes no sense
+	Message []byte // magic, length and Any, as sent
+	// Parse returns the peer of a principal that told this Any, which may be empty; see peer.DecodeAny.
+	Parse func(any []byte, principal string) *stats.Peer
 }

@@ -1,0 +1,337 @@
+// Package tcp is the TCP proxy: it joins a client's connection to one of a cluster's
+// hosts and copies bytes both ways.
+//
+// It connects as soon as it has the client, before a byte has come, so that servers
+// that speak first are heard. Each direction ends on its own: a FIN (or close_notify)
+// is passed on after the bytes before it, and the other direction goes on until it ends too
+// or the idle time is up. A side that does not take its bytes stops the other side's reading.
+//
+// With a metadata exchange configured, each end tells its workload before its first
+// byte on TLS connections that agreed on istio-peer-exchange; what the peer tells is
+// taken off the stream.
+//
+// Bytes are copied through the loop's buffers; splice(2) is not used yet.
+package tcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// exchangeProtocol is the ALPN under which both ends tell who they are.
+const exchangeProtocol = "istio-peer-exchange"
+
+// A session is a client's connection with its upstream.
+type session struct {
+	config *Config
+	w      *pool.Worker
+	conn   *listen.Conn
+	up     *upstream // nil: none yet, or no more
+	rec    access.Record
+
+	attempts int
+	tried    []*cluster.Host
+	seen     peerMessage // of the client
+	age      drive.Timer
+	periodic drive.Timer
+	over     bool
+}
+
+const (
+	timerAge = iota
+	timerPeriodic
+)
+
+// Serve takes a connection: it is the end of a filter chain.
+func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
+	s := &session{config: c, w: w, conn: conn}
+	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
+	conn.Fill(&s.rec)
+	if st := c.Stats; st != nil {
+		st.DownstreamCxTotal.Inc()
+	}
+	conn.Served = s
+	conn.SetHandler(s)
+	conn.Pause()
+	if c.MaxAge > 0 {
+		s.age = drive.Timer{Handler: s, Kind: timerAge}
+		w.Loop.Schedule(&s.age, c.MaxAge)
+	}
+	if c.Exchange != nil && conn.TLS != nil && conn.TLS.ALPN == exchangeProtocol {
+		s.seen.expected = true
+		conn.Write(c.Exchange.Message)
+	}
+	s.connect(s.pick())
+}
+
+func (s *session) mark() access.Mark { return access.Mark(s.w.Loop.Now() + 1) }
+
+// pick chooses the cluster.
+func (s *session) pick() string {
+	if len(s.config.Weighted) == 0 {
+		return s.config.Cluster
+	}
+	total := uint64(0)
+	for _, w := range s.config.Weighted {
+		total += uint64(w.Weight)
+	}
+	n := s.w.Random() % max(total, 1)
+	for _, w := range s.config.Weighted {
+		if n < uint64(w.Weight) {
+			return w.Cluster
+		}
+		n -= uint64(w.Weight)
+	}
+	return s.config.Weighted[0].Cluster
+}
+
+// connect begins to connect to a host of the cluster.
+func (s *session) connect(name string) {
+	c := s.w.Source.Cluster(name)
+	if c == nil {
+		if st := s.config.Stats; st != nil {
+			st.DownstreamCxNoRoute.Inc()
+		}
+		s.rec.Cluster = name
+		s.fail(access.NoClusterFound, "cluster_not_found")
+		return
+	}
+	s.rec.Cluster, s.rec.ClusterRaw, s.rec.Destination = c.StatName, c.Name, c.Destination
+	s.try(c)
+}
+
+func (s *session) try(c *cluster.Cluster) {
+	pick := cluster.Pick{Random: s.w.Random(), Tried: s.tried, Attempts: 3}
+	if c.Kind == cluster.OriginalDst && s.conn.Restored {
+		pick.Original = s.conn.Local
+	}
+	h, reason := c.Pick(&pick)
+	if reason != cluster.OK {
+		c.Stats.UpstreamCxNoneHealthy.Inc()
+		s.fail(access.NoHealthyUpstream, "no_healthy_upstream")
+		return
+	}
+	limits := c.Limit(cluster.Default)
+	if !limits.Connections.TryAcquire() {
+		c.Stats.UpstreamCxOverflow.Inc()
+		s.fail(access.UpstreamOverflow, "upstream_cx_overflow")
+		return
+	}
+	s.attempts++
+	s.rec.Attempts = uint32(s.attempts)
+	s.rec.UpstreamHost, s.rec.UpstreamHostName = h.Addr, h.Name
+	if h.Peer != nil {
+		s.rec.Peer = h.Peer
+	}
+	if h.Dest != nil {
+		s.rec.Destination = h.Dest
+	}
+	s.up = newUpstream(s, c, h, limits)
+}
+
+// connected joins both sides.
+func (s *session) connected(u *upstream) {
+	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
+	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
+	s.alive()
+	s.log(access.TCPUpstreamConnected)
+	if every := s.config.Periodic; every > 0 {
+		s.periodic = drive.Timer{Handler: s, Kind: timerPeriodic}
+		s.w.Loop.Schedule(&s.periodic, every)
+	}
+	s.conn.Resume()
+}
+
+// notConnected tries another host, or gives up.
+func (s *session) notConnected(u *upstream, why string) {
+	s.up = nil
+	s.rec.Flags.Set(access.UpstreamConnectionFailure)
+	s.rec.UpstreamFailure = strings.ReplaceAll(why, " ", "_")
+	if s.attempts >= max(1, s.config.Attempts) {
+		u.cluster.Stats.UpstreamCxConnectAttemptsExceeded.Inc()
+		s.fail(access.UpstreamRetryLimitExceeded, "")
+		return
+	}
+	s.tried = append(s.tried, u.host)
+	s.try(u.cluster)
+}
+
+// alive notes that bytes have passed.
+func (s *session) alive() {
+	if t := s.config.IdleTimeout; t > 0 {
+		s.conn.SetDeadline(s.w.Loop.Now() + int64(t))
+	}
+}
+
+// OnData takes bytes of the client.
+func (s *session) OnData(_ *drive.Conn, b []byte) int {
+	n := len(b)
+	if s.seen.expected {
+		var more bool
+		if b, more = s.seen.take(b, s, s.conn.TLS); more {
+			return 0
+		}
+	}
+	s.alive()
+	s.rec.BytesReceived += uint64(len(b))
+	if st := s.config.Stats; st != nil {
+		st.DownstreamCxRxBytesTotal.Add(uint64(len(b)))
+	}
+	if s.up == nil {
+		return n
+	}
+	s.rec.UpstreamBytesSent += uint64(len(b))
+	s.up.conn.Write(b)
+	if s.up.conn.Full() {
+		if st := s.config.Stats; st != nil {
+			st.DownstreamFlowControlPausedReading.Inc()
+		}
+		s.conn.Pause()
+	}
+	return n
+}
+
+// OnEnd passes on that the client will send no more.
+func (s *session) OnEnd(*drive.Conn) {
+	if s.up == nil {
+		s.finish()
+		return
+	}
+	s.up.conn.CloseWrite()
+	s.ended()
+}
+
+// ended finishes once both directions have ended.
+func (s *session) ended() {
+	if s.conn.Ended() && s.up != nil && s.up.conn.Ended() {
+		s.finish()
+	}
+}
+
+// OnClose notices that the client has broken off.
+func (s *session) OnClose(_ *drive.Conn, err error) {
+	if s.over {
+		return
+	}
+	s.rec.Flags.Set(access.DownstreamConnectionTermination)
+	if s.up != nil && errors.Is(err, syscall.ECONNRESET) {
+		s.up.conn.Reset() // as the client did
+	}
+	s.finish()
+}
+
+// OnDrained lets the host's bytes flow again.
+func (s *session) OnDrained(*drive.Conn) {
+	if s.up != nil && s.up.conn.Paused() {
+		s.up.conn.Resume()
+	}
+}
+
+// OnDeadline ends a connection on which nothing has happened for long.
+func (s *session) OnDeadline(*drive.Conn) {
+	if st := s.config.Stats; st != nil {
+		st.IdleTimeout.Inc()
+	}
+	s.finish()
+}
+
+// OnTimer is a time that is up.
+func (s *session) OnTimer(t *drive.Timer) {
+	if s.over {
+		return
+	}
+	if t.Kind == timerPeriodic {
+		s.log(access.TCPPeriodic)
+		s.w.Loop.Schedule(t, s.config.Periodic)
+		return
+	}
+	if st := s.config.Stats; st != nil {
+		st.MaxDownstreamConnectionDuration.Inc()
+	}
+	s.rec.Flags.Set(access.DurationTimeout)
+	s.rec.CodeDetails = "max_connection_duration"
+	s.finish()
+}
+
+// fail ends a session that got no upstream.
+func (s *session) fail(flag access.Flag, details string) {
+	s.rec.Flags.Set(flag)
+	s.rec.CodeDetails = details
+	s.finish()
+}
+
+// finish closes both sides, after what is still to be written.
+func (s *session) finish() {
+	if s.over {
+		return
+	}
+	s.over = true
+	s.w.Loop.Cancel(&s.age)
+	s.w.Loop.Cancel(&s.periodic)
+	if u := s.up; u != nil {
+		s.up = nil
+		u.release()
+		u.conn.Close()
+	}
+	s.rec.WireBytesReceived, s.rec.WireBytesSent = s.conn.BytesIn, s.conn.BytesOut
+	s.log(access.TCPConnectionEnd)
+	s.conn.Release()
+	s.conn.Conn.Close()
+}
+
+func (s *session) log(t access.Type) {
+	s.rec.Type, s.rec.Ended = t, s.mark()
+	for _, l := range s.config.Logs {
+		l.Log(s.w.Index, &s.rec)
+	}
+}
+
+// Drain does nothing: nobody can tell a TCP client to come back by another way.
+func (s *session) Drain() {}
+
+// Kill ends the session now.
+func (s *session) Kill() { s.finish() }
+
+// A peerMessage is what a peer tells before its first byte.
+type peerMessage struct{ expected bool }
+
+const (
+	exchangeMagic = 0x3D230467
+	maxExchange   = 64 << 10
+)
+
+// take takes the message off the front of b, once it is there whole. A peer that does
+// not begin with one has nothing to tell.
+func (m *peerMessage) take(b []byte, s *session, from *access.TLS) (rest []byte, more bool) {
+	if len(b) >= 4 && binary.BigEndian.Uint32(b) != exchangeMagic {
+		m.expected = false
+		return b, false
+	}
+	if len(b) < 8 {
+		return b, true
+	}
+	size := binary.BigEndian.Uint32(b[4:])
+	if size > maxExchange {
+		m.expected = false
+		return b, false
+	}
+	if len(b) < 8+int(size) {
+		return b, true
+	}
+	m.expected = false
+	if p := s.config.Exchange.Parse(b[8:8+size], from.PeerID); p != nil {
+		s.rec.Peer = p
+	}
+	return b[8+size:], false
+}
+
+func ms(ns int64) uint64 { return uint64(max(0, ns) / int64(time.Millisecond)) }

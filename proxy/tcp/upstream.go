@@ -1,0 +1,194 @@
+package tcp
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/tls"
+)
+
+// An upstream is the connection to a host.
+type upstream struct {
+	s       *session
+	cluster *cluster.Cluster
+	host    *cluster.Host
+	limits  *cluster.Breakers
+	conn    *drive.Conn
+	client  *tls.Client
+	peer    *tls.Peer
+	tls     *access.TLS
+	told    peerMessage
+	timer   drive.Timer
+	began   int64
+	up      bool
+	freed   bool
+}
+
+func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluster.Breakers) *upstream {
+	u := &upstream{s: s, cluster: c, host: h, limits: limits, began: s.w.Loop.Now()}
+	u.client, _ = h.Transport.Socket.(*tls.Client)
+	st := c.Stats
+	st.UpstreamCxTotal.Inc()
+	st.UpstreamCxActive.Inc()
+	h.CxTotal.Inc()
+	h.Connections.Inc()
+	h.Active.Add(1)
+	u.timer.Handler = u
+	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
+	u.conn = s.w.Loop.Dial(s.w.DialOptions(c, h), u)
+	u.conn.SetMark(int(c.BufferLimit))
+	return u
+}
+
+// OnConnect goes on with TLS, or joins.
+func (u *upstream) OnConnect(_ *drive.Conn, err error) {
+	switch {
+	case err != nil:
+		u.failed(pool.ConnectError(err), cluster.ConnectFailed)
+	case u.client == nil:
+		u.ready()
+	case !u.client.Ready():
+		u.failed(tls.ErrNotReady.Error(), cluster.ConnectFailed)
+	default:
+		config := u.client.Config(u.s.conn.SNI, func(p *tls.Peer) { u.peer = p })
+		u.conn.StartTLS(false, config, u.cluster.ConnectTimeout, u.secured)
+	}
+}
+
+// secured goes on after the handshake.
+func (u *upstream) secured(c *drive.Conn, err error) {
+	if err != nil {
+		u.cluster.Stats.TLS.ConnectionError.Inc()
+		u.failed(tls.Reason(err), cluster.ConnectFailed)
+		return
+	}
+	u.cluster.Stats.TLS.Handshake.Inc()
+	u.tls = u.client.Describe(c.TLS(), u.peer)
+	u.tls.SNI = u.client.ServerName(u.s.conn.SNI)
+	if x := u.s.config.Exchange; x != nil && u.tls.ALPN == exchangeProtocol {
+		u.told.expected = true
+		c.Write(x.Message)
+	}
+	u.ready()
+}
+
+func (u *upstream) ready() {
+	s := u.s
+	s.w.Loop.Cancel(&u.timer)
+	u.up = true
+	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
+	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Wall())
+	s.connected(u)
+}
+
+// OnTimer ends connecting that takes too long.
+func (u *upstream) OnTimer(*drive.Timer) {
+	if !u.up && !u.freed {
+		u.cluster.Stats.UpstreamCxConnectTimeout.Inc()
+		u.failed("connection timeout", cluster.Timeout)
+	}
+}
+
+// failed ends an attempt to connect.
+func (u *upstream) failed(why string, kind cluster.ResultKind) {
+	if u.freed {
+		return
+	}
+	u.cluster.Stats.UpstreamCxConnectFail.Inc()
+	u.host.CxConnectFail.Inc()
+	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Wall())
+	u.release()
+	u.conn.Close()
+	u.s.notConnected(u, why)
+}
+
+// release ends the connection's account.
+func (u *upstream) release() {
+	if u.freed {
+		return
+	}
+	u.freed = true
+	u.s.w.Loop.Cancel(&u.timer)
+	u.limits.Connections.Release()
+	st := u.cluster.Stats
+	st.UpstreamCxActive.Dec()
+	st.UpstreamCxDestroy.Inc()
+	st.UpstreamCxRxBytesTotal.Add(u.conn.BytesIn)
+	st.UpstreamCxTxBytesTotal.Add(u.conn.BytesOut)
+	st.UpstreamCxLengthMS.Record(ms(u.s.w.Loop.Now() - u.began))
+	u.host.Connections.Dec()
+	u.host.Active.Add(-1)
+}
+
+// OnData takes bytes of the host.
+func (u *upstream) OnData(_ *drive.Conn, b []byte) int {
+	s, n := u.s, len(b)
+	if s.over {
+		return n
+	}
+	if u.told.expected {
+		var more bool
+		if b, more = u.told.take(b, s, u.tls); more {
+			return 0
+		}
+	}
+	s.alive()
+	s.rec.UpstreamBytesReceived += uint64(len(b))
+	s.rec.BytesSent += uint64(len(b))
+	if st := s.config.Stats; st != nil {
+		st.DownstreamCxTxBytesTotal.Add(uint64(len(b)))
+	}
+	s.conn.Write(b)
+	if s.conn.Full() {
+		u.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
+		u.conn.Pause()
+	}
+	return n
+}
+
+// OnEnd passes on that the host will send no more.
+func (u *upstream) OnEnd(*drive.Conn) {
+	if !u.up {
+		u.failed("TLS_error:|connection closed during handshake:TLS_error_end", cluster.ConnectFailed)
+		return
+	}
+	if !u.s.over {
+		u.s.conn.CloseWrite()
+		u.s.ended()
+	}
+}
+
+// OnClose notices that the host has broken off.
+func (u *upstream) OnClose(_ *drive.Conn, err error) {
+	if !u.up {
+		u.failed(pool.ConnectError(err), cluster.ConnectFailed)
+		return
+	}
+	s := u.s
+	if s.over {
+		return
+	}
+	u.cluster.Stats.UpstreamCxDestroyRemote.Inc()
+	s.rec.Flags.Set(access.UpstreamConnectionTermination)
+	if errors.Is(err, syscall.ECONNRESET) && s.conn.Buffered() == 0 {
+		s.conn.Reset() // as the host did
+	}
+	s.finish()
+}
+
+// OnDrained lets the client's bytes flow again.
+func (u *upstream) OnDrained(*drive.Conn) {
+	if s := u.s; !s.over && u.up && s.conn.Paused() {
+		if st := s.config.Stats; st != nil {
+			st.DownstreamFlowControlResumedReading.Inc()
+		}
+		s.conn.Resume()
+	}
+}
+
+// OnDeadline is not used: the client's side keeps the time.
+func (u *upstream) OnDeadline(*drive.Conn) {}
