@@ -222,10 +222,10 @@ func (w *worker) field(path string) (string, error) {
 	case "spec.serviceAccountName":
 		return account(p), nil
 	case "status.podIP":
-		return w.ips[0].String(), nil
+		return w.addresses()[0].String(), nil
 	case "status.podIPs":
 		var all []string
-		for _, ip := range w.ips {
+		for _, ip := range w.addresses() {
 			all = append(all, ip.String())
 		}
 		return strings.Join(all, ","), nil
@@ -237,13 +237,6 @@ func (w *worker) field(path string) (string, error) {
 
 // hostIP is this machine as pods see it.
 const hostIP = "10.244.0.1"
-
-func account(p *corev1.Pod) string {
-	if p.Spec.ServiceAccountName != "" {
-		return p.Spec.ServiceAccountName
-	}
-	return "default"
-}
 
 // subscript matches path against field['name'].
 func subscript(path, field string) (name string, ok bool) {

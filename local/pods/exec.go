@@ -21,8 +21,8 @@ func (k *Kubelet) Exec(ctx context.Context, namespace, pod string, o *corev1.Pod
 	if c == nil {
 		return fmt.Errorf("container %s is not valid for pod %s", o.Container, pod)
 	}
-	box := w.sandbox()
-	if box == nil || c.current() == nil {
+	b := w.sandbox()
+	if b == nil || c.current() == nil {
 		return fmt.Errorf("container %q in pod %q does not run: %s", c.name, pod, c.why())
 	}
 	spec := sandbox.ExecSpec{Argv: o.Command, TTY: o.TTY}
@@ -56,7 +56,7 @@ func (k *Kubelet) Exec(ctx context.Context, namespace, pod string, o *corev1.Pod
 			}
 		}()
 	}
-	p, err := box.Exec(ctx, c.name, spec)
+	p, err := b.Exec(ctx, c.name, spec)
 	if err != nil {
 		return err
 	}

@@ -7,122 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
-
-const (
-	maxLog  = 10 << 20 // bytes of a log before it is turned over, once
-	maxLine = 16 << 10 // longer ones are cut into several, as the kubelet's runtime does
-)
-
-// stampLayout is fixed in width, so that a line's text begins at a known place.
-const stampLayout = "2006-01-02T15:04:05.000000000Z"
-
-func (w *worker) logDir() string {
-	return filepath.Join(w.k.Dir, w.namespace+"_"+w.name+"_"+string(w.pod.UID))
-}
-
-func (w *worker) logPath(container string) string { return filepath.Join(w.logDir(), container) }
-
-func (w *worker) removeLogs() { _ = os.RemoveAll(w.logDir()) }
-
-// A logFile is the log of one container over its runs: <path>/<n>.log for the
-// n-th, each line with its time. The run before the last is kept for --previous.
-type logFile struct {
-	dir string
-
-	mu    sync.Mutex // guards what follows
-	run   int
-	file  *os.File
-	size  int
-	part  []byte // a line that has not ended
-	grown chan struct{}
-}
-
-func newLogFile(dir string) *logFile { return &logFile{dir: dir, run: -1, grown: make(chan struct{})} }
-
-// next begins the log of another run and returns where it goes.
-func (l *logFile) next() io.Writer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flush()
-	if l.file != nil {
-		l.file.Close()
-	}
-	l.run++
-	_ = os.RemoveAll(l.path(l.run - 2))
-	_ = os.Remove(l.path(l.run-2) + ".1")
-	l.open()
-	return l
-}
-
-func (l *logFile) path(run int) string { return filepath.Join(l.dir, fmt.Sprintf("%d.log", run)) }
-
-func (l *logFile) open() {
-	l.size = 0
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		l.file = nil
-		return
-	}
-	f, err := os.OpenFile(l.path(l.run), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		f = nil // a full disk loses lines; the application goes on
-	}
-	l.file = f
-}
-
-// Write takes output as it comes and stores whole lines.
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []byte
-	stamp := time.Now().UTC().Format(stampLayout)
-	rest := p
-	for len(rest) > 0 {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			l.part = append(l.part, rest...)
-			break
-		}
-		out = append(append(append(append(append(out, stamp...), ' '), l.part...), rest[:i]...), '\n')
-		l.part = l.part[:0]
-		rest = rest[i+1:]
-	}
-	if len(l.part) >= maxLine {
-		out = append(append(append(append(out, stamp...), ' '), l.part...), '\n')
-		l.part = l.part[:0]
-	}
-	l.store(out)
-	return len(p), nil
-}
-
-// flush stores a last line without an end. The caller holds mu.
-func (l *logFile) flush() {
-	if len(l.part) > 0 {
-		out := append([]byte(time.Now().UTC().Format(stampLayout)+" "), l.part...)
-		l.part = nil
-		l.store(append(out, '\n'))
-	}
-}
-
-// store appends lines and turns the file over when it is full. The caller holds mu.
-func (l *logFile) store(out []byte) {
-	if len(out) == 0 || l.file == nil {
-		return
-	}
-	n, _ := l.file.Write(out) // a full disk loses lines; the application goes on
-	if l.size += n; l.size > maxLog {
-		l.file.Close()
-		_ = os.Rename(l.path(l.run), l.path(l.run)+".1")
-		l.open()
-	}
-	close(l.grown)
-	l.grown = make(chan struct{})
-}
 
 // Logs implements the API server's backend.
 func (k *Kubelet) Logs(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
@@ -134,29 +22,44 @@ func (k *Kubelet) Logs(ctx context.Context, namespace, pod string, o *corev1.Pod
 	if c == nil {
 		return nil, fmt.Errorf("container %s is not valid for pod %s", o.Container, pod)
 	}
-	c.log.mu.Lock()
-	run := c.log.run
 	c.log.flush()
-	c.log.mu.Unlock()
-	if o.Previous {
-		run--
+	view, err := c.log.view(o.Previous)
+	switch {
+	case err != nil && o.Previous:
+		return nil, fmt.Errorf("previous terminated container %q in pod %q not found", c.name, pod)
+	case err != nil:
+		return nil, fmt.Errorf("container %q in pod %q is waiting to start: %s", c.name, pod, c.why())
 	}
-	if run < 0 {
-		if o.Previous {
-			return nil, fmt.Errorf("previous terminated container %q in pod %q not found", o.Container, pod)
-		}
-		return nil, fmt.Errorf("container %q in pod %q is waiting to start: %s", o.Container, pod, c.why())
-	}
+	ctx, cancel := context.WithCancel(ctx)
 	r, out := io.Pipe()
-	go func() { out.CloseWithError(c.log.stream(ctx, out, run, o)) }()
-	return r, nil
+	go func() {
+		defer cancel()
+		defer view.close()
+		out.CloseWithError(view.stream(ctx, out, o))
+	}()
+	return &logReader{r, cancel}, nil
 }
 
+// A logReader ends its writer, which may wait for more, when it is closed.
+type logReader struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (r *logReader) Close() error {
+	r.cancel()
+	return r.PipeReader.Close()
+}
+
+// byName returns a container; without a name, the only one.
 func (w *worker) byName(name string) *container {
-	for _, c := range append(append([]*container{}, w.containers...), w.init...) {
-		if c.name == name || name == "" && len(w.containers) == 1 {
+	for _, c := range w.all() {
+		if c.name == name {
 			return c
 		}
+	}
+	if name == "" && len(w.containers) == 1 {
+		return w.containers[0]
 	}
 	return nil
 }
@@ -165,74 +68,153 @@ func (w *worker) byName(name string) *container {
 func (c *container) why() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.state.Waiting; s != nil {
-		if s.Message != "" {
-			return s.Reason + ": " + s.Message
-		}
-		return s.Reason
+	s := c.state.Waiting
+	switch {
+	case s == nil:
+		return "it has not written anything"
+	case s.Message != "":
+		return s.Reason + ": " + s.Message
 	}
-	return "it has not written anything"
+	return s.Reason
 }
 
-// stream copies the log of a run, and with o.Follow what comes after.
-func (l *logFile) stream(ctx context.Context, out io.Writer, run int, o *corev1.PodLogOptions) error {
-	text, _ := os.ReadFile(l.path(run) + ".1") // the part that was turned over
-	live, err := os.Open(l.path(run))
-	if err != nil {
-		return fmt.Errorf("the log is gone: %w", err)
+// A logView is the log of one run, from its beginning to where it was when it was
+// opened, and what comes after.
+type logView struct {
+	l      *logFile
+	run    int
+	turned *os.File // what was turned over, or nil
+	live   *os.File
+	sizes  [2]int64 // of both
+}
+
+// view opens the log of the last run, or of the one before.
+func (l *logFile) view(previous bool) (*logView, error) {
+	l.mu.Lock() // so that the file is not turned over between the two
+	defer l.mu.Unlock()
+	v := &logView{l: l, run: l.run}
+	if previous {
+		v.run--
 	}
-	defer live.Close()
-	more, err := io.ReadAll(live)
-	if err != nil {
-		return err
+	if v.run < 0 {
+		return nil, os.ErrNotExist
 	}
-	shaper := &shaper{out: out, o: o, left: -1}
+	var err error
+	if v.live, v.sizes[1], err = openLog(l.path(v.run)); err != nil {
+		return nil, err
+	}
+	if v.turned, v.sizes[0], err = openLog(l.path(v.run) + ".1"); err != nil {
+		v.turned = nil
+	}
+	return v, nil
+}
+
+func openLog(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, s.Size(), nil
+}
+
+func (v *logView) close() {
+	v.live.Close()
+	if v.turned != nil {
+		v.turned.Close()
+	}
+}
+
+// past reads what was there when the view was opened.
+func (v *logView) past() io.Reader {
+	live := io.NewSectionReader(v.live, 0, v.sizes[1])
+	if v.turned == nil {
+		return live
+	}
+	return io.MultiReader(io.NewSectionReader(v.turned, 0, v.sizes[0]), live)
+}
+
+// stream copies the log, and with o.Follow what comes after until the run ends.
+func (v *logView) stream(ctx context.Context, out io.Writer, o *corev1.PodLogOptions) error {
+	s := &shaper{out: out, stamps: o.Timestamps, left: -1, since: since(o)}
 	if o.LimitBytes != nil {
-		shaper.left = *o.LimitBytes
+		s.left = *o.LimitBytes
 	}
-	if err := shaper.write(tail(since(append(text, more...), o), o.TailLines)); err != nil {
+	if o.TailLines != nil {
+		count := &shaper{out: io.Discard, left: -1, since: s.since}
+		if err := count.copy(v.past()); err != nil {
+			return err
+		}
+		s.skip = count.lines - *o.TailLines
+	}
+	if err := s.copy(v.past()); err != nil {
 		return endOfLimit(err)
 	}
+	s.skip = 0
 	if !o.Follow {
 		return nil
 	}
+	if _, err := v.live.Seek(v.sizes[1], io.SeekStart); err != nil {
+		return err
+	}
+	return endOfLimit(v.follow(ctx, s))
+}
+
+func (v *logView) follow(ctx context.Context, s *shaper) error {
 	for {
-		l.mu.Lock()
-		grown, current := l.grown, l.run
-		l.mu.Unlock()
-		more, err := io.ReadAll(live)
-		if err != nil {
+		grown := v.l.grown.next()
+		v.l.mu.Lock()
+		over := v.l.run != v.run || v.l.over
+		v.l.mu.Unlock()
+		if err := s.copy(v.live); err != nil {
 			return err
 		}
-		if len(more) > 0 {
-			if err := shaper.write(more); err != nil {
-				return endOfLimit(err)
+		if turned, err := v.turn(); err != nil || turned {
+			if err != nil {
+				return nil // the log has gone with its pod
 			}
 			continue
 		}
-		if current != run {
-			return nil // the container runs anew; kubectl ends here too
+		if over { // as the kubelet: a run that has ended is not followed by the next
+			return nil
 		}
 		select {
 		case <-grown:
-			if next, err := os.Open(l.path(run)); err == nil { // it may have been turned over
-				a, errA := live.Stat()
-				b, errB := next.Stat()
-				if errA == nil && errB == nil && !os.SameFile(a, b) {
-					live.Close()
-					live = next
-				} else {
-					next.Close()
-				}
-			}
-		case <-time.After(time.Second): // or it is gone
-			if _, err := os.Stat(l.dir); err != nil {
-				return nil
-			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// turn changes to the new file if the log was turned over. The old one has been
+// read to what was its end a moment ago, and perhaps not to its very end.
+func (v *logView) turn() (bool, error) {
+	next, err := os.Open(v.l.path(v.run))
+	if err != nil {
+		return false, err
+	}
+	a, errA := v.live.Stat()
+	b, errB := next.Stat()
+	at, errC := v.live.Seek(0, io.SeekCurrent)
+	if err := errors.Join(errA, errB, errC); err != nil {
+		next.Close()
+		return false, err
+	}
+	if os.SameFile(a, b) {
+		next.Close()
+		return false, nil
+	}
+	if at < a.Size() { // read its rest first
+		next.Close()
+		return true, nil
+	}
+	v.live.Close()
+	v.live = next
+	return true, nil
 }
 
 var errLimit = errors.New("limitBytes reached")
@@ -244,67 +226,64 @@ func endOfLimit(err error) error {
 	return err
 }
 
-// since drops the lines before the time that was asked for.
-func since(text []byte, o *corev1.PodLogOptions) []byte {
-	var from time.Time
+// since returns the time that lines must not be older than, "" for any.
+func since(o *corev1.PodLogOptions) string {
 	switch {
 	case o.SinceSeconds != nil:
-		from = time.Now().Add(-time.Duration(*o.SinceSeconds) * time.Second)
+		return time.Now().Add(-time.Duration(*o.SinceSeconds) * time.Second).UTC().Format(stampLayout)
 	case o.SinceTime != nil:
-		from = o.SinceTime.Time
-	default:
-		return text
+		return o.SinceTime.UTC().Format(stampLayout)
 	}
-	limit := []byte(from.UTC().Format(stampLayout))
-	for len(text) > 0 {
-		if len(text) >= len(limit) && bytes.Compare(text[:len(limit)], limit) >= 0 {
-			return text
+	return ""
+}
+
+// A shaper turns stored lines into what was asked for: without the times, without
+// what is too old, the pieces of long lines joined, up to a number of bytes.
+type shaper struct {
+	out    io.Writer
+	stamps bool
+	since  string
+	skip   int64 // lines to leave out first
+	left   int64 // bytes; -1: no limit
+
+	lines  int64  // so far
+	inside bool   // the last stored line was a piece that goes on
+	drop   bool   // of a line that is left out
+	part   []byte // of a stored line whose end was not read yet
+	buf    []byte
+}
+
+// copy reads r to its end.
+func (s *shaper) copy(r io.Reader) error {
+	in := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(in)
+		if werr := s.write(in[:n]); werr != nil {
+			return werr
 		}
-		i := bytes.IndexByte(text, '\n')
-		if i < 0 {
+		if err == io.EOF {
 			return nil
 		}
-		text = text[i+1:]
-	}
-	return nil
-}
-
-// tail keeps the last n lines.
-func tail(text []byte, n *int64) []byte {
-	if n == nil {
-		return text
-	}
-	at, left := len(text), *n
-	for at > 0 && left >= 0 {
-		i := bytes.LastIndexByte(text[:at-1], '\n')
-		if left--; left < 0 {
-			break
+		if err != nil {
+			return err
 		}
-		at = i + 1
 	}
-	return text[at:]
-}
-
-// shaper takes the times off the lines unless they were asked for, and keeps to
-// a limit of bytes.
-type shaper struct {
-	out  io.Writer
-	o    *corev1.PodLogOptions
-	left int64  // -1: no limit
-	part []byte // of a line whose end is not written yet
 }
 
 func (s *shaper) write(text []byte) error {
-	text = append(s.part, text...)
-	end := bytes.LastIndexByte(text, '\n') + 1
-	s.part = bytes.Clone(text[end:])
-	var b []byte
-	for line := range bytes.Lines(text[:end]) {
-		if !s.o.Timestamps && len(line) > len(stampLayout) {
-			line = line[len(stampLayout)+1:]
-		}
-		b = append(b, line...)
+	if len(text) == 0 {
+		return nil
 	}
+	s.part = append(s.part, text...)
+	end := bytes.LastIndexByte(s.part, '\n') + 1
+	s.buf = s.buf[:0]
+	for line := range bytes.Lines(s.part[:end]) {
+		if len(line) > textAt {
+			s.line(line)
+		}
+	}
+	s.part = append(s.part[:0], s.part[end:]...)
+	b := s.buf
 	if s.left >= 0 && int64(len(b)) >= s.left {
 		if _, err := s.out.Write(b[:s.left]); err != nil {
 			return err
@@ -314,6 +293,33 @@ func (s *shaper) write(text []byte) error {
 	if s.left >= 0 {
 		s.left -= int64(len(b))
 	}
+	if len(b) == 0 {
+		return nil
+	}
 	_, err := s.out.Write(b)
 	return err
+}
+
+// line appends one stored line to buf.
+func (s *shaper) line(line []byte) {
+	goesOn := line[textAt-2] == 'P'
+	if !s.inside {
+		s.drop = string(line[:min(len(line), len(s.since))]) < s.since
+		if !s.drop {
+			s.lines++
+			s.drop = s.lines <= s.skip
+		}
+		if s.stamps && !s.drop {
+			s.buf = append(s.buf, line[:len(stampLayout)+1]...)
+		}
+	}
+	s.inside = goesOn
+	if s.drop {
+		return
+	}
+	text := line[textAt:]
+	if goesOn {
+		text = text[:len(text)-1]
+	}
+	s.buf = append(s.buf, text...)
 }
