@@ -74,7 +74,9 @@ func NewTable(zones []string, names map[string]Record) *Table {
 	return t
 }
 
-// Lookup returns the record of a name, and whether it has one.
+// Lookup returns the record of a name, and whether it has one: its own, or the
+// longest wildcard's above it. Unlike in RFC 4592 a listed name does not take
+// those below it out of a wildcard, because that is what hosts mean in a mesh.
 func (t *Table) Lookup(name string) (Record, bool) {
 	if t == nil {
 		return Record{}, false
@@ -83,18 +85,9 @@ func (t *Table) Lookup(name string) (Record, bool) {
 	if r, ok := t.names[name]; ok {
 		return r, true
 	}
-	if t.parents[name] { // RFC 4592, 2.2.2: a wildcard does not cover an empty non-terminal
-		return Record{}, false
-	}
 	for p, ok := parent(name); ok; p, ok = parent(p) {
-		if r, found := t.names["*."+p]; found {
+		if r, ok := t.names["*."+p]; ok {
 			return r, true
-		}
-		if _, exists := t.names[p]; exists || t.parents[p] && !t.inZone(p) {
-			// The closest name that exists decides (RFC 4592, 3.3.1).
-			if exists {
-				return Record{}, false
-			}
 		}
 	}
 	return Record{}, false

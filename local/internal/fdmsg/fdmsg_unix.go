@@ -3,6 +3,7 @@
 package fdmsg
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,7 +52,7 @@ func Read(c *net.UnixConn, v any) ([]*os.File, error) {
 		if err == nil {
 			err = rightsErr
 		}
-		if err == nil && m == 0 {
+		if err == nil && m == 0 || errors.Is(err, io.EOF) { // net wraps it
 			err = io.EOF
 			if n > 0 {
 				err = io.ErrUnexpectedEOF
