@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// runUp runs a command line whose `up` only notes its options.
+func runUp(args ...string) (code int, got UpOptions, stderr string) {
+	var out, errs bytes.Buffer
+	roles := Roles{
+		Up:   func(_ context.Context, o UpOptions) error { got = o; return nil },
+		Stop: func(context.Context, StopOptions) error { return nil },
+	}
+	code = run(context.Background(), args, roles, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &errs}, func(string) string { return "" })
+	return code, got, errs.String()
+}
+
+func TestUpFlags(t *testing.T) {
+	code, o, errs := runUp("--mesh", "m", "up", "-R", "--inject", "--detach", "--publish", "9090:80", "--image", "a=b", "--image", "c=d", "x", "y")
+	if code != 0 || o.Mesh != "m" || !o.Recursive || !o.Inject || !o.Detach || len(o.Publish) != 1 || len(o.Images) != 2 || len(o.Paths) != 2 {
+		t.Errorf("exit %d, %+v, %s", code, o, errs)
+	}
+}
+
+func TestWrongUsageIsTwo(t *testing.T) {
+	for _, args := range [][]string{{"up"}, {"up", "--publish", "80", "x"}, {"up", "--publish", "a:b", "x"}, {"up", "--publish", "1:2:3", "x"}, {"up", "--nonsense", "x"}, {"stop", "x"}} {
+		if code, _, errs := runUp(args...); code != 2 || !strings.Contains(errs, "malla: hint: ") {
+			t.Errorf("%v: exit %d, %q; want 2 and a hint", args, code, errs)
+		}
+	}
+}
+
+func TestProgressPrintsChangesOnly(t *testing.T) {
+	var out bytes.Buffer
+	p := NewProgress(&out, false, time.Now())
+	p.Set(map[string]string{"b": "starting", "a": "starting"})
+	p.Set(map[string]string{"b": "starting", "a": "ready"})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "a") || !strings.Contains(lines[2], "ready") {
+		t.Errorf("got %q", lines)
+	}
+}
+
+func TestProgressOnATerminalDrawsInPlace(t *testing.T) {
+	var out bytes.Buffer
+	p := NewProgress(&out, true, time.Now())
+	p.Set(map[string]string{"a": "starting", "b": "starting"})
+	p.Set(map[string]string{"a": "ready", "b": "starting"})
+	if !strings.Contains(out.String(), "\x1b[2A\x1b[J") {
+		t.Errorf("the two lines are not drawn anew: %q", out.String())
+	}
+}
+
+func TestTableOfURLsAligns(t *testing.T) {
+	var out bytes.Buffer
+	Ready(&out, 2*time.Second, 3, []Link{{"a", "http://1"}, {"longer", "http://2"}}, []string{"malla get pods"})
+	at := -1
+	for _, line := range strings.Split(out.String(), "\n") {
+		if i := strings.Index(line, "http://"); i >= 0 {
+			if at >= 0 && i != at {
+				t.Errorf("URLs begin at %d and %d", at, i)
+			}
+			at = i
+		}
+	}
+	if !strings.Contains(out.String(), "3 pods are ready after 2.0 s.") || !strings.Contains(out.String(), "  malla get pods") {
+		t.Errorf("got %q", out.String())
+	}
+}
