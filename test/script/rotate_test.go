@@ -21,9 +21,20 @@ func TestCertificatesRotateUnderLoad(t *testing.T) {
 	linux(t)
 	const rotations = 20
 	// Istio's own way to ask for short lifetimes.
-	annotations := "    metadata:\n      labels: {app: web}\n      annotations: {proxy.istio.io/config: '{proxyMetadata: {SECRET_TTL: 2s}}'}\n"
-	app := strings.Replace(deployment("web", httpbinImage), "    metadata: {labels: {app: web}}\n", annotations, 1) + service("web", 80, 80) + gateway80 +
-		"---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {istio-injection: enabled}}\n"
+	app := deployment("web", httpbinImage) + service("web", 80, 80) + gateway80 + `
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+    defaultConfig: {proxyMetadata: {SECRET_TTL: 2s}}
+`
 	m := mesh.Up(t, mesh.Options{Name: "rotate", Paths: []string{dirOf(t, map[string]string{"app.yaml": app})}})
 	c := mesh.Client(5 * time.Second)
 	mesh.Until(t, 10*time.Second, "an answer", func() error {
