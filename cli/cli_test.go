@@ -138,6 +138,7 @@ func (m *mesh) fill(t *testing.T) {
 }
 
 var age = regexp.MustCompile(`\b\d+s\b`)
+var volume = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d \+0000`)
 
 func (m *mesh) run(t *testing.T, dir, line string) string {
@@ -163,6 +164,7 @@ func (m *mesh) run(t *testing.T, dir, line string) string {
 		text += fmt.Sprintf("[exit %d]\n", code)
 	}
 	text = strings.ReplaceAll(text, dir, "DIR")
+	text = volume.ReplaceAllString(text, "kube-api-access-xxxxx")
 	text = stamp.ReplaceAllString(text, "TIME")
 	return age.ReplaceAllString(text, "0s")
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,14 +20,18 @@ import (
 	"k8s.io/kubectl/pkg/cmd/scale"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
+	"k8s.io/kubectl/pkg/util/completion"
 )
 
 // kubectlVerbs are kubectl's commands on the target.
 func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Command {
 	// As in kubectl: this wrapper sets the API version that exec and logs talk to.
 	f := cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(t))
+	completion.SetFactoryForCompletion(f) // names of objects, at the Tab key
+	get := get.NewCmdGet("malla", f, streams)
+	get.ValidArgsFunction = completion.ResourceTypeAndNameCompletionFunc(f) // kubectl too sets this from outside
 	cmds := []*cobra.Command{
-		get.NewCmdGet("malla", f, streams),
+		get,
 		describe.NewCmdDescribe("malla", f, streams),
 		apply.NewCmdApply("malla", f, streams),
 		delete.NewCmdDelete(f, streams),
@@ -44,6 +49,22 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 		rename(c)
 	}
 	return cmds
+}
+
+// completeFlags offers the values of the flags of every verb.
+func completeFlags(root *cobra.Command, t *target) error {
+	f := cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(t))
+	values := func(list func(toComplete string) []string) cobra.CompletionFunc {
+		return func(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+			return list(toComplete), cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	return errors.Join(
+		root.RegisterFlagCompletionFunc("namespace", values(func(s string) []string { return completion.CompGetResource(f, "namespace", s) })),
+		root.RegisterFlagCompletionFunc("context", values(completion.ListContextsInConfig)),
+		root.RegisterFlagCompletionFunc("cluster", values(completion.ListClustersInConfig)),
+		root.RegisterFlagCompletionFunc("user", values(completion.ListUsersInConfig)),
+	)
 }
 
 // rename makes help texts say what people type here.

@@ -101,6 +101,9 @@ the cluster of your kubeconfig.`,
 	add(groupMesh, newKubeconfig(t))
 	add(groupObjects, kubectlVerbs(t, streams)...)
 	add(groupOther, newVersion())
+	if err := completeFlags(root, t); err != nil {
+		panic("cli: " + err.Error()) // a flag that addFlags does not declare
+	}
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	return root

@@ -29,7 +29,6 @@ type target struct {
 	mesh    string
 	local   bool
 	set     *pflag.FlagSet
-	warn    printers.WarningPrinter
 	chosen  sync.Once
 	client  clientcmd.ClientConfig // of the local mesh; nil: a cluster
 	err     error

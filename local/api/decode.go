@@ -219,19 +219,6 @@ func (res *resource) normal(u *unstructured.Unstructured) (*unstructured.Unstruc
 	return n, nil
 }
 
-// typed returns u as the kind's Go type.
-func (res *resource) typed(u *unstructured.Unstructured) (runtime.Object, error) {
-	typed := res.New()
-	if res.native {
-		return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, typed)
-	}
-	raw, err := json.Marshal(u.Object)
-	if err != nil {
-		return nil, err
-	}
-	return typed, json.Unmarshal(raw, typed)
-}
-
 func isStatusError(err error) bool {
 	_, ok := err.(apierrors.APIStatus)
 	return ok

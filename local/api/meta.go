@@ -22,7 +22,7 @@ func (s *Server) settle(c *change, was, u *unstructured.Unstructured) {
 	}
 	u.SetSelfLink("")
 	if was == nil {
-		if u.GetUID() == "" || !c.apply {
+		if u.GetUID() == "" { // set already when admitters have had their turn
 			u.SetUID(types.UID(uuid.NewUUID()))
 		}
 		u.SetCreationTimestamp(metav1.NewTime(s.now().Truncate(time.Second)))

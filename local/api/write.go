@@ -101,6 +101,7 @@ func (q *request) fillNamespace(u *unstructured.Unstructured) error {
 // createObject makes a new object, choosing its name if it asks for that.
 func (s *Server) createObject(ctx context.Context, c *change, u *unstructured.Unstructured) (*store.Object, error) {
 	prefix := u.GetGenerateName()
+	u.SetUID("")
 	for range tries {
 		v := u.DeepCopy()
 		if v.GetName() == "" && prefix != "" {
