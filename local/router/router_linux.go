@@ -31,8 +31,8 @@ type Router struct {
 
 	mu       sync.Mutex // guards what follows, and one nftables change at a time
 	seq      int
-	attached map[string][]netip.Addr // by link name
-	udp      map[udpTarget]struct{}  // endpoints that may have conntrack entries
+	attached map[string][]netip.Addr    // by link name
+	services map[front][]netip.AddrPort // those with endpoints, as the kernel has them
 	closed   bool
 }
 
@@ -48,7 +48,7 @@ func New(c Config) (*Router, error) {
 	if c.MaxOutside <= 0 {
 		c.MaxOutside = 4096
 	}
-	r := &Router{cfg: c, log: c.Log, ns: -1, attached: make(map[string][]netip.Addr), udp: make(map[udpTarget]struct{})}
+	r := &Router{cfg: c, log: c.Log, ns: -1, attached: make(map[string][]netip.Addr), services: make(map[front][]netip.AddrPort)}
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
 		r.v6 = true
 	} else {

@@ -1,15 +1,10 @@
 package router
 
 import (
-	"cmp"
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/mallamesh/malla/node/nft"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +13,8 @@ const table = "malla"
 // Names in the table.
 const (
 	chainServices = "services"
+	services4     = "services4"
+	services6     = "services6"
 	hairpin4      = "hairpin4"
 	hairpin6      = "hairpin6"
 )
@@ -34,6 +31,10 @@ func (r *Router) baseRules() error {
 	}
 	services := b.Chain(chainServices)
 	services.Flush()
+	services.Add(b.Dispatch(services4, true).To())
+	if r.v6 {
+		services.Add(b.Dispatch(services6, false).To())
+	}
 	r.preroutingRules(b)
 	// The supervisor's own connections to services.
 	out := b.NAT("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
@@ -130,114 +131,4 @@ func (r *Router) hairpins(ips []netip.Addr, add bool) error {
 		}
 	}
 	return b.Commit()
-}
-
-// SetServices replaces what ClusterIPs mean, at once for all. Connections that
-// exist keep their endpoints. An error names the first service that is wrong,
-// or is the kernel's; nothing has changed then.
-func (r *Router) SetServices(services []Service) error {
-	if err := check(services); err != nil {
-		return fmt.Errorf("set services: %w", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b, err := nft.NewBatchIn(r.ns, table)
-	if err != nil {
-		return err
-	}
-	chain := b.Chain(chainServices)
-	chain.Flush()
-	udp := make(map[udpTarget]struct{})
-	for _, s := range services {
-		for _, ip := range r.families(s.ClusterIPs) {
-			for _, p := range s.Ports {
-				r.servicePort(b, chain, ip, p, udp)
-			}
-		}
-	}
-	if err := b.Commit(); err != nil {
-		return fmt.Errorf("set services: %w", err)
-	}
-	r.forgetUDP(udp)
-	return nil
-}
-
-func (r *Router) servicePort(b *nft.Batch, chain *nft.Chain, ip netip.Addr, p ServicePort, udp map[udpTarget]struct{}) {
-	var targets []netip.AddrPort
-	for _, e := range p.Endpoints {
-		if e.Addr().Is4() == ip.Is4() {
-			targets = append(targets, e)
-		}
-	}
-	if len(targets) == 0 {
-		return // refused: the address is the router's own
-	}
-	slices.SortFunc(targets, netip.AddrPort.Compare)
-	targets = slices.Compact(targets)
-	proto := byte(unix.IPPROTO_TCP)
-	if p.Protocol == "UDP" {
-		proto = unix.IPPROTO_UDP
-		for _, t := range targets {
-			udp[udpTarget{netip.AddrPortFrom(ip, p.Port), t}] = struct{}{}
-		}
-	}
-	chain.Add(nft.Dst(nft.Host(ip)), nft.Proto(proto), nft.DstPort(p.Port), b.Spread(targets))
-}
-
-func check(services []Service) error {
-	type key struct {
-		ip       netip.Addr
-		port     uint16
-		protocol string
-	}
-	seen := make(map[key]string)
-	for _, s := range services {
-		name := s.Namespace + "/" + s.Name
-		for _, ip := range s.ClusterIPs {
-			if !ServiceCIDR4.Contains(ip) && !ServiceCIDR6.Contains(ip) {
-				return fmt.Errorf("service %s: cluster IP %s, want one of %s or %s", name, ip, ServiceCIDR4, ServiceCIDR6)
-			}
-			for _, p := range s.Ports {
-				protocol := cmp.Or(strings.ToUpper(p.Protocol), "TCP")
-				if protocol != "TCP" && protocol != "UDP" {
-					return fmt.Errorf("service %s: port %d: protocol %s, want TCP or UDP", name, p.Port, p.Protocol)
-				}
-				k := key{ip, p.Port, protocol}
-				if other, ok := seen[k]; ok {
-					return fmt.Errorf("service %s: %s port %d of %s is %s's", name, protocol, p.Port, ip, other)
-				}
-				seen[k] = name
-			}
-		}
-	}
-	return nil
-}
-
-// A udpTarget is an endpoint of a UDP service's address.
-type udpTarget struct {
-	service, endpoint netip.AddrPort
-}
-
-// forgetUDP removes the conntrack entries of endpoints that are no more: a UDP
-// client that goes on sending would be led to the dead one for as long as it
-// does. The caller holds r.mu.
-func (r *Router) forgetUDP(now map[udpTarget]struct{}) {
-	for t := range r.udp {
-		if _, ok := now[t]; ok {
-			continue
-		}
-		family := netlink.InetFamily(unix.AF_INET)
-		if t.service.Addr().Is6() {
-			family = unix.AF_INET6
-		}
-		f := &netlink.ConntrackFilter{}
-		_ = f.AddProtocol(unix.IPPROTO_UDP)
-		_ = f.AddIP(netlink.ConntrackOrigDstIP, t.service.Addr().AsSlice())
-		_ = f.AddPort(netlink.ConntrackOrigDstPort, t.service.Port())
-		_ = f.AddIP(netlink.ConntrackReplySrcIP, t.endpoint.Addr().AsSlice())
-		if _, err := r.nl.ConntrackDeleteFilters(netlink.ConntrackTable, family, f); err != nil {
-			r.log.Debug("forget UDP endpoint", "endpoint", t.endpoint, "error", err)
-		}
-	}
-	r.udp = now
 }

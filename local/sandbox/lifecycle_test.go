@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -296,4 +297,131 @@ func TestOrdinaryUser(t *testing.T) {
 	if n := strings.Count(string(out), "--- PASS: Test"); n < 10 {
 		t.Errorf("only %d tests ran:\n%s", n, out)
 	}
+}
+
+// A supervisor that makes and ends pods for days keeps nothing of them.
+func TestPodsLeaveNothingInTheSupervisor(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		count := func() (files, links, mounts int) {
+			f, _ := os.ReadDir("/proc/self/fd")
+			l, _ := os.ReadDir("/sys/class/net")
+			b, _ := os.ReadFile("/proc/self/mountinfo")
+			return len(f), len(l), strings.Count(string(b), "\n")
+		}
+		cycle := func() {
+			for i := range 4 {
+				p := m.pod(fmt.Sprint("p", i))
+				p.run("echo x")
+				_, out := p.start(sandbox.ContainerSpec{Name: "app", Argv: []string{"/bin/sh", "-c", "echo up; exec sleep 1000"}})
+				out.waitFor(m.T, "up")
+				q, err := p.Exec(m.Context(), "app", sandbox.ExecSpec{Argv: []string{"true"}, TTY: true})
+				if err != nil {
+					m.Fatal(err)
+				}
+				q.Wait()
+				p.Kill()
+				<-p.Done()
+			}
+		}
+		cycle()
+		files, links, mounts := count()
+		for range 3 {
+			cycle()
+		}
+		files2, links2, mounts2 := count()
+		if files2 > files+3 || links2 != links || mounts2 != mounts {
+			m.Errorf("files %d, then %d; links %d, %d; mounts %d, %d", files, files2, links, links2, mounts, mounts2)
+		}
+	})
+}
+
+// Pods can be made at the same time, as they are when a mesh starts.
+func TestPodsAtOnce(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				p := m.pod(fmt.Sprint("p", i))
+				if out, s := p.run("echo hello"); s.Code != 0 || out != "hello" {
+					m.Errorf("%s %+v", out, s)
+				}
+			})
+		}
+		wg.Wait()
+		m.Logf("10 pods with a container each after %v", time.Since(start))
+	})
+}
+
+// Inside a container engine parts of /proc and /etc are mounted over, which
+// the kernel then lets nobody uncover: overlays over such directories, and new
+// /proc mounts, are refused.
+func TestInsideContainerEngine(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	needNamespaces(t)
+	run := func(setup, test string) string {
+		t.Helper()
+		cmd := exec.Command("unshare", "-m", "sh", "-ec", setup+`; exec /proc/self/fd/3 -test.run="^$1$" -test.v=true -test.count=1`, "sh", test)
+		exe, err := os.Open("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer exe.Close()
+		cmd.ExtraFiles = []*os.File{exe}
+		cmd.Env = append(os.Environ(), "MALLA_TEST_FINDINGS=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	run("mount --bind /etc/hosts /etc/hosts; mkdir -p /etc/apt; mount --bind /etc/apt /etc/apt", "TestMountsAnywhere")
+	out := run("mount -t tmpfs none /proc/fs", "TestFindings")
+	if !strings.Contains(out, "finding: mount /proc in a PID namespace: operation not permitted") {
+		t.Errorf("no finding about /proc in\n%s", out)
+	}
+}
+
+// TestFindings prints what Probe says, for other tests to read.
+func TestFindings(t *testing.T) {
+	if os.Getenv("MALLA_TEST_FINDINGS") == "" {
+		t.Skip("part of other tests")
+	}
+	for _, f := range sandbox.Probe() {
+		fmt.Println("finding:", f)
+	}
+}
+
+// A limit of zero namespaces is named with the command that lifts it.
+func TestNamespaceLimit(t *testing.T) {
+	needNamespaces(t)
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	cmd := exec.Command("unshare", "-U", "-r", "-m", "-p", "-f", "--mount-proc", "sh", "-ec", "echo 0 > /proc/sys/user/max_user_namespaces; exec /proc/self/fd/3 -test.run=^TestFindings$ -test.v=true")
+	cmd.ExtraFiles = []*os.File{exe}
+	cmd.Env = append(os.Environ(), "MALLA_TEST_FINDINGS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"finding: create a user namespace: no space left on device", "sudo sysctl -w user.max_user_namespaces=15000"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+// On a system that lets us, there is nothing to find.
+func TestProbeIsQuickAndLeavesNothing(t *testing.T) {
+	needNamespaces(t)
+	start := time.Now()
+	if f := sandbox.Probe(); len(f) > 0 {
+		t.Errorf("findings: %v", f)
+	}
+	t.Logf("probed in %v", time.Since(start))
 }

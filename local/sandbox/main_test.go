@@ -402,6 +402,20 @@ func podProgram(args []string) int {
 		}
 		fmt.Println("ready")
 		select {}
+	case "udp-serve": // PORT NAME
+		c, err := net.ListenPacket("udp", ":"+args[1])
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Println("ready")
+		b := make([]byte, 1500)
+		for {
+			_, from, err := c.ReadFrom(b)
+			if err != nil {
+				return fail(err)
+			}
+			c.WriteTo([]byte(args[2]), from)
+		}
 	case "half": // ADDR: sends, ends its side, and reads what comes after
 		c, err := net.Dial("tcp", args[1])
 		if err != nil {

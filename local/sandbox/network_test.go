@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -349,5 +352,169 @@ func TestDialInPod(t *testing.T) {
 		if err := syscall.Access("/proc/sys/net/ipv4/ip_forward", 4); err != nil {
 			m.Error(err)
 		}
+	})
+}
+
+// UDP services follow their endpoints, also for a client that never stops
+// sending from one port.
+func TestUDPService(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		client := m.pod("client")
+		for _, vip := range []netip.Addr{netip.MustParseAddr("10.96.7.8"), netip.MustParseAddr("fd00:6d61:6c6c:2::78")} {
+			c, err := client.Dial(m.Context(), "udp", join(vip, 5353))
+			if err != nil {
+				m.Fatal(err)
+			}
+			defer c.Close()
+			ask := func() string {
+				b := make([]byte, 100)
+				for range 20 {
+					c.Write([]byte("?"))
+					c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+					if n, err := c.Read(b); err == nil {
+						return string(b[:n])
+					}
+				}
+				return "nothing"
+			}
+			c.Write([]byte("?")) // before the service has an endpoint
+			for _, name := range []string{"first", "second"} {
+				p := m.pod(name)
+				_, out := p.start(sandbox.ContainerSpec{Argv: []string{sandbox.Self, "pod-test", "udp-serve", "53", name}})
+				out.waitFor(m.T, "ready")
+				if err := m.router.SetServices([]router.Service{{
+					Namespace: "default", Name: "udp", ClusterIPs: []netip.Addr{vip},
+					Ports: []router.ServicePort{{Protocol: "UDP", Port: 5353, Endpoints: []netip.AddrPort{netip.AddrPortFrom(p.v4, 53), netip.AddrPortFrom(p.v6, 53)}}},
+				}}); err != nil {
+					m.Fatal(err)
+				}
+				want(m, vip.String(), ask(), name)
+			}
+		}
+	})
+}
+
+// A mesh of a thousand services is set in one go, and quickly.
+func TestManyServices(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		p := m.pod("web")
+		p.echo("80")
+		var services []router.Service
+		for i := range 1000 {
+			s := router.Service{Namespace: "default", Name: fmt.Sprint("s", i), ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(1 + i/250), byte(1 + i%250)})}}
+			var endpoints []netip.AddrPort
+			for j := range 4 {
+				endpoints = append(endpoints, netip.AddrPortFrom(p.v4, uint16(80+j*1000)))
+			}
+			s.Ports = []router.ServicePort{{Port: 80, Endpoints: endpoints[:1]}, {Port: 81, Endpoints: endpoints}}
+			services = append(services, s)
+		}
+		start := time.Now()
+		if err := m.router.SetServices(services); err != nil {
+			m.Fatal(err)
+		}
+		m.Logf("1000 services set in %v", time.Since(start))
+		got, err := dial(p, "10.96.4.250:80")
+		if err != nil || !strings.HasPrefix(got, "web saw") {
+			m.Errorf("the last one: %q, %v", got, err)
+		}
+		if err := m.router.SetServices(nil); err != nil {
+			m.Fatal(err)
+		}
+	})
+}
+
+func TestCaptureOptions(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		b := m.pod("b")
+		b.echo("80")
+		sidecar := func(c capture.Config) *testPod {
+			p := m.pod("a", func(s *sandbox.PodSpec) { s.Capture = &c })
+			_, out := p.start(sandbox.ContainerSpec{Name: "istio-proxy", Sidecar: true, Argv: []string{sandbox.Self, "pod-test", "sidecar"}})
+			out.waitFor(m.T, "ready")
+			p.echo("8080")
+			return p
+		}
+		captured := func(out string) bool { return strings.HasPrefix(out, "1500") }
+		for _, test := range []struct {
+			name    string
+			config  capture.Config
+			out, in bool // whether a connection to b and one to a's 8080 is redirected
+		}{
+			{"all", capture.Config{}, true, true},
+			{"no outbound", capture.Config{NoOutbound: true}, false, true},
+			{"no outbound but a port", capture.Config{NoOutbound: true, IncludeOutbound: []uint16{80}}, true, true},
+			{"a range that is not asked for", capture.Config{IncludeOutboundCIDRs: []netip.Prefix{router.ServiceCIDR4}}, false, true},
+			{"a range that is", capture.Config{IncludeOutboundCIDRs: []netip.Prefix{router.PodCIDR4}}, true, true},
+			{"excluded wins", capture.Config{IncludeOutboundCIDRs: []netip.Prefix{router.PodCIDR4}, ExcludeOutboundCIDRs: []netip.Prefix{router.PodCIDR4}}, false, true},
+			{"inbound but a port", capture.Config{ExcludeInbound: []uint16{8080}}, true, false},
+			{"only another inbound port", capture.Config{IncludeInbound: []uint16{1}}, true, false},
+			{"only this inbound port", capture.Config{IncludeInbound: []uint16{8080}}, true, true},
+		} {
+			a := sidecar(test.config)
+			if out := a.ask(join(b.v4, 80)); captured(out) != test.out {
+				m.Errorf("%s: outbound: %s, want redirected: %v", test.name, out, test.out)
+			}
+			if out := b.ask(join(a.v4, 8080)); captured(out) != test.in {
+				m.Errorf("%s: inbound: %s, want redirected: %v", test.name, out, test.in)
+			}
+			a.Kill()
+			<-a.Done()
+		}
+	})
+}
+
+// Rules that grew by changes are those that are made at once, and nothing is
+// left of services that went.
+func TestServiceChangesAddUp(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft, which shows the rules, is not installed: apt-get install nftables")
+	}
+	inMesh(t, func(m *mesh) {
+		dump := func() string {
+			out, err := exec.Command("nft", "-s", "list", "ruleset").CombinedOutput()
+			if err != nil {
+				m.Fatalf("%v: %s", err, out)
+			}
+			// The order of chains and elements is that of their making.
+			words := strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' || r == ',' || r == '\t' })
+			for i := range words {
+				words[i] = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(words[i], "elements = { "), " }"))
+			}
+			slices.Sort(words)
+			return strings.Join(words, "\n")
+		}
+		empty := dump()
+		random := rand.New(rand.NewPCG(1, 2))
+		var services []router.Service
+		for range 25 {
+			services = nil
+			for i := range 12 {
+				s := router.Service{Namespace: "ns", Name: fmt.Sprint(i), ClusterIPs: []netip.Addr{
+					netip.AddrFrom4([4]byte{10, 96, 3, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00:6d61:6c6c:2::3:%x", i)),
+				}}
+				for port := range random.IntN(3) {
+					p := router.ServicePort{Port: uint16(80 + port), Protocol: []string{"TCP", "UDP", ""}[random.IntN(3)]}
+					for e := range random.IntN(4) {
+						p.Endpoints = append(p.Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(e)}), 80),
+							netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("fd00:6d61:6c6c:1::%x", e)), 80))
+					}
+					s.Ports = append(s.Ports, p)
+				}
+				services = append(services, s)
+			}
+			if err := m.router.SetServices(services); err != nil {
+				m.Fatal(err)
+			}
+		}
+		grown := dump()
+		if err := m.router.SetServices(nil); err != nil {
+			m.Fatal(err)
+		}
+		want(m, "after all services went", dump(), empty)
+		if err := m.router.SetServices(services); err != nil {
+			m.Fatal(err)
+		}
+		want(m, "made at once", dump(), grown)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +33,9 @@ func NewBatchIn(ns int, table string) (*Batch, error) {
 }
 
 func newBatch(table string, opts ...nftables.ConnOption) (*Batch, error) {
+	// Every message of a batch is acknowledged; the kernel gives us as much room as
+	// it allows.
+	opts = append(opts, nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadBuffer(1 << 20) }))
 	c, err := nftables.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
@@ -72,6 +76,9 @@ func (b *Batch) NAT(name string, hook *nftables.ChainHook, priority *nftables.Ch
 func (b *Batch) Filter(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *Chain {
 	return &Chain{b, b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: priority})}
 }
+
+// Delete removes the chain, to which nothing may lead.
+func (c *Chain) Delete() { c.b.conn.DelChain(c.c) }
 
 // Flush removes the chain's rules.
 func (c *Chain) Flush() { c.b.conn.FlushChain(c.c) }
@@ -277,6 +284,71 @@ func (b *Batch) Spread(targets []netip.AddrPort) Match {
 		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: set.Name, SetID: set.ID},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: nfFamily(v4), RegAddrMin: 1, RegProtoMin: regPort(v4), Specified: true},
 	}
+}
+
+// A Dispatch is a named map from (destination address of one family, protocol,
+// port) to a chain.
+type Dispatch struct {
+	name string
+	v4   bool
+}
+
+// Dispatch adds or names such a map.
+func (b *Batch) Dispatch(name string, v4 bool) Dispatch {
+	d := Dispatch{name, v4}
+	if err := b.conn.AddSet(b.dispatchSet(d), nil); err != nil {
+		b.err = errors.Join(b.err, err)
+	}
+	return d
+}
+
+func (b *Batch) dispatchSet(d Dispatch) *nftables.Set {
+	addr := nftables.TypeIP6Addr
+	if d.v4 {
+		addr = nftables.TypeIPAddr
+	}
+	key, err := nftables.ConcatSetType(addr, nftables.TypeInetProto, nftables.TypeInetService)
+	if err != nil {
+		b.err = errors.Join(b.err, err)
+	}
+	return &nftables.Set{Table: b.table, Name: d.name, IsMap: true, KeyType: key, DataType: nftables.TypeVerdict, Concatenation: true}
+}
+
+// Route sends connections to a destination through a chain; there must be no
+// other for it.
+func (b *Batch) Route(d Dispatch, dst netip.AddrPort, proto byte, chain string) {
+	e := nftables.SetElement{Key: dispatchKey(dst, proto), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+	if err := b.conn.SetAddElements(b.dispatchSet(d), []nftables.SetElement{e}); err != nil {
+		b.err = errors.Join(b.err, err)
+	}
+}
+
+// Unroute takes back a Route.
+func (b *Batch) Unroute(d Dispatch, dst netip.AddrPort, proto byte) {
+	e := nftables.SetElement{Key: dispatchKey(dst, proto)}
+	if err := b.conn.SetDeleteElements(b.dispatchSet(d), []nftables.SetElement{e}); err != nil {
+		b.err = errors.Join(b.err, err)
+	}
+}
+
+// dispatchKey pads each part to four bytes, as registers are.
+func dispatchKey(dst netip.AddrPort, proto byte) []byte {
+	key := append(dst.Addr().AsSlice(), proto, 0, 0, 0)
+	return append(key, byte(dst.Port()>>8), byte(dst.Port()), 0, 0)
+}
+
+// To goes through the chain that the map has for the packet, if any.
+func (d Dispatch) To() Match {
+	size, offset, second := uint32(16), uint32(dst6), uint32(unix.NFT_REG32_04)
+	if d.v4 {
+		size, offset, second = 4, dst4, unix.NFT_REG32_01
+	}
+	return append(family(d.v4),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: second},
+		&expr.Payload{DestRegister: second + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Lookup{SourceRegister: 1, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: d.name},
+	)
 }
 
 // A Pairs is a named set of (source, destination) address pairs of one family.
