@@ -397,6 +397,10 @@ func (b bookinfo) tasks(t *testing.T) {
 			return nil
 		})
 		before := v3()
+		if err := mesh.Hold(1500*time.Millisecond, func() error { return nil }); err != nil { // the log is written once a second
+			t.Error(err)
+		}
+		before = v3()
 		if err := sees(20, "none"); err != nil {
 			t.Error(err)
 		}
@@ -534,6 +538,9 @@ func (b bookinfo) pushes(t *testing.T) map[string]int {
 	counts := map[string]int{}
 	for _, pod := range b.Pods("app") {
 		r := b.Exec(pod, "istio-proxy", append(append([]string{}, curl...), "-sS", "localhost:15000/stats?filter=_manager")...)
+		if strings.Contains(r.Err, "not found") {
+			continue // of an earlier rollout
+		}
 		for _, line := range strings.Split(r.Out, "\n") {
 			name, value, _ := strings.Cut(line, ": ")
 			for _, what := range []string{"cluster_added", "cluster_modified", "cluster_removed", "listener_added", "listener_modified", "listener_removed"} {
@@ -651,20 +658,30 @@ func (b bookinfo) applicationKilled(t *testing.T) {
 	// The sidecar that dials the application is its own; the caller's sees the
 	// answer, or no endpoint.
 	dialled, last := 0, killed
-	for _, line := range append(b.Logs("app=details", "istio-proxy"), b.Logs("app=productpage", "istio-proxy")...) {
-		if !strings.Contains(line, `"GET /details/0`) || logTime(line).Before(killed.Add(-time.Second)) {
-			continue
-		}
-		if strings.Contains(line, " 503 UF ") || strings.Contains(line, " 503 URX,UF ") {
-			dialled++
-			if at := logTime(line); at.After(last) {
-				last = at
+	mesh.Until(t, 5*time.Second, "503 with UF or URX,UF in the logs of details or productpage", func() error {
+		dialled = 0
+		lines := append(b.Logs("app=details", "istio-proxy"), b.Logs("app=productpage", "istio-proxy")...)
+		end := time.Time{} // the logs must have come to the end of the load
+		for _, line := range lines {
+			if !strings.Contains(line, `"GET /details/0`) {
+				continue
+			}
+			at := logTime(line)
+			if at.After(end) {
+				end = at
+			}
+			if strings.Contains(line, " 503 UF ") || strings.Contains(line, " 503 URX,UF ") {
+				dialled++
+				if at.After(last) {
+					last = at
+				}
 			}
 		}
-	}
-	if dialled == 0 {
-		t.Errorf("no 503 with UF or URX,UF in the logs of details and productpage")
-	}
+		if dialled == 0 || time.Since(end) < time.Second {
+			return fmt.Errorf("none in %d lines", len(lines))
+		}
+		return nil
+	})
 	if d := last.Sub(killed); d > 250*time.Millisecond {
 		t.Errorf("the dead application was dialled until %v after the kill, want 200 ms", d)
 	}

@@ -44,7 +44,8 @@ func wiretap() {
 func dial(addr string) error {
 	var uris []string
 	d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 3 * time.Second}, Config: &tls.Config{
-		InsecureSkipVerify: true, NextProtos: []string{"istio"},
+		InsecureSkipVerify: true, NextProtos: []string{"istio-http/1.1", "istio", "http/1.1"}, // as our own clients
+
 		VerifyConnection: func(s tls.ConnectionState) error {
 			for _, u := range s.PeerCertificates[0].URIs {
 				uris = append(uris, u.String())

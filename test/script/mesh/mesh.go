@@ -173,9 +173,6 @@ func (m *Mesh) Start(o Options) {
 	args := append([]string{"up", "--detach"}, o.Flags...)
 	for in, host := range m.ports {
 		args = append(args, "--publish", fmt.Sprintf("%d:%d", host, in))
-		if in == 80 && os.Getenv("T5") != "" {
-			args = append(args, "--publish", fmt.Sprintf("%d:8080", host))
-		}
 	}
 	limit := o.Limit
 	if limit == 0 {
