@@ -13,8 +13,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 all: build
 
 build:
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/malla ./cmd/malla
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/malla-proxy ./cmd/malla-proxy
+	go build -ldflags "$(LDFLAGS)" -o bin/malla ./cmd/malla
+	go build -ldflags "$(LDFLAGS)" -o bin/malla-proxy ./cmd/malla-proxy
 
 tools:
 	@scripts/tools
