@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"time"
 
 	"github.com/mallamesh/malla/samples/apps"
 )
@@ -31,6 +33,17 @@ func Roles() []Role {
 		{[]string{"sample"}, func(_ context.Context, args []string) int { return apps.Run(args, os.Getenv, os.Stdout, os.Stderr) }},
 	}, systemRoles()...)
 }
+
+// Settle gives back to the system what starting has left over. Each of the thirty
+// processes of a small mesh pays for the initialization of every package in the
+// program; without this it would keep that memory until its heap has grown past it.
+func Settle() {
+	debug.FreeOSMemory()
+	time.AfterFunc(settled, debug.FreeOSMemory)
+}
+
+// settled is when a role has started.
+const settled = 3 * time.Second
 
 // exit runs a role and turns its error into a line and an exit code.
 func exit(name string, run func(context.Context, []string) error) func(context.Context, []string) int {

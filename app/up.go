@@ -32,6 +32,7 @@ func Up(ctx context.Context, o cli.UpOptions) error {
 	if o.Detach && os.Getenv(envDetached) == "" {
 		return detach(ctx, o)
 	}
+	Settle()
 	u, err := newUp(o)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ func run(args []string) int {
 		if startsWith(args, r.Words) {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			app.Settle()
 			return r.Run(ctx, args[len(r.Words):])
 		}
 	}

@@ -158,7 +158,7 @@ func (b *builder) container() {
 		Ports: []corev1.ContainerPort{{Name: "http-envoy-prom", ContainerPort: 15090, Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz/ready", Port: fromInt(15021)}},
-			PeriodSeconds: 1, FailureThreshold: 4, TimeoutSeconds: 3,
+			PeriodSeconds: 15, FailureThreshold: 4, TimeoutSeconds: 3, // Istio's
 		},
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "istio-token", MountPath: "/var/run/secrets/tokens"},
