@@ -66,7 +66,7 @@ func (c *container) keep(ctx context.Context, b box, resting <-chan struct{}) {
 	for {
 		began := time.Now()
 		code, ok := c.runOnce(ctx, b)
-		if !ok || resting != nil && isDone(resting) {
+		if !ok || c.w.isEnding() || resting != nil && isDone(resting) {
 			return
 		}
 		if policy := c.w.object().Spec.RestartPolicy; resting == nil && !c.wasReplaced() &&
@@ -85,7 +85,7 @@ func (c *container) runToEnd(ctx context.Context, b box) bool {
 		began := time.Now()
 		code, ok := c.runOnce(ctx, b)
 		switch {
-		case !ok:
+		case !ok, c.w.isEnding():
 			return false
 		case code == 0:
 			return true

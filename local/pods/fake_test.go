@@ -211,6 +211,13 @@ func (p *fakeProcess) Signal(s os.Signal) error {
 	return nil
 }
 
+// told reports whether it was sent any signal.
+func (p *fakeProcess) told() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.signals) > 0
+}
+
 func (p *fakeProcess) Done() <-chan struct{} { return p.ended }
 
 func (p *fakeProcess) Wait() sandbox.ExitStatus {

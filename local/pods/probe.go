@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"strconv"
 	"sync"
@@ -65,6 +66,7 @@ func (r *run) watch(ctx context.Context) {
 	r.waitForPorts(ctx)
 	if ctx.Err() == nil {
 		r.c.setReady(true, "")
+		r.tellLoopback(ctx)
 	}
 }
 
@@ -74,16 +76,28 @@ func (r *run) watch(ctx context.Context) {
 func (r *run) waitForPorts(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, opens)
 	defer cancel()
-	ips := r.c.w.addresses()
-	for _, port := range r.c.spec.Ports {
-		if port.Protocol == corev1.ProtocolUDP || port.Protocol == corev1.ProtocolSCTP {
-			continue
-		}
-		for wait := eager / 2; !r.opened(ctx, ips[0].String(), port.ContainerPort) && !r.opened(ctx, "127.0.0.1", port.ContainerPort); {
+	for port := range r.ports() {
+		for wait := eager / 2; !r.opened(ctx, r.address(), port) && !r.opened(ctx, loopback, port); {
 			if !sleep(ctx, wait) {
 				return
 			}
 			wait = min(2*wait, 100*time.Millisecond)
+		}
+	}
+}
+
+const loopback = "127.0.0.1"
+
+// address is the pod's own.
+func (r *run) address() string { return r.c.w.addresses()[0].String() }
+
+// ports are those that the container declares for TCP.
+func (r *run) ports() iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		for _, p := range r.c.spec.Ports {
+			if p.Protocol != corev1.ProtocolUDP && p.Protocol != corev1.ProtocolSCTP && !yield(p.ContainerPort) {
+				return
+			}
 		}
 	}
 }
@@ -95,6 +109,22 @@ func (r *run) opened(ctx context.Context, host string, port int32) bool {
 	}
 	conn.Close()
 	return true
+}
+
+// tellLoopback tells people about ports that only the pod itself can reach, since
+// all that others see of it is a 503.
+func (r *run) tellLoopback(ctx context.Context) {
+	for port := range r.ports() {
+		// In this order: one that opens everywhere meanwhile is not accused.
+		if !r.opened(ctx, loopback, port) || r.opened(ctx, r.address(), port) || ctx.Err() != nil {
+			continue
+		}
+		message := fmt.Sprintf("Container %s listens on loopback only (port %d): connections to the pod's address are refused. Let it listen on 0.0.0.0", r.c.name, port)
+		if r.c.w.proxy() != nil {
+			message += ", or let its sidecar connect to loopback (inboundTrafficPolicy: {mode: LOCALHOST})"
+		}
+		r.event(ctx, corev1.EventTypeWarning, "ListensOnLoopback", message)
+	}
 }
 
 // startup repeats a startup probe; false means that the container was killed or
@@ -164,8 +194,10 @@ func (r *run) readiness(ctx context.Context, p *corev1.Probe) {
 		case err == nil:
 			failures = 0
 			if successes++; successes >= max(p.SuccessThreshold, 1) {
+				if r.c.setReady(true, ""); !ready {
+					r.tellLoopback(ctx)
+				}
 				ready = true
-				r.c.setReady(true, "")
 			}
 		case r.over(ctx):
 			return

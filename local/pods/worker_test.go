@@ -105,7 +105,7 @@ func TestDelete(t *testing.T) {
 		p := c.process("app")
 		c.delete(-1)
 		c.after(leave / 2)
-		if len(p.signals) != 0 {
+		if p.told() {
 			t.Error("it was told to end before its endpoint had time to leave")
 		}
 		c.after(leave)
