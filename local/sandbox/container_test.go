@@ -351,7 +351,7 @@ func TestTerminal(t *testing.T) {
 			}
 		}
 		// ^C reaches what runs in front, the end of input ends the shell.
-		io.WriteString(w, "echo in-$((2+2)); sleep 1000\n")
+		io.WriteString(w, "sh -c 'trap \"exit 0\" INT; echo in-$((2+2)); while :; do sleep 0.01; done'\n")
 		out.waitFor(m.T, "in-4")
 		io.WriteString(w, "\x03")
 		io.WriteString(w, "echo after-$((3+3))\n")
