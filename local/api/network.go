@@ -151,16 +151,15 @@ func (a *allocator) clusterIPs(path *field.Path, old, spec map[string]any) field
 	return errs
 }
 
-// families settles which address families the service has. Unlike a cluster,
-// where one is the default, a mesh on one machine gives every service both
-// unless it says otherwise: PreferDualStack.
+// families settles which address families the service has: IPv4 alone unless it
+// says otherwise, as in a cluster with both.
 func (a *allocator) families(spec map[string]any) []string {
 	policy := text(spec, "ipFamilyPolicy")
 	fams := texts(spec["ipFamilies"])
 	if policy == "" {
-		policy = "PreferDualStack"
-		if len(fams) == 1 {
-			policy = "SingleStack"
+		policy = "SingleStack"
+		if len(fams) == 2 {
+			policy = "RequireDualStack"
 		}
 		spec["ipFamilyPolicy"] = policy
 	}
