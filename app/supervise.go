@@ -25,10 +25,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/control/inject"
@@ -287,7 +289,7 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	out, _, err := inject.Pod(&p, ns, inject.Options{
 		Image: "malla/proxyv2:" + version.String(), TrustDomain: "cluster.local", Domain: router.ClusterDomain,
 		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace,
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, ProxyConfig: s.defaultConfig(ctx),
 	})
 	if err != nil {
 		return nil, err
@@ -305,6 +307,26 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	r.Object.Object = fields
 	r.Object.SetGroupVersionKind(gvk)
 	return nil, nil
+}
+
+// defaultConfig reads meshConfig.defaultConfig, which goes to every proxy that is
+// injected from now on.
+func (s *supervisor) defaultConfig(ctx context.Context) map[string]any {
+	for _, name := range mesh.Names {
+		cm, err := s.client.CoreV1().ConfigMaps(seed.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			continue
+		}
+		var c struct {
+			DefaultConfig map[string]any `json:"defaultConfig"`
+		}
+		if err := yaml.Unmarshal([]byte(cm.Data[mesh.Key]), &c); err != nil {
+			s.log.Warn("meshConfig.defaultConfig not read", "reason", err) // it was judged on its way in
+			continue
+		}
+		return c.DefaultConfig
+	}
+	return nil
 }
 
 // tellPorts tells a gateway by which numbers its Services call its ports: the
