@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	// eager is the first interval of a probe that has not succeeded yet. It doubles
-	// up to the probe's period: a program that is up in 30 ms should not wait for
-	// the next full second.
+	// eager is the first interval of a probe that has not succeeded yet: a program
+	// that is up in 30 ms should not wait for the next full second. It doubles up to
+	// keen, and after youth up to a second or the probe's period.
 	eager = 20 * time.Millisecond
+	keen  = 100 * time.Millisecond
+	youth = 10 * time.Second
 	// opens bounds how long a container without a readiness probe has to open the
 	// ports it declares before it counts as ready all the same.
 	opens = 3 * time.Second
@@ -155,8 +157,17 @@ func (r *run) startup(ctx context.Context, p *corev1.Probe) bool {
 		if !sleep(ctx, wait) {
 			return false
 		}
-		wait = min(2*wait, period(p))
+		wait = r.longer(wait, p)
 	}
+}
+
+// longer is the next interval of a probe that has not succeeded yet.
+func (r *run) longer(wait time.Duration, p *corev1.Probe) time.Duration {
+	most := keen
+	if time.Since(r.began) > youth {
+		most = time.Second
+	}
+	return min(2*wait, most, period(p))
 }
 
 // liveness restarts the container when its probe fails often enough.
@@ -215,13 +226,13 @@ func (r *run) readiness(ctx context.Context, p *corev1.Probe) {
 				r.unhealthy(ctx, "Readiness", err)
 			}
 		}
-		if ready {
+		if ready || successes > 0 { // successes in a row count at the probe's own pace
 			wait = period(p)
 		}
 		if !sleep(ctx, wait) {
 			return
 		}
-		wait = min(2*wait, period(p))
+		wait = r.longer(wait, p)
 	}
 }
 
