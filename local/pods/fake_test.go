@@ -69,7 +69,7 @@ type fakeBox struct {
 	mu        sync.Mutex // guards what follows
 	gone      bool
 	processes []*fakeProcess
-	listening map[string]http.Handler // by port
+	listening map[string]http.Handler // by port, or by address and port
 }
 
 type fakeProcess struct {
@@ -168,6 +168,9 @@ func (b *fakeBox) Dial(_ context.Context, _, addr string) (net.Conn, error) {
 	}
 	b.mu.Lock()
 	h := b.listening[port]
+	if h == nil {
+		h = b.listening[addr]
+	}
 	b.mu.Unlock()
 	if h == nil {
 		return nil, errors.New("connection refused")
