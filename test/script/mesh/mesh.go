@@ -45,6 +45,8 @@ type Options struct {
 	Env     []string
 	Limit   time.Duration // until up returns; default 60 s
 	Home    string        // state directory; default: a new one
+	User    int           // the caller's uid and gid, if this process is root; 0: as this process
+	Bin     string        // the program; default: Binary
 }
 
 // A Mesh is one that runs, or that has been asked to.
@@ -58,6 +60,7 @@ type Mesh struct {
 	t     T
 	env   []string
 	ports map[int]int
+	user  int
 }
 
 // Result is a command's end.
@@ -133,7 +136,10 @@ func Root(t T) string {
 // New returns a mesh that does not run yet, with a state directory of its own.
 func New(t T, o Options) *Mesh {
 	t.Helper()
-	m := &Mesh{Name: o.Name, Home: o.Home, Bin: Binary(t), t: t, env: o.Env, ports: map[int]int{}}
+	m := &Mesh{Name: o.Name, Home: o.Home, Bin: o.Bin, t: t, env: o.Env, ports: map[int]int{}, user: o.User}
+	if m.Bin == "" {
+		m.Bin = Binary(t)
+	}
 	if m.Name == "" {
 		m.Name = "t"
 	}
@@ -144,6 +150,11 @@ func New(t T, o Options) *Mesh {
 		}
 		m.Home = home
 		t.Cleanup(func() { os.RemoveAll(home) })
+		if m.user != 0 {
+			if err := os.Chown(home, m.user, m.user); err != nil {
+				t.Fatalf("%v", err)
+			}
+		}
 	}
 	if o.Publish == nil {
 		o.Publish = []int{80}
@@ -224,6 +235,10 @@ func (m *Mesh) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, m.Bin, append([]string{"--mesh", m.Name}, args...)...)
 	cmd.Env = m.Env()
 	cmd.WaitDelay = 2 * time.Second
+	if m.user != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(m.user), Gid: uint32(m.user), NoSetGroups: false}}
+		cmd.Dir = "/"
+	}
 	return cmd
 }
 
