@@ -204,7 +204,7 @@ func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
 				return waits + lastWords(c), false, true
 			}
 		} else if !c.Ready && c.State.Running != nil {
-			waits = c.Name + ": started, not ready"
+			waits = c.Name + ": started, not ready" + answerOf(p, c.Name)
 		}
 	}
 	for _, c := range p.Status.ContainerStatuses {
@@ -221,6 +221,17 @@ func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
 		return fmt.Sprintf("%d/%d, %s", up, all, waits), false, false
 	}
 	return "starting", false, false
+}
+
+// answerOf is what a container's probe said last, as the pod's condition tells it.
+func answerOf(p *corev1.Pod, container string) string {
+	for _, c := range p.Status.Conditions {
+		if _, answer, ok := strings.Cut(c.Message, "probe failed: "); ok && c.Type == corev1.PodReady && strings.Contains(c.Message, container) {
+			answer, _, _ = strings.Cut(answer, "\n")
+			return ": " + answer
+		}
+	}
+	return ""
 }
 
 func lastWords(c corev1.ContainerStatus) string {

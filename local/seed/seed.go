@@ -132,19 +132,33 @@ func create(ctx context.Context, client dynamic.Interface, o *unstructured.Unstr
 		if !replace {
 			return nil
 		}
+		return update(ctx, r, o)
+	}
+	if err != nil {
+		return fmt.Errorf("create %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
+	}
+	return nil
+}
+
+// conflicts is how often an update is tried again: the controllers of a mesh that
+// starts again write the Deployment's status meanwhile.
+const conflicts = 20
+
+// update replaces what an earlier version wrote.
+func update(ctx context.Context, r dynamic.ResourceInterface, o *unstructured.Unstructured) error {
+	for try := 0; ; try++ {
 		have, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("read %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
 		}
 		o.SetResourceVersion(have.GetResourceVersion())
 		_, err = r.Update(ctx, o, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) && try < conflicts {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("update %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
 		}
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("create %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
-	}
-	return nil
 }
