@@ -300,7 +300,9 @@ func (c *container) containerSpec(b box) (s *sandbox.ContainerSpec, reason strin
 func mountPaths(c *corev1.Container) string {
 	var paths []string
 	for _, m := range c.VolumeMounts {
-		paths = append(paths, m.MountPath)
+		if m.MountPath != apiMount { // every pod has that
+			paths = append(paths, m.MountPath)
+		}
 	}
 	return strings.Join(paths, ":")
 }

@@ -267,7 +267,7 @@ func story(t *testing.T, programs map[string]program, f func(c *cluster)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		server, err := api.New(api.Options{})
+		server, err := api.New(api.Options{RootCA: []byte("root")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,7 +45,7 @@ func (w *worker) mounts(b box, c *corev1.Container) ([]sandbox.Mount, error) {
 			source = sub
 		}
 		out = append(out, sandbox.Mount{Path: m.MountPath, Source: source, ReadOnly: m.ReadOnly || v.EmptyDir == nil})
-		token = token && path.Clean(m.MountPath) != apiMount
+		token = token && !atAPIMount(m)
 	}
 	if token {
 		out = append(out, sandbox.Mount{Path: apiMount, Source: filepath.Join(dir, apiVolume), ReadOnly: true})

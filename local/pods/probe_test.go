@@ -39,8 +39,8 @@ func TestReadinessProbe(t *testing.T) {
 		want       string
 	}{
 		{"a program that is up soon is ready soon, not after a period", with(http1), opensAfter(30*time.Millisecond, answers(200, "")), 100 * time.Millisecond, "Running, app ready"},
-		{"a redirect to another host is fine", with(http1), opensAfter(0, http.RedirectHandler("http://example.com/", 302)), time.Second, "Running, app ready"},
-		{"one to the same host is followed", with(http1), opensAfter(0, http.RedirectHandler("/", 302)), time.Second, "Running, app running"},
+		{"a redirect to another host is fine", with(http1), opensAfter(0, http.RedirectHandler("http://example.com/", http.StatusFound)), time.Second, "Running, app ready"},
+		{"one to the same host is followed", with(http1), opensAfter(0, http.RedirectHandler("/", http.StatusFound)), time.Second, "Running, app running"},
 		{"500 is not", with(http1), opensAfter(0, answers(500, "")), time.Minute, "Running, app running"},
 		{"initialDelaySeconds is kept", with("readinessProbe: {tcpSocket: {port: 8080}, initialDelaySeconds: 5}"), opensAfter(0, answers(200, "")), 4900 * time.Millisecond, "Running, app running"},
 		{"tcpSocket", with("readinessProbe: {tcpSocket: {port: 8080}}"), opensAfter(0, answers(200, "")), time.Second, "Running, app ready"},

@@ -3,6 +3,7 @@ package pods
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,20 +34,17 @@ func (w *worker) refresh(ctx context.Context, b box, last volumes, changed <-cha
 			}
 			continue
 		}
+		if !v.equal(last) {
+			w.changes.notify() // a container may wait for a file; we look once more in vain
+		}
 		last = v
 	}
 }
 
+func (v volumes) equal(o volumes) bool { return maps.EqualFunc(v, o, files.equal) }
+
 func (f files) equal(o files) bool {
-	if len(f) != len(o) {
-		return false
-	}
-	for p, c := range f {
-		if was, ok := o[p]; !ok || !bytes.Equal(was.data, c.data) || was.mode != c.mode {
-			return false
-		}
-	}
-	return true
+	return maps.EqualFunc(f, o, func(a, b file) bool { return bytes.Equal(a.data, b.data) && a.mode == b.mode })
 }
 
 // write puts the contents below dir, one directory for each volume, except for

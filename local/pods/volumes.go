@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -93,9 +94,24 @@ func (w *worker) read(ctx context.Context) (volumes, error) {
 	return out, nil
 }
 
+// mountsToken reports whether some container is to have the API server's token
+// and the manifest does not mount one (the API server adds such a volume, as in a
+// cluster, to pods that people write).
 func mountsToken(p *corev1.Pod) bool {
-	return p.Spec.AutomountServiceAccountToken == nil || *p.Spec.AutomountServiceAccountToken
+	if p.Spec.AutomountServiceAccountToken != nil && !*p.Spec.AutomountServiceAccountToken {
+		return false
+	}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if !slices.ContainsFunc(list[i].VolumeMounts, atAPIMount) {
+				return true
+			}
+		}
+	}
+	return false
 }
+
+func atAPIMount(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == apiMount }
 
 func mode(m *int32) os.FileMode {
 	if m == nil {
