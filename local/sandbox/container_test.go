@@ -71,7 +71,7 @@ func TestWritesStayInTheContainer(t *testing.T) {
 		}
 		for _, try := range []string{
 			"echo 1 > /proc/sys/net/ipv4/ip_forward", "echo x > /proc/sysrq-trigger", "mount -o remount,rw /usr", "mount -t tmpfs x /mnt",
-			"umount /proc/sys", "echo core > /proc/sys/kernel/core_pattern", "mknod /tmp/sda b 8 0", "chroot /", "date -s 2020-01-01", "hostname other",
+			"umount /proc/sys", "echo core > /proc/sys/kernel/core_pattern", "mknod /tmp/sda b 8 0", "ls /proc/1/root/", "ls /proc/1/cwd/", "readlink /proc/1/fd/3", "echo x > /proc/1/fd/3", "date -s 2020-01-01", "hostname other",
 			"test -w /usr/bin", "cat /dev/mem", "ls /.malla/skeleton", "test -e /proc/kcore && head -c1 /proc/kcore | grep -q .", "dmesg --clear",
 		} {
 			if out, s := a.run(try); s.Code == 0 {
@@ -161,11 +161,18 @@ func TestEnvironment(t *testing.T) {
 			m.Errorf("home, user, own processes: %q (%d)", out, s.Code)
 		}
 		out, _ = a.run("cat /proc/self/status | grep -E 'Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs' | tr -d '\\t\\n'")
-		const none = "0000000000000000"
+		none := "0000000000000000"
+		if os.Getuid() == 0 {
+			none = "00000000000404fb" // chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service, sys_chroot
+		}
 		want(m, "an application's capabilities", out, "CapPrm:"+none+"CapEff:"+none+"CapBnd:"+none+"CapAmb:"+none+"NoNewPrivs:1")
 		out, _ = a.run("grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status | tr -d '\\t\\n'", func(c *sandbox.ContainerSpec) { c.Sidecar = true })
 		const admin = "0000000000001000"
 		want(m, "a sidecar's capabilities", out, "CapPrm:"+admin+"CapEff:"+admin+"CapBnd:"+admin)
+		if os.Getuid() == 0 {
+			out, _ = a.run("setpriv --reuid 33 --regid 33 --init-groups id -u && chown 33 /tmp && ls -ldn /tmp | grep -q ' 33 ' && echo owned")
+			want(m, "a program that starts as root and becomes somebody else", out, "33\nowned")
+		}
 		out, _ = a.run("command -v ping >/dev/null || exec echo pong; ping -c1 -W1 169.254.1.1 >/dev/null && echo pong")
 		want(m, "ping", out, "pong")
 	})
@@ -305,7 +312,7 @@ func TestExec(t *testing.T) {
 			m.Errorf("no stdin: %q", o)
 		}
 		o, _, _ = run(sandbox.ExecSpec{Argv: []string{"grep", "CapBnd", "/proc/self/status"}})
-		if !strings.Contains(o, "0000000000000000") {
+		if bits := strings.Fields(o); len(bits) != 2 || os.Getuid() != 0 && bits[1] != "0000000000000000" || strings.Contains(bits[1], "1000") {
 			m.Errorf("capabilities: %q", o)
 		}
 		for _, test := range []struct{ container, command, want string }{
@@ -393,3 +400,28 @@ func TestGivenUpStart(t *testing.T) {
 }
 
 func (p *testPod) runtime() *sandbox.Runtime { return p.mesh.runtime }
+
+// A server of the machine's runs as it does in a container, also one that
+// starts as root and drops its privileges.
+func TestNginxOfTheMachine(t *testing.T) {
+	const nginx = "/usr/sbin/nginx"
+	needTool(t, nginx, "nginx-light")
+	needTool(t, "curl", "curl")
+	inMesh(t, func(m *mesh) {
+		a := m.pod("a")
+		conf := a.volume("conf", map[string]string{"default.conf": "server { listen 80; listen [::]:80; location / { root /usr/share/nginx/html; } }"})
+		html := a.volume("html", map[string]string{"index.html": "mounted\n"})
+		main := a.volume("main", map[string]string{"nginx.conf": "user www-data; worker_processes 1; pid /run/nginx.pid; events {} http { access_log /dev/stdout; include /etc/nginx/conf.d/*.conf; }"})
+		_, log := a.start(sandbox.ContainerSpec{Name: "nginx", Argv: []string{nginx, "-g", "daemon off;"}, Mounts: []sandbox.Mount{
+			{Path: "/etc/nginx/nginx.conf", Source: filepath.Join(main, "nginx.conf"), ReadOnly: true},
+			{Path: "/etc/nginx/conf.d", Source: conf, ReadOnly: true},
+			{Path: "/usr/share/nginx/html", Source: html, ReadOnly: true},
+		}})
+		for _, addr := range []string{join(a.v4, 80), join(a.v6, 80)} {
+			out, s := a.run("for i in 1 2 3 4 5 6 7 8 9 10; do curl -sS -m 5 http://" + addr + "/ && exit; sleep 0.1; done")
+			if s.Code != 0 || !strings.HasSuffix(out, "mounted") {
+				m.Errorf("%s: %q; nginx says %s", addr, out, log)
+			}
+		}
+	})
+}

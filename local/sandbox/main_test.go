@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,6 +115,18 @@ func needNamespaces(t *testing.T) {
 		t.Fatalf("this system refuses what a local mesh needs: %v", findings)
 	}
 	t.Skipf("this system refuses what a local mesh needs: %v", findings)
+}
+
+// needTool skips where a program is missing, which CI must not.
+func needTool(t *testing.T, name, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed: apt-get install %s", name, pkg)
+	}
+	t.Skipf("%s is not installed: apt-get install %s", name, pkg)
 }
 
 var probe = sync.OnceValue(sandbox.Probe)

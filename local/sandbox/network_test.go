@@ -467,9 +467,7 @@ func TestCaptureOptions(t *testing.T) {
 // Rules that grew by changes are those that are made at once, and nothing is
 // left of services that went.
 func TestServiceChangesAddUp(t *testing.T) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("nft, which shows the rules, is not installed: apt-get install nftables")
-	}
+	needTool(t, "nft", "nftables")
 	inMesh(t, func(m *mesh) {
 		dump := func() string {
 			out, err := exec.Command("nft", "-s", "list", "ruleset").CombinedOutput()

@@ -126,7 +126,10 @@ func (p *Pod) start(ctx context.Context, c ContainerSpec) (*Process, error) {
 		return nil, fmt.Errorf("command %q, want an absolute path first", c.Argv)
 	}
 	spec := podinit.Container{
-		Name: c.Name, Argv: c.Argv, Env: p.environment(c.Env, c.TTY), Dir: c.Dir, NetAdmin: c.Sidecar, TTY: c.TTY,
+		Name: c.Name, Argv: c.Argv, Env: p.environment(c.Env, c.TTY), Dir: c.Dir, Caps: p.runtime.caps, TTY: c.TTY,
+	}
+	if c.Sidecar {
+		spec.Caps = []uint{unix.CAP_NET_ADMIN}
 	}
 	for _, m := range c.Mounts {
 		if !path.IsAbs(m.Path) || !path.IsAbs(m.Source) {

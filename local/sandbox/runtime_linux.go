@@ -27,6 +27,14 @@ import (
 
 const defaultGrace = 30 * time.Second
 
+// rootCaps are what applications keep where root runs the mesh: of a container
+// engine's defaults those that do not touch the network or devices, for
+// programs that start as root and become somebody else (nginx, redis).
+var rootCaps = []uint{
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL,
+	unix.CAP_SETGID, unix.CAP_SETUID, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,
+}
+
 // A Runtime makes the pods of one supervisor. It is safe for concurrent use.
 type Runtime struct {
 	dir        string
@@ -34,6 +42,7 @@ type Runtime struct {
 	log        *slog.Logger
 	systemDirs []string
 	home       string
+	caps       []uint // what applications keep
 
 	mu     sync.Mutex // guards pods and closed
 	pods   map[*Pod]struct{}
@@ -63,6 +72,9 @@ func New(dir string, net *router.Router, log *slog.Logger) (*Runtime, error) {
 	r.home = "/home/app"
 	if os.Getuid() == 0 {
 		r.home = "/root"
+		if uids := allIDs("/proc/self/uid_map"); len(uids) > 1 || len(uids) == 1 && uids[0].Size > 1 {
+			r.caps = rootCaps
+		}
 	}
 	r.systemDirs = systemDirs(os.Getenv("PATH"))
 	return r, nil

@@ -18,8 +18,9 @@
 //     read-only. [Pod.Exec] adds a process to a running container.
 //
 // What it promises: nothing that a container writes reaches a file of the
-// host; no application holds a capability or can gain one, so it can neither
-// change rules nor mark packets; a death of any process here, in any order and
+// host; no application holds a capability over the network or can gain one, so
+// it can neither change rules nor mark packets (an ordinary user's hold none at
+// all, root's those that change user and owner); a death of any process here, in any order and
 // by SIGKILL, leaves no process, namespace, mount or rule behind, because each
 // is held by the kernel only as long as the process above it lives.
 //

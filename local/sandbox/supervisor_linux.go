@@ -84,8 +84,10 @@ func keep(f *os.File) {
 }
 
 // namespaced are the attributes of a process in namespaces of its own, with all
-// capabilities there. The caller's ids keep their numbers: a file that is the
-// caller's stays so, and programs find the user they expect.
+// capabilities there. Ids keep their numbers: a file that is the caller's stays
+// so, and programs find the user they expect. An ordinary user may map nobody
+// else; root maps everybody, so that programs which start as root can become
+// somebody else, as in a container.
 func namespaced() *syscall.SysProcAttr {
 	uid, gid := os.Getuid(), os.Getgid()
 	attr := &syscall.SysProcAttr{
@@ -99,8 +101,35 @@ func namespaced() *syscall.SysProcAttr {
 		for c := uintptr(0); c <= lastCap(); c++ {
 			attr.AmbientCaps = append(attr.AmbientCaps, c)
 		}
+		return attr
+	}
+	uids, gids := allIDs("/proc/self/uid_map"), allIDs("/proc/self/gid_map")
+	if hasCap(unix.CAP_SETUID) && hasCap(unix.CAP_SETGID) && uids != nil && gids != nil {
+		attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = uids, gids, true
 	}
 	return attr
+}
+
+// allIDs are the ids that exist around us, each mapped to itself.
+func allIDs(mapFile string) []syscall.SysProcIDMap {
+	b, err := os.ReadFile(mapFile)
+	if err != nil {
+		return nil
+	}
+	var out []syscall.SysProcIDMap
+	for line := range strings.Lines(string(b)) {
+		var first, outside, size int
+		if n, _ := fmt.Sscan(line, &first, &outside, &size); n == 3 {
+			out = append(out, syscall.SysProcIDMap{ContainerID: first, HostID: first, Size: size})
+		}
+	}
+	return out
+}
+
+func hasCap(c uint) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	return unix.Capget(&hdr, &caps[0]) == nil && caps[c/32].Effective&(1<<(c%32)) != 0
 }
 
 func lastCap() uintptr {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -112,10 +113,10 @@ func (in *initd) run(p *process, ct *container, argv, env []string, dir string, 
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	err := drop(ct.NetAdmin)
+	err := drop(ct.Caps)
 	if err == nil {
-		if ct.NetAdmin {
-			attr.Sys.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN}
+		for _, c := range ct.Caps {
+			attr.Sys.AmbientCaps = append(attr.Sys.AmbientCaps, uintptr(c))
 		}
 		if err = in.fork(p, argv[0], argv, attr); err != nil {
 			err = in.explain(err, argv[0], dir)
@@ -143,18 +144,18 @@ func (in *initd) explain(err error, argv0, dir string) error {
 	return fmt.Errorf("run %s: %w", argv0, err)
 }
 
-// drop takes every capability from the calling thread's children, but
-// CAP_NET_ADMIN if asked, for good: the bounding set is empty and
-// no_new_privs keeps set-user-id programs from changing anything.
-func drop(netAdmin bool) error {
+// drop takes every capability but those in keep from the calling thread's
+// children, for good: the bounding set has no others and no_new_privs keeps
+// set-user-id programs from changing anything.
+func drop(keep []uint) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	for c := uintptr(0); c <= 63; c++ {
-		if netAdmin && c == unix.CAP_NET_ADMIN {
+	for c := uint(0); c <= 63; c++ {
+		if slices.Contains(keep, c) {
 			continue
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err == unix.EINVAL {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err == unix.EINVAL {
 			break // the kernel has no more
 		} else if err != nil {
 			return fmt.Errorf("drop capability %d: %w", c, err)

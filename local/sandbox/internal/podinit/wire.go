@@ -51,13 +51,13 @@ type Mount struct {
 // A Container is to be started; the message carries stdin, stdout and stderr,
 // or nothing with TTY. Its process is known by the request's ID.
 type Container struct {
-	Name     string   `json:"name"`
-	Argv     []string `json:"argv"`
-	Env      []string `json:"env"`
-	Dir      string   `json:"dir"`
-	Mounts   []Mount  `json:"mounts"`
-	NetAdmin bool     `json:"netAdmin,omitempty"`
-	TTY      bool     `json:"tty,omitempty"`
+	Name   string   `json:"name"`
+	Argv   []string `json:"argv"`
+	Env    []string `json:"env"`
+	Dir    string   `json:"dir"`
+	Mounts []Mount  `json:"mounts"`
+	Caps   []uint   `json:"caps,omitempty"` // the capabilities that it keeps
+	TTY    bool     `json:"tty,omitempty"`
 }
 
 // An Exec adds a process to a container; descriptors as for Container.
