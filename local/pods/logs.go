@@ -193,7 +193,9 @@ func (v *logView) follow(ctx context.Context, s *shaper) error {
 // turn changes to the new file if the log was turned over. The old one has been
 // read to what was its end a moment ago, and perhaps not to its very end.
 func (v *logView) turn() (bool, error) {
+	v.l.mu.Lock() // in the middle of turning it over there is no file
 	next, err := os.Open(v.l.path(v.run))
+	v.l.mu.Unlock()
 	if err != nil {
 		return false, err
 	}
