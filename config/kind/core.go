@@ -50,7 +50,8 @@ var serviceFields = join(
 	only(ign("the mesh balances each request; clients are not bound to one pod", "spec.sessionAffinity"), "!None"),
 	ign("ports are published on this machine's loopback addresses; see `malla up --publish`",
 		"spec.externalIPs", "spec.loadBalancerIP", "spec.loadBalancerSourceRanges", "spec.loadBalancerClass",
-		"spec.allocateLoadBalancerNodePorts", "spec.healthCheckNodePort"),
+		"spec.healthCheckNodePort"),
+	only(ign("every port of a LoadBalancer has a node port too, and both are published on this machine", "spec.allocateLoadBalancerNodePorts"), "!true"),
 	only(ign("there is one machine", "spec.externalTrafficPolicy"), "!Cluster"),
 	ign("there is one machine, and it is in one zone", "spec.trafficDistribution"),
 )

@@ -85,9 +85,9 @@ func IngressGateway(ctx context.Context, client dynamic.Interface) error {
 	return nil
 }
 
-// mark is the annotation of the default gateway's objects, which go when they are
-// not needed; whoever applies them without it keeps them.
-const mark = "malla.dev/seed"
+// Mark is the annotation of the objects in this package. The default gateway's go
+// when they are not needed; whoever applies them without it keeps them.
+const Mark = "malla.dev/seed"
 
 // Clear removes the default gateway that an earlier run made. [Follow] makes it
 // anew if it is needed.
@@ -95,7 +95,7 @@ func Clear(ctx context.Context, client dynamic.Interface) error {
 	for _, o := range objects("ingressgateway.yaml", ingressGateway) {
 		r := client.Resource(mustGVR(o.GetKind())).Namespace(o.GetNamespace())
 		have, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
-		if err == nil && have.GetAnnotations()[mark] != "" {
+		if err == nil && have.GetAnnotations()[Mark] != "" {
 			err = r.Delete(ctx, o.GetName(), metav1.DeleteOptions{})
 		}
 		if err != nil && !apierrors.IsNotFound(err) {
