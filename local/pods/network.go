@@ -1,10 +1,11 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
-	"sort"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +23,7 @@ const gather = 5 * time.Millisecond
 
 // Network tells the router about services, endpoints and names, until ctx ends.
 func Network(ctx context.Context, factory informers.SharedInformerFactory, r *router.Router, log *slog.Logger) error {
-	services, slices := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices()
+	services, behind := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices()
 	changed := make(chan struct{}, 1)
 	wake := func() {
 		select {
@@ -30,7 +31,7 @@ func Network(ctx context.Context, factory informers.SharedInformerFactory, r *ro
 		default:
 		}
 	}
-	for _, i := range []cache.SharedIndexInformer{services.Informer(), slices.Informer()} {
+	for _, i := range []cache.SharedIndexInformer{services.Informer(), behind.Informer()} {
 		_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: func(any) { wake() }, UpdateFunc: func(any, any) { wake() }, DeleteFunc: func(any) { wake() },
 		})
@@ -39,7 +40,7 @@ func Network(ctx context.Context, factory informers.SharedInformerFactory, r *ro
 		}
 	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), services.Informer().HasSynced, slices.Informer().HasSynced) {
+	if !cache.WaitForCacheSync(ctx.Done(), services.Informer().HasSynced, behind.Informer().HasSynced) {
 		return ctx.Err()
 	}
 	wake()
@@ -56,7 +57,7 @@ func Network(ctx context.Context, factory informers.SharedInformerFactory, r *ro
 		if err != nil {
 			return err
 		}
-		sets, err := slices.Lister().List(labels.Everything())
+		sets, err := behind.Lister().List(labels.Everything())
 		if err != nil {
 			return err
 		}
@@ -72,9 +73,9 @@ func Network(ctx context.Context, factory informers.SharedInformerFactory, r *ro
 type serviceKey struct{ namespace, name string }
 
 // Tables returns what ClusterIPs stand for, and what names do.
-func Tables(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) ([]router.Service, map[string]dns.Record) {
+func Tables(services []*corev1.Service, sets []*discoveryv1.EndpointSlice) ([]router.Service, map[string]dns.Record) {
 	behind := map[serviceKey][]*discoveryv1.EndpointSlice{}
-	for _, s := range slices {
+	for _, s := range sets {
 		k := serviceKey{s.Namespace, s.Labels[discoveryv1.LabelServiceName]}
 		behind[k] = append(behind[k], s)
 	}
@@ -114,11 +115,8 @@ func Tables(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) ([]
 			}
 		}
 	}
-	sort.Slice(table, func(i, j int) bool {
-		if table[i].Namespace != table[j].Namespace {
-			return table[i].Namespace < table[j].Namespace
-		}
-		return table[i].Name < table[j].Name
+	slices.SortFunc(table, func(a, b router.Service) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return table, names
 }
@@ -133,8 +131,20 @@ func lowerProtocol(p corev1.Protocol) string {
 // usable reports whether new connections may go to an endpoint.
 func usable(e *discoveryv1.Endpoint) bool { return e.Conditions.Ready == nil || *e.Conditions.Ready }
 
-// addrPorts lists the endpoints behind a service's port.
+// addrPorts lists the endpoints behind a service's port: those that are ready, or
+// if none is, those that still serve while they end (as kube-proxy does): a
+// request that is answered by a pod on its way out is better than one refused.
 func addrPorts(sets []*discoveryv1.EndpointSlice, port string) []netip.AddrPort {
+	if ready := chosen(sets, port, usable); len(ready) > 0 {
+		return ready
+	}
+	return chosen(sets, port, func(e *discoveryv1.Endpoint) bool {
+		c := e.Conditions
+		return c.Terminating != nil && *c.Terminating && c.Serving != nil && *c.Serving
+	})
+}
+
+func chosen(sets []*discoveryv1.EndpointSlice, port string, good func(*discoveryv1.Endpoint) bool) []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, s := range sets {
 		for _, p := range s.Ports {
@@ -142,7 +152,7 @@ func addrPorts(sets []*discoveryv1.EndpointSlice, port string) []netip.AddrPort 
 				continue
 			}
 			for i := range s.Endpoints {
-				if !usable(&s.Endpoints[i]) {
+				if !good(&s.Endpoints[i]) {
 					continue
 				}
 				for _, text := range s.Endpoints[i].Addresses {
@@ -153,7 +163,7 @@ func addrPorts(sets []*discoveryv1.EndpointSlice, port string) []netip.AddrPort 
 			}
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
+	slices.SortFunc(out, netip.AddrPort.Compare)
 	return out
 }
 
@@ -182,7 +192,7 @@ func headless(names map[string]dns.Record, host string, s *corev1.Service, sets 
 		}
 	}
 	if len(all.Addrs) > 0 {
-		sort.Slice(all.Addrs, func(i, j int) bool { return all.Addrs[i].Less(all.Addrs[j]) })
+		slices.SortFunc(all.Addrs, netip.Addr.Compare)
 		names[host] = all
 	}
 }

@@ -156,6 +156,11 @@ func (p *publisher) set(ctx context.Context, all map[key]want) {
 			delete(p.open, k)
 		}
 	}
+	for k := range p.failed {
+		if _, ok := all[k]; !ok || p.open[k] != nil {
+			delete(p.failed, k)
+		}
+	}
 	for k, w := range all {
 		if open := p.open[k]; open != nil {
 			open.to.Store(&w)
