@@ -67,6 +67,9 @@ data:
 			t.Fatalf("the WebSocket after %d rotations: %v", len(seen), err)
 		}
 		seen[certificate()] = true
+		if n := fresh.Failed(); n > 0 {
+			t.Fatalf("after %d rotations: %v", len(seen), fresh.Stop())
+		}
 		if len(seen) <= rotations {
 			return fmt.Errorf("%d seen", len(seen))
 		}

@@ -386,9 +386,9 @@ func TestLabellingANamespaceHints(t *testing.T) {
 // default says why it is not.
 func TestApplicationOnLoopback(t *testing.T) {
 	linux(t)
-	// The built-in httpbin listens everywhere, so a shell's own server is used: the
-	// gateway of this test's making is nginx, whose listen names the address.
+	// The built-in httpbin listens everywhere; nginx listens where its file says.
 	app := deployment("web", "nginx",
+		`        ports: [{containerPort: 8080}]`,
 		`        volumeMounts: [{name: conf, mountPath: /etc/nginx/conf.d}]`,
 		`      volumes: [{name: conf, configMap: {name: conf}}]`) + service("web", 80, 8080) + gateway80 + `
 ---
@@ -428,7 +428,12 @@ metadata: {name: default, labels: {istio-injection: enabled}}
 		if !found {
 			t.Error("no UF in the log of the sidecar that dialled")
 		}
-		words(t, "describe pod", m.Must("describe", "pod", m.Pod("app=web")), "loopback only")
+		mesh.Until(t, 5*time.Second, "describe pod says that the application listens on loopback only", func() error {
+			if out := m.Must("describe", "pod", m.Pod("app=web")); !strings.Contains(out, "listens on loopback only") {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
 	})
 	t.Run("LOCALHOST reaches it", func(t *testing.T) {
 		m.Apply(fmt.Sprintf(meshConfig, "    inboundTrafficPolicy: {mode: LOCALHOST}\n"))
