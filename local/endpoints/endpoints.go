@@ -45,6 +45,7 @@ func New(client kubernetes.Interface, log *slog.Logger) *Controller {
 
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFactory) error {
+	defer c.queue.ShutDown()
 	services, pods := factory.Core().V1().Services(), factory.Core().V1().Pods()
 	c.services, c.pods = services.Lister(), pods.Lister()
 	_, err := services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{

@@ -6,6 +6,11 @@
 // back-off, preStop, logs and status as in a cluster. The sidecar starts first
 // and ends last. Services and names of the router follow the pods.
 //
+// A [worker] is one pod: it lives in one sandbox after another (a sandbox that is
+// killed whole is replaced, with a new address and empty emptyDirs) and ends with
+// its object. A [container] is its programs' restarts, a [run] one process and its
+// probes. Nothing here polls for what a signal can tell.
+//
 // There is no scheduler and no image: what an image stands for is asked of
 // [Options.Program]. Cgroups, users and security contexts have no effect here;
 // config/kind says so to people.
