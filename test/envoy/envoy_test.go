@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package envoy_test holds malla against the real Envoy.
 //
 // It asks two things. Does a real Envoy, as an ADS client of our control plane in

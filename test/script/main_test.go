@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package script_test says what malla does, by driving the real binary on real
 // meshes: the commands people type, what they see, what the kernel sees, and what
 // is left afterwards.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package script_test
 
 import (
@@ -146,7 +148,7 @@ func TestUpSaysWhatIsNotReadyAndWhy(t *testing.T) {
 	if m.Up.Code != 1 {
 		t.Fatalf("up --detach: %s, want exit 1", m.Up)
 	}
-	words(t, "up", m.Up.Out+m.Up.Err, "mystery-", `--image 'example.com/mystery:1=COMMAND'`, "crash-", "exit", "probe-", "eadiness")
+	words(t, "up", m.Up.Out+m.Up.Err, "mystery-", `--image 'example.com/mystery:1=COMMAND'`, "crash-", "exit", "probe-", "exited with status 1")
 	if regexp.MustCompile(`(?m)^malla: error:.*fine-`).MatchString(m.Up.Err) {
 		t.Errorf("fine is told to be unready: %s", m.Up.Err)
 	}
@@ -421,13 +423,15 @@ metadata: {name: default, labels: {istio-injection: enabled}}
 		if f := parseLine(t, line)[fFlags]; f != "-" && f != "UF" && f != "URX,UF" {
 			t.Errorf("flags %s at the gateway", f)
 		}
-		found := false
-		for _, l := range append(m.Logs("app=web", "istio-proxy"), m.Logs("istio=ingressgateway", "istio-proxy", "-n", "istio-system")...) {
-			found = found || strings.Contains(l, " 503 UF ") || strings.Contains(l, " 503 URX,UF ")
-		}
-		if !found {
-			t.Error("no UF in the log of the sidecar that dialled")
-		}
+		mesh.Until(t, 5*time.Second, "UF in the log of the sidecar that dialled", func() error {
+			lines := append(m.Logs("app=web", "istio-proxy"), m.Logs("istio=ingressgateway", "istio-proxy", "-n", "istio-system")...)
+			for _, l := range lines {
+				if strings.Contains(l, " 503 UF ") || strings.Contains(l, " 503 URX,UF ") {
+					return nil
+				}
+			}
+			return fmt.Errorf("%q", lines)
+		})
 		mesh.Until(t, 5*time.Second, "describe pod says that the application listens on loopback only", func() error {
 			if out := m.Must("describe", "pod", m.Pod("app=web")); !strings.Contains(out, "listens on loopback only") {
 				return fmt.Errorf("%s", out)
