@@ -36,7 +36,7 @@ func (n Notice) String() string {
 type Checker struct {
 	Errs    field.List
 	Notices []Notice
-	bad     map[string]bool // paths that were left out of the copy
+	bad     map[string]bool // paths that were left out of the copy, or left empty in it
 }
 
 // Value compares v with the plan. It returns a copy without what was wrong below
@@ -55,11 +55,15 @@ func (c *Checker) Unknown(at *field.Path, name string, known []string) {
 
 func (c *Checker) fail(at *field.Path, format string, args ...any) (any, bool) {
 	c.Errs.Addf(at, format, args...)
+	c.markBad(at)
+	return nil, false
+}
+
+func (c *Checker) markBad(at *field.Path) {
 	if c.bad == nil {
 		c.bad = map[string]bool{}
 	}
 	c.bad[at.String()] = true
-	return nil, false
 }
 
 // value checks v and returns its copy, and whether it is right so far.
@@ -202,6 +206,9 @@ func (c *Checker) object(v any, s *schema, t *tree, at *field.Path) (any, bool) 
 				delete(out, n)
 			}
 		}
+	}
+	if len(out) == 0 && len(m) > 0 {
+		c.markBad(at) // all that it says was wrong: that it says nothing is no second error
 	}
 	return out, true
 }
