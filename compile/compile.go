@@ -152,6 +152,9 @@ func problems(m *memo, r *model.Registry) []Problem {
 		}
 	}
 	for _, s := range r.Services {
+		if model.SelectsGateway(s.Selector) {
+			continue // what a gateway's port speaks is declared by its Gateway
+		}
 		for i, p := range s.Ports {
 			if p.Protocol.IsHTTP2() {
 				e := &field.Error{In: s.From.String(), Pos: s.From.Pos, At: field.At("spec", "ports").Index(i), Msg: "port " + portName(p) +

@@ -86,6 +86,10 @@ spec: {servers: [{port: {number: 80, protocol: SMTP, name: mail}, hosts: ["*"]}]
 	reg := &model.Registry{Services: []*model.Service{{
 		Host: "g.prod.svc.cluster.local", Name: "g", Namespace: "prod", VIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
 		From: model.Ref{Kind: "Service", Namespace: "prod", Name: "g", Pos: "g.yaml:1"}, Ports: []model.Port{{Number: 80, Protocol: model.HTTP2}},
+	}, {
+		// Not a word about the ports of a gateway: what they speak is declared by Gateways.
+		Host: "gw.prod.svc.cluster.local", Name: "gw", Namespace: "prod", Selector: map[string]string{"istio": "ingressgateway"},
+		From: model.Ref{Kind: "Service", Namespace: "prod", Name: "gw"}, Ports: []model.Port{{Name: "http2", Number: 80, Protocol: model.HTTP2}},
 	}}}
 	_, problems := compile.Mesh(config.Objects(list...), &cfg, reg, nil)
 	want := []string{

@@ -1,6 +1,9 @@
 package model
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // A Gateway opens ports at the proxies that carry its selector's labels.
 type Gateway struct {
@@ -52,4 +55,11 @@ type ServerTLS struct {
 	MinVersion    string // "", "1.0" ... "1.3"
 	MaxVersion    string
 	Ciphers       []string
+}
+
+// SelectsGateway reports whether a Service's selector is for gateways: Istio's
+// label with the name of one, such as istio: ingressgateway. The names of such a
+// Service's ports say nothing: the Gateway declares what they speak.
+func SelectsGateway(selector map[string]string) bool {
+	return strings.HasSuffix(selector["istio"], "gateway")
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
 )
 
 func (r *ruler) service(s *corev1.Service) {
@@ -93,7 +94,9 @@ func (r *ruler) servicePorts(at *field.Path, spec *corev1.ServiceSpec) {
 		if n := port.NodePort; n != 0 && (n < 30000 || n > 32767) {
 			r.errorf(p.Child("nodePort"), "found %d, want a port from 30000 to 32767", n)
 		}
-		r.http2Notice(p, port)
+		if !model.SelectsGateway(spec.Selector) {
+			r.http2Notice(p, port)
+		}
 	}
 }
 
