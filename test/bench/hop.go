@@ -1,266 +1,98 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
-// A hop is a proxy that is measured, with one worker.
-type hop struct {
-	name, version string
-	config        string // its file in testdata
-	args          func(program, config string) []string
-	program       string // empty: not on this machine
-
-	pid      int
-	port     int
-	micros   []float64 // CPU microseconds per request, by round
-	rate     []float64 // requests per second
-	latency  string    // of the last round: 50 % and 99 %
-	resident float64   // MB after the last round
-}
-
-func candidates(b *bench) []hop {
-	envoy := ""
-	for _, c := range []string{os.Getenv("MALLA_ENVOY"), filepath.Join(mesh.Root(b), ".cache", "envoy", "bin", "envoy"), find("envoy")} {
-		if _, err := os.Stat(c); c != "" && err == nil {
-			envoy = c
-			break
-		}
-	}
-	return []hop{
-		{name: "malla-proxy", config: "envoy.yaml", program: b.proxy(), args: func(p, c string) []string { return []string{p, "-c", c, "--concurrency", "1"} }},
-		{name: "Envoy", config: "envoy.yaml", program: envoy, args: func(p, c string) []string {
-			return []string{p, "-c", c, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"}
-		}},
-		{name: "nginx", config: "nginx.conf", program: find("nginx"), args: func(p, c string) []string { return []string{p, "-c", c, "-p", filepath.Dir(c)} }},
-		{name: "HAProxy", config: "haproxy.cfg", program: find("haproxy"), args: func(p, c string) []string { return []string{p, "-db", "-f", c} }},
-	}
-}
-
-func find(name string) string {
-	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {
-		if p, err := exec.LookPath(dir + name); err == nil {
-			return p
-		}
-	}
-	return ""
-}
-
-// proxy is malla-proxy: beside the binary under test, or built now.
-func (b *bench) proxy() string {
-	if bin := os.Getenv("MALLA_BIN"); bin != "" {
-		if p := filepath.Join(filepath.Dir(bin), "malla-proxy"); exists(p) {
-			return p
-		}
-	}
-	dir, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		b.Fatalf("%v", err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
-	p := filepath.Join(dir, "malla-proxy")
-	if out, err := exec.Command("go", "build", "-o", p, "github.com/mallamesh/malla/cmd/malla-proxy").CombinedOutput(); err != nil {
-		b.Fatalf("build cmd/malla-proxy: %v\n%s", err, out)
-	}
-	return p
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// need says that a tool is missing: an error in CI.
-func (b *bench) need(what string) {
-	if os.Getenv("CI") == "true" {
-		b.Fatalf("%s is missing; make tools installs it", what)
-	}
-	b.Logf("%s is missing, so the proxies are not measured; make tools installs it", what)
-	panic(stopped{})
-}
+const (
+	maxHop      = 0.6 // of Envoy's processor time
+	connections = 64
+)
 
 // hop measures the processor time of one request through one proxy.
 func (b *bench) hop() {
-	wrk, nginx := find("wrk"), find("nginx")
+	l := line{what: "CPU per HTTP/1.1 request through one hop, of Envoy's", limit: maxHop, spread: "-"}
+	defer func() { b.report.add(l) }()
+	wrk := find("wrk")
 	if wrk == "" {
-		b.need("wrk")
+		b.need("wrk", "the hop")
 	}
-	if nginx == "" {
-		b.need("nginx")
-	}
-	dir, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		b.Fatalf("%v", err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
-	_ = os.Chmod(dir, 0o755) // nginx' worker is somebody else
-	backend := mesh.FreePort(b)
-	b.start(dir, "backend.conf", backend, 0, func(c string) []string { return []string{nginx, "-c", c, "-p", dir} })
-
-	var list []hop
-	for _, h := range candidates(b) {
-		if h.program == "" {
-			b.Logf("%s is not on this machine", h.name)
-			continue
-		}
-		if h.version = versionOf(h.program); h.version == "" {
-			h.version = "this commit"
-		}
-		h.port = mesh.FreePort(b)
-		sub := filepath.Join(dir, h.name)
-		if err := os.Mkdir(sub, 0o755); err != nil {
-			b.Fatalf("%v", err)
-		}
-		h.pid = b.start(sub, h.config, h.port, backend, func(c string) []string { return h.args(h.program, c) })
-		list = append(list, h)
-	}
-	seconds := 5
-	if b.quick {
-		seconds = 1
-	}
-	for range b.rounds(5) {
+	list := b.startHops()
+	seconds := b.rounds(3, 1)
+	for round := range b.rounds(5, 1) {
+		b.Logf("hop: round %d of %d", round+1, b.rounds(5, 1))
 		for i := range list {
-			b.load(wrk, &list[i], seconds)
+			// Each round begins with another one, so that nobody always follows the same.
+			b.load(wrk, list[(i+round)%len(list)], seconds)
 		}
 	}
-	b.hops = list
-	malla, envoy := b.find("malla-proxy"), b.find("Envoy")
-	if malla == nil || envoy == nil {
-		b.need("the real Envoy")
+	b.report.hops = hopTable(list)
+	b.report.notes = append(b.report.notes, fmt.Sprintf("hop: `wrk -t1 -c%d`, %d rounds of %d s in turns after a second of warming up, plain HTTP/1.1, a body of %d bytes, one worker each, access logs off; "+
+		"processor time of the proxy's processes from /proc/PID/stat. malla-proxy and Envoy run with the same file; all proxies add x-request-id and x-forwarded-for, and have the same backend. \"direct\" is that backend alone.",
+		connections, b.rounds(5, 1), seconds, len(small)))
+	malla, envoy := named(list, "malla-proxy"), named(list, "Envoy")
+	if envoy == nil {
+		b.need("the real Envoy", "its ratio")
 	}
-	b.promise("HTTP/1.1 hop, processor time per request, of Envoy's", median(malla.micros)/median(envoy.micros), maxHop, "",
-		fmt.Sprintf("%.1f us against %.1f us; one worker, 64 connections, medians of %d", median(malla.micros), median(envoy.micros), len(malla.micros)))
+	l.value, l.measured = malla.micros.median()/envoy.micros.median(), true
+	l.spread = malla.micros.over(envoy.micros).spread()
+	l.how = fmt.Sprintf("%s us against %s us, medians of %d rounds", number(malla.micros.median()), number(envoy.micros.median()), len(malla.micros))
 }
 
-func (b *bench) find(name string) *hop {
-	for i := range b.hops {
-		if b.hops[i].name == name {
-			return &b.hops[i]
-		}
+func named(list []*hop, name string) *hop {
+	if i := slices.IndexFunc(list, func(h *hop) bool { return h.name == name }); i >= 0 {
+		return list[i]
 	}
 	return nil
 }
 
-// start fills a configuration in and runs a server with it.
-func (b *bench) start(dir, config string, port, backend int, args func(string) []string) int {
-	text, err := os.ReadFile(filepath.Join(mesh.Root(b), "test", "bench", "testdata", config))
-	if err != nil {
-		b.Fatalf("%v", err)
-	}
-	path := filepath.Join(dir, config)
-	filled := strings.NewReplacer("{{port}}", strconv.Itoa(port), "{{backend}}", strconv.Itoa(backend), "{{dir}}", dir).Replace(string(text))
-	if err := os.WriteFile(path, []byte(filled), 0o644); err != nil {
-		b.Fatalf("%v", err)
-	}
-	a := args(path)
-	cmd := exec.Command(a[0], a[1:]...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		b.Fatalf("%v", err)
-	}
-	b.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	if _, err := mesh.Wait(15*time.Second, func() error {
-		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			c.Close()
-		}
-		return err
-	}); err != nil {
-		b.Fatalf("%s does not listen: %v\n%s", a[0], err, said.String())
-	}
-	return cmd.Process.Pid
-}
-
-// versionOf asks a program for its version.
-func versionOf(program string) string {
-	for _, flag := range []string{"--version", "-v"} {
-		out, err := exec.Command(program, flag).CombinedOutput()
-		if v := version.FindString(string(out)); err == nil && v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-var (
-	version  = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
-	requests = regexp.MustCompile(`(\d+) requests in ([\d.]+)(s|m)`)
-	halfWay  = regexp.MustCompile(`(?m)^ +(50|99)% +(\S+)$`)
-	failures = regexp.MustCompile(`(?m)^ *(Socket errors|Non-2xx).*$`)
-)
-
 // load makes one round of load on one candidate.
 func (b *bench) load(wrk string, h *hop, seconds int) {
-	url := fmt.Sprintf("http://127.0.0.1:%d/", h.port)
-	run := func(d string) string {
-		out, err := exec.Command(wrk, "-t1", "-c64", "-d"+d, "--latency", url).CombinedOutput()
+	run := func(seconds int) load {
+		out, err := exec.Command(wrk, "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", seconds), "--latency",
+			fmt.Sprintf("http://127.0.0.1:%d/", h.port)).CombinedOutput()
 		if err != nil {
 			b.Fatalf("wrk: %v\n%s", err, out)
 		}
-		if bad := failures.FindString(string(out)); bad != "" {
-			b.Errorf("%s: %s", h.name, strings.TrimSpace(bad))
+		l, err := parseWrk(string(out))
+		if err != nil {
+			b.Fatalf("%s: %v", h.name, err)
 		}
-		return string(out)
+		return l
 	}
-	run("1s")
-	family := family(h.pid)
-	before := mesh.CPU(family)
-	start := time.Now()
-	out := run(fmt.Sprintf("%ds", seconds))
-	took := time.Since(start)
-	used := mesh.CPU(family) - before
-	m := requests.FindStringSubmatch(out)
-	if m == nil {
-		b.Fatalf("wrk said:\n%s", out)
+	if !b.short || len(h.micros) == 0 {
+		run(1)
 	}
-	n, _ := strconv.ParseFloat(m[1], 64)
-	h.micros = append(h.micros, float64(used.Microseconds())/n)
-	h.rate = append(h.rate, n/took.Seconds())
-	var l []string
-	for _, p := range halfWay.FindAllStringSubmatch(out, -1) {
-		l = append(l, p[2])
+	tree := below(h.pid, mesh.Processes())
+	before := spent(tree)
+	begin := time.Now()
+	l := run(seconds)
+	took := time.Since(begin)
+	h.micros = append(h.micros, float64((spent(tree)-before).Microseconds())/float64(l.requests))
+	h.rate = append(h.rate, float64(l.requests)/took.Seconds())
+	h.p50, h.p99 = append(h.p50, l.p50), append(h.p99, l.p99)
+	if pss, err := mesh.PSS(tree); err == nil {
+		h.memory = append(h.memory, float64(pss)/1e6)
 	}
-	h.latency = strings.Join(l, " / ")
-	if pss, err := mesh.PSS(family); err == nil {
-		h.resident = float64(pss) / 1e6
-	}
-	fmt.Fprintf(os.Stderr, "  %-12s %7.1f us  %8.0f requests/s  %s\n", h.name, h.micros[len(h.micros)-1], h.rate[len(h.rate)-1], h.latency)
+	b.Logf("  %-12s %6.1f us  %7.0f requests/s", h.name, h.micros[len(h.micros)-1], h.rate[len(h.rate)-1])
 }
 
-// family is a process and those below it.
-func family(pid int) []mesh.Process {
-	all := mesh.Processes()
-	set := []int{pid}
-	var out []mesh.Process
-	for range 3 { // generations
-		for _, p := range all {
-			if slices.Contains(set, p.Parent) && !slices.Contains(set, p.PID) {
-				set = append(set, p.PID)
-			}
+// hopTable is the table of all candidates.
+func hopTable(list []*hop) [][]string {
+	rows := [][]string{{"proxy", "version", "CPU us per request", "spread", "of Envoy's", "requests/s", "p50 ms", "p99 ms", "memory MB"}}
+	envoy := named(list, "Envoy")
+	for _, h := range list {
+		ratio := "-"
+		if envoy != nil && !h.direct {
+			ratio = number(h.micros.median() / envoy.micros.median())
 		}
+		rows = append(rows, []string{h.name, h.version, number(h.micros.median()), h.micros.spread(), ratio, number(h.rate.median()),
+			number(h.p50.median()), number(h.p99.median()), number(h.memory.median())})
 	}
-	for _, p := range all {
-		if slices.Contains(set, p.PID) {
-			out = append(out, p)
-		}
-	}
-	return out
+	return rows
 }

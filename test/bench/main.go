@@ -1,13 +1,17 @@
-// Command bench prints what malla costs on this machine, beside its peers in the
-// same run, and writes docs/benchmarks.md.
+// Command bench measures what malla costs on this machine, on real processes, and
+// beside its peers in the same run; it prints one table and writes
+// docs/benchmarks.md.
 //
-//	make bench                          everything
-//	go run ./test/bench -only hop       one part
-//	go run ./test/bench -quick -o ''    short, and writes nothing
+//	make bench                          everything, under 4 minutes
+//	go run ./test/bench -only hop       one part of up, push, hop
+//	go run ./test/bench -short          about 20 seconds: tries the bench itself
 //
 // What the project promises is a limit in the table; a number beyond it ends the
-// program with exit code 1. Machines are noisy: candidates take turns, medians are
-// told, and ratios within one run are what to keep.
+// program with exit code 1. Machines are noisy: candidates take turns, medians
+// are told with their spread, and ratios within one run are what to keep.
+//
+// Everything runs on free ports of the loopback with configurations and state in
+// temporary directories, and ends with the program, whatever ends it.
 package main
 
 import (
@@ -15,134 +19,185 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
-	"time"
 
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
 func main() {
-	if what := os.Getenv(envProbe); what != "" {
-		probe(what)
+	if addr := os.Getenv(envProbe); addr != "" {
+		probe(addr)
 		return
 	}
-	b := &bench{}
-	only := flag.String("only", "up,idle,config,hop", "parts to run, comma separated")
-	flag.BoolVar(&b.quick, "quick", false, "few and short rounds: for trying the bench itself")
-	out := flag.String("o", "docs/benchmarks.md", "write the report to this file; empty: do not")
+	if addr := os.Getenv(envBackend); addr != "" {
+		serveBackend(addr)
+		return
+	}
+	only := flag.String("only", strings.Join(partNames(), ","), "measure these `parts`, separated by commas")
+	short := flag.Bool("short", false, "few and short rounds, to try the bench itself; docs/benchmarks.md stays as it is")
 	flag.Parse()
-	os.Exit(b.main(strings.Split(*only, ","), *out))
+	names := strings.Split(*only, ",")
+	for _, n := range names {
+		if !slices.Contains(partNames(), n) {
+			fmt.Fprintf(os.Stderr, "bench: -only: found %q, want some of %s\n", n, strings.Join(partNames(), ","))
+			os.Exit(2)
+		}
+	}
+	b := &bench{short: *short}
+	os.Exit(b.main(names))
 }
 
-// A row of the report. A limit of 0 is no promise.
-type row struct {
-	what, got, limit string
-	missed           bool
-	note             string
+// parts in the order in which they run.
+var parts = []struct {
+	name string
+	run  func(*bench)
+}{
+	{"up", (*bench).up},
+	{"push", (*bench).push},
+	{"hop", (*bench).hop},
 }
 
-// A bench collects rows, and cleans up after itself.
+func partNames() (names []string) {
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// A bench collects the report and cleans up after itself. It is the [mesh.T] of
+// the meshes that it starts.
 type bench struct {
-	quick    bool
-	rows     []row
-	hops     []hop
-	failed   bool
+	short  bool
+	report report
+	failed bool
+
+	starting sync.Mutex // held while a mesh starts
+	mu       sync.Mutex
 	cleanups []func()
 }
 
-// stopped is how Fatalf leaves the parts.
-type stopped struct{}
-
-// Helper and the following implement mesh.T.
-func (b *bench) Helper()                      {}
-func (b *bench) Cleanup(f func())             { b.cleanups = append(b.cleanups, f) }
-func (b *bench) Logf(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
-func (b *bench) Errorf(format string, a ...any) {
-	b.failed = true
-	b.Logf(format, a...)
-}
-
-// Fatalf ends the bench.
-func (b *bench) Fatalf(format string, a ...any) {
-	b.Errorf(format, a...)
-	panic(stopped{})
-}
-
-func (b *bench) clean() {
-	for _, f := range slices.Backward(b.cleanups) {
-		f()
+func (b *bench) main(names []string) int {
+	b.onSignal()
+	b.report.machine = thisMachine()
+	b.report.loadBefore = loadAverage()
+	for _, p := range parts {
+		if slices.Contains(names, p.name) {
+			b.part(p.run)
+		}
 	}
-	b.cleanups = nil
+	b.report.loadAfter = loadAverage()
+	fmt.Println()
+	b.report.print(os.Stdout)
+	switch {
+	case b.failed || b.short || len(names) < len(parts):
+		b.Logf("docs/benchmarks.md stays as it is: it is written by whole runs")
+	default:
+		if err := b.report.write(mesh.Root(b) + "/docs/benchmarks.md"); err != nil {
+			b.Errorf("%v", err)
+		}
+	}
+	if b.failed || b.report.missed() {
+		return 1
+	}
+	return 0
 }
 
-func (b *bench) main(parts []string, out string) (code int) {
+// onSignal cleans up when somebody ends the run early.
+func (b *bench) onSignal() {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
+		b.Logf("interrupted; ending what runs")
+		b.starting.Lock() // a mesh that is half there cannot be stopped by its name
 		b.clean()
 		os.Exit(130)
 	}()
-	for _, part := range parts {
-		f, ok := map[string]func(*bench){"up": (*bench).up, "idle": (*bench).idle, "config": (*bench).config, "hop": (*bench).hop}[part]
-		if !ok {
-			b.Errorf("-only %s: want up, idle, config or hop", part)
-			continue
-		}
-		b.part(f)
-	}
-	b.print(os.Stdout)
-	if out != "" && !b.failed {
-		if err := b.write(filepath.Join(mesh.Root(b), out)); err != nil {
-			b.Errorf("%v", err)
-		}
-	}
-	for _, r := range b.rows {
-		if r.missed {
-			b.Errorf("%s: %s, want %s", r.what, r.got, r.limit)
-		}
-	}
-	if b.failed {
-		return 1
-	}
-	return 0
 }
 
 // part runs one part; what it started ends with it.
 func (b *bench) part(f func(*bench)) {
 	defer b.clean()
 	defer func() {
-		if r := recover(); r != nil && r != any(stopped{}) {
+		if r := recover(); r != nil && r != any(left{}) {
+			b.clean()
 			panic(r)
 		}
 	}()
 	f(b)
 }
 
-// promise adds a row with an upper limit.
-func (b *bench) promise(what string, got, limit float64, unit, note string) {
-	r := row{what: what, got: number(got) + unit, note: note, missed: got > limit, limit: "at most " + number(limit) + unit}
-	b.rows = append(b.rows, r)
-	fmt.Fprintf(os.Stderr, "%-56s %12s   %s\n", r.what, r.got, r.limit)
-}
-
-func number(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
+// rounds is how often something is measured, and how often in a short run.
+func (b *bench) rounds(n, short int) int {
+	if b.short {
+		return short
 	}
-	return fmt.Sprintf("%.2f", v)
+	return n
 }
 
-// median of numbers.
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+// left is how a part is left early.
+type left struct{}
+
+// Helper, Cleanup, Logf, Errorf and Fatalf implement mesh.T.
+func (b *bench) Helper() {}
+
+// Cleanup registers what clean calls, last first.
+func (b *bench) Cleanup(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cleanups = append(b.cleanups, f)
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+// clean calls what Cleanup has registered, each function once.
+func (b *bench) clean() {
+	for {
+		b.mu.Lock()
+		n := len(b.cleanups)
+		if n == 0 {
+			b.mu.Unlock()
+			return
+		}
+		f := b.cleanups[n-1]
+		b.cleanups = b.cleanups[:n-1]
+		b.mu.Unlock()
+		f()
+	}
+}
+
+// Logf tells how far the run is.
+func (b *bench) Logf(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
+
+// Errorf marks the run as failed.
+func (b *bench) Errorf(format string, a ...any) {
+	b.failed = true
+	b.Logf(format, a...)
+}
+
+// Fatalf marks the run as failed and leaves the part.
+func (b *bench) Fatalf(format string, a ...any) {
+	b.Errorf(format, a...)
+	panic(left{})
+}
+
+// need leaves the part because a program is missing, which is an error where
+// everything has to be measured.
+func (b *bench) need(what, forWhat string) {
+	if os.Getenv("CI") == "true" {
+		b.Fatalf("%s is missing; make tools installs it", what)
+	}
+	b.Logf("%s is missing, so %s is not measured; make tools installs it", what, forWhat)
+	panic(left{})
+}
+
+// temp makes a directory that goes away with the part.
+func (b *bench) temp() string {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

@@ -4,98 +4,136 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
-	"time"
 )
 
-// print writes the tables for people.
-func (b *bench) print(w io.Writer) {
-	for _, line := range b.tables() {
-		fmt.Fprintln(w, line)
-	}
+// A line of the report is a promise and what was measured of it.
+type line struct {
+	what     string
+	value    float64
+	limit    float64 // the most that is allowed
+	unit     string
+	spread   string // least to largest value
+	how      string
+	measured bool
 }
 
-// tables are the report's tables in Markdown.
-func (b *bench) tables() []string {
-	lines := []string{"| what | measured | promise | how |", "| --- | --- | --- | --- |"}
-	for _, r := range b.rows {
-		mark := ""
-		if r.missed {
-			mark = " **missed**"
-		}
-		lines = append(lines, fmt.Sprintf("| %s | %s%s | %s | %s |", r.what, r.got, mark, r.limit, r.note))
+func (l line) missed() bool { return l.measured && l.value > l.limit }
+
+func (l line) verdict() string {
+	switch {
+	case !l.measured:
+		return "not measured"
+	case l.value > l.limit:
+		return "MISSED"
 	}
-	if len(b.hops) == 0 {
-		return lines
-	}
-	lines = append(lines, "", "One HTTP/1.1 hop, one worker each, 64 connections, a body of 44 bytes; the processor time is the proxy's own.", "",
-		"| proxy | version | CPU per request | of Envoy's | requests/s | latency 50 % / 99 % | memory |", "| --- | --- | --- | --- | --- | --- | --- |")
-	envoy := b.find("Envoy")
-	for i := range b.hops {
-		h := &b.hops[i]
-		ratio := "-"
-		if envoy != nil {
-			ratio = fmt.Sprintf("%.2f", median(h.micros)/median(envoy.micros))
-		}
-		lines = append(lines, fmt.Sprintf("| %s | %s | %.1f us | %s | %.0f | %s | %.0f MB |", h.name, h.version, median(h.micros), ratio, median(h.rate), h.latency, h.resident))
-	}
-	return lines
+	return "ok"
 }
 
-// write makes the page of the handbook.
-func (b *bench) write(path string) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, `# Benchmarks
+// A report is all that a run has to say.
+type report struct {
+	lines                 []line
+	hops                  [][]string // the table of proxies, with its heading
+	notes                 []string   // how the parts measured
+	machine               machine
+	loadBefore, loadAfter string
+}
+
+// add keeps a line and tells it at once.
+func (r *report) add(l line) {
+	r.lines = append(r.lines, l)
+	fmt.Fprintf(os.Stderr, "bench: %s: %s\n", l.what, strings.Join(l.cells()[1:4], ", "))
+}
+
+func (r *report) missed() bool {
+	for _, l := range r.lines {
+		if l.missed() {
+			return true
+		}
+	}
+	return false
+}
+
+func (l line) cells() []string {
+	value := "-"
+	if l.measured {
+		value = number(l.value) + l.unit
+	}
+	return []string{l.what, value, "<= " + number(l.limit) + l.unit, l.verdict(), l.spread, l.how}
+}
+
+func (r *report) rows() [][]string {
+	rows := [][]string{{"what", "value", "must", "verdict", "spread", "how"}}
+	for _, l := range r.lines {
+		rows = append(rows, l.cells())
+	}
+	return rows
+}
+
+// load tells how busy the machine was with others' work.
+func (r *report) load() string {
+	return fmt.Sprintf("Load average (1, 5, 15 minutes) %s before and %s after.", r.loadBefore, r.loadAfter)
+}
+
+// print writes the tables for a terminal.
+func (r *report) print(w io.Writer) {
+	tables := [][][]string{r.rows()}
+	if r.hops != nil {
+		tables = append(tables, r.hops)
+	}
+	for _, t := range tables {
+		for _, l := range align(t) {
+			fmt.Fprintln(w, l)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, r.machine)
+	fmt.Fprintln(w, r.load())
+}
+
+// text is the page of the handbook.
+func (r *report) text() string {
+	var t strings.Builder
+	t.WriteString(`# Benchmarks
 
 <!-- Written by go run ./test/bench. Do not edit. -->
 
-What the project promises, and what this run measured. Peers run beside malla in the same minutes and take turns, so
-ratios hold where absolute numbers are the machine's.
+What the project promises, and what this run measured. "must" is the most that a value may be; a value beyond it makes
+` + "`make bench`" + ` fail.
 
 `)
-	for _, l := range b.tables() {
-		fmt.Fprintln(&text, l)
+	put := func(rows [][]string) {
+		for _, l := range markdown(rows) {
+			fmt.Fprintln(&t, l)
+		}
+		fmt.Fprintln(&t)
 	}
-	fmt.Fprintf(&text, `
+	put(r.rows())
+	if r.hops != nil {
+		t.WriteString("## One hop, beside the peers\n\n")
+		put(r.hops)
+	}
+	t.WriteString("## How it is measured\n\n")
+	for _, n := range r.notes {
+		fmt.Fprintf(&t, "- %s\n", n)
+	}
+	fmt.Fprintf(&t, `
 ## Machine
 
 %s
+%s Proxies, load and backend share the processors, and machines are noisy: ratios of one run hold where
+absolute numbers do not.
 
 ## Again
 
     make bench
+    go run ./test/bench -only hop     # one part of up, push, hop
+    go run ./test/bench -short        # tries the bench itself
 
-needs wrk and nginx (as load and backend) and the real Envoy; HAProxy is measured if it is there. %s installs
-them. %s runs a part.
-`, machine(), "`make tools`", "`go run ./test/bench -only up,idle,config,hop`")
-	return os.WriteFile(path, []byte(text.String()), 0o644)
+It needs Linux, wrk and the real Envoy; nginx and HAProxy are measured if they are there, and without nginx a backend in
+Go answers. `+"`make tools`"+` installs what is missing. An Envoy elsewhere is named by MALLA_ENVOY.
+`, r.machine, r.load())
+	return t.String()
 }
 
-// machine describes where this runs.
-func machine() string {
-	cpu := "unknown processor"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for _, l := range strings.Split(string(text), "\n") {
-			if name, value, ok := strings.Cut(l, ":"); ok && strings.TrimSpace(name) == "model name" {
-				cpu = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	kernel := ""
-	if out, err := exec.Command("uname", "-r").Output(); err == nil {
-		kernel = strings.TrimSpace(string(out))
-	}
-	load := ""
-	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load = strings.Fields(string(text))[0]
-	}
-	commit := ""
-	if out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
-		commit = strings.TrimSpace(string(out))
-	}
-	return fmt.Sprintf("%d processors (%s), Linux %s, %s; commit %s; %s; load average at the end %s.",
-		runtime.NumCPU(), cpu, kernel, runtime.Version(), commit, time.Now().UTC().Format("2006-01-02"), load)
-}
+func (r *report) write(path string) error { return os.WriteFile(path, []byte(r.text()), 0o644) }
