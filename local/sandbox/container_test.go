@@ -271,7 +271,7 @@ func TestSignals(t *testing.T) {
 
 		// The init passes on what it is sent itself.
 		c := m.pod("c")
-		_, out = c.start(sandbox.ContainerSpec{Argv: []string{"/bin/sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"}})
+		last, out := c.start(sandbox.ContainerSpec{Argv: []string{"/bin/sh", "-c", "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.01; done"}})
 		out.waitFor(m.T, "up")
 		syscall.Kill(c.Pid(), syscall.SIGTERM)
 		select {
@@ -279,8 +279,8 @@ func TestSignals(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			m.Error("the init did not end after SIGTERM")
 		}
-		if !strings.Contains(out.String(), "bye") {
-			m.Errorf("the container heard nothing: %q", out)
+		if s := last.Wait(); s.Code != 4 || s.PodGone || !strings.Contains(out.String(), "bye") {
+			m.Errorf("the container: %+v, %q", s, out)
 		}
 	})
 }

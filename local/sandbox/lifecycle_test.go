@@ -138,7 +138,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if len(pick(all, "local pod-init")) != 2 || len(pick(all, "sidecar")) != 2 || len(all) < 10 {
 				t.Fatalf("not the processes that were expected: %v", all)
 			}
-			ns := namespaces(all)
+			ns, before := namespaces(all), allProcesses()
 			start := time.Now()
 			for _, p := range test.victim(all) {
 				syscall.Kill(p.pid, syscall.SIGKILL)
@@ -148,9 +148,12 @@ func TestNothingIsLeft(t *testing.T) {
 				eventually(t, fmt.Sprintf("%d %s is gone", p.pid, p.name), func() bool { return !p.alive() })
 			}
 			t.Logf("%d processes gone after %v", len(all), time.Since(start))
-			for n := range namespaces(allProcesses()) {
-				if ns[n] {
-					t.Errorf("namespace %s is still there", n)
+			// Numbers of namespaces are used again, so processes that came later do not count.
+			for _, p := range before {
+				for n := range namespaces([]proc{p}) {
+					if ns[n] && p.alive() {
+						t.Errorf("namespace %s is still there, in %d %s", n, p.pid, p.name)
+					}
 				}
 			}
 			mountinfo, _ := os.ReadFile("/proc/self/mountinfo")

@@ -33,6 +33,7 @@ type Pod struct {
 	init    *exec.Cmd
 	link    string // the router's side of its veth
 	gone    bool
+	heard   chan struct{} // closed when all that the init said has been handled; nil before it is ready
 	next    uint64
 	procs   map[uint64]*Process
 	waiting map[uint64]chan answer
@@ -67,10 +68,24 @@ func (p *Pod) Pid() int {
 	return p.init.Process.Pid
 }
 
+// lastWords bounds how long we listen to an init that has ended. Nobody else has
+// its end of the connection, so the end of what it sent is there already.
+const lastWords = time.Second
+
 // watch waits for the init's end and cleans up.
 func (p *Pod) watch(cmd *exec.Cmd) {
 	err := cmd.Wait()
 	p.log.Debug("init ended", "state", cmd.ProcessState, "error", err)
+	// Its last words are how its containers ended.
+	p.mu.Lock()
+	heard := p.heard
+	p.mu.Unlock()
+	if heard != nil {
+		select {
+		case <-heard:
+		case <-time.After(lastWords):
+		}
+	}
 	p.release()
 }
 
@@ -115,7 +130,8 @@ func (p *Pod) release() {
 }
 
 // receive hands the init's reports to who waits for them.
-func (p *Pod) receive() {
+func (p *Pod) receive(heard chan struct{}) {
+	defer close(heard)
 	for {
 		var r podinit.Report
 		files, err := fdmsg.Read(p.conn, &r)

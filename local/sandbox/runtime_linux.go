@@ -322,7 +322,11 @@ func (p *Pod) handshake(ctx context.Context) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	go p.receive()
+	heard := make(chan struct{})
+	p.mu.Lock()
+	p.heard = heard
+	p.mu.Unlock()
+	go p.receive(heard)
 	return nil
 }
 

@@ -20,13 +20,17 @@ const controlFD = 3
 
 // Main is process 1 of a pod.
 func Main() int {
+	// Before the supervisor hears that we are ready: a signal that nobody has asked
+	// for would end us.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	in, err := enter()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "malla: error: pod init:", err)
 		return 1
 	}
 	go in.reap()
-	go in.forwardSignals()
+	go in.forwardSignals(signals)
 	in.serve()
 	return 0
 }
@@ -167,10 +171,8 @@ func (in *initd) signal(id uint64, s syscall.Signal) {
 
 // forwardSignals passes on what the init itself is sent, and ends the pod after
 // a SIGTERM when its containers have gone or the grace period is over.
-func (in *initd) forwardSignals() {
-	c := make(chan os.Signal, 16)
-	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	for s := range c {
+func (in *initd) forwardSignals(signals <-chan os.Signal) {
+	for s := range signals {
 		in.mu.Lock()
 		for _, p := range in.byID {
 			if p.main != nil {
