@@ -87,12 +87,20 @@ type programs struct {
 	shims string      // directory of small scripts, for programs that the machine lacks
 }
 
-// program returns what a container runs. A rule of the user wins; then a command
-// that this machine has, with any image; then a built-in program for the image.
+// program returns what a container runs. A manifest's command that this machine
+// has runs with any image, because it takes the place of the image's own; else a
+// rule of the user says what the image's own is, else it is a built-in program.
 func (t *programs) program(image string, command, args []string) (pods.Program, error) {
 	for _, r := range t.rules {
 		if !apps.Match(r.Pattern, image) {
 			continue
+		}
+		if len(command) > 0 {
+			if path, err := exec.LookPath(command[0]); err == nil {
+				p := pods.Program{Argv: append(append([]string{path}, command[1:]...), args...)}
+				t.show(&p)
+				return p, nil
+			}
 		}
 		return t.user(r, args)
 	}
@@ -141,13 +149,44 @@ func (t *programs) user(r imageRule, args []string) (pods.Program, error) {
 		return pods.Program{}, fmt.Errorf("--image %s: command %q is not on this machine", r.Pattern, r.Argv[0])
 	}
 	p := pods.Program{Argv: append(append([]string{found}, r.Argv[1:]...), args...), Dir: t.cwd}
-	if t.cwd != "/" {
-		p.Mounts = append(p.Mounts, sandbox.Mount{Path: t.cwd, Source: t.cwd, ReadOnly: true})
-	}
-	if dir := filepath.Dir(found); strings.Contains(r.Argv[0], "/") && dir != t.cwd && !strings.HasPrefix(dir, "/usr/") && dir != "/bin" && dir != "/sbin" {
-		p.Mounts = append(p.Mounts, sandbox.Mount{Path: dir, Source: dir, ReadOnly: true})
-	}
+	t.show(&p)
 	return p, nil
+}
+
+// show makes what a rule's command needs readable: the directory where `up` was
+// typed, and the tool's own tree if it is not the system's (a Python of pyenv, a
+// Node of nvm).
+func (t *programs) show(p *pods.Program) {
+	add := func(dir string) {
+		if dir != "/" {
+			p.Mounts = append(p.Mounts, sandbox.Mount{Path: dir, Source: dir, ReadOnly: true})
+		}
+	}
+	add(t.cwd)
+	bin := filepath.Dir(p.Argv[0])
+	home, err := os.UserHomeDir()
+	if err != nil || home == "/" || !strings.HasPrefix(bin, home+"/") || bin == t.cwd {
+		if dir := filepath.Clean(bin); err == nil && dir != t.cwd && !systemDir(dir) {
+			add(dir)
+		}
+		return
+	}
+	if tree := filepath.Dir(bin); tree != home { // ~/.pyenv of ~/.pyenv/shims
+		bin = tree
+	}
+	if bin != t.cwd {
+		add(bin)
+	}
+}
+
+// systemDir reports whether every container sees the directory anyway.
+func systemDir(dir string) bool {
+	for _, d := range []string{"/usr", "/bin", "/sbin", "/opt"} {
+		if dir == d || strings.HasPrefix(dir, d+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // commandsOf lists what people type in a sample's container.

@@ -25,6 +25,8 @@ func TestWhatAnImageRuns(t *testing.T) {
 	}{
 		{"a rule's command, with the manifest's args behind", "example.com/shop:1", nil, []string{"-v"}, dir + "/shop|--port|80 80|-v"},
 		{"a rule beats a built-in program", "nginx", nil, nil, "/sh|-c|true"},
+		{"a command that the machine has takes the place of a rule's", "example.com/shop:1", []string{"sh", "-c"}, []string{"migrate"}, "/sh|-c|migrate"},
+		{"one that it lacks does not", "example.com/shop:1", []string{"is-not-here"}, nil, dir + "/shop|--port|80 80"},
 		{"a sample image is a built-in program", "docker.io/istio/examples-bookinfo-details-v1:1.20.3", nil, nil, "/malla|sample|details"},
 		{"a command that the machine has, with any image", "nobody/knows:1", []string{"sh"}, []string{"-c", "x"}, "/sh|-c|x"},
 		{"a command that it lacks goes to the sample", "docker.io/kong/httpbin", []string{"gunicorn-is-not-here"}, []string{"x"}, "/malla|sample|httpbin|x"},

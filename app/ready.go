@@ -109,7 +109,7 @@ func (s *state) look(ctx context.Context) (picture, error) {
 		p.lines[name] = text
 		switch {
 		case hopeless:
-			p.hopeless = append(p.hopeless, "pod "+name+": "+text)
+			p.hopeless = append(p.hopeless, "pod "+name+": "+text+s.lastOutput(ctx, pod))
 		case !ready && pod.DeletionTimestamp == nil:
 			p.pending = append(p.pending, "pod "+name+": "+text+s.lastWarning(ctx, pod))
 		}
@@ -131,6 +131,21 @@ func (s *state) look(ctx context.Context) (picture, error) {
 		p.pending = append(p.pending, "the default gateway")
 	}
 	return p, nil
+}
+
+// lastOutput is the end of what a container wrote that keeps failing.
+func (s *state) lastOutput(ctx context.Context, p *corev1.Pod) string {
+	lines := int64(5)
+	for _, c := range append(append([]corev1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...) {
+		if c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" {
+			continue
+		}
+		text, err := s.client.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{Container: c.Name, TailLines: &lines}).DoRaw(ctx)
+		if err == nil && len(text) > 0 {
+			return "\n    " + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    ")
+		}
+	}
+	return ""
 }
 
 // lastWarning is what the kubelet said last about a pod that has been starting
@@ -236,7 +251,7 @@ func answerOf(p *corev1.Pod, container string) string {
 
 func lastWords(c corev1.ContainerStatus) string {
 	if t := c.LastTerminationState.Terminated; t != nil {
-		return fmt.Sprintf(" (exit code %d; malla logs shows its output)", t.ExitCode)
+		return fmt.Sprintf(" (exit code %d)", t.ExitCode)
 	}
 	return ""
 }

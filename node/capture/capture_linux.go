@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/mallamesh/malla/node/nft"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,6 +32,9 @@ var (
 // Install puts the rules into the network namespace of the calling thread, in
 // place of what an earlier call put there. It needs CAP_NET_ADMIN.
 func Install(c Config) error {
+	if err := addInboundSource(); err != nil {
+		return err
+	}
 	c = c.withDefaults()
 	b, err := nft.NewBatch(table)
 	if err != nil {
@@ -42,6 +47,21 @@ func Install(c Config) error {
 	c.inbound(in)
 	c.outbound(out)
 	return b.Commit()
+}
+
+// addInboundSource gives lo the address from which the sidecar dials its
+// application over IPv6. 127.0.0.6 is there by itself (Istio's init does the same).
+func addInboundSource() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: inboundSource6.Addr().AsSlice(), Mask: net.CIDRMask(128, 128)}, Flags: unix.IFA_F_NODAD}
+	err = netlink.AddrAdd(lo, addr)
+	if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EACCES) { // the last two: no IPv6 here
+		return fmt.Errorf("give lo the address %s: %w", inboundSource6.Addr(), err)
+	}
+	return nil
 }
 
 // inbound is for connections from other pods. What comes over lo has been
