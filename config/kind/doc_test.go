@@ -78,6 +78,7 @@ func handbook() string {
 		fmt.Fprintf(&b, "| %s | `%s` | refused: %s |\n", name, group, r.Why)
 	}
 	b.WriteString("\n## Fields\n\nFields that are not listed are used. A row is about the field and all below it; where values are named, about\nthese values only.\n")
+	b.WriteString("\n### What holds where nothing is said\n\nThe load balancer is LEAST_REQUEST, as in today's Istio, also for DestinationRules that say UNSPECIFIED; ROUND_ROBIN is strict turn-taking where it\nis named.\n")
 	pods := false
 	for _, k := range All {
 		switch {
