@@ -23,8 +23,8 @@ func TestParse(t *testing.T) {
 		{"nothing written leaves the base", "", func(m *model.MeshConfig) {}},
 		{"comments only", "# nothing\n", func(m *model.MeshConfig) {}},
 		{"an empty text is something written", `accessLogFile: ""`, func(m *model.MeshConfig) { m.AccessLogFile = "" }},
-		{"the access log", "accessLogFile: /tmp/log\naccessLogFormat: istio-1.8\naccessLogEncoding: JSON", func(m *model.MeshConfig) {
-			m.AccessLogFile, m.AccessLogFormat, m.AccessLogEncoding = "/tmp/log", "istio-1.8", model.LogJSON
+		{"the access log", "accessLogFile: /tmp/log\naccessLogFormat: '{}'\naccessLogEncoding: JSON", func(m *model.MeshConfig) {
+			m.AccessLogFile, m.AccessLogFormat, m.AccessLogEncoding = "/tmp/log", "{}", model.LogJSON
 		}},
 		{"traffic outside", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}", func(m *model.MeshConfig) { m.Outbound = model.RegistryOnly }},
 		{"REGISTRY_ONLY is also the enum's zero", "outboundTrafficPolicy: {}", func(m *model.MeshConfig) { m.Outbound = model.RegistryOnly }},

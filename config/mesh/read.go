@@ -69,13 +69,17 @@ func (r *reader) accessLog(m *meshv1alpha1.MeshConfig, out *model.MeshConfig) {
 	if r.has("accessLogFile") {
 		out.AccessLogFile = m.GetAccessLogFile()
 	}
-	if r.has("accessLogFormat") {
-		out.AccessLogFormat = m.GetAccessLogFormat()
-	}
 	if r.has("accessLogEncoding") {
 		out.AccessLogEncoding = model.LogText
 		if m.GetAccessLogEncoding() == meshv1alpha1.MeshConfig_JSON {
 			out.AccessLogEncoding = model.LogJSON
+		}
+	}
+	if r.has("accessLogFormat") {
+		if err := checkLogFormat(m.GetAccessLogFormat(), out.AccessLogEncoding); err != nil {
+			r.errorf("%v", []any{err}, "accessLogFormat")
+		} else {
+			out.AccessLogFormat = m.GetAccessLogFormat()
 		}
 	}
 }
