@@ -107,7 +107,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.note(err)
 		var wait time.Duration
 		if err != nil {
-			wait = retryAfter(failures, a.options.Jitter())
+			most := maxRetry
+			if a.current.Load() == nil {
+				most = firstMaxRetry
+			}
+			wait = retryAfter(failures, a.options.Jitter(), most)
 			failures++
 			a.options.Log.Warn("no certificate", "reason", err, "again in", wait.Round(time.Millisecond), "in use until", a.expiry())
 		} else {

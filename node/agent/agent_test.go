@@ -132,7 +132,7 @@ func TestSchedule(t *testing.T) {
 			t.Errorf("life %v, jitter %v: renewed after %v, want %v", test.life, test.jitter, got, test.want)
 		}
 	}
-	if retryAfter(0, 0) != minRetry || retryAfter(3, 0) != 8*minRetry || retryAfter(60, 0) != maxRetry {
+	if retryAfter(0, 0, maxRetry) != minRetry || retryAfter(3, 0, maxRetry) != 8*minRetry || retryAfter(60, 0, maxRetry) != maxRetry {
 		t.Error("retries do not double up to their bound")
 	}
 }

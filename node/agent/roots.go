@@ -98,7 +98,7 @@ func (r *Roots) Watch(ctx context.Context) {
 	for failures := 0; ; {
 		wait := rootsInterval
 		if err := r.Load(); err != nil && len(r.All()) == 0 {
-			wait = min(rootsInterval, retryAfter(failures, 0))
+			wait = min(rootsInterval, retryAfter(failures, 0, maxRetry))
 			failures++
 		}
 		t := time.NewTimer(wait)

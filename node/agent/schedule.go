@@ -12,6 +12,10 @@ const (
 	minRetry = 100 * time.Millisecond // the CA may be starting with us
 	maxRetry = 30 * time.Second
 
+	// firstMaxRetry holds while there is no certificate at all: without one the
+	// workload serves nobody, so it is worth more questions.
+	firstMaxRetry = time.Second
+
 	minRenew = time.Second // whatever the CA issues, it is not asked more often
 )
 
@@ -23,11 +27,12 @@ func renewAfter(came, notAfter time.Time, jitter float64) time.Duration {
 	return max(minRenew, time.Duration(float64(life)*(graceRatio+graceJitter*jitter)))
 }
 
-// retryAfter returns the pause after the given number of failures before this one.
-func retryAfter(failures int, jitter float64) time.Duration {
-	wait := maxRetry
+// retryAfter returns the pause after the given number of failures before this one,
+// most at the most, give or take the jitter.
+func retryAfter(failures int, jitter float64, most time.Duration) time.Duration {
+	wait := most
 	if failures < 10 {
-		wait = min(maxRetry, minRetry<<failures)
+		wait = min(most, minRetry<<failures)
 	}
 	return wait + time.Duration(float64(wait)*0.25*jitter)
 }
