@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -54,6 +55,7 @@ func (u *up) follow(ctx context.Context) error {
 	}
 	show := cli.NewProgress(u.o.Out, u.o.Terminal, u.began)
 	var shown map[string]bool
+	var tell atomic.Bool // changes are told once the mesh is up
 	f := files.New(files.Options{
 		Paths: u.o.Paths, Recursive: u.o.Recursive, Client: anything,
 		Check: func(d *load.Doc) field.List { return validate.Object(d.Object, d.Pos).Errors },
@@ -68,11 +70,19 @@ func (u *up) follow(ctx context.Context) error {
 			shown = now
 			u.reject(ctx, transport, all)
 		},
+		Tell: func(e files.Event) {
+			if tell.Load() && e.Change != files.Unchanged {
+				fmt.Fprintf(u.o.Out, "%s %s %s (%s)\n", time.Now().Format("15:04:05"), e.Key, e.Change, e.Source)
+			}
+		},
 	})
 	if err := f.Adopt(ctx); err != nil {
 		return err
 	}
 	wrong := f.Pass(ctx)
+	// From here on the files are followed: who sees a pod that does not start mends its file.
+	following := make(chan error, 1)
+	go func() { following <- f.Follow(ctx) }()
 	state := &state{u: u, client: client, dynamic: anything}
 	if err := state.waitUntilReady(ctx, show); err != nil {
 		if ctx.Err() != nil {
@@ -83,20 +93,15 @@ func (u *up) follow(ctx context.Context) error {
 	show.Done()
 	pods, links, next := state.summary(ctx)
 	cli.Ready(u.o.Out, time.Since(u.began), pods, links, next)
-	f.Tell = func(e files.Event) {
-		if e.Change != files.Unchanged {
-			fmt.Fprintf(u.o.Out, "%s %s %s (%s)\n", time.Now().Format("15:04:05"), e.Key, e.Change, e.Source)
-		}
-	}
 	if u.o.Detach {
-		f.Tell = nil
 		if err := announce(len(wrong)); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(u.o.Out, "\nFollowing the files. Ctrl-C ends the mesh.")
+		tell.Store(true)
 	}
-	return f.Follow(ctx)
+	return <-following
 }
 
 func rejectionLine(r files.Rejection) string {

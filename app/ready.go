@@ -320,6 +320,9 @@ func (s *state) firstPath(ctx context.Context) string {
 		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
 		for _, r := range routes {
 			route, _ := r.(map[string]any)
+			if route["fault"] != nil || route["redirect"] != nil || route["directResponse"] != nil {
+				continue // not the one to look at first
+			}
 			matches, _, _ := unstructured.NestedSlice(route, "match")
 			for _, m := range matches {
 				match, _ := m.(map[string]any)

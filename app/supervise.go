@@ -393,7 +393,7 @@ func withRejections(server *api.Server) http.Handler {
 			server.ClearRejections(source)
 		}
 		clear(told)
-		for _, x := range all {
+		for _, x := range perObject(all) {
 			k, _ := kind.Named(x.Kind)
 			server.Reject(api.Rejection{Kind: k, Namespace: x.Namespace, Name: x.Name, Source: x.Source, Message: x.Message})
 			told[x.Source] = true
@@ -401,4 +401,21 @@ func withRejections(server *api.Server) http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
+}
+
+// perObject makes one rejection of all mistakes of an object, which has one STATUS.
+func perObject(all []files.Rejection) []files.Rejection {
+	type object struct{ kind, namespace, name string }
+	at := map[object]int{}
+	var out []files.Rejection
+	for _, x := range all {
+		o := object{x.Kind, x.Namespace, x.Name}
+		if i, ok := at[o]; ok && x.Name != "" {
+			out[i].Message += "; " + x.Message
+			continue
+		}
+		at[o] = len(out)
+		out = append(out, x)
+	}
+	return out
 }

@@ -90,13 +90,14 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 	docs, wrong, read := f.load()
 	unread := unreadable(wrong) // a file with a broken document may still hold what we cannot see
 	now := map[Key]string{}
+	owners := f.owners(docs)
 	for _, d := range docs {
 		key := keyOf(d.Object)
 		if key.Name == "" || key.Kind == "" {
 			unread[d.File] = true // nobody knows which object this was
 		}
-		if _, twice := now[key]; twice {
-			wrong = append(wrong, reject(key, d.Source(), "stands in these files already at "+now[key]))
+		if owner := owners[key]; owner != d {
+			wrong = append(wrong, reject(key, d.Source(), "stands in these files already at "+owner.Source()))
 			continue
 		}
 		now[key] = d.Source()
@@ -123,6 +124,33 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 	f.applied, f.files, f.wrong = now, read, wrong
 	f.Reject(wrong)
 	return wrong
+}
+
+// owners says, of several documents for one object, which one counts: that of the
+// file that has the object already, else the first without a mistake, else the first.
+func (f *Follower) owners(docs []*load.Doc) map[Key]*load.Doc {
+	all := map[Key][]*load.Doc{}
+	for _, d := range docs {
+		all[keyOf(d.Object)] = append(all[keyOf(d.Object)], d)
+	}
+	owners := map[Key]*load.Doc{}
+	for key, list := range all {
+		owners[key] = list[0]
+		if len(list) == 1 {
+			continue
+		}
+		for _, d := range slices.Backward(list) {
+			if len(f.Check(d)) == 0 {
+				owners[key] = d
+			}
+		}
+		for _, d := range slices.Backward(list) {
+			if source, ok := f.applied[key]; ok && fileOf(source) == d.File {
+				owners[key] = d
+			}
+		}
+	}
+	return owners
 }
 
 // one applies a document unless exactly this text was applied before.

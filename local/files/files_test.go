@@ -147,6 +147,22 @@ func TestUnreadableFileLosesNothing(t *testing.T) {
 	}
 }
 
+func TestWrongCopyDoesNotTakeTheGoodOneAlong(t *testing.T) {
+	x := newFixture(t)
+	x.write("b.yaml", configMap("one", "{k: v}"))
+	x.write("a.yaml", strings.Replace(configMap("one", "{k: w}"), "\ndata:", "\ndta:", 1)) // a name before b.yaml
+	if len(x.wrong) != 1 || !strings.HasSuffix(x.wrong[0].Source, "a.yaml:1") || x.data("one") != "map[k:v]" {
+		t.Errorf("rejected %+v, data %s; want the newcomer refused", x.wrong, x.data("one"))
+	}
+	y := newFixture(t)
+	if err := os.WriteFile(filepath.Join(y.dir, "a.yaml"), []byte(strings.Replace(configMap("one", "{k: w}"), "\ndata:", "\ndta:", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := y.write("b.yaml", configMap("one", "{k: v}")); got != "configmap/one in default created" {
+		t.Errorf("got %q, want the good one of two new ones", got)
+	}
+}
+
 func TestNamelessDocumentLosesNothing(t *testing.T) {
 	x := newFixture(t)
 	x.write("a.yaml", configMap("one", "{k: v}"))
