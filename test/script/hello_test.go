@@ -197,7 +197,12 @@ func (h hello) badFile(t *testing.T) {
 		}
 		return nil
 	})
-	words(t, "what up printed", h.Log(), "03-ingress.yaml", "prefx")
+	mesh.Until(t, 3*time.Second, "the error in what up prints", func() error {
+		if text := h.Log(); !strings.Contains(text, "03-ingress.yaml") || !strings.Contains(text, "prefx") {
+			return fmt.Errorf("%s", text)
+		}
+		return nil
+	})
 	if err := mesh.Hold(500*time.Millisecond, func() error {
 		if n := load.Failed(); n > 0 {
 			return fmt.Errorf("%d requests failed", n)
