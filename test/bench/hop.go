@@ -41,7 +41,7 @@ func (b *bench) hop() {
 	}
 	l.value, l.measured = malla.micros.median()/envoy.micros.median(), true
 	l.spread = malla.micros.over(envoy.micros).spread()
-	l.how = fmt.Sprintf("%s us against %s us, medians of %d rounds", number(malla.micros.median()), number(envoy.micros.median()), len(malla.micros))
+	l.how = fmt.Sprintf("%s us against %s us, medians of %d", number(malla.micros.median()), number(envoy.micros.median()), len(malla.micros))
 }
 
 func named(list []*hop, name string) *hop {

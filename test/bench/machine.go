@@ -1,6 +1,7 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,10 +25,31 @@ func thisMachine() machine {
 	return machine{
 		cpu:    cpuModel(string(text)),
 		kernel: said("uname", "-r"),
-		commit: said("git", "describe", "--tags", "--always", "--dirty"),
+		commit: commit(os.Getenv("MALLA_BIN")),
 		date:   time.Now().UTC().Format("2006-01-02"),
 		cores:  runtime.NumCPU(),
 	}
+}
+
+// commit is what the binary under test was built from, or, where the bench builds
+// it, what the working tree is at.
+func commit(bin string) string {
+	info, err := buildinfo.ReadFile(bin)
+	if err != nil {
+		return said("git", "describe", "--tags", "--always", "--dirty")
+	}
+	set := map[string]string{}
+	for _, s := range info.Settings {
+		set[s.Key] = s.Value
+	}
+	revision := set["vcs.revision"]
+	if revision == "" {
+		return "an unknown commit"
+	}
+	if revision = revision[:min(7, len(revision))]; set["vcs.modified"] == "true" {
+		revision += "-dirty"
+	}
+	return revision
 }
 
 // cpuModel finds the processor's name in /proc/cpuinfo; not all architectures

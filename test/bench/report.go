@@ -54,6 +54,20 @@ func (r *report) missed() bool {
 	return false
 }
 
+// promises is how many lines a report has when all parts ran.
+const promises = 5
+
+// whole reports whether every promise was measured.
+func (r *report) whole() bool {
+	n := 0
+	for _, l := range r.lines {
+		if l.measured {
+			n++
+		}
+	}
+	return n == promises
+}
+
 func (l line) cells() []string {
 	value := "-"
 	if l.measured {
