@@ -94,13 +94,13 @@ func (u *up) follow(ctx context.Context) error {
 	pods, links, next := state.summary(ctx)
 	cli.Ready(u.o.Out, time.Since(u.began), pods, links, next)
 	if u.o.Detach {
-		if err := announce(len(wrong)); err != nil {
+		if err := announce(len(wrong), u.dir.path(fileLog)); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(u.o.Out, "\nFollowing the files. Ctrl-C ends the mesh.")
-		tell.Store(true)
 	}
+	tell.Store(true)
 	return <-following
 }
 
@@ -143,19 +143,20 @@ const (
 )
 
 // announce tells the process in front that everything is ready, and lets go of
-// its terminal. wrong is the number of documents that were not applied.
-func announce(wrong int) error {
+// its terminal: what there is to say from now on goes to the log. wrong is the
+// number of documents that were not applied.
+func announce(wrong int, log string) error {
 	f := os.NewFile(readyFD, "front")
 	if _, err := fmt.Fprintf(f, "ready %d\n", wrong); err != nil {
 		return err
 	}
 	f.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	defer null.Close()
-	return redirect(null, 1, 2)
+	defer out.Close()
+	return redirect(out, 1, 2)
 }
 
 // sortedKeys returns the keys of a map in order.
