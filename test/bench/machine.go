@@ -1,7 +1,6 @@
 package main
 
 import (
-	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,25 +30,13 @@ func thisMachine() machine {
 	}
 }
 
-// commit is what the binary under test was built from, or, where the bench builds
-// it, what the working tree is at.
+// commit is what the binary under test says it was built from, or, where the bench
+// builds it, what the working tree is at.
 func commit(bin string) string {
-	info, err := buildinfo.ReadFile(bin)
-	if err != nil {
+	if bin == "" {
 		return said("git", "describe", "--tags", "--always", "--dirty")
 	}
-	set := map[string]string{}
-	for _, s := range info.Settings {
-		set[s.Key] = s.Value
-	}
-	revision := set["vcs.revision"]
-	if revision == "" {
-		return "an unknown commit"
-	}
-	if revision = revision[:min(7, len(revision))]; set["vcs.modified"] == "true" {
-		revision += "-dirty"
-	}
-	return revision
+	return strings.TrimPrefix(said(bin, "version"), "malla ")
 }
 
 // cpuModel finds the processor's name in /proc/cpuinfo; not all architectures
