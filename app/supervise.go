@@ -160,7 +160,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	g.Go(func() error { return quiet(ctx, endpoints.New(client, s.log).Run(ctx, factory)) })
 	g.Go(func() error { return quiet(ctx, kubelet.Run(ctx, factory)) })
 	g.Go(func() error { return quiet(ctx, pods.Network(ctx, factory, s.net, s.log)) })
-	g.Go(func() error { return quiet(ctx, publish.Run(ctx, factory, s.toHost, s.log)) })
+	g.Go(func() error { return quiet(ctx, publish.Run(ctx, client, factory, s.toHost, s.log)) })
 	g.Go(func() error { return quiet(ctx, seed.Follow(ctx, anything, factory, s.log)) })
 	if err := seed.MeshConfig(ctx, anything); err != nil {
 		return err

@@ -19,8 +19,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/mallamesh/malla/control/inject"
@@ -43,7 +47,7 @@ type want struct {
 const maxConnections = 1024
 
 // Run publishes until ctx ends.
-func Run(ctx context.Context, factory informers.SharedInformerFactory, host *broker.Client, log *slog.Logger) error {
+func Run(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, host *broker.Client, log *slog.Logger) error {
 	services, slices, podInformer := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices(), factory.Core().V1().Pods()
 	changed := make(chan struct{}, 1)
 	wake := func() {
@@ -96,7 +100,26 @@ func Run(ctx context.Context, factory informers.SharedInformerFactory, host *bro
 			}
 		}
 		p.set(ctx, wanted(all, everyone, behind))
+		for _, s := range all {
+			if err := name(ctx, client, s); err != nil && ctx.Err() == nil {
+				log.Warn("address not written", "service", s.Namespace+"/"+s.Name, "reason", err)
+			}
+		}
 	}
+}
+
+// name writes a LoadBalancer's address into its status, where scripts look for it:
+// this machine's loopback.
+func name(ctx context.Context, client kubernetes.Interface, s *corev1.Service) error {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Status.LoadBalancer.Ingress) > 0 {
+		return nil
+	}
+	const status = `{"status":{"loadBalancer":{"ingress":[{"ip":"127.0.0.1","ipMode":"Proxy"}]}}}`
+	_, err := client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // wanted lists what is to be published, by the port's number outside.

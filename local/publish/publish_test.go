@@ -6,7 +6,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/api"
 )
 
 func service(kind corev1.ServiceType, port, node int32) *corev1.Service {
@@ -44,5 +47,29 @@ func TestWhatIsPublished(t *testing.T) {
 				t.Errorf("%s: got %v, want port %d", test.name, got, port)
 			}
 		}
+	}
+}
+
+func TestLoadBalancerHasAnAddress(t *testing.T) {
+	server, err := api.New(api.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	client, err := kubernetes.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := client.CoreV1().Services("default")
+	made, err := services.Create(t.Context(), service(corev1.ServiceTypeLoadBalancer, 80, 0), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := name(t.Context(), client, made); err != nil {
+		t.Fatal(err)
+	}
+	got, err := services.Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil || len(got.Status.LoadBalancer.Ingress) != 1 || got.Status.LoadBalancer.Ingress[0].IP != "127.0.0.1" {
+		t.Errorf("status %+v, %v; want 127.0.0.1, where people's scripts look for it", got.Status, err)
 	}
 }
