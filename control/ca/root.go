@@ -69,7 +69,7 @@ func create(ctx context.Context, client kubernetes.Interface, namespace, trustDo
 func read(s *corev1.Secret) (*pki.CA, error) {
 	ca, err := pki.LoadCA(s.Data["ca-cert.pem"], s.Data["ca-key.pem"], s.Data["cert-chain.pem"], s.Data[RootKey])
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.Name, err)
+		return nil, fmt.Errorf("read CA from Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	return ca, nil
 }

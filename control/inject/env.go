@@ -90,7 +90,7 @@ const tokenLife = 43200
 // first, and its own labels.
 func (b *builder) volumes() {
 	life := int64(tokenLife)
-	for _, v := range []corev1.Volume{
+	b.pod.Spec.Volumes = append(b.pod.Spec.Volumes, []corev1.Volume{
 		{Name: "istio-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "istio-ca", ExpirationSeconds: &life, Path: "istio-token"}}}}}},
 		{Name: "istiod-ca-cert", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
@@ -98,7 +98,5 @@ func (b *builder) volumes() {
 		{Name: "istio-podinfo", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
 			{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels"}},
 			{Path: "annotations", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations"}}}}}},
-	} {
-		b.pod.Spec.Volumes = append(b.pod.Spec.Volumes, v)
-	}
+	}...)
 }
