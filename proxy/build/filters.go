@@ -1,6 +1,8 @@
 package build
 
 import (
+	"strings"
+
 	alpnv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/alpn/v3"
 	istiostatsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
 	peerv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/peer_metadata/v3"
@@ -38,8 +40,8 @@ var filterFields = []*Message{
 	message((*corsv3.Cors)(nil)), // does nothing without a policy, and a policy is refused
 	message((*grpcstatsv3.FilterConfig)(nil),
 		ignores("no connection carries gRPC yet; Istio sends this filter always", "emit_filter_state", "individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name")),
-	message((*alpnv3.FilterConfig)(nil),
-		ignores("the cluster's own list counts; on ports of no declared protocol the other side takes HTTP as TCP", "alpn_override")),
+	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
+	message((*alpnv3.FilterConfig_AlpnOverride)(nil), reads("upstream_protocol", "alpn_override")),
 	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration", "reporter"),
 		ignores("series are bounded in number and live as long as the proxy", "rotation_interval", "graceful_deletion_interval")),
 	message((*peerv3.Config)(nil), reads("downstream_discovery", "upstream_discovery", "downstream_propagation", "upstream_propagation"),
@@ -80,10 +82,22 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 		r.peer(m, c, at)
 	case *istiostatsv3.PluginConfig:
 		c.Logs = append(c.Logs, r.metrics(m, at))
-	case *alpnv3.FilterConfig, *corsv3.Cors, *grpcstatsv3.FilterConfig: // see the table
+	case *alpnv3.FilterConfig:
+		c.UpstreamALPN = alpnOffer(m)
+	case *corsv3.Cors, *grpcstatsv3.FilterConfig: // see the table
 	default:
 		r.errs.Addf(at, "found %s, which is no HTTP filter", anyName(m))
 	}
+}
+
+// alpnOffer is what connections that carry HTTP offer: all of ours carry HTTP/1.1.
+func alpnOffer(m *alpnv3.FilterConfig) string {
+	for _, o := range m.GetAlpnOverride() {
+		if o.GetUpstreamProtocol() == alpnv3.FilterConfig_HTTP11 {
+			return strings.Join(o.GetAlpnOverride(), ",")
+		}
+	}
+	return ""
 }
 
 // fault reads what the fault filter is to do, nil for nothing.

@@ -2,6 +2,7 @@ package pool
 
 import (
 	cryptotls "crypto/tls"
+	"strings"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -62,6 +63,9 @@ func (c *h1Conn) OnConnect(_ *drive.Conn, err error) {
 		return
 	}
 	config := client.Config(c.pool.key.name, func(p *tls.Peer) { c.peer = p })
+	if offer := c.pool.key.offer; offer != "" {
+		config.NextProtos = strings.Split(offer, ",")
+	}
 	c.conn.StartTLS(false, config, c.pool.cluster.ConnectTimeout, c.secured)
 }
 

@@ -118,6 +118,12 @@ type Pool struct {
 
 // A Pending is a request that waits for a connection. Its owner embeds it.
 type Pending struct {
+	// Offer, if not empty, is what a connection for this request offers as ALPN, names with
+	// commas between, where the cluster's own list says that it is a connection inside the mesh.
+	// Istio's ALPN filter sets it: a connection that carries HTTP must say so on ports whose
+	// protocol only the first bytes tell.
+	Offer string
+
 	next, prev *Pending
 	pool       *Pool
 	handler    Handler
@@ -148,7 +154,7 @@ func (p *Pending) unlink() {
 // Open asks for a stream to a host. The answer may come before Open returns.
 // authority is the request's, for clusters whose TLS server name follows it.
 func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, response *Message, handler Handler) {
-	pool := w.pool(c, h, authority)
+	pool := w.pool(c, h, authority, p.Offer)
 	limits := c.Limit(prio)
 	if conn := pool.takeIdle(); conn != nil {
 		if !limits.Requests.TryAcquire() {
@@ -175,11 +181,14 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 }
 
 // pool returns the pool of a host.
-func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte) *Pool {
+func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, offer string) *Pool {
 	client, _ := h.Transport.Socket.(*tls.Client)
 	key := poolKey{state: h.State, transport: h.Transport}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority))
+	}
+	if client != nil && client.InMesh() {
+		key.offer = offer
 	}
 	if p := w.last; p != nil && p.key == key {
 		p.host = h

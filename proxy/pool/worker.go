@@ -51,11 +51,13 @@ type Worker struct {
 }
 
 // A poolKey is what connections may be shared by: the address (its State lives as long as the cluster has it)
-// and how to talk to it; name is the TLS server name where that follows the request.
+// and how to talk to it; name is the TLS server name where that follows the request, offer the ALPN that takes the place of
+// the cluster's own.
 type poolKey struct {
 	state     *cluster.State
 	transport *cluster.Transport
 	name      string
+	offer     string
 }
 
 // NewWorker returns the worker of a loop.

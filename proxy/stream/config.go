@@ -87,6 +87,9 @@ type Config struct {
 	DropUnderscores      bool
 	InternalAddresses    []netip.Prefix // internal_address_config; empty: nobody is internal
 
+	// UpstreamALPN is what Istio's ALPN filter says for HTTP/1.1; see [pool.Pending].
+	UpstreamALPN string
+
 	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool
 	NoTrailers    bool   // drop trailers of HTTP/1.1 messages, as Envoy does without enable_trailers

@@ -48,6 +48,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 // A Client is an upstream transport socket.
 type Client struct {
 	config ClientConfig
+	mesh   bool
 	base   *tls.Config
 	verify *verifier
 }
@@ -58,7 +59,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Client{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageServerAuth)}
+	t := &Client{config: c, mesh: slices.Contains(c.ALPN, "istio"), base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageServerAuth)}
 	base.InsecureSkipVerify = true // verifier decides
 	base.SessionTicketsDisabled = true
 	if len(c.Identities) > 0 {
@@ -139,7 +140,25 @@ func (s *Server) Config(seen func(*Peer)) *tls.Config {
 		}
 		return err
 	}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return withoutALPN(c, hello), nil }
 	return c
+}
+
+// withoutALPN returns c without protocols if the client offers none of them, else nil, which means c.
+// RFC 7301, section 3.2, wants such a handshake to fail, and crypto/tls fails it; Envoy
+// goes on without a protocol, and clients in the wild count on that.
+func withoutALPN(c *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
+	if len(c.NextProtos) == 0 || len(hello.SupportedProtos) == 0 {
+		return nil
+	}
+	for _, offered := range hello.SupportedProtos {
+		if slices.Contains(c.NextProtos, offered) {
+			return nil
+		}
+	}
+	bare := c.Clone()
+	bare.NextProtos, bare.GetConfigForClient = nil, nil
+	return bare
 }
 
 // Config returns the crypto/tls configuration of one handshake. authority is
@@ -177,6 +196,10 @@ func (t *Client) ByAuthority() bool { return t.config.SNI == "" && t.config.Auto
 
 // ALPN is what the client offers.
 func (t *Client) ALPN() []string { return t.config.ALPN }
+
+// InMesh reports whether the connections go to a sidecar: they offer "istio". Only there
+// does a request's own ALPN take the place of the context's; a server outside would not know the names.
+func (t *Client) InMesh() bool { return t.mesh }
 
 // Identities are the certificates that the server may show, for the admin interface.
 func (s *Server) Identities() []*Identity { return s.config.Identities }

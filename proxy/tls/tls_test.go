@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -213,5 +214,44 @@ func TestContexts(t *testing.T) {
 	}
 	if got := VersionName(tls.VersionTLS13); got != "TLSv1.3" {
 		t.Errorf("version %q", got)
+	}
+}
+
+// A client that offers only protocols that we do not know is served without one, as by Envoy.
+func TestProtocols(t *testing.T) {
+	ca := authority(t)
+	cert, _ := issue(t, ca, time.Hour)
+	id := NewIdentity("default")
+	if err := id.Set(cert); err != nil {
+		t.Fatal(err)
+	}
+	server, err := NewServer(ServerConfig{Common: Common{Identities: []*Identity{id}, ALPN: []string{"h2", "http/1.1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		offers []string
+		want   string
+		why    string
+	}{
+		{nil, "", "a client without ALPN"},
+		{[]string{"istio"}, "", "nothing in common"},
+		{[]string{"istio-http/1.1", "istio", "http/1.1"}, "http/1.1", "what Istio's sidecars offer for HTTP"},
+		{[]string{"http/1.1", "h2"}, "h2", "the server's order counts"},
+	} {
+		a, b := net.Pipe()
+		done := make(chan error, 1)
+		accepted := tls.Server(b, server.Config(func(*Peer) {}))
+		go func() { done <- accepted.Handshake() }()
+		c := tls.Client(a, &tls.Config{InsecureSkipVerify: true, NextProtos: test.offers})
+		if err := c.Handshake(); err != nil {
+			t.Errorf("%s: %v", test.why, err)
+		} else if err := <-done; err != nil {
+			t.Errorf("%s: server: %v", test.why, err)
+		} else if got := c.ConnectionState().NegotiatedProtocol; got != test.want {
+			t.Errorf("%s: agreed on %q, want %q", test.why, got, test.want)
+		}
+		a.Close()
+		b.Close()
 	}
 }

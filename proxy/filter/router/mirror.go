@@ -44,6 +44,7 @@ func (r *Router) mirror(m *header.Map) {
 		}
 		sh := &shadow{w: r.w, cluster: c, prio: r.prio, timeout: r.forward.Timeout}
 		sh.timer.Handler = sh
+		sh.pending.Offer = r.s.Config.UpstreamALPN
 		sh.request.CopyFrom(m)
 		if mirror.ShadowSuffix {
 			sh.request.SetCopy(header.Authority, suffixed(m.Get(header.Authority)))

@@ -94,6 +94,7 @@ type Router struct {
 // OnRequest begins.
 func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	r.s, r.ended = s, end
+	r.pending.Offer = s.Config.UpstreamALPN
 	rt := s.Route
 	st := s.Config.Stats
 	switch {
