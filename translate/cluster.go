@@ -155,7 +155,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 // client dialled has no endpoints to ask; it speaks mutual TLS if everything
 // known behind the service does.
 func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Service, port model.Port, t *model.ClientTLS) (autoNames bool) {
-	alpn := alpnTCPClient
+	alpn := tcpALPN(v, alpnTCPClient)
 	if carried(port.Protocol) == model.HTTP {
 		alpn = alpnHTTPClient
 	}

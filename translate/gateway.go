@@ -153,7 +153,7 @@ func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []stri
 			if len(names) == 0 {
 				continue
 			}
-			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(names)}, Filters: list1(tcpTo(v, rule.Forward, s.Port))}
+			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(names)}, Filters: tcpFilters(v, tcpTo(v, rule.Forward, s.Port))}
 			setPrefixes(c.FilterChainMatch, m.Subnets)
 			out = append(out, c)
 		}
@@ -163,13 +163,13 @@ func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []stri
 	}
 	for _, rule := range r.TCP {
 		if subnets, ok := tcpApplies(v, rule, s.Port, s.gateway.Key()); ok {
-			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(hosts)}, Filters: list1(tcpTo(v, rule.Forward, s.Port))}
+			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(hosts)}, Filters: tcpFilters(v, tcpTo(v, rule.Forward, s.Port))}
 			setPrefixes(c.FilterChainMatch, subnets)
 			out = append(out, c)
 		}
 	}
 	for _, c := range out {
-		c.TransportSocket = meshServer(v, alpnTCPServer)
+		c.TransportSocket = meshServer(v, tcpALPN(v, alpnTCPServer))
 	}
 	return out
 }
@@ -189,7 +189,7 @@ func tcpChains(v *model.View, s gatewayServer, r *model.RouteRules) []*listenerv
 		if !ok {
 			continue
 		}
-		c := &listenerv3.FilterChain{Filters: list1(tcpTo(v, rule.Forward, s.Port))}
+		c := &listenerv3.FilterChain{Filters: tcpFilters(v, tcpTo(v, rule.Forward, s.Port))}
 		if len(subnets) > 0 {
 			c.FilterChainMatch = &listenerv3.FilterChainMatch{}
 			setPrefixes(c.FilterChainMatch, subnets)

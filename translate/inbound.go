@@ -180,13 +180,13 @@ func list(c ...*listenerv3.FilterChain) []*listenerv3.FilterChain { return c }
 // are, HTTP or not, for what the inspectors saw.
 func (c *inboundChain) chain(mesh, http bool, transport string, alpn []string) *listenerv3.FilterChain {
 	out := &listenerv3.FilterChain{
-		Name: c.name, Filters: list1(c.tcp),
+		Name: c.name, Filters: tcpFilters(c.v, c.tcp),
 		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: transport, ApplicationProtocols: alpn},
 	}
 	if c.port != 0 {
 		out.FilterChainMatch.DestinationPort = u32(uint32(c.port))
 	}
-	server := alpnTCPServer
+	server := tcpALPN(c.v, alpnTCPServer)
 	if http {
 		out.Name, out.Filters, server = c.httpName, list1(c.http), alpnHTTPServer
 	}

@@ -83,7 +83,7 @@ func outboundCatcher(v *model.View) *listenerv3.Listener {
 			Name: "virtualOutbound-blackhole", FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(port))},
 			Filters: list1(tcpProxy(v, blackHoleCluster)),
 		},
-		{Name: "virtualOutbound-catchall-tcp", Filters: list1(unknownDestination(v))},
+		{Name: "virtualOutbound-catchall-tcp", Filters: tcpFilters(v, unknownDestination(v))},
 	}
 	return l
 }

@@ -230,7 +230,7 @@ func (p *outListener) addChains(v *model.View, l *listenerv3.Listener) (names bo
 		l.FilterChains = append(l.FilterChains, seen.fresh(bytesChains(v, n.service, p.port, nil, n.names))...)
 	}
 	if p.fallback == nil {
-		l.DefaultFilterChain = &listenerv3.FilterChain{Name: "PassthroughFilterChain", Filters: list1(unknownDestination(v))}
+		l.DefaultFilterChain = &listenerv3.FilterChain{Name: "PassthroughFilterChain", Filters: tcpFilters(v, unknownDestination(v))}
 		return names
 	}
 	chains := seen.fresh(bytesChains(v, p.fallback, p.port, nil, nil))
@@ -256,7 +256,7 @@ func setPrefixes(m *listenerv3.FilterChainMatch, prefixes []netip.Prefix) {
 func bytesChains(v *model.View, s *model.Service, port uint16, prefixes []netip.Prefix, names []string) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	add := func(to []model.Split, prefixes []netip.Prefix, sni []string) {
-		c := &listenerv3.FilterChain{Filters: list1(tcpTo(v, to, port))}
+		c := &listenerv3.FilterChain{Filters: tcpFilters(v, tcpTo(v, to, port))}
 		if sni = serverNames(sni); len(prefixes)+len(sni) > 0 {
 			c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: sni}
 			setPrefixes(c.FilterChainMatch, prefixes)

@@ -63,6 +63,7 @@ func (m *istioMetrics) Log(shard int, r *access.Record) {
 		m.http(s, r)
 	case access.TCPUpstreamConnected:
 		s.cache.TCP(m.key(s, r)).Opened.Inc()
+		s.open[r.ConnectionID] = reported{}
 	case access.TCPPeriodic, access.TCPConnectionEnd:
 		m.tcp(s, r)
 	}
@@ -81,7 +82,10 @@ func (m *istioMetrics) http(s *shardMetrics, r *access.Record) {
 // tcp counts the bytes since the last time: a connection may live for days.
 func (m *istioMetrics) tcp(s *shardMetrics, r *access.Record) {
 	series := s.cache.TCP(m.key(s, r))
-	last := s.open[r.ConnectionID]
+	last, opened := s.open[r.ConnectionID]
+	if !opened { // it never reached a host: Istio counts it as opened when it ends
+		series.Opened.Inc()
+	}
 	series.Received.Add(r.BytesReceived - last.received)
 	series.Sent.Add(r.BytesSent - last.sent)
 	if r.Type == access.TCPPeriodic {
@@ -110,6 +114,11 @@ func (m *istioMetrics) key(s *shardMetrics, r *access.Record) stats.Key {
 	}
 	if k.Destination == nil && m.hostName && m.reporter == stats.Source && r.Request != nil {
 		k.Destination = s.cache.Host(r.Request.Get(header.Authority), special(r.ClusterRaw))
+	}
+	if k.Destination == nil && m.reporter == stats.Source && r.Request == nil {
+		if name := special(r.ClusterRaw); name != "" {
+			k.Destination = s.cache.Host(nil, name)
+		}
 	}
 	return k
 }

@@ -18,13 +18,17 @@ func clone(b *bench, chain *listen.Chain, version string) *listen.Config {
 
 // A recordLog keeps what records said.
 type recordLog struct {
-	peers          []*stats.Peer
+	peers          []*stats.Peer // at ends
+	opened         []*stats.Peer // when TCP connections were joined
 	sni, chain     string
 	received, sent uint64
 	flags          string
 }
 
 func (l *recordLog) Log(_ int, r *access.Record) {
+	if r.Type == access.TCPUpstreamConnected {
+		l.opened = append(l.opened, r.Peer)
+	}
 	if r.Type != access.DownstreamEnd && r.Type != access.TCPConnectionEnd {
 		return
 	}

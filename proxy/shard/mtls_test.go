@@ -306,6 +306,10 @@ func TestTCPOverMutualTLS(t *testing.T) {
 	if inLog.peers[len(inLog.peers)-1].Workload != "c" || outLog.peers[len(outLog.peers)-1].Workload != "s" {
 		t.Errorf("peers %+v and %+v", inLog.peers, outLog.peers)
 	}
+	// Counted as opened by somebody known: not before the peers have told who they are.
+	if len(inLog.opened) != 1 || inLog.opened[0] == nil || inLog.opened[0].Workload != "c" || len(outLog.opened) != 1 || outLog.opened[0] == nil || outLog.opened[0].Workload != "s" {
+		t.Errorf("opened by %+v and %+v, want one each, c and s", inLog.opened, outLog.opened)
+	}
 	if outLog.received != 8 || outLog.sent != 31 {
 		t.Errorf("%d bytes received, %d sent; want 8 and 31", outLog.received, outLog.sent)
 	}

@@ -38,6 +38,7 @@ type session struct {
 	up     *upstream // nil: none yet, or no more
 	rec    access.Record
 
+	opened   bool // and logged
 	attempts int
 	tried    []*cluster.Host
 	seen     peerMessage // of the client
@@ -143,12 +144,30 @@ func (s *session) connected(u *upstream) {
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
 	s.alive()
-	s.log(access.TCPUpstreamConnected)
+	s.open()
 	if every := s.config.Periodic; every > 0 {
 		s.periodic = drive.Timer{Handler: s, Kind: timerPeriodic}
 		s.w.Loop.Schedule(&s.periodic, every)
 	}
 	s.conn.Resume()
+}
+
+// open logs that both sides are joined, once what the peers tell of themselves has come: a
+// connection must not be counted as opened by nobody and closed by somebody.
+func (s *session) open() {
+	if s.opened || s.up == nil || !s.up.up || s.seen.expected || s.up.told.expected {
+		return
+	}
+	s.opened = true
+	s.log(access.TCPUpstreamConnected)
+}
+
+// mustOpen is open for those who have waited long enough.
+func (s *session) mustOpen() {
+	if s.up != nil && s.up.up && !s.opened {
+		s.opened = true
+		s.log(access.TCPUpstreamConnected)
+	}
 }
 
 // notConnected tries another host, or gives up.
@@ -180,6 +199,7 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 		if b, more = s.seen.take(b, s, s.conn.TLS); more {
 			return 0
 		}
+		s.open()
 	}
 	s.alive()
 	s.rec.BytesReceived += uint64(len(b))
@@ -250,6 +270,7 @@ func (s *session) OnTimer(t *drive.Timer) {
 		return
 	}
 	if t.Kind == timerPeriodic {
+		s.mustOpen()
 		s.log(access.TCPPeriodic)
 		s.w.Loop.Schedule(t, s.config.Periodic)
 		return
@@ -275,6 +296,7 @@ func (s *session) finish() {
 		return
 	}
 	s.over = true
+	s.mustOpen()
 	s.w.Loop.Cancel(&s.age)
 	s.w.Loop.Cancel(&s.periodic)
 	if u := s.up; u != nil {

@@ -135,6 +135,7 @@ func (u *upstream) OnData(_ *drive.Conn, b []byte) int {
 		if b, more = u.told.take(b, s, u.tls); more {
 			return 0
 		}
+		s.open()
 	}
 	s.alive()
 	s.rec.UpstreamBytesReceived += uint64(len(b))

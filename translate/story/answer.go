@@ -188,9 +188,7 @@ func line(b *strings.Builder, c *listenerv3.FilterChain) {
 	if c.TransportSocket != nil {
 		b.WriteString(" mtls")
 	}
-	for _, f := range c.Filters {
-		fmt.Fprintf(b, " %s", target(f))
-	}
+	fmt.Fprintf(b, " %s", target(c.Filters[len(c.Filters)-1])) // those before it only look on
 	b.WriteByte('\n')
 }
 
