@@ -87,14 +87,15 @@ type TargetPort struct {
 	Name   string
 }
 
-// Port returns the service's port with the number n.
-func (s *Service) Port(n uint16) (Port, bool) {
+// Port returns the service's port with the number n. Of two, as a name server has
+// them, it is the one that the proxy carries.
+func (s *Service) Port(n uint16) (found Port, ok bool) {
 	for _, p := range s.Ports {
-		if p.Number == n {
-			return p, true
+		if p.Number == n && (!ok || found.Protocol == UDP) {
+			found, ok = p, true
 		}
 	}
-	return Port{}, false
+	return found, ok
 }
 
 // Health is what is known of an endpoint.
