@@ -170,7 +170,8 @@ type controlPlane struct {
 	registry   registry.Builder
 	namespaces chan string
 	published  map[string]bool
-	logged     map[string]bool // problems that were told
+	logged     map[string]bool // problems of the last build
+	problems   map[string]bool // of the build under way
 	sizes      *sizes
 
 	mu   sync.Mutex
@@ -203,8 +204,8 @@ func (c *controlPlane) follow(ctx context.Context) {
 		}
 		types, changed := c.build(born)
 		if changed {
-			c.publishRoots(ctx)
 			c.server.Changed(types...)
+			c.publishRoots(ctx) // a slow API server holds up new namespaces only
 		}
 	}
 }
@@ -222,12 +223,14 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	base := model.DefaultMeshConfig()
 	base.RootNamespace = c.o.Namespace
 	cfg, _, errs := mesh.Of(snap, c.o.Namespace, base)
+	c.problems = map[string]bool{}
 	c.tell(errs.Error(), len(errs) > 0)
 	reg := c.registry.Build(snap, cfg)
 	m, problems := compile.Mesh(snap, cfg, reg, before)
 	for _, p := range problems {
 		c.tell(p.Error.Error(), true)
 	}
+	c.logged = c.problems
 	c.sizes.set(m)
 	c.mu.Lock()
 	last := c.snap
@@ -268,12 +271,16 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 	return true
 }
 
-// tell logs a problem of the configuration once.
+// tell logs a problem of the configuration when it appears, and again if it comes
+// back after it was mended.
 func (c *controlPlane) tell(text string, is bool) {
-	if is && !c.logged[text] {
-		c.logged[text] = true
+	if !is {
+		return
+	}
+	if !c.logged[text] && !c.problems[text] {
 		c.o.Log.Warn("configuration", "problem", text)
 	}
+	c.problems[text] = true
 }
 
 // publishRoots hands namespaces that are new to the publisher.

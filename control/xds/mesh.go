@@ -108,7 +108,7 @@ func (v *meshView) Names(typeURL string) []string { return v.translation.Names(v
 func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	k := key{v.class, typeURL, name}
 	if inbound(name) { // made from the pod's own addresses and ports
-		k.class = v.view.Proxy.ID
+		k.class += "|" + v.view.Proxy.ID
 	}
 	entry, ok := v.generation.made.Load(k)
 	if !ok {

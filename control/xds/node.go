@@ -45,8 +45,8 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	for key, value := range node.GetMetadata().GetFields()["LABELS"].GetStructValue().GetFields() {
 		p.Labels[key] = value.GetStringValue()
 	}
-	if ns := p.Metadata["NAMESPACE"]; ns != "" {
-		p.Namespace = ns
+	if ns := p.Metadata["NAMESPACE"]; ns != "" && ns != p.Namespace {
+		return nil, fmt.Errorf("its id is of namespace %q, its metadata NAMESPACE is %q", p.Namespace, ns)
 	}
 	p.ServiceAccount = p.Metadata["SERVICE_ACCOUNT"]
 	p.Stock = p.Metadata["MALLA_PROFILE"] == StockProfile

@@ -42,6 +42,15 @@ func TestNodesThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestNodeHasOneNamespace(t *testing.T) {
+	// Else a certificate of one namespace would fetch, and fill the cache of, a pod of another.
+	metadata, _ := structpb.NewStruct(map[string]any{"NAMESPACE": "default"})
+	_, err := ParseNode(&corev3.Node{Id: "sidecar~10.0.0.1~a.bank~x", Metadata: metadata}, pki.ID{TrustDomain: "cluster.local", Namespace: "default", Account: "a"})
+	if err == nil || !strings.Contains(err.Error(), "bank") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestReplicasShareAClass(t *testing.T) {
 	parse := func(id, labels string) *model.Proxy {
 		m, _ := structpb.NewStruct(map[string]any{"LABELS": map[string]any{"app": labels}, "NAME": id})

@@ -207,8 +207,8 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 
 // push sends what is new of the types that were woken.
 func push[Request any](c *client, wire wire[Request]) error {
+	types := c.takeWoken() // before the resources: what changes in between wakes us again
 	resources := c.proxy.Resources()
-	types := c.takeWoken()
 	for _, typeURL := range pushOrder {
 		c.mu.Lock()
 		w := c.watches[typeURL]

@@ -492,6 +492,7 @@ func (b bookinfo) tcpShift(t *testing.T) {
 
 func (b bookinfo) controlPlaneAway(t *testing.T) {
 	defer b.reset(t, "all-v1.yaml")
+	b.Ready("app") // no pod of an earlier rollout is on its way out
 	b.change(t, "all-v1.yaml", b.only("none"))
 	istiod := b.process(t, "control", "run")
 	load := mesh.Steady(b.URL("/productpage"), 50, mesh.OK)
