@@ -84,6 +84,14 @@ func suffixed(authority []byte) []byte {
 func (r *Router) sendMirrors() {
 	list := r.mirrors
 	r.mirrors = nil
+	if !r.keep {
+		// The upstream answered before the request had ended, so its body is gone. A copy that
+		// promises a length and sends none would leave its connection out of step.
+		if len(list) > 0 {
+			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
+		}
+		return
+	}
 	for _, sh := range list {
 		if sh.body = append([]byte(nil), r.body...); len(sh.body) > 0 && r.trailers != nil {
 			sh.request.Remove(header.Trailer)
