@@ -55,6 +55,8 @@ type reader struct {
 	env   *Env
 	errs  field.List
 	needs Needs
+
+	autoSNI, autoSANs bool // of the cluster whose transports are read
 }
 
 // A Needs is what a resource cannot work without.

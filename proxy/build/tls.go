@@ -15,6 +15,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -181,7 +182,8 @@ func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 		r.errs.Addf(at, "found %s, want an UpstreamTlsContext or RawBuffer", anyName(m))
 		return nil
 	}
-	c := malltls.ClientConfig{Common: r.tlsCommon(u.GetCommonTlsContext(), secrets, at.Child("common_tls_context")), SNI: u.GetSni(), AutoSNI: u.GetAutoHostSni(), AutoSANs: u.GetAutoSniSanValidation()}
+	c := malltls.ClientConfig{Common: r.tlsCommon(u.GetCommonTlsContext(), secrets, at.Child("common_tls_context")), SNI: u.GetSni(),
+		AutoSNI: u.GetAutoHostSni() || r.autoSNI, AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
 	client, err := malltls.NewClient(c)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
@@ -190,8 +192,29 @@ func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 	return client
 }
 
+// namesSANs reports whether a context says itself which names it expects.
+func namesSANs(c *tlsv3.CommonTlsContext) bool {
+	for _, v := range []*tlsv3.CertificateValidationContext{c.GetValidationContext(), c.GetCombinedValidationContext().GetDefaultValidationContext()} {
+		if len(v.GetMatchTypedSubjectAltNames()) > 0 || len(v.GetMatchSubjectAltNames()) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// autoNames reads upstream_http_protocol_options, by which the request's host is
+// sent as SNI and expected in the certificate of the cluster's servers.
+func (r *reader) autoNames(m *clusterv3.Cluster) {
+	var o httpv3.HttpProtocolOptions
+	r.autoSNI, r.autoSANs = false, false
+	if a := m.GetTypedExtensionProtocolOptions()[optionsKey]; a != nil && a.UnmarshalTo(&o) == nil { // a wrong one is told where it is read
+		r.autoSNI, r.autoSANs = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
+	}
+}
+
 // transports reads how to talk to a cluster's hosts; the last entry is the default.
 func (r *reader) transports(m *clusterv3.Cluster, secrets *Secrets) []cluster.Transport {
+	r.autoNames(m)
 	var out []cluster.Transport
 	for i, t := range m.GetTransportSocketMatches() {
 		at := field.At("transport_socket_matches").Index(i)
