@@ -217,7 +217,9 @@ func TestDeletedPodIsReplaced(t *testing.T) {
 func TestRecreateNeverRunsTwoVersions(t *testing.T) {
 	c := newCluster(t)
 	c.deployment(2)
-	c.change(func(d *appsv1.Deployment) { d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType} })
+	c.change(func(d *appsv1.Deployment) {
+		d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+	})
 	c.until("web", settled(2))
 	w, err := c.client.CoreV1().Pods("default").Watch(t.Context(), metav1.ListOptions{})
 	if err != nil {
