@@ -108,7 +108,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		var wait time.Duration
 		if err != nil {
 			most := maxRetry
-			if a.current.Load() == nil {
+			if c := a.current.Load(); c == nil || c.Leaf != nil && time.Now().After(c.Leaf.NotAfter) {
 				most = firstMaxRetry
 			}
 			wait = retryAfter(failures, a.options.Jitter(), most)

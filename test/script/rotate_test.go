@@ -35,7 +35,7 @@ metadata: {name: istio, namespace: istio-system}
 data:
   mesh: |
     accessLogFile: /dev/stdout
-    defaultConfig: {proxyMetadata: {SECRET_TTL: 2s}}
+    defaultConfig: {proxyMetadata: {SECRET_TTL: 4s}}
 `
 	m := mesh.Up(t, mesh.Options{Name: "rotate", Paths: []string{dirOf(t, map[string]string{"app.yaml": app})}})
 	c := mesh.Client(5 * time.Second)
