@@ -21,7 +21,7 @@ const notTraced = "requests are not traced yet: only what it says about sampling
 var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager)(nil),
 		reads("stat_prefix", "rds", "route_config", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
-			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
+			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
@@ -29,7 +29,6 @@ var httpFields = append([]*Message{
 		only("codec_type", "HTTP/2 and HTTP/3 are not built yet; AUTO takes HTTP/1.1", "AUTO", "HTTP1"),
 		ignores("no connection is HTTP/2 yet; Istio sends it always", "http2_protocol_options"),
 		ignores("a message that cannot be framed always ends its connection", "stream_error_on_invalid_http_message"),
-		ignores("flushing follows stream_idle_timeout", "stream_flush_timeout"),
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
 		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
@@ -76,6 +75,10 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 		HeadersTimeout: r.duration(m.GetRequestHeadersTimeout(), at.Child("request_headers_timeout")),
 		DrainTimeout:   r.orDefault(m.GetDrainTimeout(), defaultDrain, at.Child("drain_timeout")),
 		DelayedClose:   r.orDefault(m.GetDelayedCloseTimeout(), defaultDelayed, at.Child("delayed_close_timeout")),
+	}
+	c.FlushTimeout = c.StreamIdle
+	if d := m.GetStreamFlushTimeout(); d != nil {
+		c.FlushTimeout = r.duration(d, at.Child("stream_flush_timeout"))
 	}
 	if m.GetStatPrefix() == "" {
 		r.errs.Addf(at.Child("stat_prefix"), "is empty")

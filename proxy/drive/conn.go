@@ -73,8 +73,12 @@ type Conn struct {
 	BytesIn, BytesOut uint64
 	Opened            int64
 
-	mark  int // high-water mark of output
-	timer Timer
+	mark   int           // high-water mark of output
+	tail   int           // unconsumed input beyond which the connection is not read; 0: maxTail
+	stall  time.Duration // how long output may wait for the peer to take a byte, 0: for ever
+	linger time.Duration // how long a gentle close waits for the peer
+	moved  int64         // when the peer last took bytes, while it blocks
+	timer  Timer
 }
 
 type state struct {
@@ -106,6 +110,7 @@ const (
 	defaultMark = 256 << 10
 	maxTail     = 96 << 10 // unconsumed input beyond which a connection is not read
 	maxReads    = 16       // per event, so that one connection does not starve the others
+	readStep    = 64 << 10 // room for a read behind input that is kept
 	lingerTime  = time.Second
 	flushTime   = 10 * time.Second
 )
@@ -155,6 +160,35 @@ func (c *Conn) SetDeadline(at int64) {
 
 // SetMark sets the number of bytes of output above which the connection is Full.
 func (c *Conn) SetMark(n int) { c.mark = n }
+
+// SetInput sets how much input the handler may leave unconsumed. It has to be more than the
+// longest thing that the handler takes only as a whole.
+func (c *Conn) SetInput(n int) { c.tail = max(n, maxTail) }
+
+// SetPatience bounds the waits for a peer. A connection whose output waits for stall without
+// a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever (looked
+// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second.
+func (c *Conn) SetPatience(stall, linger time.Duration) { c.stall, c.linger = stall, linger }
+
+// stuck notes that the socket takes no more, so that the sweep can see for how long.
+func (c *Conn) stuck() {
+	c.state.blocked, c.moved = true, c.loop.clock
+	if c.stall > 0 && !c.loop.sweep.Armed() {
+		c.loop.Schedule(&c.loop.sweep, time.Second)
+	}
+}
+
+// stalled reports whether the peer has taken nothing for too long.
+func (c *Conn) stalled() bool {
+	return c.state.blocked && c.stall > 0 && c.state.closing == open && c.loop.clock-c.moved >= int64(c.stall)
+}
+
+func (c *Conn) maxTail() int {
+	if c.tail > 0 {
+		return c.tail
+	}
+	return maxTail
+}
 
 // Write queues a copy of b.
 func (c *Conn) Write(b []byte) {
@@ -279,14 +313,15 @@ func (c *Conn) OnTimer(*Timer) {
 	}
 }
 
-// fail is the end of a connection that we did not ask for.
+// fail is the end of a connection that we did not ask for. One that fails because its peer takes
+// nothing is reset: what is left of its output would stay in the kernel.
 func (c *Conn) fail(err error) {
 	if c.state.dead {
 		return
 	}
 	h := c.h
 	connecting := c.state.connecting
-	c.destroy(false)
+	c.destroy(err == ErrTimeout)
 	if connecting {
 		h.(Connector).OnConnect(c, err)
 		return
@@ -331,25 +366,48 @@ func (c *Conn) save(b []byte) {
 	c.in = append(c.in[:0], b...)
 }
 
-// deliver offers input to the handler, and to its successor if the handler hands over.
+// deliver offers input to the handler, and to its successor if the handler hands over. b is
+// borrowed: what the handler leaves is saved.
 func (c *Conn) deliver(b []byte) {
+	if rest, ok := c.offer(b); ok {
+		c.save(rest)
+	}
+}
+
+// deliverOwn is deliver for a buffer that c.in was, so that input of which the handler takes
+// nothing is not copied time and again while a long head arrives.
+func (c *Conn) deliverOwn(b []byte) {
+	c.in = nil
+	rest, ok := c.offer(b)
+	if ok && len(rest) == len(b) {
+		c.in = b
+		return
+	}
+	if ok {
+		c.save(rest)
+	}
+	c.loop.bufs.put(b)
+}
+
+// offer is what deliver does. It returns what was left, and whether it is to be kept.
+func (c *Conn) offer(b []byte) ([]byte, bool) {
 	for len(b) > 0 {
 		h, sec := c.h, c.tls
 		n := h.OnData(c, b)
 		if c.state.dead {
-			return
+			return nil, false
 		}
 		b = b[n:]
 		if c.tls != sec { // the handler has begun TLS: what is left is ciphertext
 			c.drop()
 			c.tls.feed(b)
-			return
+			return nil, false
 		}
 		if c.h == h || c.state.paused {
 			break
 		}
 	}
-	c.save(b)
+	return b, true
 }
 
 // pump reads until there is nothing more or somebody says stop.
@@ -359,12 +417,12 @@ func (c *Conn) pump() {
 	}
 	if c.state.again && !c.state.paused {
 		c.state.again = false
-		if n := len(c.in); n > 0 {
-			c.redeliver()
+		if len(c.in) > 0 {
+			c.deliverOwn(c.in)
 		}
 	}
 	for range maxReads {
-		if c.state.dead || c.state.paused || c.state.eof || len(c.in) > maxTail {
+		if c.state.dead || c.state.paused || c.state.eof || len(c.in) > c.maxTail() {
 			return
 		}
 		if c.tls != nil {
@@ -380,18 +438,11 @@ func (c *Conn) pump() {
 	c.loop.enqueue(c)
 }
 
-func (c *Conn) redeliver() {
-	buf := c.loop.plain
-	if c.tls == nil {
-		buf = c.loop.read
-	}
-	n := copy(buf, c.in)
-	c.in = c.in[:0]
-	c.deliver(buf[:n])
-}
-
 // pumpPlain reads once; it reports whether there may be more.
 func (c *Conn) pumpPlain() bool {
+	if len(c.in) > len(c.loop.read)-readStep {
+		return c.pumpBehind()
+	}
 	buf := c.loop.read
 	kept := copy(buf, c.in)
 	n, err := c.sock.read(buf[kept:])
@@ -407,6 +458,23 @@ func (c *Conn) pumpPlain() bool {
 	c.deliver(buf[:kept+n])
 	// A short read means that the socket is empty, unless a FIN is behind it.
 	return n == len(buf)-kept || c.state.hup
+}
+
+// pumpBehind is pumpPlain for input too long for the loop's buffer: it reads behind it.
+func (c *Conn) pumpBehind() bool {
+	c.in = c.loop.bufs.grow(c.in, readStep)
+	space := c.in[len(c.in):cap(c.in)]
+	n, err := c.sock.read(space)
+	if n == 0 {
+		c.noInput(err)
+		return false
+	}
+	c.BytesIn += uint64(n)
+	if c.state.closing != open {
+		return true
+	}
+	c.deliverOwn(c.in[:len(c.in)+n])
+	return n == len(space) || c.state.hup
 }
 
 func (c *Conn) noInput(err error) {
@@ -448,9 +516,21 @@ func (c *Conn) flush() {
 		}
 		c.BytesOut += uint64(n)
 		c.outOff += n
-		c.state.blocked = c.outOff < len(c.out)
+		if n > 0 {
+			c.progress()
+		}
+		if c.outOff < len(c.out) {
+			c.stuck()
+		}
 	}
 	c.written()
+}
+
+// progress gives a peer that takes the last of the output more time for the rest.
+func (c *Conn) progress() {
+	if c.state.closing == flushing || c.state.closing == flushThenLinger {
+		c.loop.Schedule(&c.timer, flushTime)
+	}
 }
 
 // written does what had to wait for output to go.
@@ -489,7 +569,11 @@ func (c *Conn) finish() {
 			c.state.shutDone = true
 			c.sock.closeWrite()
 		}
-		c.loop.Schedule(&c.timer, lingerTime)
+		linger := c.linger
+		if linger == 0 {
+			linger = lingerTime
+		}
+		c.loop.Schedule(&c.timer, linger)
 		c.loop.enqueue(c)
 	}
 }

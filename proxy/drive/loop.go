@@ -305,7 +305,10 @@ func (s sweeper) OnTimer(t *Timer) {
 			c.deadline = 0
 			c.h.OnDeadline(c)
 		}
-		more = more || c.deadline != 0
+		if c.stalled() {
+			c.fail(ErrTimeout)
+		}
+		more = more || c.deadline != 0 || c.state.blocked && c.stall > 0
 		return true
 	})
 	if more {

@@ -281,17 +281,25 @@ func (c *Conn) decrypt() bool {
 	s, buf := c.tls, c.loop.plain
 	s.more = true
 	for {
-		if c.state.paused || c.state.dead || len(c.in) > maxTail {
+		if c.state.paused || c.state.dead || len(c.in) > c.maxTail() {
 			return false
 		}
-		kept := copy(buf, c.in)
-		n, err := fill(s.tls, buf[kept:])
-		if n > 0 {
-			c.in = c.in[:0]
-			c.deliver(buf[:kept+n])
-			if c.state.dead {
-				return false
+		var n int
+		var err error
+		if len(c.in) > len(buf)-readStep {
+			c.in = c.loop.bufs.grow(c.in, readStep)
+			if n, err = fill(s.tls, c.in[len(c.in):cap(c.in)]); n > 0 {
+				c.deliverOwn(c.in[:len(c.in)+n])
 			}
+		} else {
+			kept := copy(buf, c.in)
+			if n, err = fill(s.tls, buf[kept:]); n > 0 {
+				c.in = c.in[:0]
+				c.deliver(buf[:kept+n])
+			}
+		}
+		if c.state.dead {
+			return false
 		}
 		switch {
 		case err == nil:
@@ -347,8 +355,11 @@ func (c *Conn) flushTLS() bool {
 		}
 		c.BytesOut += uint64(n)
 		s.wireOff += n
+		if n > 0 {
+			c.progress()
+		}
 		if s.wireOff < len(s.wire) {
-			c.state.blocked = true
+			c.stuck()
 			return true
 		}
 		s.wire, s.wireOff = s.wire[:0], 0

@@ -49,6 +49,7 @@ type Shards struct {
 	sockets map[netip.AddrPort]*drive.Socket
 	started bool
 	closed  bool
+	stopped [2]bool // listening: inbound, outbound; configuration that comes later does not begin again
 	done    sync.WaitGroup
 }
 
@@ -128,6 +129,33 @@ func (s *Shards) Runtime() *Runtime { return s.current.Load() }
 func (s *Shards) Apply(rt *Runtime) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.apply(s.listening(rt))
+}
+
+// listening is rt without the listeners that have been stopped.
+func (s *Shards) listening(rt *Runtime) *Runtime {
+	if s.stopped == [2]bool{} {
+		return rt
+	}
+	left := *rt
+	left.Listeners = nil
+	for _, l := range rt.Listeners {
+		if !s.stopped[class(l)] {
+			left.Listeners = append(left.Listeners, l)
+		}
+	}
+	return &left
+}
+
+// class is 1 for outbound listeners and 0 for all others, which drain with the inbound ones.
+func class(l *listen.Config) int {
+	if l.Direction == listen.Outbound {
+		return 1
+	}
+	return 0
+}
+
+func (s *Shards) apply(rt *Runtime) error {
 	if s.closed {
 		return errors.New("shards are closed")
 	}
@@ -261,17 +289,13 @@ func (s *Shards) Drain(inboundOnly bool) {
 	})
 }
 
-// StopListening closes the listening sockets of a direction class: inbound ones, or all.
+// StopListening closes the listening sockets of inbound listeners, or of all, for good:
+// configuration that arrives while connections drain brings them back no more.
 func (s *Shards) StopListening(inboundOnly bool) error {
-	old := s.Runtime()
-	rt := *old
-	rt.Listeners = nil
-	for _, l := range old.Listeners {
-		if inboundOnly && l.Direction == listen.Outbound {
-			rt.Listeners = append(rt.Listeners, l)
-		}
-	}
-	return s.Apply(&rt)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped[0], s.stopped[1] = true, s.stopped[1] || !inboundOnly
+	return s.apply(s.listening(s.Runtime()))
 }
 
 // Connections is the number of open downstream connections.

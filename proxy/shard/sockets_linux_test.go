@@ -232,3 +232,21 @@ func TestNobodyListens(t *testing.T) {
 		t.Errorf("status %d, body %q", r.StatusCode, body)
 	}
 }
+
+// A proxy that has stopped listening because it is about to end does not begin again when
+// configuration arrives while its connections drain.
+func TestStoppedListenersStayStopped(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(echo))
+	defer backend.Close()
+	l := newLive(t, backend.Listener.Addr().String(), 1)
+	if err := l.StopListening(true); err != nil {
+		t.Fatal(err)
+	}
+	next := *l.rt
+	if err := l.Apply(&next); err != nil {
+		t.Fatal(err)
+	}
+	if addr, ok := l.Addr("http"); ok {
+		t.Errorf("the listener is back at %s", addr)
+	}
+}

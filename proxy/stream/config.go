@@ -101,6 +101,7 @@ type Config struct {
 	MaxRequests    int           // per connection, 0: no limit
 	IdleTimeout    time.Duration // of a connection without a request; 0: none (the builder gives Envoy's default, 1 h)
 	MaxAge         time.Duration // max_connection_duration
+	FlushTimeout   time.Duration // stream_flush_timeout: how long a client may take no byte of what waits for it; 0: for ever
 	StreamIdle     time.Duration // stream_idle_timeout; 0: none (the builder gives Envoy's default, 5 min)
 	MaxStream      time.Duration // max_stream_duration
 	RequestTimeout time.Duration // whole request received

@@ -54,6 +54,8 @@ func (m *manager) serve(conn *listen.Conn) {
 	}
 	conn.Served = v
 	conn.SetHandler(v)
+	conn.SetPatience(c.FlushTimeout, c.DelayedClose)
+	conn.SetInput(c.MaxHeaderBytes + headSlack)
 	v.idleFromNow()
 	if c.MaxAge > 0 {
 		m.w.Loop.Schedule(&v.timer, c.MaxAge)
@@ -79,12 +81,19 @@ func (v *server) alive() {
 	v.conn.SetDeadline(at)
 }
 
-// OnData reads requests.
+// headSlack is the input beyond the longest head that has to fit, so that a longer one is seen to be.
+const headSlack = 32 << 10
+
+// OnData reads requests. While the answers to earlier ones wait for the client, the next
+// one waits too: who sends requests and takes no answers would have us collect them.
 func (v *server) OnData(_ *drive.Conn, b []byte) int {
 	used := 0
 	for used < len(b) && !v.closed && !v.conn.Paused() {
 		var n int
 		switch {
+		case v.s == nil && v.conn.Full():
+			v.conn.Pause()
+			return used
 		case v.s == nil:
 			n = v.readHead(b[used:])
 		case v.inBody:
@@ -402,8 +411,20 @@ func (v *server) finish() {
 // a request has gone, as far as Envoy and we are concerned.
 func (v *server) OnEnd(*drive.Conn) { v.gone() }
 
-// OnClose notices that the connection has broken.
-func (v *server) OnClose(*drive.Conn, error) { v.gone() }
+// OnClose notices that the connection has broken, or that the client takes nothing any more.
+func (v *server) OnClose(_ *drive.Conn, err error) {
+	if err == drive.ErrTimeout && !v.closed && v.s != nil {
+		if st := v.m.cfg.Stats; st != nil {
+			st.DownstreamRqIdleTimeout.Inc()
+		}
+		s := v.s
+		v.closing = true
+		v.finish()
+		s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
+		return
+	}
+	v.gone()
+}
 
 func (v *server) gone() {
 	if v.closed {
@@ -425,10 +446,13 @@ func (v *server) gone() {
 	v.conn.Close()
 }
 
-// OnDrained lets the response flow again.
+// OnDrained lets the response flow again, or the next request come.
 func (v *server) OnDrained(*drive.Conn) {
-	if v.s != nil {
+	switch {
+	case v.s != nil:
 		v.s.onDrained()
+	case !v.closed:
+		v.conn.Resume()
 	}
 }
 

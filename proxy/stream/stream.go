@@ -268,6 +268,9 @@ func (s *Stream) ResumeRequest() {
 func (s *Stream) Interim(m *header.Map) {
 	if !s.over && !s.responded && s.Config.passInterim(m) {
 		s.down.WriteInterim(m)
+		if s.down.Full() { // an upstream may send as many as it likes
+			s.terminal.PauseResponse()
+		}
 	}
 }
 
