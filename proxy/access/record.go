@@ -154,13 +154,19 @@ type Record struct {
 	Peer        *stats.Peer        // the workload at the other end, from metadata exchange
 	Destination *stats.Destination // the service, from the cluster's metadata
 
+	// State is what filters say to those that come after them, and to logs.
+	State State
+
 	// Scratch is memory for whoever formats on behalf of the stream. It holds nothing
 	// from one call to the next and survives Reset.
 	Scratch []byte
 }
 
 // Reset makes the record ready for the next stream.
-func (r *Record) Reset() { *r = Record{Scratch: r.Scratch[:0]} }
+func (r *Record) Reset() {
+	r.State.Reset()
+	*r = Record{Scratch: r.Scratch[:0], State: r.State}
+}
 
 // Duration is the time from the start of the stream to its end.
 func (r *Record) Duration() time.Duration {

@@ -42,7 +42,7 @@ func TestLocation(t *testing.T) {
 		{Match{}, RedirectConfig{Regex: "/v(\\d)/", Substitution: `/version-\1/`}, get("h", "/v1/x?q=/v2/"), "http://h/version-1/x?q=/v2/"},
 	} {
 		r := table(t, RouteConfig{Match: test.match, Redirect: &test.redirect}).Match(test.request)
-		if got := string(r.Redirect.AppendLocation(nil, test.request)); got != test.want {
+		if got := string(r.Redirect.AppendLocation(nil, test.request, nil)); got != test.want {
 			t.Errorf("%+v: %s, want %s", test.redirect, got, test.want)
 		}
 		if r.Redirect.Code != 301 {
@@ -68,8 +68,8 @@ func TestRequireTLS(t *testing.T) {
 		if (r.Redirect != nil) != test.redirect {
 			t.Errorf("requirement %d redirects %s: %v", test.tls, fields(test.r.Headers), r.Redirect != nil)
 		}
-		if r.Redirect != nil && string(r.Redirect.AppendLocation(nil, test.r)) != "https://h/p" {
-			t.Errorf("it leads to %s", r.Redirect.AppendLocation(nil, test.r))
+		if r.Redirect != nil && string(r.Redirect.AppendLocation(nil, test.r, nil)) != "https://h/p" {
+			t.Errorf("it leads to %s", r.Redirect.AppendLocation(nil, test.r, nil))
 		}
 	}
 }
@@ -217,7 +217,7 @@ func TestFinalizeAllocs(t *testing.T) {
 		m.Add(header.Path, r.Path)
 		m.Add(header.Authority, r.Authority)
 		route.FinalizeRequest(m, rec, nil, true)
-		buf = red.Redirect.AppendLocation(buf[:0], r)
+		buf = red.Redirect.AppendLocation(buf[:0], r, nil)
 	}
 	if n := testing.AllocsPerRun(100, run); n != 0 {
 		t.Errorf("rewriting allocates %v times, want 0", n)

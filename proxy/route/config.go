@@ -18,8 +18,18 @@ type Config struct {
 	// default is the other way round, so that the table has the last word.
 	MostSpecificWins bool
 
-	PerFilter map[string]any // by filter name; what the filter made of its typed_per_filter_config
+	// HostHeader is the field that stands for the host in choosing the virtual host (vhost_header).
+	HostHeader string
+
+	// IgnorePathParameters leaves out what follows a semicolon in a path that is matched.
+	IgnorePathParameters bool
+
+	Mirrors   []MirrorConfig // of routes that have none, nor their virtual host
+	PerFilter map[string]any // by filter name; what the filter made of its typed_per_filter_config, or Off
 }
+
+// Off in place of a filter's configuration says that the filter is off.
+type Off struct{}
 
 // A VirtualHostConfig describes the routes of a set of domains.
 type VirtualHostConfig struct {
@@ -27,7 +37,8 @@ type VirtualHostConfig struct {
 	Domains   []string
 	Routes    []RouteConfig
 	Headers   HeadersConfig
-	Retry     *RetryPolicy // for routes that have none
+	Retry     *RetryPolicy   // for routes that have none
+	Mirrors   []MirrorConfig // for routes that have none
 	PerFilter map[string]any
 	TLS       TLSRequirement
 
@@ -70,6 +81,7 @@ const (
 	RegexPath                     // RE2, the whole path
 	SeparatedPath                 // path_separated_prefix: /foo matches /foo and /foo/bar, not /foobar
 	ConnectPath                   // connect_matcher: CONNECT requests only
+	TemplatePath                  // a URI template, such as /videos/*/{name}.mp4
 )
 
 // A Match says which requests a route is for: all conditions must hold.
@@ -79,6 +91,10 @@ type Match struct {
 	IgnoreCase bool   // of the path; not for expressions
 	Headers    []HeaderMatch
 	Query      []QueryMatch
+	Cookies    []CookieMatch
+	State      []StateMatch
+	Presented  *bool     // whether the client showed a certificate
+	Validated  *bool     // whether that was verified
 	Fraction   *Fraction // nil: all
 	GRPC       bool      // content-type application/grpc only
 }
@@ -118,6 +134,19 @@ type HeaderMatch struct {
 	TreatMissingAsEmpty bool
 }
 
+// A CookieMatch compares the first cookie of a name. One that is missing matches only if inverted.
+type CookieMatch struct {
+	Name string
+	StringMatch
+	Invert bool
+}
+
+// A StateMatch compares what a filter has said about the stream under a key.
+type StateMatch struct {
+	Key string
+	StringMatch
+}
+
 // A QueryMatch compares the first query parameter of a name, not unescaped.
 type QueryMatch struct {
 	Name string
@@ -131,6 +160,11 @@ type ForwardConfig struct {
 	Weighted      []WeightedConfig
 	ClusterHeader string
 	NotFound      uint16 // cluster_not_found_response_code, 0: 503
+
+	// WeightHeader names the field whose number decides among Weighted, if a request has it.
+	WeightHeader string
+	// WeightByHash decides among Weighted by the hash policies, so that a client stays where it is.
+	WeightByHash bool
 
 	Rewrite       RewriteConfig
 	Timeout       *time.Duration // nil: 15 s; 0: none
@@ -153,7 +187,8 @@ type MaxStream struct {
 
 // A WeightedConfig is one destination of several. Weights are relative.
 type WeightedConfig struct {
-	Cluster       string
+	Cluster       string // or
+	ClusterHeader string
 	Weight        uint32
 	Headers       HeadersConfig
 	HostRewrite   string
@@ -166,12 +201,15 @@ type RewriteConfig struct {
 	Prefix       string // replaces the matched prefix, or the whole path of an exact or regex match
 	Regex        string // replaces every match in the path (without query)
 	Substitution string // for Regex, with \0 to \9
+	Template     string // makes the path of the variables of a TemplatePath
+	PathFormat   string // makes the path with its query, with command operators
 
 	Host                                string
 	AutoHost                            bool   // the host name of the chosen endpoint; done by the router
 	HostHeader                          string // the value of this request header
 	HostPathRegex, HostPathSubstitution string
-	AppendForwardedHost                 bool // append_x_forwarded_host
+	HostFormat                          string // with command operators
+	AppendForwardedHost                 bool   // append_x_forwarded_host
 }
 
 // A RedirectConfig answers with a Location.
@@ -183,6 +221,7 @@ type RedirectConfig struct {
 	Path                string // replaces the path; may carry a query of its own
 	Prefix              string // prefix_rewrite
 	Regex, Substitution string // regex_rewrite
+	PathFormat          string // path_rewrite: a format with command operators
 	StripQuery          bool
 	Code                uint16 // 301 (and 0), 302, 303, 307, 308
 }
@@ -201,15 +240,19 @@ type MirrorConfig struct {
 	ClusterHeader string
 	Fraction      *Fraction // nil: all
 	HostSuffixOff bool      // disable_shadow_host_suffix_append: do not append "-shadow" to the host
+	HostRewrite   string    // the copy's host
+	Headers       []Mutation
 }
 
 // A HashPolicy says what of a request the consistent hash is made of.
 type HashPolicy struct {
 	Header, Cookie, CookiePath, Query, FilterState string
-	CookieTTL                                      *time.Duration // nil: never generated
-	CookieAttributes                               [][2]string
-	SourceIP                                       bool
-	Terminal                                       bool
+	// HeaderRegex and HeaderSubstitution change the value of Header before it is hashed, if they are set.
+	HeaderRegex, HeaderSubstitution string
+	CookieTTL                       *time.Duration // nil: never generated
+	CookieAttributes                [][2]string
+	SourceIP                        bool
+	Terminal                        bool
 }
 
 // HeadersConfig lists changes of header fields: removals first, then additions in order.

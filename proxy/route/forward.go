@@ -3,7 +3,10 @@ package route
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
 )
 
 // A Forward sends requests to a cluster.
@@ -18,6 +21,7 @@ type Forward struct {
 	Mirrors     []Mirror
 
 	HashPolicies  []HashPolicy
+	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
 	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
 	Upgrades      map[string]bool // nil: the connection manager's
@@ -25,10 +29,14 @@ type Forward struct {
 
 	clusterHeader []byte
 	total         uint64
+	weightHeader  []byte
 	prefix        string // prefix_rewrite
 	hasPrefix     bool
 	path          *substitution
+	template      *templateRewrite
+	pathFormat    *access.Format
 	host          []byte
+	hostFormat    *access.Format
 	hostHeader    []byte
 	hostPath      *substitution
 	forwardedHost bool
@@ -36,13 +44,15 @@ type Forward struct {
 
 // A WeightedCluster is one destination of several.
 type WeightedCluster struct {
-	Cluster       string
+	Cluster       string // empty if a header names it
 	Weight        uint32
 	MetadataMatch any
 
-	headers     headerOps
-	hostRewrite []byte
-	filters     map[string]any
+	clusterHeader []byte
+	headers       headerOps
+	hostRewrite   []byte
+	filters       map[string]any
+	merged        map[string]any
 }
 
 // A Mirror sends copies of requests to a cluster.
@@ -50,15 +60,18 @@ type Mirror struct {
 	Cluster      string
 	Fraction     Fraction
 	ShadowSuffix bool // "-shadow" is appended to the copy's host
+	Host         []byte
+	Headers      *Mutations // nil: none
 
 	clusterHeader []byte
 }
 
-func newForward(c *ForwardConfig, v *VirtualHostConfig) (*Forward, error) {
+func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, error) {
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
 		Retry: c.Retry, HashPolicies: c.HashPolicies, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
 		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, clusterHeader: []byte(lower(c.ClusterHeader)),
+		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}
 	if c.Timeout != nil {
 		f.Timeout = *c.Timeout
@@ -75,29 +88,43 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig) (*Forward, error) {
 			return nil, fmt.Errorf("retry_policy: %w", err)
 		}
 	}
-	destinations := 0
-	for _, set := range [...]bool{c.Cluster != "", len(c.Weighted) > 0, c.ClusterHeader != ""} {
-		if set {
-			destinations++
-		}
-	}
-	if destinations != 1 {
+	if destinations := count(c.Cluster != "", len(c.Weighted) > 0, c.ClusterHeader != ""); destinations != 1 {
 		return nil, fmt.Errorf("%d destinations, want one of cluster, weighted_clusters and cluster_header", destinations)
 	}
 	if err := f.addWeighted(c.Weighted); err != nil {
 		return nil, err
 	}
-	for i, m := range c.Mirrors {
-		mirror := Mirror{Cluster: m.Cluster, Fraction: Fraction{1, 1}, ShadowSuffix: !m.HostSuffixOff, clusterHeader: []byte(lower(m.ClusterHeader))}
-		if m.Fraction != nil {
-			mirror.Fraction = *m.Fraction
-		}
-		if (m.Cluster == "") == (m.ClusterHeader == "") || mirror.Fraction.Denominator == 0 {
-			return nil, fmt.Errorf("request_mirror_policies[%d]: want one of cluster and cluster_header, and a denominator above 0", i)
+	mirrors := c.Mirrors
+	if len(mirrors) == 0 {
+		mirrors = v.Mirrors
+	}
+	if len(mirrors) == 0 {
+		mirrors = t.Mirrors
+	}
+	for i, m := range mirrors {
+		mirror, err := newMirror(&m)
+		if err != nil {
+			return nil, fmt.Errorf("request_mirror_policies[%d]: %w", i, err)
 		}
 		f.Mirrors = append(f.Mirrors, mirror)
 	}
 	return f, f.setRewrite(&c.Rewrite)
+}
+
+func newMirror(m *MirrorConfig) (mirror Mirror, err error) {
+	mirror = Mirror{Cluster: m.Cluster, Fraction: Fraction{1, 1}, ShadowSuffix: !m.HostSuffixOff, Host: []byte(m.HostRewrite), clusterHeader: []byte(lower(m.ClusterHeader))}
+	if m.Fraction != nil {
+		mirror.Fraction = *m.Fraction
+	}
+	if (m.Cluster == "") == (m.ClusterHeader == "") || mirror.Fraction.Denominator == 0 {
+		return mirror, fmt.Errorf("want one of cluster and cluster_header, and a denominator above 0")
+	}
+	if len(m.Headers) > 0 {
+		if mirror.Headers, err = NewMutations(m.Headers); err != nil {
+			return mirror, fmt.Errorf("request_headers_mutations%w", err)
+		}
+	}
+	return mirror, nil
 }
 
 func (f *Forward) addWeighted(list []WeightedConfig) error {
@@ -106,10 +133,13 @@ func (f *Forward) addWeighted(list []WeightedConfig) error {
 		if err != nil {
 			return fmt.Errorf("weighted_clusters.clusters[%d]: %w", i, err)
 		}
+		if (w.Cluster == "") == (w.ClusterHeader == "") {
+			return fmt.Errorf("weighted_clusters.clusters[%d]: want one of name and cluster_header", i)
+		}
 		f.total += uint64(w.Weight)
 		f.Weighted = append(f.Weighted, WeightedCluster{
 			Cluster: w.Cluster, Weight: w.Weight, MetadataMatch: w.MetadataMatch,
-			headers: ops, hostRewrite: []byte(w.HostRewrite), filters: w.PerFilter,
+			clusterHeader: []byte(lower(w.ClusterHeader)), headers: ops, hostRewrite: []byte(w.HostRewrite), filters: w.PerFilter,
 		})
 	}
 	if len(list) > 0 && f.total == 0 {
@@ -119,8 +149,8 @@ func (f *Forward) addWeighted(list []WeightedConfig) error {
 }
 
 func (f *Forward) setRewrite(c *RewriteConfig) (err error) {
-	if c.Prefix != "" && c.Regex != "" {
-		return fmt.Errorf("prefix_rewrite and regex_rewrite, want one of them")
+	if count(c.Prefix != "", c.Regex != "", c.Template != "", c.PathFormat != "") > 1 {
+		return fmt.Errorf("several ways to rewrite the path, want one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite")
 	}
 	f.prefix, f.hasPrefix = c.Prefix, c.Prefix != ""
 	if c.Regex != "" {
@@ -128,13 +158,13 @@ func (f *Forward) setRewrite(c *RewriteConfig) (err error) {
 			return fmt.Errorf("regex_rewrite: %w", err)
 		}
 	}
-	hosts := 0
-	for _, set := range [...]bool{c.Host != "", c.AutoHost, c.HostHeader != "", c.HostPathRegex != ""} {
-		if set {
-			hosts++
-		}
+	if f.pathFormat, err = format(c.PathFormat); err != nil {
+		return fmt.Errorf("path_rewrite: %w", err)
 	}
-	if hosts > 1 {
+	if f.hostFormat, err = format(c.HostFormat); err != nil {
+		return fmt.Errorf("host_rewrite: %w", err)
+	}
+	if hosts := count(c.Host != "", c.AutoHost, c.HostHeader != "", c.HostPathRegex != "", c.HostFormat != ""); hosts > 1 {
 		return fmt.Errorf("%d ways to rewrite the host, want at most one", hosts)
 	}
 	f.host, f.forwardedHost = []byte(c.Host), c.AppendForwardedHost
@@ -149,16 +179,37 @@ func (f *Forward) setRewrite(c *RewriteConfig) (err error) {
 	return nil
 }
 
+// count is how many of several are set.
+func count(set ...bool) (n int) {
+	for _, is := range set {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+// format compiles a format with command operators, nil if there is none.
+func format(text string) (*access.Format, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return access.CompileHeader(text)
+}
+
 // PickCluster returns the name of the cluster for a request and, if there are several, the
 // one that its random number fell on. An empty name means that the header which should name it is
 // missing.
 func (f *Forward) PickCluster(r *Request) (string, *WeightedCluster) {
 	switch {
 	case len(f.Weighted) > 0:
-		n := r.Random % f.total
+		n := f.number(r) % f.total
 		for i := range f.Weighted {
 			w := &f.Weighted[i]
 			if n < uint64(w.Weight) {
+				if w.Cluster == "" {
+					return string(r.Headers.Lookup(w.clusterHeader)), w
+				}
 				return w.Cluster, w
 			}
 			n -= uint64(w.Weight)
@@ -168,6 +219,17 @@ func (f *Forward) PickCluster(r *Request) (string, *WeightedCluster) {
 		return string(r.Headers.Lookup(f.clusterHeader)), nil
 	}
 	return f.Cluster, nil
+}
+
+// number decides among several clusters: the header's, the hash's, or a random one. A header that holds
+// no number counts as one that is missing.
+func (f *Forward) number(r *Request) uint64 {
+	if len(f.weightHeader) > 0 {
+		if n, err := strconv.ParseUint(string(r.Headers.Lookup(f.weightHeader)), 10, 64); err == nil {
+			return n
+		}
+	}
+	return r.Random
 }
 
 // Target returns the name of the mirror's cluster for a request, empty if the header that
@@ -187,11 +249,16 @@ func (m *Mirror) Hit(random uint64, i int) bool {
 
 // AppendPath appends the path that goes upstream (with its query), and reports
 // whether it differs from the one given.
-func (r *Route) AppendPath(dst, path []byte) ([]byte, bool) {
+func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) {
 	f := r.Forward
 	switch {
-	case f == nil || !f.hasPrefix && f.path == nil:
+	case f == nil || !f.hasPrefix && f.path == nil && f.template == nil && f.pathFormat == nil:
 		return append(dst, path...), false
+	case f.pathFormat != nil:
+		return f.pathFormat.Append(dst, rec), true
+	case f.template != nil:
+		p, _ := split(path)
+		return append(f.template.replace(dst, p), path[len(p):]...), true
 	case f.hasPrefix:
 		dst = append(dst, f.prefix...)
 		return append(dst, path[r.match.length(path):]...), true
@@ -228,7 +295,7 @@ type subpart struct {
 // newSubstitution compiles an expression and its replacement, in which \0 is the match
 // and \1 to \9 are its groups (RE2's form; \\ is a backslash).
 func newSubstitution(expr, replacement string) (*substitution, error) {
-	re, err := regexp.Compile(expr)
+	re, err := compile(expr)
 	if err != nil {
 		return nil, fmt.Errorf("regular expression %q: %w", expr, err)
 	}
@@ -267,14 +334,20 @@ func (s *substitution) replace(dst, path []byte) []byte {
 	last := 0
 	for _, m := range s.re.FindAllSubmatchIndex(path, -1) {
 		dst = append(dst, path[last:m[0]]...)
-		for _, p := range s.parts {
-			if p.group < 0 {
-				dst = append(dst, p.text...)
-			} else if from := m[2*p.group]; from >= 0 {
-				dst = append(dst, path[from:m[2*p.group+1]]...)
-			}
-		}
+		dst = appendParts(dst, path, s.parts, m)
 		last = m[1]
 	}
 	return append(dst, path[last:]...)
+}
+
+// appendParts appends text and the groups of a match.
+func appendParts(dst, path []byte, parts []subpart, m []int) []byte {
+	for _, p := range parts {
+		if p.group < 0 {
+			dst = append(dst, p.text...)
+		} else if from := m[2*p.group]; from >= 0 {
+			dst = append(dst, path[from:m[2*p.group+1]]...)
+		}
+	}
+	return dst
 }

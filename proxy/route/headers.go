@@ -40,22 +40,60 @@ func newMutation(add []HeaderValue, remove []string, side string) (m mutation, e
 		m.remove = append(m.remove, []byte(lower(name)))
 	}
 	for i, v := range add {
-		if !modifiable(v.Name) {
-			return m, fmt.Errorf("%s_headers_to_add[%d]: header %q, want a name other than host that does not begin with a colon", side, i, v.Name)
-		}
-		f, err := access.CompileHeader(v.Value)
+		a, err := newAddition(&v)
 		if err != nil {
-			return m, fmt.Errorf("%s_headers_to_add[%d]: value of %q: %w", side, i, v.Name, err)
-		}
-		a := addition{name: []byte(lower(v.Name)), action: v.Action, empty: v.KeepEmpty}
-		if text, ok := f.Constant(); ok {
-			a.value = []byte(text)
-		} else {
-			a.format = f
+			return m, fmt.Errorf("%s_headers_to_add[%d]: %w", side, i, err)
 		}
 		m.add = append(m.add, a)
 	}
 	return m, nil
+}
+
+func newAddition(v *HeaderValue) (addition, error) {
+	if !modifiable(v.Name) {
+		return addition{}, fmt.Errorf("header %q, want a name other than host that does not begin with a colon", v.Name)
+	}
+	f, err := access.CompileHeader(v.Value)
+	if err != nil {
+		return addition{}, fmt.Errorf("value of %q: %w", v.Name, err)
+	}
+	a := addition{name: []byte(lower(v.Name)), action: v.Action, empty: v.KeepEmpty}
+	if text, ok := f.Constant(); ok {
+		a.value = []byte(text)
+	} else {
+		a.format = f
+	}
+	return a, nil
+}
+
+// formatted returns the value to add, and whether there is something to add.
+func (a *addition) formatted(m *header.Map, rec *access.Record) ([]byte, bool) {
+	v := a.value
+	if a.format != nil {
+		rec.Scratch = a.format.Append(rec.Scratch[:0], rec)
+		v = m.Copy(rec.Scratch)
+	}
+	if len(v) == 0 && !a.empty {
+		return nil, false
+	}
+	has := false
+	if a.action == AddIfAbsent || a.action == OverwriteIfExists {
+		has = m.Lookup(a.name) != nil
+	}
+	return v, !(a.action == AddIfAbsent && has || a.action == OverwriteIfExists && !has)
+}
+
+func (a *addition) overwrites() bool {
+	return a.action == OverwriteIfExists || a.action == OverwriteIfExistsOrAdd
+}
+
+// put writes the field.
+func (a *addition) put(m *header.Map, v []byte) {
+	if a.overwrites() {
+		m.SetName(a.name, v)
+	} else {
+		m.AddName(a.name, v)
+	}
 }
 
 // modifiable is Envoy's rule: routing has already looked at pseudo headers and host.
@@ -82,31 +120,18 @@ func (o *mutation) apply(m *header.Map, rec *access.Record) {
 	todo := room[:0]
 	for i := range o.add {
 		a := &o.add[i]
-		v := a.value
-		if a.format != nil {
-			rec.Scratch = a.format.Append(rec.Scratch[:0], rec)
-			v = m.Copy(rec.Scratch)
-		}
-		if len(v) == 0 && !a.empty {
-			continue
-		}
-		has := false
-		if a.action == AddIfAbsent || a.action == OverwriteIfExists {
-			has = m.Lookup(a.name) != nil
-		}
-		if a.action == AddIfAbsent && has || a.action == OverwriteIfExists && !has {
-			continue
-		}
-		todo = append(todo, evaluated{a, v})
-	}
-	for _, e := range todo {
-		if e.a.action == OverwriteIfExists || e.a.action == OverwriteIfExistsOrAdd {
-			m.SetName(e.a.name, e.value)
+		if v, ok := a.formatted(m, rec); ok {
+			todo = append(todo, evaluated{a, v})
 		}
 	}
 	for _, e := range todo {
-		if e.a.action == AppendIfExistsOrAdd || e.a.action == AddIfAbsent {
-			m.AddName(e.a.name, e.value)
+		if e.a.overwrites() {
+			e.a.put(m, e.value)
+		}
+	}
+	for _, e := range todo {
+		if !e.a.overwrites() {
+			e.a.put(m, e.value)
 		}
 	}
 }
@@ -139,7 +164,7 @@ func (r *Route) FinalizeRequest(m *header.Map, rec *access.Record, w *WeightedCl
 	r.rewriteHost(m, rec, w, original)
 	path := m.Get(header.Path)
 	var changed bool
-	if rec.Scratch, changed = r.AppendPath(rec.Scratch[:0], path); changed {
+	if rec.Scratch, changed = r.AppendPath(rec.Scratch[:0], path, rec); changed {
 		if original {
 			m.Set(header.XEnvoyOriginalPath, path)
 		}
@@ -164,6 +189,11 @@ func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluste
 	case f.hostHeader != nil:
 		if v := m.Lookup(f.hostHeader); len(v) > 0 {
 			f.setHost(m, v, original)
+		}
+	case f.hostFormat != nil:
+		rec.Scratch = f.hostFormat.Append(rec.Scratch[:0], rec)
+		if len(rec.Scratch) > 0 {
+			f.setHost(m, m.Copy(rec.Scratch), original)
 		}
 	case f.hostPath != nil:
 		path, _ := split(m.Get(header.Path))

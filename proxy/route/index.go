@@ -6,8 +6,8 @@ import "slices"
 // declared order.
 //
 // Every route is in one of three places: under its exact path, under its prefix in a
-// trie, or among those that no index can leave out (expressions, no path
-// condition, case-insensitive paths). A request's candidates are the union of a few
+// trie (an expression under the text that it begins with), or among those that no index
+// can leave out (no path condition, case-insensitive paths, expressions that begin with anything). A request's candidates are the union of a few
 // ascending lists, which are walked together, lowest number first.
 type index struct {
 	exact  map[string][]uint32
@@ -32,6 +32,8 @@ func newIndex(routes []*Route) *index {
 			x.exact[m.path] = append(x.exact[m.path], n)
 		case m.kind == PrefixPath || m.kind == SeparatedPath:
 			x.trie.add(m.path, n)
+		case m.prefix != "":
+			x.trie.add(m.prefix, n)
 		default:
 			x.always = append(x.always, n)
 		}

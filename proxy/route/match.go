@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"runtime"
 	"strings"
+	"sync"
+	"weak"
 
 	"github.com/mallamesh/malla/proxy/header"
 )
@@ -51,11 +54,51 @@ func newRegex(expr string) (matcher, error) {
 		}
 		return matcher{kind: Exact, value: text}, nil
 	}
-	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	re, err := whole(expr)
 	if err != nil {
 		return matcher{}, fmt.Errorf("regular expression %q: %w", expr, err)
 	}
 	return matcher{kind: Regex, re: re}, nil
+}
+
+// programs are the expressions in use: a program is compiled once, however many routes
+// and shards have it. The memory goes when nobody uses it.
+var programs sync.Map // string -> weak.Pointer[regexp.Regexp]
+
+// compile returns the program of an expression, which is RE2's syntax and runs in linear time. What it
+// may cost is bounded by the parser: at most 1,000 repetitions, nested 1,000 deep.
+func compile(expr string) (*regexp.Regexp, error) {
+	if v, ok := programs.Load(expr); ok {
+		if re := v.(weak.Pointer[regexp.Regexp]).Value(); re != nil {
+			return re, nil
+		}
+	}
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return nil, err
+	}
+	w := weak.Make(re)
+	programs.Store(expr, w)
+	runtime.AddCleanup(re, func(expr string) { programs.CompareAndDelete(expr, w) }, expr)
+	return re, nil
+}
+
+// whole is compile for an expression that must match a whole value.
+func whole(expr string) (*regexp.Regexp, error) { return compile(`\A(?:` + expr + `)\z`) }
+
+// literalPrefix is the text that everything which an expression matches begins with.
+func literalPrefix(expr string) string {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return ""
+	}
+	for tree.Op == syntax.OpConcat || tree.Op == syntax.OpCapture {
+		tree = tree.Sub[0]
+	}
+	if tree.Op != syntax.OpLiteral || tree.Flags&syntax.FoldCase != 0 {
+		return ""
+	}
+	return string(tree.Rune)
 }
 
 // plain reports whether an expression is text with an optional ".*" before and after

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -20,6 +21,7 @@ type Redirect struct {
 	path       string
 	prefix     string
 	regex      *substitution
+	format     *access.Format
 	stripQuery bool
 	match      match
 }
@@ -44,14 +46,9 @@ func newRedirect(c *RedirectConfig) (*Redirect, error) {
 		}
 		d.port = ":" + strconv.Itoa(int(c.Port))
 	}
-	ways := 0
-	for _, set := range [...]bool{c.Path != "", c.Prefix != "", c.Regex != ""} {
-		if set {
-			ways++
-		}
-	}
+	ways := count(c.Path != "", c.Prefix != "", c.Regex != "", c.PathFormat != "")
 	if ways > 1 {
-		return nil, fmt.Errorf("%d ways to change the path, want at most one of path_redirect, prefix_rewrite and regex_rewrite", ways)
+		return nil, fmt.Errorf("%d ways to change the path, want at most one of path_redirect, prefix_rewrite, regex_rewrite and path_rewrite", ways)
 	}
 	if c.Regex != "" {
 		var err error
@@ -59,11 +56,15 @@ func newRedirect(c *RedirectConfig) (*Redirect, error) {
 			return nil, fmt.Errorf("regex_rewrite: %w", err)
 		}
 	}
+	var err error
+	if d.format, err = format(c.PathFormat); err != nil {
+		return nil, fmt.Errorf("path_rewrite: %w", err)
+	}
 	return d, nil
 }
 
 // AppendLocation appends the value of the Location field, by Envoy's rules.
-func (d *Redirect) AppendLocation(dst []byte, r *Request) []byte {
+func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []byte {
 	scheme := r.Scheme
 	if d.scheme != "" {
 		dst = append(dst, d.scheme...)
@@ -79,6 +80,9 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request) []byte {
 		dst = append(dst, host...)
 	}
 	dst = append(dst, d.port...)
+	if d.format != nil {
+		return d.format.Append(dst, rec)
+	}
 	return d.appendPath(dst, r.Path)
 }
 

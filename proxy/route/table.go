@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -14,20 +15,28 @@ type Request struct {
 	Method, Scheme, Authority, Path []byte
 	Headers                         *header.Map
 	SNI                             string
-	Random                          uint64 // decides fractions, weights and mirrors of this request
+	TLS                             TLS
+	State                           *access.State // what filters have said; nil: nothing
+	Random                          uint64        // decides fractions, weights and mirrors of this request
 
 	scratch []byte
 }
+
+// TLS is what routes may ask about the client's certificate.
+type TLS struct{ Presented, Validated bool }
 
 // A Table picks routes. It is immutable and shared by all shards.
 type Table struct {
 	Name string
 
-	hosts    hosts
-	headers  headerOps
-	specific bool // most specific header mutations win
-	filters  map[string]any
-	toHTTPS  *Route
+	hosts      hosts
+	hostHeader []byte // in place of the host
+	parameters bool   // path parameters are not matched
+	headers    headerOps
+	specific   bool // most specific header mutations win
+	filters    map[string]any
+	off        bool // some level has a filter off
+	toHTTPS    *Route
 }
 
 // A VirtualHost is a set of domains with their routes.
@@ -59,7 +68,8 @@ type Route struct {
 	order   uint64
 	match   match
 	headers headerOps
-	filters map[string]any
+	filters map[string]any // of this level
+	merged  map[string]any // of this level and those above, the most specific
 }
 
 // A match is a compiled Match.
@@ -68,22 +78,30 @@ type match struct {
 	path    string // lower case if fold
 	fold    bool
 	re      matcher
+	prefix  string // what every path that an expression or a template matches begins with
 	headers []headerMatcher
 	query   []queryMatcher
+	cookies []cookieMatcher
+	state   []stateMatcher
 	share   *Fraction
 	grpc    bool
+
+	presented, validated *bool
 }
 
 // NewTable compiles a configuration. The error names the path of the field that is wrong.
 func NewTable(c Config) (*Table, error) {
-	t := &Table{Name: c.Name, specific: c.MostSpecificWins, filters: c.PerFilter}
+	t := &Table{
+		Name: c.Name, specific: c.MostSpecificWins, filters: c.PerFilter, hostHeader: []byte(lower(c.HostHeader)),
+		parameters: c.IgnorePathParameters, off: hasOff(c.PerFilter),
+	}
 	t.hosts.ignorePort = c.IgnorePort
 	var err error
 	if t.headers, err = newHeaderOps(c.Headers); err != nil {
 		return nil, fmt.Errorf("route configuration %s: %w", c.Name, err)
 	}
 	for i := range c.VirtualHosts {
-		if err := t.addVirtualHost(&c.VirtualHosts[i]); err != nil {
+		if err := t.addVirtualHost(&c.VirtualHosts[i], &c); err != nil {
 			return nil, fmt.Errorf("route configuration %s: virtual_hosts[%d] (%s): %w", c.Name, i, c.VirtualHosts[i].Name, err)
 		}
 	}
@@ -92,7 +110,7 @@ func NewTable(c Config) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) addVirtualHost(c *VirtualHostConfig) (err error) {
+func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 	v := &VirtualHost{
 		Name: c.Name, TLS: c.TLS, filters: c.PerFilter,
 		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse,
@@ -109,18 +127,19 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig) (err error) {
 		}
 	}
 	for i := range c.Routes {
-		r, err := newRoute(&c.Routes[i], c)
+		r, err := newRoute(&c.Routes[i], c, of)
 		if err != nil {
 			return fmt.Errorf("routes[%d] (%s): %w", i, c.Routes[i].Name, err)
 		}
 		r.table, r.VHost, r.order = t, v, uint64(i)
+		r.inherit()
 		v.routes = append(v.routes, r)
 	}
 	v.index = newIndex(v.routes)
 	return nil
 }
 
-func newRoute(c *RouteConfig, v *VirtualHostConfig) (*Route, error) {
+func newRoute(c *RouteConfig, v *VirtualHostConfig, t *Config) (*Route, error) {
 	r := &Route{
 		Name: c.Name, Direct: c.Direct, Decorator: c.Decorator, Metadata: c.Metadata, StatName: c.StatName, filters: c.PerFilter,
 	}
@@ -131,27 +150,35 @@ func newRoute(c *RouteConfig, v *VirtualHostConfig) (*Route, error) {
 	if r.headers, err = newHeaderOps(c.Headers); err != nil {
 		return nil, err
 	}
-	actions := 0
 	if c.Forward != nil {
-		actions++
-		if r.Forward, err = newForward(c.Forward, v); err != nil {
+		if r.Forward, err = newForward(c.Forward, v, t); err != nil {
 			return nil, fmt.Errorf("route: %w", err)
+		}
+		if text := c.Forward.Rewrite.Template; text != "" {
+			if c.Match.Kind != TemplatePath {
+				return nil, fmt.Errorf("route: path_rewrite_policy needs a path_match_policy of the same kind")
+			}
+			t, err := newTemplate(c.Match.Path)
+			if err == nil {
+				r.Forward.template, err = t.newRewrite(text)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("route: %w", err)
+			}
 		}
 	}
 	if c.Redirect != nil {
-		actions++
 		if r.Redirect, err = newRedirect(c.Redirect); err != nil {
 			return nil, fmt.Errorf("redirect: %w", err)
 		}
 		r.Redirect.match = r.match
 	}
 	if c.Direct != nil {
-		actions++
 		if s := c.Direct.Status; s < 200 || s > 599 {
 			return nil, fmt.Errorf("direct_response: status %d, want 200 to 599", s)
 		}
 	}
-	if actions != 1 {
+	if actions := count(c.Forward != nil, c.Redirect != nil, c.Direct != nil); actions != 1 {
 		return nil, fmt.Errorf("%d actions, want one of route, redirect and direct_response", actions)
 	}
 	return r, nil
@@ -162,6 +189,12 @@ func newMatch(c Match) (m match, err error) {
 	switch c.Kind {
 	case RegexPath:
 		m.re, err = newRegex(c.Path)
+		m.prefix = literalPrefix(c.Path)
+	case TemplatePath:
+		var t *template
+		if t, err = newTemplate(c.Path); err == nil {
+			m.re, m.prefix = matcher{kind: Regex, re: t.re}, t.prefix
+		}
 	case SeparatedPath:
 		if !strings.HasPrefix(c.Path, "/") || strings.HasSuffix(c.Path, "/") || strings.ContainsAny(c.Path, "?#") {
 			err = fmt.Errorf("path_separated_prefix %q, want a path that begins and does not end with /, without ? and #", c.Path)
@@ -170,7 +203,7 @@ func newMatch(c Match) (m match, err error) {
 	if err != nil {
 		return m, err
 	}
-	if c.IgnoreCase && c.Kind != RegexPath {
+	if c.IgnoreCase && c.Kind != RegexPath && c.Kind != TemplatePath {
 		m.fold, m.path = true, lower(c.Path)
 		m.re = matcher{value: m.path, fold: true}
 	}
@@ -191,11 +224,32 @@ func newMatch(c Match) (m match, err error) {
 		}
 		m.query = append(m.query, queryMatcher{q.Name, qm})
 	}
+	for i, k := range c.Cookies {
+		cm, err := newMatcher(k.StringMatch)
+		if err != nil {
+			return m, fmt.Errorf("cookies[%d]: %w", i, err)
+		}
+		m.cookies = append(m.cookies, cookieMatcher{k.Name, cm, k.Invert})
+	}
+	for i, f := range c.State {
+		fm, err := newMatcher(f.StringMatch)
+		if err != nil {
+			return m, fmt.Errorf("filter_state[%d]: %w", i, err)
+		}
+		m.state = append(m.state, stateMatcher{f.Key, fm})
+	}
+	m.presented, m.validated = c.Presented, c.Validated
 	return m, nil
 }
 
 // VirtualHost returns the virtual host of a request, or nil if there is none.
 func (t *Table) VirtualHost(r *Request) *VirtualHost {
+	if len(t.hostHeader) > 0 {
+		if r.Headers == nil {
+			return t.hosts.any
+		}
+		return t.hosts.find(r.lowered(r.Headers.Lookup(t.hostHeader)))
+	}
 	return t.hosts.find(r.lowered(r.Authority))
 }
 
@@ -210,6 +264,9 @@ func (t *Table) Match(r *Request) *Route {
 		return t.toHTTPS
 	}
 	path, query := split(r.Path)
+	if t.parameters {
+		path = withoutParameters(path)
+	}
 	if v.index != nil {
 		return v.matchIndexed(r, path, query)
 	}
@@ -273,7 +330,7 @@ func (r *Route) matches(q *Request, path, query []byte) bool {
 			return false
 		}
 	}
-	if m.grpc && !isGRPC(q.Headers) {
+	if m.grpc && !isGRPC(q.Headers) || !m.moreMatches(q) {
 		return false
 	}
 	return m.share == nil || m.share.hit(mix(q.Random, r.order))
@@ -295,7 +352,7 @@ func (m *match) pathMatches(q *Request, path []byte) bool {
 		return len(path) == len(m.path) && m.prefixed(path)
 	case SeparatedPath:
 		return m.prefixed(path) && (len(path) == len(m.path) || path[len(m.path)] == '/')
-	case RegexPath:
+	case RegexPath, TemplatePath:
 		return m.re.match(path)
 	}
 	return false
@@ -329,22 +386,4 @@ func mix(random, salt uint64) uint64 {
 	random = (random ^ random>>30) * 0xbf58476d1ce4e5b9
 	random = (random ^ random>>27) * 0x94d049bb133111eb
 	return random ^ random>>31
-}
-
-// FilterConfig returns the most specific configuration of a filter: that of the chosen
-// cluster, the route, the virtual host or the table; nil if there is none.
-func (r *Route) FilterConfig(filter string, w *WeightedCluster) any {
-	if w != nil && w.filters != nil {
-		if c, ok := w.filters[filter]; ok {
-			return c
-		}
-	}
-	for _, m := range [...]map[string]any{r.filters, r.VHost.filters, r.table.filters} {
-		if m != nil {
-			if c, ok := m[filter]; ok {
-				return c
-			}
-		}
-	}
-	return nil
 }

@@ -433,7 +433,7 @@ func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, path, x string) {
 		r := get(host, path, "x", x)
 		if route := tab.Match(r); route != nil && route.Redirect != nil {
-			route.Redirect.AppendLocation(nil, r)
+			route.Redirect.AppendLocation(nil, r, nil)
 		}
 		stripPort([]byte(host))
 	})

@@ -62,7 +62,8 @@ type Config struct {
 	Routes    *route.Table // or
 	RouteName string       // of the table in the runtime, looked up by each request
 
-	Filters []Factory // in order; the last one is the router
+	Filters    []Factory // in order; the last one is the router; at most MaxFilters
+	FiltersOff uint64    // those that are off unless a route says something to them, a bit for each
 
 	UseRemoteAddress     bool
 	TrustedHops          int // xff_num_trusted_hops

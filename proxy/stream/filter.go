@@ -33,6 +33,12 @@ const (
 	Continue Verdict = iota
 	// Stop holds the message until Resume. A filter that has replied returns it too.
 	Stop
+	// Collect holds a message's headers until all of it has come, and then goes on.
+	// Only [Stream.CollectRequest] and [Stream.CollectResponse] return it.
+	Collect
+	// Taken says that a filter has kept a piece of a response's body, and its end if it
+	// was the last one; [Stream.InjectResponse] passes it on later.
+	Taken
 )
 
 // A Filter handles one stream. The chain calls it inside its shard's turn, so its
@@ -53,6 +59,21 @@ type DataFilter interface {
 	Filter
 	OnRequestData(s *Stream, b *Buffer, end bool) Verdict
 	OnResponseData(s *Stream, b *Buffer, end bool) Verdict
+}
+
+// A TrailerFilter also sees trailers. Those of a response can be held back until
+// [Stream.Proceed].
+type TrailerFilter interface {
+	Filter
+	OnRequestTrailers(*Stream, *header.Map)
+	OnResponseTrailers(*Stream, *header.Map) Verdict
+}
+
+// A Collector sees the body of a message that it has collected, before its headers go on, and
+// returns the body that goes on in its place.
+type Collector interface {
+	OnRequestWhole(s *Stream, body []byte) []byte
+	OnResponseWhole(s *Stream, body []byte) []byte
 }
 
 // An Ender is told when its stream is over. The filter may then be used for another stream.

@@ -86,6 +86,9 @@ func (m *manager) newStream() *Stream {
 		d, _ := made.(DataFilter)
 		s.data = append(s.data, d)
 		s.anyData = s.anyData || d != nil
+		t, _ := made.(TrailerFilter)
+		s.trailing = append(s.trailing, t)
+		s.anyTrailing = s.anyTrailing || t != nil
 	}
 	s.timer.Handler = s
 	return s
@@ -131,6 +134,7 @@ func (s *Stream) reset() {
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
+	s.respEnds, s.respPaused, s.skip, s.Cluster = false, false, 0, ""
 }
 
 // account tells logs and metrics of a stream that is over.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
 )
 
 var (
@@ -69,11 +70,21 @@ func (s *Stream) match() {
 	s.Match.Method, s.Match.Scheme = m.Get(header.Method), m.Get(header.Scheme)
 	s.Match.Authority, s.Match.Path = m.Get(header.Authority), m.Get(header.Path)
 	s.Match.Headers, s.Match.SNI, s.Match.Random = m, s.Conn.SNI, s.Random
-	if s.Table != nil && s.Match.Path != nil {
+	s.Match.State = &s.Rec.State
+	if tls := s.Conn.TLS; tls != nil {
+		s.Match.TLS = route.TLS{Presented: tls.Peer != nil, Validated: tls.Peer != nil && tls.Verified}
+	} else {
+		s.Match.TLS = route.TLS{}
+	}
+	if s.Route = nil; s.Table != nil {
 		s.Route = s.Table.Match(&s.Match)
 	}
-	if s.Route != nil && s.Route.Forward != nil && len(s.Route.Forward.Weighted) == 0 && s.Route.Forward.Cluster != "" {
-		s.Rec.Cluster, s.Rec.ClusterRaw = s.Route.Forward.Cluster, s.Route.Forward.Cluster
+	s.Cluster, s.Weighted = "", nil
+	if s.Route != nil && s.Route.Forward != nil {
+		s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
+		if s.Weighted == nil && s.Route.Forward.Cluster != "" {
+			s.Rec.Cluster, s.Rec.ClusterRaw = s.Cluster, s.Cluster
+		}
 	}
 }
 

@@ -25,7 +25,8 @@ type Stream struct {
 	Table    *route.Table
 	Route    *route.Route // nil: none matches
 	Match    route.Request
-	Weighted *route.WeightedCluster // what the router chose, if there was a choice
+	Cluster  string                 // where the route leads; "": nowhere
+	Weighted *route.WeightedCluster // the one of several that the request's number fell on
 	Upgrade  bool                   // the request asks for another protocol
 	Random   uint64                 // of this request; decides shares, weights, mirrors
 
@@ -39,10 +40,13 @@ type Stream struct {
 	scratch  [64]byte
 	statusTx [3]byte
 
-	filters  []Filter
-	data     []DataFilter // per filter, nil if it does not see bodies
-	terminal Terminal
-	anyData  bool
+	filters     []Filter
+	data        []DataFilter    // per filter, nil if it does not see bodies
+	trailing    []TrailerFilter // per filter, nil if it does not see trailers
+	terminal    Terminal
+	anyData     bool
+	anyTrailing bool
+	skip        uint64 // filters that this route has off, a bit for each
 
 	at         int // filters[:at] have seen the request
 	reqWait    int // filter that holds the request, -1: none
@@ -51,6 +55,8 @@ type Stream struct {
 	respHeld   held
 	buffer     Buffer
 	timer      drive.Timer // max_stream_duration, request_timeout
+	respEnds   bool        // the response has headers only
+	respPaused bool        // a filter has as much of the response as it can take
 	requested  bool        // the whole request was received
 	responded  bool        // response headers have gone to the filters
 	sent       bool        // response headers have been written
@@ -71,6 +77,17 @@ type held struct {
 	end      bool
 	trailers *header.Map
 	headers  bool // the headers have not passed either
+	collect  bool // until the message is whole
+	cut      bool // what is beyond the limit is dropped
+	limit    int  // 0: maxHeld
+}
+
+// room is how much more may be held.
+func (h *held) room() int {
+	if h.limit > 0 {
+		return h.limit - len(h.bytes)
+	}
+	return maxHeld - len(h.bytes)
 }
 
 // maxHeld bounds a body that waits behind a filter.
@@ -123,6 +140,7 @@ func (s *Stream) Responded() bool { return s.responded }
 
 // begin leads the request through the chain.
 func (s *Stream) begin(end bool) {
+	s.switches()
 	s.requested = end
 	if end {
 		s.Rec.RequestEnd = s.mark()
@@ -137,11 +155,16 @@ func (s *Stream) mark() access.Mark { return access.Mark(s.Worker.Loop.Now() + 1
 func (s *Stream) iterate(i int, end bool) {
 	for ; i < len(s.filters); i++ {
 		s.at = i + 1
-		if s.filters[i].OnRequest(s, &s.Request) == Stop {
+		if s.skipped(i) {
+			continue
+		}
+		if v := s.filters[i].OnRequest(s, &s.Request); v != Continue {
 			if !s.over && !s.responded {
 				s.reqWait = i
 				s.reqHeld.headers = true
-				s.down.PauseRequest()
+				if s.reqHeld.collect = v == Collect; v == Stop {
+					s.down.PauseRequest()
+				}
 			}
 			return
 		}
@@ -176,7 +199,7 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 	}
 	if s.anyData {
 		for ; i < len(s.filters); i++ {
-			if s.data[i] == nil {
+			if s.data[i] == nil || s.skipped(i) {
 				continue
 			}
 			s.buffer.Bytes = b
@@ -193,6 +216,9 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 			}
 			b = s.buffer.Bytes
 		}
+		if len(b) == 0 && !end {
+			return // a filter keeps it
+		}
 	}
 	s.passedEnd = end
 	s.terminal.OnRequestData(b, end)
@@ -203,11 +229,24 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 
 func (s *Stream) holdRequest(b []byte, end bool) {
 	s.reqHeld.end = s.reqHeld.end || end
-	if len(s.reqHeld.bytes)+len(b) > maxHeld {
+	if len(b) > s.reqHeld.room() {
 		s.Reply(413, "Payload Too Large", "request_payload_too_large", access.NoFlag)
 		return
 	}
 	s.reqHeld.bytes = append(s.reqHeld.bytes, b...)
+	if end && s.reqHeld.collect {
+		s.requestWhole()
+	}
+}
+
+// requestWhole goes on with a request that was collected.
+func (s *Stream) requestWhole() {
+	if c, ok := s.filters[s.reqWait].(Collector); ok {
+		s.reqHeld.bytes = c.OnRequestWhole(s, s.reqHeld.bytes)
+	}
+	if !s.over && !s.responded {
+		s.resumeRequest()
+	}
 }
 
 // onTrailers ends the request's body.
@@ -218,11 +257,24 @@ func (s *Stream) onTrailers() {
 	case s.over || s.finished || s.replied:
 	case s.reqWait >= 0:
 		s.reqHeld.end, s.reqHeld.trailers = true, &s.Trailers
+		if s.reqHeld.collect {
+			s.requestWhole()
+		}
 	default:
-		s.passedEnd = true
-		s.terminal.OnRequestTrailers(&s.Trailers)
+		s.passTrailers(&s.Trailers)
 	}
 	s.checkOver()
+}
+
+// passTrailers leads a request's trailers to the terminal.
+func (s *Stream) passTrailers(m *header.Map) {
+	for i := 0; s.anyTrailing && i < len(s.filters); i++ {
+		if s.trailing[i] != nil && !s.skipped(i) {
+			s.trailing[i].OnRequestTrailers(s, m)
+		}
+	}
+	s.passedEnd = true
+	s.terminal.OnRequestTrailers(m)
 }
 
 // resumeRequest goes on behind the filter that stopped the request.
@@ -241,15 +293,14 @@ func (s *Stream) resumeRequest() {
 		return
 	}
 	from := i + 1
-	if h.headers {
+	if h.headers && !h.collect {
 		from = 0 // the filters have seen headers only
 	}
 	if len(h.bytes) > 0 || h.end && !s.passedEnd && h.trailers == nil {
 		s.passData(from, append([]byte(nil), h.bytes...), h.end && h.trailers == nil)
 	}
 	if h.trailers != nil && !s.over && s.reqWait < 0 {
-		s.passedEnd = true
-		s.terminal.OnRequestTrailers(h.trailers)
+		s.passTrailers(h.trailers)
 	}
 	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()
@@ -285,13 +336,17 @@ func (s *Stream) Respond(m *header.Map, end bool) {
 
 // respond shows a response to the filters that have seen the request, backwards, and writes it.
 func (s *Stream) respond(i int, end bool) {
+	s.respEnds = end
 	for i = min(i, s.at-1); i >= 0; i-- {
-		if s.filters[i].OnResponse(s, s.Response) == Stop {
+		if s.skipped(i) {
+			continue
+		}
+		if v := s.filters[i].OnResponse(s, s.Response); v != Continue {
 			if !s.over {
 				s.respWait = i
 				s.respHeld.headers = true
 				s.respHeld.end = s.respHeld.end || end
-				if s.started {
+				if s.respHeld.collect = v == Collect; v == Stop && s.started {
 					s.terminal.PauseResponse()
 				}
 			}
@@ -331,22 +386,38 @@ func (s *Stream) Data(b []byte, end bool) {
 
 func (s *Stream) holdResponse(b []byte, end bool) {
 	s.respHeld.end = s.respHeld.end || end
-	if len(s.respHeld.bytes)+len(b) > maxHeld {
-		s.Abort(access.NoFlag, "response_payload_too_large")
-		return
+	if room := s.respHeld.room(); len(b) > room {
+		if !s.respHeld.cut {
+			s.Abort(access.NoFlag, "response_payload_too_large")
+			return
+		}
+		b = b[:max(0, room)]
 	}
 	s.respHeld.bytes = append(s.respHeld.bytes, b...)
+	if end && s.respHeld.collect {
+		s.responseWhole()
+	}
+}
+
+// responseWhole goes on with a response that was collected.
+func (s *Stream) responseWhole() {
+	if c, ok := s.filters[s.respWait].(Collector); ok {
+		s.respHeld.bytes = c.OnResponseWhole(s, s.respHeld.bytes)
+	}
+	if !s.over {
+		s.resumeResponse()
+	}
 }
 
 func (s *Stream) passResponse(i int, b []byte, end bool) {
 	if s.anyData {
 		for i = min(i, s.at-1); i >= 0; i-- {
-			if s.data[i] == nil {
+			if s.data[i] == nil || s.skipped(i) {
 				continue
 			}
 			s.buffer.Bytes = b
-			if s.data[i].OnResponseData(s, &s.buffer, end) == Stop {
-				if !s.over {
+			if v := s.data[i].OnResponseData(s, &s.buffer, end); v != Continue {
+				if !s.over && v == Stop {
 					s.respWait = i
 					s.holdResponse(s.buffer.Bytes, end)
 					if s.started && !end {
@@ -359,6 +430,9 @@ func (s *Stream) passResponse(i int, b []byte, end bool) {
 				return
 			}
 			b = s.buffer.Bytes
+		}
+		if len(b) == 0 && !end {
+			return
 		}
 	}
 	s.Rec.BytesSent += uint64(len(b))
@@ -380,12 +454,40 @@ func (s *Stream) ResponseTrailers(m *header.Map) {
 	}
 	if s.respWait >= 0 {
 		s.respHeld.end, s.respHeld.trailers = true, m
+		if s.respHeld.collect {
+			s.responseWhole()
+		}
 		return
 	}
-	s.Rec.Trailers = m
+	s.passResponseTrailers(len(s.filters)-1, m)
+}
+
+func (s *Stream) passResponseTrailers(i int, m *header.Map) {
+	if s.anyTrailing {
+		for i = min(i, s.at-1); i >= 0; i-- {
+			if s.trailing[i] == nil || s.skipped(i) {
+				continue
+			}
+			if s.trailing[i].OnResponseTrailers(s, m) == Stop {
+				if !s.over {
+					s.respWait = i
+					s.respHeld.end, s.respHeld.trailers = true, m
+				}
+				return
+			}
+			if s.over {
+				return
+			}
+		}
+	}
 	s.finished = true
 	s.Rec.DownstreamSent = s.mark()
-	s.down.WriteTrailers(m)
+	if m.Len() == 0 { // a filter has put them into the body
+		s.down.WriteData(nil, true)
+	} else {
+		s.Rec.Trailers = m
+		s.down.WriteTrailers(m)
+	}
 	s.checkOver()
 }
 
@@ -403,22 +505,24 @@ func (s *Stream) resumeResponse() {
 			return
 		}
 		s.respHeld = held{bytes: s.respHeld.bytes[:0]}
-		i = len(s.filters)
+		if !h.collect {
+			i = len(s.filters) // which have seen headers only
+		}
 	}
 	if len(bytes) > 0 || h.end && h.trailers == nil {
 		s.passResponse(i-1, bytes, h.end && h.trailers == nil)
 	}
 	if h.trailers != nil && !s.over && s.respWait < 0 {
-		s.ResponseTrailers(h.trailers)
+		s.passResponseTrailers(i-1, h.trailers)
 	}
-	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.down.Full() {
+	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.respPaused && !s.down.Full() {
 		s.terminal.ResumeResponse()
 	}
 }
 
 // onDrained lets the response flow again.
 func (s *Stream) onDrained() {
-	if !s.over && s.started && s.respWait < 0 {
+	if !s.over && s.started && s.respWait < 0 && !s.respPaused {
 		s.terminal.ResumeResponse()
 	}
 }
@@ -456,8 +560,8 @@ func (s *Stream) end() {
 	if s.started {
 		s.terminal.OnEnd(s)
 	}
-	for _, f := range s.filters[:s.at] {
-		if e, ok := f.(Ender); ok {
+	for i, f := range s.filters[:s.at] {
+		if e, ok := f.(Ender); ok && !s.skipped(i) {
 			e.OnEnd(s)
 		}
 	}
@@ -512,11 +616,3 @@ func (s *Stream) idle() {
 
 // Schedule arms a timer of a filter.
 func (s *Stream) Schedule(t *drive.Timer, d time.Duration) { s.Worker.Loop.Schedule(t, d) }
-
-// FilterConfig returns what the route says of a filter, nil if nothing.
-func (s *Stream) FilterConfig(name string) any {
-	if s.Route == nil {
-		return nil
-	}
-	return s.Route.FilterConfig(name, s.Weighted)
-}

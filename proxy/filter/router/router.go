@@ -108,7 +108,7 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 		if st != nil {
 			st.RqRedirect.Inc()
 		}
-		location := rt.Redirect.AppendLocation(nil, &s.Match)
+		location := rt.Redirect.AppendLocation(nil, &s.Match, &s.Rec)
 		s.ReplyWith(int(rt.Redirect.Code), "", "direct_response", func(m *header.Map) { m.Add(header.Location, location) })
 		return
 	case rt.Direct != nil:
@@ -119,8 +119,7 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 		return
 	}
 	r.forward = rt.Forward
-	name, weighted := r.forward.PickCluster(&s.Match)
-	s.Weighted = weighted
+	name := s.Cluster
 	r.cluster = r.w.Source.Cluster(name)
 	if r.cluster == nil {
 		r.noCluster(name)

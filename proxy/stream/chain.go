@@ -1,0 +1,98 @@
+package stream
+
+import "github.com/mallamesh/malla/proxy/route"
+
+// What filters ask of their stream stands here.
+
+// FilterConfig returns what the most specific level of the route says to a filter, nil if no level
+// does. name is the filter's name in the chain.
+func (s *Stream) FilterConfig(name string) any {
+	if s.Route == nil {
+		return nil
+	}
+	return s.Route.FilterConfig(name, s.Weighted)
+}
+
+// FilterConfigs appends what all levels of the route say to a filter, the most specific first.
+func (s *Stream) FilterConfigs(dst []any, name string) []any {
+	if s.Route == nil {
+		return dst
+	}
+	return s.Route.FilterConfigs(dst, name, s.Weighted)
+}
+
+// switches notes which filters are off for this request: those that the chain has off
+// unless the route says something to them, and those that the route has off.
+func (s *Stream) switches() {
+	s.skip = s.Config.FiltersOff
+	if s.Route == nil || s.skip == 0 && !s.Route.SwitchesFilters() {
+		return
+	}
+	for i := range s.filters {
+		switch s.FilterConfig(s.Config.Filters[i].Name()).(type) {
+		case nil:
+		case route.Off:
+			s.skip |= 1 << i
+		default:
+			s.skip &^= 1 << i
+		}
+	}
+}
+
+// MaxFilters is how many filters a chain can have: a word has a bit for each.
+const MaxFilters = 64
+
+func (s *Stream) skipped(i int) bool { return s.skip>>uint(i)&1 != 0 }
+
+// CollectRequest has the filter that returns it hold the request until it is whole. More than
+// limit bytes of body are answered with 413.
+func (s *Stream) CollectRequest(limit int) Verdict {
+	s.reqHeld.limit = limit
+	return Collect
+}
+
+// CollectResponse has the filter that returns it hold the response until it is whole. What is beyond limit
+// is dropped if cut is set, and otherwise ends the stream.
+func (s *Stream) CollectResponse(limit int, cut bool) Verdict {
+	s.respHeld.limit, s.respHeld.cut = limit, cut
+	return Collect
+}
+
+// ResponseEnds reports, to OnResponse, whether the response has neither body nor trailers.
+func (s *Stream) ResponseEnds() bool { return s.respEnds }
+
+// InjectResponse passes bytes of a response's body on behind filter f: what it has taken, or
+// adds. It may be called inside a turn, after f has seen the headers.
+func (s *Stream) InjectResponse(f Filter, b []byte, end bool) {
+	if s.over || s.finished || len(b) == 0 && !end {
+		return
+	}
+	for i, other := range s.filters {
+		if other == f {
+			s.passResponse(i-1, b, end)
+			return
+		}
+	}
+}
+
+// PauseResponse has the upstream wait: a filter has as much of the response as it can take.
+func (s *Stream) PauseResponse() {
+	s.respPaused = true
+	if s.started && !s.over {
+		s.terminal.PauseResponse()
+	}
+}
+
+// ResumeResponse lets the upstream go on, if the client takes more.
+func (s *Stream) ResumeResponse() {
+	s.respPaused = false
+	if s.started && !s.over && s.respWait < 0 && !s.down.Full() {
+		s.terminal.ResumeResponse()
+	}
+}
+
+// Reroute picks the route once more, from the request as filters have made it.
+func (s *Stream) Reroute() { s.match() }
+
+// ClientFull reports whether the client takes no more for the moment.
+func (s *Stream) ClientFull() bool { return s.down.Full() }
