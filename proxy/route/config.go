@@ -240,7 +240,7 @@ type MirrorConfig struct {
 	ClusterHeader string
 	Fraction      *Fraction // nil: all
 	HostSuffixOff bool      // disable_shadow_host_suffix_append: do not append "-shadow" to the host
-	HostRewrite   string    // the copy's host
+	HostRewrite   string    // the copy's host; no suffix is appended to it
 	Headers       []Mutation
 }
 

@@ -112,7 +112,7 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 }
 
 func newMirror(m *MirrorConfig) (mirror Mirror, err error) {
-	mirror = Mirror{Cluster: m.Cluster, Fraction: Fraction{1, 1}, ShadowSuffix: !m.HostSuffixOff, Host: []byte(m.HostRewrite), clusterHeader: []byte(lower(m.ClusterHeader))}
+	mirror = Mirror{Cluster: m.Cluster, Fraction: Fraction{1, 1}, ShadowSuffix: !m.HostSuffixOff && m.HostRewrite == "", Host: []byte(m.HostRewrite), clusterHeader: []byte(lower(m.ClusterHeader))}
 	if m.Fraction != nil {
 		mirror.Fraction = *m.Fraction
 	}
@@ -255,7 +255,10 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 	case f == nil || !f.hasPrefix && f.path == nil && f.template == nil && f.pathFormat == nil:
 		return append(dst, path...), false
 	case f.pathFormat != nil:
-		return f.pathFormat.Append(dst, rec), true
+		if out := f.pathFormat.Append(dst, rec); len(out) > len(dst) {
+			return out, true
+		}
+		return append(dst, path...), false
 	case f.template != nil:
 		p, _ := split(path)
 		return append(f.template.replace(dst, p), path[len(p):]...), true

@@ -81,7 +81,9 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []
 	}
 	dst = append(dst, d.port...)
 	if d.format != nil {
-		return d.format.Append(dst, rec)
+		if out := d.format.Append(dst, rec); len(out) > len(dst) {
+			return out
+		}
 	}
 	return d.appendPath(dst, r.Path)
 }

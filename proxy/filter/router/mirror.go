@@ -46,6 +46,10 @@ func (r *Router) mirror(m *header.Map) {
 		sh.timer.Handler = sh
 		sh.pending.Offer = r.s.Config.UpstreamALPN
 		sh.request.CopyFrom(m)
+		mirror.Headers.Apply(&sh.request, &r.s.Rec)
+		if len(mirror.Host) > 0 {
+			sh.request.Set(header.Authority, mirror.Host)
+		}
 		if mirror.ShadowSuffix {
 			sh.request.SetCopy(header.Authority, suffixed(m.Get(header.Authority)))
 		}
