@@ -20,7 +20,6 @@ package h1
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math/bits"
 )
 
@@ -151,60 +150,6 @@ var lower = func() (t [256]byte) {
 	}
 	return t
 }()
-
-// hostByte are the bytes of an authority (RFC 3986: reg-name, IP literal, port). No user information.
-var hostByte = func() (t [256]bool) {
-	for _, c := range []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._~%!$&'()*+,;=:[]") {
-		t[c] = true
-	}
-	return t
-}()
-
-// targetByte are the bytes of a path with query. Octets above 0x7f and a fragment
-// are left to the connection manager, which answers as Envoy does.
-var targetByte = func() (t [256]bool) {
-	for c := 0x21; c < 0x100; c++ {
-		t[c] = c != 0x7f
-	}
-	return t
-}()
-
-func all(t *[256]bool, b []byte) bool {
-	for _, c := range b {
-		if !t[c] {
-			return false
-		}
-	}
-	return true
-}
-
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// printable reports whether b has no control characters except tabs, eight bytes at a time.
-func printable(b []byte) bool {
-	for len(b) >= 8 {
-		x := binary.LittleEndian.Uint64(b)
-		low := (x - ones*0x20) & ^x & highs                        // bytes below 0x20
-		del := ((x ^ ones*0x7f) - ones) & ^(x ^ ones*0x7f) & highs // bytes equal to 0x7f
-		if low|del != 0 {
-			return printableSlow(b)
-		}
-		b = b[8:]
-	}
-	return printableSlow(b)
-}
-
-func printableSlow(b []byte) bool {
-	for _, c := range b {
-		if c < 0x20 && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
 
 func trim(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {

@@ -86,7 +86,7 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	}
 	line := head[:eol-1]
 	// RFC 9112, section 4: the reason phrase may be absent, and servers leave out its space.
-	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !printable(line) {
+	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !header.ValidValue(line) {
 		return Head{}, errLine
 	}
 	f := fieldParser{p: p, m: m}
@@ -189,7 +189,7 @@ func (f *fieldParser) line(line []byte) *Error {
 		return errName
 	}
 	name, value := line[:i], trim(line[i+1:])
-	if !printable(value) {
+	if !header.ValidValue(value) {
 		return errValue
 	}
 	return f.field(header.TokenOf(name), name, value)
@@ -212,7 +212,7 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 			return nil
 		}
 	case header.ContentLength:
-		n, ok := parseLength(value)
+		n, ok := header.ParseLength(value)
 		if !ok {
 			return errLength
 		}
@@ -280,20 +280,6 @@ func hasToken(list []byte, word string) bool {
 		}
 	}
 	return false
-}
-
-func parseLength(v []byte) (int64, bool) {
-	if len(v) == 0 || len(v) > 18 { // 10^18 - 1 fits
-		return 0, false
-	}
-	var n int64
-	for _, c := range v {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, true
 }
 
 // framing judges what the fields say together.
@@ -376,7 +362,7 @@ func (f *fieldParser) target(method, target []byte) *Error {
 		f.m.Remove(header.Path)
 		f.m.Remove(header.Scheme)
 	case target[0] == '/':
-		if !all(&targetByte, target) {
+		if !header.ValidTarget(target) {
 			return errTarget
 		}
 	case len(target) == 1 && target[0] == '*':
@@ -389,7 +375,7 @@ func (f *fieldParser) target(method, target []byte) *Error {
 			return err
 		}
 	}
-	if !all(&hostByte, authority) || f.head.Connect && bytes.IndexByte(authority, ':') < 0 || !all(&hostByte, f.host) {
+	if !header.ValidAuthority(authority) || f.head.Connect && bytes.IndexByte(authority, ':') < 0 || !header.ValidAuthority(f.host) {
 		return errHost
 	}
 	if f.head.Minor == 1 && len(authority) == 0 {
@@ -429,7 +415,7 @@ func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
 		f.m.SetCopy(header.Path, append([]byte{'/'}, path...))
 		path = f.m.Get(header.Path)
 	}
-	if !all(&targetByte, path) {
+	if !header.ValidTarget(path) {
 		return nil, errTarget
 	}
 	f.m.Set(header.Path, path)

@@ -16,6 +16,7 @@ package header
 type Field struct {
 	Name, Value []byte
 	Token       Token
+	Sensitive   bool // HTTP/2: the sender wants no table to hold it (RFC 7541, section 7.1.3)
 }
 
 // A Map is a list of fields with an index by token.
@@ -238,6 +239,10 @@ func (m *Map) Own() {
 		f.Value = m.Copy(f.Value)
 	}
 }
+
+// Owned says that every byte of the fields is in the map's memory already or
+// constant, so that Own has nothing to do.
+func (m *Map) Owned() { m.owned = true }
 
 // CopyFrom makes m an owned copy of src.
 func (m *Map) CopyFrom(src *Map) {
