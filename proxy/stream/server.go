@@ -272,8 +272,16 @@ func (v *server) bodyError(s *Stream, e *h1.Error) {
 // WriteInterim passes on a 1xx response.
 func (v *server) WriteInterim(m *header.Map) {
 	if !v.http10 {
-		v.conn.End(h1.AppendResponse(v.conn.Room(512), m, false, false, false))
+		v.writeHead(m, false, false, false)
 	}
+}
+
+// writeHead sends a response's head, as h1.AppendResponse makes it, and counts it.
+func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
+	room := v.conn.Room(1024)
+	b := h1.AppendResponse(room, m, chunked, closing, empty)
+	v.s.Rec.HeaderBytesSent += uint64(len(b) - len(room))
+	v.conn.End(b)
 }
 
 // WriteHeaders encodes a response's head and decides how its body is framed.
@@ -300,13 +308,13 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	default:
 		v.chunked = true
 	}
-	v.conn.End(h1.AppendResponse(v.conn.Room(1024), m, v.chunked, v.closing, empty))
+	v.writeHead(m, v.chunked, v.closing, empty)
 	v.chunked = v.chunked && !v.headOnly
 }
 
 func (v *server) startTunnel(m *header.Map) {
 	v.tunnel = true
-	v.conn.End(h1.AppendResponse(v.conn.Room(512), m, false, false, false))
+	v.writeHead(m, false, false, false)
 	v.conn.Resume()
 }
 

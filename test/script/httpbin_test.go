@@ -22,7 +22,7 @@ import (
 // what the mesh makes of it.
 func TestHttpbin(t *testing.T) {
 	linux(t)
-	m := mesh.Up(t, mesh.Options{Name: "httpbin", Publish: []int{80, 8081}, Paths: []string{
+	m := mesh.Up(t, mesh.Options{Name: "httpbin", Bin: withResolver(t), Publish: []int{80, 8081}, Paths: []string{
 		filepath.Join("testdata", "namespaces"), mesh.Samples(t, "httpbin"), mesh.Samples(t, "sleep"), filepath.Join("testdata", "security")}})
 	run := func(name string, f func(httpbin, *testing.T)) {
 		t.Run(name, func(t *testing.T) { f(httpbin{m.In(t)}, t) })
@@ -30,6 +30,7 @@ func TestHttpbin(t *testing.T) {
 	run("a teapot, and its lines in both logs", httpbin.teapot)
 	run("the log of old, by its name and by its format", httpbin.oldLog)
 	run("exec passes exit codes, input and output", httpbin.exec)
+	run("exec -it is a shell at a terminal", httpbin.shell)
 	run("logs -f follows", httpbin.follow)
 	run("between sidecars there is TLS only", httpbin.onlyTLS)
 	run("who may speak plain text", httpbin.peerAuthentication)
@@ -44,6 +45,9 @@ func TestHttpbin(t *testing.T) {
 	run("services without selector, headless, ExternalName", httpbin.services)
 	run("my own machine from a pod", httpbin.hostMachine)
 	run("metrics have Istio's names", httpbin.metrics)
+	run("an application's own metrics are merged", httpbin.merged)
+	run("names outside of the mesh, by the machine's resolver", httpbin.outside)
+	run("REGISTRY_ONLY lets nobody out without an entry", httpbin.registryOnly)
 	run("the admin interface answers", httpbin.admin)
 	run("only the sidecar has network privileges", httpbin.privileges)
 }
@@ -161,19 +165,13 @@ func (h httpbin) teapot(t *testing.T) {
 }
 
 func (h httpbin) oldLog(t *testing.T) {
-	old := h.Must("get", "configmap", "istio", "-n", "istio-system", "-o", `jsonpath={.data.mesh}`)
-	set := func(text string) {
-		indented := "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
-		h.Apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n" + indented + "\n")
-	}
-	defer set(old)
 	format := `[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n`
 	want := regexp.MustCompile(`^\[\S+Z\] "GET /status/418\?\w+ HTTP/1.1" 418 - "-" 0 135 \d+ \d+ "-" "curl/[^"]+" "[-0-9a-f]{36}" "httpbin:8000" "[\d.]+:80" outbound\|8000\|\|httpbin.default.svc.cluster.local [\d.]+:\d+ [\d.]+:8000 [\d.]+:\d+ - default$`)
 	for name, config := range map[string]string{
 		"named":  "accessLogFile: /dev/stdout\naccessLogFormat: istio-1.8",
 		"format": "accessLogFile: /dev/stdout\naccessLogFormat: \"" + format + "\"",
 	} {
-		set(config)
+		restore := h.meshConfig(t, config)
 		mesh.Until(t, 10*time.Second, "a line in the old format, "+name, func() error {
 			h.curl("httpbin:8000/status/418?" + name)
 			var last string
@@ -187,6 +185,7 @@ func (h httpbin) oldLog(t *testing.T) {
 			}
 			return nil
 		})
+		restore()
 	}
 }
 
@@ -698,25 +697,6 @@ spec: {type: ExternalName, externalName: httpbin.default.svc.cluster.local, port
 				return fmt.Errorf("without: %s", r)
 			}
 			return nil
-		})
-	}
-}
-
-func (h httpbin) metrics(t *testing.T) {
-	h.curl("httpbin:8000/status/200")
-	for _, port := range []string{"15090/stats/prometheus", "15020/stats/prometheus"} {
-		mesh.Until(t, 5*time.Second, "the metric of a call on "+port, func() error {
-			r := h.Exec("deploy/httpbin", "istio-proxy", append(append([]string{}, curl...), "-sS", "localhost:"+port)...)
-			for _, l := range strings.Split(r.Out, "\n") {
-				if !strings.HasPrefix(l, "istio_requests_total{") {
-					continue
-				}
-				if has := func(w string) bool { return strings.Contains(l, w) }; has(`reporter="destination"`) && has(`source_workload="sleep"`) && has(`source_principal="spiffe://cluster.local/ns/default/sa/sleep"`) &&
-					has(`destination_service="httpbin.default.svc.cluster.local"`) && has(`destination_service_name="httpbin"`) && has(`response_code="200"`) && has(`connection_security_policy="mutual_tls"`) {
-					return nil
-				}
-			}
-			return fmt.Errorf("not in %d bytes: %.2000s", len(r.Out), r.Out)
 		})
 	}
 }

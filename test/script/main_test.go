@@ -24,8 +24,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envWiretap) != "" {
+	switch {
+	case os.Getenv(envWiretap) != "":
 		wiretap()
+		return
+	case os.Getenv(envHealth) != "":
+		healthServer()
 		return
 	}
 	code := m.Run()

@@ -112,6 +112,10 @@ func TestLivesOfPods(t *testing.T) {
 		"\n---" + deployment("probed", httpbinImage,
 		`        readinessProbe: {httpGet: {path: /status/200, port: 80}, periodSeconds: 1}`,
 		`        livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}`) +
+		"\n---" + deployment("healthy", "example.com/health",
+		`        env: [{name: `+envHealth+`, value: "1"}]`,
+		`        readinessProbe: {grpc: {port: 50051, service: shop}, periodSeconds: 1, failureThreshold: 1}`,
+		`        livenessProbe: {grpc: {port: 50051}, periodSeconds: 1, failureThreshold: 1}`) + service("healthy", 50051, 50051) +
 		shell("orphans", `(sleep 0.2 & ) ; sleep 1000`) + `
 ---
 apiVersion: v1
@@ -121,7 +125,7 @@ spec:
   restartPolicy: Never
   containers: [{name: app, image: curlimages/curl, command: [sh, -c, "echo done; exit 0"]}]
 `})
-	m := mesh.Up(t, mesh.Options{Name: "lives", Paths: []string{dir}})
+	m := mesh.Up(t, mesh.Options{Name: "lives", Paths: []string{dir}, Flags: []string{"--image", healthImage(t)}})
 
 	t.Run("a pod that is deleted hears of it and may end", func(t *testing.T) {
 		m := m.In(t)
@@ -172,6 +176,7 @@ spec:
 		})
 		words(t, "describe", m.Must("describe", "pod", pod), "Liveness probe failed")
 	})
+	t.Run("a gRPC probe asks for a service's health", func(t *testing.T) { grpcProbe(t, m.In(t)) })
 	t.Run("process 1 of a pod reaps", func(t *testing.T) {
 		m := m.In(t)
 		r := m.Exec(m.Pod("app=orphans"), "app", "sh", "-c", "sleep 0.5; ps -eo stat= 2>/dev/null | grep -c Z; true")

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,44 +102,56 @@ type Load struct {
 	done   sync.WaitGroup
 	sent   atomic.Int64
 	mu     sync.Mutex
-	failed map[string]int // by what happened
+	failed []failure // guarded by mu
+}
+
+// A failure is a request that was not answered as it should.
+type failure struct {
+	sent, ended time.Time
+	what        string
 }
 
 // Steady asks rate times a second until Stop. An answer that is no error must be
 // good by check.
 func Steady(url string, rate int, check func(Answer) error, header ...string) *Load {
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &Load{cancel: cancel, failed: map[string]int{}}
 	c := Client(15 * time.Second)
+	return Every(rate, func() error {
+		a, err := Get(c, url, header...)
+		if err != nil {
+			return err
+		}
+		return check(a)
+	})
+}
+
+// Every calls ask rate times a second until Stop.
+func Every(rate int, ask func() error) *Load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Load{cancel: cancel}
 	l.done.Go(func() {
-		defer c.CloseIdleConnections()
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
-		var asked sync.WaitGroup
 		for {
 			select {
 			case <-ctx.Done():
-				asked.Wait()
 				return
 			case <-tick.C:
-				asked.Go(func() { l.ask(c, url, check, header) })
+				l.done.Go(func() { l.ask(ask) })
 			}
 		}
 	})
 	return l
 }
 
-func (l *Load) ask(c *http.Client, url string, check func(Answer) error, header []string) {
+func (l *Load) ask(ask func() error) {
 	l.sent.Add(1)
-	a, err := Get(c, url, header...)
-	if err == nil {
-		err = check(a)
-	}
+	sent := time.Now()
+	err := ask()
 	if err == nil {
 		return
 	}
 	l.mu.Lock()
-	l.failed[time.Now().Format("05.000 ")+err.Error()]++
+	l.failed = append(l.failed, failure{sent, time.Now(), err.Error()})
 	l.mu.Unlock()
 }
 
@@ -149,12 +159,17 @@ func (l *Load) ask(c *http.Client, url string, check func(Answer) error, header 
 func (l *Load) Sent() int { return int(l.sent.Load()) }
 
 // Failed is how many of them failed so far.
-func (l *Load) Failed() int {
+func (l *Load) Failed() int { return l.FailedSince(time.Time{}) }
+
+// FailedSince is how many of those that were sent after a time have failed so far.
+func (l *Load) FailedSince(at time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, k := range l.failed {
-		n += k
+	for _, f := range l.failed {
+		if f.sent.After(at) {
+			n++
+		}
 	}
 	return n
 }
@@ -164,17 +179,14 @@ func (l *Load) Failed() int {
 func (l *Load) Stop() error {
 	l.cancel()
 	l.done.Wait()
-	n := l.Failed()
-	if n == 0 {
+	if len(l.failed) == 0 {
 		return nil
 	}
-	var lines []string
-	for _, what := range slices.Sorted(maps.Keys(l.failed)) {
-		if lines = append(lines, what); len(lines) == 8 {
-			break
-		}
+	text := fmt.Sprintf("%d of %d requests failed:", len(l.failed), l.Sent())
+	for _, f := range l.failed[:min(8, len(l.failed))] {
+		text += fmt.Sprintf("\n  sent %s, ended %s: %s", f.sent.Format("05.000"), f.ended.Format("05.000"), f.what)
 	}
-	return errors.New(fmt.Sprintf("%d of %d requests failed:\n  ", n, l.Sent()) + strings.Join(lines, "\n  "))
+	return errors.New(text)
 }
 
 // OK is the check that an answer is 200.
