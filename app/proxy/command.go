@@ -7,15 +7,18 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/admin"
 )
 
 // Options are the proxy's flags.
 type Options struct {
-	File        string // an Envoy bootstrap; empty: a proxy of a mesh
-	Validate    bool   // read the file, say what is wrong, and end
-	Concurrency int    // workers; 0: as the environment says, else 1
+	File        string        // an Envoy bootstrap; empty: a proxy of a mesh
+	Validate    bool          // read the file, say what is wrong, and end
+	Concurrency int           // workers; 0: as the environment says, else 1
+	FlushEvery  time.Duration // access logs reach their files after this; 0: a second
+	DrainTime   time.Duration // for listeners that go; 0: as the configuration says
 	Level       *slog.LevelVar
 	Log         *slog.Logger
 	Type        string // sidecar or router; empty: sidecar
@@ -45,9 +48,13 @@ func Command(ctx context.Context, name string, args []string, stdout, stderr io.
 	level := f.String("log-level", "", "trace, debug, info, warning, error, critical or off")
 	f.StringVar(level, "l", "", "same as --log-level")
 	f.StringVar(&o.Type, "type", "", "sidecar or router (a gateway), in a mesh")
+	flush := f.Uint("file-flush-interval-msec", 0, "access logs reach their files after so many `ms` (default 1000)")
+	drain := f.Uint("drain-time-s", 0, "`seconds` that connections of a listener that goes have to end (default 600 with -c)")
+	f.Bool("use-dynamic-base-id", false, "without effect: processes share nothing that would need an id")
 	if err := f.Parse(args); err != nil {
 		return ErrUsage{err}
 	}
+	o.FlushEvery, o.DrainTime = time.Duration(*flush)*time.Millisecond, time.Duration(*drain)*time.Second
 	if f.NArg() > 0 {
 		return ErrUsage{fmt.Errorf("found argument %q, want flags only", f.Arg(0))}
 	}

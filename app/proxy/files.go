@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sync"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/build"
@@ -11,6 +12,7 @@ import (
 // files are the access logs that are open.
 type files struct {
 	shards  int
+	every   time.Duration // lines reach a file at the latest after this; 0: the default
 	dropped *stats.Counter
 
 	mu   sync.Mutex
@@ -30,7 +32,7 @@ func (f *files) Open(path string) (build.Lines, error) {
 	if l := f.open[path]; l != nil {
 		return l, nil
 	}
-	sink, err := access.OpenSink(path, f.dropped)
+	sink, err := access.OpenSink(path, f.every, f.dropped)
 	if err != nil {
 		return nil, err
 	}

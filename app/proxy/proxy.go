@@ -83,7 +83,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p := &parts{o: o, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
 	runtime.GOMAXPROCS(p.workers + 1) // so that building configuration and collecting garbage do not stall the path
 	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
-	p.files = &files{shards: p.workers, dropped: &p.server.AccessLogDropped}
+	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
 	p.stats.Add("server.", &p.server)
 	p.stats.Add("control_plane.", &p.control)
 	var err error

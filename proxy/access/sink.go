@@ -13,9 +13,9 @@ import (
 
 // Bounds of a sink.
 const (
-	chunkSize  = 64 << 10 // a shard hands a buffer over at the latest when it is this full
-	maxQueued  = 4 << 20  // bytes that may wait for the writer; lines beyond are dropped
-	flushEvery = time.Second
+	chunkSize  = 64 << 10    // a shard hands a buffer over at the latest when it is this full
+	maxQueued  = 4 << 20     // bytes that may wait for the writer; lines beyond are dropped
+	flushEvery = time.Second // unless another time is asked for
 )
 
 // A Sink writes lines to one file. Shards collect lines in buffers of their own and
@@ -25,6 +25,7 @@ type Sink struct {
 	path    string
 	open    func() (io.WriteCloser, error)
 	dropped *stats.Counter
+	every   time.Duration // lines wait for the writer at most so long
 
 	mu      sync.Mutex // guards what follows
 	buffers []*Buffer
@@ -39,9 +40,10 @@ type Sink struct {
 }
 
 // OpenSink opens a sink that appends to a file, which it makes if there is none. The paths
-// /dev/stdout and /dev/stderr are the process's own streams, whatever they are. Dropped lines are counted in dropped.
-func OpenSink(path string, dropped *stats.Counter) (*Sink, error) {
-	return newSink(path, dropped, func() (io.WriteCloser, error) {
+// /dev/stdout and /dev/stderr are the process's own streams, whatever they are. Lines reach
+// the file after every at the latest, 0: a second. Dropped lines are counted in dropped.
+func OpenSink(path string, every time.Duration, dropped *stats.Counter) (*Sink, error) {
+	return newSink(path, every, dropped, func() (io.WriteCloser, error) {
 		switch path {
 		case "/dev/stdout":
 			return keepOpen{os.Stdout}, nil
@@ -56,11 +58,14 @@ func OpenSink(path string, dropped *stats.Counter) (*Sink, error) {
 	})
 }
 
-func newSink(path string, dropped *stats.Counter, open func() (io.WriteCloser, error)) (*Sink, error) {
+func newSink(path string, every time.Duration, dropped *stats.Counter, open func() (io.WriteCloser, error)) (*Sink, error) {
 	if dropped == nil {
 		dropped = new(stats.Counter)
 	}
-	s := &Sink{path: path, open: open, dropped: dropped, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if every <= 0 {
+		every = flushEvery
+	}
+	s := &Sink{path: path, open: open, dropped: dropped, every: every, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	w, err := open()
 	if err != nil {
 		return nil, err
@@ -200,7 +205,7 @@ func (s *Sink) collect() {
 // run writes until the sink is closed.
 func (s *Sink) run(w io.WriteCloser) {
 	defer close(s.done)
-	tick := time.NewTicker(flushEvery)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
 		select {

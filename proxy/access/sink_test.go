@@ -61,7 +61,7 @@ func code(t testing.TB) *Format {
 func sinkTo(t testing.TB, files ...*memory) (*Sink, *stats.Counter) {
 	t.Helper()
 	dropped := new(stats.Counter)
-	s, err := newSink("x", dropped, func() (io.WriteCloser, error) {
+	s, err := newSink("x", 0, dropped, func() (io.WriteCloser, error) {
 		if len(files) == 0 {
 			return nil, errors.New("no such file")
 		}
@@ -178,7 +178,7 @@ func TestSinkReopen(t *testing.T) {
 func TestOpenSink(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	for range 2 { // the second time it appends
-		s, err := OpenSink(path, nil)
+		s, err := OpenSink(path, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestOpenSink(t *testing.T) {
 	if got, _ := os.ReadFile(path); string(got) != "200\n200\n" {
 		t.Errorf("the file holds %q", got)
 	}
-	if _, err := OpenSink(filepath.Join(path, "below", "a", "file"), nil); err == nil {
+	if _, err := OpenSink(filepath.Join(path, "below", "a", "file"), 0, nil); err == nil {
 		t.Error("a path below a file was opened")
 	}
 }
@@ -207,7 +207,7 @@ func TestLogAllocs(t *testing.T) {
 
 func BenchmarkLog(b *testing.B) {
 	var file discard
-	s, err := newSink("x", nil, func() (io.WriteCloser, error) { return file, nil })
+	s, err := newSink("x", 0, nil, func() (io.WriteCloser, error) { return file, nil })
 	if err != nil {
 		b.Fatal(err)
 	}

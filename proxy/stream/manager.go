@@ -5,7 +5,6 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
-	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -178,10 +177,9 @@ func (m *manager) now() []byte {
 	return m.date
 }
 
-// passInterim reports whether an interim response is for the client. 100 answers a
-// question that we have answered ourselves, unless we passed it on.
-func (c *Config) passInterim(m *header.Map) bool {
-	return !c.Expect100Here || string(m.Get(header.Status)) != "100"
-}
+// passInterim reports whether an interim response is for the client. Where we answer
+// Expect: 100-continue ourselves (Envoy's proxy_100_continue is not set), none is, 103
+// included, as with Envoy.
+func (c *Config) passInterim() bool { return !c.Expect100Here }
 
 var _ drive.TimerHandler = (*Stream)(nil)

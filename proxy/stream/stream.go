@@ -317,7 +317,7 @@ func (s *Stream) ResumeRequest() {
 
 // Interim passes on a 1xx response other than 101.
 func (s *Stream) Interim(m *header.Map) {
-	if !s.over && !s.responded && s.Config.passInterim(m) {
+	if !s.over && !s.responded && s.Config.passInterim() {
 		s.down.WriteInterim(m)
 		if s.down.Full() { // an upstream may send as many as it likes
 			s.terminal.PauseResponse()

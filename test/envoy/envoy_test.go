@@ -15,7 +15,6 @@ package envoy_test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +22,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mallamesh/malla/test/script/mesh"
 )
@@ -144,23 +142,6 @@ func start(t *testing.T, name string, args ...string) *running {
 		}
 	})
 	return r
-}
-
-// listening waits until somebody accepts connections at a port.
-func (r *running) listening(t *testing.T, port int) {
-	t.Helper()
-	mesh.Until(t, 20*time.Second, fmt.Sprintf("%s listening on %d", filepath.Base(r.cmd.Path), port), func() error {
-		select {
-		case <-r.done:
-			t.Fatalf("%s has ended:\n%s", r.cmd.Path, r.log())
-		default:
-		}
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
 }
 
 // fill replaces {{name}} in a text.

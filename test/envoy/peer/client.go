@@ -1,0 +1,406 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mallamesh/malla/test/envoy/scenario"
+)
+
+// answerTime is how long an answer may take, and endTime how long a proxy that said
+// it would close may wait (Envoy waits a second for the client to close first).
+const (
+	answerTime = 8 * time.Second
+	endTime    = 4 * time.Second
+	lookTime   = 80 * time.Millisecond // to see that a connection has been closed without a word
+)
+
+// A Client plays the steps of a scenario against one proxy.
+type Client struct {
+	View  *scenario.View
+	PKI   *PKI
+	Admin string // host:port of the admin interface
+	Notes scenario.Notes
+
+	conns   map[string]*conn
+	order   []string
+	answers int
+	asked   int // questions to the admin interface
+}
+
+// A conn is a connection of the client to the proxy.
+type conn struct {
+	net.Conn
+	protocol
+	closing bool   // the proxy said that it would end the connection
+	fate    string // set once the end has been seen
+}
+
+// A protocol reads and writes messages on a connection.
+type protocol interface {
+	// send sends a request, or in part.
+	send(c *conn, step scenario.Step) error
+	// receive reads the answer to a request and notes it under "answer N".
+	receive(c *conn, step scenario.Step, note func(key, value string)) error
+}
+
+// Play plays all steps. What a proxy does is noted; an error is the scenario's.
+func (cl *Client) Play() error {
+	cl.conns = map[string]*conn{}
+	defer func() {
+		for _, c := range cl.conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
+	for i, step := range cl.View.Steps {
+		if err := cl.step(step); err != nil {
+			return fmt.Errorf("step %d, %s: %w", i+1, step.Do, err)
+		}
+	}
+	for _, name := range cl.order {
+		cl.end(name)
+	}
+	return nil
+}
+
+func (cl *Client) step(step scenario.Step) error {
+	text, err := cl.View.Fill(strings.ReplaceAll(step.Text, "{{repeat", "(repeat"))
+	if err != nil {
+		return err
+	}
+	step.Text = strings.ReplaceAll(text, "(repeat", "{{repeat")
+	switch step.Do {
+	case "connect":
+		_, err := cl.connect(step)
+		return err
+	case "request":
+		c, err := cl.conn(step)
+		if err != nil || c == nil {
+			return err
+		}
+		if err := c.send(c, step); err != nil {
+			return err
+		}
+		return cl.receive(c, step)
+	case "send":
+		c, err := cl.conn(step)
+		if err != nil || c == nil {
+			return err
+		}
+		return c.send(c, step)
+	case "answer":
+		c, err := cl.conn(step)
+		if err != nil || c == nil {
+			return err
+		}
+		return cl.receive(c, step)
+	case "read":
+		return cl.read(step)
+	case "close":
+		return cl.close(step)
+	case "pause":
+		d, err := time.ParseDuration(strings.Join(step.Words, ""))
+		if err != nil || d > 5*time.Second {
+			return fmt.Errorf("found %q, want a time span of at most 5s", step.Words)
+		}
+		time.Sleep(d)
+		return nil
+	case "write":
+		return cl.write(step)
+	case "admin":
+		return cl.admin(step)
+	}
+	return fmt.Errorf("is not known")
+}
+
+// conn finds the connection of a step, or opens it. It is nil, and noted, if the
+// proxy did not take the connection.
+func (cl *Client) conn(step scenario.Step) (*conn, error) {
+	if c, there := cl.conns[step.Attrs["conn"]]; there {
+		return c, nil
+	}
+	return cl.connect(step)
+}
+
+func (cl *Client) connect(step scenario.Step) (*conn, error) {
+	name := step.Attrs["conn"]
+	if old := cl.conns[name]; old != nil {
+		cl.end(name)
+	}
+	address, err := cl.View.Listener(step.Attrs["listener"])
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{Timeout: answerTime}
+	if from := step.Attrs["from"]; from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	raw, err := d.Dial("tcp", address)
+	if err != nil {
+		cl.Notes.Add(cl.title(name)+" refused", cl.View.Normalize(reason(err)))
+		cl.conns[name] = nil
+		return nil, nil
+	}
+	_ = raw.SetDeadline(time.Now().Add(patience))
+	c := &conn{Conn: raw, protocol: h1{}}
+	if step.Do == "connect" && step.Text != "" { // before TLS begins
+		text, err := scenario.Bytes(step.Text)
+		if err != nil {
+			return nil, err
+		}
+		if step.Has("exact") { // without the line end at the end
+			text = strings.TrimSuffix(text, "\r\n")
+		}
+		if _, err := io.WriteString(raw, text); err != nil {
+			c.fate = reason(err)
+		}
+	}
+	if step.Has("tls") && !cl.secure(c, name, step) {
+		cl.conns[name] = nil
+		raw.Close()
+		return nil, nil
+	}
+	if step.Has("h2") || step.Has("tls") && c.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol == "h2" && !step.Has("raw") {
+		if c.protocol, err = newH2(c); err != nil {
+			cl.Notes.Add(cl.title(name)+" refused", reason(err))
+			cl.conns[name] = nil
+			return nil, nil
+		}
+	}
+	cl.conns[name] = c
+	cl.order = append(cl.order, name)
+	return c, nil
+}
+
+func (cl *Client) title(name string) string { return strings.TrimSpace("connection " + name) }
+
+// secure does TLS's handshake and notes its outcome.
+func (cl *Client) secure(c *conn, name string, step scenario.Step) bool {
+	config := &tls.Config{ServerName: step.Attrs["sni"], NextProtos: split(step.Attrs["alpn"]), RootCAs: cl.PKI.Pool("ca"), InsecureSkipVerify: true}
+	if cert := step.Attrs["cert"]; cert != "" {
+		pair := cl.PKI.Certificate(cert)
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	versions := map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+	config.MaxVersion = versions[step.Attrs["max"]]
+	config.MinVersion = versions[step.Attrs["min"]]
+	s := tls.Client(c.Conn, config)
+	title := cl.title(name) + " tls"
+	if err := s.Handshake(); err != nil {
+		cl.Notes.Add(title, "refused: "+cl.View.Normalize(reason(err)))
+		return false
+	}
+	state := s.ConnectionState()
+	cl.Notes.Add(title, fmt.Sprintf("%s, protocol %q, certificate %s", tls.VersionName(state.Version), state.NegotiatedProtocol, state.PeerCertificates[0].Subject.CommonName))
+	c.Conn = s
+	return true
+}
+
+func (cl *Client) receive(c *conn, step scenario.Step) error {
+	cl.answers++
+	n := cl.answers
+	if _, raw := c.protocol.(h1Reader); raw { // h2 reads all the time, and waits by a clock of its own
+		_ = c.SetReadDeadline(time.Now().Add(answerTime))
+	}
+	return c.receive(c, step, func(key, value string) {
+		cl.Notes.Add(strings.TrimSpace(fmt.Sprintf("answer %d %s", n, key)), cl.View.Normalize(value))
+	})
+}
+
+// read reads raw bytes: as many as bytes= says, or up to the end.
+func (cl *Client) read(step scenario.Step) error {
+	c, err := cl.conn(step)
+	if err != nil || c == nil {
+		return err
+	}
+	cl.answers++
+	_ = c.SetReadDeadline(time.Now().Add(answerTime))
+	var b []byte
+	var r io.Reader = c
+	if buffered, ok := c.protocol.(h1Reader); ok {
+		r = buffered.reader(c)
+	}
+	if text := step.Attrs["bytes"]; text != "" {
+		n := 0
+		if _, err := fmt.Sscan(text, &n); err != nil || n > 64<<20 {
+			return fmt.Errorf("bytes=%s: want a number", text)
+		}
+		b = make([]byte, n)
+		n, err = io.ReadFull(r, b)
+		b = b[:n]
+	} else if b, err = io.ReadAll(r); err == nil {
+		c.fate = "closed"
+	}
+	cl.Notes.Add(fmt.Sprintf("answer %d bytes", cl.answers), cl.View.Normalize(short(b)))
+	if err != nil {
+		cl.Notes.Add(fmt.Sprintf("answer %d error", cl.answers), reason(err))
+	}
+	return nil
+}
+
+// close ends the connection from here: "close", "close half" or "close reset".
+func (cl *Client) close(step scenario.Step) error {
+	c := cl.conns[step.Attrs["conn"]]
+	if c == nil {
+		return nil
+	}
+	switch {
+	case step.Has("half"):
+		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+			return half.CloseWrite()
+		}
+		return nil
+	case step.Has("reset"):
+		linger(c.Conn)
+	}
+	c.fate = "closed by the client"
+	return c.Close()
+}
+
+// end notes what has become of a connection.
+func (cl *Client) end(name string) {
+	c := cl.conns[name]
+	if c == nil {
+		return
+	}
+	wait := lookTime
+	if c.closing {
+		wait = endTime
+	}
+	if c.fate == "" {
+		c.fate = look(c, wait)
+	}
+	cl.Notes.Add(cl.title(name), c.fate)
+	c.Close()
+	cl.conns[name] = nil
+}
+
+// look waits for the end of a connection.
+func look(c *conn, wait time.Duration) string {
+	if h, ok := c.protocol.(*h2); ok {
+		return h.look(wait)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(wait))
+	var r io.Reader = c
+	if buffered, ok := c.protocol.(h1Reader); ok {
+		r = buffered.reader(c)
+	}
+	more, err := io.ReadAll(io.LimitReader(r, 1<<20))
+	fate := "closed"
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		fate = "open"
+	case err != nil:
+		fate = reason(err)
+	}
+	if _, framed := c.protocol.(h1Reader); framed && len(more) > 0 {
+		fate += fmt.Sprintf(", after %d more bytes", len(more))
+	}
+	return fate
+}
+
+// write replaces a file in the scenario's workspace, as file-based xDS wants it: a
+// new file is moved over the old one.
+func (cl *Client) write(step scenario.Step) error {
+	if len(step.Words) != 1 {
+		return fmt.Errorf("want the file's name")
+	}
+	text, err := cl.View.File(step.Words[0], step.Text)
+	if err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(cl.View.Workspace, step.Words[0]), text)
+}
+
+// WriteFile moves a new file to a path.
+func WriteFile(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// admin asks the admin interface: "admin POST /path". With until=TEXT it asks again
+// until the text is there.
+func (cl *Client) admin(step scenario.Step) error {
+	if len(step.Words) != 2 {
+		return fmt.Errorf("want a method and a path")
+	}
+	cl.asked++
+	var code int
+	var body string
+	for end := time.Now().Add(answerTime); ; time.Sleep(20 * time.Millisecond) {
+		req, err := http.NewRequestWithContext(context.Background(), step.Words[0], "http://"+cl.Admin+strings.ReplaceAll(step.Words[1], "(prefix)", cl.View.Prefix()), nil)
+		if err != nil {
+			return err
+		}
+		if code, body, err = ask(req); err != nil {
+			return err
+		}
+		if strings.Contains(cl.View.Normalize(body), strings.ReplaceAll(step.Attrs["until"], "_", " ")) || time.Now().After(end) {
+			break
+		}
+	}
+	cl.Notes.Add(fmt.Sprintf("admin %d status", cl.asked), fmt.Sprint(code))
+	if !step.Has("status") {
+		cl.Notes.Add(fmt.Sprintf("admin %d body", cl.asked), cl.View.Normalize(body))
+	}
+	return nil
+}
+
+func ask(req *http.Request) (int, string, error) {
+	resp, err := adminClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+var adminClient = &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Ask gets a page of an admin interface.
+func Ask(address, path string) (string, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return "", err
+	}
+	_, body, err := ask(req)
+	return body, err
+}
+
+// reason is the text of an error without what the operating system adds.
+func reason(err error) string {
+	var alert tls.AlertError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &alert):
+		return alert.Error()
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "closed"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "nothing in time"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	}
+	return err.Error()
+}

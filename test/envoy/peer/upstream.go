@@ -1,0 +1,344 @@
+package peer
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mallamesh/malla/test/envoy/scenario"
+)
+
+// patience bounds every wait of a peer.
+const patience = 20 * time.Second
+
+// An Upstream is a server behind one proxy.
+type Upstream struct {
+	script *scenario.Upstream
+	l      net.Listener
+	pki    *PKI
+
+	mu     sync.Mutex
+	seen   []string // guarded by mu: the requests, or what came over TCP
+	answer int      // guarded by mu: answers given
+	open   map[net.Conn]bool
+	closed bool
+}
+
+// ok is what an upstream answers if its scenario does not care.
+var ok = scenario.Step{Text: "HTTP/1.1 200 OK\ncontent-length: 2\n\nok"}
+
+// Serve starts an upstream at an address of its own on ip.
+func Serve(ip string, script *scenario.Upstream, pki *PKI) (*Upstream, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+	if err != nil {
+		return nil, err
+	}
+	u := &Upstream{script: script, l: l, pki: pki, open: map[net.Conn]bool{}}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if u.keep(c) {
+				go u.serve(c)
+			}
+		}
+	}()
+	return u, nil
+}
+
+// Addr is where it listens.
+func (u *Upstream) Addr() string { return u.l.Addr().String() }
+
+// Close ends the upstream and its connections.
+func (u *Upstream) Close() {
+	u.l.Close()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	for c := range u.open {
+		c.Close()
+	}
+}
+
+func (u *Upstream) keep(c net.Conn) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		c.Close()
+		return false
+	}
+	u.open[c] = true
+	return true
+}
+
+// Notes returns what has come so far.
+func (u *Upstream) Notes(v *scenario.View) scenario.Notes {
+	u.mu.Lock()
+	seen := slices.Clone(u.seen)
+	u.mu.Unlock()
+	if u.script.Attrs["order"] == "any" {
+		for i := range seen {
+			seen[i] = v.NormalizeHead(seen[i])
+		}
+		sort.Strings(seen)
+	}
+	var n scenario.Notes
+	for i, text := range seen {
+		if head, body, _ := strings.Cut(text, "\r\n\r\n"); len(body) > longest {
+			text = fmt.Sprintf("%s\r\n\r\n%s", head, short([]byte(body)))
+		}
+		n.Add(fmt.Sprintf("upstream %s %d", u.script.Name, i+1), v.NormalizeHead(text))
+	}
+	return n
+}
+
+func (u *Upstream) note(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.seen = append(u.seen, text)
+}
+
+// next is the answer to a request: the first whose path= fits, in turn; the last
+// stays.
+func (u *Upstream) next(path string) scenario.Step {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var fits []scenario.Step
+	for _, a := range u.script.Answers {
+		if strings.HasPrefix(path, a.Attrs["path"]) && (a.Text != "" || len(a.Words) > 0) {
+			fits = append(fits, a)
+		}
+	}
+	if len(fits) == 0 {
+		return ok
+	}
+	u.answer++
+	return fits[min(u.answer, len(fits))-1]
+}
+
+func (u *Upstream) serve(c net.Conn) {
+	defer func() {
+		c.Close()
+		u.mu.Lock()
+		delete(u.open, c)
+		u.mu.Unlock()
+	}()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if name := u.script.Attrs["tls"]; name != "" {
+		secure, err := u.handshake(c, name)
+		if err != nil {
+			return
+		}
+		c = secure
+	}
+	switch u.script.Attrs["proto"] {
+	case "tcp":
+		u.tcp(c)
+	case "h2":
+		u.h2(c)
+	default:
+		u.h1(c)
+	}
+}
+
+// handshake plays the server of TLS with the certificate of a name, and notes what
+// the proxy showed.
+func (u *Upstream) handshake(c net.Conn, name string) (net.Conn, error) {
+	config := &tls.Config{Certificates: []tls.Certificate{u.pki.Certificate(name)}, NextProtos: split(u.script.Attrs["alpn"])}
+	if u.script.Attrs["verify"] != "" {
+		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, u.pki.Pool(u.script.Attrs["verify"])
+	}
+	sni, protocols := "", ""
+	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		sni, protocols = h.ServerName, strings.Join(h.SupportedProtos, ",")
+		return nil, nil
+	}
+	s := tls.Server(c, config)
+	err := s.Handshake()
+	client := "none"
+	if certs := s.ConnectionState().PeerCertificates; len(certs) > 0 {
+		client = certs[0].Subject.CommonName
+	}
+	what := fmt.Sprintf("TLS server name %q, protocols %q, client certificate %s", sni, protocols, client)
+	if err != nil {
+		what += ", refused"
+	}
+	u.note(what)
+	return s, err
+}
+
+// h1 reads requests and answers each. A request that does not parse ends the
+// connection, with what came noted.
+func (u *Upstream) h1(c net.Conn) {
+	r := bufio.NewReader(c)
+	for {
+		head, err := readHead(r)
+		if err != nil {
+			if head != "" {
+				u.note(head + "(and no more)")
+			}
+			return
+		}
+		req, err := http.ReadRequest(bufio.NewReader(io.MultiReader(strings.NewReader(head), r)))
+		if err != nil {
+			u.note(head + "(does not parse: " + err.Error() + ")")
+			return
+		}
+		answer := u.next(req.URL.Path)
+		if answer.Has("early") { // before the body has come
+			u.note(head)
+			if !u.say(c, r, answer) {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			continue
+		}
+		if req.Header.Get("Expect") != "" && answer.Has("continue") {
+			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+		}
+		text := head
+		if req.ContentLength != 0 {
+			body, err := io.ReadAll(req.Body)
+			text += string(body)
+			for _, k := range sortedKeys(req.Trailer) {
+				text += fmt.Sprintf("\ntrailer %s: %s", strings.ToLower(k), req.Trailer[k][0])
+			}
+			if err != nil {
+				u.note(text + "(and no more)")
+				return
+			}
+		}
+		u.note(text)
+		if !u.say(c, r, answer) {
+			return
+		}
+	}
+}
+
+// say answers, and reports whether the connection goes on.
+func (u *Upstream) say(c net.Conn, r *bufio.Reader, answer scenario.Step) bool {
+	if d, err := time.ParseDuration(answer.Attrs["delay"]); err == nil {
+		time.Sleep(d)
+	}
+	if answer.Text != "" {
+		text, err := scenario.Bytes(answer.Text)
+		if err != nil {
+			text = "HTTP/1.1 599 " + err.Error() + "\r\ncontent-length: 0\r\n\r\n"
+		}
+		head, rest, cut := strings.Cut(text, "(pause)")
+		_, _ = io.WriteString(c, head)
+		for cut { // in pieces
+			time.Sleep(100 * time.Millisecond)
+			head, rest, cut = strings.Cut(rest, "(pause)")
+			_, _ = io.WriteString(c, head)
+		}
+	}
+	switch {
+	case answer.Has("reset"):
+		linger(c)
+		return false
+	case answer.Has("close"):
+		return false
+	case answer.Has("silent"): // never says anything (more), until the proxy ends it
+		_, _ = io.Copy(io.Discard, r)
+		return false
+	case answer.Has("echo"): // a tunnel
+		u.echo(c, r)
+		return false
+	}
+	return true
+}
+
+// echo sends back what comes, and notes it at the end.
+func (u *Upstream) echo(c net.Conn, r io.Reader) {
+	var all strings.Builder
+	_, err := io.Copy(c, io.TeeReader(r, &all))
+	u.note("tunnel " + all.String() + fate(err))
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// tcp is an upstream without a protocol: it greets, and then echoes or listens.
+func (u *Upstream) tcp(c net.Conn) {
+	answer := u.next("")
+	if answer.Attrs == nil {
+		answer = scenario.Step{Words: []string{"echo"}}
+	}
+	if answer.Text != "" {
+		text, _ := scenario.Bytes(answer.Text)
+		_, _ = io.WriteString(c, text)
+	}
+	switch {
+	case answer.Has("reset"):
+		linger(c)
+	case answer.Has("close"):
+	case answer.Has("read"): // up to the end of what the client sends, and then the end
+		all, err := io.ReadAll(c)
+		u.note("tcp " + string(all) + fate(err))
+	default:
+		u.echo(c, c)
+	}
+}
+
+func fate(err error) string {
+	switch {
+	case err == nil:
+		return " (end)"
+	case errors.Is(err, net.ErrClosed):
+		return " (still open)"
+	}
+	return " (reset)"
+}
+
+func linger(c net.Conn) {
+	if s, ok := c.(*tls.Conn); ok {
+		c = s.NetConn()
+	}
+	_ = c.(*net.TCPConn).SetLinger(0)
+}
+
+// readHead reads up to the empty line. What came is returned with an error, too.
+func readHead(r *bufio.Reader) (string, error) {
+	var b strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			return b.String(), err
+		}
+		if line == "\r\n" || line == "\n" {
+			return b.String(), nil
+		}
+		if b.Len() > 4<<20 {
+			return b.String(), fmt.Errorf("a head of over 4 MB")
+		}
+	}
+}
+
+func sortedKeys(h http.Header) []string {
+	var out []string
+	for k := range h {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func split(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}

@@ -1,0 +1,289 @@
+//go:build linux
+
+package envoy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mallamesh/malla/test/envoy/peer"
+	"github.com/mallamesh/malla/test/envoy/scenario"
+	"github.com/mallamesh/malla/test/script/mesh"
+)
+
+// A program is one of the two proxies.
+type program struct {
+	path  string
+	envoy bool
+}
+
+func (p program) String() string {
+	if p.envoy {
+		return "Envoy"
+	}
+	return "malla"
+}
+
+// A side is a process of a program that runs scenarios: a bootstrap of all of them.
+type side struct {
+	program
+	dir     string
+	pki     *peer.PKI
+	network string // 127.N: addresses that nobody else uses
+	hold    net.Listener
+	run     *running
+	views   map[string]*scenario.View
+	peers   map[string][]*peer.Upstream
+	refused map[string]string // scenarios whose configuration it did not take, and why
+}
+
+func newSide(t *testing.T, p program, pki *peer.PKI, all []*scenario.Scenario) *side {
+	t.Helper()
+	s := &side{program: p, dir: t.TempDir(), pki: pki, views: map[string]*scenario.View{}, peers: map[string][]*peer.Upstream{}, refused: map[string]string{}}
+	s.reserve(t)
+	for i, sc := range all {
+		if err := s.prepare(t, i, sc); err != nil {
+			t.Fatalf("%s: %v", sc.Name, err)
+		}
+	}
+	return s
+}
+
+// reserve takes a loopback network for itself, so that suites that run at the same
+// time on one machine do not meet.
+func (s *side) reserve(t *testing.T) {
+	t.Helper()
+	for i := range 200 {
+		network := fmt.Sprintf("127.%d", 20+(os.Getpid()*7+i)%200)
+		if l, err := net.Listen("tcp", network+".0.1:19000"); err == nil {
+			s.network, s.hold = network, l
+			t.Cleanup(func() { l.Close() })
+			return
+		}
+	}
+	t.Fatal("no loopback network is free")
+}
+
+func (s *side) admin() string { return s.network + ".0.1:9901" }
+
+// prepare makes a scenario's workspace and starts its upstreams.
+func (s *side) prepare(t *testing.T, i int, sc *scenario.Scenario) error {
+	v := &scenario.View{Scenario: sc, IP: fmt.Sprintf("%s.%d.%d", s.network, 1+i/250, 1+i%250), Upstream: map[string]string{}, PKI: s.pki.Dir}
+	v.Workspace = filepath.Join(s.dir, strings.ReplaceAll(sc.Name, "/", "-"))
+	if err := os.MkdirAll(v.Workspace, 0o755); err != nil {
+		return err
+	}
+	scripts := sc.Upstreams
+	if !hasBackend(scripts) {
+		scripts = append([]*scenario.Upstream{{Name: "backend"}}, scripts...)
+	}
+	for _, script := range scripts {
+		u, err := peer.Serve(v.IP, script, s.pki)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(u.Close)
+		v.Upstream[script.Name] = u.Addr()
+		s.peers[sc.Name] = append(s.peers[sc.Name], u)
+	}
+	files, err := v.Files()
+	if err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := peer.WriteFile(filepath.Join(v.Workspace, name), text); err != nil {
+			return err
+		}
+	}
+	s.views[sc.Name] = v
+	return nil
+}
+
+func hasBackend(all []*scenario.Upstream) bool {
+	for _, u := range all {
+		if u.Name == "backend" {
+			return true
+		}
+	}
+	return false
+}
+
+// bootstrap writes one bootstrap of some scenarios.
+func (s *side) bootstrap(t *testing.T, file string, some []*scenario.Scenario) string {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(s.admin())
+	resources := map[string]any{}
+	all := map[string]any{
+		"node":             map[string]any{"id": "scenarios", "cluster": "scenarios"},
+		"admin":            map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": json.Number(port)}}},
+		"static_resources": resources,
+	}
+	for _, sc := range some {
+		tree, err := s.views[sc.Name].Config()
+		if err != nil {
+			t.Fatalf("%s: %v", sc.Name, err)
+		}
+		for k, v := range tree {
+			if k == "static_resources" {
+				for kind, list := range v.(map[string]any) {
+					have, _ := resources[kind].([]any)
+					more, _ := list.([]any)
+					resources[kind] = append(have, more...)
+				}
+				continue
+			}
+			if sc.Alone == "" && !sc.Refused {
+				t.Fatalf("%s sets %s of the bootstrap, which all share: say alone: and why", sc.Name, k)
+			}
+			if k == "admin" { // the address is the suite's
+				for field, value := range v.(map[string]any) {
+					all["admin"].(map[string]any)[field] = value
+				}
+				continue
+			}
+			all[k] = v
+		}
+	}
+	text, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, file)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// args are a command line; both programs know the same flags.
+func (s *side) args(config string, more ...string) []string {
+	args := append([]string{"-c", config, "--log-level", "warning", "--file-flush-interval-msec", "50", "--drain-time-s", "1"}, more...)
+	if s.envoy {
+		args = append(args, "--use-dynamic-base-id")
+	}
+	return args
+}
+
+// start starts the process with every scenario that it takes. Scenarios that it does
+// not take are found by halves, so that one mistake costs one scenario.
+func (s *side) start(t *testing.T, some []*scenario.Scenario, workers int) {
+	t.Helper()
+	if s.launch(t, some, workers) {
+		return
+	}
+	if good := s.sift(t, some); !s.launch(t, good, workers) {
+		t.Fatalf("%s has ended:\n%s", s, s.run.log())
+	}
+}
+
+// launch reports whether the process became ready; the other outcome is its end.
+func (s *side) launch(t *testing.T, some []*scenario.Scenario, workers int) bool {
+	t.Helper()
+	s.run = start(t, s.path, s.args(s.bootstrap(t, "bootstrap.json", some), "--concurrency", fmt.Sprint(max(workers, 1)))...)
+	ended := false
+	mesh.Until(t, 30*time.Second, s.String()+" being ready", func() error {
+		select {
+		case <-s.run.done:
+			ended = true
+			return nil
+		default:
+		}
+		text, err := peer.Ask(s.admin(), "/ready")
+		if err == nil && strings.TrimSpace(text) != "LIVE" {
+			err = fmt.Errorf("it says %s", text)
+		}
+		return err
+	})
+	return !ended
+}
+
+// sift returns the scenarios that are taken, and notes the others.
+func (s *side) sift(t *testing.T, some []*scenario.Scenario) []*scenario.Scenario {
+	t.Helper()
+	why := s.validate(t, some)
+	if why == "" {
+		return some
+	}
+	if len(some) == 1 {
+		s.refused[some[0].Name] = why
+		return nil
+	}
+	half := len(some) / 2
+	return append(s.sift(t, some[:half:half]), s.sift(t, some[half:])...)
+}
+
+// validate returns what the program has against the configuration of some scenarios.
+func (s *side) validate(t *testing.T, some []*scenario.Scenario) string {
+	t.Helper()
+	cmd := exec.Command(s.path, s.args(s.bootstrap(t, "validate.json", some), "--mode", "validate")...)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	if len(some) > 1 {
+		return err.Error()
+	}
+	return fmt.Sprintf("%v: %s", err, tail(s.views[some[0].Name].Normalize(string(out)), 1500))
+}
+
+func tail(text string, n int) string { return text[max(0, len(text)-n):] }
+
+// play plays a scenario, and returns the client with its notes.
+func (s *side) play(sc *scenario.Scenario) (*peer.Client, error) {
+	c := &peer.Client{View: s.views[sc.Name], PKI: s.pki, Admin: s.admin()}
+	err := c.Play()
+	return c, err
+}
+
+// notes are the client's, with what upstreams, access log and statistics say by now.
+func (s *side) notes(sc *scenario.Scenario, client scenario.Notes) scenario.Notes {
+	v := s.views[sc.Name]
+	out := append(scenario.Notes(nil), client...)
+	for _, u := range s.peers[sc.Name] {
+		out = append(out, u.Notes(v)...)
+	}
+	text, _ := os.ReadFile(v.Log())
+	n := 0
+	for l := range strings.Lines(string(text)) {
+		n++
+		out.Add(fmt.Sprintf("log %d", n), v.Normalize(strings.TrimSuffix(l, "\n")))
+	}
+	if len(sc.Stats) > 0 {
+		s.stats(sc, &out)
+	}
+	return out
+}
+
+// stats notes the statistics that the scenario names; {{listener}} in a name stands
+// for the first listener's address.
+func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
+	v := s.views[sc.Name]
+	address, _ := v.Listener("")
+	address = strings.ReplaceAll(address, ":", "_")
+	text, err := peer.Ask(s.admin(), "/stats?filter="+regexp.QuoteMeta(v.Prefix())+"|"+regexp.QuoteMeta(address))
+	if err != nil {
+		out.Add("stats", err.Error())
+		return
+	}
+	values := map[string]string{}
+	for l := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(l), ": ")
+		name = strings.ReplaceAll(strings.ReplaceAll(name, v.Prefix(), ""), address, "(listener)")
+		values[name] = value
+	}
+	for _, name := range sc.Stats {
+		value, there := values[strings.ReplaceAll(name, "{{listener}}", "(listener)")]
+		if !there {
+			value = "(not there)"
+		}
+		out.Add("stat "+name, value)
+	}
+}

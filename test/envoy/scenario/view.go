@@ -1,0 +1,163 @@
+package scenario
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A View is a scenario as one of the proxies has it: its addresses and places.
+type View struct {
+	*Scenario
+	IP        string            // a loopback address that nobody else uses
+	Upstream  map[string]string // host:port of each upstream
+	Workspace string            // a directory for files of the scenario
+	PKI       string            // a directory with certificates (package peer)
+	listeners []named           // in the configuration's order
+}
+
+type named struct{ name, address string }
+
+// Prefix is put before names of clusters, listeners, secrets and statistics.
+func (v *View) Prefix() string {
+	return strings.NewReplacer("/", "-", ".", "-", "_", "-").Replace(v.Name) + "--"
+}
+
+// Log is the file that access logs are written to by default.
+func (v *View) Log() string { return v.Workspace + "/access.log" }
+
+// Listener returns where a listener listens; "" is the first.
+func (v *View) Listener(name string) (string, error) {
+	for _, l := range v.listeners {
+		if name == "" || l.name == name {
+			return l.address, nil
+		}
+	}
+	return "", fmt.Errorf("there is no listener %q", name)
+}
+
+// Fill replaces {{...}} in a text.
+func (v *View) Fill(text string) (string, error) {
+	for {
+		before, rest, found := strings.Cut(text, "{{")
+		if !found {
+			return text, nil
+		}
+		what, after, found := strings.Cut(rest, "}}")
+		if !found {
+			return "", fmt.Errorf("found {{ without }}")
+		}
+		value, err := v.value(strings.Fields(what))
+		if err != nil {
+			return "", err
+		}
+		text = before + value + after
+	}
+}
+
+func (v *View) value(words []string) (string, error) {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	switch words[0] {
+	case "prefix":
+		return v.Prefix(), nil
+	case "dir":
+		return v.Workspace, nil
+	case "log":
+		return v.Log(), nil
+	case "pki":
+		return v.PKI, nil
+	case "ip":
+		return v.IP, nil
+	case "closed": // nobody listens there
+		return address(v.IP + ":9"), nil
+	case "upstream":
+		if len(words) == 2 && v.Upstream[words[1]] != "" {
+			return address(v.Upstream[words[1]]), nil
+		}
+	case "port":
+		if len(words) == 2 && v.Upstream[words[1]] != "" {
+			_, port, _ := strings.Cut(v.Upstream[words[1]], ":")
+			return port, nil
+		}
+	case "endpoints":
+		var list []string
+		for _, w := range words[1:] {
+			if v.Upstream[w] == "" {
+				return "", fmt.Errorf("{{endpoints %s}}: there is no upstream of that name", w)
+			}
+			list = append(list, "{endpoint: {address: "+address(v.Upstream[w])+"}}")
+		}
+		return "{endpoints: [{lb_endpoints: [" + strings.Join(list, ", ") + "]}]}", nil
+	}
+	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}} or {{pki}}", strings.Join(words, " "))
+}
+
+// address writes Envoy's address in YAML on one line.
+func address(hostport string) string {
+	host, port, _ := strings.Cut(hostport, ":")
+	return "{socket_address: {address: " + host + ", port_value: " + port + "}}"
+}
+
+var (
+	uuid     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	endpoint = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
+	dates    = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
+	took     = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
+	left     = regexp.MustCompile(`(?i)(x-envoy-expected-rq-timeout-ms: |grpc-timeout: )(\d+)`)
+)
+
+// Normalize takes out of a text what differs between two runs of one proxy: ids,
+// ports, the date of today, and what a shared process needs to tell scenarios apart.
+func (v *View) Normalize(text string) string {
+	text = strings.ReplaceAll(text, v.Prefix(), "")
+	text = endpoint.ReplaceAllString(text, "127.0.0.1:(port)")
+	text = strings.ReplaceAll(text, v.IP, "127.0.0.1")
+	for _, place := range [][2]string{{v.Workspace, "(dir)"}, {v.PKI, "(pki)"}} {
+		if place[0] != "" {
+			text = strings.ReplaceAll(text, place[0], place[1])
+		}
+	}
+	text = uuid.ReplaceAllString(text, "(uuid)")
+	text = took.ReplaceAllString(text, "${1}(ms)")
+	text = left.ReplaceAllStringFunc(text, func(l string) string { // what is left of a timeout, in tenths of a second
+		m := left.FindStringSubmatch(l)
+		ms, err := strconv.Atoi(m[2])
+		if err != nil {
+			return l
+		}
+		return m[1] + strconv.Itoa((ms+99)/100*100)
+	})
+	return dates.ReplaceAllStringFunc(text, func(d string) string {
+		if year, err := strconv.Atoi(dates.FindStringSubmatch(d)[2]); err == nil && year >= time.Now().Year()-1 {
+			return "(now)"
+		}
+		return d
+	})
+}
+
+// NormalizeHead is Normalize for a message: the order of headers of different names
+// is free (RFC 9110, section 5.3).
+func (v *View) NormalizeHead(text string) string {
+	head, body, ok := strings.Cut(text, "\r\n\r\n")
+	if !ok {
+		return v.Normalize(text)
+	}
+	lines := strings.Split(v.Normalize(head), "\r\n")
+	slices.SortStableFunc(lines[1:], func(a, b string) int {
+		return strings.Compare(fieldName(a), fieldName(b))
+	})
+	return strings.Join(lines, "\r\n") + "\r\n\r\n" + v.Normalize(body)
+}
+
+// fieldName is the name of a header line; that of a pseudo-header begins with a colon.
+func fieldName(line string) string {
+	if i := strings.Index(strings.TrimPrefix(line, ":"), ":"); i > 0 {
+		line = line[:i+1]
+	}
+	return strings.ToLower(line)
+}
