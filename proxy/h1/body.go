@@ -168,11 +168,34 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 	if f.lengths > 0 || f.codings > 0 {
 		return 0, errTrailer // RFC 9110, section 6.5.1: never in trailers
 	}
-	m.Remove(header.Host)
+	for _, t := range notInTrailers {
+		m.Remove(t)
+	}
+	for _, name := range alsoNotInTrailers {
+		m.RemoveName(name)
+	}
+	m.RemovePrefix("x-forwarded-")
+	m.RemovePrefix("x-envoy-")
 	m.Own()
 	d.state = bodyDone
 	return n, nil
 }
+
+// What must not stand in trailers (RFC 9110, section 6.5.1): framing, routing, request
+// modifiers, authentication, response control, and what says how content is to be read.
+// Whoever merges trailers into the header would take them from somebody whom no filter and no
+// policy has asked; so they end here, with what is for one hop only and what proxies tell each other.
+var (
+	notInTrailers = []header.Token{
+		header.Connection, header.KeepAlive, header.ProxyConnection, header.TE, header.Trailer, header.Upgrade, header.HTTP2Settings,
+		header.Host, header.Authority, header.Expect, header.Authorization, header.Cookie, header.SetCookie, header.CacheControl,
+		header.ContentEncoding, header.ContentType, header.Date, header.Location, header.RetryAfter, header.Vary, header.Via, header.XRequestID,
+	}
+	alsoNotInTrailers = [][]byte{
+		[]byte("proxy-authorization"), []byte("proxy-authenticate"), []byte("www-authenticate"), []byte("content-range"), []byte("range"),
+		[]byte("max-forwards"), []byte("age"), []byte("expires"), []byte("pragma"), []byte("forwarded"),
+	}
+)
 
 // Tunnel makes the body everything that follows.
 func (d *Body) Tunnel() { *d = Body{kind: UntilClose} }

@@ -57,6 +57,7 @@ var (
 	errTooLarge       = &Error{431, "http1.headers_too_large", "head too large"}
 	errTooMany        = &Error{431, "http1.too_many_headers", "too many fields"}
 	errChunk          = &Error{400, "http1.codec_error", "malformed chunk"}
+	errOptions        = &Error{400, "http1.connection_header_rejected", "the connection field names what it must not, or too much"}
 	errTrailer        = &Error{400, "http1.codec_error", "malformed trailer"}
 	errUnderscore     = &Error{400, "http1.unexpected_underscore", "underscore in a field name"}
 )

@@ -68,7 +68,10 @@ func TestRequests(t *testing.T) {
 		{"GET / HTTP/1.0\r\nHost: a\r\n\r\n", plain + "no body closes", "1.0 closes"},
 		{"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", plain + "no body", "unless told otherwise"},
 		{get + "Connection: keep-alive, X-Foo\r\nX-Foo: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\r\n", plain + "no body", "fields for one hop end here"},
-		{get + "Connection: x-forwarded-for\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n", plain + "x-forwarded-for=1.2.3.4 no body", "what trusted hops say cannot be taken off"},
+		{get + "Connection: x-forwarded-for\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n", "400 http1.connection_header_rejected", "what trusted hops say cannot be taken off"},
+		{get + "Connection: b@d, x-foo\r\nX-Foo: 1\r\n\r\n", plain + "no body", "what is no name does not hide the names behind it"},
+		{get + strings.Repeat("Connection: x\r\n", 9) + "Connection: x-foo\r\nX-Foo: 1\r\n\r\n", plain + "no body", "nor do many fields"},
+		{get + strings.Repeat("Connection: x\r\n", 11) + "\r\n", "400 http1.connection_header_rejected", "very many are refused"},
 		{get + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", plain + "connection=Upgrade upgrade=websocket no body upgrades", ""},
 		{get + "Upgrade: websocket\r\n\r\n", plain + "no body", "an upgrade must be announced"},
 		{get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n", plain + "no body", "h2c is ignored"},
@@ -353,4 +356,21 @@ func FuzzResponse(f *testing.F) {
 			t.Fatalf("we frame %+v; net/http %d %v: %q", h, peer.ContentLength, peer.TransferEncoding, in)
 		}
 	})
+}
+
+// RFC 9110, section 6.5.1: whoever merges trailers into the header must not take from them what
+// no policy has seen.
+func TestTrailersThatEndHere(t *testing.T) {
+	const in = "0\r\nGrpc-Status: 0\r\nConnection: x\r\nTE: trailers\r\nX-Forwarded-For: 1.1.1.1\r\nX-Envoy-Internal: true\r\nAuthorization: z\r\nHost: h\r\nSet-Cookie: a=b\r\nUpgrade: y\r\nContent-Type: a/b\r\nRange: 1\r\nX-Sum: 5\r\n\r\n"
+	_, trailers, _, e, done := read(in, len(in))
+	if e != nil || !done {
+		t.Fatal(e, done)
+	}
+	got := ""
+	for _, f := range trailers.Fields() {
+		got += fmt.Sprintf("%s=%s ", f.Name, f.Value)
+	}
+	if want := "grpc-status=0 x-sum=5 "; got != want {
+		t.Errorf("trailers %q, want %q", got, want)
+	}
 }

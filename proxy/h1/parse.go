@@ -143,9 +143,10 @@ type fieldParser struct {
 	connection              bool // there was a connection field
 	closing, keep           bool // options of it
 	upgradeOption           bool
-	nominated               bool // it names further fields
-	values                  [8][]byte
+	nominated               bool                 // it names further fields
+	values                  [maxNominated][]byte // of connection fields
 	n                       int
+	more                    bool // there are more of them than values holds
 }
 
 // all parses field lines up to and including the empty one.
@@ -245,6 +246,8 @@ func (f *fieldParser) options(value []byte) {
 	if f.n < len(f.values) {
 		f.values[f.n] = value
 		f.n++
+	} else {
+		f.more = true
 	}
 	for rest := value; len(rest) > 0; {
 		var option []byte
@@ -295,9 +298,12 @@ func (f *fieldParser) framing() *Error {
 		return errCoding10
 	}
 	f.head.KeepAlive = !f.closing && (f.head.Minor == 1 || f.keep)
+	if f.more {
+		return errOptions
+	}
 	f.upgrade()
 	if f.nominated {
-		f.dropNominated()
+		return f.dropNominated()
 	}
 	return nil
 }
@@ -319,31 +325,46 @@ func (f *fieldParser) upgrade() {
 	f.head.Upgrade = true
 }
 
+// maxNominated is how many options of the connection field are looked at; Envoy's limit.
+const maxNominated = 10
+
 // dropNominated removes the fields that the connection field names (RFC 9110,
-// section 7.6.1), except those by which somebody could undo what trusted hops
-// rely on.
-func (f *fieldParser) dropNominated() {
+// section 7.6.1). Who names fields that trusted hops write would undo what they said, and is
+// refused, as by Envoy; so is who names very many. What is no name names nothing.
+func (f *fieldParser) dropNominated() *Error {
+	count := 0
 	for _, value := range f.values[:f.n] {
+	options:
 		for len(value) > 0 {
 			var option []byte
 			option, value = nextToken(value)
+			if len(option) == 0 {
+				continue
+			}
+			if count++; count > maxNominated {
+				return errOptions
+			}
 			for i, c := range option {
 				if option[i] = lower[c]; option[i] == 0 {
-					return
+					continue options // the bytes before are lower-cased: that harms nobody
 				}
 			}
-			if len(option) > 0 && !protected(option) {
-				f.m.RemoveName(option)
+			switch t := header.TokenOf(option); t {
+			case header.XForwardedFor, header.XForwardedHost, header.XForwardedProto:
+				return errOptions
+			case header.Host, header.ContentLength, header.Upgrade, header.TE:
+			default:
+				if !protected(option) {
+					f.m.RemoveName(option)
+				}
 			}
 		}
 	}
+	return nil
 }
 
+// protected names are ours, not the client's to take away.
 func protected(name []byte) bool {
-	switch t := header.TokenOf(name); {
-	case t.Pseudo(), t == header.Host, t == header.ContentLength, t == header.Upgrade, t == header.TE:
-		return true
-	}
 	return bytes.HasPrefix(name, []byte("x-forwarded-")) || bytes.HasPrefix(name, []byte("x-envoy-")) || bytes.HasPrefix(name, []byte("x-request-id"))
 }
 
@@ -362,7 +383,7 @@ func (f *fieldParser) target(method, target []byte) *Error {
 		f.m.Remove(header.Path)
 		f.m.Remove(header.Scheme)
 	case target[0] == '/':
-		if !header.ValidTarget(target) {
+		if !header.ValidTarget(target) || !ascii(target) {
 			return errTarget
 		}
 	case len(target) == 1 && target[0] == '*':
@@ -383,6 +404,16 @@ func (f *fieldParser) target(method, target []byte) *Error {
 	}
 	f.m.Set(header.Authority, authority)
 	return nil
+}
+
+// ascii reports whether a target holds no octets above 0x7f, which Envoy refuses in HTTP/1.1.
+func ascii(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // absolute takes an absolute-form target apart. Its host replaces the host field (RFC 9112, section 3.2.2).
@@ -415,7 +446,7 @@ func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
 		f.m.SetCopy(header.Path, append([]byte{'/'}, path...))
 		path = f.m.Get(header.Path)
 	}
-	if !header.ValidTarget(path) {
+	if !header.ValidTarget(path) || !ascii(path) {
 		return nil, errTarget
 	}
 	f.m.Set(header.Path, path)

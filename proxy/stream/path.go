@@ -24,23 +24,25 @@ func (s *Stream) normalize() bool {
 	if !suspicious(path) {
 		return true
 	}
-	out := append([]byte(nil), path...)
+	out, redirect := append([]byte(nil), path...), false
 	if c.EscapedSlashes != KeepUnchanged && hasEscapedSlash(out) {
+		out, redirect = unescapeSlashes(out), c.EscapedSlashes == UnescapeAndRedirect
 		if c.EscapedSlashes == RejectRequest {
+			s.Request.SetCopy(header.Path, append(out, query...)) // for the log, as Envoy's
 			return false
-		}
-		out = unescapeSlashes(out)
-		if c.EscapedSlashes == UnescapeAndRedirect {
-			return s.redirectTo(append(out, query...))
 		}
 	}
 	if c.NormalizePath {
-		if out = removeDots(out); out == nil {
+		if out = canonical(out); out == nil {
 			return false
 		}
 	}
 	if c.MergeSlashes {
 		out = mergeSlashes(out)
+	}
+	if redirect {
+		s.Request.SetCopy(header.Path, append(out, query...))
+		return s.redirectTo(s.Request.Get(header.Path))
 	}
 	if !bytes.Equal(out, path) {
 		s.Request.SetCopy(header.Path, append(out, query...))
@@ -57,13 +59,36 @@ func (s *Stream) redirectTo(path []byte) bool {
 	return true
 }
 
+// What canonical does to a byte of a path that is written as itself (asIs, escape) and
+// to one that is written as an escape (unescape; all others stay as they are written).
+const (
+	asIs     = 0
+	escape   = 1 << iota // it may not stand in a path
+	unescape             // it is the same written either way (RFC 3986, section 2.3)
+)
+
+var pathBytes = func() (t [256]uint8) {
+	for c := range 256 {
+		if c <= 0x20 || c >= 0x7f {
+			t[c] = escape
+		}
+	}
+	for _, c := range []byte("\"<>^`{|}") {
+		t[c] = escape
+	}
+	for _, c := range []byte("-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
+		t[c] = unescape
+	}
+	return t
+}()
+
 // suspicious reports whether normalizing could change the path at all.
 func suspicious(path []byte) bool {
 	for i, c := range path {
-		switch c {
-		case '%', '\\':
+		switch {
+		case c == '%', c == '\\', pathBytes[c]&escape != 0:
 			return true
-		case '/':
+		case c == '/':
 			if i+1 < len(path) && (path[i+1] == '.' || path[i+1] == '/') {
 				return true
 			}
@@ -102,11 +127,12 @@ func unescapeSlashes(p []byte) []byte {
 	return out
 }
 
-// removeDots resolves "." and ".." segments, escaped dots included, and turns
-// backslashes into slashes, as browsers do and as Envoy's normalization does. Nil
-// means that the path leaves its root or has a broken escape.
-func removeDots(p []byte) []byte {
-	out := make([]byte, 0, len(p))
+// canonical is the one form of all paths that mean the same: what need not be escaped is not,
+// what must be is, "." and ".." segments are resolved, backslashes are slashes. It is what
+// browsers do, and Envoy by the library of one; policies about paths rest on it. Nil means that
+// the path holds a NUL.
+func canonical(p []byte) []byte {
+	out := make([]byte, 0, len(p)+8)
 	for i := 0; i < len(p); {
 		// p[i] is a slash of either kind
 		j := i + 1
@@ -126,7 +152,9 @@ func removeDots(p []byte) []byte {
 				out = append(out, '/')
 			}
 		default:
-			out = append(append(out, '/'), p[i+1:j]...)
+			if out = appendSegment(append(out, '/'), p[i+1:j]); out == nil {
+				return nil
+			}
 		}
 		i = j
 	}
@@ -136,13 +164,73 @@ func removeDots(p []byte) []byte {
 	return out
 }
 
-// dots is 1 for ".", 2 for "..", in plain or escaped, else 0.
+// appendSegment appends one segment in its canonical form, or returns nil.
+func appendSegment(out, p []byte) []byte {
+	const hex = "0123456789ABCDEF"
+	stray := -1 // where a percent sign stands that began no escape
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		if c == '%' {
+			v, ok := unhex(p[i:])
+			switch {
+			case !ok:
+				stray = len(out)
+				out = append(out, c)
+				continue
+			case v == 0:
+				return nil
+			case pathBytes[v] != unescape:
+				out = append(out, p[i:i+3]...)
+				i += 2
+				continue
+			}
+			c = v
+			i += 2
+		} else if pathBytes[c] == escape {
+			out = append(out, '%', hex[c>>4], hex[c&15])
+			continue
+		}
+		out = append(out, c)
+		// A stray percent sign and what came out of an escape must not make an escape together.
+		if n := len(out); stray >= 0 && n == stray+3 {
+			if _, ok := unhex(out[stray:]); ok {
+				out = append(out[:stray+1], '2', '5', out[n-2], c)
+			}
+		}
+	}
+	return out
+}
+
+// unhex is the value of the escape at the start of p.
+func unhex(p []byte) (byte, bool) {
+	if len(p) < 3 {
+		return 0, false
+	}
+	hi, lo := hexValue(p[1]), hexValue(p[2])
+	return byte(hi<<4 | lo), hi >= 0 && lo >= 0
+}
+
+func hexValue(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
+}
+
+// dots is 1 for ".", 2 for "..", plain or escaped, else 0. Path parameters behind plain dots
+// do not hide them: some servers take "/..;x/" for "/../".
 func dots(segment []byte) int {
-	n := 0
+	n, plain := 0, true
 	for i := 0; i < len(segment); i++ {
 		switch {
 		case segment[i] == '.':
+		case segment[i] == ';' && n > 0 && plain:
+			return n
 		case isEscaped(segment, i, "2e"):
+			plain = false
 			i += 2
 		default:
 			return 0
