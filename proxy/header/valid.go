@@ -36,6 +36,12 @@ func all(t *[256]bool, b []byte) bool {
 // ValidName reports whether b is a field name in lower case.
 func ValidName(b []byte) bool { return len(b) > 0 && all(&nameByte, b) }
 
+// tokenByte are the bytes of a token in any case.
+var tokenByte = set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+// ValidToken reports whether b is a token, as a method is.
+func ValidToken(b []byte) bool { return len(b) > 0 && all(&tokenByte, b) }
+
 // ValidAuthority reports whether b has only bytes that an authority without user
 // information can have. It may be empty.
 func ValidAuthority(b []byte) bool { return all(&hostByte, b) }

@@ -1,0 +1,97 @@
+package h2
+
+// counts is what Envoy's limits are checked against.
+type counts struct {
+	appended uint64 // bytes given to the output, ever
+	mark     uint64 // bytes before mark hold the frames counted in [0], those behind it the others
+	frames   [2]int
+	control  [2]int
+
+	empty      int // consecutive
+	priorities int
+	windows    int
+	opened     int // streams
+	dataSent   int // frames
+
+	ended     int // requests
+	premature int // of these, reset by the peer at once
+}
+
+// settle forgets frames that have left. It knows how many bytes are still here, not
+// which frames: a frame is forgotten late, but never later than those that were written
+// in the meantime.
+func (n *counts) settle(buffered int) {
+	if n.appended-min(uint64(buffered), n.appended) < n.mark {
+		return
+	}
+	n.frames = [2]int{n.frames[1], 0}
+	n.control = [2]int{n.control[1], 0}
+	if buffered == 0 {
+		n.frames, n.control = [2]int{}, [2]int{}
+	}
+	n.mark = n.appended
+}
+
+// checkOutput looks for peers that make us write and do not read.
+func (c *Conn) checkOutput() *Error {
+	n := &c.count
+	if n.frames[1] <= 32 && n.frames[0] == 0 {
+		return nil
+	}
+	n.settle(c.out.Buffered())
+	switch {
+	case n.frames[0]+n.frames[1] > c.o.Limits.OutboundFrames:
+		return errOutbound
+	case n.control[0]+n.control[1] > c.o.Limits.OutboundControlFrames:
+		return errControl
+	}
+	return nil
+}
+
+// countEmpty looks at frames that carry nothing and end nothing.
+func (c *Conn) countEmpty(empty bool) *Error {
+	if !empty {
+		c.count.empty = 0
+		return nil
+	}
+	c.count.empty++
+	if c.count.empty > c.o.Limits.EmptyFrames {
+		return errEmptyFrames
+	}
+	return nil
+}
+
+func (c *Conn) countPriority() *Error {
+	c.count.priorities++
+	if c.count.priorities > c.o.Limits.PriorityPerStream*(1+c.count.opened) {
+		return errPriority
+	}
+	return nil
+}
+
+func (c *Conn) countWindow() *Error {
+	c.count.windows++
+	if c.count.windows > 5+2*(c.count.opened+c.o.Limits.WindowUpdatesPerData*c.count.dataSent) {
+		return errWindowUpdate
+	}
+	return nil
+}
+
+// countEnd judges a client by what becomes of its requests, as Envoy does: half of
+// the last many reset before they had an answer is too much, and so is a number that can
+// only come to that.
+func (c *Conn) countEnd(s *Stream, reset bool) *Error {
+	if !c.server {
+		return nil
+	}
+	n, limit := &c.count, c.o.Limits.PrematureResets
+	n.ended++
+	if !reset || s.sentHeaders || c.shard.now()-s.began >= int64(c.o.Limits.PrematureLifetime) {
+		return nil
+	}
+	n.premature++
+	if n.premature*2 >= max(n.ended, limit) {
+		return errPremature
+	}
+	return nil
+}
