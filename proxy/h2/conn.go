@@ -111,6 +111,7 @@ func (c *Conn) Feed(b []byte) (int, error) {
 	if c.err != nil || c.closed {
 		return len(b), c.over()
 	}
+	c.count.settle(c.out.Buffered())
 	used := 0
 	if c.server && !c.preface {
 		n := min(len(b), len(preface))

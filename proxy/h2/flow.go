@@ -49,6 +49,7 @@ func (s *Stream) deliver(p []byte, end bool) {
 	c, released, gen := s.c, s.released, s.gen
 	closed := end && c.remoteEnded(s)
 	switch {
+	case len(p) == 0 && !end:
 	case released:
 		c.take(len(p))
 	case s.paused || s.holding():
