@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kballard/go-shellquote"
@@ -157,26 +158,79 @@ func (t *programs) user(r imageRule, args []string) (pods.Program, error) {
 // typed, and the tool's own tree if it is not the system's (a Python of pyenv, a
 // Node of nvm).
 func (t *programs) show(p *pods.Program) {
-	add := func(dir string) {
-		if dir != "/" {
-			p.Mounts = append(p.Mounts, sandbox.Mount{Path: dir, Source: dir, ReadOnly: true})
+	add := func(path string) {
+		if path != "/" && !slices.ContainsFunc(p.Mounts, func(m sandbox.Mount) bool { return m.Path == path }) {
+			p.Mounts = append(p.Mounts, sandbox.Mount{Path: path, Source: path, ReadOnly: true})
 		}
 	}
-	add(t.cwd)
-	bin := filepath.Dir(p.Argv[0])
 	home, err := os.UserHomeDir()
-	if err != nil || home == "/" || !strings.HasPrefix(bin, home+"/") || bin == t.cwd {
-		if dir := filepath.Clean(bin); err == nil && dir != t.cwd && !systemDir(dir) {
+	if err != nil {
+		home = "/"
+	}
+	if holds(t.cwd, home) {
+		// Somebody's whole home is theirs (keys, other programs' tokens): there it is
+		// only what the command names.
+		for _, word := range p.Argv {
+			if path := t.named(word); path != "" {
+				add(path)
+			}
+		}
+	} else {
+		add(t.cwd)
+	}
+	if bin := filepath.Dir(p.Argv[0]); bin != t.cwd && !systemDir(bin) {
+		for _, dir := range toolPaths(p.Argv[0], home) {
 			add(dir)
 		}
-		return
 	}
-	if tree := filepath.Dir(bin); tree != home { // ~/.pyenv of ~/.pyenv/shims
-		bin = tree
+}
+
+// holds reports whether dir is inner or a directory around it.
+func holds(dir, inner string) bool {
+	rel, err := filepath.Rel(dir, inner)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// named returns the file below the directory where `up` was typed that a word of a
+// command names, "" if none.
+func (t *programs) named(word string) string {
+	path := word
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(t.cwd, path)
 	}
-	if bin != t.cwd {
-		add(bin)
+	if path = filepath.Clean(path); path == t.cwd || !holds(t.cwd, path) || systemDir(path) {
+		return ""
 	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
+}
+
+// toolPaths are what a tool that is not the system's consists of. In the user's
+// home it is the tree above, ~/.pyenv of ~/.pyenv/shims; but what several tools
+// share, ~/.local of ~/.local/bin, is also where others keep secrets.
+func toolPaths(command, home string) []string {
+	bin := filepath.Dir(command)
+	tree := filepath.Dir(bin)
+	switch {
+	case holds(bin, home):
+		return []string{command}
+	case home == "/" || !holds(home, bin) || tree == home:
+		return []string{bin}
+	case filepath.Base(bin) == "bin" && filepath.Dir(tree) == home:
+		dirs := []string{bin}
+		if lib := filepath.Join(tree, "lib"); isDir(lib) {
+			dirs = append(dirs, lib)
+		}
+		return dirs
+	}
+	return []string{tree}
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // systemDir reports whether every container sees the directory anyway.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mallamesh/malla/local/pods"
 )
 
 func TestWhatAnImageRuns(t *testing.T) {
@@ -62,6 +64,52 @@ func TestImageRulesThatAreWrong(t *testing.T) {
 	} {
 		if _, err := parseImages([]string{value}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want it to say %q", value, err, want)
+		}
+	}
+}
+
+// What is shown of somebody's home is what the command names, and the tool that
+// runs it: never all of it, where keys and tokens are.
+func TestWhatAProgramIsShownOfAHome(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for _, f := range []string{"serve.py", "shop/serve.py", ".local/bin/tool", ".local/lib/tool/x", ".pyenv/shims/python", "go/bin/tool", "tool", ".ssh/id", ".nvm/v1/bin/node"} {
+		path := filepath.Join(home, f)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ cwd, command, want string }{
+		{"shop", "/bin/sh serve.py", "shop"},
+		{"", "/bin/sh serve.py", "serve.py"},
+		{"", "/bin/sh shop/serve.py /etc/passwd .", "shop/serve.py"},
+		{"..", "/bin/sh -c true", ""},
+		{"shop", ".local/bin/tool", "shop .local/bin .local/lib"},
+		{"shop", "go/bin/tool", "shop go/bin"},
+		{"shop", ".pyenv/shims/python", "shop .pyenv"},
+		{"shop", ".nvm/v1/bin/node", "shop .nvm/v1"},
+		{"shop", "tool", "shop tool"},
+		{"", "tool", "tool"},
+	} {
+		argv := strings.Fields(test.command)
+		if !filepath.IsAbs(argv[0]) {
+			argv[0] = filepath.Join(home, argv[0])
+		}
+		p := pods.Program{Argv: argv}
+		(&programs{cwd: filepath.Join(home, test.cwd)}).show(&p)
+		var got []string
+		for _, m := range p.Mounts {
+			rel, err := filepath.Rel(home, m.Source)
+			if err != nil || !m.ReadOnly || m.Path != m.Source {
+				t.Errorf("%s: mount %+v", test.command, m)
+			}
+			got = append(got, rel)
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%q in ~/%s shows %v, want %s", test.command, test.cwd, got, test.want)
 		}
 	}
 }

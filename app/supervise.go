@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func superviseWith(ctx context.Context, o superviseOptions, dir meshDir, log *sl
 		return err
 	}
 	defer network.Close()
-	box, err := sandbox.New(dir.path(dirPods), network, log)
+	box, err := sandbox.New(dir.path(dirPods), network, log, filepath.Dir(string(dir)))
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func podFields(at string) []Field {
 		ign(whyNoImages, "imagePullSecrets"),
 		only(ign("pods ask the mesh's DNS, which asks this machine's for other names", "dnsPolicy"), "!ClusterFirst"),
 		ign("pods ask the mesh's DNS, which asks this machine's for other names", "dnsConfig"),
-		ign("the processes of a pod always see each other here", "shareProcessNamespace"),
+		only(ign("every container has processes of its own here, which the pod's others do not see", "shareProcessNamespace"), "true"),
 		ign("host names are short here", "setHostnameAsFQDN", "hostnameOverride"),
 		ref(whyOwnSpace, "hostNetwork", "hostPID", "hostIPC"),
 		ref("not supported: nothing here would ever open the gate", "schedulingGates", "readinessGates"),

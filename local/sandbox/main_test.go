@@ -415,6 +415,9 @@ func podProgram(args []string) int {
 		}
 		fmt.Println("ready")
 		select {}
+	case "attack":
+		attack()
+		return 0
 	case "udp-serve": // PORT NAME
 		c, err := net.ListenPacket("udp", ":"+args[1])
 		if err != nil {

@@ -41,6 +41,7 @@ type Runtime struct {
 	net        *router.Router
 	log        *slog.Logger
 	systemDirs []string
+	hidden     []string
 	home       string
 	caps       []uint // what applications keep
 
@@ -51,8 +52,10 @@ type Runtime struct {
 
 // New returns the runtime of the supervisor that calls it, whose network
 // namespace net routes. dir is a directory of the host; a tmpfs of the
-// supervisor's own covers it, so the host's stays empty. log may be nil.
-func New(dir string, net *router.Router, log *slog.Logger) (*Runtime, error) {
+// supervisor's own covers it, so the host's stays empty. hidden are directories of
+// the host that no container sees, also where a mount shows what is around them:
+// dir's own is one. log may be nil.
+func New(dir string, net *router.Router, log *slog.Logger, hidden ...string) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -62,12 +65,15 @@ func New(dir string, net *router.Router, log *slog.Logger) (*Runtime, error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return nil, fmt.Errorf("mount tmpfs at %s: %w", dir, err)
 	}
-	r := &Runtime{dir: dir, net: net, log: log, pods: make(map[*Pod]struct{})}
+	r := &Runtime{dir: dir, net: net, log: log, pods: make(map[*Pod]struct{}), hidden: append([]string{dir}, hidden...)}
 	if err := os.Mkdir(r.selfDir(), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of pods: %w", err)
 	}
 	if err := holdExecutable(filepath.Join(r.selfDir(), "malla")); err != nil {
 		return nil, err
+	}
+	if err := copyEtc("/etc", r.etcDir()); err != nil {
+		return nil, fmt.Errorf("copy what pods see of /etc: %w", err)
 	}
 	r.home = "/home/app"
 	if os.Getuid() == 0 {
@@ -81,6 +87,7 @@ func New(dir string, net *router.Router, log *slog.Logger) (*Runtime, error) {
 }
 
 func (r *Runtime) selfDir() string { return filepath.Join(r.dir, ".self") }
+func (r *Runtime) etcDir() string  { return filepath.Join(r.dir, ".etc") }
 
 // holdExecutable makes our executable appear at p for good. "go run" deletes
 // it while we run: a mount made before keeps the file. If it has gone already,
@@ -306,7 +313,7 @@ func (p *Pod) handshake(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Unix(1, 0)) })
 	err := fdmsg.Write(p.conn, podinit.Pod{
 		Hostname: p.spec.Hostname, Scratch: p.scratch, SelfDir: p.runtime.selfDir(),
-		Etc: p.etc(), SystemDirs: p.runtime.systemDirs, Home: p.runtime.home,
+		EtcDir: p.runtime.etcDir(), Etc: p.etc(), SystemDirs: p.runtime.systemDirs, Hidden: p.runtime.hidden, Home: p.runtime.home,
 		GraceMS: p.spec.GracePeriod.Milliseconds(),
 	})
 	if err != nil {

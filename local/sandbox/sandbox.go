@@ -11,14 +11,16 @@
 //     [router.Router] of its network namespace, and a [Runtime] with [New].
 //   - [Runtime.Create] makes a [Pod]: a network namespace that is routed (not
 //     bridged) to the router, capture rules, and process 1 of a PID namespace
-//     (package podinit), which starts containers for us, forwards signals and
-//     reaps.
-//   - [Pod.Start] runs a container: a process with a mount namespace of its own,
-//     whose root is a tmpfs with the machine's system directories bound
+//     (package podinit), which starts containers for us.
+//   - [Pod.Start] runs a container: process 1 of a PID and a mount namespace of
+//     its own, which forwards signals and reaps, and below it the command. The
+//     container's root is a tmpfs with the machine's system directories bound
 //     read-only. [Pod.Exec] adds a process to a running container.
 //
 // What it promises: nothing that a container writes reaches a file of the
-// host; no application holds a capability over the network or can gain one, so
+// host; of the host's files it sees programs, libraries, what of /etc is
+// everybody's (see etc_linux.go) and what its mounts name; it sees no other
+// container's processes, its sidecar's neither; no application holds a capability over the network or can gain one, so
 // it can neither change rules nor mark packets (an ordinary user's hold none at
 // all, root's those that change user and owner); a death of any process here, in any order and
 // by SIGKILL, leaves no process, namespace, mount or rule behind, because each

@@ -35,7 +35,7 @@ func EnterSupervisor() error { return errLinux }
 type Runtime struct{}
 
 // New needs Linux.
-func New(string, *router.Router, *slog.Logger) (*Runtime, error) { return nil, errLinux }
+func New(string, *router.Router, *slog.Logger, ...string) (*Runtime, error) { return nil, errLinux }
 
 // Create needs Linux.
 func (*Runtime) Create(context.Context, PodSpec) (*Pod, error) { return nil, errLinux }

@@ -14,10 +14,18 @@ func init() {
 	}
 }
 
-// Role returns Main if a command line (with the program's name) asks for it.
+// Role returns what a command line (with the program's name) asks for: the init
+// of a pod or of a container.
 func Role(argv []string) (run func() int, ok bool) {
-	if len(argv) < 3 || argv[1] != Args[0] || argv[2] != Args[1] {
-		return nil, false
+	switch {
+	case asks(argv, Args):
+		return Main, true
+	case asks(argv, ContainerArgs):
+		return containerMain, true
 	}
-	return Main, true
+	return nil, false
+}
+
+func asks(argv, words []string) bool {
+	return len(argv) > 2 && argv[1] == words[0] && argv[2] == words[1]
 }

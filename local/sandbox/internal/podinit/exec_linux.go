@@ -5,177 +5,79 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// start builds a container on the calling thread and runs its command.
-func (in *initd) start(id uint64, c Container, files []*os.File) (*launched, error) {
-	if err := in.acceptable(c.Argv, c.TTY, files); err != nil {
-		return nil, err
-	}
-	in.mu.Lock()
-	_, running := in.containers[c.Name]
-	stopping := in.stopping
-	in.mu.Unlock()
-	if running {
-		return nil, fmt.Errorf("container %s runs already", c.Name)
-	}
-	if stopping {
-		return nil, errors.New("the pod is ending")
-	}
-	if err := in.buildRoot(&c); err != nil {
-		return nil, err
-	}
-	ct := &container{Container: c}
-	var err error
-	if ct.mounts, err = os.Open("/proc/thread-self/ns/mnt"); err == nil {
-		ct.nsName, err = os.Readlink("/proc/thread-self/ns/mnt")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("hold mount namespace: %w", err)
-	}
-	l, err := in.run(&process{id: id, main: ct}, ct, c.Argv, c.Env, c.Dir, c.TTY, files)
-	if err != nil {
-		ct.mounts.Close()
-	}
-	return l, err
-}
-
-// exec joins a container's mount namespace on the calling thread and runs a
-// command there.
+// exec joins a container's namespaces on the calling thread and runs a command
+// there.
 func (in *initd) exec(id uint64, e Exec, files []*os.File) (*launched, error) {
-	if err := in.acceptable(e.Argv, e.TTY, files); err != nil {
+	if err := acceptable(e.Argv, e.TTY, files); err != nil {
 		return nil, err
 	}
-	in.mu.Lock()
-	ct := in.containers[e.Container]
-	mounts := -1
-	if ct != nil {
-		// A copy: the container may end, and its descriptor be closed, meanwhile.
-		mounts, _ = unix.FcntlInt(ct.mounts.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	ct, namespaces, err := in.running(e.Container)
+	if err != nil {
+		return nil, err
 	}
-	in.mu.Unlock()
-	if ct == nil || mounts < 0 {
-		return nil, fmt.Errorf("container %s does not run", e.Container)
-	}
-	defer unix.Close(mounts)
+	defer func() {
+		for _, fd := range namespaces {
+			unix.Close(fd)
+		}
+	}()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return nil, fmt.Errorf("leave the init's directory: %w", err)
 	}
-	if err := unix.Setns(mounts, unix.CLONE_NEWNS); err != nil {
-		return nil, fmt.Errorf("join container %s: %w", e.Container, err)
+	for i, kind := range []int{unix.CLONE_NEWPID, unix.CLONE_NEWNS} {
+		if err := unix.Setns(namespaces[i], kind); err != nil {
+			return nil, fmt.Errorf("join container %s: %w", e.Container, err)
+		}
 	}
 	dir := e.Dir
 	if dir == "" {
 		dir = ct.Dir
+	}
+	if dir == "" {
+		dir = "/"
 	}
 	env := override(ct.Env, e.Env)
 	argv0, err := lookPath(e.Argv[0], env)
 	if err != nil {
 		return nil, err
 	}
-	argv := append([]string{argv0}, e.Argv[1:]...)
-	return in.run(&process{id: id}, ct, argv, env, dir, e.TTY, files)
+	fork := func(argv0 string, argv []string, attr *syscall.ProcAttr) (int, error) {
+		p := &process{id: id}
+		err := in.fork(p, argv0, argv, attr)
+		if errors.Is(err, unix.ENOMEM) { // pid_namespaces(7): its process 1 has ended meanwhile
+			err = fmt.Errorf("container %s does not run: %w", e.Container, err)
+		}
+		return p.pid, err
+	}
+	return run(fork, ct.Caps, append([]string{argv0}, e.Argv[1:]...), env, dir, e.TTY, files)
 }
 
-func (in *initd) acceptable(argv []string, tty bool, files []*os.File) error {
-	want := 3
-	if tty {
-		want = 0
+// running returns a container and copies of the descriptors of its namespaces:
+// it may end, and its own be closed, meanwhile.
+func (in *initd) running(name string) (*container, []int, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	ct := in.containers[name]
+	if ct == nil || !ct.open {
+		return nil, nil, fmt.Errorf("container %s does not run", name)
 	}
-	if len(files) != want {
-		return fmt.Errorf("%d descriptors for a process, want %d", len(files), want)
-	}
-	if len(argv) == 0 || argv[0] == "" {
-		return errors.New("no command")
-	}
-	return nil
-}
-
-// run drops the calling thread's privileges and forks the command.
-func (in *initd) run(p *process, ct *container, argv, env []string, dir string, tty bool, files []*os.File) (*launched, error) {
-	attr := &syscall.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
-	l := &launched{}
-	if tty {
-		master, slave, err := openTTY()
+	var fds []int
+	for _, f := range ct.namespaces {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			return nil, err
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			return nil, nil, fmt.Errorf("copy descriptor: %w", err)
 		}
-		defer slave.Close()
-		l.tty = master
-		files = []*os.File{slave, slave, slave}
-		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+		fds = append(fds, fd)
 	}
-	for _, f := range files {
-		attr.Files = append(attr.Files, f.Fd())
-	}
-	err := drop(ct.Caps)
-	if err == nil {
-		for _, c := range ct.Caps {
-			attr.Sys.AmbientCaps = append(attr.Sys.AmbientCaps, uintptr(c))
-		}
-		if err = in.fork(p, argv[0], argv, attr); err != nil {
-			err = in.explain(err, argv[0], dir)
-		}
-	}
-	if err != nil {
-		if l.tty != nil {
-			l.tty.Close()
-		}
-		return nil, err
-	}
-	l.pid = p.pid
-	return l, nil
-}
-
-// explain tells which of a command and its directory is missing: the kernel
-// says ENOENT for both, and for a script's missing interpreter.
-func (in *initd) explain(err error, argv0, dir string) error {
-	if _, e := os.Stat(dir); e != nil {
-		return fmt.Errorf("run %s in directory %s: %w", argv0, dir, e)
-	}
-	if _, e := os.Stat(argv0); e == nil && errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("run %s: its interpreter is not in the pod", argv0)
-	}
-	return fmt.Errorf("run %s: %w", argv0, err)
-}
-
-// drop takes every capability but those in keep from the calling thread's
-// children, for good: the bounding set has no others and no_new_privs keeps
-// set-user-id programs from changing anything.
-func drop(keep []uint) error {
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	for c := uint(0); c <= 63; c++ {
-		if slices.Contains(keep, c) {
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err == unix.EINVAL {
-			break // the kernel has no more
-		} else if err != nil {
-			return fmt.Errorf("drop capability %d: %w", c, err)
-		}
-	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &caps[0]); err != nil {
-		return fmt.Errorf("read capabilities: %w", err)
-	}
-	for i := range caps {
-		caps[i].Inheritable = 0
-	}
-	if err := unix.Capset(&hdr, &caps[0]); err != nil {
-		return fmt.Errorf("clear inheritable capabilities: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("set no_new_privs: %w", err)
-	}
-	return nil
+	return ct, fds, nil
 }
 
 // openTTY makes a terminal in the container's own devpts.

@@ -15,15 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controlFD is the init's end of the socketpair.
+// controlFD is an init's end of the socketpair.
 const controlFD = 3
+
+// passedOn are the signals that an init forwards. Nobody has asked for others,
+// and process 1 does not get those.
+func passedOn() <-chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	return signals
+}
 
 // Main is process 1 of a pod.
 func Main() int {
 	// Before the supervisor hears that we are ready: a signal that nobody has asked
 	// for would end us.
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	signals := passedOn()
 	in, err := enter()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "malla: error: pod init:", err)
@@ -37,10 +44,8 @@ func Main() int {
 
 // An initd is the init's state.
 type initd struct {
-	pod  Pod
-	conn *net.UnixConn
-
-	sendMu sync.Mutex // one message at a time
+	pod Pod
+	link
 
 	// mu guards what follows. It is held while a process is forked and while one
 	// is reaped, so that an end is never seen before its beginning.
@@ -52,34 +57,51 @@ type initd struct {
 	stopping   bool
 }
 
-// A process is one that the supervisor asked for.
-type process struct {
-	id   uint64
-	pid  int
-	main *container // the container whose main process it is, or nil
+// A link is one end of a socketpair.
+type link struct {
+	conn   *net.UnixConn
+	sendMu sync.Mutex // one message at a time
 }
 
-// A container is what Exec needs to join it.
-type container struct {
-	Container
-	mounts *os.File // its mount namespace
-	nsName string   // as /proc/PID/ns/mnt reads
+// send sends a message. If that fails the peer is gone, which whoever reads from
+// it sees as well.
+func (l *link) send(v any, files ...*os.File) {
+	l.sendMu.Lock()
+	defer l.sendMu.Unlock()
+	_ = fdmsg.Write(l.conn, v, files...)
 }
 
-// enter makes the process an init and receives what its pod is.
-func enter() (*initd, error) {
+// above is the link to who started an init.
+func above() (*net.UnixConn, error) {
 	if os.Getpid() != 1 {
 		return nil, errors.New("this is a part of malla up and does not run by itself")
 	}
 	unix.CloseOnExec(controlFD)
-	f := os.NewFile(controlFD, "supervisor")
+	f := os.NewFile(controlFD, "above")
+	defer f.Close()
 	c, err := net.FileConn(f)
-	f.Close()
 	if err != nil {
 		return nil, fmt.Errorf("use descriptor %d: %w", controlFD, err)
 	}
+	return c.(*net.UnixConn), nil
+}
+
+// A process is one that the supervisor asked for: a container's init, or what was
+// added to a container.
+type process struct {
+	id   uint64
+	pid  int
+	main *container // the container whose init it is, or nil
+}
+
+// enter makes the process an init and receives what its pod is.
+func enter() (*initd, error) {
+	c, err := above()
+	if err != nil {
+		return nil, err
+	}
 	in := &initd{
-		conn:  c.(*net.UnixConn),
+		link:  link{conn: c},
 		byPid: make(map[int]*process), byID: make(map[uint64]*process),
 		containers: make(map[string]*container), forked: make(chan struct{}, 1),
 	}
@@ -93,7 +115,7 @@ func enter() (*initd, error) {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return nil, fmt.Errorf("mount /proc: %w", err)
 	}
-	for _, dir := range []string{in.rootDir(), in.skeletonDir()} {
+	for _, dir := range []string{in.pod.rootDir(), in.pod.skeletonDir()} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make scratch directory: %w", err)
 		}
@@ -102,8 +124,8 @@ func enter() (*initd, error) {
 	return in, nil
 }
 
-func (in *initd) rootDir() string     { return in.pod.Scratch + "/root" }
-func (in *initd) skeletonDir() string { return in.pod.Scratch + "/skeleton" }
+func (p *Pod) rootDir() string     { return p.Scratch + "/root" }
+func (p *Pod) skeletonDir() string { return p.Scratch + "/skeleton" }
 
 // serve carries out requests until the supervisor goes.
 func (in *initd) serve() {
@@ -132,7 +154,7 @@ type launched struct {
 	tty *os.File
 }
 
-// launch runs f on a thread that ends with it, because f changes what Linux
+// launch runs f on a thread that ends with it, because f may change what Linux
 // keeps per thread, and reports. Package init holds the main thread, so this is
 // never that one.
 func (in *initd) launch(id uint64, files []*os.File, f func() (*launched, error)) {
@@ -152,21 +174,25 @@ func (in *initd) launch(id uint64, files []*os.File, f func() (*launched, error)
 	}
 }
 
-func (in *initd) send(r Report, files ...*os.File) {
-	in.sendMu.Lock()
-	defer in.sendMu.Unlock()
-	// If it cannot be sent the supervisor is gone, which serve sees as well.
-	_ = fdmsg.Write(in.conn, r, files...)
-}
-
 // signal sends a signal to a process, if it is still there. Under the lock a
 // reaped pid cannot be hit, even if somebody else has it now.
 func (in *initd) signal(id uint64, s syscall.Signal) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if p := in.byID[id]; p != nil {
-		_ = unix.Kill(p.pid, s)
+		p.signal(s)
 	}
+}
+
+// signal is for a process that has not been reaped. A container's init passes
+// signals on to the main process; the one that nobody can catch ends the whole
+// container, as it does in a cluster, where the main process is the init.
+func (p *process) signal(s syscall.Signal) {
+	if p.main == nil || s == unix.SIGKILL {
+		_ = unix.Kill(p.pid, s)
+		return
+	}
+	p.main.send(Request{Signal: &Signal{Signal: s}})
 }
 
 // forwardSignals passes on what the init itself is sent, and ends the pod after
@@ -176,7 +202,7 @@ func (in *initd) forwardSignals(signals <-chan os.Signal) {
 		in.mu.Lock()
 		for _, p := range in.byID {
 			if p.main != nil {
-				_ = unix.Kill(p.pid, s.(syscall.Signal))
+				p.signal(s.(syscall.Signal))
 			}
 		}
 		if s == unix.SIGTERM && !in.stopping {

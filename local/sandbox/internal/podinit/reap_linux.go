@@ -1,10 +1,14 @@
 package podinit
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"os"
-	"strconv"
+	"sync"
 	"syscall"
 
+	"github.com/mallamesh/malla/local/internal/fdmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,51 +43,84 @@ func (in *initd) collect() {
 	}
 	delete(in.byPid, pid)
 	delete(in.byID, p.id)
+	r := ended(status)
 	if c := p.main; c != nil {
 		delete(in.containers, c.Name)
-		in.killRest(c)
-		c.mounts.Close()
+		c.close()
+		in.mu.Unlock()
+		<-c.heard // its init has gone, so this is the end of what it sent
+		close(c.gone)
+		if c.exit != nil {
+			r = *c.exit
+		}
+		in.mu.Lock()
 	}
 	last := in.stopping && len(in.containers) == 0
 	in.mu.Unlock()
 
-	r := Report{ID: p.id, Exited: true, Code: status.ExitStatus()}
-	if status.Signaled() {
-		r.Signal = status.Signal()
-		r.Code = 128 + int(r.Signal)
+	if p.main == nil || p.main.began { // else start answers with an error
+		r.ID = p.id
+		in.send(r)
 	}
-	in.send(r)
 	if last {
 		os.Exit(0)
 	}
 }
 
-// killRest ends what a container's main process left behind, as the end of
-// process 1 does in a container with a PID namespace of its own. They are known
-// by the container's mount namespace (what left it by a user namespace of its
-// own ends with the pod). Processes that fork while we look are found in the
-// next round.
-func (in *initd) killRest(c *container) {
-	for range 100 {
-		found := false
-		dir, err := os.Open("/proc")
-		if err != nil {
+// ended says how a process ended. The code follows the shell.
+func ended(status unix.WaitStatus) Report {
+	r := Report{Exited: true, Code: status.ExitStatus()}
+	if status.Signaled() {
+		r.Signal = status.Signal()
+		r.Code = 128 + int(r.Signal)
+	}
+	return r
+}
+
+// A mainProcess is a container's, as its init sees it.
+type mainProcess struct {
+	mu   sync.Mutex // held while it is reaped, so that a signal never hits another
+	pid  int
+	over bool
+}
+
+// wait reaps every process of the container until the main one has ended.
+func (m *mainProcess) wait() unix.WaitStatus {
+	for {
+		// WNOWAIT leaves the zombie, and so its pid, until we hold the lock.
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil && err != unix.EINTR {
+			return 0 // never: the main process is our child until it is reaped
+		}
+		m.mu.Lock()
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		m.over = err == nil && pid == m.pid
+		m.mu.Unlock()
+		if m.over {
+			return status
+		}
+	}
+}
+
+func (m *mainProcess) signal(s syscall.Signal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.over {
+		_ = unix.Kill(m.pid, s)
+	}
+}
+
+// obey passes on the signals that the pod's init asks for. If that has gone, so
+// are we.
+func (m *mainProcess) obey(conn *net.UnixConn) {
+	for {
+		var r Request
+		if _, err := fdmsg.Read(conn, &r); err != nil {
 			return
 		}
-		names, _ := dir.Readdirnames(-1)
-		dir.Close()
-		for _, name := range names {
-			pid, err := strconv.Atoi(name)
-			if err != nil || pid == 1 {
-				continue
-			}
-			if ns, err := os.Readlink("/proc/" + name + "/ns/mnt"); err == nil && ns == c.nsName {
-				_ = unix.Kill(pid, unix.SIGKILL)
-				found = true
-			}
-		}
-		if !found {
-			return
+		if r.Signal != nil {
+			m.signal(r.Signal.Signal)
 		}
 	}
 }
@@ -93,6 +130,14 @@ func (in *initd) killRest(c *container) {
 func (in *initd) fork(p *process, argv0 string, argv []string, attr *syscall.ProcAttr) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if p.main != nil {
+		switch {
+		case in.containers[p.main.Name] != nil:
+			return fmt.Errorf("container %s runs already", p.main.Name)
+		case in.stopping:
+			return errors.New("the pod is ending")
+		}
+	}
 	pid, err := syscall.ForkExec(argv0, argv, attr)
 	if err != nil {
 		return err
@@ -100,12 +145,16 @@ func (in *initd) fork(p *process, argv0 string, argv []string, attr *syscall.Pro
 	p.pid = pid
 	in.byPid[pid] = p
 	in.byID[p.id] = p
-	if p.main != nil {
-		in.containers[p.main.Name] = p.main
-	}
 	select {
 	case in.forked <- struct{}{}:
 	default:
 	}
-	return nil
+	if p.main == nil {
+		return nil
+	}
+	in.containers[p.main.Name] = p.main
+	if err = p.main.hold(pid); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return err
 }

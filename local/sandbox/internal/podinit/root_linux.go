@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A rooter builds the root of one container. Its methods run in order on a
-// thread that is locked to the container's future mount namespace.
+// A rooter builds the root of one container. Its methods run in order, in the
+// container's mount and PID namespaces.
 type rooter struct {
-	in   *initd
+	pod  *Pod
 	c    *Container
 	root string
 	// trees are the container's mounts, detached, in the order of c.Mounts: taken
@@ -22,17 +22,13 @@ type rooter struct {
 	trees []int
 }
 
-// buildRoot gives the calling thread a mount namespace with the container's
-// root, and makes it the thread's root and directory.
-func (in *initd) buildRoot(c *Container) error {
-	// Also gives this thread a root and directory of its own (CLONE_FS).
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make mount namespace: %w", err)
-	}
-	r := &rooter{in: in, c: c, root: in.rootDir()}
+// buildRoot makes the container's root and changes to it. The process has its
+// mount and PID namespaces already: /proc shows the namespace of who mounts it.
+func buildRoot(pod *Pod, c *Container) error {
+	r := &rooter{pod: pod, c: c, root: pod.rootDir()}
 	defer r.close()
 	for _, step := range []func() error{
-		r.base, r.devices, r.kernel, r.takeSources, r.pivot, r.overlays, r.volumes, r.workDir,
+		r.base, r.devices, r.kernel, r.takeSources, r.pivot, r.overlays, r.volumes, r.hide, r.workDir,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -54,7 +50,7 @@ func (r *rooter) base() error {
 	}
 	// Skeletons are overlays' upper layers: a second tmpfs, because an application
 	// must not reach them.
-	if err := mount("tmpfs", r.in.skeletonDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+	if err := mount("tmpfs", r.pod.skeletonDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
 		return err
 	}
 	for _, d := range []struct {
@@ -69,15 +65,15 @@ func (r *rooter) base() error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(r.root+r.in.pod.Home, 0o755); err != nil {
+	if err := os.MkdirAll(r.root+r.pod.Home, 0o755); err != nil {
 		return fmt.Errorf("make home directory: %w", err)
 	}
-	for _, dir := range r.in.pod.SystemDirs {
+	for _, dir := range r.pod.SystemDirs {
 		if err := r.system(dir); err != nil {
 			return err
 		}
 	}
-	if err := mount(r.in.pod.SelfDir, r.root+"/.malla/self", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := mount(r.pod.SelfDir, r.root+"/.malla/self", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
 	if err := lock(unix.AT_FDCWD, r.root+"/.malla/self", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID); err != nil {
@@ -173,46 +169,6 @@ func (r *rooter) devices() error {
 	return mount("devpts", r.root+"/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
 }
 
-// kernel mounts /proc and /sys. Where root runs malla, a container's user is
-// the machine's root without capabilities, to whom the kernel's settings belong
-// like any file: so those are read-only.
-func (r *rooter) kernel() error {
-	proc := r.root + "/proc"
-	if err := mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return err
-	}
-	for _, name := range []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"} {
-		p := proc + "/" + name
-		if _, err := os.Lstat(p); err != nil {
-			continue
-		}
-		if err := mount(p, p, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-			return err
-		}
-		if err := lock(unix.AT_FDCWD, p, unix.MOUNT_ATTR_RDONLY); err != nil {
-			return err
-		}
-	}
-	for _, name := range []string{"kcore", "keys", "kmsg", "timer_list"} {
-		if _, err := os.Lstat(proc + "/" + name); err == nil {
-			if err := mount("/dev/null", proc+"/"+name, "", unix.MS_BIND, ""); err != nil {
-				return err
-			}
-		}
-	}
-	sys := r.root + "/sys"
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY
-	if mount("sysfs", sys, "sysfs", flags, "") == nil {
-		return nil
-	}
-	// Some container engines hide parts of /sys, and then the kernel shows no new
-	// one. The old one has other network devices; few programs look.
-	if mount("/sys", sys, "", unix.MS_BIND|unix.MS_REC, "") == nil {
-		return lock(unix.AT_FDCWD, sys, unix.MOUNT_ATTR_RDONLY)
-	}
-	return nil
-}
-
 // takeSources detaches copies of what the container's mounts show.
 func (r *rooter) takeSources() error {
 	r.nest()
@@ -230,18 +186,18 @@ func (r *rooter) takeSources() error {
 			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Path, err)
 		}
 	}
-	// The machine's /etc, for overlays to read and mirrors to copy: below /.malla,
-	// which goes before the application starts.
+	// What is shown of the machine's /etc, for overlays to read and mirrors to copy:
+	// below /.malla, which goes before the application starts.
 	if err := r.mkdir("/.malla/etc", 0o755); err != nil {
 		return err
 	}
-	if err := mount("/etc", r.root+"/.malla/etc", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := mount(r.pod.EtcDir, r.root+"/.malla/etc", "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	if err := lock(unix.AT_FDCWD, r.root+"/.malla/etc", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV); err != nil {
 		return err
 	}
-	return mount(r.in.skeletonDir(), r.root+"/.malla/skeleton", "", unix.MS_BIND, "")
+	return mount(r.pod.skeletonDir(), r.root+"/.malla/skeleton", "", unix.MS_BIND, "")
 }
 
 // nest makes the mount points that lie in a read-only volume, in its source, as
@@ -299,7 +255,7 @@ func (r *rooter) overlays() error {
 			}
 		}
 	}
-	if err := r.layer("/etc", "/.malla/etc", points["/etc"], r.in.pod.Etc); err != nil {
+	if err := r.layer("/etc", "/.malla/etc", points["/etc"], r.pod.Etc); err != nil {
 		return err
 	}
 	delete(points, "/etc")

@@ -1,16 +1,19 @@
 // Package podinit is process 1 of a pod: it starts containers when the
 // supervisor asks, forwards signals to them and reaps what they leave.
 //
-// A container is not a re-execution of our (large) binary: a thread of this
-// process leaves for a mount namespace of its own, builds the container's root
-// there, gives up its privileges, and forks the application; then the thread
-// ends. Attributes that Linux keeps per thread (mount namespace, root,
-// capabilities, no_new_privs) make that possible, and it costs a few
-// milliseconds.
+// Every container has a process 1 of its own below the pod's, in a PID and a
+// mount namespace that it shares with nobody: as in Kubernetes, an application
+// sees neither its sidecar nor what the sidecar has in memory. That process
+// builds the container's root, forks the application from a thread that has
+// given up its privileges for good (Linux keeps capabilities and no_new_privs
+// per thread), forwards signals, reaps, and ends with the application; the
+// kernel then ends what is left in the container. A process that is added to a
+// container (Exec) is forked by the pod's init, on a thread that has joined the
+// container's namespaces.
 //
-// The supervisor and the init talk over a socketpair, descriptor 3, with the
-// messages of this file. When the supervisor goes, the init goes, and with it
-// the kernel ends every process of the pod.
+// The supervisor and the pod's init talk over a socketpair, descriptor 3, with
+// the messages of this file; so do the pod's init and each container's. Whoever
+// is above goes, and the kernel ends every process below.
 package podinit
 
 import "syscall"
@@ -18,6 +21,9 @@ import "syscall"
 // Args are the command line (after the program's name) that makes our
 // executable a pod's init.
 var Args = []string{"local", "pod-init"}
+
+// ContainerArgs are those of process 1 of a container.
+var ContainerArgs = []string{"local", "container-init"}
 
 // Self is where containers find our own executable.
 const Self = "/malla"
@@ -27,8 +33,10 @@ type Pod struct {
 	Hostname   string            `json:"hostname"`
 	Scratch    string            `json:"scratch"`    // a directory of the init's own on a tmpfs
 	SelfDir    string            `json:"selfDir"`    // holds our executable, as "malla"
-	Etc        map[string]string `json:"etc"`        // files of /etc, by name
+	EtcDir     string            `json:"etcDir"`     // what a container sees of the machine's /etc
+	Etc        map[string]string `json:"etc"`        // files of /etc that are the pod's own, by name
 	SystemDirs []string          `json:"systemDirs"` // shown read-only at the same path
+	Hidden     []string          `json:"hidden"`     // not shown, whatever is mounted
 	Home       string            `json:"home"`
 	GraceMS    int64             `json:"graceMS"`
 }
@@ -60,6 +68,13 @@ type Container struct {
 	TTY    bool     `json:"tty,omitempty"`
 }
 
+// A Birth is the first message to a container's init, with the descriptors of
+// the container.
+type Birth struct {
+	Pod       Pod       `json:"pod"`
+	Container Container `json:"container"`
+}
+
 // An Exec adds a process to a container; descriptors as for Container.
 type Exec struct {
 	Container string   `json:"container"`
@@ -69,9 +84,10 @@ type Exec struct {
 	TTY       bool     `json:"tty,omitempty"`
 }
 
-// A Signal goes to the process that request ID Process started. It has no answer.
+// A Signal goes to the process that request ID Process started; from the pod's
+// init to a container's, to the container's main process. It has no answer.
 type Signal struct {
-	Process uint64         `json:"process"`
+	Process uint64         `json:"process,omitempty"`
 	Signal  syscall.Signal `json:"signal"`
 }
 
@@ -81,7 +97,7 @@ type Report struct {
 	ID     uint64         `json:"id"`
 	Ready  bool           `json:"ready,omitempty"` // the first report
 	Error  string         `json:"error,omitempty"`
-	Pid    int            `json:"pid,omitempty"` // in the pod
+	Pid    int            `json:"pid,omitempty"` // as the init that forked it sees it
 	Exited bool           `json:"exited,omitempty"`
 	Code   int            `json:"code,omitempty"`
 	Signal syscall.Signal `json:"signal,omitempty"`
