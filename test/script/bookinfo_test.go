@@ -38,6 +38,7 @@ func TestBookinfo(t *testing.T) {
 	run("only its application killed: 503 with UF until the endpoint is out", bookinfo.applicationKilled)
 	run("a rollout costs no request", bookinfo.rollout)
 	run("traffic does not need the control plane", bookinfo.controlPlaneAway)
+	run("what is saved reaches every proxy once the control plane is back", bookinfo.routesAfterReturn)
 }
 
 type bookinfo struct{ *mesh.Mesh }
@@ -358,7 +359,12 @@ func (b bookinfo) tasks(t *testing.T) {
 		}
 	})
 	t.Run("ratings take seven seconds for jason: reviews give up after six", func(t *testing.T) {
-		b.change(t, "ratings-delay.yaml", func() error { return nil })
+		b.change(t, "ratings-delay.yaml", func() error {
+			if _, err := mesh.Get(mesh.Client(400*time.Millisecond), b.URL("/productpage"), jason); err == nil {
+				return fmt.Errorf("jason is answered at once")
+			}
+			return nil
+		})
 		mesh.Until(t, 20*time.Second, "a page without reviews after 6 s", func() error {
 			got, took := b.kinds(1, jason)
 			if got["no reviews"] != 1 || took < 5900*time.Millisecond || took > 6600*time.Millisecond {
@@ -558,6 +564,73 @@ func (b bookinfo) controlPlaneAway(t *testing.T) {
 	if err := load.Stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+// onlyTo is a rule that sends every call of reviews to one version.
+func onlyTo(subset string) string {
+	return "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\nspec:\n  hosts: [reviews]\n  http: [{route: [{destination: {host: reviews, subset: " + subset + "}}]}]\n"
+}
+
+// A control plane that is away for longer: what runs goes on, what is saved waits
+// for it, and what is saved afterwards is in force everywhere in 300 ms.
+func (b bookinfo) routesAfterReturn(t *testing.T) {
+	defer b.Delete(onlyTo("v1"))
+	b.Apply(onlyTo("v1"))
+	mesh.Until(t, 5*time.Second, "only v1", b.only("none"))
+	load := mesh.Steady(b.URL(reviewsPath), 50, mesh.OK)
+	before := b.pushes(t)
+	b.Must("scale", "deployment", "istiod", "-n", "istio-system", "--replicas=0")
+	mesh.Until(t, 10*time.Second, "no control plane", func() error { return mesh.Near("pods", len(b.Pods("app=istiod", "-n", "istio-system")), 0, 0) })
+	b.Apply(onlyTo("v3"))
+	if err := mesh.Hold(500*time.Millisecond, b.only("none")); err != nil {
+		t.Errorf("a proxy has a route that nobody can have sent: %v", err)
+	}
+	b.Must("scale", "deployment", "istiod", "-n", "istio-system", "--replicas=1")
+	b.Rollout("istiod", "-n", "istio-system")
+	mesh.Until(t, 20*time.Second, "all proxies connected again", func() error { return mesh.Near("connected proxies", b.connected(t), 9, 0) })
+	if took := mesh.Until(t, 5*time.Second, "what was saved meanwhile", b.only("red")); took > time.Second {
+		t.Errorf("what was saved meanwhile is in force %v after all proxies were connected", took)
+	}
+	// The clusters of istiod's own four ports name its identity, which has gone and
+	// come with its endpoint. Nothing else but the route has changed.
+	const own = 2 * 4
+	for proxy, n := range b.pushes(t) {
+		if was, known := before[proxy]; known && n > was+own {
+			t.Errorf("%s got clusters or listeners again, though only a route has changed (%d updates before, %d now)", proxy, was, n)
+		}
+	}
+	within, all := b.convergence(t)
+	var took []time.Duration
+	for _, rule := range []struct{ subset, seen string }{{"v1", "none"}, {"v2", "black"}, {"v3", "red"}, {"v1", "none"}, {"v2", "black"}} {
+		b.Apply(onlyTo(rule.subset))
+		took = append(took, mesh.Until(t, 5*time.Second, rule.seen, b.only(rule.seen)))
+	}
+	if m := mesh.Median(took); m > 300*time.Millisecond {
+		t.Errorf("rules are in force after %v", took)
+	}
+	mesh.Until(t, 5*time.Second, "acknowledged by every proxy", func() error {
+		w, a := b.convergence(t)
+		switch w, a = w-within, a-all; {
+		case a < 5*9:
+			return fmt.Errorf("%v pushes acknowledged, want %d", a, 5*9)
+		case w < a/2:
+			return fmt.Errorf("%v of %v pushes acknowledged within 300 ms, want more than half", w, a)
+		}
+		return nil
+	})
+	if err := load.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// convergence says how many pushes have been acknowledged, and how many of them
+// within 300 ms of the change, by the control plane's own count.
+func (b bookinfo) convergence(t *testing.T) (within, all float64) {
+	t.Helper()
+	text := b.ExecIn("istio-system", "deploy/istiod", "discovery", "curl", "-sS", "localhost:15014/metrics").Out
+	within, _ = sum(text, "pilot_proxy_convergence_time_bucket", "le=0.3")
+	all, _ = sum(text, "pilot_proxy_convergence_time_bucket", "le=+Inf")
+	return within, all
 }
 
 // connected is how many proxies the control plane knows.
