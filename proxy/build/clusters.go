@@ -25,7 +25,7 @@ const optionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 var clusterFields = []*Message{
 	message((*clusterv3.Cluster)(nil),
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
-			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "typed_extension_protocol_options",
+			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
 		only("lb_policy", "ring hash and Maglev are not built yet", "ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "CLUSTER_PROVIDED", "LOAD_BALANCING_POLICY_CONFIG"),
@@ -67,10 +67,11 @@ var clusterFields = []*Message{
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive"),
 		ignores("addresses of a name are tried one after the other", "happy_eyeballs_config"),
 		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
-	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config")),
-	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options")),
-	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options"),
-		ignores("no downstream connection is HTTP/2 yet, so none of these is made", "http2_protocol_options", "http3_protocol_options")),
+	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config")),
+	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
+	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
+		ignores("no downstream connection is HTTP/3, so none of these is made", "http3_protocol_options")),
+	message((*httpv3.HttpProtocolOptions_AutoHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation")),
 	message((*corev3.HttpProtocolOptions)(nil),
 		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action"),
@@ -299,11 +300,12 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 // older fields of the cluster.
 func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 	//nolint:staticcheck // the older fields, still sent
-	common, h1 := m.GetCommonHttpProtocolOptions(), m.GetHttpProtocolOptions()
-	at := field.At("typed_extension_protocol_options", optionsKey)
+	common, h1, http2 := m.GetCommonHttpProtocolOptions(), m.GetHttpProtocolOptions(), m.GetHttp2ProtocolOptions()
+	at, http2At := field.At("typed_extension_protocol_options", optionsKey), field.At("http2_protocol_options")
 	commonAt := field.At("common_http_protocol_options")
 	//nolint:staticcheck // deprecated, still sent
 	c.SameProtocol = m.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL
+	c.HTTP2 = http2 != nil && !c.SameProtocol
 	for name := range m.GetTypedExtensionProtocolOptions() {
 		if name != optionsKey {
 			r.errs.Addf(field.At("typed_extension_protocol_options", name), "is not known, want %s", optionsKey)
@@ -319,17 +321,27 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		c.AutoSNI, c.AutoSANValidation = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
 		switch {
 		case o.GetUseDownstreamProtocolConfig() != nil:
-			c.SameProtocol, h1 = true, o.GetUseDownstreamProtocolConfig().GetHttpProtocolOptions()
+			u := o.GetUseDownstreamProtocolConfig()
+			c.SameProtocol, c.HTTP2, h1, http2, http2At = true, false, u.GetHttpProtocolOptions(), u.GetHttp2ProtocolOptions(), at.Child("use_downstream_protocol_config")
 		case o.GetExplicitHttpConfig() != nil:
-			h1 = o.GetExplicitHttpConfig().GetHttpProtocolOptions()
+			e := o.GetExplicitHttpConfig()
+			c.SameProtocol, h1, http2, http2At = false, e.GetHttpProtocolOptions(), e.GetHttp2ProtocolOptions(), at.Child("explicit_http_config")
+			c.HTTP2 = http2 != nil
+		case o.GetAutoConfig() != nil:
+			a := o.GetAutoConfig()
+			c.SameProtocol, c.HTTP2, c.ALPN = false, false, true
+			h1, http2, http2At = a.GetHttpProtocolOptions(), a.GetHttp2ProtocolOptions(), at.Child("auto_config")
 		default:
-			r.errs.Addf(at, "says not which protocol, want explicit_http_config or use_downstream_protocol_config")
+			r.errs.Addf(at, "says not which protocol, want explicit_http_config, use_downstream_protocol_config or auto_config")
 		}
+		http2At = http2At.Child("http2_protocol_options")
 	}
 	c.PreserveCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
+	c.HTTP2Options = r.http2(http2, http2At)
 	if common == nil {
 		return
 	}
+	c.HTTP2Options.MaxHeaders = int(common.GetMaxHeadersCount().GetValue())
 	c.IdleTimeout = r.optional(common.GetIdleTimeout(), commonAt.Child("idle_timeout"))
 	c.MaxConnectionDuration = r.duration(common.GetMaxConnectionDuration(), commonAt.Child("max_connection_duration"))
 	if n := common.GetMaxRequestsPerConnection(); n != nil {

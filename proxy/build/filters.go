@@ -20,6 +20,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/fault"
 	"github.com/mallamesh/malla/proxy/filter/peer"
 	"github.com/mallamesh/malla/proxy/filter/router"
+	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 	"github.com/mallamesh/malla/proxy/tcp"
@@ -83,21 +84,24 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 	case *istiostatsv3.PluginConfig:
 		c.Logs = append(c.Logs, r.metrics(m, at))
 	case *alpnv3.FilterConfig:
-		c.UpstreamALPN = alpnOffer(m)
+		c.UpstreamALPN = alpnOffers(m)
 	case *corsv3.Cors, *grpcstatsv3.FilterConfig: // see the table
 	default:
 		r.errs.Addf(at, "found %s, which is no HTTP filter", anyName(m))
 	}
 }
 
-// alpnOffer is what connections that carry HTTP offer: all of ours carry HTTP/1.1.
-func alpnOffer(m *alpnv3.FilterConfig) string {
+// alpnOffers is what connections that carry HTTP offer. None of ours carries HTTP/1.0.
+func alpnOffers(m *alpnv3.FilterConfig) (offers pool.Offers) {
 	for _, o := range m.GetAlpnOverride() {
-		if o.GetUpstreamProtocol() == alpnv3.FilterConfig_HTTP11 {
-			return strings.Join(o.GetAlpnOverride(), ",")
+		switch names := strings.Join(o.GetAlpnOverride(), ","); o.GetUpstreamProtocol() {
+		case alpnv3.FilterConfig_HTTP11:
+			offers.HTTP11 = names
+		case alpnv3.FilterConfig_HTTP2:
+			offers.HTTP2 = names
 		}
 	}
-	return ""
+	return offers
 }
 
 // fault reads what the fault filter is to do, nil for nothing.

@@ -25,10 +25,8 @@ var httpFields = append([]*Message{
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
-			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot"),
-		only("codec_type", "HTTP/2 and HTTP/3 are not built yet; AUTO takes HTTP/1.1", "AUTO", "HTTP1"),
-		ignores("no connection is HTTP/2 yet; Istio sends it always", "http2_protocol_options"),
-		ignores("a message that cannot be framed always ends its connection", "stream_error_on_invalid_http_message"),
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "stream_error_on_invalid_http_message"),
+		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
 		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
@@ -87,6 +85,7 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 		r.errs.Addf(at.Child("max_request_headers_kb"), "found %d, want at most 8192", m.GetMaxRequestHeadersKb().GetValue())
 	}
 	r.protocolOptions(m, c, at)
+	r.codec(m, c, at)
 	r.clientCert(m, c, at)
 	r.internalAddresses(m, c, at)
 	c.Tracing = r.tracing(m.GetTracing())
@@ -142,6 +141,23 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 	if h1.GetHeaderKeyFormat() != nil {
 		r.errs.Addf(at, "header_key_format is not supported downstream yet")
 	}
+}
+
+// codec reads which versions clients may speak, and how HTTP/2 is spoken.
+func (r *listenerReader) codec(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	switch m.GetCodecType() {
+	case hcmv3.HttpConnectionManager_HTTP1:
+		c.Codec = stream.HTTP1
+	case hcmv3.HttpConnectionManager_HTTP2:
+		c.Codec = stream.HTTP2
+	}
+	o := r.http2(m.GetHttp2ProtocolOptions(), at.Child("http2_protocol_options"))
+	if m.GetHttp2ProtocolOptions().GetOverrideStreamErrorOnInvalidHttpMessage() == nil {
+		o.StreamErrors = o.StreamErrors || m.GetStreamErrorOnInvalidHttpMessage().GetValue()
+	}
+	o.MaxHeaderBytes, o.MaxHeaders = c.MaxHeaderBytes, c.MaxHeaders
+	o.DropUnderscores, o.RejectUnderscores = c.DropUnderscores, c.RejectUnderscores
+	c.HTTP2 = o
 }
 
 func (r *listenerReader) clientCert(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -60,11 +61,13 @@ type Config struct {
 	IdleTimeout                *time.Duration // of connections; nil: 1 h; 0: none
 	MaxConnectionDuration      time.Duration  // 0: none
 	HTTP2                      bool           // speaks HTTP/2 to its hosts
-	SameProtocol               bool           // use_downstream_protocol
-	AutoSNI, AutoSANValidation bool           // SNI and expected name follow the request's host
-	BufferLimit                uint32         // per_connection_buffer_limit_bytes; 0: 1 MiB
-	Bind                       netip.Addr     // upstream_bind_config source address
-	BindV6                     netip.Addr     // extra source address for v6 hosts
+	ALPN                       bool           // speaks what a host chooses in the TLS handshake (auto_config)
+	HTTP2Options               h2.Options
+	SameProtocol               bool       // use_downstream_protocol
+	AutoSNI, AutoSANValidation bool       // SNI and expected name follow the request's host
+	BufferLimit                uint32     // per_connection_buffer_limit_bytes; 0: 1 MiB
+	Bind                       netip.Addr // upstream_bind_config source address
+	BindV6                     netip.Addr // extra source address for v6 hosts
 	KeepAlive                  KeepAlive
 	PreserveCase               bool // header names as applications write them (proper-case formatter)
 

@@ -158,6 +158,9 @@ func (c *Conn) SetDeadline(at int64) {
 	}
 }
 
+// Deadline is what SetDeadline has set, 0 if that has passed.
+func (c *Conn) Deadline() int64 { return c.deadline }
+
 // SetMark sets the number of bytes of output above which the connection is Full.
 func (c *Conn) SetMark(n int) { c.mark = n }
 

@@ -1,10 +1,6 @@
 package pool
 
 import (
-	cryptotls "crypto/tls"
-	"strings"
-	"time"
-
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
@@ -13,22 +9,14 @@ import (
 	"github.com/mallamesh/malla/proxy/tls"
 )
 
-// h1Conn is an upstream connection that carries one request at a time.
+// h1Conn is an upstream connection that speaks HTTP/1.1: it carries one request at a time.
 type h1Conn struct {
-	pool   *Pool
-	conn   *drive.Conn
-	limits *cluster.Breakers // that count the connection
-	info   Info
-	began  int64
-	timer  drive.Timer // of connecting
+	*upstream
 	parser h1.Parser
-	peer   *tls.Peer
 
-	connecting bool
-	dead       bool
-	isIdle     bool
-	nextIdle   *h1Conn
-	prevIdle   *h1Conn
+	isIdle   bool
+	nextIdle *h1Conn
+	prevIdle *h1Conn
 
 	// of the request in flight
 	handler  Handler
@@ -47,93 +35,21 @@ type h1Conn struct {
 	keep     bool // the connection can be used again
 }
 
-// OnConnect goes on with TLS, or is done.
-func (c *h1Conn) OnConnect(_ *drive.Conn, err error) {
-	if err != nil {
-		c.connectFailed(ConnectFailed, ConnectError(err))
-		return
+// opened has the connection serve whoever waits. The others want more connections, if
+// it was thought that this one could carry them all.
+func (c *h1Conn) opened() {
+	c.info.Protocol = access.HTTP11
+	c.pool.cluster.Stats.UpstreamCxHTTP1Total.Inc()
+	c.pool.release(c)
+	if next := c.pool.first(); next != nil && c.pool.key.version == byALPN {
+		c.pool.dialFor(next.limits)
 	}
-	client := c.pool.client
-	if client == nil {
-		c.ready()
-		return
-	}
-	if !client.Ready() {
-		c.connectFailed(ConnectFailed, tls.ErrNotReady.Error())
-		return
-	}
-	config := client.Config(c.pool.key.name, func(p *tls.Peer) { c.peer = p })
-	if offer := c.pool.key.offer; offer != "" {
-		config.NextProtos = strings.Split(offer, ",")
-	}
-	c.conn.StartTLS(false, config, c.pool.cluster.ConnectTimeout, c.secured)
-}
-
-// OnTimer ends connecting that takes too long.
-func (c *h1Conn) OnTimer(*drive.Timer) {
-	if c.connecting && !c.dead {
-		c.pool.cluster.Stats.UpstreamCxConnectTimeout.Inc()
-		c.connectFailed(ConnectTimedOut, "")
-	}
-}
-
-// secured goes on after the handshake.
-func (c *h1Conn) secured(conn *drive.Conn, err error) {
-	if c.dead {
-		return
-	}
-	st := &c.pool.cluster.Stats.TLS
-	if err != nil {
-		st.ConnectionError.Inc()
-		c.connectFailed(ConnectFailed, tls.Reason(err))
-		return
-	}
-	st.Handshake.Inc()
-	state := conn.TLS()
-	c.info.ALPN = state.NegotiatedProtocol
-	c.info.TLS = c.describe(state)
-	c.ready()
-}
-
-func (c *h1Conn) describe(state *cryptotls.ConnectionState) *access.TLS {
-	d := c.pool.client.Describe(state, c.peer)
-	d.SNI = c.pool.client.ServerName(c.pool.key.name)
-	return d
-}
-
-func (c *h1Conn) ready() {
-	p := c.pool
-	p.w.Loop.Cancel(&c.timer)
-	c.connecting = false
-	p.dialing--
-	c.info.Conn, c.info.ConnID, c.info.Protocol = c.conn, p.w.ConnectionID(), access.HTTP11
-	c.info.Local, c.info.Remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
-	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - c.began))
-	p.cluster.Report(c.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Wall())
-	p.release(c)
-}
-
-func (c *h1Conn) connectFailed(r Reset, why string) {
-	p := c.pool
-	p.w.Loop.Cancel(&c.timer)
-	p.dialing--
-	st, h := p.cluster.Stats, c.info.Host
-	st.UpstreamCxConnectFail.Inc()
-	h.CxConnectFail.Inc()
-	kind := cluster.ConnectFailed
-	if r == ConnectTimedOut {
-		kind = cluster.Timeout
-	}
-	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Wall())
-	c.connecting = false
-	c.destroyed(false)
-	c.conn.Close()
-	p.failWaiting(r, why)
 }
 
 // begin starts a request.
-func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) {
+func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) Stream {
 	p := c.pool
+	p.unlinkIdle(c)
 	c.conn.SetDeadline(0)
 	c.handler, c.rqLimits, c.response = h, limits, response
 	response.Trailers.Reset()
@@ -146,6 +62,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) {
 	st.UpstreamRqActive.Inc()
 	c.info.Host.RqTotal.Inc()
 	c.info.Host.Active.Add(1)
+	return c
 }
 
 // finish ends the request's account.
@@ -259,36 +176,6 @@ func (c *h1Conn) retire() {
 	c.conn.Close()
 }
 
-// destroyed ends the connection's account.
-func (c *h1Conn) destroyed(withRequest bool) {
-	if c.dead {
-		return
-	}
-	c.dead = true
-	p := c.pool
-	p.unlinkIdle(c)
-	p.total--
-	c.limits.Connections.Release()
-	st := p.cluster.Stats
-	st.UpstreamCxActive.Dec()
-	st.UpstreamCxDestroy.Inc()
-	st.UpstreamCxRxBytesTotal.Add(c.conn.BytesIn)
-	st.UpstreamCxTxBytesTotal.Add(c.conn.BytesOut)
-	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - c.began))
-	if withRequest {
-		st.UpstreamCxDestroyWithActiveRq.Inc()
-	}
-	c.info.Host.Connections.Dec()
-	// A request may be waiting for the place among the connections that is now free.
-	if p.waiting.next != &p.waiting && p.dialing == 0 {
-		p.w.Loop.Post(func() {
-			if p.waiting.next != &p.waiting && p.dialing == 0 {
-				p.dial(p.waiting.next.limits)
-			}
-		})
-	}
-}
-
 // OnClose notices that the connection has broken.
 func (c *h1Conn) OnClose(_ *drive.Conn, err error) { c.gone(err) }
 
@@ -308,14 +195,6 @@ func (c *h1Conn) gone(err error) {
 	}
 	st := c.pool.cluster.Stats
 	st.UpstreamCxDestroyRemote.Inc()
-	if c.connecting { // the host ended it in the middle of the handshake
-		why := "TLS_error:|connection closed during handshake:TLS_error_end"
-		if err != nil {
-			why = ConnectError(err)
-		}
-		c.connectFailed(ConnectFailed, why)
-		return
-	}
 	h := c.handler
 	if h == nil {
 		c.retire()
@@ -469,7 +348,7 @@ func (c *h1Conn) endResponse() {
 // taken for the answer to somebody else's request.
 func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	h := c.handler
-	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.exhausted()
+	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.old()
 	c.finish()
 	c.inBody = false
 	if reusable {
@@ -479,18 +358,4 @@ func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 		c.conn.Close()
 	}
 	tell(h)
-}
-
-// exhausted says that the connection has served enough.
-func (c *h1Conn) exhausted() bool {
-	k := c.pool.cluster
-	if k.MaxRequestsPerConnection > 0 && c.info.Requests >= uint64(k.MaxRequestsPerConnection) {
-		k.Stats.UpstreamCxMaxRequests.Inc()
-		return true
-	}
-	if k.MaxConnectionDuration > 0 && c.pool.w.Loop.Now()-c.began > int64(k.MaxConnectionDuration/time.Nanosecond) {
-		k.Stats.UpstreamCxMaxDurationReached.Inc()
-		return true
-	}
-	return false
 }

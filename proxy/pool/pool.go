@@ -27,11 +27,12 @@ const (
 	ConnectionTerminated       // the connection ended under way
 	Overflow                   // a limit of the cluster
 	ProtocolError              // the response made no sense
+	RemoteRefused              // the host says that it has not begun (REFUSED_STREAM, GOAWAY)
 )
 
 var resetNames = [...]string{
 	"", "local reset", "remote reset", "remote connection failure", "connection timeout",
-	"connection termination", "overflow", "protocol error",
+	"connection termination", "overflow", "protocol error", "remote refused stream reset",
 }
 
 // String returns Envoy's words.
@@ -108,21 +109,27 @@ type Pool struct {
 	host    *cluster.Host
 	client  *tls.Client // nil: plain text
 
-	idle    *h1Conn // most recently used first
-	waiting Pending // head of the ring of requests without a connection
+	idle    *h1Conn   // of HTTP/1.1, without a request; most recently used first
+	open    []*h2Conn // of HTTP/2, that take requests
+	waiting Pending   // head of the ring of requests without a connection
+	waits   int       // how many these are
 	dialing int
+	single  bool // the last connection carried one request at a time
 	active  int
 	total   int
 	seen    *cluster.HostSet // that had the host when it was last looked up
 }
 
+// Offers are what a connection that carries HTTP offers as ALPN, names with commas
+// between, by the version that it will carry, where the cluster's own list says that it is a
+// connection inside the mesh. Istio's ALPN filter sets them: such a connection must say so on ports
+// whose protocol only the first bytes tell.
+type Offers struct{ HTTP11, HTTP2 string }
+
 // A Pending is a request that waits for a connection. Its owner embeds it.
 type Pending struct {
-	// Offer, if not empty, is what a connection for this request offers as ALPN, names with
-	// commas between, where the cluster's own list says that it is a connection inside the mesh.
-	// Istio's ALPN filter sets it: a connection that carries HTTP must say so on ports whose
-	// protocol only the first bytes tell.
-	Offer string
+	Offers Offers
+	HTTP2  bool // the request came by HTTP/2, and goes by it where the cluster follows its clients
 
 	next, prev *Pending
 	pool       *Pool
@@ -147,6 +154,7 @@ func (p *Pending) Cancel() {
 func (p *Pending) unlink() {
 	p.prev.next, p.next.prev = p.next, p.prev
 	p.next, p.prev = nil, nil
+	p.pool.waits--
 	p.limits.Pending.Release()
 	p.pool.cluster.Stats.UpstreamRqPendingActive.Dec()
 }
@@ -154,17 +162,15 @@ func (p *Pending) unlink() {
 // Open asks for a stream to a host. The answer may come before Open returns.
 // authority is the request's, for clusters whose TLS server name follows it.
 func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, response *Message, handler Handler) {
-	pool := w.pool(c, h, authority, p.Offer)
+	pool := w.pool(c, h, authority, p)
 	limits := c.Limit(prio)
-	if conn := pool.takeIdle(); conn != nil {
+	if conn := pool.available(); conn != nil {
 		if !limits.Requests.TryAcquire() {
-			pool.putIdle(conn)
 			c.Stats.UpstreamRqPendingOverflow.Inc()
 			handler.OnFailure(Overflow, "")
 			return
 		}
-		conn.begin(handler, limits, response)
-		handler.OnReady(conn)
+		handler.OnReady(conn.begin(handler, limits, response))
 		return
 	}
 	if !limits.Pending.TryAcquire() {
@@ -177,18 +183,19 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 	p.pool, p.handler, p.limits, p.response = pool, handler, limits, response
 	p.prev, p.next = pool.waiting.prev, &pool.waiting
 	p.prev.next, p.next.prev = p, p
-	pool.dial(limits)
+	pool.waits++
+	pool.dialFor(limits)
 }
 
-// pool returns the pool of a host.
-func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, offer string) *Pool {
+// pool returns the pool of a host for a request.
+func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq *Pending) *Pool {
 	client, _ := h.Transport.Socket.(*tls.Client)
-	key := poolKey{state: h.State, transport: h.Transport}
+	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq.HTTP2)}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority))
 	}
 	if client != nil && client.InMesh() {
-		key.offer = offer
+		key.offers = rq.Offers
 	}
 	if p := w.last; p != nil && p.key == key {
 		p.host = h
@@ -208,12 +215,27 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, off
 	return p
 }
 
-func (p *Pool) empty() bool { return p.total == 0 && p.waiting.next == &p.waiting }
+func (p *Pool) empty() bool { return p.total == 0 && p.waits == 0 }
 
-// retireIfGone closes idle connections once the cluster no longer has the host, or
+// first is the request that waits longest, nil if none does.
+func (p *Pool) first() *Pending {
+	if p.waiting.next == &p.waiting {
+		return nil
+	}
+	return p.waiting.next
+}
+
+// retry makes a connection for the requests that wait, if none is being made.
+func (p *Pool) retry() {
+	if next := p.first(); next != nil && p.dialing == 0 {
+		p.dialFor(next.limits)
+	}
+}
+
+// retireIfGone ends connections once the cluster no longer has the host, or
 // the runtime no longer has the cluster.
 func (p *Pool) retireIfGone(w *Worker) {
-	if p.idle == nil {
+	if p.idle == nil && len(p.open) == 0 {
 		return
 	}
 	if w.Source != nil && w.Source.Cluster(p.cluster.Name) == p.cluster {
@@ -226,68 +248,13 @@ func (p *Pool) retireIfGone(w *Worker) {
 			return
 		}
 	}
-	p.closeIdle()
+	p.retireAll()
 }
 
-func (p *Pool) closeIdle() {
-	for p.idle != nil {
-		p.takeIdle().retire()
-	}
-}
-
-func (p *Pool) takeIdle() *h1Conn {
-	for {
-		c := p.idle
-		if c == nil {
-			return nil
-		}
-		p.unlinkIdle(c)
-		if c.conn.Alive() && !c.conn.Ended() {
-			return c
-		}
-		c.retire()
-	}
-}
-
-func (p *Pool) putIdle(c *h1Conn) {
-	c.isIdle = true
-	c.nextIdle, c.prevIdle = p.idle, nil
-	if p.idle != nil {
-		p.idle.prevIdle = c
-	}
-	p.idle = c
-}
-
-func (p *Pool) unlinkIdle(c *h1Conn) {
-	if !c.isIdle {
-		return
-	}
-	if c.prevIdle != nil {
-		c.prevIdle.nextIdle = c.nextIdle
-	} else {
-		p.idle = c.nextIdle
-	}
-	if c.nextIdle != nil {
-		c.nextIdle.prevIdle = c.prevIdle
-	}
-	c.nextIdle, c.prevIdle, c.isIdle = nil, nil, false
-}
-
-// release gives a connection to whoever waits, or puts it aside.
-func (p *Pool) release(c *h1Conn) {
-	if p.serve(c) {
-		return
-	}
-	if timeout := *p.cluster.IdleTimeout; timeout > 0 {
-		c.conn.SetDeadline(p.w.Loop.Now() + int64(timeout))
-	}
-	p.putIdle(c)
-}
-
-// serve gives a connection to the first that waits.
-func (p *Pool) serve(c *h1Conn) bool {
-	for p.waiting.next != &p.waiting {
-		next := p.waiting.next
+// serve gives a connection that can carry a request more to the first that waits; it
+// reports whether there was one.
+func (p *Pool) serve(c carrier) bool {
+	for next := p.first(); next != nil; next = p.first() {
 		next.unlink()
 		next.pool = nil
 		if !next.limits.Requests.TryAcquire() {
@@ -295,8 +262,7 @@ func (p *Pool) serve(c *h1Conn) bool {
 			next.handler.OnFailure(Overflow, "")
 			continue
 		}
-		c.begin(next.handler, next.limits, next.response)
-		next.handler.OnReady(c)
+		next.handler.OnReady(c.begin(next.handler, next.limits, next.response))
 		return true
 	}
 	return false
@@ -305,7 +271,7 @@ func (p *Pool) serve(c *h1Conn) bool {
 // failWaiting tells all that wait that there is no connection to be had.
 func (p *Pool) failWaiting(r Reset, why string) {
 	var list Pending // those who come back at once must not be failed again
-	if p.waiting.next == &p.waiting {
+	if p.first() == nil {
 		return
 	}
 	list.next, list.prev = p.waiting.next, p.waiting.prev
@@ -318,32 +284,6 @@ func (p *Pool) failWaiting(r Reset, why string) {
 		p.cluster.Stats.UpstreamRqPendingFailureEject.Inc()
 		next.handler.OnFailure(r, why)
 	}
-}
-
-// dial makes a connection for a request that waits. The limit on connections does
-// not hold for a host that has none: its requests would wait for ever.
-func (p *Pool) dial(limits *cluster.Breakers) {
-	if !limits.Connections.TryAcquire() {
-		p.cluster.Stats.UpstreamCxOverflow.Inc()
-		if p.total > 0 {
-			return
-		}
-		limits.Connections.Acquire()
-	}
-	c := &h1Conn{pool: p, limits: limits, began: p.w.Loop.Now(), connecting: true}
-	c.info.Host = p.host
-	c.timer.Handler = c
-	p.total++
-	p.dialing++
-	st := p.cluster.Stats
-	st.UpstreamCxTotal.Inc()
-	st.UpstreamCxHTTP1Total.Inc()
-	st.UpstreamCxActive.Inc()
-	p.host.CxTotal.Inc()
-	p.host.Connections.Inc()
-	p.w.Loop.Schedule(&c.timer, p.cluster.ConnectTimeout)
-	c.conn = p.w.Loop.Dial(p.w.DialOptions(p.cluster, p.host), c)
-	c.conn.SetMark(int(p.cluster.BufferLimit))
 }
 
 // DialOptions say how a host of a cluster is reached.

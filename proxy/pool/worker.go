@@ -21,6 +21,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -36,6 +37,7 @@ type Worker struct {
 	Loop   *drive.Loop
 	Source Source
 	Mark   int // SO_MARK of upstream sockets, 0: none
+	HTTP2  *h2.Shard
 
 	// Draining says that connections of this direction should end: responses
 	// say so. Index 0 is inbound and unspecified, 1 outbound.
@@ -57,7 +59,8 @@ type poolKey struct {
 	state     *cluster.State
 	transport *cluster.Transport
 	name      string
-	offer     string
+	offers    Offers
+	version   version
 }
 
 // NewWorker returns the worker of a loop.
@@ -69,7 +72,7 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 	w := &Worker{
 		Index: index, Loop: loop, Source: source,
 		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, locals: map[any]any{},
-		connID: uint64(index) << 48,
+		connID: uint64(index) << 48, HTTP2: h2.NewShard(loop.Now),
 	}
 	w.sweep.Handler = sweeper{w}
 	loop.OnTurn(w.turnEnd)
@@ -80,10 +83,10 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 func (w *Worker) AtTurnEnd(f func()) { w.atEnd = append(w.atEnd, f) }
 
 func (w *Worker) turnEnd() {
-	for i, f := range w.atEnd {
-		f()
-		w.atEnd[i] = nil
+	for i := 0; i < len(w.atEnd); i++ { // f may add more
+		w.atEnd[i]()
 	}
+	clear(w.atEnd)
 	w.atEnd = w.atEnd[:0]
 }
 

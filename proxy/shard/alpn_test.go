@@ -26,7 +26,7 @@ func TestConnectionsOfHTTPSaySo(t *testing.T) {
 	} {
 		t.Run(test.why, func(t *testing.T) {
 			p := newPair(t, nil)
-			p.config.UpstreamALPN = test.filter
+			p.config.UpstreamALPN.HTTP11 = test.filter
 			socket, err := mtls.NewClient(mtls.ClientConfig{Common: mtls.Common{
 				Identities: []*mtls.Identity{p.client.identity}, Trust: p.client.trust, ALPN: test.cluster,
 			}})

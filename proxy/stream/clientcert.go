@@ -38,15 +38,10 @@ func (s *Stream) clientCert() {
 
 // element is what we say of a connection's client; it is made once per connection.
 func (m *manager) element(s *Stream) []byte {
-	v, ok := s.down.(*server)
-	if ok && v.certElement != nil {
-		return v.certElement
+	if s.link.certElement == nil {
+		s.link.certElement = m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local)
 	}
-	e := m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local)
-	if ok {
-		v.certElement = e
-	}
-	return e
+	return s.link.certElement
 }
 
 func (d ClientCertDetails) element(peer, local *x509.Certificate) []byte {

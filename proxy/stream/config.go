@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -62,6 +64,9 @@ type Config struct {
 	Routes    *route.Table // or
 	RouteName string       // of the table in the runtime, looked up by each request
 
+	Codec Codec
+	HTTP2 h2.Options
+
 	Filters    []Factory // in order; the last one is the router; at most MaxFilters
 	FiltersOff uint64    // those that are off unless a route says something to them, a bit for each
 
@@ -88,8 +93,8 @@ type Config struct {
 	DropUnderscores      bool
 	InternalAddresses    []netip.Prefix // internal_address_config; empty: nobody is internal
 
-	// UpstreamALPN is what Istio's ALPN filter says for HTTP/1.1; see [pool.Pending].
-	UpstreamALPN string
+	// UpstreamALPN is what Istio's ALPN filter says.
+	UpstreamALPN pool.Offers
 
 	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool

@@ -56,19 +56,19 @@ func (m *manager) routes() *route.Table {
 }
 
 // get returns a stream from stock.
-func (m *manager) get(down Downstream, conn *listen.Conn) *Stream {
+func (m *manager) get(down Downstream, l *link) *Stream {
 	s := m.free
 	if s == nil {
 		s = m.newStream()
 	} else {
 		m.free, s.nextFree = s.nextFree, nil
 	}
-	s.Conn, s.down = conn, down
+	s.Conn, s.down, s.link = l.conn, down, l
 	s.Random = m.w.Random()
 	s.Rec.Type = access.DownstreamEnd
 	s.Rec.Start, s.Rec.Began = m.w.Loop.Wall(), s.mark()
 	s.Rec.Request = &s.Request
-	conn.Fill(&s.Rec)
+	l.conn.Fill(&s.Rec)
 	return s
 }
 
@@ -128,7 +128,7 @@ func (s *Stream) reset() {
 	}
 	s.reqHeld = held{bytes: s.reqHeld.bytes[:0]}
 	s.respHeld = held{bytes: s.respHeld.bytes[:0]}
-	s.Conn, s.down, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil
+	s.Conn, s.down, s.link, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil, nil
 	s.buffer.Bytes = nil
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false

@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"time"
-
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h1"
@@ -13,16 +11,12 @@ import (
 // server is the HTTP/1.1 side of a client's connection. It has one stream at a
 // time; pipelined requests wait in the connection's input, unread.
 type server struct {
-	m      *manager
-	conn   *listen.Conn
+	link
 	parser h1.Parser
 	body   h1.Body
 	s      *Stream
 
-	certElement []byte // x-forwarded-client-cert of this connection, once it is known
-
 	seenHead  int
-	requests  int
 	inBody    bool // the request is not complete
 	http10    bool
 	headOnly  bool // the request was HEAD
@@ -30,49 +24,33 @@ type server struct {
 	tunnel    bool
 	closing   bool // the connection ends after this response
 	asked     bool // by the client's wish
-	closed    bool
 	wroteHead bool
-	timer     drive.Timer // max_connection_duration, request_headers_timeout
 	headAt    int64
 }
 
-// serve begins with a connection whose first bytes are HTTP.
-func (m *manager) serve(conn *listen.Conn) {
+// serveHTTP1 begins with a connection of HTTP/1.1.
+func (m *manager) serveHTTP1(conn *listen.Conn) {
 	c := m.cfg
-	v := &server{m: m, conn: conn}
+	v := &server{link: link{m: m, conn: conn}}
 	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores}
 	v.timer.Handler = v
 	if st := c.Stats; st != nil {
-		st.DownstreamCxTotal.Inc()
-		st.DownstreamCxActive.Inc()
-		st.DownstreamCxHTTP1Total.Inc()
-		st.DownstreamCxHTTP1Active.Inc()
-		if conn.Secure() {
-			st.DownstreamCxSSLTotal.Inc()
-			st.DownstreamCxSSLActive.Inc()
-		}
+		v.open(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
+	} else {
+		v.open(nil, nil)
 	}
 	conn.Served = v
 	conn.SetHandler(v)
 	conn.SetPatience(c.FlushTimeout, c.DelayedClose)
 	conn.SetInput(c.MaxHeaderBytes + headSlack)
 	v.idleFromNow()
-	if c.MaxAge > 0 {
-		m.w.Loop.Schedule(&v.timer, c.MaxAge)
-	}
-}
-
-func (v *server) idleFromNow() {
-	if t := v.m.cfg.IdleTimeout; t > 0 {
-		v.conn.SetDeadline(v.m.w.Loop.Now() + int64(t))
-	}
 }
 
 // alive notes that something happens on the stream.
 func (v *server) alive() {
 	t := v.m.cfg.StreamIdle
-	if v.s != nil && v.s.Route != nil && v.s.Route.Forward != nil && v.s.Route.Forward.IdleTimeout != nil {
-		t = *v.s.Route.Forward.IdleTimeout
+	if v.s != nil {
+		t = v.s.idleTimeout()
 	}
 	at := int64(0)
 	if t > 0 {
@@ -145,7 +123,7 @@ func (v *server) headerTimeout() {
 }
 
 func (v *server) newStream() *Stream {
-	s := v.m.get(v, v.conn)
+	s := v.m.get(v, &v.link)
 	v.s, v.headAt = s, 0
 	v.requests++
 	v.http10, v.headOnly, v.chunked, v.inBody, v.wroteHead = false, false, false, false, false
@@ -396,25 +374,6 @@ func (v *server) Ended() {
 	}
 }
 
-// finish ends the connection's account.
-func (v *server) finish() {
-	v.closed = true
-	w := v.m.w
-	w.Loop.Cancel(&v.timer)
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxActive.Dec()
-		st.DownstreamCxHTTP1Active.Dec()
-		st.DownstreamCxDestroy.Inc()
-		if v.conn.Secure() {
-			st.DownstreamCxSSLActive.Dec()
-		}
-		st.DownstreamCxRxBytesTotal.Add(v.conn.BytesIn)
-		st.DownstreamCxTxBytesTotal.Add(v.conn.BytesOut)
-		st.DownstreamCxLengthMS.Record(uint64(max(0, w.Loop.Now()-v.conn.Opened) / int64(time.Millisecond)))
-	}
-	v.conn.Release()
-}
-
 // OnEnd notices that the client has shut its sending side. A client in the middle of
 // a request has gone, as far as Envoy and we are concerned.
 func (v *server) OnEnd(*drive.Conn) { v.gone() }
@@ -441,13 +400,11 @@ func (v *server) gone() {
 	s := v.s
 	v.closing = true
 	v.finish()
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxDestroyRemote.Inc()
-		if s != nil {
-			st.DownstreamCxDestroyActiveRq.Inc()
-			st.DownstreamCxDestroyRemoteActiveRq.Inc()
-		}
+	streams := 0
+	if s != nil {
+		streams = 1
 	}
+	v.goneWith(streams)
 	if s != nil {
 		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
 	}

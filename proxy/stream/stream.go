@@ -32,6 +32,7 @@ type Stream struct {
 
 	m        *manager
 	down     Downstream
+	link     *link
 	gen      uint64
 	head     []byte // the request's head; Request points into it
 	local    header.Map

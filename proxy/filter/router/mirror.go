@@ -44,7 +44,7 @@ func (r *Router) mirror(m *header.Map) {
 		}
 		sh := &shadow{w: r.w, cluster: c, prio: r.prio, timeout: r.forward.Timeout}
 		sh.timer.Handler = sh
-		sh.pending.Offer = r.s.Config.UpstreamALPN
+		sh.pending.Offers, sh.pending.HTTP2 = r.pending.Offers, r.pending.HTTP2
 		sh.request.CopyFrom(m)
 		mirror.Headers.Apply(&sh.request, &r.s.Rec)
 		if len(mirror.Host) > 0 {

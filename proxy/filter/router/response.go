@@ -113,7 +113,7 @@ func (r *Router) OnReset(reason pool.Reset, why string, seen pool.Seen) {
 
 // replay sends a request once more that lost a race with the end of an idle connection.
 func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
-	if r.replayed || reason != pool.ConnectionTerminated || r.s.Upgrade || !r.keep {
+	if r.replayed || reason != pool.ConnectionTerminated && reason != pool.RemoteRefused || r.s.Upgrade || !r.keep {
 		return false
 	}
 	if seen == pool.MaybeSeen || seen == pool.Raced && !idempotent(r.s.Request.Get(header.Method)) {
@@ -139,12 +139,12 @@ var (
 		pool.LocalReset: access.LocalReset, pool.RemoteReset: access.UpstreamRemoteReset,
 		pool.ConnectFailed: access.UpstreamConnectionFailure, pool.ConnectTimedOut: access.UpstreamConnectionFailure,
 		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow,
-		pool.ProtocolError: access.UpstreamProtocolError,
+		pool.ProtocolError: access.UpstreamProtocolError, pool.RemoteRefused: access.UpstreamRemoteReset,
 	}
 	resets = map[pool.Reset]route.ResetReason{
 		pool.LocalReset: route.ResetByPeer, pool.RemoteReset: route.ResetByPeer, pool.ConnectFailed: route.ResetConnectFailure,
 		pool.ConnectTimedOut: route.ResetConnectFailure, pool.ConnectionTerminated: route.ResetByPeer,
-		pool.Overflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer,
+		pool.Overflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
 	}
 )
 

@@ -94,7 +94,7 @@ type Router struct {
 // OnRequest begins.
 func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	r.s, r.ended = s, end
-	r.pending.Offer = s.Config.UpstreamALPN
+	r.pending.Offers, r.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	rt := s.Route
 	st := s.Config.Stats
 	switch {

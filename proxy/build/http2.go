@@ -1,0 +1,71 @@
+package build
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/h2"
+)
+
+var http2Fields = []*Message{
+	message((*corev3.Http2ProtocolOptions)(nil),
+		reads("hpack_table_size", "max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size", "allow_connect",
+			"max_outbound_frames", "max_outbound_control_frames", "max_consecutive_inbound_frames_with_empty_payload",
+			"max_inbound_priority_frames_per_stream", "max_inbound_window_update_frames_per_data_frame_sent",
+			"stream_error_on_invalid_http_messaging", "override_stream_error_on_invalid_http_message", "connection_keepalive"),
+		only("allow_metadata", "METADATA frames are not part of HTTP/2", "false"),
+		ignores("there are no METADATA frames", "max_metadata_size"),
+		ignores("there is one codec", "use_oghttp2_codec"),
+		ignores("values that will be seen once are sent as they are, which costs the peer less; the peer cannot tell", "enable_huffman_encoding")),
+	message((*corev3.KeepaliveSettings)(nil), reads("interval", "timeout")),
+}
+
+// http2 reads how a connection of HTTP/2 is spoken on; at is the place of m, which may be nil. What is
+// out of range is an error, as in Envoy's API.
+func (r *reader) http2(m *corev3.Http2ProtocolOptions, at *field.Path) h2.Options {
+	var o h2.Options
+	within := func(name string, v *uint32, low, high uint32) int {
+		if v == nil {
+			return 0
+		}
+		if *v < low || *v > high {
+			r.errs.Addf(at.Child(name), "found %d, want %d to %d", *v, low, high)
+		}
+		return int(*v)
+	}
+	const maxInt = 1<<31 - 1
+	o.DecoderTable = orNone(number(m.GetHpackTableSize()))
+	o.MaxConcurrentStreams = uint32(within("max_concurrent_streams", number(m.GetMaxConcurrentStreams()), 1, maxInt))
+	o.StreamWindow = within("initial_stream_window_size", number(m.GetInitialStreamWindowSize()), 65535, maxInt)
+	o.ConnWindow = within("initial_connection_window_size", number(m.GetInitialConnectionWindowSize()), 65535, maxInt)
+	o.AllowConnect = m.GetAllowConnect()
+	o.StreamErrors = m.GetStreamErrorOnInvalidHttpMessaging() //nolint:staticcheck // deprecated, still sent
+	if b := m.GetOverrideStreamErrorOnInvalidHttpMessage(); b != nil {
+		o.StreamErrors = b.GetValue()
+	}
+	l := &o.Limits
+	l.OutboundFrames = within("max_outbound_frames", number(m.GetMaxOutboundFrames()), 1, maxInt)
+	l.OutboundControlFrames = within("max_outbound_control_frames", number(m.GetMaxOutboundControlFrames()), 1, maxInt)
+	l.EmptyFrames = orNone(number(m.GetMaxConsecutiveInboundFramesWithEmptyPayload()))
+	l.PriorityPerStream = orNone(number(m.GetMaxInboundPriorityFramesPerStream()))
+	l.WindowUpdatesPerData = within("max_inbound_window_update_frames_per_data_frame_sent", number(m.GetMaxInboundWindowUpdateFramesPerDataFrameSent()), 1, maxInt)
+	if k := m.GetConnectionKeepalive(); k != nil {
+		at := at.Child("connection_keepalive")
+		o.PingInterval, o.PingTimeout = r.duration(k.GetInterval(), at.Child("interval")), r.duration(k.GetTimeout(), at.Child("timeout"))
+		if k.GetTimeout() == nil {
+			r.errs.Addf(at.Child("timeout"), "is not set, want how long an answer may take")
+		}
+	}
+	return o
+}
+
+// orNone is a number for options in which 0 means the default and less than 0 none.
+func orNone(v *uint32) int {
+	switch {
+	case v == nil:
+		return 0
+	case *v == 0:
+		return -1
+	}
+	return int(min(*v, 1<<31-1))
+}

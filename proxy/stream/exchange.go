@@ -1,0 +1,182 @@
+package stream
+
+import (
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/h2"
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// An exchange is a stream of HTTP/2: it takes a request from it and writes the response to it.
+type exchange struct {
+	v          *server2
+	hs         *h2.Stream
+	s          *Stream // nil: over
+	idleAt     int64   // when nothing has happened for too long, 0: never
+	began      bool    // the request's headers have come
+	tunnel     bool    // waits for 101, or has it
+	prev, next *exchange
+}
+
+// alive notes that something happens on the stream.
+func (x *exchange) alive() {
+	x.idleAt = 0
+	if t := x.s.idleTimeout(); t > 0 {
+		x.idleAt = x.v.m.w.Loop.Now() + int64(t)
+		if at := x.v.conn.Deadline(); at == 0 || x.idleAt < at {
+			x.v.conn.SetDeadline(x.idleAt)
+		}
+	}
+}
+
+// OnHeaders leads a request into its stream.
+func (x *exchange) OnHeaders(m *header.Map, end bool) {
+	s, cfg, w := x.s, x.v.m.cfg, x.v.m.w
+	x.began = true
+	s.Rec.HeaderBytesReceived = uint64(m.Size())
+	x.alive()
+	if x.v.conn.Draining() {
+		x.v.Drain()
+	}
+	s.Upgrade = m.Has(header.Upgrade) || string(m.Get(header.Method)) == "CONNECT"
+	if x.tunnel = s.Upgrade; x.tunnel {
+		// What follows is for whoever the protocol is switched to. It must not reach a
+		// server that does not switch, so it waits for the 101.
+		x.hs.Pause()
+	}
+	if cfg.Expect100Here && string(m.Get(header.Expect)) == "100-continue" {
+		m.Remove(header.Expect)
+		if !end {
+			x.hs.SendInformational(&continue100)
+		}
+	}
+	if t := cfg.RequestTimeout; t > 0 && !end {
+		s.timer.Kind = timerRequest
+		w.Loop.Schedule(&s.timer, t)
+	} else if t := cfg.MaxStream; t > 0 {
+		s.timer.Kind = timerMaxStream
+		w.Loop.Schedule(&s.timer, t)
+	}
+	if s.prepare() {
+		s.begin(end)
+	}
+}
+
+var continue100 = func() (m header.Map) {
+	m.Add(header.Status, []byte("100"))
+	return m
+}()
+
+// OnInformational is for clients.
+func (x *exchange) OnInformational(*header.Map) {}
+
+// OnData brings a piece of the request's body.
+func (x *exchange) OnData(b []byte, end bool) {
+	x.alive()
+	x.s.onData(b, end)
+}
+
+// OnTrailers ends the request's body.
+func (x *exchange) OnTrailers(*header.Map) {
+	x.alive()
+	x.s.onTrailers()
+}
+
+// OnReset notices that the client has given up, or was refused.
+func (x *exchange) OnReset(r h2.Reset) {
+	s := x.s
+	if st := x.v.m.cfg.Stats; st != nil && r.Cause == h2.RemoteReset {
+		st.DownstreamRqRxReset.Inc()
+	}
+	flag, details := access.DownstreamRemoteReset, r.Details
+	switch r.Cause {
+	case h2.Malformed, h2.Broken:
+		flag = access.DownstreamProtocolError
+	case h2.Closed:
+		flag, details = access.DownstreamConnectionTermination, "downstream_remote_disconnect"
+	}
+	if details == "" {
+		details = "downstream_remote_reset"
+	}
+	x.hs.Release()
+	x.hs = nil
+	s.Abort(flag, details)
+}
+
+// OnDrained lets the response flow again.
+func (x *exchange) OnDrained() { x.s.onDrained() }
+
+// WriteInterim passes on a 1xx response.
+func (x *exchange) WriteInterim(m *header.Map) { x.hs.SendInformational(m) }
+
+// WriteHeaders sends a response's headers.
+func (x *exchange) WriteHeaders(m *header.Map, end bool) {
+	x.alive()
+	if x.v.conn.Draining() {
+		x.v.Drain()
+	}
+	x.hs.SendHeaders(m, end)
+	if x.tunnel && x.s.status < 300 {
+		x.hs.Resume()
+	}
+}
+
+// WriteData sends a piece of a response's body.
+func (x *exchange) WriteData(b []byte, end bool) {
+	x.alive()
+	x.hs.SendData(b, end)
+}
+
+// WriteTrailers ends a response's body.
+func (x *exchange) WriteTrailers(m *header.Map) { x.hs.SendTrailers(m) }
+
+// Reset breaks the stream off.
+func (x *exchange) Reset() {
+	if x.hs != nil {
+		if st := x.v.m.cfg.Stats; st != nil {
+			st.DownstreamRqTxReset.Inc()
+		}
+		x.hs.Reset(h2.InternalError)
+	}
+}
+
+// Full says that the response should pause.
+func (x *exchange) Full() bool { return x.hs.Full() }
+
+// PauseRequest takes no more of the request.
+func (x *exchange) PauseRequest() {
+	if st := x.v.m.cfg.Stats; st != nil {
+		st.DownstreamFlowControlPausedReading.Inc()
+	}
+	x.hs.Pause()
+}
+
+// ResumeRequest takes the request again.
+func (x *exchange) ResumeRequest() {
+	if x.hs == nil || x.tunnel && (x.s == nil || !x.s.sent) {
+		return
+	}
+	if st := x.v.m.cfg.Stats; st != nil {
+		st.DownstreamFlowControlResumedReading.Inc()
+	}
+	x.hs.Resume()
+}
+
+// Ended lets go of the stream. What is left of the response goes out by itself; a
+// request that has not come whole is of no interest any more.
+func (x *exchange) Ended() {
+	v := x.v
+	if x.hs != nil {
+		x.hs.Release()
+	}
+	x.hs, x.s = nil, nil
+	x.prev.next, x.next.prev = x.next, x.prev
+	v.count--
+	if len(v.done) == 0 {
+		v.m.w.AtTurnEnd(v.atEnd)
+	}
+	v.done = append(v.done, x)
+	if v.count == 0 && !v.closed {
+		v.idleFromNow()
+		v.endIfDone()
+	}
+}

@@ -1,0 +1,259 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/h2"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
+)
+
+// server2 is the HTTP/2 side of a client's connection. It has as many streams as the
+// client opens and the configuration allows.
+type server2 struct {
+	link
+	http    *h2.Conn
+	live    exchange // head of the ring of streams
+	count   int
+	free    *exchange
+	done    []*exchange // over, but perhaps still on the stack of a caller in this turn
+	atEnd   func()      // recycle, bound once
+	deliver func()      // http.Deliver, bound once
+
+	draining bool        // the client was told that the connection will end
+	last     drive.Timer // until no further stream is taken
+	ping     drive.Timer
+}
+
+// serveHTTP2 begins with a connection of HTTP/2.
+func (m *manager) serveHTTP2(conn *listen.Conn) {
+	v := &server2{link: link{m: m, conn: conn}}
+	v.live.next, v.live.prev = &v.live, &v.live
+	v.atEnd = v.recycle
+	v.timer.Handler = v
+	v.last.Handler, v.last.Kind = v, timerLast
+	v.ping.Handler, v.ping.Kind = v, timerPing
+	if st := m.cfg.Stats; st != nil {
+		v.open(&st.DownstreamCxHTTP2Total, &st.DownstreamCxHTTP2Active)
+	} else {
+		v.open(nil, nil)
+	}
+	conn.Served = v
+	conn.SetHandler(v)
+	conn.SetPatience(m.cfg.FlushTimeout, m.cfg.DelayedClose)
+	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
+	v.deliver = v.http.Deliver
+	v.idleFromNow()
+	v.keepAlive()
+}
+
+const (
+	timerAge  = iota // max_connection_duration
+	timerLast        // after the announcement of the end
+	timerPing
+)
+
+// OnStream begins a request.
+func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *header.Map) {
+	x := v.free
+	if x == nil {
+		x = &exchange{v: v}
+	} else {
+		v.free = x.next
+	}
+	x.prev, x.next = v.live.prev, &v.live
+	x.prev.next, x.next.prev = x, x
+	if v.count++; v.count == 1 {
+		v.conn.SetDeadline(0) // that of an idle connection
+	}
+	v.requests++
+	s := v.m.get(x, &v.link)
+	x.hs, x.s, x.began = hs, s, false
+	s.Rec.Protocol = access.HTTP2
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamRqTotal.Inc()
+		st.DownstreamRqHTTP2Total.Inc()
+		st.DownstreamRqActive.Inc()
+	}
+	x.alive()
+	if n := v.m.cfg.MaxRequests; n > 0 && v.requests >= n {
+		v.Drain()
+	}
+	return x, &s.Request, &s.Trailers
+}
+
+// OnSettings has nothing to do: a server opens no streams.
+func (v *server2) OnSettings() {}
+
+// OnGoAway lets the client go once its streams are done.
+func (v *server2) OnGoAway(h2.Code, []byte) { v.endIfDone() }
+
+// OnHeld has what was kept of resumed requests handed over in the next turn.
+func (v *server2) OnHeld() { v.m.w.Loop.Post(v.deliver) }
+
+// OnClosed may be the end of a connection that is to end.
+func (v *server2) OnClosed() { v.endIfDone() }
+
+// endIfDone closes a connection that has nothing left to do.
+func (v *server2) endIfDone() {
+	if !v.closed && v.count == 0 && v.http.Done() {
+		v.close()
+	}
+}
+
+func (v *server2) close() {
+	v.finish()
+	v.m.w.Loop.Cancel(&v.last)
+	v.m.w.Loop.Cancel(&v.ping)
+	v.conn.CloseGently()
+}
+
+// OnData reads frames.
+func (v *server2) OnData(_ *drive.Conn, b []byte) int {
+	n, err := v.http.Feed(b)
+	if err != nil {
+		v.broken()
+	}
+	return n
+}
+
+// broken ends a connection that the codec has given up. Its streams have heard of it.
+func (v *server2) broken() {
+	if v.closed {
+		return
+	}
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxProtocolError.Inc()
+	}
+	v.close()
+}
+
+// OnEnd: a client that will say nothing more has gone: it could not even take what it asked for.
+func (v *server2) OnEnd(*drive.Conn) { v.gone() }
+
+// OnClose notices that the connection has broken, or that the client takes nothing any more.
+func (v *server2) OnClose(_ *drive.Conn, err error) {
+	if err == drive.ErrTimeout && !v.closed {
+		for v.live.next != &v.live {
+			if st := v.m.cfg.Stats; st != nil {
+				st.DownstreamRqIdleTimeout.Inc()
+			}
+			v.live.next.s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
+		}
+	}
+	v.gone()
+}
+
+func (v *server2) gone() {
+	if v.closed {
+		return
+	}
+	v.goneWith(v.count)
+	v.finish()
+	v.m.w.Loop.Cancel(&v.last)
+	v.m.w.Loop.Cancel(&v.ping)
+	v.http.Close()
+	v.conn.Close()
+}
+
+// OnDrained lets responses flow again.
+func (v *server2) OnDrained(*drive.Conn) { v.http.OnDrained() }
+
+// OnDeadline looks for streams, or for a connection, on which nothing has happened for too long.
+func (v *server2) OnDeadline(*drive.Conn) {
+	switch {
+	case v.closed:
+	case v.count == 0:
+		if st := v.m.cfg.Stats; st != nil {
+			st.DownstreamCxIdleTimeout.Inc()
+		}
+		v.http.GoAway(h2.NoError)
+		v.close()
+	default:
+		v.sweep()
+	}
+}
+
+// sweep ends streams that are idle and sets the time of the next look.
+func (v *server2) sweep() {
+	now, next := v.m.w.Loop.Now(), int64(0)
+	for x := v.live.next; x != &v.live; {
+		at := x
+		x = x.next
+		switch {
+		case at.idleAt == 0 || at.s == nil:
+		case now >= at.idleAt:
+			at.s.idle()
+		case next == 0 || at.idleAt < next:
+			next = at.idleAt
+		}
+	}
+	if v.count > 0 && !v.closed {
+		v.conn.SetDeadline(next)
+	}
+}
+
+// keepAlive has the connection asked for a sign of life now and then.
+func (v *server2) keepAlive() {
+	loop := v.m.w.Loop
+	next, err := v.http.Keepalive(loop.Now())
+	switch {
+	case err != nil:
+		v.broken()
+	case next != 0:
+		loop.Schedule(&v.ping, time.Duration(next-loop.Now()))
+	}
+}
+
+// OnTimer is a time of the connection that is up.
+func (v *server2) OnTimer(t *drive.Timer) {
+	switch {
+	case v.closed:
+	case t.Kind == timerPing:
+		v.keepAlive()
+	case t.Kind == timerLast:
+		v.http.GoAway(h2.NoError)
+		v.endIfDone()
+	default:
+		if st := v.m.cfg.Stats; st != nil {
+			st.DownstreamCxMaxDurationReached.Inc()
+		}
+		v.Drain()
+	}
+}
+
+// Drain announces the end of the connection. Streams that the client begins before it
+// has heard of that are served.
+func (v *server2) Drain() {
+	if v.closed || v.draining {
+		return
+	}
+	v.draining = true
+	v.http.Drain()
+	v.m.w.Loop.Schedule(&v.last, v.m.cfg.DrainTimeout)
+}
+
+// Kill ends the connection now.
+func (v *server2) Kill() {
+	if v.closed {
+		return
+	}
+	v.http.GoAway(h2.NoError)
+	for v.live.next != &v.live {
+		v.live.next.s.Abort(access.LocalReset, "drain_time_reached")
+	}
+	if !v.closed {
+		v.close()
+	}
+}
+
+// recycle returns exchanges that are over to stock, at the end of a turn.
+func (v *server2) recycle() {
+	for i, x := range v.done {
+		v.done[i] = nil
+		x.next, v.free = v.free, x
+	}
+	v.done = v.done[:0]
+}

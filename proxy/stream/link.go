@@ -1,0 +1,171 @@
+package stream
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// A Codec says which versions of HTTP clients may speak (codec_type).
+type Codec uint8
+
+const (
+	// Auto goes by ALPN, and without it by the first bytes.
+	Auto Codec = iota
+	HTTP1
+	HTTP2
+)
+
+// A link is a client's connection, whatever version of HTTP it speaks: its account,
+// and what is the same for all of its streams.
+type link struct {
+	m    *manager
+	conn *listen.Conn
+
+	certElement []byte // x-forwarded-client-cert of this connection, once it is known
+	requests    int
+	closed      bool
+	timer       drive.Timer // max_connection_duration
+	active      *stats.Gauge
+}
+
+// open begins the account of a connection of a version.
+func (l *link) open(total *stats.Counter, active *stats.Gauge) {
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxTotal.Inc()
+		st.DownstreamCxActive.Inc()
+		total.Inc()
+		active.Inc()
+		l.active = active
+		if l.conn.Secure() {
+			st.DownstreamCxSSLTotal.Inc()
+			st.DownstreamCxSSLActive.Inc()
+		}
+	}
+	if d := l.m.cfg.MaxAge; d > 0 {
+		l.m.w.Loop.Schedule(&l.timer, d)
+	}
+}
+
+// finish ends the connection's account.
+func (l *link) finish() {
+	l.closed = true
+	w := l.m.w
+	w.Loop.Cancel(&l.timer)
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxActive.Dec()
+		l.active.Dec()
+		st.DownstreamCxDestroy.Inc()
+		if l.conn.Secure() {
+			st.DownstreamCxSSLActive.Dec()
+		}
+		st.DownstreamCxRxBytesTotal.Add(l.conn.BytesIn)
+		st.DownstreamCxTxBytesTotal.Add(l.conn.BytesOut)
+		st.DownstreamCxLengthMS.Record(uint64(max(0, w.Loop.Now()-l.conn.Opened) / int64(time.Millisecond)))
+	}
+	l.conn.Release()
+}
+
+// goneWith counts a connection that its client has ended, with so many streams in flight.
+func (l *link) goneWith(streams int) {
+	st := l.m.cfg.Stats
+	if st == nil {
+		return
+	}
+	st.DownstreamCxDestroyRemote.Inc()
+	if streams > 0 {
+		st.DownstreamCxDestroyActiveRq.Inc()
+		st.DownstreamCxDestroyRemoteActiveRq.Inc()
+	}
+}
+
+func (l *link) idleFromNow() {
+	if t := l.m.cfg.IdleTimeout; t > 0 {
+		l.conn.SetDeadline(l.m.w.Loop.Now() + int64(t))
+	}
+}
+
+// idleTimeout is how long nothing may happen on a stream, 0 for ever.
+func (s *Stream) idleTimeout() time.Duration {
+	if s.Route != nil && s.Route.Forward != nil && s.Route.Forward.IdleTimeout != nil {
+		return *s.Route.Forward.IdleTimeout
+	}
+	return s.Config.StreamIdle
+}
+
+// serve begins with a connection: the version is known, or its first bytes will tell.
+func (m *manager) serve(conn *listen.Conn) {
+	switch codec := m.cfg.Codec; {
+	case codec == HTTP1:
+		m.serveHTTP1(conn)
+	case codec == HTTP2:
+		m.serveHTTP2(conn)
+	case conn.TLS != nil && conn.TLS.ALPN != "":
+		if conn.TLS.ALPN == "h2" {
+			m.serveHTTP2(conn)
+			return
+		}
+		m.serveHTTP1(conn)
+	default:
+		u := &unknown{m: m, conn: conn}
+		conn.Served = u
+		conn.SetHandler(u)
+		if t := m.cfg.IdleTimeout; t > 0 {
+			conn.SetDeadline(m.w.Loop.Now() + int64(t))
+		}
+	}
+}
+
+// magic is how the preface of HTTP/2 begins (RFC 9113, section 3.4), as far as Envoy
+// looks at it: no request of HTTP/1 begins like that.
+var magic = []byte("PRI * HTTP/2")
+
+// unknown waits for the first bytes of a connection.
+type unknown struct {
+	m    *manager
+	conn *listen.Conn
+}
+
+// OnData decides, and leaves the bytes to whoever it is.
+func (u *unknown) OnData(_ *drive.Conn, b []byte) int {
+	switch n := min(len(b), len(magic)); {
+	case !bytes.Equal(b[:n], magic[:n]):
+		u.m.serveHTTP1(u.conn)
+	case n == len(magic):
+		u.m.serveHTTP2(u.conn)
+	}
+	return 0
+}
+
+// OnEnd: HTTP/1.1 knows what to do with a beginning that has no end.
+func (u *unknown) OnEnd(c *drive.Conn) {
+	u.m.serveHTTP1(u.conn)
+	u.conn.Served.(*server).OnEnd(c)
+}
+
+// OnClose counts a connection that has said nothing.
+func (u *unknown) OnClose(c *drive.Conn, err error) {
+	u.m.serveHTTP1(u.conn)
+	u.conn.Served.(*server).OnClose(c, err)
+}
+
+// OnDeadline ends one that has said nothing for too long.
+func (u *unknown) OnDeadline(c *drive.Conn) {
+	u.m.serveHTTP1(u.conn)
+	u.conn.Served.(*server).OnDeadline(c)
+}
+
+// OnDrained does nothing: nothing was written.
+func (u *unknown) OnDrained(*drive.Conn) {}
+
+// Drain does nothing: what comes first is still answered.
+func (u *unknown) Drain() {}
+
+// Kill ends the connection.
+func (u *unknown) Kill() {
+	u.m.serveHTTP1(u.conn)
+	u.conn.Served.Kill()
+}
