@@ -151,26 +151,7 @@ func problems(m *memo, r *model.Registry) []Problem {
 			}
 		}
 	}
-	for _, s := range r.Services {
-		if model.SelectsGateway(s.Selector) {
-			continue // what a gateway's port speaks is declared by its Gateway
-		}
-		for i, p := range s.Ports {
-			if p.Protocol.IsHTTP2() {
-				e := &field.Error{In: s.From.String(), Pos: s.From.Pos, At: field.At("spec", "ports").Index(i), Msg: "port " + portName(p) +
-					" speaks " + p.Protocol.String() + ", which passes as TCP with mutual TLS for now: rules for HTTP do not apply to it"}
-				out = append(out, Problem{Error: e, Ref: s.From, Notice: true})
-			}
-		}
-	}
 	return out
-}
-
-func portName(p model.Port) string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return "without name"
 }
 
 // mergePolicies makes one of the rules that one namespace has for one host, if

@@ -103,7 +103,11 @@ type ConnectionPool struct {
 	Upgrade           H2Upgrade
 	UseClientProtocol bool
 	MaxStreams        uint32 // concurrent, per connection
+	Ping              *Ping  // nil: never
 }
+
+// A Ping asks idle HTTP/2 connections for a sign of life. Zero values are the defaults.
+type Ping struct{ Interval, Timeout time.Duration }
 
 // A Keepalive probes idle TCP connections. Zero values are the system's.
 type Keepalive struct {

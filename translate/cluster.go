@@ -140,9 +140,9 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	case clusterv3.Cluster_ORIGINAL_DST:
 		c.CleanupInterval = span(time.Minute)
 	}
-	autoNames := setTLS(v, c, name, s, port, policy.TLS)
+	autoNames := setTLS(v, c, name, s, port, policy.TLS, policy.Pool)
 	if k := carried(port.Protocol); k == model.HTTP || k == model.Sniffed {
-		setHTTP(c, policy.Pool, autoNames)
+		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, autoNames)
 	}
 	return c
 }
@@ -154,10 +154,13 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 // sidecar is known to answer it, else plain. A cluster that goes wherever the
 // client dialled has no endpoints to ask; it speaks mutual TLS if everything
 // known behind the service does.
-func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Service, port model.Port, t *model.ClientTLS) (autoNames bool) {
+func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Service, port model.Port, t *model.ClientTLS, pool *model.ConnectionPool) (autoNames bool) {
 	alpn := tcpALPN(v, alpnTCPClient)
 	if carried(port.Protocol) == model.HTTP {
 		alpn = alpnHTTPClient
+		if outboundVersion(v, port.Protocol, pool) == http2 {
+			alpn = alpnHTTP2Client
+		}
 	}
 	accounts := s.Accounts
 	if len(s.SANs) > 0 {
@@ -286,7 +289,7 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 			fromLoopback(v, c)
 		}
 		if k := carried(p.port.Protocol); k == model.HTTP || k == model.Sniffed {
-			setHTTP(c, policy.Pool, false)
+			setHTTP(c, inboundVersion(p.port.Protocol), policy.Pool, false)
 		}
 		return c, true
 	}

@@ -73,7 +73,7 @@ func meshALPN() *alpnv2.FilterConfig {
 	return &alpnv2.FilterConfig{AlpnOverride: []*alpnv2.FilterConfig_AlpnOverride{
 		{UpstreamProtocol: alpnv2.FilterConfig_HTTP10, AlpnOverride: []string{"istio-http/1.0", "istio", "http/1.0"}},
 		{UpstreamProtocol: alpnv2.FilterConfig_HTTP11, AlpnOverride: alpnHTTPClient},
-		{UpstreamProtocol: alpnv2.FilterConfig_HTTP2, AlpnOverride: []string{"istio-h2", "istio", "h2"}},
+		{UpstreamProtocol: alpnv2.FilterConfig_HTTP2, AlpnOverride: alpnHTTP2Client},
 	}}
 }
 

@@ -15,8 +15,8 @@ import (
 // What a TLS client hello says when a proxy of the mesh sent it.
 var (
 	meshALPNs     = []string{"istio-http/1.0", "istio-http/1.1", "istio-h2", "istio-peer-exchange", "istio"}
-	meshHTTPALPNs = []string{"istio-http/1.0", "istio-http/1.1"}
-	plainHTTP     = []string{"http/1.0", "http/1.1"}
+	meshHTTPALPNs = []string{"istio-http/1.0", "istio-http/1.1", "istio-h2"}
+	plainHTTP     = []string{"http/1.0", "http/1.1", "h2c"}
 )
 
 // An inboundPort is a port on which the proxy's own pod serves.

@@ -71,11 +71,10 @@ func listenerName(a netip.Addr, port uint16) string {
 }
 
 // carried returns what the proxy does with a port of that protocol: it reads
-// HTTP/1.1, looks for it on sniffed ports, and carries the rest as bytes.
-// HTTP/2 is among the rest until the proxy speaks it.
+// HTTP, looks for it on sniffed ports, and carries the rest as bytes.
 func carried(p model.Protocol) model.Protocol {
 	switch p {
-	case model.HTTP, model.GRPCWeb:
+	case model.HTTP, model.HTTP2, model.GRPC, model.GRPCWeb:
 		return model.HTTP
 	case model.HTTPS, model.TLS:
 		return model.TLS

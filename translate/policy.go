@@ -7,14 +7,10 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/model"
 )
-
-const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // policyFor returns what the proxy keeps to on one port of a service, with the
 // mesh's baseline where nobody said anything.
@@ -64,32 +60,6 @@ func setPool(v *model.View, c *clusterv3.Cluster, p *model.ConnectionPool) {
 			KeepaliveProbes: u32If(keepalive.Probes), KeepaliveTime: u32If(seconds(keepalive.Time)), KeepaliveInterval: u32If(seconds(keepalive.Interval)),
 		}}
 	}
-}
-
-// setHTTP puts what concerns HTTP connections into a cluster. AutoNames makes
-// the server's name for TLS that of each request.
-func setHTTP(c *clusterv3.Cluster, p *model.ConnectionPool, autoNames bool) {
-	common := &corev3.HttpProtocolOptions{}
-	used := autoNames
-	if p != nil {
-		common.IdleTimeout = spanIf(cmp.Or(p.HTTPIdleTimeout, p.TCPIdleTimeout))
-		common.MaxRequestsPerConnection = u32If(p.MaxPerConnection)
-		common.MaxConnectionDuration = spanIf(p.MaxDuration)
-		used = used || common.IdleTimeout != nil || common.MaxRequestsPerConnection != nil || common.MaxConnectionDuration != nil
-	}
-	if !used {
-		return
-	}
-	o := &httpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: common,
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
-		}},
-	}
-	if autoNames {
-		o.UpstreamHttpProtocolOptions = &corev3.UpstreamHttpProtocolOptions{AutoSni: true, AutoSanValidation: true}
-	}
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(o)}
 }
 
 // setOutlier puts outlier detection into a cluster. As soon as there is any, an

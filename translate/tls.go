@@ -13,10 +13,11 @@ import (
 // with istio mark mutual TLS of the mesh, so that a server tells it from an
 // application's own TLS; the last name is what both ends then really speak.
 var (
-	alpnHTTPClient = []string{"istio-http/1.1", "istio", "http/1.1"}
-	alpnTCPClient  = []string{"istio"}
-	alpnHTTPServer = []string{"http/1.1"}
-	alpnTCPServer  = []string{"istio", "h2", "http/1.1"}
+	alpnHTTPClient  = []string{"istio-http/1.1", "istio", "http/1.1"}
+	alpnHTTP2Client = []string{"istio-h2", "istio", "h2"}
+	alpnTCPClient   = []string{"istio"}
+	alpnHTTPServer  = []string{"h2", "http/1.1"}
+	alpnTCPServer   = []string{"istio", "h2", "http/1.1"}
 )
 
 // meshCiphers are those of TLS 1.2; TLS 1.3 has its own.

@@ -12,6 +12,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -94,36 +95,9 @@ func (c *compiler) pool(p *networking.ConnectionPoolSettings, at *field.Path) *m
 	c.duration(tcp.GetTcpKeepalive().GetTime(), at.Child("tcp").Child("tcpKeepalive").Child("time"))
 	c.duration(tcp.GetTcpKeepalive().GetInterval(), at.Child("tcp").Child("tcpKeepalive").Child("interval"))
 	c.duration(http.GetIdleTimeout(), at.Child("http").Child("idleTimeout"))
-	return PoolOf(p, func(name string) { c.unsupported(true, at.Child("http").Child(name)) })
-}
-
-// PoolOf returns Istio's connection pool settings. Refuse is called with the
-// name of each HTTP field that is not supported.
-func PoolOf(p *networking.ConnectionPoolSettings, refuse func(httpField string)) *model.ConnectionPool {
-	tcp, http := p.Tcp, p.Http
-	out := &model.ConnectionPool{
-		MaxConnections: positive(tcp.GetMaxConnections()), ConnectTimeout: duration(tcp.GetConnectTimeout()),
-		MaxDuration: duration(tcp.GetMaxConnectionDuration()), TCPIdleTimeout: duration(tcp.GetIdleTimeout()),
-		MaxPending: positive(http.GetHttp1MaxPendingRequests()), MaxRequests: positive(http.GetHttp2MaxRequests()),
-		MaxPerConnection: positive(http.GetMaxRequestsPerConnection()), MaxRetries: positive(http.GetMaxRetries()),
-		HTTPIdleTimeout: duration(http.GetIdleTimeout()),
-	}
-	if k := tcp.GetTcpKeepalive(); k != nil {
-		out.Keepalive = &model.Keepalive{Probes: k.Probes, Time: duration(k.Time), Interval: duration(k.Interval)}
-	}
-	if http.GetH2UpgradePolicy() == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE {
-		refuse("h2UpgradePolicy")
-	}
-	if http.GetUseClientProtocol() {
-		refuse("useClientProtocol")
-	}
-	if http.GetMaxConcurrentStreams() != 0 {
-		refuse("maxConcurrentStreams")
-	}
-	if http.GetHttp2KeepAlive() != nil {
-		refuse("http2KeepAlive")
-	}
-	return out
+	c.duration(http.GetHttp2KeepAlive().GetInterval(), at.Child("http").Child("http2KeepAlive").Child("interval"))
+	c.duration(http.GetHttp2KeepAlive().GetTimeout(), at.Child("http").Child("http2KeepAlive").Child("timeout"))
+	return mesh.ConnectionPool(p)
 }
 
 func (c *compiler) outlier(o *networking.OutlierDetection, at *field.Path) *model.OutlierDetection {

@@ -37,9 +37,6 @@ func (c *compiler) server(s *networking.Server, at *field.Path) *model.Server {
 	}
 	c.unsupported(strings.HasPrefix(s.Bind, "unix://"), at.Child("bind"))
 	c.unsupported(s.DefaultEndpoint != "", at.Child("defaultEndpoint"))
-	if protocol.IsHTTP2() {
-		c.out.Notices.Addf(at.Child("port").Child("protocol"), "is %s: clients are answered in HTTP/1.1 only for now", protocol)
-	}
 	out := &model.Server{
 		Name: s.Name, Port: uint16(s.GetPort().GetNumber()), PortName: s.GetPort().GetName(), Protocol: protocol, Bind: s.Bind,
 		TLS: c.serverTLS(s.Tls, at.Child("tls")),

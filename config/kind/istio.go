@@ -15,9 +15,6 @@ var virtualServiceFields = join(
 var policyFields = join(
 	ref("session affinity is "+whyNotYet, "loadBalancer.consistentHash"),
 	ref(whyNotYet, "loadBalancer.localityLbSetting", "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup", "loadBalancer.warmupDurationSecs"),
-	only(ref("HTTP/2 is "+whyNotYet, "connectionPool.http.h2UpgradePolicy"), "UPGRADE"),
-	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.maxConcurrentStreams", "connectionPool.http.http2KeepAlive"),
-	ref("HTTP/2 is "+whyNotYet, "connectionPool.http.useClientProtocol"),
 	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
 	ref("it is obsolete; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
 	only(ref("client certificates from files are "+whyNotYet+"; use ISTIO_MUTUAL", "tls.mode"), "MUTUAL"),

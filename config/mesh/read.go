@@ -45,6 +45,9 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 		}
 	}
 	boolean(m.GetEnableAutoMtls(), &out.AutoMTLS)
+	if r.has("h2UpgradePolicy") {
+		out.H2Upgrade = m.GetH2UpgradePolicy() == meshv1alpha1.MeshConfig_UPGRADE
+	}
 	boolean(m.GetEnablePrometheusMerge(), &out.EnablePrometheusMerge)
 	r.accessLog(m, &out)
 	r.exportTo(m.GetDefaultServiceExportTo(), &out.ServiceExportTo, "defaultServiceExportTo")
@@ -55,7 +58,7 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	}
 	if p := m.GetDefaultTrafficPolicy(); p != nil {
 		if c := p.GetConnectionPool(); c != nil {
-			out.Pool = pool(c)
+			out.Pool = ConnectionPool(c)
 		}
 		if o := p.GetOutlierDetection(); o != nil {
 			out.Outlier = outlier(o)
@@ -168,21 +171,6 @@ func (r *reader) retry(p *networking.HTTPRetry) *model.Retry {
 
 func keepalive(k *networking.ConnectionPoolSettings_TCPSettings_TcpKeepalive) *model.Keepalive {
 	return &model.Keepalive{Probes: k.GetProbes(), Time: k.GetTime().AsDuration(), Interval: k.GetInterval().AsDuration()}
-}
-
-func pool(c *networking.ConnectionPoolSettings) *model.ConnectionPool {
-	tcp, http := c.GetTcp(), c.GetHttp()
-	p := &model.ConnectionPool{
-		MaxConnections: positive(tcp.GetMaxConnections()), ConnectTimeout: tcp.GetConnectTimeout().AsDuration(),
-		MaxDuration: tcp.GetMaxConnectionDuration().AsDuration(), TCPIdleTimeout: tcp.GetIdleTimeout().AsDuration(),
-		MaxPending: positive(http.GetHttp1MaxPendingRequests()), MaxRequests: positive(http.GetHttp2MaxRequests()),
-		MaxPerConnection: positive(http.GetMaxRequestsPerConnection()), MaxRetries: positive(http.GetMaxRetries()),
-		HTTPIdleTimeout: http.GetIdleTimeout().AsDuration(),
-	}
-	if k := tcp.GetTcpKeepalive(); k != nil {
-		p.Keepalive = keepalive(k)
-	}
-	return p
 }
 
 func outlier(o *networking.OutlierDetection) *model.OutlierDetection {

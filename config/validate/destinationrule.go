@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -74,6 +75,7 @@ func (r *ruler) connectionPool(at *field.Path, c *networking.ConnectionPoolSetti
 		{at.Child("http").Child("http2MaxRequests"), http.GetHttp2MaxRequests()},
 		{at.Child("http").Child("maxRequestsPerConnection"), http.GetMaxRequestsPerConnection()},
 		{at.Child("http").Child("maxRetries"), http.GetMaxRetries()},
+		{at.Child("http").Child("maxConcurrentStreams"), http.GetMaxConcurrentStreams()},
 	} {
 		if limit.value < 0 {
 			r.errorf(limit.at, "found %d, want 0 (no limit) or more", limit.value)
@@ -86,6 +88,15 @@ func (r *ruler) connectionPool(at *field.Path, c *networking.ConnectionPoolSetti
 	r.least(t.Child("tcpKeepalive").Child("time"), tcp.GetTcpKeepalive().GetTime(), time.Second)
 	r.least(t.Child("tcpKeepalive").Child("interval"), tcp.GetTcpKeepalive().GetInterval(), time.Second)
 	r.least(at.Child("http").Child("idleTimeout"), http.GetIdleTimeout(), time.Millisecond)
+	if k := http.GetHttp2KeepAlive(); k != nil { // Envoy asks for both, and for a millisecond
+		ping := at.Child("http").Child("http2KeepAlive")
+		for name, d := range map[string]*durationpb.Duration{"interval": k.GetInterval(), "timeout": k.GetTimeout()} {
+			if d == nil {
+				r.errorf(ping.Child(name), "is missing: PING frames need interval and timeout")
+			}
+			r.least(ping.Child(name), d, time.Millisecond)
+		}
+	}
 }
 
 func (r *ruler) outlierDetection(at *field.Path, o *networking.OutlierDetection) {

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/model"
 )
 
 func (r *ruler) service(s *corev1.Service) {
@@ -94,21 +93,6 @@ func (r *ruler) servicePorts(at *field.Path, spec *corev1.ServiceSpec) {
 		if n := port.NodePort; n != 0 && (n < 30000 || n > 32767) {
 			r.errorf(p.Child("nodePort"), "found %d, want a port from 30000 to 32767", n)
 		}
-		if !model.SelectsGateway(spec.Selector) {
-			r.http2Notice(p, port)
-		}
-	}
-}
-
-// http2Notice tells people of ports whose requests malla does not read yet.
-func (r *ruler) http2Notice(at *field.Path, port *corev1.ServicePort) {
-	declared, where := port.Name, at.Child("name")
-	if port.AppProtocol != nil && *port.AppProtocol != "" {
-		declared, where = *port.AppProtocol, at.Child("appProtocol")
-	}
-	first, _, _ := strings.Cut(strings.ToLower(declared), "-")
-	if first == "grpc" || first == "http2" || first == "h2c" || first == "kubernetes.io/h2c" {
-		r.notice(where, "HTTP/2 is not supported yet; connections to the port pass as TCP, with mutual TLS")
 	}
 }
 

@@ -328,6 +328,8 @@ func setMesh(c *model.MeshConfig, words []string) error {
 			c.TrustDomainAliases = strings.Split(value, ",")
 		case "serviceExportTo":
 			c.ServiceExportTo = strings.Split(value, ",")
+		case "h2Upgrade":
+			c.H2Upgrade = true
 		case "retries":
 			c.Retry = &model.Retry{}
 		default:
