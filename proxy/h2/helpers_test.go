@@ -40,7 +40,7 @@ type side struct {
 	quiet   bool
 	onHeld  bool // OnHeld was called
 	decoder *hpack.Decoder
-	onNew   func(*flow)
+	spare   flow
 
 	onSettings func()
 }
@@ -67,9 +67,6 @@ func (d *side) OnStream(s *Stream) (StreamHandler, *header.Map, *header.Map) {
 	f := &flow{d: d, s: s}
 	d.streams[s.ID()] = f
 	d.order = append(d.order, f)
-	if d.onNew != nil {
-		d.onNew(f)
-	}
 	return f, &f.headers, &f.trailers
 }
 func (d *side) OnSettings() {
@@ -80,8 +77,12 @@ func (d *side) OnSettings() {
 func (d *side) OnGoAway(code Code, debug []byte) {
 	d.say("* goaway %v %q", code, debug)
 }
-func (d *side) OnClosed() { d.say("* closed, %d active", d.c.Active()) }
-func (d *side) OnHeld()   { d.onHeld = true }
+func (d *side) OnClosed() {
+	if !d.quiet {
+		d.say("* closed, %d active", d.c.Active())
+	}
+}
+func (d *side) OnHeld() { d.onHeld = true }
 
 // A flow is one stream of a side, and its handler.
 type flow struct {
@@ -89,16 +90,17 @@ type flow struct {
 	s                 *Stream
 	headers, trailers header.Map
 
-	got     bytes.Buffer
-	data    int
-	began   bool
-	ended   bool
-	reset   *Reset
-	drained int
-	late    bool // something came after the end or the reset
-	gone    bool // our Release or Reset
-	onData  func(*flow, []byte, bool)
-	onEnd   func(*flow)
+	got      bytes.Buffer
+	data     int
+	began    bool
+	ended    bool
+	reset    *Reset
+	drained  int
+	late     bool // something came after the end or the reset
+	gone     bool // our Release or Reset
+	released bool
+	onData   func(*flow, []byte, bool)
+	onEnd    func(*flow)
 }
 
 func fieldText(m *header.Map) string {
@@ -155,7 +157,9 @@ func (f *flow) OnData(b []byte, end bool) {
 func (f *flow) OnTrailers(m *header.Map) {
 	f.check()
 	f.ended = true
-	f.d.say("* %d trailers %s", f.s.ID(), fieldText(m))
+	if !f.d.quiet {
+		f.d.say("* %d trailers %s", f.s.ID(), fieldText(m))
+	}
 	if f.onEnd != nil {
 		f.onEnd(f)
 	}

@@ -134,7 +134,7 @@ func (s *Stream) number() {
 
 // SendTrailers ends the message.
 func (s *Stream) SendTrailers(m *header.Map) {
-	if s.gone || s.localEnd {
+	if s.gone || s.localEnd || !s.sentHeaders {
 		return
 	}
 	s.localEnd = true
