@@ -315,6 +315,9 @@ func (s *Stream) request(m *header.Map, end bool) string {
 			return details
 		}
 	}
+	if f.host {
+		takeHost(m)
+	}
 	method, path, authority := m.Get(header.Method), m.Get(header.Path), m.Get(header.Authority)
 	if !header.ValidToken(method) || !header.ValidAuthority(authority) {
 		return detailsMessaging
@@ -322,13 +325,14 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	s.connect = string(method) == "CONNECT"
 	s.upgrade = f.pseudo&bit(header.Protocol) != 0
 	switch {
-	case s.upgrade && (!s.connect || !o.AllowConnect || len(authority) == 0 || !header.ValidToken(m.Get(header.Protocol))):
+	case s.connect && f.pseudo&bit(header.Authority) == 0,
+		s.upgrade && (!s.connect || !o.AllowConnect || len(authority) == 0 || !header.ValidToken(m.Get(header.Protocol))):
 		return detailsMessaging
 	case s.connect && !s.upgrade:
 		if f.pseudo&(bit(header.Path)|bit(header.Scheme)) != 0 || len(authority) == 0 {
 			return detailsMessaging
 		}
-	case len(m.Get(header.Scheme)) == 0, len(path) == 0, !header.ValidTarget(path),
+	case !header.ValidToken(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path),
 		path[0] != '/' && (string(path) != "*" || string(method) != "OPTIONS"):
 		return detailsMessaging
 	}
@@ -337,9 +341,6 @@ func (s *Stream) request(m *header.Map, end bool) string {
 		if end && f.length != 0 {
 			return detailsMessaging
 		}
-	}
-	if f.host {
-		s.host(m)
 	}
 	if f.cookies > 1 {
 		joinCookies(m)
@@ -354,8 +355,8 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	return ""
 }
 
-// host has ":authority" win over "host", which counts only where there is no other.
-func (s *Stream) host(m *header.Map) {
+// takeHost has ":authority" win over "host", which counts only where there is no other.
+func takeHost(m *header.Map) {
 	if !m.Has(header.Authority) {
 		m.Add(header.Authority, m.Get(header.Host))
 	}
