@@ -45,7 +45,7 @@ func (d meshDir) apiAuthority() (*pki.CA, error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		cert, key := splitPEM(text)
-		if ca, err := pki.LoadCA(cert, key, nil, nil); err == nil && time.Until(ca.NotAfter()) > pki.MaxWorkloadTTL {
+		if ca, err := pki.LoadCA(map[string][]byte{pki.CAFile: cert, pki.KeyFile: key}, time.Now()); err == nil && time.Until(ca.NotAfter()) > pki.MaxWorkloadTTL {
 			return ca, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {

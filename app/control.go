@@ -2,15 +2,11 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -18,9 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -94,10 +87,6 @@ func Control(ctx context.Context, o ControlOptions) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return quiet(ctx, source.Run(ctx)) })
-	authority, err := loadCA(ctx, client, o)
-	if err != nil {
-		return err
-	}
 	select {
 	case <-source.Synced():
 	case <-ctx.Done():
@@ -105,14 +94,21 @@ func Control(ctx context.Context, o ControlOptions) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c := &controlPlane{o: o, source: source, authority: authority, namespaces: make(chan string, 64), published: map[string]bool{}, logged: map[string]bool{}, sizes: newSizes(metrics)}
+	c := &controlPlane{o: o, source: source, logged: map[string]bool{}, sizes: newSizes(metrics)}
 	c.build(time.Now())
+	authority, err := loadCA(ctx, client, o, c.trustDomain())
+	if err != nil {
+		return err
+	}
+	c.authority = ca.NewAuthority(authority)
 	c.server = xds.New(xds.Options{Source: c.resources, Caller: xdsCaller, Log: o.Log, Metrics: xds.NewMetrics(metrics, version.String())})
+	c.publisher = ca.NewPublisher(client, c.authority, o.Log)
+	c.publishRoots()
+	g.Go(func() error { c.publisher.Run(ctx); return nil })
 	g.Go(func() error {
-		ca.Keep(ctx, client, c.namespaces, authority.RootPEM(), o.Log)
+		c.authority.Watch(ctx, client, o.Namespace, o.Log, c.publisher.Changed)
 		return nil
 	})
-	c.publishRoots(ctx)
 	g.Go(func() error { c.follow(ctx); return nil })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, metrics) })
@@ -144,12 +140,14 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 	return cfg, nil
 }
 
-// loadCA waits for the API server as long as it takes.
-func loadCA(ctx context.Context, client kubernetes.Interface, o ControlOptions) (*pki.CA, error) {
+// loadCA waits for the API server as long as it takes. For somebody who mends a
+// Secret it does not wait: the end of this process, with the reason, is easier seen.
+func loadCA(ctx context.Context, client kubernetes.Interface, o ControlOptions, trustDomain string) (*pki.CA, error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		authority, err := ca.Load(ctx, client, o.Namespace, model.DefaultMeshConfig().TrustDomain, time.Now())
-		if err == nil {
-			return authority, nil
+		authority, err := ca.Load(ctx, client, o.Namespace, trustDomain, time.Now())
+		var bad *ca.SecretError
+		if err == nil || errors.As(err, &bad) {
+			return authority, err
 		}
 		o.Log.Warn("no certificate authority yet", "reason", err)
 		select {
@@ -162,17 +160,16 @@ func loadCA(ctx context.Context, client kubernetes.Interface, o ControlOptions) 
 
 // controlPlane is the running whole. Only follow's goroutine builds.
 type controlPlane struct {
-	o          ControlOptions
-	source     *kube.Source
-	authority  *pki.CA
-	server     *xds.Server
-	resources  *xds.Mesh
-	registry   registry.Builder
-	namespaces chan string
-	published  map[string]bool
-	logged     map[string]bool // problems of the last build
-	problems   map[string]bool // of the build under way
-	sizes      *sizes
+	o         ControlOptions
+	source    *kube.Source
+	authority *ca.Authority
+	publisher *ca.Publisher
+	server    *xds.Server
+	resources *xds.Mesh
+	registry  registry.Builder
+	logged    map[string]bool // problems of the last build
+	problems  map[string]bool // of the build under way
+	sizes     *sizes
 
 	mu   sync.Mutex
 	snap *config.Snapshot // guarded by mu: read by the debug pages
@@ -205,7 +202,7 @@ func (c *controlPlane) follow(ctx context.Context) {
 		types, changed := c.build(born)
 		if changed {
 			c.server.Changed(types...)
-			c.publishRoots(ctx) // a slow API server holds up new namespaces only
+			c.publishRoots()
 		}
 	}
 }
@@ -283,20 +280,17 @@ func (c *controlPlane) tell(text string, is bool) {
 	c.problems[text] = true
 }
 
-// publishRoots hands namespaces that are new to the publisher.
-func (c *controlPlane) publishRoots(ctx context.Context) {
+// publishRoots tells the publisher which namespaces there are.
+func (c *controlPlane) publishRoots() {
+	now := map[string]string{}
 	for _, ns := range c.source.Snapshot().List("Namespace") {
-		if c.published[ns.Name+ns.UID] {
-			continue
-		}
-		c.published[ns.Name+ns.UID] = true
-		select {
-		case c.namespaces <- ns.Name:
-		case <-ctx.Done():
-			return
-		}
+		now[ns.Name] = ns.UID
 	}
+	c.publisher.Namespaces(now)
 }
+
+// trustDomain is that of the newest mesh.
+func (c *controlPlane) trustDomain() string { return c.resources.Mesh().Config.TrustDomain }
 
 // xdsCaller is who opened a stream: the holder of a certificate, or nobody on a
 // plain connection from this host.
@@ -306,76 +300,4 @@ func xdsCaller(ctx context.Context) (pki.ID, error) {
 		return id, err
 	}
 	return pki.ID{}, nil
-}
-
-// serveGRPC serves xDS and the CA with TLS on 15012, and xDS in plain text to
-// this host only on 15010.
-func (c *controlPlane) serveGRPC(ctx context.Context, client kubernetes.Interface) error {
-	roots := x509.NewCertPool()
-	roots.AddCert(c.authority.Root())
-	certs := &ownCertificate{c: c}
-	secure := &tls.Config{GetCertificate: certs.get, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: roots, MinVersion: tls.VersionTLS12}
-	options := []grpc.ServerOption{
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(4 << 20), grpc.ConnectionTimeout(10 * time.Second),
-	}
-	issuer := &ca.Server{CA: c.authority, TrustDomain: c.resources.Mesh().Config.TrustDomain, Reviewer: ca.TokenReviewer{Client: client}, Now: time.Now, Log: c.o.Log}
-	mutual := grpc.NewServer(append(options, grpc.Creds(credentials.NewTLS(secure)))...)
-	c.server.Register(mutual)
-	issuer.Register(mutual)
-	plain := grpc.NewServer(options...)
-	c.server.Register(plain)
-
-	g, ctx := errgroup.WithContext(ctx)
-	listen := func(s *grpc.Server, addr string) {
-		g.Go(func() error {
-			l, err := net.Listen("tcp", addr)
-			if err != nil {
-				return err
-			}
-			return s.Serve(l)
-		})
-		g.Go(func() error {
-			<-ctx.Done()
-			s.Stop()
-			return nil
-		})
-	}
-	listen(mutual, net.JoinHostPort(c.o.Listen, "15012"))
-	listen(plain, "127.0.0.1:15010")
-	g.Go(func() error {
-		return serveUntil(ctx, net.JoinHostPort(c.o.Listen, "15017"), &http.Server{Handler: c.webhooks(), TLSConfig: &tls.Config{GetCertificate: certs.get, MinVersion: tls.VersionTLS12}})
-	})
-	return g.Wait()
-}
-
-// ownCertificate renews the certificate of our own servers at half its life.
-type ownCertificate struct {
-	c    *controlPlane
-	mu   sync.Mutex
-	cert *tls.Certificate // guarded by mu
-	half time.Time        // guarded by mu
-}
-
-func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	if o.cert != nil && now.Before(o.half) {
-		return o.cert, nil
-	}
-	ns := o.c.o.Namespace
-	id := pki.ID{TrustDomain: o.c.resources.Mesh().Config.TrustDomain, Namespace: ns, Account: "istiod"}
-	names := []string{"istiod", "istiod." + ns, "istiod." + ns + ".svc", "istiod." + ns + ".svc.cluster.local", "localhost"}
-	key, chain, err := o.c.authority.Serve(id, names, nil, pki.DefaultWorkloadTTL, now)
-	if err != nil {
-		return nil, err
-	}
-	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	o.cert, o.half = cert, now.Add(chain[0].NotAfter.Sub(now)/2)
-	return cert, nil
 }

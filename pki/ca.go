@@ -1,14 +1,15 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -26,9 +27,9 @@ const (
 // A CA signs the certificates of one trust domain. It never changes.
 type CA struct {
 	cert  *x509.Certificate
-	key   *ecdsa.PrivateKey
-	chain []*x509.Certificate // intermediates above cert; nil if cert is the root
-	root  *x509.Certificate
+	key   crypto.Signer
+	above []*x509.Certificate // between the leaf and the roots, cert first; nil if cert is a root
+	roots []*x509.Certificate // what others must trust, at least one
 }
 
 // NewCA makes a self-signed root for the trust domain, valid from now on.
@@ -58,40 +59,7 @@ func NewCA(trustDomain string, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
-	return &CA{cert: cert, key: key, root: cert}, nil
-}
-
-// LoadCA reads a CA. chainPEM (may be empty) holds the certificates between
-// certPEM and the root, rootPEM (may be empty: certPEM is the root) the root.
-func LoadCA(certPEM, keyPEM, chainPEM, rootPEM []byte) (*CA, error) {
-	certs, err := DecodeCertificates(certPEM)
-	if err != nil {
-		return nil, fmt.Errorf("load CA: %w", err)
-	}
-	key, err := DecodeKey(keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("load CA: %w", err)
-	}
-	ca := &CA{cert: certs[0], key: key, root: certs[0]}
-	if !key.PublicKey.Equal(ca.cert.PublicKey) {
-		return nil, errors.New("load CA: the key is not the certificate's")
-	}
-	if !ca.cert.IsCA {
-		return nil, errors.New("load CA: the certificate may not sign others (basic constraints)")
-	}
-	if len(chainPEM) > 0 {
-		if ca.chain, err = DecodeCertificates(chainPEM); err != nil {
-			return nil, fmt.Errorf("load CA chain: %w", err)
-		}
-	}
-	if len(rootPEM) > 0 {
-		roots, err := DecodeCertificates(rootPEM)
-		if err != nil {
-			return nil, fmt.Errorf("load CA root: %w", err)
-		}
-		ca.root = roots[0]
-	}
-	return ca, nil
+	return &CA{cert: cert, key: key, roots: []*x509.Certificate{cert}}, nil
 }
 
 // CertificatePEM returns the CA's certificate.
@@ -100,11 +68,20 @@ func (ca *CA) CertificatePEM() []byte { return EncodeCertificates(ca.cert) }
 // KeyPEM returns the CA's private key, to be kept in a Secret.
 func (ca *CA) KeyPEM() ([]byte, error) { return EncodeKey(ca.key) }
 
-// RootPEM returns what others must trust.
-func (ca *CA) RootPEM() []byte { return EncodeCertificates(ca.root) }
+// RootPEM returns what others must trust: every root, in one bundle.
+func (ca *CA) RootPEM() []byte { return EncodeCertificates(ca.roots...) }
 
-// Root returns the root certificate.
-func (ca *CA) Root() *x509.Certificate { return ca.root }
+// Root returns the first root certificate.
+func (ca *CA) Root() *x509.Certificate { return ca.roots[0] }
+
+// Roots returns every root certificate. While a root is replaced there are two.
+func (ca *CA) Roots() []*x509.Certificate { return slices.Clone(ca.roots) }
+
+// Equal reports whether both sign alike: the same certificate, chain and roots.
+func (ca *CA) Equal(other *CA) bool {
+	same := (*x509.Certificate).Equal
+	return ca.cert.Equal(other.cert) && slices.EqualFunc(ca.above, other.above, same) && slices.EqualFunc(ca.roots, other.roots, same)
+}
 
 // NotAfter returns when the CA's certificate ends.
 func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
@@ -112,7 +89,7 @@ func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
 // Sign answers a certificate request with a certificate for id, for servers and
 // clients. What names the request asks for is ignored: who asked is known by
 // other means, and gets that identity only. ttl 0 is the default; it is cut to
-// MaxWorkloadTTL and to the CA's own end. The chain is leaf first, root last.
+// MaxWorkloadTTL and to the CA's own end. The chain is leaf first, roots last.
 func (ca *CA) Sign(request []byte, id ID, ttl time.Duration, now time.Time) ([]*x509.Certificate, error) {
 	if id.IsZero() {
 		return nil, errNobody
@@ -164,10 +141,5 @@ func (ca *CA) issue(public any, template *x509.Certificate, ttl time.Duration, n
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
-	chain := []*x509.Certificate{leaf}
-	if !ca.cert.Equal(ca.root) {
-		chain = append(chain, ca.cert)
-		chain = append(chain, ca.chain...)
-	}
-	return append(chain, ca.root), nil
+	return slices.Concat([]*x509.Certificate{leaf}, ca.above, ca.roots), nil
 }

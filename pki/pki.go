@@ -1,16 +1,19 @@
 // Package pki makes and reads the keys and certificates of a mesh.
 //
 // Workload certificates are SPIFFE X.509-SVIDs (one URI SAN, spiffe://<trust
-// domain>/ns/<namespace>/sa/<account>) on ECDSA P-256 keys; a [CA] signs them.
+// domain>/ns/<namespace>/sa/<account>) on ECDSA P-256 keys; a [CA] signs them,
+// whose own key may be RSA, since operators bring what they have.
 // The clock is the caller's, so expiry and rotation can be tested. Nothing here
 // touches files or the network, and no function logs or returns a key except in
 // the PEM that its name promises.
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -21,8 +24,9 @@ import (
 const (
 	typeCertificate = "CERTIFICATE"
 	typeRequest     = "CERTIFICATE REQUEST"
-	typeKey         = "PRIVATE KEY"    // PKCS #8
-	typeECKey       = "EC PRIVATE KEY" // SEC 1, as openssl writes
+	typeKey         = "PRIVATE KEY"     // PKCS #8
+	typeRSAKey      = "RSA PRIVATE KEY" // PKCS #1, as Istio's own CA writes
+	typeECKey       = "EC PRIVATE KEY"  // SEC 1, as openssl writes
 )
 
 // NewKey returns a new ECDSA P-256 key.
@@ -31,7 +35,7 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 }
 
 // EncodeKey returns the key as PKCS #8 in PEM.
-func EncodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+func EncodeKey(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encode key: %w", err)
@@ -39,31 +43,45 @@ func EncodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: typeKey, Bytes: der}), nil
 }
 
-// DecodeKey reads an ECDSA key from PEM, PKCS #8 or SEC 1.
-func DecodeKey(in []byte) (*ecdsa.PrivateKey, error) {
-	block, _ := pem.Decode(in)
-	if block == nil {
-		return nil, errors.New("decode key: no PEM block")
-	}
-	switch block.Type {
-	case typeECKey:
-		key, err := x509.ParseECPrivateKey(block.Bytes)
+// DecodeKey reads an RSA or ECDSA key from PEM: PKCS #8, PKCS #1 or SEC 1.
+// Blocks before the key are passed over, as openssl writes the parameters of a
+// curve there.
+func DecodeKey(in []byte) (crypto.Signer, error) {
+	for found := ""; ; {
+		var block *pem.Block
+		block, in = pem.Decode(in)
+		switch {
+		case block == nil && found == "":
+			return nil, errors.New("decode key: no PEM block")
+		case block == nil:
+			return nil, fmt.Errorf("decode key: found PEM type %q, want %q, %q or %q, not encrypted", found, typeKey, typeRSAKey, typeECKey)
+		case block.Headers["DEK-Info"] != "":
+			return nil, errors.New("decode key: it is encrypted, want it plain")
+		}
+		found = block.Type
+		var key any
+		var err error
+		switch block.Type {
+		case typeECKey:
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case typeRSAKey:
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case typeKey:
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		default:
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("decode key: %w", err)
 		}
-		return key, nil
-	case typeKey:
-		any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("decode key: %w", err)
+		switch key := key.(type) {
+		case *ecdsa.PrivateKey:
+			return key, nil
+		case *rsa.PrivateKey:
+			return key, nil
 		}
-		key, ok := any.(*ecdsa.PrivateKey)
-		if !ok {
-			return nil, fmt.Errorf("decode key: found %T, want an ECDSA key", any)
-		}
-		return key, nil
+		return nil, fmt.Errorf("decode key: found %T, want an RSA or ECDSA key", key)
 	}
-	return nil, fmt.Errorf("decode key: found PEM type %q, want %q or %q", block.Type, typeKey, typeECKey)
 }
 
 // EncodeCertificates returns the certificates in PEM, in order.

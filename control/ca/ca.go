@@ -2,9 +2,10 @@
 // CreateCertificate, the Secret that holds the root, and the ConfigMap by which
 // every namespace learns it.
 //
-// Who calls is proved by a Kubernetes token made for the audience istio-ca or by
-// the certificate of an earlier call; the names in a request do not count. The
-// key stays in the Secret and in this process. The cryptography is package pki's.
+// Who calls is proved by a Kubernetes token made for the audience istio-ca, for a
+// renewal too: the names in a request do not count, and a certificate does not
+// prolong itself. The key stays in the Secret and in this process. The cryptography
+// is package pki's.
 package ca
 
 import (
@@ -25,12 +26,12 @@ import (
 // maxRequest bounds a certificate request; a P-256 one has some 500 bytes.
 const maxRequest = 16 << 10
 
-// A Server signs certificates for workloads of one trust domain.
+// A Server signs certificates for workloads of the mesh's trust domain.
 type Server struct {
 	securityv1alpha1.UnimplementedIstioCertificateServiceServer
 
-	CA          *pki.CA
-	TrustDomain string
+	Authority   *Authority
+	TrustDomain func() string // of this moment
 	Reviewer    Reviewer
 	TTL         time.Duration // of a certificate whose request names none; 0: 24 h
 	Now         func() time.Time
@@ -43,15 +44,13 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 }
 
 // CreateCertificate signs the caller's key for the caller's identity. The answer
-// is a chain in PEM, leaf first, root last.
+// is a chain in PEM, leaf first; the last element has all roots, as Istio's agents
+// expect it.
 func (s *Server) CreateCertificate(ctx context.Context, req *securityv1alpha1.IstioCertificateRequest) (*securityv1alpha1.IstioCertificateResponse, error) {
-	id, err := caller(ctx, s.Reviewer, s.TrustDomain)
+	id, err := caller(ctx, s.Reviewer, s.TrustDomain())
 	if err != nil {
 		s.Log.Warn("certificate refused", "reason", err)
 		return nil, status.Errorf(codes.Unauthenticated, "ca: %v", err)
-	}
-	if id.TrustDomain != s.TrustDomain {
-		return nil, status.Errorf(codes.PermissionDenied, "ca: %s is of another trust domain, want %s", id, s.TrustDomain)
 	}
 	if len(req.GetCsr()) > maxRequest {
 		return nil, status.Errorf(codes.InvalidArgument, "ca: request has %d bytes, at most %d are read", len(req.GetCsr()), maxRequest)
@@ -63,12 +62,13 @@ func (s *Server) CreateCertificate(ctx context.Context, req *securityv1alpha1.Is
 	if v := req.GetValidityDuration(); v > 0 {
 		ttl = time.Duration(min(v, int64(pki.MaxWorkloadTTL/time.Second))) * time.Second
 	}
-	chain, err := s.CA.Sign([]byte(req.GetCsr()), id, ttl, s.Now())
+	authority := s.Authority.CA()
+	chain, err := authority.Sign([]byte(req.GetCsr()), id, ttl, s.Now())
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "ca: %v", err)
 	}
 	s.Log.Info("certificate issued", "identity", id.String(), "serial", chain[0].SerialNumber.Text(16), "until", chain[0].NotAfter)
-	return &securityv1alpha1.IstioCertificateResponse{CertChain: pems(chain)}, nil
+	return &securityv1alpha1.IstioCertificateResponse{CertChain: append(pems(chain[:len(chain)-len(authority.Roots())]), string(authority.RootPEM()))}, nil
 }
 
 func pems(chain []*x509.Certificate) []string {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	securityv1alpha1 "istio.io/api/security/v1alpha1"
@@ -18,9 +20,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/mallamesh/malla/pki"
 )
@@ -57,11 +56,11 @@ func start(t *testing.T) setup {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root.Root())
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key}},
-		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: pool, MinVersion: tls.VersionTLS12,
+	authority := NewAuthority(root)
+	server := grpc.NewServer(grpc.Creds(authority.Credentials(func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return &tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key}, nil
 	})))
-	(&Server{CA: root, TrustDomain: trustDomain, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	(&Server{Authority: authority, TrustDomain: func() string { return trustDomain }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Reviewer: tokens{"good": {"default", "reviews"}}}).Register(server)
 	l := bufconn.Listen(1 << 20)
 	go server.Serve(l)
@@ -85,7 +84,7 @@ func withToken(t *testing.T, token string) context.Context {
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
 }
 
-func TestTokenThenCertificate(t *testing.T) {
+func TestOnlyATokenRenews(t *testing.T) {
 	s := start(t)
 	key, _ := pki.NewKey()
 	csr, _ := pki.Request(key, pki.ID{})
@@ -105,15 +104,11 @@ func TestTokenThenCertificate(t *testing.T) {
 		t.Errorf("lives %v, want the hour that was asked for", life)
 	}
 
-	// A renewal is proved by the certificate, without a token.
-	renewed, err := s.dial(&tls.Certificate{Certificate: [][]byte{leaf[0].Raw}, PrivateKey: key}).
+	// The certificate does not prolong itself.
+	_, err = s.dial(&tls.Certificate{Certificate: [][]byte{leaf[0].Raw}, PrivateKey: key}).
 		CreateCertificate(t.Context(), &securityv1alpha1.IstioCertificateRequest{Csr: string(csr)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, _ := pki.DecodeCertificates([]byte(renewed.GetCertChain()[0]))
-	if id, _ := pki.IDOf(again[0]); id != want {
-		t.Errorf("renewed identity %v, want %v", id, want)
+	if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "no token") {
+		t.Errorf("a certificate renews itself: %v", err)
 	}
 }
 
@@ -140,41 +135,41 @@ func TestCallersWithoutProofAreRefused(t *testing.T) {
 	}
 }
 
-func TestRootIsMadeOnceAndKept(t *testing.T) {
-	client := fake.NewClientset()
-	first, err := Load(t.Context(), client, "istio-system", trustDomain, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := Load(t.Context(), client, "istio-system", trustDomain, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !first.Root().Equal(second.Root()) {
-		t.Error("a restart made a new root")
-	}
-	given, _ := pki.NewCA(trustDomain, time.Now())
-	key, _ := given.KeyPEM()
-	_, err = client.CoreV1().Secrets("istio-system").Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: GivenSecret},
-		Data: map[string][]byte{"ca-cert.pem": given.CertificatePEM(), "ca-key.pem": key, RootKey: given.RootPEM()}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	third, err := Load(t.Context(), client, "istio-system", trustDomain, time.Now())
-	if err != nil || !third.Root().Equal(given.Root()) {
-		t.Errorf("the operator's CA is not preferred: %v", err)
-	}
-}
-
-func TestPublishRepairs(t *testing.T) {
-	client := fake.NewClientset()
-	for _, root := range []string{"one", "one", "two"} {
-		if err := Publish(t.Context(), client, "default", []byte(root)); err != nil {
+// A connection ends with the certificate that it began with.
+func TestConnectionEndsWithItsCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, err := pki.NewCA(trustDomain, time.Now())
+		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := client.CoreV1().ConfigMaps("default").Get(t.Context(), RootConfigMap, metav1.GetOptions{})
-		if err != nil || got.Data[RootKey] != root {
-			t.Errorf("root %q, %v, want %q", got.Data[RootKey], err, root)
+		certificate := func(life time.Duration) tls.Certificate {
+			key, chain, err := root.Serve(pki.ID{TrustDomain: trustDomain, Namespace: "default", Account: "reviews"}, []string{"istiod"}, nil, life, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key}
 		}
-	}
+		own := certificate(24 * time.Hour)
+		creds := NewAuthority(root).Credentials(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil })
+		pool := x509.NewCertPool()
+		pool.AddCert(root.Root())
+		here, there := net.Pipe()
+		client := tls.Client(here, &tls.Config{RootCAs: pool, ServerName: "istiod", NextProtos: []string{"h2"}, Certificates: []tls.Certificate{certificate(time.Hour)}})
+		go func() { _ = client.Handshake() }()
+		conn, info, err := creds.ServerHandshake(there)
+		if err != nil || clientCertificate(info) == nil {
+			t.Fatalf("handshake: %v", err)
+		}
+		ended := make(chan time.Time, 1)
+		began := time.Now()
+		go func() {
+			_, _ = conn.Read(make([]byte, 1))
+			ended <- time.Now()
+		}()
+		if life := (<-ended).Sub(began); life != time.Hour {
+			t.Errorf("the connection lives %v, its certificate an hour", life)
+		}
+		_ = conn.Close()
+		_ = client.Close()
+	})
 }

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,28 +37,42 @@ func ByClientCertificate(ctx context.Context) (pki.ID, error) {
 	if !ok {
 		return pki.ID{}, errNone
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+	leaf := clientCertificate(p.AuthInfo)
+	if leaf == nil {
 		return pki.ID{}, errNone
 	}
-	return pki.IDOf(info.State.VerifiedChains[0][0])
+	return pki.IDOf(leaf)
 }
 
-var errNone = errors.New("no client certificate and no token")
-
-// caller says who is calling: by a bearer token in the metadata, reviewed by r,
-// else by the client certificate (as a proxy does that renews).
-func caller(ctx context.Context, r Reviewer, trustDomain string) (pki.ID, error) {
-	if token := bearer(ctx); token != "" {
-		ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
-		defer cancel()
-		ns, account, err := r.Review(ctx, token)
-		if err != nil {
-			return pki.ID{}, fmt.Errorf("token: %w", err)
-		}
-		return pki.ID{TrustDomain: trustDomain, Namespace: ns, Account: account}, nil
+// clientCertificate returns the verified certificate of a connection, or nil.
+func clientCertificate(info credentials.AuthInfo) *x509.Certificate {
+	t, ok := info.(credentials.TLSInfo)
+	if !ok || len(t.State.VerifiedChains) == 0 || len(t.State.VerifiedChains[0]) == 0 {
+		return nil
 	}
-	return ByClientCertificate(ctx)
+	return t.State.VerifiedChains[0][0]
+}
+
+var (
+	errNone    = errors.New("no client certificate")
+	errNoToken = errors.New("no token: a certificate is had, and renewed, with a service account's token for the audience " + Audience)
+)
+
+// caller says who is calling: by a bearer token in the metadata, reviewed by r. A
+// client certificate does not count. (Istiod takes it, so that who once got hold of
+// a key can renew its certificate for ever, also after the account was deleted.)
+func caller(ctx context.Context, r Reviewer, trustDomain string) (pki.ID, error) {
+	token := bearer(ctx)
+	if token == "" {
+		return pki.ID{}, errNoToken
+	}
+	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
+	defer cancel()
+	ns, account, err := r.Review(ctx, token)
+	if err != nil {
+		return pki.ID{}, fmt.Errorf("token: %w", err)
+	}
+	return pki.ID{TrustDomain: trustDomain, Namespace: ns, Account: account}, nil
 }
 
 func bearer(ctx context.Context) string {

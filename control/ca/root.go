@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/mallamesh/malla/pki"
 )
@@ -20,17 +24,33 @@ const (
 	OwnSecret     = "istio-ca-secret" // our own root, made when there is no other
 	GivenSecret   = "cacerts"         // an operator's CA, preferred
 	RootConfigMap = "istio-ca-root-cert"
-	RootKey       = "root-cert.pem"
+	RootKey       = pki.RootFile
 )
+
+// A SecretError says that a Secret is there and holds no usable CA. Waiting does
+// not help; somebody must mend the Secret.
+type SecretError struct {
+	Namespace, Name string
+	Err             error // begins with the key that is to blame
+}
+
+func (e *SecretError) Error() string {
+	return fmt.Sprintf("Secret %s/%s: %v", e.Namespace, e.Name, e.Err)
+}
+
+func (e *SecretError) Unwrap() error { return e.Err }
 
 // Load returns the mesh's CA from the namespace of the control plane: the
 // operator's if Secret cacerts is there, else our own, which is made the first
 // time. Of several control planes that start at once, one makes it.
+//
+// A cacerts that does not load is a [SecretError] and nothing else is tried, as in
+// istiod: a mesh that silently starts on another root trusts nobody it should.
 func Load(ctx context.Context, client kubernetes.Interface, namespace, trustDomain string, now time.Time) (*pki.CA, error) {
 	secrets := client.CoreV1().Secrets(namespace)
 	given, err := secrets.Get(ctx, GivenSecret, metav1.GetOptions{})
 	if err == nil {
-		return read(given)
+		return read(given, now)
 	}
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("read Secret %s/%s: %w", namespace, GivenSecret, err)
@@ -42,7 +62,7 @@ func Load(ctx context.Context, client kubernetes.Interface, namespace, trustDoma
 	if err != nil {
 		return nil, fmt.Errorf("read Secret %s/%s: %w", namespace, OwnSecret, err)
 	}
-	return read(own)
+	return read(own, now)
 }
 
 func create(ctx context.Context, client kubernetes.Interface, namespace, trustDomain string, now time.Time) (*corev1.Secret, error) {
@@ -58,7 +78,7 @@ func create(ctx context.Context, client kubernetes.Interface, namespace, trustDo
 	secret, err := secrets.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: OwnSecret, Namespace: namespace},
 		Type:       "istio.io/ca-root",
-		Data:       map[string][]byte{"ca-cert.pem": made.CertificatePEM(), "ca-key.pem": key, RootKey: made.RootPEM()},
+		Data:       map[string][]byte{pki.CAFile: made.CertificatePEM(), pki.KeyFile: key, RootKey: made.RootPEM()},
 	}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) { // another one was first: its root counts
 		return secrets.Get(ctx, OwnSecret, metav1.GetOptions{})
@@ -66,67 +86,74 @@ func create(ctx context.Context, client kubernetes.Interface, namespace, trustDo
 	return secret, err
 }
 
-func read(s *corev1.Secret) (*pki.CA, error) {
-	ca, err := pki.LoadCA(s.Data["ca-cert.pem"], s.Data["ca-key.pem"], s.Data["cert-chain.pem"], s.Data[RootKey])
+func read(s *corev1.Secret, now time.Time) (*pki.CA, error) {
+	ca, err := pki.LoadCA(s.Data, now)
 	if err != nil {
-		return nil, fmt.Errorf("read CA from Secret %s/%s: %w", s.Namespace, s.Name, err)
+		return nil, &SecretError{s.Namespace, s.Name, err}
 	}
 	return ca, nil
 }
 
-// Publish writes the root into ConfigMap istio-ca-root-cert of a namespace, if
-// it is not there already. Sidecars mount it to know whom to trust first.
-func Publish(ctx context.Context, client kubernetes.Interface, namespace string, root []byte) error {
-	maps := client.CoreV1().ConfigMaps(namespace)
-	want := map[string]string{RootKey: string(root)}
-	have, err := maps.Get(ctx, RootConfigMap, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		_, err = maps.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: RootConfigMap, Namespace: namespace, Labels: map[string]string{"istio.io/config": "true"}},
-			Data:       want,
-		}, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			return Publish(ctx, client, namespace, root)
-		}
-	case err == nil && have.Data[RootKey] != want[RootKey]:
-		changed := have.DeepCopy()
-		changed.Data = want
-		_, err = maps.Update(ctx, changed, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		return fmt.Errorf("publish root in ConfigMap %s/%s: %w", namespace, RootConfigMap, err)
-	}
-	return nil
+// An Authority is the CA in use, which an operator may replace while we run.
+type Authority struct{ now atomic.Pointer[pki.CA] }
+
+// NewAuthority begins with ca.
+func NewAuthority(ca *pki.CA) *Authority {
+	a := &Authority{}
+	a.now.Store(ca)
+	return a
 }
 
-// Keep publishes the root in every namespace whose name it receives, until ctx
-// ends. A failure is tried again after a while.
-func Keep(ctx context.Context, client kubernetes.Interface, namespaces <-chan string, root []byte, log *slog.Logger) {
-	failed := map[string]bool{}
-	retry := time.NewTicker(2 * time.Second)
-	defer retry.Stop()
-	try := func(ns string) {
-		err := Publish(ctx, client, ns, root)
-		if err == nil || apierrors.IsNotFound(err) { // the namespace has gone
-			delete(failed, ns)
+// CA returns the CA of this moment.
+func (a *Authority) CA() *pki.CA { return a.now.Load() }
+
+// Watch follows Secret cacerts until ctx ends and calls changed, from one
+// goroutine, after it took a new CA. A CA whose roots have nothing in common with
+// the roots in use is not taken: proxies would trust each other no longer, from one
+// moment to the next. (Istiod has the same rule.) What is not taken is told.
+func (a *Authority) Watch(ctx context.Context, client kubernetes.Interface, namespace string, log *slog.Logger, changed func()) {
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, GivenSecret).String()
+		}))
+	informer := factory.Core().V1().Secrets().Informer()
+	take := func(v any) {
+		secret, ok := v.(*corev1.Secret)
+		if !ok || secret.Name != GivenSecret {
 			return
 		}
-		if !failed[ns] {
-			log.Warn("root not published, trying again", "namespace", ns, "reason", err)
+		switch took, err := a.take(secret, time.Now()); {
+		case err != nil:
+			log.Error("the CA of before stays in use", "reason", err)
+		case took:
+			log.Info("CA taken from Secret "+GivenSecret, "until", a.CA().NotAfter(), "roots", len(a.CA().Roots()))
+			changed()
 		}
-		failed[ns] = true
 	}
-	for {
-		select {
-		case ns := <-namespaces:
-			try(ns)
-		case <-retry.C:
-			for ns := range failed {
-				try(ns)
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: take, UpdateFunc: func(_, v any) { take(v) }})
+	if err != nil {
+		panic("ca: an informer that was not started refuses a handler: " + err.Error())
+	}
+	informer.RunWithContext(ctx)
+}
+
+// take puts the CA of a secret to use, and says whether it is another one.
+func (a *Authority) take(s *corev1.Secret, now time.Time) (bool, error) {
+	next, err := read(s, now)
+	if err != nil {
+		return false, err
+	}
+	have := a.CA()
+	if next.Equal(have) {
+		return false, nil
+	}
+	for _, root := range next.Roots() {
+		for _, old := range have.Roots() {
+			if root.Equal(old) {
+				a.now.Store(next)
+				return true, nil
 			}
-		case <-ctx.Done():
-			return
 		}
 	}
+	return false, &SecretError{s.Namespace, s.Name, fmt.Errorf("%s: has none of the roots in use; add the root in use to it until all certificates are renewed, or restart the control plane and then all workloads", RootKey)}
 }
