@@ -109,10 +109,8 @@ func (p *parts) identity(e *environment, d *net.Dialer) (*agent.Roots, *agent.Ag
 			p.log.Warn("roots", "error", err)
 		}
 	})
-	var ag *agent.Agent
-	ca := &agent.CA{Address: e.CA, TokenPath: e.TokenPath, ClusterID: e.ClusterID, Roots: roots, Dial: dial(d),
-		Certificate: func() *tls.Certificate { return ag.Certificate() }}
-	ag = agent.New(agent.Options{ID: e.id(), Signer: ca, Roots: roots, TTL: e.TTL, Log: p.log, Issued: func(c *tls.Certificate) {
+	ca := &agent.CA{Address: e.CA, TokenPath: e.TokenPath, ClusterID: e.ClusterID, Roots: roots, Dial: dial(d)}
+	ag := agent.New(agent.Options{ID: e.id(), Signer: ca, Roots: roots, TTL: e.TTL, Log: p.log, Issued: func(c *tls.Certificate) {
 		if err := p.secrets.Identity(identitySecret).Set(c); err != nil {
 			p.log.Warn("certificate", "error", err)
 		}

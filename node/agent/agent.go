@@ -31,7 +31,7 @@ import (
 )
 
 // A Signer has a certificate request (PEM) signed; the answer is a chain, leaf
-// first, root last.
+// first, roots last.
 type Signer interface {
 	Sign(ctx context.Context, request []byte, ttl time.Duration) ([]*x509.Certificate, error)
 }
@@ -151,11 +151,9 @@ func (a *Agent) attempt(ctx context.Context) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("answer of the CA: %w", err)
 	}
-	// The chain came from a server that our roots vouch for, so the root at its end
+	// The chain came from a server that our roots vouch for, so the roots at its end
 	// may be trusted too: that is how a new root arrives before the file has it.
-	if last := chain[len(chain)-1]; len(chain) > 1 && last.IsCA {
-		a.options.Roots.Add(last)
-	}
+	a.options.Roots.FromCA(rootsOf(chain))
 	a.current.Store(cert)
 	if a.options.Issued != nil {
 		a.options.Issued(cert)
@@ -163,7 +161,20 @@ func (a *Agent) attempt(ctx context.Context) (*x509.Certificate, error) {
 	return cert.Leaf, nil
 }
 
-// assemble checks that a chain is for the key and good now, and leaves the root
+// rootsOf returns the roots at the end of a chain: those that vouch for themselves,
+// else the last certificate, where that is a CA.
+func rootsOf(chain []*x509.Certificate) []*x509.Certificate {
+	first := len(chain)
+	for first > 1 && pki.SelfSigned(chain[first-1]) {
+		first--
+	}
+	if last := len(chain) - 1; first > last && last > 0 && chain[last].IsCA {
+		first = last
+	}
+	return chain[first:]
+}
+
+// assemble checks that a chain is for the key and good now, and leaves the roots
 // out of what is shown to peers: they have their own.
 func assemble(key *ecdsa.PrivateKey, chain []*x509.Certificate, now time.Time) (*tls.Certificate, error) {
 	if len(chain) == 0 {
@@ -180,8 +191,8 @@ func assemble(key *ecdsa.PrivateKey, chain []*x509.Certificate, now time.Time) (
 		return nil, fmt.Errorf("certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	shown := chain
-	if last := chain[len(chain)-1]; len(chain) > 1 && last.CheckSignatureFrom(last) == nil {
-		shown = chain[:len(chain)-1]
+	for len(shown) > 1 && pki.SelfSigned(shown[len(shown)-1]) {
+		shown = shown[:len(shown)-1]
 	}
 	cert := &tls.Certificate{PrivateKey: key, Leaf: leaf}
 	for _, c := range shown {

@@ -184,11 +184,11 @@ func TestRoots(t *testing.T) {
 	if err := r.Load(); err != nil || seen != 1 {
 		t.Fatalf("%v; %d roots, want 1", err, seen)
 	}
-	r.Add(a.Root())
+	r.FromCA(a.Roots())
 	if len(r.All()) != 1 {
 		t.Error("a root that is there is added once more")
 	}
-	r.Add(b.Root())
+	r.FromCA(b.Roots())
 	if seen != 2 {
 		t.Errorf("%d roots, want 2", seen)
 	}
@@ -279,4 +279,61 @@ func TestCA(t *testing.T) {
 	if _, err := good.Sign(t.Context(), request, time.Hour); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("without a token: %v", err)
 	}
+}
+
+// While a root is replaced the CA's answer ends with the old and the new: both are
+// trusted, neither is shown, and what the next answer lacks is forgotten.
+func TestRootsOfAnAnswer(t *testing.T) {
+	old, next := newCA(t), newCA(t)
+	key, _ := next.KeyPEM()
+	both, err := pki.LoadCA(map[string][]byte{pki.CAFile: next.CertificatePEM(), pki.KeyFile: key, pki.RootFile: append(old.RootPEM(), next.RootPEM()...)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &authority{ca: both}
+	roots := NewRoots("", nil)
+	a := New(Options{ID: me, Signer: ca, Roots: roots, Log: slog.New(slog.DiscardHandler)})
+	if _, err := a.attempt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(roots.All()); n != 2 {
+		t.Errorf("%d roots, want both", n)
+	}
+	if n := len(a.Certificate().Certificate); n != 1 {
+		t.Errorf("shows %d certificates, want the leaf alone", n)
+	}
+	ca.ca = next
+	if _, err := a.attempt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if all := roots.All(); len(all) != 1 || !all[0].Equal(next.Root()) {
+		t.Errorf("%d roots, want the new one alone", len(all))
+	}
+}
+
+// A certificate that has ended is shown to nobody.
+func TestEndedCertificateIsNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newCA(t)
+		key, chain, err := ca.Serve(me, nil, nil, time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{chain[0].Raw}, Leaf: chain[0]}
+		config := NewRoots("", nil).ClientTLS("istiod", func() *tls.Certificate { return cert })
+		shown := func() int {
+			c, err := config.GetClientCertificate(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(c.Certificate)
+		}
+		if shown() != 1 {
+			t.Error("a good certificate is not shown")
+		}
+		time.Sleep(time.Hour + time.Second)
+		if shown() != 0 {
+			t.Error("an ended certificate is shown")
+		}
+	})
 }

@@ -32,12 +32,17 @@ func NewRoots(path string, changed func([]*x509.Certificate)) *Roots {
 	return &Roots{path: path, changed: changed}
 }
 
-// Add trusts one more root.
-func (r *Roots) Add(c *x509.Certificate) {
+// FromCA trusts the roots that came with our newest certificate, in place of those
+// that came before: a root that was taken out of service must not stay for ever.
+func (r *Roots) FromCA(certs []*x509.Certificate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.ContainsFunc(r.all(), c.Equal) {
-		r.others = append(r.others, c)
+	if slices.EqualFunc(r.others, certs, (*x509.Certificate).Equal) {
+		return
+	}
+	before := r.all()
+	r.others = slices.Clone(certs)
+	if !slices.EqualFunc(before, r.all(), (*x509.Certificate).Equal) {
 		r.tell()
 	}
 }
@@ -113,7 +118,7 @@ func (r *Roots) Watch(ctx context.Context) {
 
 // ClientTLS returns the configuration for connections to the control plane: the
 // server must prove to be serverName against the roots of that moment, and is shown
-// the certificate that certificate returns, if there is one.
+// what certificate returns, if that is one and has not ended.
 func (r *Roots) ClientTLS(serverName string, certificate func() *tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -125,7 +130,9 @@ func (r *Roots) ClientTLS(serverName string, certificate func() *tls.Certificate
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if certificate != nil {
-				if c := certificate(); c != nil {
+				// One that has ended proves nothing, and the server would refuse the
+				// connection for it (tls.VerifyClientCertIfGiven).
+				if c := certificate(); c != nil && (c.Leaf == nil || time.Now().Before(c.Leaf.NotAfter)) {
 					return c, nil
 				}
 			}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -27,9 +26,7 @@ type CA struct {
 	TokenPath string // of the projected service-account token, read for each request
 	ClusterID string
 	Roots     *Roots
-	// Certificate is shown to the server if there is one; may be nil.
-	Certificate func() *tls.Certificate
-	Dial        func(ctx context.Context, address string) (net.Conn, error) // nil: the network
+	Dial      func(ctx context.Context, address string) (net.Conn, error) // nil: the network
 }
 
 // Sign asks the CA.
@@ -45,7 +42,7 @@ func (c *CA) Sign(ctx context.Context, request []byte, ttl time.Duration) ([]*x5
 	if name == "" {
 		name = Host(c.Address)
 	}
-	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(c.Roots.ClientTLS(name, c.Certificate)))}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(c.Roots.ClientTLS(name, nil)))}
 	if c.Dial != nil {
 		options = append(options, grpc.WithContextDialer(c.Dial))
 	}
@@ -66,8 +63,8 @@ func (c *CA) Sign(ctx context.Context, request []byte, ttl time.Duration) ([]*x5
 	return chain, nil
 }
 
-// authenticate adds the token. Without one (a machine that was onboarded, a token
-// that is gone) the certificate of the call before must do.
+// authenticate adds the token, by which alone a certificate is had: who once got
+// hold of a certificate's key must not be able to renew it for ever.
 func (c *CA) authenticate(ctx context.Context) (context.Context, error) {
 	if c.ClusterID != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "clusterid", c.ClusterID)
@@ -75,9 +72,6 @@ func (c *CA) authenticate(ctx context.Context) (context.Context, error) {
 	token, err := os.ReadFile(c.TokenPath)
 	if text := strings.TrimSpace(string(token)); err == nil && text != "" {
 		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+text), nil
-	}
-	if c.Certificate != nil && c.Certificate() != nil {
-		return ctx, nil
 	}
 	if err == nil {
 		err = errors.New("it is empty")
