@@ -251,21 +251,7 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 			return false
 		}
 	}
-	a, b := before.Registry.Services, m.Registry.Services
-	if len(a) != len(b) || len(before.Registry.Workloads) != len(m.Registry.Workloads) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	for i, w := range m.Registry.Workloads {
-		if before.Registry.Workloads[i] != w {
-			return false
-		}
-	}
-	return true
+	return translate.OnlyEndpoints(before, m)
 }
 
 // tell logs a problem of the configuration when it appears, and again if it comes

@@ -2,9 +2,11 @@ package translate_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,8 +55,12 @@ func TestIncremental(t *testing.T) {
 				for range 1 + r.IntN(3) {
 					edit(t, r, &store, step)
 				}
-				if r.IntN(3) == 0 {
+				before := reg
+				switch r.IntN(6) {
+				case 0, 1:
 					reg = registry(r, reg)
+				case 2:
+					reg = otherEndpoints(r, reg)
 				}
 				if r.IntN(10) == 0 {
 					next := cfg
@@ -73,12 +79,31 @@ func TestIncremental(t *testing.T) {
 				for _, p := range proxies() {
 					same(t, step, "resources", resources(t, model.NewView(p, scratch)), resources(t, model.NewView(p, next)))
 				}
+				onlyEndpoints(t, step, snapshot, &c, before, reg)
 				if t.Failed() {
 					return
 				}
 				prev = next
 			}
 		})
+	}
+}
+
+// onlyEndpoints compares two registries under one configuration: where only endpoints
+// are said to differ, proxies get the same of every other type.
+func onlyEndpoints(t *testing.T, step int, snapshot *config.Snapshot, cfg *model.MeshConfig, before, after *model.Registry) {
+	t.Helper()
+	old, _ := compile.Mesh(snapshot, cfg, before, nil)
+	now, _ := compile.Mesh(snapshot, cfg, after, nil)
+	if !translate.OnlyEndpoints(old, now) {
+		return
+	}
+	for _, p := range proxies() {
+		a, b := resources(t, model.NewView(p, old)), resources(t, model.NewView(p, now))
+		for _, m := range []map[string]string{a, b} {
+			maps.DeleteFunc(m, func(name, _ string) bool { return strings.HasPrefix(name, translate.EndpointType) })
+		}
+		same(t, step, "what is not endpoints", a, b)
 	}
 }
 
@@ -278,6 +303,24 @@ func registry(r *rand.Rand, old *model.Registry) *model.Registry {
 		}
 		return compareStrings(a.Namespace, b.Namespace)
 	})
+	return out
+}
+
+// otherEndpoints returns the same services with other endpoints behind one of them.
+func otherEndpoints(r *rand.Rand, old *model.Registry) *model.Registry {
+	if len(old.Services) == 0 {
+		return old
+	}
+	out := &model.Registry{Services: old.Services, Workloads: old.Workloads, Endpoints: maps.Clone(old.Endpoints)}
+	s := pick(r, old.Services)
+	set := &model.EndpointSet{}
+	for i := range r.IntN(4) {
+		set.Endpoints = append(set.Endpoints, &model.Endpoint{
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(i)})}, Port: 80, PortName: "http", Namespace: s.Namespace,
+			Labels: pick(r, labelSets), TLS: r.IntN(2) == 0,
+		})
+	}
+	out.Endpoints[s.Key()] = set
 	return out
 }
 
