@@ -111,7 +111,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	})
 	g.Go(func() error { c.follow(ctx); return nil })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
-	g.Go(func() error { return c.serveHTTP(ctx, metrics) })
+	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })
 	o.Log.Info("control plane is ready", "version", version.String(), "namespace", o.Namespace)
 	return quiet(ctx, g.Wait())
 }
@@ -228,6 +228,11 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		c.tell(p.Error.Error(), true)
 	}
 	c.logged = c.problems
+	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
+		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.
+		c.o.Log.Warn("the trust domain is another one: workloads get it with their next certificate; keep the old one in trustDomainAliases until then",
+			"was", before.Config.TrustDomain, "is", cfg.TrustDomain)
+	}
 	c.sizes.set(m)
 	c.mu.Lock()
 	last := c.snap

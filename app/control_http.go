@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,8 +16,10 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/encoding/protojson"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
 )
@@ -57,11 +62,18 @@ func serveUntil(ctx context.Context, addr string, s *http.Server) error {
 }
 
 // serveHTTP serves metrics, readiness and the debug pages on 15014.
-func (c *controlPlane) serveHTTP(ctx context.Context, metrics *prometheus.Registry) error {
+func (c *controlPlane) serveHTTP(ctx context.Context, client kubernetes.Interface, metrics *prometheus.Registry) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(version.String() + "\n")) })
+	mux.Handle("GET /debug/", protected(c.debugPages(), ca.TokenReviewer{Client: client}, c.o.Namespace))
+	return serveUntil(ctx, net.JoinHostPort(c.o.Listen, "15014"), &http.Server{Handler: mux})
+}
+
+// debugPages show what the control plane knows of everybody.
+func (c *controlPlane) debugPages() http.Handler {
+	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/syncz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.server.Clients()) })
 	mux.HandleFunc("GET /debug/adsz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.server.Clients()) })
 	mux.HandleFunc("GET /debug/registryz", func(w http.ResponseWriter, _ *http.Request) {
@@ -76,7 +88,35 @@ func (c *controlPlane) serveHTTP(ctx context.Context, metrics *prometheus.Regist
 	})
 	mux.HandleFunc("GET /debug/mesh", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.resources.Mesh().Config) })
 	mux.HandleFunc("GET /debug/config_dump", c.dump)
-	return serveUntil(ctx, net.JoinHostPort(c.o.Listen, "15014"), &http.Server{Handler: mux})
+	return mux
+}
+
+// protected opens a page to callers on this host, and to those with a token of a
+// service account of the control plane's namespace: the pages tell of the whole
+// mesh, which is not every pod's business.
+func protected(h http.Handler, r ca.Reviewer, namespace string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if from, err := netip.ParseAddrPort(q.RemoteAddr); err == nil && from.Addr().Unmap().IsLoopback() {
+			h.ServeHTTP(w, q)
+			return
+		}
+		token, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
+		if !ok {
+			http.Error(w, "not from elsewhere without a token: ask on this host (kubectl exec or port-forward), or send Authorization: Bearer with a token of namespace "+
+				namespace+" for the audience "+ca.Audience, http.StatusUnauthorized)
+			return
+		}
+		ctx, cancel := context.WithTimeout(q.Context(), 5*time.Second)
+		defer cancel()
+		switch ns, account, err := r.Review(ctx, strings.TrimSpace(token)); {
+		case err != nil:
+			http.Error(w, "token: "+err.Error(), http.StatusUnauthorized)
+		case ns != namespace:
+			http.Error(w, fmt.Sprintf("account %s/%s may not see this, want one of namespace %s", ns, account, namespace), http.StatusForbidden)
+		default:
+			h.ServeHTTP(w, q)
+		}
+	})
 }
 
 // webhooks answers on 15017; there is nothing to admit here yet.
