@@ -21,23 +21,28 @@ type client struct {
 	since  time.Time
 	woken  chan struct{} // holds one token: something in pending
 
+	// wakes guards pending. It has a lock of its own, which nobody holds for longer
+	// than it takes to write a word down: a change is told to every client, also to
+	// those that are in the middle of a response.
+	wakes   sync.Mutex
+	pending map[string]bool // types to compare at the next turn
+
 	// mu guards what follows and the watches' contents. Only the stream's own
 	// goroutine changes watches; Clients reads them.
 	mu          sync.Mutex
 	watches     map[string]*watch
 	held        map[string]bool // types whose push waits for the answer to the last one
-	pending     map[string]bool // types to compare at the next turn
 	nonces      uint64
 	convergedAt uint64 // generation last reported as in force
 }
 
 // wake notes that types may have changed.
 func (c *client) wake(types []string) {
-	c.mu.Lock()
+	c.wakes.Lock()
 	for _, t := range types {
 		c.pending[t] = true
 	}
-	c.mu.Unlock()
+	c.wakes.Unlock()
 	select {
 	case c.woken <- struct{}{}:
 	default: // it will be seen with the token that is there
@@ -46,8 +51,8 @@ func (c *client) wake(types []string) {
 
 // takeWoken returns the types noted by wake and forgets them.
 func (c *client) takeWoken() map[string]bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.wakes.Lock()
+	defer c.wakes.Unlock()
 	types := maps.Clone(c.pending)
 	clear(c.pending)
 	return types

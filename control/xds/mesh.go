@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,20 +145,24 @@ func pack(m proto.Message) Resource {
 
 // class returns what a translation may depend on; proxies of one class see the
 // same. Names and addresses stay out for a workload's replicas, but for the
-// address families and the node.
+// address families and the node. Every part stands behind its length, so that no
+// two proxies that differ are of one class, whatever is written in their labels.
 func class(p *model.Proxy) string {
-	var labels []string
-	for k, v := range p.Labels {
-		labels = append(labels, k+"="+v)
+	var b []byte
+	part := func(text string) {
+		b = strconv.AppendInt(b, int64(len(text)), 10)
+		b = append(b, ':')
+		b = append(b, text...)
 	}
-	var metadata []string
-	for k, v := range p.Metadata {
-		if !ownMetadata[k] {
-			metadata = append(metadata, k+"="+v)
+	pairs := func(m map[string]string, but map[string]bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !but[k] {
+				part(k)
+				part(m[k])
+			}
 		}
+		b = append(b, ';')
 	}
-	slices.Sort(labels)
-	slices.Sort(metadata)
 	families := ""
 	for _, a := range p.IPs {
 		if a.Is4() {
@@ -165,8 +171,12 @@ func class(p *model.Proxy) string {
 			families += "6"
 		}
 	}
-	return strings.Join([]string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, families, fmt.Sprint(p.Stock),
-		strings.Join(labels, ","), strings.Join(metadata, ",")}, "|")
+	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, families, strconv.FormatBool(p.Stock)} {
+		part(text)
+	}
+	pairs(p.Labels, nil)
+	pairs(p.Metadata, ownMetadata)
+	return string(b)
 }
 
 // ownMetadata differs between replicas and is not translated.

@@ -23,6 +23,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -48,6 +49,7 @@ type Options struct {
 	Source  Source
 	Caller  func(context.Context) (pki.ID, error) // who opened the stream
 	Metrics *Metrics
+	Limits  *Limits // nil: DefaultLimits
 	Log     *slog.Logger
 	Now     func() time.Time
 }
@@ -56,6 +58,8 @@ type Options struct {
 type Server struct {
 	discovery.UnimplementedAggregatedDiscoveryServiceServer
 	Options
+
+	gate gate
 
 	mu      sync.Mutex
 	clients map[*client]struct{} // guarded by mu
@@ -67,7 +71,10 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{Options: o, clients: map[*client]struct{}{}}
+	if o.Limits == nil {
+		o.Limits = DefaultLimits()
+	}
+	return &Server{Options: o, gate: newGate(o.Limits), clients: map[*client]struct{}{}}
 }
 
 // Register adds the server to a gRPC server.
@@ -104,6 +111,8 @@ func (s *Server) StreamAggregatedResources(stream discovery.AggregatedDiscoveryS
 type wire[Request any] interface {
 	node(Request) *corev3.Node
 	typeURL(Request) string
+	// names calls f with every name that the request brings.
+	names(r Request, f func(name string))
 	// answer applies the ACK or NACK that a request may be.
 	answer(w *watch, r Request, now time.Time) (nacked bool)
 	// subscribe applies the subscription part, and reports whether to respond at once.
@@ -119,9 +128,17 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	first, err := recv()
+	leave, err := s.gate.enter(ctx, caller)
 	if err != nil {
-		return ended(err)
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	requests, received := receive(ctx, recv, s.Limits)
+	first, err := firstOf(ctx, requests, received)
+	if err != nil {
+		return err
 	}
 	node := wire.node(first)
 	if node.GetId() == "" {
@@ -133,25 +150,6 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	}
 	c := s.add(node, caller, proxy)
 	defer s.remove(c)
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	requests := make(chan Request)
-	received := make(chan error, 1)
-	go func() {
-		for {
-			r, err := recv()
-			if err != nil {
-				received <- err
-				return
-			}
-			select {
-			case requests <- r:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	if err := request(c, wire, first); err != nil {
 		return err
 	}
@@ -172,6 +170,54 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	}
 }
 
+// receive reads requests in a goroutine of its own, until ctx ends, no faster than
+// the limits allow: a client that asks in a hurry waits, and slows down by itself.
+func receive[Request any](ctx context.Context, recv func() (Request, error), l *Limits) (<-chan Request, <-chan error) {
+	requests := make(chan Request)
+	received := make(chan error, 1)
+	pace := rate.NewLimiter(l.Requests, l.RequestBurst)
+	go func() {
+		for {
+			r, err := recv()
+			if err == nil {
+				err = pace.Wait(ctx)
+			}
+			if err != nil {
+				received <- err
+				return
+			}
+			select {
+			case requests <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return requests, received
+}
+
+// firstTimeout is how long a stream may be open without a request.
+const firstTimeout = 30 * time.Second
+
+// firstOf waits for the first request.
+func firstOf[Request any](ctx context.Context, requests <-chan Request, received <-chan error) (first Request, err error) {
+	t := time.NewTimer(firstTimeout)
+	defer t.Stop()
+	select {
+	case first = <-requests:
+		return first, nil
+	case err := <-received:
+		if err = ended(err); err == nil {
+			err = status.Error(codes.Canceled, "xds: the stream ended without a request")
+		}
+		return first, err
+	case <-t.C:
+		return first, status.Errorf(codes.DeadlineExceeded, "xds: no request came within %s", firstTimeout)
+	case <-ctx.Done():
+		return first, ctx.Err()
+	}
+}
+
 // ended turns the end of a stream into what it means: nothing, if the client left.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
@@ -186,6 +232,9 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 	if !known(typeURL) {
 		return status.Errorf(codes.InvalidArgument, "xds: type %q is not served here, want one of %s", typeURL, strings.Join(pushOrder, ", "))
 	}
+	if err := shortNames(wire, r); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	w := c.watches[typeURL]
 	if w == nil {
@@ -197,7 +246,11 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 	}
 	always := wire.subscribe(w, r)
 	held := c.held[typeURL] && len(w.unanswered) == 0
+	asked, most := len(w.asked), c.server.Limits.Names
 	c.mu.Unlock()
+	if asked > most {
+		return status.Errorf(codes.ResourceExhausted, "xds: %s: the subscription has %d names, at most %d are served", Short(typeURL), asked, most)
+	}
 	c.converged()
 	if !always && !held {
 		return nil
@@ -230,6 +283,11 @@ func push[Request any](c *client, wire wire[Request]) error {
 
 func respond[Request any](c *client, wire wire[Request], w *watch, resources Resources, always bool) error {
 	start := c.server.Now()
+	// What is not translated yet is translated here, outside of the lock: who asks for a report on this client does not
+	// wait for it. (Reading w needs no lock, since nobody else writes it.)
+	for _, name := range w.wanted(resources) {
+		resources.Resource(w.typeURL, name)
+	}
 	c.mu.Lock()
 	c.held[w.typeURL] = false
 	c.nonces++

@@ -23,7 +23,8 @@ type Resources interface {
 	Generation() uint64
 	// Names lists, sorted, what a wildcard subscription to the type gets.
 	Names(typeURL string) []string
-	// Resource returns the resource called name, and whether there is one.
+	// Resource returns the resource called name, and whether there is one. It is made
+	// once: asking again costs a look into a table.
 	Resource(typeURL, name string) (Resource, bool)
 }
 

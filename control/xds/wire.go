@@ -16,6 +16,15 @@ type deltaWire struct {
 func (*deltaWire) node(r *discovery.DeltaDiscoveryRequest) *corev3.Node { return r.GetNode() }
 func (*deltaWire) typeURL(r *discovery.DeltaDiscoveryRequest) string    { return r.GetTypeUrl() }
 
+func (*deltaWire) names(r *discovery.DeltaDiscoveryRequest, f func(string)) {
+	for _, name := range r.GetResourceNamesSubscribe() {
+		f(name)
+	}
+	for name := range r.GetInitialResourceVersions() {
+		f(name)
+	}
+}
+
 func (*deltaWire) answer(w *watch, r *discovery.DeltaDiscoveryRequest, now time.Time) bool {
 	if r.GetResponseNonce() == "" {
 		return false
@@ -48,6 +57,12 @@ type sotwWire struct {
 
 func (*sotwWire) node(r *discovery.DiscoveryRequest) *corev3.Node { return r.GetNode() }
 func (*sotwWire) typeURL(r *discovery.DiscoveryRequest) string    { return r.GetTypeUrl() }
+
+func (*sotwWire) names(r *discovery.DiscoveryRequest, f func(string)) {
+	for _, name := range r.GetResourceNames() {
+		f(name)
+	}
+}
 
 func (*sotwWire) answer(w *watch, r *discovery.DiscoveryRequest, now time.Time) bool {
 	if r.GetResponseNonce() == "" {
