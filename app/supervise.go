@@ -45,6 +45,7 @@ import (
 	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
 	"github.com/mallamesh/malla/local/seed"
+	"github.com/mallamesh/malla/model"
 )
 
 // superviseOptions go from the parent to the supervisor, as JSON on descriptor 3.
@@ -290,10 +291,11 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	if err != nil {
 		return nil, err
 	}
+	settings, defaults := s.meshSettings(ctx)
 	out, _, err := inject.Pod(&p, ns, inject.Options{
-		Image: "malla/proxyv2:" + version.String(), TrustDomain: "cluster.local", Domain: router.ClusterDomain,
+		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
 		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, ProxyConfig: s.defaultConfig(ctx),
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, ProxyConfig: defaults,
 	})
 	if err != nil {
 		return nil, err
@@ -313,24 +315,29 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	return nil, nil
 }
 
-// defaultConfig reads meshConfig.defaultConfig, which goes to every proxy that is
-// injected from now on.
-func (s *supervisor) defaultConfig(ctx context.Context) map[string]any {
+// meshSettings reads what goes to every proxy that is injected from now on: the
+// settings of the mesh, and its defaultConfig as it was written.
+func (s *supervisor) meshSettings(ctx context.Context) (model.MeshConfig, map[string]any) {
+	settings := model.DefaultMeshConfig()
 	for _, name := range mesh.Names {
 		cm, err := s.client.CoreV1().ConfigMaps(seed.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			continue
 		}
+		text, ok := cm.Data[mesh.Key]
+		if !ok {
+			continue
+		}
+		settings, _, _ = mesh.Parse(text, settings, nil) // it was judged on its way in
 		var c struct {
 			DefaultConfig map[string]any `json:"defaultConfig"`
 		}
-		if err := yaml.Unmarshal([]byte(cm.Data[mesh.Key]), &c); err != nil {
-			s.log.Warn("meshConfig.defaultConfig not read", "reason", err) // it was judged on its way in
-			continue
+		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
+			s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
 		}
-		return c.DefaultConfig
+		return settings, c.DefaultConfig
 	}
-	return nil
+	return settings, nil
 }
 
 // tellPorts tells a gateway by which numbers its Services call its ports: the

@@ -7,6 +7,7 @@ var Annotations = []Annotation{
 	{Name: "sidecar.istio.io/inject", On: "Pod"},
 	{Name: "sidecar.istio.io/status", On: "Pod"},
 	{Name: "inject.istio.io/templates", On: "Pod"},
+	{Name: "proxy.istio.io/config", On: "Pod", Form: ProxyConfig},
 	{Name: "traffic.sidecar.istio.io/includeInboundPorts", On: "Pod", Form: Ports},
 	{Name: "traffic.sidecar.istio.io/excludeInboundPorts", On: "Pod", Form: Ports},
 	{Name: "traffic.sidecar.istio.io/includeOutboundPorts", On: "Pod", Form: Ports},
@@ -44,7 +45,8 @@ type Annotation struct {
 type Form uint8
 
 const (
-	AnyText Form = iota
-	Ports        // numbers, separated by commas, or *
-	Ranges       // of addresses, separated by commas, or *
+	AnyText     Form = iota
+	Ports            // numbers, separated by commas, or *
+	Ranges           // of addresses, separated by commas, or *
+	ProxyConfig      // YAML, as under MeshConfig's defaultConfig
 )

@@ -39,24 +39,10 @@ var plan = sync.OnceValue(func() *strict.Plan {
 // they are in base. Errors have paths below at.
 func Parse(text string, base model.MeshConfig, at *field.Path) (model.MeshConfig, field.List, []strict.Notice) {
 	var c strict.Checker
-	data, err := yaml.YAMLToJSONStrict([]byte(text))
-	if err != nil {
-		c.Errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "))
-		return base, c.Errs, nil
-	}
-	var tree any
-	if err := utiljson.Unmarshal(data, &tree); err != nil {
-		c.Errs.Addf(at, "%v", err)
-		return base, c.Errs, nil
-	}
-	if tree == nil {
-		return base, nil, nil
-	}
-	checked, ok := c.Value(tree, plan(), at)
-	if !ok {
+	fields := tree(&c, text, plan(), at)
+	if fields == nil {
 		return base, c.Errs, c.Notices
 	}
-	fields := checked.(map[string]any)
 	clean, err := utiljson.Marshal(fields)
 	var m meshv1alpha1.MeshConfig
 	if err == nil {
@@ -70,6 +56,29 @@ func Parse(text string, base model.MeshConfig, at *field.Path) (model.MeshConfig
 	}
 	r := &reader{errs: &c.Errs, at: at, fields: fields}
 	return r.read(&m, base), c.Errs, c.Notices
+}
+
+// tree reads YAML into JSON's values and checks them against a plan; nil if nothing
+// is left of them.
+func tree(c *strict.Checker, text string, p *strict.Plan, at *field.Path) map[string]any {
+	data, err := yaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		c.Errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "))
+		return nil
+	}
+	var value any
+	if err := utiljson.Unmarshal(data, &value); err != nil {
+		c.Errs.Addf(at, "%v", err)
+		return nil
+	}
+	if value == nil {
+		return nil
+	}
+	checked, ok := c.Value(value, p, at)
+	if !ok {
+		return nil
+	}
+	return checked.(map[string]any)
 }
 
 // Of returns the settings of a snapshot, laid over base, and from which ConfigMap

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -64,7 +65,7 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 			out.Outlier = outlier(o)
 		}
 	}
-	r.proxy(m.GetDefaultConfig(), &out)
+	r.proxy(m.GetDefaultConfig(), &out, "defaultConfig")
 	return out
 }
 
@@ -87,25 +88,25 @@ func (r *reader) accessLog(m *meshv1alpha1.MeshConfig, out *model.MeshConfig) {
 	}
 }
 
-// proxy reads defaultConfig.
-func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig) {
+// proxy reads settings of proxies, which stand below the names in.
+func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig, in ...string) {
 	if p == nil {
 		return
 	}
-	const in = "defaultConfig"
-	r.duration(p.GetDrainDuration(), &out.DrainDuration, 0, time.Hour, in, "drainDuration")
-	r.duration(p.GetTerminationDrainDuration(), &out.TerminationDrain, 0, time.Hour, in, "terminationDrainDuration")
-	if r.has(in, "discoveryAddress") {
+	at := func(name string) []string { return append(slices.Clip(in), name) }
+	r.duration(p.GetDrainDuration(), &out.DrainDuration, 0, time.Hour, at("drainDuration")...)
+	r.duration(p.GetTerminationDrainDuration(), &out.TerminationDrain, 0, time.Hour, at("terminationDrainDuration")...)
+	if r.has(at("discoveryAddress")...) {
 		out.DiscoveryAddress = p.GetDiscoveryAddress()
 	}
 	if c := p.GetConcurrency(); c != nil {
 		if c.GetValue() < 0 || c.GetValue() > 256 {
-			r.errorf("found %d, want 0 (as many as the machine has processors) to 256", []any{c.GetValue()}, in, "concurrency")
+			r.errorf("found %d, want 0 (as many as the machine has processors) to 256", []any{c.GetValue()}, at("concurrency")...)
 		} else {
 			out.Concurrency = uint32(c.GetValue())
 		}
 	}
-	if r.has(in, "proxyMetadata") {
+	if r.has(at("proxyMetadata")...) {
 		out.ProxyMetadata = cloneMap(p.GetProxyMetadata())
 	}
 	if s := p.GetProxyStatsMatcher(); s != nil {

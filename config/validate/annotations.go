@@ -11,6 +11,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/strict"
 )
 
@@ -48,6 +49,12 @@ func (r *ruler) annotations(at *field.Path, annotations, labels map[string]strin
 }
 
 func (r *ruler) annotationForm(at *field.Path, value string, form kind.Form) {
+	if form == kind.ProxyConfig {
+		_, errs, notices := mesh.ParseProxy(value, at)
+		r.errs = append(r.errs, errs...)
+		r.notices = append(r.notices, notices...)
+		return
+	}
 	if form == kind.AnyText || value == "*" || value == "" {
 		return
 	}

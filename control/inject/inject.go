@@ -1,6 +1,8 @@
 // Package inject adds the proxy to pods.
 //
-// [Pod] is a pure function of a pod, its namespace and the options. It follows
+// [Pod] is a pure function of a pod, its namespace and the options; the pod's own
+// settings for its proxy (annotation proxy.istio.io/config) are laid over the mesh's.
+// It follows
 // Istio's rules for who gets a sidecar, and Istio's names for what is added: the
 // container istio-proxy, its environment and volumes, the labels and annotations
 // that other people's tools read. How traffic is captured is the business of the
@@ -15,6 +17,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/mesh"
 )
 
 // Names that people and tools know.
@@ -95,6 +100,11 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 			return nil, false, fmt.Errorf("metadata.annotations[%q]: template %q is not known, want sidecar or gateway", TemplatesAnnotation, name)
 		}
 	}
+	own, errs, _ := mesh.ParseProxy(p.Annotations[mesh.ProxyAnnotation], field.At("metadata", "annotations", mesh.ProxyAnnotation))
+	if err := errs.Err(); err != nil {
+		return nil, false, err
+	}
+	o.ProxyConfig = mesh.MergeProxy(o.ProxyConfig, own)
 	out := p.DeepCopy()
 	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar"}
 	if gateway {

@@ -142,3 +142,27 @@ func TestMistakesAreNamed(t *testing.T) {
 		t.Errorf("unknown template: %v", err)
 	}
 }
+
+// What a pod says of its proxy is laid over the mesh's settings, and what is wrong
+// in it is named by its path.
+func TestOwnProxyConfig(t *testing.T) {
+	enabled := namespace("default", NamespaceLabel, "enabled")
+	o := options
+	o.ProxyConfig = map[string]any{"concurrency": 1, "drainDuration": "30s"}
+	with := func(text string) *corev1.Pod {
+		return pod(func(p *corev1.Pod) { p.Annotations = map[string]string{"proxy.istio.io/config": text} })
+	}
+	out, _, err := Pod(with("concurrency: 2\nterminationDrainDuration: 1s\n"), enabled, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"concurrency":2,"discoveryAddress":"istiod.istio-system.svc:15012","drainDuration":"30s","terminationDrainDuration":"1s"}`
+	for _, e := range out.Spec.Containers[1].Env {
+		if e.Name == "PROXY_CONFIG" && e.Value != want {
+			t.Errorf("PROXY_CONFIG is\n%s, want\n%s", e.Value, want)
+		}
+	}
+	if _, _, err := Pod(with("concurency: 2"), enabled, o); err == nil || !strings.Contains(err.Error(), `annotations["proxy.istio.io/config"].concurency: unknown field`) {
+		t.Errorf("a misspelt field: %v", err)
+	}
+}
