@@ -215,6 +215,9 @@ func (c *Conn) End(b []byte) {
 		return
 	}
 	c.out = b
+	if len(b)-c.outOff >= eagerMark {
+		c.eager()
+	}
 	if c.Buffered() > c.mark {
 		c.state.full = true
 	}

@@ -92,3 +92,29 @@ func BenchmarkRequest(b *testing.B) {
 		p.In = p.In[:0]
 	}
 }
+
+// A bulk of bytes passes through buffers that are used again: it is written while it comes.
+func TestBulkDoesNotAllocate(t *testing.T) {
+	b, p := sidecar(t)
+	response := append([]byte("HTTP/1.1 200 OK\r\ncontent-length: 400000\r\n\r\n"), make([]byte, 400000)...)
+	b.Handle(app1, func(p *drive.Pipe) {
+		p.OnData = func(p *drive.Pipe) {
+			p.In = p.In[:0]
+			p.Write(response)
+		}
+	})
+	request := func() {
+		p.Write(wrkRequest)
+		b.Step()
+		if len(p.In) < 400000 {
+			t.Fatalf("%d bytes came", len(p.In))
+		}
+		p.In = p.In[:0]
+	}
+	for range 10 {
+		request()
+	}
+	if n := testing.AllocsPerRun(100, request); n != 0 {
+		t.Errorf("a request allocates %v times, want 0", n)
+	}
+}

@@ -1,0 +1,55 @@
+package drive
+
+// eagerMark is how much output is written before the turn ends. Small answers gain by
+// being written together; a bulk of bytes gains nothing, and would take ever larger buffers.
+const eagerMark = 64 << 10
+
+// eager writes what the socket takes now. It tells nobody anything, because it runs inside a call
+// of some handler: what fails here fails again when the turn's output is flushed.
+func (c *Conn) eager() {
+	if c.state.blocked || c.state.connecting || c.tls != nil && !c.tls.done {
+		return
+	}
+	if c.tls != nil {
+		c.tls.eager()
+	} else {
+		n, _ := c.sock.write(c.out[c.outOff:])
+		c.BytesOut += uint64(n)
+		c.outOff += n
+		if n > 0 && c.outOff < len(c.out) {
+			c.stuck()
+		}
+	}
+	c.compact()
+}
+
+// eager is the same for TLS.
+func (s *secure) eager() {
+	c := s.conn
+	for c.outOff < len(c.out) || s.wireOff < len(s.wire) {
+		if s.wireOff == len(s.wire) {
+			s.wire, s.wireOff = s.wire[:0], 0
+			n := min(len(c.out)-c.outOff, encryptStep)
+			if _, err := s.tls.Write(c.out[c.outOff : c.outOff+n]); err != nil {
+				return
+			}
+			c.outOff += n
+		}
+		n, _ := c.sock.write(s.wire[s.wireOff:])
+		c.BytesOut += uint64(n)
+		if s.wireOff += n; s.wireOff < len(s.wire) {
+			if n > 0 {
+				c.stuck()
+			}
+			return
+		}
+	}
+}
+
+// compact moves output to the front of its buffer, if that costs little.
+func (c *Conn) compact() {
+	if left := len(c.out) - c.outOff; c.outOff > 0 && left <= c.outOff {
+		copy(c.out, c.out[c.outOff:])
+		c.out, c.outOff = c.out[:left], 0
+	}
+}
