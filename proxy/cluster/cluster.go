@@ -50,7 +50,12 @@ type Config struct {
 	Policy         lb.Policy
 	Panic          *float64 // healthy_panic_threshold in percent; nil: 50
 	FailOnPanic    bool     // fail_traffic_on_panic
-	Overprovision  uint32   // overprovisioning_factor in percent; 0: 140
+	Localities     Localities
+	Subsets        *Subsets // nil: none
+	HashByName     bool     // use_hostname_for_hashing
+	// OverrideHealth are the states of health in which a host may be asked for by name
+	// (override_host_status), as a set of 1 << Health; 0: UNKNOWN, HEALTHY and DEGRADED.
+	OverrideHealth uint8
 	Breakers       [2]Limits
 	Outlier        *OutlierConfig // nil: off
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
@@ -113,6 +118,12 @@ type Cluster struct {
 	ejected int
 	random  *rand.Rand
 
+	// overprovision is the factor that the last assignment gave, in percent.
+	overprovision uint32
+
+	ring  *stats.RingHash // of RingHash
+	table *stats.Maglev   // of Maglev
+
 	origMu   sync.RWMutex // guards original
 	original map[netip.AddrPort]*Host
 }
@@ -121,7 +132,7 @@ type Cluster struct {
 // that are in both keep their state. What is in flight stays counted against the limits of the cluster
 // that it was sent through. The error names the field that is wrong.
 func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
-	c := &Cluster{Config: cfg, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
+	c := &Cluster{Config: cfg, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), overprovision: defaultOverprovision}
 	if cfg.ConnectTimeout == 0 {
 		c.ConnectTimeout = 5 * time.Second
 	}
@@ -144,8 +155,11 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 		if c.Override.UseHeader && c.Override.Header == "" {
 			c.Override.Header = "x-envoy-original-dst-host"
 		}
-	} else if _, err := lb.New(cfg.Policy, nil, nil, 0); err != nil {
+	} else if err := cfg.Policy.Check(); err != nil {
 		return nil, fmt.Errorf("cluster %s: lb_policy: %w", cfg.Name, err)
+	}
+	if c.OverrideHealth == 0 {
+		c.OverrideHealth = 1<<HealthUnknown | 1<<Healthy | 1<<Degraded
 	}
 	if n := len(cfg.Transports); n == 0 {
 		c.Transports = []Transport{{Name: "raw_buffer"}}
@@ -158,6 +172,15 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	}
 	set, scope := reg.Cluster(c.StatName)
 	c.Stats, c.scopes = set, []*stats.Scope{scope}
+	c.Policy.Total = set.UpstreamRqActive.Value
+	switch c.Policy.Kind {
+	case lb.RingHash:
+		c.ring, scope = reg.RingHash(c.StatName)
+		c.scopes = append(c.scopes, scope)
+	case lb.Maglev:
+		c.table, scope = reg.Maglev(c.StatName)
+		c.scopes = append(c.scopes, scope)
+	}
 	for p := range c.breakers {
 		set := &c.Stats.DefaultBreakers
 		if p == int(High) {
@@ -171,7 +194,7 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 		}
 		c.breakers[p].init(cfg.Breakers[p], set, remaining)
 	}
-	c.hosts.Store(&HostSet{Levels: []*Level{{Load: 100}}})
+	c.hosts.Store(&HostSet{Levels: Levels{{Load: 100}}})
 	if prev != nil {
 		c.inherit(prev)
 	}
@@ -194,17 +217,34 @@ func (c *Cluster) Limit(p Priority) *Breakers { return &c.breakers[p] }
 // SetEndpoints replaces the endpoints. It is cheap if nothing has changed, and reports whether
 // something has. Endpoints without an address are left out: they belong to DNS.
 func (c *Cluster) SetEndpoints(endpoints []Endpoint) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.setEndpoints(endpoints)
+	return c.Assign(Assignment{Endpoints: endpoints})
 }
 
-func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
+// An Assignment is what the control plane says of a cluster's endpoints.
+type Assignment struct {
+	Endpoints     []Endpoint
+	Overprovision uint32 // overprovisioning_factor in percent; 0: 140
+}
+
+// Assign is SetEndpoints with what else an assignment says.
+func (c *Cluster) Assign(a Assignment) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	factor := a.Overprovision
+	if factor == 0 {
+		factor = defaultOverprovision
+	}
+	same := factor == c.overprovision
+	c.overprovision = factor
+	return c.setEndpoints(a.Endpoints, same)
+}
+
+func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	old := make(map[netip.AddrPort]*Host, len(c.hosts.Load().All))
 	for _, h := range c.hosts.Load().All {
 		old[h.Addr] = h
 	}
-	changed := false
+	changed := !sameFactor
 	hosts := make([]*Host, 0, len(endpoints))
 	seen := make(map[netip.AddrPort]bool, len(endpoints))
 	for i := range endpoints {
@@ -235,7 +275,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint) bool {
 func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := &Host{
 		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
-		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata,
+		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight,
 	}
 	if h.Metadata == nil {
 		h.Metadata = &noMetadata
@@ -258,11 +298,12 @@ const maxPriority = 128
 
 func (h *Host) same(o *Host) bool {
 	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
-		h.Locality == o.Locality && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata)
+		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata)
 }
 
 func (m *Metadata) same(o *Metadata) bool {
-	return m == o || m.Peer == o.Peer && m.Other == nil && o.Other == nil && maps.Equal(m.Match, o.Match)
+	return m == o || m.Peer == o.Peer && m.Other == nil && o.Other == nil && maps.Equal(m.Match, o.Match) &&
+		m.HashKey == o.HashKey && m.Canary == o.Canary && maps.EqualFunc(m.LB, o.LB, Value.same)
 }
 
 func (c *Cluster) transport(m *Metadata) *Transport {

@@ -178,19 +178,17 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// A retry goes to a host that was not tried as long as there is one.
+// A retry draws again while it is given a host that was tried, as often as its policy says; then it takes what it gets.
 func TestRetryAvoidsTried(t *testing.T) {
-	c := newCluster(t, Config{Policy: lb.Policy{Kind: lb.LeastRequest}}, 3)
-	// The two that failed are idle, so that chance prefers them.
-	c.Hosts().Find(addr(2)).Active.Add(100)
-	tried := []*Host{c.Hosts().Find(addr(0)), c.Hosts().Find(addr(1))}
-	for i := range 200 {
-		h, _ := c.Pick(&Pick{Random: rand.New(rand.NewPCG(1, uint64(i))).Uint64(), Tried: tried, Attempts: 5})
-		if h.Addr != addr(2) {
+	c := newCluster(t, Config{Policy: lb.Policy{Kind: lb.RoundRobin}}, 3)
+	retry := &Retry{Tried: []*Host{c.Hosts().Find(addr(0)), c.Hosts().Find(addr(1))}, PreviousHosts: true, Attempts: 2}
+	for range 30 {
+		if h, _ := c.Pick(&Pick{Retry: retry}); h.Addr != addr(2) {
 			t.Fatalf("a retry goes to %s, which has failed", h.Addr)
 		}
 	}
-	if h, reason := c.Pick(&Pick{Tried: c.Hosts().All, Attempts: 5}); h == nil || reason != OK {
+	retry.Tried = c.Hosts().All
+	if h, reason := c.Pick(&Pick{Retry: retry}); h == nil || reason != OK {
 		t.Error("when all were tried, any will do")
 	}
 }
@@ -448,7 +446,7 @@ func TestRefusals(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{Config{Policy: lb.Policy{Kind: lb.Maglev}}, "lb_policy: load balancing policy MAGLEV is not supported yet"},
+		{Config{Policy: lb.Policy{Kind: lb.Maglev, TableSize: 10}}, "lb_policy: Maglev: table_size 10, want a prime"},
 		{Config{Transports: []Transport{{Match: map[string]string{"a": "b"}}}}, "want a default without one"},
 	} {
 		if _, err := New(test.cfg, stats.NewRegistry(true), nil); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -2,9 +2,9 @@ package cluster
 
 import (
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
-	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -33,7 +33,12 @@ type Locality struct{ Region, Zone, SubZone string }
 type Metadata struct {
 	Match map[string]string // envoy.transport_socket_match: chooses the transport
 	Peer  *stats.Peer       // from Istio's "name;namespace;canonical;revision;cluster", for a host that does not say it itself; nil: unknown
-	Other any               // opaque here
+	LB    map[string]Value  // envoy.lb: what subsets are made of
+	// HashKey is what ring hash and Maglev know the host by, in place of its address
+	// (envoy.lb, hash_key).
+	HashKey string
+	Canary  bool // envoy.lb, canary: retries may avoid it
+	Other   any  // opaque here
 }
 
 // An Endpoint is one address of a cluster as configuration names it.
@@ -46,18 +51,23 @@ type Endpoint struct {
 	Locality Locality
 	Health   Health
 	Metadata *Metadata
+
+	LocalityWeight uint32 // of its locality at its priority; 0: it gets nothing where these count
 }
 
 // A Host is one address that a cluster may send to. It is immutable; what changes is
 // in State.
 type Host struct {
-	Addr      netip.AddrPort
-	Name      string // host name, empty for a plain address
-	Weight    uint32
-	Priority  uint32
-	Locality  Locality
-	Health    Health
-	Metadata  *Metadata   // never nil
+	Addr     netip.AddrPort
+	Name     string // host name, empty for a plain address
+	Weight   uint32
+	Priority uint32
+	Locality Locality
+	Health   Health
+	Metadata *Metadata // never nil
+
+	LocalityWeight uint32
+
 	Transport *Transport  // how to talk to it; never nil once it is in a HostSet
 	Peer      *stats.Peer // what Istio's metrics say about it if it does not say it itself; nil: unknown
 	Dest      *stats.Destination
@@ -77,6 +87,7 @@ type State struct {
 	ejected atomic.Bool
 	recent  atomic.Bool // picked since the last sweep; original destinations only
 	outlier outlierState
+	since   atomic.Int64 // when it was first balanced to; slow start only
 }
 
 // Ejected reports whether outlier detection has taken the host out.
@@ -91,28 +102,40 @@ func (h *Host) Usable() bool {
 	return !h.Ejected()
 }
 
+// degraded reports whether the host is used only where healthy ones do not suffice.
+func (h *Host) degraded() bool { return h.Health == Degraded && !h.Ejected() }
+
+// well reports whether the host is healthy and not degraded.
+func (h *Host) well() bool { return h.Health != Degraded && h.Usable() }
+
+// key is what ring hash and Maglev know the host by.
+func (h *Host) key(byName bool) string {
+	switch {
+	case h.Metadata.HashKey != "":
+		return h.Metadata.HashKey
+	case byName && h.Name != "":
+		return h.Name
+	}
+	return h.Addr.String()
+}
+
 // A HostSet is the hosts of a cluster at one time. It is immutable.
 type HostSet struct {
 	All    []*Host
-	Levels []*Level // by priority, 0 first; at least one
-}
+	Levels Levels // by priority, 0 first; at least one
 
-// A Level is the hosts of one priority.
-type Level struct {
-	Hosts, Healthy []*Host
-	Panic          bool   // too few are healthy: all are used
-	Load           uint32 // percent of the requests
-
-	using    []*Host // Healthy, or Hosts in panic
-	balancer lb.Balancer
+	subsets *subsets // nil: none
+	index   sync.Once
+	byAddr  map[netip.AddrPort]*Host // made at the first use
 }
 
 // Find returns the host with an address, or nil.
 func (s *HostSet) Find(addr netip.AddrPort) *Host {
-	for _, h := range s.All {
-		if h.Addr == addr {
-			return h
+	s.index.Do(func() {
+		s.byAddr = make(map[netip.AddrPort]*Host, len(s.All))
+		for _, h := range s.All {
+			s.byAddr[h.Addr] = h
 		}
-	}
-	return nil
+	})
+	return s.byAddr[addr]
 }

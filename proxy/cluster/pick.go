@@ -13,10 +13,27 @@ type Pick struct {
 	HasHash  bool
 	Original netip.AddrPort // destination the client dialed, for OriginalDst
 
-	// Tried are hosts that a retry would rather not use again (predicate
-	// previous_hosts); after Attempts draws any host will do.
-	Tried    []*Host
-	Attempts int // host_selection_retry_max_attempts
+	// Criteria choose the subset, nil: none are given.
+	Criteria *Criteria
+
+	// Override is a host that is asked for by its address, where it is well; Strict: that
+	// or none.
+	Override netip.AddrPort
+	Strict   bool
+
+	// Retry is set for a retry that would rather go elsewhere.
+	Retry *Retry
+}
+
+// A Retry says which hosts a retry would rather not use.
+type Retry struct {
+	Tried    []*Host // by this request before
+	Attempts int     // host_selection_retry_max_attempts: draws after the first; then any host will do
+
+	PreviousHosts      bool  // not those tried
+	OmitCanary         bool  // not those marked as canaries
+	OmitHosts          []Has // not those that have all of these in their metadata
+	PreviousPriorities int   // not the priorities tried, anew after so many tries; 0: off
 }
 
 // A Reason says why there is no host.
@@ -35,72 +52,135 @@ func (r Reason) String() string {
 	return [...]string{"ok", "no hosts", "no healthy hosts", "no original destination"}[r]
 }
 
+// Hashes reports whether requests to the cluster need a hash.
+func (c *Cluster) Hashes() bool { return c.Policy.Kind.Hashes() }
+
 // Pick chooses a host.
 func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
 	if c.Kind == OriginalDst {
 		return c.pickOriginal(p.Original)
 	}
 	set := c.hosts.Load()
-	l := set.Levels[0]
-	if len(set.Levels) > 1 {
-		l = set.level(uint32(p.Random % 100))
-	}
-	if len(l.using) == 0 {
-		if len(set.All) == 0 {
-			return nil, NoHosts
+	if p.Override.IsValid() {
+		if h := set.Find(p.Override); h != nil && c.OverrideHealth&(1<<h.seen()) != 0 {
+			return h, OK
 		}
-		return nil, NoneHealthy
+		if p.Strict {
+			return nil, NoneHealthy
+		}
 	}
-	if l.Panic {
-		c.Stats.LBHealthyPanic.Inc()
+	var h *Host
+	if set.subsets == nil {
+		h = c.pick(set.Levels, p)
+	} else {
+		h = c.pickSubset(set, p)
 	}
-	choice := lb.Choice{Random: p.Random, Hash: p.Hash, HasHash: p.HasHash}
-	h := l.using[l.balancer.Pick(choice)]
-	if len(p.Tried) == 0 || !p.tried(h) {
+	switch {
+	case h != nil:
 		return h, OK
+	case len(set.All) == 0:
+		return nil, NoHosts
 	}
-	return l.untried(p, h), OK
+	return nil, NoneHealthy
 }
 
-// untried draws again for a retry, as often as the policy says. If chance does not
-// help (Envoy would now use a host that has just failed), it takes the first host that was not tried.
-func (l *Level) untried(p *Pick, h *Host) *Host {
+// seen is a host's health with what outlier detection says.
+func (h *Host) seen() Health {
+	if h.Ejected() {
+		return Unhealthy
+	}
+	return h.Health
+}
+
+// pick chooses a host of some levels. A retry draws again while it is given what it would rather not use, as
+// often as its policy says; then it takes what it gets, as Envoy's.
+func (c *Cluster) pick(levels Levels, p *Pick) *Host {
+	if p.Retry == nil {
+		return c.draw(levels, p, p.Random, 0)
+	}
+	var h *Host
 	random := p.Random
-	for range p.Attempts {
-		random = random*6364136223846793005 + 1442695040888963407
-		h = l.using[l.balancer.Pick(lb.Choice{Random: random, Hash: p.Hash, HasHash: p.HasHash})]
-		if !p.tried(h) {
+	for attempt := range p.Retry.Attempts + 1 {
+		if h = c.draw(levels, p, random, uint32(attempt)); h == nil || !p.Retry.avoids(h) {
 			return h
 		}
-	}
-	if p.Attempts > 0 {
-		for _, other := range l.using {
-			if !p.tried(other) {
-				return other
-			}
-		}
+		random = lb.Next(random)
 	}
 	return h
 }
 
-func (p *Pick) tried(h *Host) bool {
-	for _, t := range p.Tried {
-		if t.State == h.State {
-			return true
+// draw chooses a host of some levels once.
+func (c *Cluster) draw(levels Levels, p *Pick, random uint64, attempt uint32) *Host {
+	choice := lb.Choice{Random: random, Hash: p.Random, Attempt: attempt}
+	if p.HasHash {
+		choice.Hash = p.Hash
+	}
+	hashes := c.Policy.Kind.Hashes()
+	l, degraded := levels[0], false
+	if len(levels) > 1 || levels[0].DegradedLoad > 0 {
+		number := random
+		if hashes {
+			number = choice.Hash
+		}
+		if p.Retry == nil {
+			l, degraded = levels.at(number)
+		} else {
+			l, degraded = levels.atOthers(number, p.Retry.Tried, p.Retry.PreviousPriorities)
+		}
+	}
+	if l.Panic {
+		if attempt == 0 || !hashes {
+			c.Stats.LBHealthyPanic.Inc()
+		}
+		if c.FailOnPanic && !hashes {
+			return nil
+		}
+		return l.all.pick(choice)
+	}
+	if hashes {
+		return l.healthy.pick(choice)
+	}
+	var at *place
+	switch chooser := l.chooser(degraded); {
+	case chooser != nil:
+		at = &l.places[chooser.Pick(choice)]
+	default:
+		var fail bool
+		if at, fail = c.zoned(l, random); fail {
+			return nil
+		}
+	}
+	switch {
+	case at != nil && degraded:
+		return at.degraded.pick(choice)
+	case at != nil:
+		return at.healthy.pick(choice)
+	case degraded:
+		return l.degraded.pick(choice)
+	}
+	return l.healthy.pick(choice)
+}
+
+func (l *Level) chooser(degraded bool) lb.Balancer {
+	if degraded {
+		return l.chooseDegraded
+	}
+	return l.choose
+}
+
+// avoids reports whether a retry would rather not use a host.
+func (r *Retry) avoids(h *Host) bool {
+	if r.OmitCanary && h.Metadata.Canary || len(r.OmitHosts) > 0 && h.Metadata.hasAll(r.OmitHosts) {
+		return true
+	}
+	if r.PreviousHosts {
+		for _, t := range r.Tried {
+			if t.State == h.State {
+				return true
+			}
 		}
 	}
 	return false
-}
-
-// level returns the level that a number below 100 falls on.
-func (s *HostSet) level(n uint32) *Level {
-	for _, l := range s.Levels {
-		if n < l.Load {
-			return l
-		}
-		n -= l.Load
-	}
-	return s.Levels[0]
 }
 
 // pickOriginal returns the host of the address that the client dialed.

@@ -19,11 +19,10 @@ func hosts(weights ...uint32) []Entry {
 
 func must(t testing.TB, p Policy, list []Entry, old Balancer) Balancer {
 	t.Helper()
-	b, err := New(p, list, old, 7)
-	if err != nil {
+	if err := p.Check(); err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return New(p, list, old, 7)
 }
 
 // picks returns n turns as letters.
@@ -174,7 +173,7 @@ func TestRandom(t *testing.T) {
 }
 
 func TestEmptyAndRefused(t *testing.T) {
-	for _, kind := range []Kind{RoundRobin, LeastRequest, Random} {
+	for _, kind := range []Kind{RoundRobin, LeastRequest, Random, RingHash, Maglev} {
 		if i := must(t, Policy{Kind: kind}, nil, nil).Pick(Choice{}); i != -1 {
 			t.Errorf("%v picks %d of nobody", kind, i)
 		}
@@ -182,9 +181,9 @@ func TestEmptyAndRefused(t *testing.T) {
 			t.Errorf("%v picks %d of one", kind, i)
 		}
 	}
-	for _, kind := range []Kind{RingHash, Maglev} {
-		if _, err := New(Policy{Kind: kind}, nil, nil, 0); err == nil || !strings.Contains(err.Error(), kind.String()) {
-			t.Errorf("%v: error %v, want one that names it", kind, err)
+	for _, p := range []Policy{{Kind: Maglev, TableSize: 65536}, {Kind: RingHash, MinRing: 10, MaxRing: 9}, {Kind: Maglev, Balance: 99}} {
+		if p.Check() == nil {
+			t.Errorf("%+v is accepted", p)
 		}
 	}
 }

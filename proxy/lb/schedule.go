@@ -1,6 +1,9 @@
 package lb
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // A schedule is an earliest-deadline-first queue, as Envoy's EdfScheduler: a host's
 // next turn comes 1/weight after its last one, and of equal turns the one that was
@@ -89,4 +92,36 @@ func (s *scheduled) Pick(Choice) int {
 	i := s.schedule.pick(s.dynamic)
 	s.mu.Unlock()
 	return i
+}
+
+// newScheduled returns a schedule of n hosts whose weights are asked for at each turn.
+func newScheduled(n int, weight func(i int) float64) *scheduled {
+	weights := make([]float64, n)
+	for i := range weights {
+		weights[i] = weight(i)
+	}
+	return &scheduled{schedule: newSchedule(weights), dynamic: weight}
+}
+
+// Weighted returns a balancer that gives turns by weight alone: to localities, say. Old is
+// the one it replaces, or nil.
+func Weighted(weights []float64, old Balancer, seed uint64) Balancer {
+	if len(weights) == 0 {
+		return empty{}
+	}
+	entries := make([]Entry, len(weights))
+	for i, w := range weights {
+		if w != math.Trunc(w) || w < 1 || w > math.MaxUint32 {
+			s := newSchedule(weights)
+			for range seed % uint64(len(weights)) {
+				s.pick(nil)
+			}
+			return &scheduled{schedule: s}
+		}
+		entries[i].Weight = uint32(w)
+	}
+	if equalWeights(entries) {
+		return newRoundRobin(len(entries), old, seed)
+	}
+	return newWeightedRoundRobin(entries, old, seed)
 }

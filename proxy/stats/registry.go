@@ -101,6 +101,18 @@ func (r *Registry) Remaining(name, priority string) (*Remaining, *Scope) {
 	return s.set.Addr().Interface().(*Remaining), s
 }
 
+// RingHash returns the set of "cluster.<name>.ring_hash_lb.", which only clusters with a ring have.
+func (r *Registry) RingHash(name string) (*RingHash, *Scope) {
+	s := r.add("cluster."+name+".ring_hash_lb.", "cluster.ring_hash_lb.", func() any { return new(RingHash) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*RingHash), s
+}
+
+// Maglev returns the set of "cluster.<name>.maglev_lb.", which only clusters with a table have.
+func (r *Registry) Maglev(name string) (*Maglev, *Scope) {
+	s := r.add("cluster."+name+".maglev_lb.", "cluster.maglev_lb.", func() any { return new(Maglev) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*Maglev), s
+}
+
 // HTTP returns the set of "http.<prefix>.".
 func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) {
 	s := r.scope("http.", prefix, ".", Tag{TagHTTP, prefix}, func() any { return new(HTTP) })

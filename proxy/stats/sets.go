@@ -85,17 +85,42 @@ type Cluster struct {
 	Version            Gauge   `stat:"version"`
 	MaxHostWeight      Gauge   `stat:"max_host_weight"`
 
-	LBHealthyPanic         Counter `stat:"lb_healthy_panic"`
-	LBLocalClusterNotOK    Counter `stat:"lb_local_cluster_not_ok"`
-	LBRecalculateZone      Counter `stat:"lb_recalculate_zone_structures"`
-	LBSubsetsActive        Gauge   `stat:"lb_subsets_active"`
-	OriginalDstHostInvalid Counter `stat:"original_dst_host_invalid"`
+	LBHealthyPanic               Counter `stat:"lb_healthy_panic"`
+	LBLocalClusterNotOK          Counter `stat:"lb_local_cluster_not_ok"`
+	LBRecalculateZone            Counter `stat:"lb_recalculate_zone_structures"`
+	LBZoneClusterTooSmall        Counter `stat:"lb_zone_cluster_too_small"`
+	LBZoneNoCapacityLeft         Counter `stat:"lb_zone_no_capacity_left"`
+	LBZoneNumberDiffers          Counter `stat:"lb_zone_number_differs"`
+	LBZoneRoutingAllDirectly     Counter `stat:"lb_zone_routing_all_directly"`
+	LBZoneRoutingCrossZone       Counter `stat:"lb_zone_routing_cross_zone"`
+	LBZoneRoutingSampled         Counter `stat:"lb_zone_routing_sampled"`
+	LBSubsetsActive              Gauge   `stat:"lb_subsets_active"`
+	LBSubsetsCreated             Counter `stat:"lb_subsets_created"`
+	LBSubsetsRemoved             Counter `stat:"lb_subsets_removed"`
+	LBSubsetsSelected            Counter `stat:"lb_subsets_selected"`
+	LBSubsetsFallback            Counter `stat:"lb_subsets_fallback"`
+	LBSubsetsFallbackPanic       Counter `stat:"lb_subsets_fallback_panic"`
+	LBSubsetsSingleHostDuplicate Gauge   `stat:"lb_subsets_single_host_per_subset_duplicate"`
+	OriginalDstHostInvalid       Counter `stat:"original_dst_host_invalid"`
 
 	DefaultBreakers Breakers `stat:"circuit_breakers.default"`
 	HighBreakers    Breakers `stat:"circuit_breakers.high"`
 	Outlier         Outlier  `stat:"outlier_detection"`
 	TLS             TLS      `stat:"ssl"`
 	HTTP1           HTTP1    `stat:"http1"`
+}
+
+// RingHash holds "cluster.<name>.ring_hash_lb.".
+type RingHash struct {
+	Size             Gauge `stat:"size"`
+	MinHashesPerHost Gauge `stat:"min_hashes_per_host"`
+	MaxHashesPerHost Gauge `stat:"max_hashes_per_host"`
+}
+
+// Maglev holds "cluster.<name>.maglev_lb.".
+type Maglev struct {
+	MinEntriesPerHost Gauge `stat:"min_entries_per_host"`
+	MaxEntriesPerHost Gauge `stat:"max_entries_per_host"`
 }
 
 // Breakers holds "cluster.<name>.circuit_breakers.<priority>.".
