@@ -45,7 +45,7 @@ func runFile(ctx context.Context, o Options) error {
 		return err
 	}
 	d := markedDialer(0)
-	p, err := assemble(inner, o, plan{node: b.Node, boot: b.Proto, workers: workers, drain: cmp.Or(o.DrainTime, fileDrain), dialer: d})
+	p, err := assemble(inner, o, plan{node: b.Node, boot: b.Proto, peers: b.LocalCluster, workers: workers, drain: cmp.Or(o.DrainTime, fileDrain), dialer: d})
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ type plan struct {
 	node    *corev3.Node
 	boot    *bootstrapv3.Bootstrap
 	local   stats.Peer
+	peers   string // the cluster of the proxy's own peers; empty: not known
 	istio   bool // statistics in Istio's manner
 	workers int
 	mark    int
@@ -92,7 +93,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 		return nil, err
 	}
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.log.Error("listeners that could not be opened", "error", err)

@@ -21,7 +21,7 @@ import (
 )
 
 var bootstrapFields = []*Message{
-	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin"),
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager"),
 		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
 		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
 		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
@@ -29,6 +29,8 @@ var bootstrapFields = []*Message{
 		ignores("these statistics are always there", "enable_dispatcher_stats"),
 		ignores("all configuration may come by ads", "default_config_source"),
 		ignores("the name of a compatible reload version only", "stats_server_version_override")),
+	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name"),
+		ignores("clusters are small until they are used", "enable_deferred_cluster_creation")),
 	message((*bootstrapv3.Bootstrap_StaticResources)(nil), reads("listeners", "clusters", "secrets")),
 	message((*bootstrapv3.Bootstrap_DynamicResources)(nil), reads("lds_config", "cds_config", "ads_config")),
 	message((*bootstrapv3.Admin)(nil), reads("address"),
@@ -57,6 +59,8 @@ type Bootstrap struct {
 	Secrets   []*tlsv3.Secret
 	LDS, CDS  bool
 	ADS       *ADS
+	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
+	LocalCluster string
 }
 
 // An ADS says where configuration comes from.
@@ -78,6 +82,7 @@ func ParseBootstrap(name string, text []byte) (*Bootstrap, error) {
 	}
 	r := &reader{}
 	b := &Bootstrap{Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
+	b.LocalCluster = m.GetClusterManager().GetLocalClusterName()
 	if a := m.GetAdmin().GetAddress(); a != nil {
 		b.Admin = r.address(a, field.At("admin", "address"))
 	}

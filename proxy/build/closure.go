@@ -141,15 +141,18 @@ func (s *Store) activate(e *clusterEntry) bool {
 		e.stop = nil
 	}
 	e.live, e.built, e.next, e.named = made, e.next, nil, true
+	if s.env.local != nil && made.Name == s.env.LocalCluster {
+		s.env.local.Set(made)
+	}
 	switch made.Kind {
 	case cluster.EDS:
 		if have := s.endpoints[made.EDSName]; have != nil && have.there {
-			made.SetEndpoints(have.list)
+			made.Assign(have.list)
 		}
 	case cluster.StrictDNS, cluster.LogicalDNS:
 		s.resolve(e)
 	case cluster.Static:
-		made.SetEndpoints(e.built.Endpoints)
+		made.Assign(e.built.Assignment)
 	}
 	return true
 }
@@ -162,7 +165,7 @@ func (s *Store) resolve(e *clusterEntry) {
 	ctx, cancel := context.WithCancel(s.env.Context)
 	e.stop, e.named = cancel, false
 	made := e.live
-	go made.RunDNS(ctx, s.env.Names, e.built.Endpoints, func() {
+	go made.RunDNS(ctx, s.env.Names, e.built.Assignment, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if e.live == made {

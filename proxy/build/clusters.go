@@ -6,16 +6,12 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
-	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
-	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
-	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -26,28 +22,16 @@ var clusterFields = []*Message{
 	message((*clusterv3.Cluster)(nil),
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options",
-			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config",
+			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
+			"lb_policy", "lb_subset_config", "dns_jitter",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
-		only("lb_policy", "ring hash and Maglev are not built yet", "ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "CLUSTER_PROVIDED", "LOAD_BALANCING_POLICY_CONFIG"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
 		ignores("there are no active health checks, and an ejected host gets no new requests anyway", "ignore_health_on_host_removal"),
 		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
-	message((*clusterv3.Cluster_LeastRequestLbConfig)(nil), reads("choice_count", "active_request_bias")),
-	message((*clusterv3.Cluster_OriginalDstLbConfig)(nil), reads("use_http_header", "http_header_name", "upstream_port_override")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
-	message((*clusterv3.Cluster_CommonLbConfig)(nil), reads("healthy_panic_threshold"),
-		ignores("endpoints carry the product of locality and own weight, which gives the same shares", "locality_weighted_lb_config"),
-		ignores("every change of hosts is applied at once", "update_merge_window"),
-		ignores("a connection to a host that is gone is not used for new requests", "close_connections_on_host_set_change")),
-	message((*clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig)(nil)),
-	message((*clusterv3.LoadBalancingPolicy)(nil), reads("policies")),
-	message((*clusterv3.LoadBalancingPolicy_Policy)(nil), reads("typed_extension_config")),
-	message((*leastv3.LeastRequest)(nil), reads("choice_count", "active_request_bias")),
-	message((*roundv3.RoundRobin)(nil)),
-	message((*randomv3.Random)(nil)),
 	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds")),
 	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining", "max_connection_pools")),
 	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "min_retry_concurrency")),
@@ -92,8 +76,8 @@ var clusterFields = []*Message{
 type Cluster struct {
 	Config cluster.Config
 	Needs  Needs
-	// Endpoints are those that the cluster itself names; of an EDS cluster none.
-	Endpoints []cluster.Endpoint
+	// Assignment holds the endpoints that the cluster itself names; of an EDS cluster none.
+	Assignment cluster.Assignment
 }
 
 func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
@@ -101,7 +85,6 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 		Name: m.GetName(), StatName: strings.TrimSuffix(m.GetAltStatName(), ";"),
 		ConnectTimeout: r.orDefault(m.GetConnectTimeout(), 5*time.Second, field.At("connect_timeout")),
 		BufferLimit:    m.GetPerConnectionBufferLimitBytes().GetValue(),
-		Policy:         r.policy(m),
 		Outlier:        r.outlier(m.GetOutlierDetection(), field.At("outlier_detection")),
 		Transports:     r.transports(m, secrets),
 	}
@@ -111,11 +94,8 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
 		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
 	}
-	if p := m.GetCommonLbConfig().GetHealthyPanicThreshold(); p != nil {
-		v := p.GetValue()
-		c.Panic = &v
-	}
 	r.clusterKind(m, &c)
+	r.balance(m, &c)
 	r.breakers(m, &c)
 	r.binding(m, &c)
 	r.httpOptions(m, &c)
@@ -134,7 +114,7 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 		if c.Kind == cluster.OriginalDst && m.GetLoadAssignment() != nil {
 			r.errs.Addf(at, "has no meaning in a cluster of type ORIGINAL_DST")
 		}
-		out.Endpoints = r.endpoints(m.GetLoadAssignment(), c.Kind == cluster.StrictDNS || c.Kind == cluster.LogicalDNS, at)
+		out.Assignment = r.endpoints(m.GetLoadAssignment(), c.Kind == cluster.StrictDNS || c.Kind == cluster.LogicalDNS, at)
 	} else if m.GetLoadAssignment() != nil {
 		r.errs.Addf(field.At("load_assignment"), "has no meaning in a cluster of type EDS")
 	}
@@ -163,6 +143,7 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 			Family:      families[m.GetDnsLookupFamily()],
 			Refresh:     r.duration(m.GetDnsRefreshRate(), field.At("dns_refresh_rate")),
 			RespectTTL:  m.GetRespectDnsTtl(),
+			Jitter:      r.duration(m.GetDnsJitter(), field.At("dns_jitter")),
 			FailureBase: r.duration(m.GetDnsFailureRefreshRate().GetBaseInterval(), field.At("dns_failure_refresh_rate", "base_interval")),
 			FailureMax:  r.duration(m.GetDnsFailureRefreshRate().GetMaxInterval(), field.At("dns_failure_refresh_rate", "max_interval")),
 		}
@@ -179,54 +160,6 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 var families = map[clusterv3.Cluster_DnsLookupFamily]cluster.Family{
 	clusterv3.Cluster_AUTO: cluster.Auto, clusterv3.Cluster_V4_ONLY: cluster.V4Only, clusterv3.Cluster_V6_ONLY: cluster.V6Only,
 	clusterv3.Cluster_V4_PREFERRED: cluster.V4Preferred, clusterv3.Cluster_ALL: cluster.All,
-}
-
-func (r *reader) policy(m *clusterv3.Cluster) lb.Policy {
-	switch m.GetLbPolicy() {
-	case clusterv3.Cluster_LEAST_REQUEST:
-		return least(m.GetLeastRequestLbConfig())
-	case clusterv3.Cluster_RANDOM:
-		return lb.Policy{Kind: lb.Random}
-	case clusterv3.Cluster_CLUSTER_PROVIDED:
-		return lb.Policy{Kind: lb.OriginalDst}
-	}
-	at := field.At("load_balancing_policy", "policies")
-	list := m.GetLoadBalancingPolicy().GetPolicies()
-	if len(list) == 0 {
-		return lb.Policy{Kind: lb.RoundRobin}
-	}
-	// Envoy takes the first policy that it knows. Those that we do not know were refused by the table already.
-	config := r.unpack(list[0].GetTypedExtensionConfig().GetTypedConfig(), at.Index(0))
-	switch p := config.(type) {
-	case *leastv3.LeastRequest:
-		return least(p)
-	case *roundv3.RoundRobin:
-		return lb.Policy{Kind: lb.RoundRobin}
-	case *randomv3.Random:
-		return lb.Policy{Kind: lb.Random}
-	case nil:
-	default:
-		r.errs.Addf(at.Index(0), "found %s, want a load balancing policy", config.ProtoReflect().Descriptor().FullName())
-	}
-	return lb.Policy{}
-}
-
-func least(c interface {
-	GetActiveRequestBias() *corev3.RuntimeDouble
-	proto.Message
-}) lb.Policy {
-	p := lb.Policy{Kind: lb.LeastRequest}
-	switch c := c.(type) {
-	case *clusterv3.Cluster_LeastRequestLbConfig:
-		p.ChoiceCount = c.GetChoiceCount().GetValue()
-	case *leastv3.LeastRequest:
-		p.ChoiceCount = c.GetChoiceCount().GetValue()
-	}
-	if b := c.GetActiveRequestBias(); b != nil {
-		v := b.GetDefaultValue()
-		p.Bias = &v
-	}
-	return p
 }
 
 func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {

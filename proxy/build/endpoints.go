@@ -13,7 +13,7 @@ import (
 
 var endpointFields = []*Message{
 	message((*endpointv3.ClusterLoadAssignment)(nil), reads("cluster_name", "endpoints", "policy")),
-	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), only("overprovisioning_factor", "another than Envoy's default is not built yet", "140"),
+	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), reads("overprovisioning_factor"),
 		ignores("endpoints stay until they are replaced: a control plane that is away must not empty clusters", "endpoint_stale_after")),
 	message((*endpointv3.LocalityLbEndpoints)(nil), reads("locality", "lb_endpoints", "load_balancing_weight", "priority"),
 		ignores(forPeople, "metadata"),
@@ -29,65 +29,24 @@ var healths = map[corev3.HealthStatus]cluster.Health{
 	corev3.HealthStatus_DRAINING: cluster.Draining, corev3.HealthStatus_TIMEOUT: cluster.HealthTimeout, corev3.HealthStatus_DEGRADED: cluster.Degraded,
 }
 
-// maxWeight bounds the product of two weights.
-const maxWeight = 1 << 31
-
 // endpoints reads a load assignment. names says that hosts are given by name.
-func (r *reader) endpoints(m *endpointv3.ClusterLoadAssignment, names bool, at *field.Path) []cluster.Endpoint {
-	var out []cluster.Endpoint
-	weighted := localityWeights(m)
+func (r *reader) endpoints(m *endpointv3.ClusterLoadAssignment, names bool, at *field.Path) cluster.Assignment {
+	out := cluster.Assignment{Overprovision: m.GetPolicy().GetOverprovisioningFactor().GetValue()}
+	if f := m.GetPolicy().GetOverprovisioningFactor(); f != nil && f.GetValue() == 0 {
+		r.errs.Addf(at.Child("policy").Child("overprovisioning_factor"), "found 0, want a factor in percent")
+	}
 	for i, l := range m.GetEndpoints() {
 		locality := cluster.Locality{Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone()}
-		own := uint64(0)
-		for _, e := range l.GetLbEndpoints() {
-			own += uint64(max(e.GetLoadBalancingWeight().GetValue(), 1))
-		}
 		for j, e := range l.GetLbEndpoints() {
-			at := at.Child("endpoints").Index(i).Child("lb_endpoints").Index(j)
-			out1, ok := r.endpoint(e, names, at)
+			e, ok := r.endpoint(e, names, at.Child("endpoints").Index(i).Child("lb_endpoints").Index(j))
 			if !ok {
 				continue
 			}
-			out1.Locality, out1.Priority = locality, l.GetPriority()
-			if weighted {
-				out1.Weight = scale(uint64(l.GetLoadBalancingWeight().GetValue()), uint64(out1.Weight), own)
-				if out1.Weight == 0 {
-					continue // a locality without weight gets nothing
-				}
-			}
-			out = append(out, out1)
+			e.Locality, e.Priority, e.LocalityWeight = locality, l.GetPriority(), l.GetLoadBalancingWeight().GetValue()
+			out.Endpoints = append(out.Endpoints, e)
 		}
 	}
 	return out
-}
-
-// localityWeights reports whether localities of one priority have weights that
-// count: with a single locality they change nothing.
-func localityWeights(m *endpointv3.ClusterLoadAssignment) bool {
-	seen := map[uint32]int{}
-	set := false
-	for _, l := range m.GetEndpoints() {
-		seen[l.GetPriority()]++
-		set = set || l.GetLoadBalancingWeight() != nil
-	}
-	for _, n := range seen {
-		if n > 1 && set {
-			return true
-		}
-	}
-	return false
-}
-
-// scale returns the weight of an endpoint among those of all localities: its share
-// of its own locality times the locality's weight. The factor keeps the share of
-// small weights exact enough.
-func scale(locality, weight, own uint64) uint32 {
-	if locality == 0 {
-		return 0
-	}
-	const exact = 1000
-	w := locality * weight * exact / own
-	return uint32(min(max(w, 1), maxWeight))
 }
 
 func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) (cluster.Endpoint, bool) {
@@ -108,6 +67,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	}
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: texts(metadata(m, "envoy.transport_socket_match"))}
+		lbValues(m, out.Metadata)
 		if w, ok := metadata(m, "istio")["workload"].(string); ok {
 			out.Metadata.Peer = r.env.Istio.Peer(peerOf(w))
 		}

@@ -34,6 +34,10 @@ type Env struct {
 	// Extra are addresses that a listener gets beside its own; may be nil.
 	Extra func(c *listen.Config) []netip.AddrPort
 
+	// LocalCluster is the cluster of the proxy's own peers (local_cluster_name); empty: not known.
+	LocalCluster string
+
+	local   *cluster.Local // where we run; nil without LocalCluster
 	metrics []*shardMetrics
 	current atomic.Pointer[shard.Runtime]
 }

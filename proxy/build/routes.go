@@ -7,7 +7,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -41,20 +40,20 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction)(nil),
 		reads("cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
 			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority",
-			"upgrade_configs", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset")),
+			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset")),
 	message((*routev3.RouteAction_RequestMirrorPolicy)(nil), reads("cluster", "cluster_header", "runtime_fraction", "disable_shadow_host_suffix_append"),
 		ignores("requests are not traced yet", "trace_sampled")),
 	message((*routev3.RouteAction_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
 	message((*routev3.RouteAction_MaxStreamDuration)(nil), reads("max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset")),
 	message((*routev3.WeightedCluster)(nil), reads("clusters", "total_weight"), ignores(noRuntime, "runtime_key_prefix")),
 	message((*routev3.WeightedCluster_ClusterWeight)(nil),
-		reads("name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal")),
+		reads("name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
+			"metadata_match")),
 	message((*routev3.RetryPolicy)(nil),
 		reads("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts",
 			"retriable_status_codes", "retry_back_off", "retriable_headers", "retriable_request_headers")),
 	message((*routev3.RetryPolicy_RetryHostPredicate)(nil), reads("name", "typed_config")),
 	message((*routev3.RetryPolicy_RetryBackOff)(nil), reads("base_interval", "max_interval")),
-	message((*previoushostsv3.PreviousHostsPredicate)(nil)),
 	message((*routev3.RetryPolicy_RetryPriority)(nil), reads("name", "typed_config")),
 	message((*previousprioritiesv3.PreviousPrioritiesConfig)(nil), reads("update_frequency")),
 	message((*routev3.RedirectAction)(nil),
@@ -200,6 +199,7 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		Rewrite:     r.rewrite(a, at), HighPriority: a.GetPriority() == corev3.RoutingPriority_HIGH,
 		MaxStream: r.maxStream(a, at),
 	}
+	defer r.choice(a, out, at)
 	switch a.GetClusterNotFoundResponseCode() {
 	case routev3.RouteAction_NOT_FOUND:
 		out.NotFound = http.StatusNotFound
@@ -285,8 +285,6 @@ func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.We
 	return out
 }
 
-var retryHosts = anyName(&previoushostsv3.PreviousHostsPredicate{})
-
 // retry reads a retry policy, nil if there is none.
 func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolicy {
 	if p == nil {
@@ -316,13 +314,7 @@ func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolic
 		}
 		out.PreviousPriorities = int(m.GetUpdateFrequency())
 	}
-	for i, h := range p.GetRetryHostPredicate() {
-		if h.GetTypedConfig().MessageName() != retryHosts && (h.GetTypedConfig() != nil || h.GetName() != "envoy.retry_host_predicates.previous_hosts") {
-			r.errs.Addf(at.Child("retry_host_predicate").Index(i), "found %q, want envoy.retry_host_predicates.previous_hosts", h.GetName())
-			continue
-		}
-		out.PreviousHosts = true
-	}
+	r.retryHosts(p.GetRetryHostPredicate(), out, at.Child("retry_host_predicate"))
 	return out
 }
 

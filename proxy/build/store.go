@@ -96,7 +96,7 @@ type routeEntry struct {
 
 type endpointEntry struct {
 	Record
-	list   []cluster.Endpoint
+	list   cluster.Assignment
 	there  bool
 	absent bool
 }
@@ -117,6 +117,10 @@ func NewStore(env *Env, changed func()) *Store {
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
 		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, acked: map[string]bool{}, version: map[string]string{},
 		runtime: &shard.Runtime{},
+	}
+	if env.LocalCluster != "" {
+		l := env.Node.GetLocality()
+		env.local = &cluster.Local{Locality: cluster.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}}
 	}
 	env.Stats.Add("listener_manager.", &s.manager)
 	env.Stats.Add("cluster_manager.", &s.clusterM)
@@ -408,7 +412,7 @@ func (s *Store) readEndpoints(r xdsclient.Resource) error {
 	// Endpoints go into clusters that are in force at once: no new runtime is needed.
 	for _, c := range s.clusters {
 		if c.live != nil && c.live.Kind == cluster.EDS && c.live.EDSName == r.Name {
-			c.live.SetEndpoints(list)
+			c.live.Assign(list)
 		}
 	}
 	return nil

@@ -191,7 +191,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 	refused := w.Apply(xdsclient.Update{Type: xdsclient.ClusterType, Resources: []xdsclient.Resource{
 		resource(t, "a", &clusterv3.Cluster{}, "{name: a, type: STATIC, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}"),
 		resource(t, "b", &clusterv3.Cluster{}, "{name: b, type: STATIC}"),
-		resource(t, "c", &clusterv3.Cluster{}, "{name: c, lb_policy: MAGLEV}"),
+		resource(t, "c", &clusterv3.Cluster{}, "{name: c, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}"),
 	}})
 	var said []string
 	for _, f := range refused {
@@ -199,7 +199,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 	}
 	want := []string{
 		"a: health_checks: is not supported",
-		"c: lb_policy: found MAGLEV, want ROUND_ROBIN or LEAST_REQUEST or RANDOM or CLUSTER_PROVIDED or LOAD_BALANCING_POLICY_CONFIG: ring hash and Maglev are not built yet",
+		"c: lb_policy: Maglev: table_size 10, want a prime up to 5000011",
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("refused\n%s\nwant\n%s", strings.Join(said, "\n"), strings.Join(want, "\n"))

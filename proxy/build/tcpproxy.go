@@ -11,9 +11,9 @@ import (
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
-		"access_log_flush_interval", "access_log_options")),
+		"access_log_flush_interval", "access_log_options", "hash_policy", "metadata_match")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
-	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight")),
+	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval"),
 		only("flush_access_log_on_connected", "is not built yet", "false"),
 		only("flush_access_log_on_start", "is not built yet", "false")),
@@ -34,12 +34,13 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	if d := m.GetAccessLogFlushInterval(); d != nil { //nolint:staticcheck // deprecated, still sent
 		c.FlushEvery = r.duration(d, at.Child("access_log_flush_interval"))
 	}
+	c.HashSourceIP, c.Criteria = r.tcpHash(m, at.Child("hash_policy")), criteria(m.GetMetadataMatch())
 	switch m.GetClusterSpecifier().(type) {
 	case *tcpv3.TcpProxy_Cluster:
 		r.needs.Clusters = append(r.needs.Clusters, c.Cluster)
 	case *tcpv3.TcpProxy_WeightedClusters:
 		for _, w := range m.GetWeightedClusters().GetClusters() {
-			c.Weighted = append(c.Weighted, tcp.Weighted{Cluster: w.GetName(), Weight: w.GetWeight()})
+			c.Weighted = append(c.Weighted, tcp.Weighted{Cluster: w.GetName(), Weight: w.GetWeight(), Criteria: c.Criteria.With(criteria(w.GetMetadataMatch()))})
 			r.needs.Clusters = append(r.needs.Clusters, w.GetName())
 		}
 	default:

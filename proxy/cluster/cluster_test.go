@@ -499,7 +499,7 @@ func TestDNS(t *testing.T) {
 		var done sync.WaitGroup
 		for _, c := range []*Cluster{c, logical} {
 			done.Go(func() {
-				c.RunDNS(ctx, server, []Endpoint{{Name: "db.example", Port: 5432, Weight: 3}}, func() { ready <- true })
+				c.RunDNS(ctx, server, Assignment{Endpoints: []Endpoint{{Name: "db.example", Port: 5432, Weight: 3}}}, func() { ready <- true })
 			})
 		}
 		<-ready

@@ -45,6 +45,8 @@ type nameSet struct {
 	r         Resolver
 	endpoints []Endpoint
 
+	overprovision uint32
+
 	mu    sync.Mutex // guards addrs
 	addrs [][]netip.Addr
 }
@@ -55,8 +57,9 @@ type nameSet struct {
 // A failure keeps the addresses that are known: a name server that is away must not take
 // a service away. A strict cluster sends to all addresses of a name, a logical
 // one to the first.
-func (c *Cluster) RunDNS(ctx context.Context, r Resolver, endpoints []Endpoint, ready func()) {
-	n := &nameSet{c: c, r: r, endpoints: endpoints, addrs: make([][]netip.Addr, len(endpoints))}
+func (c *Cluster) RunDNS(ctx context.Context, r Resolver, a Assignment, ready func()) {
+	endpoints := a.Endpoints
+	n := &nameSet{c: c, r: r, endpoints: endpoints, overprovision: a.Overprovision, addrs: make([][]netip.Addr, len(endpoints))}
 	var first, all sync.WaitGroup
 	for i := range endpoints {
 		if e := &endpoints[i]; e.Addr.IsValid() {
@@ -195,5 +198,5 @@ func (n *nameSet) publish() {
 			list = append(list, e)
 		}
 	}
-	n.c.SetEndpoints(list)
+	n.c.Assign(Assignment{list, n.overprovision})
 }

@@ -1,5 +1,10 @@
 package lb
 
+import (
+	"slices"
+	"strings"
+)
+
 // A table is a Maglev table (Eisenbud et al., "Maglev: a fast and reliable software network load balancer",
 // section 3.4): hosts take turns in choosing slots, each by a permutation of its own.
 // Permutations and turns are Envoy's to the bit.
@@ -17,12 +22,15 @@ func newTable(p *Policy, hosts []Entry, s shares) *table {
 		count      uint64
 	}
 	build := make([]builder, len(hosts))
+	order := make([]int, len(hosts)) // of turns: by key, so that the order of endpoints does not matter
 	for i := range hosts {
+		order[i] = i
 		build[i].slot = HashString(hosts[i].Key) % size
 		build[i].skip = HashOn(1, []byte(hosts[i].Key))%(size-1) + 1
 	}
+	slices.SortStableFunc(order, func(a, b int) int { return strings.Compare(hosts[a].Key, hosts[b].Key) })
 	for filled, round := uint64(0), 1.0; filled < size; round++ {
-		for i := range build {
+		for _, i := range order {
 			b := &build[i]
 			// A host of a third of the greatest weight chooses in every third round.
 			if filled == size || float64(round*s.of[i]) < b.target {

@@ -13,6 +13,6 @@
 // operations) appends to buffers of the caller.
 //
 // Sockets, clusters and protobuf are not known here: a route names a cluster, the
-// router filter finds it; proxy/build makes Tables. Hash policies are carried for
-// the balancer and not judged.
+// router filter finds it; proxy/build makes Tables. Hashes of requests are made
+// here, and used by the balancer.
 package route

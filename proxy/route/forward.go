@@ -20,13 +20,13 @@ type Forward struct {
 	Retry       *RetryPolicy // nil: none
 	Mirrors     []Mirror
 
-	HashPolicies  []HashPolicy
 	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
 	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
 	Upgrades      map[string]bool // nil: the connection manager's
 	MetadataMatch any
 
+	hashes        []hashPolicy
 	clusterHeader []byte
 	total         uint64
 	weightHeader  []byte
@@ -69,7 +69,7 @@ type Mirror struct {
 func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, error) {
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
-		Retry: c.Retry, HashPolicies: c.HashPolicies, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
+		Retry: c.Retry, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
 		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, clusterHeader: []byte(lower(c.ClusterHeader)),
 		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}
@@ -227,6 +227,11 @@ func (f *Forward) number(r *Request) uint64 {
 	if len(f.weightHeader) > 0 {
 		if n, err := strconv.ParseUint(string(r.Headers.Lookup(f.weightHeader)), 10, 64); err == nil {
 			return n
+		}
+	}
+	if f.WeightByHash {
+		if h, ok := f.Hash(r, false); ok {
+			return h
 		}
 	}
 	return r.Random

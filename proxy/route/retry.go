@@ -102,6 +102,8 @@ type RetryPolicy struct {
 	MaxInterval        time.Duration // 0: ten times the base
 	HostAttempts       int           // host_selection_retry_max_attempts; 0: 1
 	PreviousHosts      bool          // predicate previous_hosts: prefer hosts that were not tried
+	OmitCanary         bool          // predicate omit_canary_hosts: prefer others
+	OmitHosts          any           // predicate omit_host_metadata: prefer hosts without it; opaque here
 	PreviousPriorities int           // previous_priorities update frequency, 0: off
 
 	response, request []headerMatcher

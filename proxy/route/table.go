@@ -18,6 +18,8 @@ type Request struct {
 	TLS                             TLS
 	State                           *access.State // what filters have said; nil: nothing
 	Random                          uint64        // decides fractions, weights and mirrors of this request
+	Peer                            Peer
+	NewCookies                      [][]byte // set-cookie fields for the response; see Forward.Hash
 
 	scratch []byte
 }

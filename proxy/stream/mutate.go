@@ -71,6 +71,8 @@ func (s *Stream) match() {
 	s.Match.Authority, s.Match.Path = m.Get(header.Authority), m.Get(header.Path)
 	s.Match.Headers, s.Match.SNI, s.Match.Random = m, s.Conn.SNI, s.Random
 	s.Match.State = &s.Rec.State
+	s.Match.Peer = route.Peer{Client: s.Rec.DownstreamRemote.Addr(), Remote: s.Conn.Remote, Local: s.Conn.Local}
+	s.Match.NewCookies = nil
 	if tls := s.Conn.TLS; tls != nil {
 		s.Match.TLS = route.TLS{Presented: tls.Peer != nil, Validated: tls.Peer != nil && tls.Verified}
 	} else {

@@ -3,6 +3,7 @@ package tcp
 import (
 	"time"
 
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -18,6 +19,9 @@ type Config struct {
 	MaxAge      time.Duration // max_downstream_connection_duration
 	Attempts    int           // max_connect_attempts; 0: 1
 	FlushEvery  time.Duration // access_log_flush_interval: TCPPeriodic records; 0: none
+	// HashSourceIP makes a connection's hash of the client's address (hash_policy source_ip).
+	HashSourceIP bool
+	Criteria     *cluster.Criteria // of the subset to use; nil: none
 	// Periodic is how often metrics are told of bytes that have passed (Istio: 5 s); 0: at the end only.
 	Periodic time.Duration
 	// Exchange, if set, is told to the peer, and the peer's is awaited, over TLS
@@ -27,8 +31,9 @@ type Config struct {
 
 // A Weighted is one destination of several.
 type Weighted struct {
-	Cluster string
-	Weight  uint32
+	Cluster  string
+	Weight   uint32
+	Criteria *cluster.Criteria // with those of the whole
 }
 
 // An Exchange is Istio's TCP metadata exchange.

@@ -23,6 +23,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -38,13 +39,15 @@ type session struct {
 	up     *upstream // nil: none yet, or no more
 	rec    access.Record
 
-	opened   bool // and logged
-	attempts int
-	tried    []*cluster.Host
-	seen     peerMessage // of the client
-	age      drive.Timer
-	periodic drive.Timer
-	over     bool
+	opened    bool // and logged
+	attempts  int
+	tried     []*cluster.Host
+	elsewhere cluster.Retry
+	criteria  *cluster.Criteria // of the cluster that was picked
+	seen      peerMessage       // of the client
+	age       drive.Timer
+	periodic  drive.Timer
+	over      bool
 }
 
 const (
@@ -78,6 +81,7 @@ func (s *session) mark() access.Mark { return access.Mark(s.w.Loop.Now() + 1) }
 
 // pick chooses the cluster.
 func (s *session) pick() string {
+	s.criteria = s.config.Criteria
 	if len(s.config.Weighted) == 0 {
 		return s.config.Cluster
 	}
@@ -88,6 +92,7 @@ func (s *session) pick() string {
 	n := s.w.Random() % max(total, 1)
 	for _, w := range s.config.Weighted {
 		if n < uint64(w.Weight) {
+			s.criteria = w.Criteria
 			return w.Cluster
 		}
 		n -= uint64(w.Weight)
@@ -111,7 +116,15 @@ func (s *session) connect(name string) {
 }
 
 func (s *session) try(c *cluster.Cluster) {
-	pick := cluster.Pick{Random: s.w.Random(), Tried: s.tried, Attempts: 3}
+	pick := cluster.Pick{Random: s.w.Random(), Criteria: s.criteria}
+	if len(s.tried) > 0 {
+		s.elsewhere = cluster.Retry{Tried: s.tried, Attempts: 3, PreviousHosts: true}
+		pick.Retry = &s.elsewhere
+	}
+	if s.config.HashSourceIP && c.Hashes() {
+		var text [46]byte
+		pick.Hash, pick.HasHash = lb.Hash(s.conn.Remote.Addr().Unmap().AppendTo(text[:0])), true
+	}
 	if c.Kind == cluster.OriginalDst && s.conn.Restored {
 		pick.Original = s.conn.Local
 	}

@@ -51,6 +51,9 @@ func (r *Router) OnHeaders(m *header.Map, end bool) {
 			m.SetCopy(header.XEnvoyAttemptCount, strconv.AppendUint(r.number[:0], uint64(r.attempts), 10))
 		}
 	}
+	for _, c := range s.Match.NewCookies {
+		m.Add(header.SetCookie, c)
+	}
 	s.Rec.CodeDetails = "via_upstream"
 	if end {
 		r.complete()
@@ -209,7 +212,7 @@ func (r *Router) retry(wanted bool) bool {
 	r.retrying = true
 	st.UpstreamRqRetry.Inc()
 	st.UpstreamRqRetryBackoffExponential.Inc()
-	if r.policy.PreviousHosts && r.host != nil {
+	if (r.policy.PreviousHosts || r.policy.PreviousPriorities > 0) && r.host != nil {
 		r.tried = append(r.tried, r.host)
 	}
 	r.w.Loop.Schedule(&r.timers[timerBackoff], r.policy.Backoff(r.retries, r.w.Random()))

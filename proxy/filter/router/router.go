@@ -74,13 +74,16 @@ type Router struct {
 	msg     pool.Message
 	timers  [numTimers]drive.Timer
 
-	policy   *route.RetryPolicy // nil: none applies to this request
-	retries  uint32             // made under the policy
-	tried    []*cluster.Host
-	retrying bool // holds a place among the cluster's retries
-	replayed bool // the try that needs no policy was made
-	attempts uint32
-	tryAt    int64
+	policy    *route.RetryPolicy // nil: none applies to this request
+	retries   uint32             // made under the policy
+	tried     []*cluster.Host
+	elsewhere cluster.Retry
+	hash      uint64
+	hasHash   bool
+	retrying  bool // holds a place among the cluster's retries
+	replayed  bool // the try that needs no policy was made
+	attempts  uint32
+	tryAt     int64
 
 	body      []byte // of the request, kept for another try and for mirrors
 	keep      bool   // body holds all that has come so far
@@ -130,6 +133,9 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
 	s.Rec.Destination = r.cluster.Destination
+	if r.cluster.Hashes() && r.forward.HasHash() { // of the request as it came
+		r.hash, r.hasHash = r.forward.Hash(&s.Match, true)
+	}
 	r.prepare(s, m)
 	r.try()
 	if end {
@@ -196,9 +202,12 @@ func (r *Router) countAttempt(m *header.Map, n uint32) {
 // try chooses a host and asks for a connection to it.
 func (r *Router) try() {
 	s := r.s
-	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Original: r.original()}
-	if r.policy != nil && r.policy.PreviousHosts && len(r.tried) > 0 {
-		pick.Tried, pick.Attempts = r.tried, r.policy.HostAttempts
+	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Original: r.original()}
+	if pick.Criteria, _ = r.forward.MetadataMatch.(*cluster.Criteria); s.Weighted != nil && s.Weighted.MetadataMatch != nil {
+		pick.Criteria, _ = s.Weighted.MetadataMatch.(*cluster.Criteria)
+	}
+	if r.policy != nil && r.retries > 0 {
+		pick.Retry = r.avoid()
 	}
 	h, reason := r.cluster.Pick(&pick)
 	if reason != cluster.OK {
@@ -221,6 +230,17 @@ func (r *Router) try() {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
 	r.w.Open(&r.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &r.msg, r)
+}
+
+// avoid says which hosts a retry would rather not use.
+func (r *Router) avoid() *cluster.Retry {
+	p := r.policy
+	omit, _ := p.OmitHosts.([]cluster.Has)
+	r.elsewhere = cluster.Retry{
+		Tried: r.tried, Attempts: p.HostAttempts, PreviousHosts: p.PreviousHosts,
+		OmitCanary: p.OmitCanary, OmitHosts: omit, PreviousPriorities: p.PreviousPriorities,
+	}
+	return &r.elsewhere
 }
 
 // original is the destination that the client dialed, for clusters that go there.
@@ -384,6 +404,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.endTry()
 	r.s, r.forward, r.cluster, r.limits, r.host, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts = 0, 0
+	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
 	r.replayed, r.keep, r.ended, r.responded = false, false, false, false
