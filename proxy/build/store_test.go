@@ -199,7 +199,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 	}
 	want := []string{
 		"a: health_checks: is not supported",
-		"c: lb_policy: Maglev: table_size 10, want a prime up to 5000011",
+		"c: lb_policy: table_size 10, want a prime up to 5000011",
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("refused\n%s\nwant\n%s", strings.Join(said, "\n"), strings.Join(want, "\n"))

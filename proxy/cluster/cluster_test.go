@@ -446,7 +446,7 @@ func TestRefusals(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{Config{Policy: lb.Policy{Kind: lb.Maglev, TableSize: 10}}, "lb_policy: Maglev: table_size 10, want a prime"},
+		{Config{Policy: lb.Policy{Kind: lb.Maglev, TableSize: 10}}, "lb_policy: table_size 10, want a prime"},
 		{Config{Transports: []Transport{{Match: map[string]string{"a": "b"}}}}, "want a default without one"},
 	} {
 		if _, err := New(test.cfg, stats.NewRegistry(true), nil); err == nil || !strings.Contains(err.Error(), test.want) {

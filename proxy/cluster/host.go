@@ -124,6 +124,7 @@ type HostSet struct {
 	All    []*Host
 	Levels Levels // by priority, 0 first; at least one
 
+	factor  uint32   // overprovisioning
 	subsets *subsets // nil: none
 	index   sync.Once
 	byAddr  map[netip.AddrPort]*Host // made at the first use

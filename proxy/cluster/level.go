@@ -43,7 +43,10 @@ func (g *group) pick(c lb.Choice) *Host {
 // rebuild makes the HostSet of a list of hosts and publishes it. The caller holds c.mu.
 func (c *Cluster) rebuild(hosts []*Host) {
 	old := c.hosts.Load()
-	set := &HostSet{All: hosts}
+	if old.factor != c.overprovision {
+		old = &HostSet{} // all shares change
+	}
+	set := &HostSet{All: hosts, factor: c.overprovision}
 	set.Levels = c.levels(hosts, old.Levels, c.Subsets == nil || c.Subsets.LocalityWeightAware)
 	if c.Subsets != nil {
 		set.subsets = c.divide(set, old.subsets)

@@ -87,7 +87,7 @@ func (p *Policy) Check() error {
 		return fmt.Errorf("ring hash: maximum_ring_size %d, want at most %d", p.maxRing(), maxRing)
 	}
 	if p.Kind == Maglev && (p.table() > maxTable || !prime(p.table())) {
-		return fmt.Errorf("Maglev: table_size %d, want a prime up to %d", p.table(), maxTable)
+		return fmt.Errorf("table_size %d, want a prime up to %d", p.table(), maxTable)
 	}
 	if p.Balance > 0 && p.Balance < 100 {
 		return fmt.Errorf("hash_balance_factor %d, want at least 100", p.Balance)

@@ -88,6 +88,9 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 			return nil, fmt.Errorf("retry_policy: %w", err)
 		}
 	}
+	if f.hashes, err = newHashPolicies(c.HashPolicies); err != nil {
+		return nil, err
+	}
 	if destinations := count(c.Cluster != "", len(c.Weighted) > 0, c.ClusterHeader != ""); destinations != 1 {
 		return nil, fmt.Errorf("%d destinations, want one of cluster, weighted_clusters and cluster_header", destinations)
 	}
