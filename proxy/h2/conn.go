@@ -111,7 +111,9 @@ func (c *Conn) Feed(b []byte) (int, error) {
 	if c.err != nil || c.closed {
 		return len(b), c.over()
 	}
-	c.count.settle(c.out.Buffered())
+	if err := c.checkOutput(); err != nil {
+		return len(b), c.fail(err)
+	}
 	used := 0
 	if c.server && !c.preface {
 		n := min(len(b), len(preface))
@@ -133,9 +135,6 @@ func (c *Conn) Feed(b []byte) (int, error) {
 			break
 		}
 		err := c.frame(f[3], f[4], binary.BigEndian.Uint32(f[5:])&^(1<<31), f[frameHeader:frameHeader+n])
-		if err == nil {
-			err = c.checkOutput()
-		}
 		if err != nil {
 			return len(b), c.fail(err)
 		}

@@ -42,7 +42,8 @@
 // Bytes that were received are credited to their sender when they have been handed to
 // the handler and the stream is not paused: a caller that pauses while what it
 // forwards to is Full has the sender stopped by its window. A paused stream gets no
-// data, trailers or end; what arrives is kept, which the window bounds. What is sent
+// data, trailers or end; what arrives is kept, which the window bounds, and handed over after
+// Resume by the next Feed, OnDrained or [Conn.Deliver]. What is sent
 // goes out as far as both windows and the output's mark allow, and waits in the
 // stream otherwise; ready streams take turns, a frame each.
 //
@@ -59,8 +60,9 @@
 //
 // [Limits] holds Envoy's limits with Envoy's meaning and defaults: frames that wait
 // unsent, empty frames, PRIORITY and WINDOW_UPDATE frames, streams reset before they
-// had an answer. Header blocks are bounded encoded and decoded. Timers are the caller's: a
-// stream whose peer gives no window shows it by [Stream.Stalled].
+// had an answer. Header blocks are bounded encoded and decoded. Timers are the caller's:
+// [Conn.Keepalive] sends PINGs and misses answers, [Stream.Stalled] shows a stream whose peer
+// gives no window, and [Conn.Sweep] ends those that were released in that state.
 //
 // Priorities are read and ignored; PUSH_PROMISE is refused.
 package h2

@@ -62,7 +62,9 @@ func (c *Conn) control(kind, flags byte, id uint32, payload []byte) {
 	b := c.out.Room(frameHeader + len(payload))
 	b = append(appendFrame(b, len(payload), kind, flags, id), payload...)
 	c.end(b, frameHeader+len(payload))
-	c.count.control[1]++
+	if kind == frameReset || flags&flagAck != 0 { // as Envoy counts
+		c.count.control[1]++
+	}
 }
 
 // end gives the output back, which is longer by n bytes and one frame.

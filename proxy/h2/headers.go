@@ -332,7 +332,8 @@ func (s *Stream) request(m *header.Map, end bool) string {
 		if f.pseudo&(bit(header.Path)|bit(header.Scheme)) != 0 || len(authority) == 0 {
 			return detailsMessaging
 		}
-	case !header.ValidToken(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path),
+	case len(authority) == 0, // RFC 9113 would allow it; Envoy does not
+		!header.ValidToken(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path),
 		path[0] != '/' && (string(path) != "*" || string(method) != "OPTIONS"):
 		return detailsMessaging
 	}

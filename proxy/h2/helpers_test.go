@@ -8,8 +8,12 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
 )
+
+// A driver's connection is an output.
+var _ Output = (*drive.Conn)(nil)
 
 // A sink is an Output in memory.
 type sink struct {

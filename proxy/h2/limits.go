@@ -32,12 +32,11 @@ func (n *counts) settle(buffered int) {
 	n.mark = n.appended
 }
 
-// checkOutput looks for peers that make us write and do not read.
+// checkOutput looks for peers that make us write and do not read. It does so before new
+// input is looked at: what one piece of input makes us write had no chance to leave yet, and is
+// bounded by that piece.
 func (c *Conn) checkOutput() *Error {
 	n := &c.count
-	if n.frames[1] <= 32 && n.frames[0] == 0 {
-		return nil
-	}
 	n.settle(c.out.Buffered())
 	switch {
 	case n.frames[0]+n.frames[1] > c.o.Limits.OutboundFrames:

@@ -171,6 +171,30 @@ func TestReuseInsideACall(t *testing.T) {
 	balanced(t, p.client.c)
 }
 
+// A handler that pauses when it is handed data has not taken it yet: credit comes with Resume.
+func TestPauseInsideACall(t *testing.T) {
+	p := newPair(&Options{}, &Options{StreamWindow: 70000, ConnWindow: 70000})
+	c := p.open()
+	c.s.SendHeaders(postMap, false)
+	settle(p.client, p.server)
+	s := p.server.order[0]
+	s.onData = func(f *flow, _ []byte, _ bool) { f.s.Pause() }
+	c.s.SendData(whole(60000), false)
+	settle(p.client, p.server)
+	if s.data != minFrame || s.s.unsaid != 0 || p.server.c.unsaid != 0 || c.s.sendWindow != 10000 {
+		t.Errorf("the handler was given %d bytes, %d and %d are credited, the client has %d left; want one frame, nothing, 10000",
+			s.data, s.s.unsaid, p.server.c.unsaid, c.s.sendWindow)
+	}
+	for range 4 {
+		s.s.Resume()
+		settle(p.client, p.server)
+	}
+	if s.s.Resume(); s.data != 60000 || c.s.sendWindow+s.s.unsaid != 70000 {
+		settle(p.client, p.server)
+		t.Errorf("after Resume: %d bytes given, %d left to the client and %d to be told; want 60000, and 70000 together", s.data, c.s.sendWindow, s.s.unsaid)
+	}
+}
+
 // The peer's window bounds what a stream holds, however fast its source is: Full stops the source.
 func TestBackPressure(t *testing.T) {
 	p := newPair(&Options{StreamWindow: 70000}, &Options{})

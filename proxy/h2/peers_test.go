@@ -21,6 +21,7 @@ type wire struct {
 	d    *side
 	nc   net.Conn
 	done bool
+	err  error
 }
 
 func newWire(d *side, nc net.Conn) *wire {
@@ -57,7 +58,9 @@ func (w *wire) read() {
 			if err != nil && bad == nil {
 				w.d.c.Close()
 			}
-			w.done = err != nil || bad != nil
+			if w.done = err != nil || bad != nil; w.done {
+				w.err = bad
+			}
 		})
 		if err != nil || w.done {
 			return
@@ -156,7 +159,11 @@ func TestServesPeerClient(t *testing.T) {
 	d.shard = NewShard(func() int64 { return 0 })
 	d.c = NewServer(d.shard, &Options{StreamWindow: 70000, ConnWindow: 100000}, &d.out, echoSide{d})
 	w := newWire(d, here)
-	cc := &http.Transport{Protocols: unencrypted(), DialContext: func(context.Context, string, string) (net.Conn, error) { return there, nil }}
+	tr := &http.Transport{Protocols: unencrypted(), DialContext: func(context.Context, string, string) (net.Conn, error) { return there, nil }}
+	cc, err := tr.NewClientConn(context.Background(), "http", "a.b:80")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Add(1)
@@ -191,13 +198,16 @@ func TestServesPeerClient(t *testing.T) {
 	}
 	wg.Wait()
 	w.do(func() {
+		if w.err != nil {
+			t.Errorf("the server ends with %v", w.err)
+		}
 		if d.c.Active() != 0 {
 			t.Errorf("%d streams are left", d.c.Active())
 		}
 		balanced(t, d.c)
 		d.c.GoAway(NoError)
 	})
-	cc.CloseIdleConnections()
+	cc.Close()
 }
 
 // balanced checks that every byte that was received has been paid for.
