@@ -1,28 +1,17 @@
 package translate
 
 import (
+	"cmp"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/mallamesh/malla/base/logformat"
 	"github.com/mallamesh/malla/model"
 )
-
-// What Istio writes today, and what it wrote up to 1.8: without the details of
-// response and connection. Both have names in MeshConfig.accessLogFormat.
-const (
-	logFormatIstio = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
-		`%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" ` + logFormatRest
-	logFormatIstio18 = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
-		`"%UPSTREAM_TRANSPORT_FAILURE_REASON%" ` + logFormatRest
-	logFormatRest = `%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" ` +
-		`"%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% ` +
-		`%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%` + "\n"
-)
-
-var logFormats = map[string]string{"": logFormatIstio, "istio": logFormatIstio, "istio-1.8": logFormatIstio18}
 
 // logJSON has the same values by name.
 var logJSON = map[string]string{
@@ -48,7 +37,7 @@ func accessLog(v *model.View) []*accesslogv3.AccessLog {
 	if cfg.AccessLogEncoding == model.LogJSON {
 		format.Format = &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(cfg.AccessLogFormat)}
 	} else {
-		text, named := logFormats[cfg.AccessLogFormat]
+		text, named := logformat.Text(cmp.Or(cfg.AccessLogFormat, "istio"))
 		if !named {
 			text = cfg.AccessLogFormat
 		}

@@ -8,20 +8,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mallamesh/malla/base/logformat"
+	"github.com/mallamesh/malla/config/strict"
 	"github.com/mallamesh/malla/model"
 )
 
-// logFormatNames are the formats that a name stands for (package translate has
-// their texts).
-var logFormatNames = []string{"istio", "istio-1.8"}
-
 // operator is Envoy's syntax: %NAME%, %NAME(argument)%, either with :length
-// before the last sign. An argument ends at the first ")" that can end it. Which
-// names there are is known to the proxies alone.
-var operator = regexp.MustCompile(`^%[A-Z0-9_]+(\((?s:.*?)\))?(:[0-9]+)?%`)
+// before the last sign. An argument ends at the first ")" that can end it.
+var operator = regexp.MustCompile(`^%([A-Z0-9_]+)(\((?s:.*?)\))?(:[0-9]+)?%`)
 
-// checkLogFormat checks the syntax of an access log's format: of a line, or in
-// JSON of an object whose texts are formats.
+// checkLogFormat checks the syntax and the operators of an access log's format: of a
+// line, or in JSON of an object whose texts are formats.
 func checkLogFormat(format string, encoding model.AccessLogEncoding) error {
 	if format == "" {
 		return nil // the default
@@ -33,11 +30,11 @@ func checkLogFormat(format string, encoding model.AccessLogEncoding) error {
 		}
 		return checkLogValue(fields)
 	}
-	if slices.Contains(logFormatNames, format) {
+	if slices.Contains(logformat.MeshNames, format) {
 		return nil
 	}
 	if !strings.ContainsAny(format, "% \t\n") {
-		return fmt.Errorf("found %q, want a format with operators such as %%START_TIME%%, or the name %s", clip(format), strings.Join(logFormatNames, " or "))
+		return fmt.Errorf("found %q, want a format with operators such as %%START_TIME%%, or the name %s", clip(format), strings.Join(logformat.MeshNames, " or "))
 	}
 	return checkOperators(format)
 }
@@ -73,11 +70,18 @@ func checkOperators(text string) error {
 			text = rest
 			continue
 		}
-		n := len(operator.FindString(text))
-		if n == 0 {
+		m := operator.FindStringSubmatch(text)
+		if m == nil {
 			return fmt.Errorf("found %q, want an operator such as %%PROTOCOL%%, %%REQ(USER-AGENT)%% or %%REQ(USER-AGENT):20%%, or %%%% for a percent sign", clip(text))
 		}
-		text = text[n:]
+		if err := logformat.Check(m[1], m[2] != "", m[3] != ""); err != nil {
+			instead := ""
+			if _, known := logformat.Operators[m[1]]; !known && !slices.Contains(logformat.Unsupported, m[1]) {
+				instead = strict.Suggest(m[1], slices.Sorted(maps.Keys(logformat.Operators)))
+			}
+			return fmt.Errorf("found %q: %w%s", clip(m[0]), err, instead)
+		}
+		text = text[len(m[0]):]
 	}
 }
 

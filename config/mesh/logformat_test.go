@@ -8,7 +8,7 @@ import (
 )
 
 // A format that proxies would refuse is refused where its author writes it, as
-// far as its syntax goes.
+// far as syntax and operators go.
 func TestLogFormat(t *testing.T) {
 	const operators = ", want an operator such as %PROTOCOL%, %REQ(USER-AGENT)% or %REQ(USER-AGENT):20%, or %% for a percent sign"
 	for _, test := range []struct{ text, want string }{
@@ -16,6 +16,10 @@ func TestLogFormat(t *testing.T) {
 		{"accessLogFormat: istio-1.8", ""},
 		{"accessLogFormat: istio-1.9", `found "istio-1.9", want a format with operators such as %START_TIME%, or the name istio or istio-1.8`},
 		{"accessLogFormat: ''", ""},
+		{"accessLogFormat: '%PROTOKOL%'", `found "%PROTOKOL%": unknown command operator %PROTOKOL%; did you mean PROTOCOL?`},
+		{"accessLogFormat: '%DYNAMIC_METADATA(a:b)%'", `found "%DYNAMIC_METADATA(a:b)%": command operator %DYNAMIC_METADATA% is not supported yet`},
+		{"accessLogFormat: '%REQ%'", `found "%REQ%": command operator %REQ% has no argument, want %REQ(...)%`},
+		{"accessLogFormat: '%DURATION:5%'", `found "%DURATION:5%": command operator %DURATION% has a length, want none`},
 		{"accessLogFormat: '%START_TIME(%s.%3f)% %REQ(X?:PATH):9% 100%%'", ""}, // an argument may hold percent signs
 		{"accessLogFormat: 'took %DURATION ms'", `found "%DURATION ms"` + operators},
 		{"accessLogFormat: '%REQ(:PATH%'", `found "%REQ(:PATH%"` + operators},

@@ -3,6 +3,8 @@ package access
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mallamesh/malla/base/logformat"
 )
 
 // A Format turns records into text. It is made once, by [Compile], [CompileHeader],
@@ -19,38 +21,9 @@ type part struct {
 	op   *op
 }
 
-// The formats that have names. "istio" is Istio's default since 1.9; "istio-1.8"
-// is the older one, which scripts still parse: it lacks the two fields of details.
-const (
-	istioFormat = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% " +
-		"%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% " + istioTail
-	istio18Format = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% " +
-		istioTail
-	istioTail = "\"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% " +
-		"\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" " +
-		"%UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-	// What Envoy writes if no format is given.
-	envoyFormat = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% " +
-		"%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" " +
-		"\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
-)
-
-// Text returns the text of a named format: "istio", "istio-1.8" or "envoy".
-func Text(name string) (string, bool) {
-	switch name {
-	case "istio":
-		return istioFormat, true
-	case "istio-1.8":
-		return istio18Format, true
-	case "envoy":
-		return envoyFormat, true
-	}
-	return "", false
-}
-
-// Named returns a named format.
+// Named returns a format that has a name: "istio", "istio-1.8" or "envoy".
 func Named(name string) (*Format, bool) {
-	text, ok := Text(name)
+	text, ok := logformat.Text(name)
 	if !ok {
 		return nil, false
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/base/logformat"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -234,7 +235,7 @@ func TestFlags(t *testing.T) {
 
 // FuzzCompile looks for formats that crash the parser or the writer.
 func FuzzCompile(f *testing.F) {
-	f.Add(istioFormat)
+	f.Add(logformat.Istio)
 	f.Add("%START_TIME(%s.%3f)% %REQ(A?B):3% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%")
 	for name := range operators {
 		f.Add("%" + name + "%")
