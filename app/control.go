@@ -94,7 +94,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c := &controlPlane{o: o, source: source, logged: map[string]bool{}, sizes: newSizes(metrics)}
+	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics)}
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -167,8 +167,8 @@ type controlPlane struct {
 	server    *xds.Server
 	resources *xds.Mesh
 	registry  registry.Builder
-	logged    map[string]bool // problems of the last build
-	problems  map[string]bool // of the build under way
+	problems  problems
+	settled   *time.Timer // fires when a problem may be due
 	sizes     *sizes
 
 	mu   sync.Mutex
@@ -186,6 +186,9 @@ func (c *controlPlane) follow(ctx context.Context) {
 	for {
 		select {
 		case <-c.source.Changes():
+		case <-c.settled.C:
+			c.tell(c.problems.list)
+			continue
 		case <-ctx.Done():
 			return
 		}
@@ -220,14 +223,16 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	base := model.DefaultMeshConfig()
 	base.RootNamespace = c.o.Namespace
 	cfg, _, errs := mesh.Of(snap, c.o.Namespace, base)
-	c.problems = map[string]bool{}
-	c.tell(errs.Error(), len(errs) > 0)
+	var found []problem
+	if len(errs) > 0 {
+		found = append(found, problem{text: errs.Error()})
+	}
 	reg := c.registry.Build(snap, cfg)
 	m, problems := compile.Mesh(snap, cfg, reg, before)
 	for _, p := range problems {
-		c.tell(p.Error.Error(), true)
+		found = append(found, problem{p.Error.Error(), p.Waits})
 	}
-	c.logged = c.problems
+	c.tell(found)
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
 		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.
 		c.o.Log.Warn("the trust domain is another one: workloads get it with their next certificate; keep the old one in trustDomainAliases until then",
@@ -259,16 +264,11 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 	return translate.OnlyEndpoints(before, m)
 }
 
-// tell logs a problem of the configuration when it appears, and again if it comes
-// back after it was mended.
-func (c *controlPlane) tell(text string, is bool) {
-	if !is {
-		return
+// tell says what is wrong with the configuration.
+func (c *controlPlane) tell(list []problem) {
+	if again := c.problems.set(list, time.Now()); again > 0 {
+		c.settled.Reset(again)
 	}
-	if !c.logged[text] && !c.problems[text] {
-		c.o.Log.Warn("configuration", "problem", text)
-	}
-	c.problems[text] = true
 }
 
 // publishRoots tells the publisher which namespaces there are.

@@ -27,6 +27,7 @@ import (
 type Problem struct {
 	*field.Error
 	Notice bool // the resource is in force, but for what the message says; else it is left out
+	Waits  bool // an object that is still to come may mend it
 	Ref    model.Ref
 }
 
@@ -54,7 +55,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 		}
 	}
 	m.Index(prev)
-	return m, problems(next, r)
+	return m, append(problems(next, r), findings(next, m)...)
 }
 
 // A memo is what one mesh leaves for the next.

@@ -78,9 +78,26 @@ type compiler struct {
 	out Result
 }
 
-func (c *compiler) host(name string) string {
+func (c *compiler) host(name string) string { return Host(name, c.obj.Namespace, c.env) }
+
+// Host returns the full name of a host that an object of the namespace names.
+func Host(name, namespace string, env Env) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return model.ResolveHost(name, c.obj.Namespace, c.env.ClusterDomain)
+	return model.ResolveHost(name, namespace, env.ClusterDomain)
+}
+
+// GatewayKey returns namespace/name of a gateway that rules of the namespace name;
+// mesh stays mesh.
+func GatewayKey(name, namespace string) string {
+	switch {
+	case name == "mesh":
+		return name
+	case !strings.Contains(name, "/"):
+		return namespace + "/" + name
+	case strings.HasPrefix(name, "./"):
+		return namespace + name[1:]
+	}
+	return name
 }
 
 // unsupported records an error for a feature that is asked for and not built.

@@ -45,14 +45,7 @@ func (c *compiler) virtualService() {
 func (c *compiler) gatewayNames(names []string) []string {
 	var out []string
 	for _, n := range names {
-		switch {
-		case n == "mesh":
-		case !strings.Contains(n, "/"):
-			n = c.obj.Namespace + "/" + n
-		case strings.HasPrefix(n, "./"):
-			n = c.obj.Namespace + n[1:]
-		}
-		out = append(out, n)
+		out = append(out, GatewayKey(n, c.obj.Namespace))
 	}
 	return out
 }

@@ -1,0 +1,37 @@
+package app
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A problem is told once for as long as it lasts, and one that something to come may
+// mend only when nothing came.
+func TestProblemsAreToldOnce(t *testing.T) {
+	var out bytes.Buffer
+	p := problems{log: slog.New(slog.NewTextHandler(&out, nil))}
+	at := time.Unix(0, 0)
+	for _, step := range []struct {
+		after time.Duration
+		list  []problem
+		told  int
+		again time.Duration
+	}{
+		{0, []problem{{"wrong", false}, {"no host", true}}, 1, settleFor},
+		{time.Second, []problem{{"wrong", false}, {"no host", true}}, 0, settleFor - time.Second},
+		{time.Second, []problem{{"wrong", false}}, 0, 0}, // the host came
+		{time.Second, []problem{{"no host", true}, {"no host", true}}, 0, settleFor},
+		{settleFor, []problem{{"no host", true}, {"wrong", false}}, 2, 0}, // nothing came; and it is wrong once more
+		{time.Hour, []problem{{"no host", true}, {"wrong", false}}, 0, 0},
+	} {
+		out.Reset()
+		at = at.Add(step.after)
+		again := p.set(step.list, at)
+		if n := strings.Count(out.String(), "\n"); n != step.told || again != step.again {
+			t.Errorf("at %v: told %d, again in %v; want %d, %v:\n%s", at.Sub(time.Unix(0, 0)), n, again, step.told, step.again, out.String())
+		}
+	}
+}
