@@ -108,7 +108,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		panic("ca: an informer that was not started refuses a handler: " + err.Error())
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { informer.RunWithContext(ctx) })
+	wg.Go(func() { informer.RunWithContext(quiet(ctx)) })
 	wg.Go(func() {
 		<-ctx.Done()
 		p.queue.ShutDown()

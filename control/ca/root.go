@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/mallamesh/malla/pki"
 )
@@ -134,8 +136,12 @@ func (a *Authority) Watch(ctx context.Context, client kubernetes.Interface, name
 	if err != nil {
 		panic("ca: an informer that was not started refuses a handler: " + err.Error())
 	}
-	informer.RunWithContext(ctx)
+	informer.RunWithContext(quiet(ctx))
 }
+
+// quiet takes client-go's own log away: it reports each retry of a server that is
+// away, of which the source of configuration tells once.
+func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
 // take puts the CA of a secret to use, and says whether it is another one.
 func (a *Authority) take(s *corev1.Secret, now time.Time) (bool, error) {
