@@ -38,9 +38,11 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	old := memoOf(prev, env)
 	next := &memo{env: env, kinds: make(map[string]kindMemo, len(istio.Kinds))}
 	m := &model.Mesh{Generation: s.Generation(), Config: cfg, Registry: r, Sources: next}
+	everything := prev != nil // is the same
 	for _, kind := range istio.Kinds {
 		results, same := compileKind(s.List(kind), old.kinds[kind], env)
 		next.kinds[kind] = results
+		everything = everything && same
 		switch {
 		case same:
 			take(m, prev, kind)
@@ -55,13 +57,19 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 		}
 	}
 	m.Index(prev)
-	return m, append(problems(next, r), findings(next, m)...)
+	if everything && slices.Equal(prev.Registry.Services, r.Services) && slices.Equal(prev.Registry.Workloads, r.Workloads) {
+		next.findings = old.findings // nothing moved but endpoints
+	} else {
+		next.findings = findings(next, m)
+	}
+	return m, append(problems(next, r), next.findings...)
 }
 
 // A memo is what one mesh leaves for the next.
 type memo struct {
-	env   istio.Env
-	kinds map[string]kindMemo
+	env      istio.Env
+	kinds    map[string]kindMemo
+	findings []Problem
 }
 
 // A kindMemo holds the results of one kind, in the snapshot's order.

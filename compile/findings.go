@@ -23,7 +23,14 @@ import (
 
 // findings lists them, by kind and name.
 func findings(m *memo, mesh *model.Mesh) []Problem {
-	f := &finder{mesh: mesh}
+	f := &finder{mesh: mesh, policies: map[string][]*model.DestinationRule{}}
+	for _, d := range mesh.Policies {
+		key := d.Host
+		if model.IsWildcard(key) {
+			key = "*"
+		}
+		f.policies[key] = append(f.policies[key], d)
+	}
 	for _, s := range mesh.Registry.Services {
 		if model.IsWildcard(s.Host) {
 			f.wildcards = append(f.wildcards, s)
@@ -47,8 +54,9 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 type finder struct {
 	mesh      *model.Mesh
 	wildcards []*model.Service
-	gateways  []string       // keys, sorted
-	object    *config.Object // that findings are about
+	gateways  []string                            // keys, sorted
+	policies  map[string][]*model.DestinationRule // by host; those of wildcards under *
+	object    *config.Object                      // that findings are about
 	out       []Problem
 }
 
@@ -128,10 +136,11 @@ func (f *finder) services(host string) []*model.Service {
 }
 
 func (f *finder) subset(host, name string) bool {
-	return slices.ContainsFunc(f.mesh.Policies, func(d *model.DestinationRule) bool {
+	has := func(d *model.DestinationRule) bool {
 		_, ok := d.Subset(name)
 		return ok && model.HostMatches(d.Host, host)
-	})
+	}
+	return slices.ContainsFunc(f.policies[host], has) || slices.ContainsFunc(f.policies["*"], has)
 }
 
 func hasPort(s *model.Service, number uint32) bool {
