@@ -80,6 +80,9 @@ func (p *parts) follow(b *build.Bootstrap) error {
 		return fmt.Errorf("control plane %s: %w", b.ADS.Cluster, err)
 	}
 	open := xdsclient.Over(conn)
+	if !b.ADS.Delta {
+		open = xdsclient.OverWorld(conn)
+	}
 	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.store, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
 		for k, v := range b.ADS.Metadata {
 			ctx = metadata.AppendToOutgoingContext(ctx, k, v)

@@ -43,7 +43,8 @@ type parts struct {
 	files   *files
 	shards  *shard.Shards
 	store   *build.Store
-	client  *xdsclient.Client // nil: static configuration only
+	client  *xdsclient.Client // nil: no control plane
+	places  *xdsclient.Files  // configuration in files
 	ready   func() (bool, string)
 
 	server   stats.Server
@@ -104,6 +105,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 		},
 	}, p.wake)
 	p.ready = p.store.Ready
+	p.places = xdsclient.NewFiles(p.store, build.ParseFile, p.log)
 	return p, nil
 }
 
@@ -111,6 +113,9 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 func (p *parts) wake() {
 	if p.client != nil {
 		p.client.Wake()
+	}
+	if p.places != nil {
+		p.places.Wake()
 	}
 }
 
@@ -205,6 +210,7 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 			return err
 		}
 	}
+	more = append(more, p.places.Run)
 	if p.client != nil {
 		more = append(more, p.client.Run)
 	}

@@ -13,11 +13,13 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 var bootstrapFields = []*Message{
@@ -57,7 +59,8 @@ type Bootstrap struct {
 	Listeners []*listenerv3.Listener
 	Clusters  []*clusterv3.Cluster
 	Secrets   []*tlsv3.Secret
-	LDS, CDS  bool
+	LDS, CDS  bool               // by ADS
+	Files     []xdsclient.Source // listeners and clusters that are in files
 	ADS       *ADS
 	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
 	LocalCluster string
@@ -65,6 +68,7 @@ type Bootstrap struct {
 
 // An ADS says where configuration comes from.
 type ADS struct {
+	Delta     bool   // incremental; else state of the world
 	Cluster   string // a static one
 	Authority string
 	Metadata  map[string]string
@@ -88,13 +92,17 @@ func ParseBootstrap(name string, text []byte) (*Bootstrap, error) {
 	}
 	dyn := m.GetDynamicResources()
 	for _, source := range []struct {
-		name string
-		from *corev3.ConfigSource
-		to   *bool
-	}{{"lds_config", dyn.GetLdsConfig(), &b.LDS}, {"cds_config", dyn.GetCdsConfig(), &b.CDS}} {
-		if source.from != nil {
-			r.source(source.from, field.At("dynamic_resources", source.name))
-			*source.to = true
+		name, typeURL string
+		from          *corev3.ConfigSource
+		ads           *bool
+	}{{"lds_config", xdsclient.ListenerType, dyn.GetLdsConfig(), &b.LDS}, {"cds_config", xdsclient.ClusterType, dyn.GetCdsConfig(), &b.CDS}} {
+		if source.from == nil {
+			continue
+		}
+		if place := r.source(source.from, field.At("dynamic_resources", source.name)).Place; place.Path != "" {
+			b.Files = append(b.Files, xdsclient.Source{Type: source.typeURL, Place: place, All: true})
+		} else {
+			*source.ads = true
 		}
 	}
 	b.ADS = r.ads(dyn.GetAdsConfig(), b, field.At("dynamic_resources", "ads_config"))
@@ -108,15 +116,16 @@ func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *A
 		}
 		return nil
 	}
-	if c.GetApiType() != corev3.ApiConfigSource_DELTA_GRPC {
-		r.errs.Addf(at.Child("api_type"), "found %v, want DELTA_GRPC: the state-of-the-world form is not built yet", c.GetApiType())
+	delta := c.GetApiType() == corev3.ApiConfigSource_DELTA_GRPC
+	if !delta && c.GetApiType() != corev3.ApiConfigSource_GRPC {
+		r.errs.Addf(at.Child("api_type"), "found %v, want DELTA_GRPC or GRPC", c.GetApiType())
 	}
 	services := c.GetGrpcServices()
 	if len(services) != 1 || services[0].GetEnvoyGrpc() == nil {
 		r.errs.Addf(at.Child("grpc_services"), "found %d services, want exactly one with envoy_grpc", len(services))
 		return nil
 	}
-	out := &ADS{Cluster: services[0].GetEnvoyGrpc().GetClusterName(), Authority: services[0].GetEnvoyGrpc().GetAuthority(), Metadata: map[string]string{}}
+	out := &ADS{Delta: delta, Cluster: services[0].GetEnvoyGrpc().GetClusterName(), Authority: services[0].GetEnvoyGrpc().GetAuthority(), Metadata: map[string]string{}}
 	for _, h := range services[0].GetInitialMetadata() {
 		out.Metadata[h.GetKey()] = h.GetValue()
 	}
@@ -127,6 +136,13 @@ func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *A
 	}
 	r.errs.Addf(at.Child("grpc_services").Index(0).Child("envoy_grpc").Child("cluster_name"), "found %q, want one of the static clusters", out.Cluster)
 	return out
+}
+
+// ParseFile reads a file of file-based xDS: a DiscoveryResponse in YAML or JSON. Its
+// resources are checked one by one, by [Store.Apply].
+func ParseFile(name string, text []byte) (*discoveryv3.DiscoveryResponse, error) {
+	m := &discoveryv3.DiscoveryResponse{}
+	return m, parse(name, text, m)
 }
 
 // parse reads YAML, or JSON, into a message, strictly: unknown fields and keys that

@@ -308,15 +308,15 @@ func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
 
 // forgetUnwanted forgets route tables, endpoints and secrets that nobody needs any more.
 func (s *Store) forgetUnwanted() {
-	wants := s.wants()
-	forget(s.routes, wants[xdsclient.RouteType].Names, func(e *routeEntry) bool { return e.Static })
-	forget(s.endpoints, wants[xdsclient.EndpointType].Names, func(e *endpointEntry) bool { return e.Static })
-	forget(s.secrets, wants[xdsclient.SecretType].Names, func(e *secretEntry) bool { return e.Static })
+	names := s.names(func(Need) bool { return true })
+	forget(s.routes, names[xdsclient.RouteType], func(e *routeEntry) bool { return e.Static })
+	forget(s.endpoints, names[xdsclient.EndpointType], func(e *endpointEntry) bool { return e.Static })
+	forget(s.secrets, names[xdsclient.SecretType], func(e *secretEntry) bool { return e.Static })
 }
 
-func forget[E any](m map[string]*E, wanted []string, keep func(*E) bool) {
+func forget[E any](m map[string]*E, wanted map[string]bool, keep func(*E) bool) {
 	for name, e := range m {
-		if _, ok := slices.BinarySearch(wanted, name); !ok && !keep(e) {
+		if !wanted[name] && !keep(e) {
 			delete(m, name)
 		}
 	}
@@ -330,16 +330,63 @@ func (s *Store) Wants() map[string]xdsclient.Interest {
 }
 
 func (s *Store) wants() map[string]xdsclient.Interest {
-	routes, endpoints, secrets := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	names := s.names(func(n Need) bool { return n.Place.Path == "" })
+	list := func(typeURL string) xdsclient.Interest {
+		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(names[typeURL]))}
+	}
+	return map[string]xdsclient.Interest{
+		xdsclient.ListenerType: {Wildcard: s.dynamic[xdsclient.ListenerType]},
+		xdsclient.ClusterType:  {Wildcard: s.dynamic[xdsclient.ClusterType]},
+		xdsclient.RouteType:    list(xdsclient.RouteType),
+		xdsclient.EndpointType: list(xdsclient.EndpointType),
+		xdsclient.SecretType:   list(xdsclient.SecretType),
+	}
+}
+
+// Sources returns what has to be read from files.
+func (s *Store) Sources() []xdsclient.Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type key struct {
+		typeURL string
+		place   xdsclient.Place
+	}
+	names := map[key][]string{}
+	s.needed(func(typeURL string, n Need) {
+		if k := (key{typeURL, n.Place}); n.Place.Path != "" && !slices.Contains(names[k], n.Name) {
+			names[k] = append(names[k], n.Name)
+		}
+	})
+	out := slices.Clone(s.files)
+	for k, list := range names {
+		slices.Sort(list)
+		out = append(out, xdsclient.Source{Type: k.typeURL, Place: k.place, Names: list})
+	}
+	return out
+}
+
+// names lists what is needed of each type, as far as it is meant.
+func (s *Store) names(meant func(Need) bool) map[string]map[string]bool {
+	names := map[string]map[string]bool{xdsclient.RouteType: {}, xdsclient.EndpointType: {}, xdsclient.SecretType: {}}
+	s.needed(func(typeURL string, n Need) {
+		if meant(n) {
+			names[typeURL][n.Name] = true
+		}
+	})
+	return names
+}
+
+// needed calls f for everything that listeners and clusters need, of now and to be.
+func (s *Store) needed(f func(typeURL string, n Need)) {
 	add := func(n *Needs) {
 		for _, need := range n.Routes {
-			routes[need.Name] = true
+			f(xdsclient.RouteType, need)
 		}
 		for _, need := range n.Endpoints {
-			endpoints[need.Name] = true
+			f(xdsclient.EndpointType, need)
 		}
 		for _, need := range n.Secrets {
-			secrets[need.Name] = true
+			f(xdsclient.SecretType, need)
 		}
 	}
 	for _, e := range s.listeners {
@@ -355,16 +402,6 @@ func (s *Store) wants() map[string]xdsclient.Interest {
 				add(&c.Needs)
 			}
 		}
-	}
-	list := func(m map[string]bool) xdsclient.Interest {
-		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(m))}
-	}
-	return map[string]xdsclient.Interest{
-		xdsclient.ListenerType: {Wildcard: s.dynamic[xdsclient.ListenerType]},
-		xdsclient.ClusterType:  {Wildcard: s.dynamic[xdsclient.ClusterType]},
-		xdsclient.RouteType:    list(routes),
-		xdsclient.EndpointType: list(endpoints),
-		xdsclient.SecretType:   list(secrets),
 	}
 }
 
@@ -422,7 +459,8 @@ func (s *Store) Ready() (bool, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, typeURL := range []string{xdsclient.ClusterType, xdsclient.ListenerType} {
-		if s.dynamic[typeURL] && !s.acked[typeURL] {
+		inFile := slices.ContainsFunc(s.files, func(f xdsclient.Source) bool { return f.Type == typeURL })
+		if (s.dynamic[typeURL] || inFile) && !s.acked[typeURL] {
 			return false, "config not fully received from XDS server: " + short(typeURL) + " updates: none"
 		}
 	}

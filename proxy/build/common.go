@@ -3,6 +3,7 @@ package build
 import (
 	"math"
 	"net/netip"
+	"os"
 	"regexp"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 const noRuntime = "there is no runtime to override it: the default value counts"
@@ -43,9 +45,11 @@ var commonFields = []*Message{
 	message((*corev3.HeaderValue)(nil), reads("key", "value")),
 	message((*corev3.HeaderValueOption)(nil), reads("header", "append", "append_action", "keep_empty_value")),
 	message((*corev3.DataSource)(nil), reads("filename", "inline_bytes", "inline_string", "environment_variable")),
-	message((*corev3.ConfigSource)(nil), reads("ads", "api_config_source", "initial_fetch_timeout"),
+	message((*corev3.ConfigSource)(nil), reads("ads", "api_config_source", "path_config_source", "path", "initial_fetch_timeout"),
 		only("resource_api_version", "version 2 has been gone for years", "AUTO", "V3")),
 	message((*corev3.AggregatedConfigSource)(nil)),
+	message((*corev3.PathConfigSource)(nil), reads("path", "watched_directory")),
+	message((*corev3.WatchedDirectory)(nil), reads("path")),
 	message((*corev3.Locality)(nil), reads("region", "zone", "sub_zone")),
 	message((*corev3.TcpKeepalive)(nil), reads("keepalive_probes", "keepalive_time", "keepalive_interval")),
 }
@@ -67,24 +71,46 @@ type Needs struct {
 	Clusters  []string // named by routes and TCP proxies; one that is missing is an answer of its own (NC)
 }
 
-// A Need names a resource that has to arrive, and how long it may take.
+// A Need names a resource that has to arrive, and where from.
 type Need struct {
-	Name    string
-	Timeout time.Duration // initial_fetch_timeout; 0: forever
+	Name string
+	Source
+}
+
+// A Source says where resources come from, and how long they may take.
+type Source struct {
+	Timeout time.Duration   // initial_fetch_timeout; 0: forever
+	Place   xdsclient.Place // a file; without a path: the control plane
 }
 
 // initialFetch is Envoy's default of initial_fetch_timeout.
 const initialFetch = 15 * time.Second
 
-func (r *reader) source(s *corev3.ConfigSource, at *field.Path) time.Duration {
-	if _, ads := s.GetConfigSourceSpecifier().(*corev3.ConfigSource_Ads); !ads {
-		r.errs.Addf(at, "only configuration by ads is supported")
+func (r *reader) source(s *corev3.ConfigSource, at *field.Path) Source {
+	out := Source{Timeout: r.orDefault(s.GetInitialFetchTimeout(), initialFetch, at.Child("initial_fetch_timeout"))}
+	switch s.GetConfigSourceSpecifier().(type) {
+	case *corev3.ConfigSource_Ads:
+	case *corev3.ConfigSource_PathConfigSource:
+		p := s.GetPathConfigSource()
+		out.Place = xdsclient.Place{Path: p.GetPath(), Directory: p.GetWatchedDirectory().GetPath()}
+		r.exists(out.Place.Path, at.Child("path_config_source").Child("path"))
+		if p.GetWatchedDirectory() != nil {
+			r.exists(out.Place.Directory, at.Child("path_config_source").Child("watched_directory").Child("path"))
+		}
+	case *corev3.ConfigSource_Path:
+		out.Place.Path = s.GetPath() //nolint:staticcheck // deprecated for path_config_source, and everywhere in examples
+		r.exists(out.Place.Path, at.Child("path"))
+	default:
+		r.errs.Addf(at, "says not where from, want ads or path_config_source")
 	}
-	timeout := initialFetch
-	if s.GetInitialFetchTimeout() != nil {
-		timeout = r.duration(s.GetInitialFetchTimeout(), at.Child("initial_fetch_timeout"))
+	return out
+}
+
+// exists refuses a place that is not there, as Envoy does: nobody would see it come.
+func (r *reader) exists(path string, at *field.Path) {
+	if _, err := os.Stat(path); err != nil {
+		r.errs.Addf(at, "paths must refer to an existing path in the system: '%s' does not exist", path)
 	}
-	return timeout
 }
 
 // agentCluster is the name under which configuration refers to the proxy's own
@@ -93,7 +119,7 @@ const agentCluster = "sds-grpc"
 
 // secretSource reads where a secret comes from: the control plane, or the proxy's
 // own agent, which here is in this process and needs no connection.
-func (r *reader) secretSource(s *corev3.ConfigSource, at *field.Path) time.Duration {
+func (r *reader) secretSource(s *corev3.ConfigSource, at *field.Path) Source {
 	c := s.GetApiConfigSource()
 	if c == nil {
 		return r.source(s, at)

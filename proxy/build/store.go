@@ -32,6 +32,7 @@ type Store struct {
 
 	mu        sync.Mutex // guards what follows
 	dynamic   map[string]bool
+	files     []xdsclient.Source // of whole types
 	listeners map[string]*listenerEntry
 	clusters  map[string]*clusterEntry
 	routes    map[string]*routeEntry
@@ -150,6 +151,7 @@ func (s *Store) Static(b *Bootstrap) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.files = b.Files
 	for _, m := range b.Secrets {
 		s.env.Secrets.Local(m.GetName())
 		add(xdsclient.SecretType, m.GetName(), m)

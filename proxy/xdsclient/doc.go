@@ -1,5 +1,5 @@
 // Package xdsclient subscribes to configuration: Envoy's discovery protocol,
-// version 3, aggregated and incremental (delta ADS).
+// version 3, aggregated; and to files ([Files]).
 //
 // A [Machine] is the protocol: it is told what is wanted, what came and what was
 // thought of it, and says which requests to send. It reads no clock, takes no lock
@@ -12,8 +12,10 @@
 // the consumer's reasons, and the version that was accepted last is the one that a
 // new stream asks on from.
 //
-// The state-of-the-world form is not spoken here, nor are heartbeats (ttl) and
-// aliases of resources.
+// The machine is incremental (delta). To a server that only has the state-of-the-world
+// form, a [World] stands between and turns requests and answers around.
+//
+// Heartbeats (ttl) and aliases of resources are not spoken here.
 package xdsclient
 
 // The types that are subscribed to, in the order in which subscriptions are

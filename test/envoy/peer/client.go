@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -81,6 +82,12 @@ func (cl *Client) step(step scenario.Step) error {
 		return err
 	}
 	step.Text = strings.ReplaceAll(text, "(repeat", "{{repeat")
+	step.Attrs = maps.Clone(step.Attrs) // the other side's client reads them, too
+	for k, value := range step.Attrs {
+		if step.Attrs[k], err = cl.View.Fill(value); err != nil {
+			return err
+		}
+	}
 	switch step.Do {
 	case "connect":
 		_, err := cl.connect(step)
@@ -338,10 +345,11 @@ func WriteFile(path, text string) error {
 // admin asks the admin interface: "admin POST /path". With until=TEXT it asks again
 // until the text is there.
 func (cl *Client) admin(step scenario.Step) error {
-	if len(step.Words) != 2 {
+	if len(step.Words) < 2 {
 		return fmt.Errorf("want a method and a path")
 	}
 	cl.asked++
+	until := cl.View.Normalize(strings.ReplaceAll(step.Attrs["until"], "+", " "))
 	var code int
 	var body string
 	for end := time.Now().Add(answerTime); ; time.Sleep(20 * time.Millisecond) {
@@ -352,7 +360,7 @@ func (cl *Client) admin(step scenario.Step) error {
 		if code, body, err = ask(req); err != nil {
 			return err
 		}
-		if strings.Contains(cl.View.Normalize(body), strings.ReplaceAll(step.Attrs["until"], "_", " ")) || time.Now().After(end) {
+		if strings.Contains(cl.View.Normalize(body), until) || time.Now().After(end) {
 			break
 		}
 	}

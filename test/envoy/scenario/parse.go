@@ -141,13 +141,13 @@ func (s *Scenario) head(text string) error {
 }
 
 func (s *Scenario) section(title, text string) error {
-	words := strings.Fields(title)
+	words := titleWords(title)
 	if len(words) == 0 {
 		return fmt.Errorf("has no name")
 	}
 	kind, step := words[0], Step{Do: words[0], Attrs: map[string]string{}, Text: text}
 	for _, w := range words[1:] {
-		if k, v, ok := strings.Cut(w, "="); ok {
+		if k, v, ok := strings.Cut(w, "="); ok && !strings.HasPrefix(w, "/") {
 			step.Attrs[k] = v
 		} else {
 			step.Words = append(step.Words, w)
@@ -174,6 +174,20 @@ func (s *Scenario) section(title, text string) error {
 		return fmt.Errorf("want one of %s, %s, upstream, stats, differs", strings.Join(configSections, ", "), strings.Join(stepSections, ", "))
 	}
 	return nil
+}
+
+// titleWords splits a title, and leaves {{...}} whole.
+func titleWords(title string) []string {
+	depth := 0
+	return strings.FieldsFunc(title, func(r rune) bool {
+		switch r {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+		return r == ' ' && depth == 0
+	})
 }
 
 // upstream adds an answer to an upstream; the first word is its name.

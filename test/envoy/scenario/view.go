@@ -31,6 +31,9 @@ func (v *View) Log() string { return v.Workspace + "/access.log" }
 
 // Listener returns where a listener listens; "" is the first.
 func (v *View) Listener(name string) (string, error) {
+	if strings.Contains(name, ":") { // an address
+		return name, nil
+	}
 	for _, l := range v.listeners {
 		if name == "" || l.name == name {
 			return l.address, nil

@@ -1,0 +1,118 @@
+package xdsclient
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// sheet is a consumer that tells what it gets.
+type sheet struct {
+	sources []Source
+	updates chan string
+}
+
+func (s *sheet) Sources() []Source { return s.sources }
+
+func (s *sheet) Apply(u Update) []Refusal {
+	text := u.Version
+	for _, r := range u.Resources {
+		text += " +" + r.Name
+	}
+	for _, n := range u.Removed {
+		text += " -" + n
+	}
+	s.updates <- text
+	return nil
+}
+
+func parseJSON(_ string, text []byte) (*discovery.DiscoveryResponse, error) {
+	r := &discovery.DiscoveryResponse{}
+	return r, protojson.Unmarshal(text, r)
+}
+
+func clusters(version string, names ...string) string {
+	var all []string
+	for _, n := range names {
+		all = append(all, `{"@type": "`+ClusterType+`", "name": "`+n+`"}`)
+	}
+	return `{"version_info": "` + version + `", "resources": [` + strings.Join(all, ",") + `]}`
+}
+
+// move puts a file in place as configuration is to be put in place.
+func move(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file is read at the start and whenever a new one is moved over it; a file that
+// does not parse changes nothing; what a file of whole types leaves out has gone.
+func TestFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cds.json")
+	move(t, path, clusters("1", "a", "b"))
+	s := &sheet{sources: []Source{{Type: ClusterType, Place: Place{Path: path}, All: true}}, updates: make(chan string, 10)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- NewFiles(s, parseJSON, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	for i, want := range []string{"1 +a +b", "2 +b -a", "4 +c -b"} {
+		if got := <-s.updates; got != want {
+			t.Errorf("update %q, want %q", got, want)
+		}
+		switch i {
+		case 0:
+			move(t, path, clusters("2", "b"))
+		case 1:
+			move(t, path, "nonsense")
+			move(t, path, clusters("4", "c"))
+		}
+	}
+	cancel()
+	<-done
+}
+
+// A link that is moved in the watched directory counts as a change of the file
+// behind it, as where Kubernetes mounts a ConfigMap.
+func TestWatchedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, v := range []string{"1", "2"} {
+		if err := os.Mkdir(filepath.Join(dir, v), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		move(t, filepath.Join(dir, v, "cds.json"), clusters(v, "a"+v, "unwanted"))
+	}
+	point := func(to string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(dir, "..new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	point("1")
+	s := &sheet{sources: []Source{{Type: ClusterType, Place: Place{Path: filepath.Join(dir, "..data", "cds.json"), Directory: dir}, Names: []string{"a1", "a2"}}}, updates: make(chan string, 10)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = NewFiles(s, parseJSON, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	if got := <-s.updates; got != "1 +a1" {
+		t.Errorf("at the start %q", got)
+	}
+	point("2")
+	for got := range s.updates { // making the link is an event, too
+		if got == "2 +a2" {
+			break
+		}
+	}
+}
