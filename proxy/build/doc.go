@@ -8,7 +8,8 @@
 // message that can be reached whether it is read, accepted without effect (and
 // why), or refused; [Check] walks a message by reflection and refuses, with its
 // path, whatever the table does not allow, fields that this build has never heard
-// of included. docs/xds.md is printed from the same table.
+// of included. docs/xds.md and the pages below it are printed from the same table,
+// and testdata/fields says of every field what shows that it works.
 //
 // A [Store] keeps the resources of one proxy by name. It takes updates in, refuses
 // the bad ones and keeps their last good version, says which further resources are
