@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
@@ -133,5 +135,33 @@ func TestFamilies(t *testing.T) {
 		if got := choose(test.all, test.family); !slices.Equal(got, test.want) {
 			t.Errorf("family %d of %v: %v, want %v", test.family, test.all, got, test.want)
 		}
+	}
+}
+
+// What we write for a proxy of the mesh is a bootstrap like everybody's: its own
+// reader takes it, and it names the control plane.
+func TestOwnBootstrap(t *testing.T) {
+	for _, discovery := range []string{"istiod.istio-system.svc:15012", "10.0.0.1:15012", "[fd00::1]:15012"} {
+		e := &environment{Type: "sidecar", Pod: "p", Namespace: "n", IPs: []string{"10.0.0.2"}, Discovery: discovery, AdminPort: 15000}
+		node, err := e.node()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := build.NewBootstrap("bootstrap", e.bootstrap(node))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.ADS == nil || b.ADS.Cluster != xdsCluster || !b.ADS.Delta || !b.LDS || !b.CDS || b.Admin.Port() != 15000 {
+			t.Errorf("%s: ADS %+v, listeners %t, clusters %t, admin %s", discovery, b.ADS, b.LDS, b.CDS, b.Admin)
+		}
+		p, err := assemble(t.Context(), Options{Log: slog.New(slog.DiscardHandler)}, plan{node: node, boot: b, workers: 1, dialer: markedDialer(0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.secrets.Local(identitySecret, rootSecret)
+		if err := p.begin("bootstrap", nil); err != nil {
+			t.Errorf("%s: %v", discovery, err)
+		}
+		p.shards.Close()
 	}
 }

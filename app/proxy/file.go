@@ -45,25 +45,18 @@ func runFile(ctx context.Context, o Options) error {
 		return err
 	}
 	d := markedDialer(0)
-	p, err := assemble(inner, o, plan{node: b.Node, boot: b.Proto, peers: b.LocalCluster, workers: workers, drain: cmp.Or(o.DrainTime, fileDrain), dialer: d})
+	p, err := assemble(inner, o, plan{node: b.Node, boot: b, peers: b.LocalCluster, workers: workers, drain: cmp.Or(o.DrainTime, fileDrain), dialer: d})
 	if err != nil {
 		return err
 	}
 	p.quit = stop
-	if err := p.store.Static(b); err != nil {
-		p.shards.Close()
-		return fmt.Errorf("%s: %w", o.File, err)
+	if err := p.begin(o.File, func(context.Context) error { return nil }); err != nil {
+		return err
 	}
 	if o.Validate {
 		p.shards.Close()
 		fmt.Fprintf(o.Out, "configuration '%s' OK\n", o.File)
 		return nil
-	}
-	if b.ADS != nil {
-		if err := p.follow(b); err != nil {
-			p.shards.Close()
-			return err
-		}
 	}
 	var servers []server
 	if b.Admin.IsValid() {
@@ -72,8 +65,23 @@ func runFile(ctx context.Context, o Options) error {
 	return p.run(quit, servers, func() { p.draining.Store(true) })
 }
 
+// begin takes in the bootstrap, whoever wrote it: a person, or we for a proxy of the
+// mesh. No stream to the control plane is opened before gate lets it.
+func (p *parts) begin(name string, gate func(context.Context) error) error {
+	err := p.store.Static(p.boot)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	} else if p.boot.ADS != nil {
+		err = p.follow(p.boot, gate)
+	}
+	if err != nil {
+		p.shards.Close()
+	}
+	return err
+}
+
 // follow subscribes to the control plane of the bootstrap.
-func (p *parts) follow(b *build.Bootstrap) error {
+func (p *parts) follow(b *build.Bootstrap, gate func(context.Context) error) error {
 	conn, err := grpc.NewClient("passthrough:///"+b.ADS.Cluster, append(dialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(first(b.ADS.Authority, b.ADS.Cluster)),
 		grpc.WithContextDialer(p.dialCluster(b.ADS.Cluster)))...)
 	if err != nil {
@@ -84,6 +92,9 @@ func (p *parts) follow(b *build.Bootstrap) error {
 		open = xdsclient.OverWorld(conn)
 	}
 	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.store, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
+		if err := gate(ctx); err != nil {
+			return nil, err
+		}
 		for k, v := range b.ADS.Metadata {
 			ctx = metadata.AppendToOutgoingContext(ctx, k, v)
 		}
@@ -101,19 +112,14 @@ func (p *parts) follow(b *build.Bootstrap) error {
 // dialCluster connects to a host of a static cluster, by the cluster's transport
 // socket. gRPC sees the connection as plain: the secrets are the cluster's affair.
 func (p *parts) dialCluster(name string) func(context.Context, string) (net.Conn, error) {
-	d := markedDialer(0)
 	return func(ctx context.Context, _ string) (net.Conn, error) {
-		c := p.store.Runtime().Cluster(name)
-		if c == nil {
-			return nil, fmt.Errorf("cluster %s is not ready", name)
-		}
-		h, why := c.Pick(&cluster.Pick{Random: uint64(time.Now().UnixNano())})
-		if h == nil {
-			return nil, fmt.Errorf("cluster %s: %s", name, why)
+		c, h, err := p.hostOf(ctx, name)
+		if err != nil {
+			return nil, err
 		}
 		ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
 		defer cancel()
-		conn, err := d.DialContext(ctx, "tcp", h.Addr.String())
+		conn, err := p.dialer.DialContext(ctx, "tcp", h.Addr.String())
 		if err != nil {
 			return nil, err
 		}
@@ -129,5 +135,29 @@ func (p *parts) dialCluster(name string) func(context.Context, string) (net.Conn
 			return nil, err
 		}
 		return secure, nil
+	}
+}
+
+// hostOf picks a host of a cluster, and waits a little while there is none: its name
+// may be on its way to be looked up.
+func (p *parts) hostOf(ctx context.Context, name string) (*cluster.Cluster, *cluster.Host, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		why := "is not ready"
+		if c := p.store.Runtime().Cluster(name); c != nil {
+			h, reason := c.Pick(&cluster.Pick{Random: uint64(time.Now().UnixNano())})
+			if h != nil {
+				return c, h, nil
+			}
+			why = fmt.Sprint(reason)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("cluster %s: %s", name, why)
+		}
 	}
 }

@@ -4,25 +4,21 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/node/agent"
 	"github.com/mallamesh/malla/proxy/admin"
+	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
-	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 // Names of the secrets that the node's agent supplies, in Istio's contexts.
@@ -58,13 +54,9 @@ func runMesh(ctx context.Context, o Options) error {
 		}
 		return p.store.Ready()
 	}
-	conn, err := p.controlPlane(e, pl.dialer, roots, ag)
-	if err != nil {
+	if err := p.begin("bootstrap", func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
 		return err
 	}
-	defer conn.Close()
-	p.store.Dynamic(xdsclient.ClusterType)
-	p.store.Dynamic(xdsclient.ListenerType)
 	watch := func(ctx context.Context) error { roots.Watch(ctx); return nil }
 	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, ag.Run, watch)
 }
@@ -75,7 +67,10 @@ func (e *environment) plan(o Options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	pl := &plan{node: node, local: e.peer(), istio: true, drain: e.DrainTime, boot: e.bootstrap(node)}
+	pl := &plan{node: node, local: e.peer(), istio: true, drain: e.DrainTime}
+	if pl.boot, err = build.NewBootstrap("bootstrap", e.bootstrap(node)); err != nil {
+		return nil, err
+	}
 	if pl.workers, err = concurrency(o.Concurrency, e.Concurrency); err != nil {
 		return nil, err
 	}
@@ -88,18 +83,6 @@ func (e *environment) plan(o Options) (*plan, error) {
 		pl.extra, pl.socket, pl.publish = h.extra, h.listener, func(r *shard.Runtime) { h.keep(r) }
 	}
 	return pl, nil
-}
-
-// bootstrap is what Istio's agent would have written for an Envoy: config_dump shows it.
-func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
-	ads := &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3}
-	return &bootstrapv3.Bootstrap{
-		Node: node,
-		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-			Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(e.AdminPort)}}}}},
-		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: ads, CdsConfig: ads,
-			AdsConfig: &corev3.ApiConfigSource{ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3}},
-	}
 }
 
 // identity makes the agent, whose certificates go to the data plane as they come.
@@ -120,23 +103,6 @@ func (p *parts) identity(e *environment, d *net.Dialer) (*agent.Roots, *agent.Ag
 
 func dial(d *net.Dialer) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
-}
-
-// controlPlane makes the connection to the control plane and the client on it.
-func (p *parts) controlPlane(e *environment, d *net.Dialer, roots *agent.Roots, ag *agent.Agent) (*grpc.ClientConn, error) {
-	config := roots.ClientTLS(serverName(e.Discovery), ag.Certificate)
-	conn, err := grpc.NewClient("passthrough:///"+e.Discovery, append(dialOptions(), grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(dial(d)))...)
-	if err != nil {
-		return nil, fmt.Errorf("control plane %s: %w", e.Discovery, err)
-	}
-	open := xdsclient.Over(conn)
-	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.store, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
-		if err := wait(ctx, ag); err != nil { // without a certificate we would be nobody
-			return nil, err
-		}
-		return open(ctx)
-	}})
-	return conn, nil
 }
 
 // wait waits for the first certificate.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -34,9 +33,10 @@ const dialTimeout = 5 * time.Second
 // parts are the parts of a running proxy.
 type parts struct {
 	o       Options
+	dialer  *net.Dialer
 	log     *slog.Logger
 	node    *corev3.Node
-	boot    *bootstrapv3.Bootstrap
+	boot    *build.Bootstrap
 	stats   *stats.Registry
 	istio   *stats.Istio
 	secrets *build.Secrets
@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) error {
 // A plan is what the two ways of starting differ in.
 type plan struct {
 	node    *corev3.Node
-	boot    *bootstrapv3.Bootstrap
+	boot    *build.Bootstrap
 	local   stats.Peer
 	peers   string // the cluster of the proxy's own peers; empty: not known
 	istio   bool // statistics in Istio's manner
@@ -82,7 +82,7 @@ type plan struct {
 
 // assemble builds the parts that every proxy has. ctx ends what goes on by itself.
 func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
-	p := &parts{o: o, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
+	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
 	runtime.GOMAXPROCS(p.workers + 1) // so that building configuration and collecting garbage do not stall the path
 	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
 	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
@@ -133,7 +133,7 @@ func (p *parts) state() adminv3.ServerInfo_State {
 // admin makes the administration interface.
 func (p *parts) admin() *admin.Server {
 	return admin.New(admin.Options{
-		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot, Node: p.node,
+		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot.Proto, Node: p.node,
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain)},
 		State:     p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,

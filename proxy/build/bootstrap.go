@@ -81,6 +81,12 @@ func ParseBootstrap(name string, text []byte) (*Bootstrap, error) {
 	if err := parse(name, text, m); err != nil {
 		return nil, fmt.Errorf("read bootstrap %s: %w", name, err)
 	}
+	return NewBootstrap(name, m)
+}
+
+// NewBootstrap takes a bootstrap that is there already: what a file holds and what we
+// write for ourselves is read in one way. name is for messages.
+func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	if errs := Check(m); len(errs) > 0 {
 		return nil, errs.In(name)
 	}
