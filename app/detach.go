@@ -73,7 +73,7 @@ func detach(ctx context.Context, o cli.UpOptions) error {
 			return errSilent
 		}
 		if a.wrong > 0 {
-			return cli.Hint(errRejected, "malla %sget shows them; malla %sstop ends the mesh", meshFlag(o.Mesh), meshFlag(o.Mesh))
+			return cli.Hint(errRejected, "mend the files, which are read again when they are saved; malla %sstop ends the mesh", meshFlag(o.Mesh))
 		}
 		return nil
 	case <-ctx.Done():

@@ -119,6 +119,7 @@ func (t *programs) program(image string, command, args []string) (pods.Program, 
 		switch {
 		case err == nil:
 			p.Argv = append(append([]string{path}, command[1:]...), args...)
+			t.showTool(&p)
 			return p, nil
 		case known:
 			p.Argv = append(append([]string{sandbox.Self, "sample", app.Name}, command[1:]...), args...)
@@ -158,31 +159,41 @@ func (t *programs) user(r imageRule, args []string) (pods.Program, error) {
 // typed, and the tool's own tree if it is not the system's (a Python of pyenv, a
 // Node of nvm).
 func (t *programs) show(p *pods.Program) {
-	add := func(path string) {
-		if path != "/" && !slices.ContainsFunc(p.Mounts, func(m sandbox.Mount) bool { return m.Path == path }) {
-			p.Mounts = append(p.Mounts, sandbox.Mount{Path: path, Source: path, ReadOnly: true})
-		}
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = "/"
-	}
-	if holds(t.cwd, home) {
+	if holds(t.cwd, home()) {
 		// Somebody's whole home is theirs (keys, other programs' tokens): there it is
 		// only what the command names.
 		for _, word := range p.Argv {
 			if path := t.named(word); path != "" {
-				add(path)
+				readable(p, path)
 			}
 		}
 	} else {
-		add(t.cwd)
+		readable(p, t.cwd)
 	}
+	t.showTool(p)
+}
+
+// showTool makes the tree of a command's program readable.
+func (t *programs) showTool(p *pods.Program) {
 	if bin := filepath.Dir(p.Argv[0]); bin != t.cwd && !systemDir(bin) {
-		for _, dir := range toolPaths(p.Argv[0], home) {
-			add(dir)
+		for _, dir := range toolPaths(p.Argv[0], home()) {
+			readable(p, dir)
 		}
 	}
+}
+
+func readable(p *pods.Program, path string) {
+	if path != "/" && !slices.ContainsFunc(p.Mounts, func(m sandbox.Mount) bool { return m.Path == path }) {
+		p.Mounts = append(p.Mounts, sandbox.Mount{Path: path, Source: path, ReadOnly: true})
+	}
+}
+
+func home() string {
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return "/"
+	}
+	return dir
 }
 
 // holds reports whether dir is inner or a directory around it.

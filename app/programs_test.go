@@ -74,13 +74,7 @@ func TestWhatAProgramIsShownOfAHome(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	for _, f := range []string{"serve.py", "shop/serve.py", ".local/bin/tool", ".local/lib/tool/x", ".pyenv/shims/python", "go/bin/tool", "tool", ".ssh/id", ".nvm/v1/bin/node"} {
-		path := filepath.Join(home, f)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		executable(t, filepath.Join(home, f))
 	}
 	for _, test := range []struct{ cwd, command, want string }{
 		{"shop", "/bin/sh serve.py", "shop"},
@@ -111,5 +105,15 @@ func TestWhatAProgramIsShownOfAHome(t *testing.T) {
 		if strings.Join(got, " ") != test.want {
 			t.Errorf("%q in ~/%s shows %v, want %s", test.command, test.cwd, got, test.want)
 		}
+	}
+}
+
+func executable(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mallamesh/malla/cli"
+	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/local/seed"
 )
 
@@ -210,10 +211,7 @@ func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
 	waits := ""
 	for _, c := range append(append([]corev1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...) {
 		if w := c.State.Waiting; w != nil {
-			waits = c.Name + ": " + w.Reason
-			if w.Message != "" {
-				waits += ": " + w.Message
-			}
+			waits = c.Name + ": " + inShort(w)
 			switch {
 			case w.Reason == "ErrImagePull", w.Reason == "CrashLoopBackOff" && c.RestartCount >= 3:
 				return waits + lastWords(c), false, true
@@ -236,6 +234,22 @@ func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
 		return fmt.Sprintf("%d/%d, %s", up, all, waits), false, false
 	}
 	return "starting", false, false
+}
+
+// inShort is what a container waits for: the kubelet's words, without what the line
+// says already and with a plain word for what every mesh goes through.
+func inShort(w *corev1.ContainerStateWaiting) string {
+	switch {
+	case w.Message == "":
+		return w.Reason
+	case strings.Contains(w.Message, `configmap "`+ca.RootConfigMap+`" not found`):
+		return "waits for the control plane's root certificate"
+	}
+	message, _, _ := strings.Cut(w.Message, "=") // "back-off 4s restarting failed container=app pod=..."
+	if message == w.Message || !strings.HasPrefix(message, "back-off ") {
+		message = w.Message
+	}
+	return w.Reason + ": " + message
 }
 
 // answerOf is what a container's probe said last, as the pod's condition tells it.
@@ -263,14 +277,16 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 		return 0, nil, nil
 	}
 	path := s.firstPath(ctx)
-	var sidecar string
+	var sidecar string // flag and name of a pod that has one
 	for i := range p.pods {
 		pod := &p.pods[i]
 		if _, ready, _ := podLine(pod); ready {
 			pods++
 		}
-		if sidecar == "" && len(pod.Spec.Containers) > 1 && pod.Namespace == metav1.NamespaceDefault {
-			sidecar = pod.Name
+		if sidecar == "" && len(pod.Spec.Containers) > 1 {
+			if sidecar = pod.Name; pod.Namespace != metav1.NamespaceDefault {
+				sidecar = "-n " + pod.Namespace + " " + pod.Name
+			}
 		}
 	}
 	s.u.mu.Lock()

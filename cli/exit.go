@@ -96,8 +96,13 @@ func tell(w io.Writer, err error) int {
 	case strings.HasPrefix(err.Error(), "unknown command "):
 		first, rest, _ := strings.Cut(err.Error(), "\n")
 		hint := "malla --help"
-		if _, guess, ok := strings.Cut(rest, "Did you mean this?"); ok {
-			hint = "malla " + strings.Fields(guess)[0]
+		_, typed, _ := strings.Cut(first, `"`)
+		_, guesses, _ := strings.Cut(rest, "Did you mean this?")
+		for _, guess := range strings.Fields(guesses) {
+			if guess[0] == typed[0] { // "wait" for "edit" is a distance, not a guess
+				hint = "malla " + guess
+				break
+			}
 		}
 		fmt.Fprintf(w, "malla: error: %s\nmalla: hint: %s\n", first, hint)
 		return exitUsage

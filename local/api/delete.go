@@ -27,6 +27,7 @@ func (s *Server) delete(w http.ResponseWriter, q *request) error {
 	if !gone {
 		return s.writeObject(w, q, http.StatusOK, o) // deletion has begun
 	}
+	s.tellUnsaved(q)
 	q.warnings.write(w.Header())
 	writeJSON(w, http.StatusOK, deletedStatus(q.res, o))
 	return nil

@@ -18,6 +18,8 @@ func (s *Server) Config() *rest.Config {
 		Transport: inProcess{s},
 		UserAgent: "malla",
 		QPS:       -1, // no limit: the server is ours
+		// Warnings are for people; a controller would only log them.
+		WarningHandler: rest.NoWarnings{},
 		ContentConfig: rest.ContentConfig{
 			ContentType: "application/json",
 		},

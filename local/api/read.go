@@ -56,6 +56,7 @@ func (s *Server) get(w http.ResponseWriter, q *request) error {
 
 // writeObject answers with one object, as the client wants to see it.
 func (s *Server) writeObject(w http.ResponseWriter, q *request, code int, o *store.Object) error {
+	s.tellUnsaved(q)
 	if form := tableForm(q.Request); form != nil {
 		return s.writeTable(w, q, form, s.objects(q, []*store.Object{o}, nil), o.Version)
 	}

@@ -42,6 +42,17 @@ func (ws *warnings) write(h http.Header) {
 	}
 }
 
+// tellUnsaved tells who has changed something that it would not survive the mesh:
+// the disk is full, for example.
+func (s *Server) tellUnsaved(q *request) {
+	if s.journal == nil || q.Method == http.MethodGet || q.user.name != admin.name {
+		return
+	}
+	if err := s.journal.Err(); err != nil {
+		q.warnings.add("in force, but not saved: " + err.Error() + "; it is lost if the mesh ends before there is room")
+	}
+}
+
 // told remembers which object versions' notices people have seen.
 type told struct {
 	mu   sync.Mutex

@@ -252,6 +252,13 @@ func (j *Journal) flush() {
 	j.buf.Reset()
 }
 
+// Err is why the file does not hold what the store does, nil if it does.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
 // syncer brings changes to the disk, and rewrites the file when it pays or when
 // writing has failed and the file may have holes.
 func (j *Journal) syncer() {
