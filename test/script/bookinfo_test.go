@@ -104,6 +104,14 @@ func (b bookinfo) pods(t *testing.T) {
 	words(t, "--show-labels", labels, "LABELS", "app=details", "version=v1", "pod-template-hash=")
 	columns := b.Must("get", "pods", "-L", "version", "-l", "app=reviews")
 	words(t, "-L version", columns, "VERSION", "v1", "v2", "v3")
+	var list struct {
+		Kind  string
+		Items []struct{ Metadata struct{ Name string } }
+	}
+	if err := json.Unmarshal([]byte(b.Must("get", "pods", "-l", "app in (details,ratingsdb)", "-o", "json")), &list); err != nil || list.Kind != "List" || len(list.Items) != 2 {
+		t.Errorf("-o json: %+v, %v, want a List of two pods", list, err)
+	}
+	words(t, "-o yaml", b.Must("get", "service", "details", "-o", "yaml"), "kind: Service\n", "malla.dev/source: ", "bookinfo.yaml:")
 	if names := strings.Fields(b.Must("get", "pods", "-o", "name", "-l", "app=details")); len(names) != 1 || !strings.HasPrefix(names[0], "pod/details-v1-") {
 		t.Errorf("-o name: %v", names)
 	}
