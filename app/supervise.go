@@ -144,7 +144,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	table := &programs{rules: s.o.Images, cwd: s.o.Cwd, shims: s.dir.path("shims")}
 	kubelet := pods.New(pods.Options{
 		Client: client, Runtime: s.box, Router: s.net, Program: table.program, Dir: s.dir.path("logs"),
-		Broker: s.dir.path(fileBroker), RootCA: rootPEM, Log: s.log,
+		Broker: s.toHost, RootCA: rootPEM, Log: s.log,
 	})
 	server.SetPods(kubelet)
 	if err := seed.Clear(ctx, anything); err != nil {

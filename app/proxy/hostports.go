@@ -23,12 +23,13 @@ import (
 // keeps them open while one replica takes over from another.
 type hostPorts struct {
 	broker *broker.Client
-	owner  string
+	owner  string            // told to the broker; a pod's own socket knows better
+	v6     bool              // the machine has ::1 too
 	called map[uint16]uint16 // a port's number in the gateway's Service, if another
 	log    *slog.Logger
 
 	mu     sync.Mutex
-	leases map[netip.AddrPort]net.Listener // guarded by mu: held as long as the socket is in use
+	leases map[uint16]*broker.Lease // by the gateway's port; guarded by mu: held as long as a socket is in use
 }
 
 // EnvPorts tells a gateway how its Services call its ports: "8080=80,8443=443".
@@ -46,60 +47,95 @@ func servicePorts(s string) map[uint16]uint16 {
 	return called
 }
 
-// outside stands, as the address of a listener, for the machine outside of the mesh:
-// one of class E, which nobody has.
-var outside = netip.AddrFrom4([4]byte{240, 0, 0, 1})
+// outside4 and outside6 stand, as the address of a listener, for the machine
+// outside of the mesh: addresses that nobody has (class E; RFC 6666).
+var outside4, outside6 = netip.AddrFrom4([4]byte{240, 0, 0, 1}), netip.MustParseAddr("100::1")
 
-// extra gives a listener on all addresses one more, outside.
+// askTimeout bounds what the broker is asked.
+const askTimeout = 10 * time.Second
+
+// ask finds out which addresses the machine has.
+func (h *hostPorts) ask() {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	var err error
+	if h.v6, err = h.broker.IPv6(ctx); err != nil {
+		h.log.Warn("ports are published on 127.0.0.1 only", "reason", err)
+	}
+}
+
+// extra gives a listener on all addresses those outside.
 func (h *hostPorts) extra(c *listen.Config) []netip.AddrPort {
 	if len(c.Addrs) == 0 || !c.Addrs[0].Addr().IsUnspecified() {
 		return nil
 	}
-	return []netip.AddrPort{netip.AddrPortFrom(outside, c.Addrs[0].Port())}
+	port := c.Addrs[0].Port()
+	out := []netip.AddrPort{netip.AddrPortFrom(outside4, port)}
+	if h.v6 {
+		out = append(out, netip.AddrPortFrom(outside6, port))
+	}
+	return out
 }
 
 // listener makes the socket of an address that is outside.
 func (h *hostPorts) listener(_ *listen.Config, addr netip.AddrPort) (net.Listener, error) {
-	if addr.Addr() != outside {
+	if addr.Addr() != outside4 && addr.Addr() != outside6 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	port := addr.Port()
-	if service, ok := h.called[port]; ok {
-		port = service
-	}
-	l, published, err := h.broker.Listen(ctx, broker.ListenRequest{Owner: h.owner, Port: port})
+	l, err := h.lease(addr.Port())
 	if err != nil {
 		return nil, err
 	}
-	h.log.Info("published", "port", port, "host", published.Host)
+	if addr.Addr() == outside4 {
+		return borrowed{l.Sockets[0]}, nil
+	}
+	if len(l.Sockets) < 2 {
+		return nil, fmt.Errorf("port %d of the machine is not open on ::1", addr.Port())
+	}
+	return borrowed{l.Sockets[1]}, nil
+}
+
+// lease returns the lease of a port of the gateway's, a new one if need be.
+func (h *hostPorts) lease(own uint16) (*broker.Lease, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if l := h.leases[own]; l != nil {
+		return l, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	port := own
+	if service, ok := h.called[port]; ok {
+		port = service
+	}
+	l, err := h.broker.Lease(ctx, broker.ListenRequest{Owner: h.owner, Port: port})
+	if err != nil {
+		return nil, err
+	}
+	h.log.Info("published", "port", port, "host", l.Published.Host)
 	if h.leases == nil {
-		h.leases = map[netip.AddrPort]net.Listener{}
+		h.leases = map[uint16]*broker.Lease{}
 	}
-	if old := h.leases[addr]; old != nil {
-		old.Close()
-	}
-	h.leases[addr] = l
-	return borrowed{l}, nil
+	h.leases[own] = l
+	return l, nil
 }
 
 // keep gives back the ports that a runtime does without.
 func (h *hostPorts) keep(r *shard.Runtime) {
-	wanted := map[netip.AddrPort]bool{}
+	wanted := map[uint16]bool{}
 	for _, l := range r.Listeners {
 		for _, a := range l.Addrs {
-			wanted[a] = l.Bind
+			if l.Bind && a.Addr() == outside4 {
+				wanted[a.Port()] = true
+			}
 		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for a, l := range h.leases {
-		if !wanted[a] {
+	for port, l := range h.leases {
+		if !wanted[port] {
 			l.Close()
-			delete(h.leases, a)
+			delete(h.leases, port)
 		}
 	}
 }

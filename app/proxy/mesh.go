@@ -80,6 +80,7 @@ func (e *environment) plan(o Options) (*plan, error) {
 	pl.dialer = markedDialer(pl.mark)
 	if b := broker.FromEnv(o.Getenv); b != nil {
 		h := &hostPorts{broker: b, owner: e.Namespace + "/" + first(e.Metadata["WORKLOAD_NAME"], e.Pod), called: servicePorts(o.Getenv(EnvPorts)), log: o.Log}
+		h.ask()
 		pl.extra, pl.socket, pl.publish = h.extra, h.listener, func(r *shard.Runtime) { h.keep(r) }
 	}
 	return pl, nil

@@ -7,13 +7,15 @@
 // the bytes do not pass the broker: nothing is copied twice, and a broker that
 // dies cuts no connection.
 //
-// A listening socket is a lease: it lasts as long as the client keeps the
-// returned listener open. The server keeps a duplicate, so the port stays open
+// A listening socket is a lease, on 127.0.0.1 and, where the host has IPv6, at
+// the same number on ::1, because a name like localhost may mean either. It
+// lasts as long as the client keeps it open. The server keeps a duplicate, so the port stays open
 // while one replica of a gateway hands over to the next, and for
 // [Options.Linger] after the last.
 //
-// Whoever can open the Unix socket may dial anything that the parent may, so
-// it belongs only to the supervisor and to gateways.
+// Whoever can open the Unix socket may dial anything that the parent may, and
+// say who it is, so it belongs to the supervisor only. A gateway's pod has a
+// socket of its own, which the supervisor serves with [Lend].
 package broker
 
 import (
@@ -55,9 +57,11 @@ type ListenRequest struct {
 
 // Published says which host address serves a mesh port.
 type Published struct {
-	Owner  string         `json:"owner"`
-	Port   uint16         `json:"port"` // as requested
-	Host   netip.AddrPort `json:"host"` // what was opened
+	Owner string         `json:"owner"`
+	Port  uint16         `json:"port"` // as requested
+	Host  netip.AddrPort `json:"host"` // what was opened
+	// Host6 is ::1 at Host's port, if Host is 127.0.0.1 and there is IPv6.
+	Host6  netip.AddrPort `json:"host6,omitzero"`
 	Closed bool           `json:"closed,omitempty"`
 	// Wanted differs from Host if the wanted port was in use.
 	Wanted netip.AddrPort `json:"wanted"`
@@ -66,13 +70,16 @@ type Published struct {
 // Bounds of the protocol.
 const (
 	requestTimeout = 5 * time.Second // for a client to say what it wants
-	maxRequests    = 8192            // at a time, leases included
+	maxPending     = 1024            // connections that have not said it
+	maxDials       = 8192            // under way at a time
+	maxQuestions   = 1024            // under way at a time
+	maxLeases      = 4096            // open
 	maxPortTries   = 200             // when ports are in use
 )
 
 // A request is a client's only message on its connection.
 type request struct {
-	Op      string `json:"op"` // dial, listen, resolve
+	Op      string `json:"op"` // dial, listen, resolve, families
 	Network string `json:"network,omitempty"`
 	Addr    string `json:"addr,omitempty"`
 	Owner   string `json:"owner,omitempty"`
@@ -80,12 +87,14 @@ type request struct {
 	Query   []byte `json:"query,omitempty"` // a DNS message
 }
 
-// A reply carries a descriptor if the request was for a socket and Error is empty.
+// A reply carries a descriptor if the request was for a connection and Error is
+// empty, and one or two if it was for a port.
 type reply struct {
 	Error     string        `json:"error,omitempty"`
 	Errno     syscall.Errno `json:"errno,omitempty"`
 	Published Published     `json:"published,omitzero"`
 	Answer    []byte        `json:"answer,omitempty"`
+	IPv6      bool          `json:"ipv6,omitempty"`
 }
 
 func failed(err error) reply {
@@ -113,13 +122,15 @@ type brokerError struct {
 func (e brokerError) Error() string { return e.text }
 func (e brokerError) Unwrap() error { return e.errno }
 
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // defaultAddress is where a mesh port is offered on the host. Ports below 1024
 // are not an ordinary user's to open.
 func defaultAddress(port uint16) netip.AddrPort {
 	if port < 1024 {
 		port += 8000
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+	return netip.AddrPortFrom(loopback4, port)
 }
 
 func errNetwork(network string) error {

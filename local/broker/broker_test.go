@@ -34,7 +34,7 @@ func start(t *testing.T, o Options) (c *Client, published chan Published, stop f
 	if err != nil {
 		t.Fatal(err)
 	}
-	published = make(chan Published, 100)
+	published = make(chan Published, 1000)
 	o.OnPublish = func(p Published) { published <- p }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

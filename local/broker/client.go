@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/local/internal/fdmsg"
@@ -52,54 +50,14 @@ func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return conn, nil
 }
 
-// Listen opens a port of the host, or shares it with a replica that has it
-// open. Closing the listener gives it back. Published.Host is what was opened;
-// it differs from Published.Wanted if that was in use.
-func (c *Client) Listen(ctx context.Context, req ListenRequest) (net.Listener, Published, error) {
-	r, files, lease, err := c.ask(ctx, request{Op: "listen", Owner: req.Owner, Port: req.Port}, true)
+// IPv6 reports whether ports are opened on the host's ::1 as well.
+func (c *Client) IPv6(ctx context.Context) (bool, error) {
+	r, files, _, err := c.ask(ctx, request{Op: "families"}, false)
+	closeFiles(files)
 	if err == nil {
 		err = r.err()
 	}
-	if err != nil {
-		if lease != nil {
-			lease.Close()
-		}
-		return nil, Published{}, fmt.Errorf("open port %d on the host: %w", req.Port, err)
-	}
-	f, err := one(files)
-	if err != nil {
-		lease.Close()
-		return nil, Published{}, err
-	}
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		lease.Close()
-		return nil, Published{}, fmt.Errorf("use the broker's socket: %w", err)
-	}
-	return &leased{Listener: l, lease: lease}, r.Published, nil
-}
-
-// A leased listener tells the broker when it is closed.
-type leased struct {
-	net.Listener
-	lease net.Conn
-	once  sync.Once
-}
-
-func (l *leased) Close() error {
-	err := l.Listener.Close()
-	l.once.Do(func() { l.lease.Close() })
-	return err
-}
-
-// SyscallConn lets callers set options, as on a net.TCPListener.
-func (l *leased) SyscallConn() (syscall.RawConn, error) {
-	t, ok := l.Listener.(*net.TCPListener)
-	if !ok {
-		return nil, errors.New("not a TCP listener")
-	}
-	return t.SyscallConn()
+	return r.IPv6, err
 }
 
 // Resolve asks the host's resolvers one DNS question.
@@ -140,9 +98,7 @@ func (c *Client) ask(ctx context.Context, q request, keep bool) (r reply, files 
 		err = errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
-		for _, f := range files {
-			f.Close()
-		}
+		closeFiles(files)
 		conn.Close()
 		return r, nil, nil, fmt.Errorf("ask the broker: %w", err)
 	}
@@ -157,8 +113,6 @@ func one(files []*os.File) (*os.File, error) {
 	if len(files) == 1 {
 		return files[0], nil
 	}
-	for _, f := range files {
-		f.Close()
-	}
+	closeFiles(files)
 	return nil, fmt.Errorf("the broker sent %d sockets, want 1", len(files))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -25,45 +24,31 @@ func Serve(ctx context.Context, l *net.UnixListener, o Options) error {
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = 10 * time.Second
 	}
-	s := &server{o: o, ports: make(map[portKey]*port), slots: make(chan struct{}, maxRequests)}
+	s := &server{o: o, ports: make(map[portKey]*port), v6: hasLoopback6()}
+	d := newDoor()
+	d.room("dial", maxDials, s.dial)
+	d.room("resolve", maxQuestions, s.resolve)
+	d.room("listen", maxLeases, s.listen)
+	d.room("families", maxLeases, s.families)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.closePorts()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	defer l.Close()
-	for {
-		c, err := l.AcceptUnix()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			// Out of descriptors: they come back when requests end.
-			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-				select {
-				case <-time.After(50 * time.Millisecond):
-					continue
-				case <-ctx.Done():
-					return nil
-				}
-			}
-			return fmt.Errorf("broker: accept: %w", err)
-		}
-		select {
-		case s.slots <- struct{}{}:
-			go func() {
-				defer func() { <-s.slots }()
-				defer c.Close()
-				s.handle(ctx, c)
-			}()
-		default:
-			c.Close()
-		}
+	return d.serve(ctx, l)
+}
+
+// hasLoopback6 reports whether the host has ::1.
+func hasLoopback6() bool {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
 	}
+	l.Close()
+	return true
 }
 
 type server struct {
-	o     Options
-	slots chan struct{}
+	o  Options
+	v6 bool // ports are opened on ::1 too
 
 	mu     sync.Mutex // guards what follows, and orders OnPublish
 	ports  map[portKey]*port
@@ -76,69 +61,40 @@ type portKey struct {
 	port  uint16
 }
 
-// A port is an open listener of the host.
+// A port is open on the host.
 type port struct {
 	published Published
-	listener  *net.TCPListener
-	file      *os.File // what clients get a copy of
+	listeners []*net.TCPListener
+	files     []*os.File // what clients get copies of
 	users     int
 	linger    *time.Timer // runs when there are no users
 }
 
-// handle serves one connection. Its client going away cancels what it asked for.
-func (s *server) handle(ctx context.Context, c *net.UnixConn) {
-	c.SetDeadline(time.Now().Add(requestTimeout))
-	var q request
-	files, err := fdmsg.Read(c, &q)
-	for _, f := range files {
-		f.Close()
-	}
-	if err != nil {
-		return
-	}
-	c.SetDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
-	gone := make(chan struct{})
-	go func() { // the client says nothing more, so a read ends with it
-		defer close(gone)
-		_, _ = io.Copy(io.Discard, c)
-		cancel()
-	}()
-	switch q.Op {
-	case "dial":
-		s.dial(ctx, c, q)
-	case "listen":
-		s.listen(c, q, gone)
-	case "resolve":
-		s.resolve(ctx, c, q)
-	default:
-		s.answer(c, failed(fmt.Errorf("operation %q, want dial, listen or resolve", q.Op)))
-	}
-}
-
-func (s *server) answer(c *net.UnixConn, r reply, files ...*os.File) error {
+func answer(c *net.UnixConn, r reply, files ...*os.File) error {
 	c.SetWriteDeadline(time.Now().Add(requestTimeout))
 	return fdmsg.Write(c, r, files...)
 }
 
-func (s *server) dial(ctx context.Context, c *net.UnixConn, q request) {
+func (s *server) families(_ context.Context, c *net.UnixConn, _ request, _ <-chan struct{}) {
+	_ = answer(c, reply{IPv6: s.v6})
+}
+
+func (s *server) dial(ctx context.Context, c *net.UnixConn, q request, _ <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.DialTimeout)
 	defer cancel()
 	conn, err := dialHost(ctx, q)
 	if err != nil {
-		_ = s.answer(c, failed(err)) // if it has gone it needs no answer
+		_ = answer(c, failed(err)) // if it has gone it needs no answer
 		return
 	}
 	defer conn.Close()
 	f, err := conn.(*net.TCPConn).File()
 	if err != nil {
-		_ = s.answer(c, failed(err))
+		_ = answer(c, failed(err))
 		return
 	}
 	defer f.Close()
-	_ = s.answer(c, reply{}, f)
+	_ = answer(c, reply{}, f)
 }
 
 func dialHost(ctx context.Context, q request) (net.Conn, error) {
@@ -163,15 +119,15 @@ func dialHost(ctx context.Context, q request) (net.Conn, error) {
 }
 
 // listen lends a port until the client goes.
-func (s *server) listen(c *net.UnixConn, q request, gone <-chan struct{}) {
+func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-chan struct{}) {
 	key := portKey{q.Owner, q.Port}
 	p, err := s.acquire(key)
 	if err != nil {
-		_ = s.answer(c, failed(err))
+		_ = answer(c, failed(err))
 		return
 	}
 	defer s.release(key, p)
-	if err := s.answer(c, reply{Published: p.published}, p.file); err != nil {
+	if err := answer(c, reply{Published: p.published}, p.files...); err != nil {
 		return
 	}
 	<-gone
@@ -205,20 +161,20 @@ func (s *server) acquire(key portKey) (*port, error) {
 }
 
 // open finds a free address: where the port was before, where it is wanted, or
-// the next free one.
+// the next that is free on both loopbacks.
 func (s *server) open(key portKey) (*port, error) {
 	wanted, ok := s.o.Publish[key.port]
 	if !ok {
 		wanted = defaultAddress(key.port)
 	}
 	if before, ok := s.last[key]; ok {
-		if p, err := openAt(before, wanted, key); err == nil {
+		if p, err := s.openAt(before, wanted, key); err == nil {
 			return p, nil
 		}
 	}
 	var first error
 	for at, tries := wanted, 0; tries < maxPortTries; tries++ {
-		p, err := openAt(at, wanted, key)
+		p, err := s.openAt(at, wanted, key)
 		if err == nil {
 			if s.last == nil {
 				s.last = make(map[portKey]netip.AddrPort)
@@ -232,28 +188,46 @@ func (s *server) open(key portKey) (*port, error) {
 		if !errors.Is(err, syscall.EADDRINUSE) || at.Port() == 65535 {
 			break
 		}
-		at = netip.AddrPortFrom(at.Addr(), at.Port()+1)
+		if at.Port() != 0 { // any, but free on both families
+			at = netip.AddrPortFrom(at.Addr(), at.Port()+1)
+		}
 	}
 	return nil, first
 }
 
-func openAt(at, wanted netip.AddrPort, key portKey) (*port, error) {
+// openAt opens an address, and its twin on ::1 if it is 127.0.0.1.
+func (s *server) openAt(at, wanted netip.AddrPort, key portKey) (*port, error) {
+	p := &port{published: Published{Owner: key.owner, Port: key.port, Wanted: wanted}}
+	host, err := p.add(at)
+	if err == nil && s.v6 && host.Addr() == loopback4 {
+		p.published.Host6, err = p.add(netip.AddrPortFrom(netip.IPv6Loopback(), host.Port()))
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	p.published.Host = host
+	return p, nil
+}
+
+// add opens one more socket.
+func (p *port) add(at netip.AddrPort) (netip.AddrPort, error) {
 	network := "tcp4"
 	if at.Addr().Is6() {
 		network = "tcp6"
 	}
 	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
 	if err != nil {
-		return nil, err
+		return netip.AddrPort{}, err
 	}
+	p.listeners = append(p.listeners, l)
 	f, err := l.File()
 	if err != nil {
-		l.Close()
-		return nil, err
+		return netip.AddrPort{}, err
 	}
+	p.files = append(p.files, f)
 	host := l.Addr().(*net.TCPAddr).AddrPort()
-	host = netip.AddrPortFrom(host.Addr().Unmap(), host.Port())
-	return &port{published: Published{Owner: key.owner, Port: key.port, Host: host, Wanted: wanted}, listener: l, file: f}, nil
+	return netip.AddrPortFrom(host.Addr().Unmap(), host.Port()), nil
 }
 
 // release takes a user away; a port without users closes when it has lingered.
@@ -279,8 +253,10 @@ func (s *server) release(key portKey, p *port) {
 }
 
 func (p *port) close() {
-	p.listener.Close()
-	p.file.Close()
+	for _, l := range p.listeners {
+		l.Close()
+	}
+	closeFiles(p.files)
 }
 
 func (s *server) closePorts() {
@@ -306,10 +282,10 @@ const resolverTimeout = 2 * time.Second
 
 // resolve asks the host's resolvers in order, over TCP where an answer is too
 // long for UDP.
-func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request) {
+func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request, _ <-chan struct{}) {
 	m := new(dns.Msg)
 	if err := m.Unpack(q.Query); err != nil {
-		_ = s.answer(c, failed(fmt.Errorf("decode DNS question: %w", err)))
+		_ = answer(c, failed(fmt.Errorf("decode DNS question: %w", err)))
 		return
 	}
 	servers, err := s.resolvers()
@@ -324,10 +300,10 @@ func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request) {
 		wire, err = a.Pack()
 	}
 	if err != nil {
-		_ = s.answer(c, failed(err))
+		_ = answer(c, failed(err))
 		return
 	}
-	_ = s.answer(c, reply{Answer: wire})
+	_ = answer(c, reply{Answer: wire})
 }
 
 func exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {

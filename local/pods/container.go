@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/sandbox"
 )
 
@@ -289,9 +291,9 @@ func (c *container) containerSpec(b box) (s *sandbox.ContainerSpec, reason strin
 	s.Env = append(s.Env, "MALLA_IMAGE="+image, "MALLA_MOUNTS="+mountPaths(c.spec))
 	if c.name == inject.Container {
 		s.Sidecar = inject.Injected(p) && !inject.Gateway(p)
-		if inject.Gateway(p) && c.w.k.Broker != "" {
-			s.Env = append(s.Env, "MALLA_BROKER=/run/malla/broker.sock")
-			s.Mounts = append(s.Mounts, sandbox.Mount{Path: "/run/malla/broker.sock", Source: c.w.k.Broker})
+		if c.w.publishes() {
+			s.Env = append(s.Env, broker.EnvSocket+"="+brokerMount)
+			s.Mounts = append(s.Mounts, sandbox.Mount{Path: brokerMount, Source: filepath.Join(b.Dir(), brokerSocket)})
 		}
 	}
 	return s, "", nil

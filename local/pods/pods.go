@@ -30,6 +30,7 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
 )
@@ -49,13 +50,13 @@ type Program struct {
 type Options struct {
 	Client  kubernetes.Interface
 	Runtime *sandbox.Runtime
-	Router  *router.Router // not used by the kubelet itself; see [Network]
+	Router  *router.Router // says which address families there are; see also [Network]
 	// Program says what stands for an image and a manifest's command and args.
 	Program func(image string, command, args []string) (Program, error)
 	// Dir holds the logs of containers.
 	Dir string
-	// Broker is the path of the broker's socket, given to gateways.
-	Broker string
+	// Broker opens ports of the machine for gateways; nil: none are opened.
+	Broker *broker.Client
 	// RootCA (PEM) is of the API server, for pods that talk to it.
 	RootCA []byte
 	Log    *slog.Logger

@@ -229,6 +229,12 @@ func (w *worker) live() error {
 		w.trouble(ctx, "FailedMount", err)
 		return fmt.Errorf("write volumes: %w", err)
 	}
+	if w.publishes() {
+		if err := w.lend(ctx, b); err != nil {
+			w.trouble(ctx, "FailedCreatePodSandBox", err)
+			return err
+		}
+	}
 	w.setBox(b)
 	helpers.Go(func() { w.refresh(ctx, b, files, changed) })
 	ended := make(chan struct{})
@@ -353,6 +359,9 @@ func (w *worker) takeAddresses() error {
 	}
 	var err error
 	w.number, w.ips, err = w.k.addrs.take()
+	if r := w.k.Router; r != nil { // else a test's
+		w.ips = r.Families(w.ips)
+	}
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mallamesh/malla/base/share"
 	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/node/capture"
 )
@@ -24,14 +25,15 @@ type outside struct {
 	log    *slog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
-	slots  chan struct{}
+	podOf  func(netip.Addr) string
+	share  share.Share
 
 	listeners []net.Listener // set before anything serves
 }
 
 func (r *Router) serveOutside() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	o := &outside{idle: r.cfg.IdleTimeout, log: r.log, ctx: ctx, cancel: cancel, slots: make(chan struct{}, r.cfg.MaxOutside)}
+	o := &outside{idle: r.cfg.IdleTimeout, log: r.log, ctx: ctx, cancel: cancel, podOf: r.podOf, share: share.Share{All: r.cfg.MaxOutside, Each: r.cfg.MaxOutsidePod}}
 	if r.cfg.Broker != nil {
 		o.dial = r.cfg.Broker.Dial
 	}
@@ -68,16 +70,17 @@ func (o *outside) serve(l *net.TCPListener) {
 			}
 			continue
 		}
-		select {
-		case o.slots <- struct{}{}:
-			go func() {
-				defer func() { <-o.slots }()
-				o.connect(c)
-			}()
-		default:
-			o.log.Warn("too many connections to the outside", "limit", cap(o.slots))
+		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		pod := o.podOf(from)
+		if !o.share.Take(pod) {
+			o.log.Warn("too many connections to the outside", "from", from, "limit of one pod", o.share.Each, "limit", o.share.All)
 			reset(c)
+			continue
 		}
+		go func() {
+			defer o.share.Give(pod)
+			o.connect(c)
+		}()
 	}
 }
 

@@ -57,8 +57,10 @@ type Config struct {
 	// IdleTimeout ends a connection to the outside on which neither side has
 	// sent anything; default 1 h.
 	IdleTimeout time.Duration
-	// MaxOutside bounds the connections to the outside; default 4096.
+	// MaxOutside bounds the connections to the outside; default 8192.
 	MaxOutside int
+	// MaxOutsidePod bounds those of one pod; default MaxOutside/8.
+	MaxOutsidePod int
 }
 
 // A Service is what ClusterIPs mean. Headless services are names only (SetNames).

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type Router struct {
 	out  *outside
 	open []interface{ Close() error }
 
+	pods sync.Map // the link of a pod's address
+
 	mu       sync.Mutex // guards what follows, and one nftables change at a time
 	seq      int
 	attached map[string][]netip.Addr    // by link name
@@ -46,13 +49,16 @@ func New(c Config) (*Router, error) {
 		c.IdleTimeout = time.Hour
 	}
 	if c.MaxOutside <= 0 {
-		c.MaxOutside = 4096
+		c.MaxOutside = 8192
+	}
+	if c.MaxOutsidePod <= 0 {
+		c.MaxOutsidePod = max(1, c.MaxOutside/8)
 	}
 	r := &Router{cfg: c, log: c.Log, ns: -1, attached: make(map[string][]netip.Addr), services: make(map[front][]netip.AddrPort)}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
+	if err := enableIPv6(); err == nil {
 		r.v6 = true
 	} else {
-		r.log.Warn("this kernel has no IPv6: pods have IPv4 addresses only")
+		r.log.Warn("there is no IPv6 here: pods have IPv4 addresses only", "reason", err)
 	}
 	for _, step := range []func() error{r.handle, r.sysctls, r.loopback, r.routes, r.baseRules, r.serveDNS, r.serveOutside} {
 		if err := step(); err != nil {
@@ -95,6 +101,33 @@ func (r *Router) handle() (err error) {
 
 // A sysctl is a setting below /proc/sys/net.
 type sysctl struct{ path, value string }
+
+// enableIPv6 switches IPv6 on in the router's namespace, where the machine's
+// settings may have it off, and fails if there is none.
+func enableIPv6() error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make an IPv6 socket: %w", err)
+	}
+	unix.Close(fd)
+	for _, dev := range []string{"all", "default", "lo"} {
+		path := "/proc/sys/net/ipv6/conf/" + dev + "/disable_ipv6"
+		now, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read net.ipv6.conf.%s.disable_ipv6: %w", dev, err)
+		}
+		if strings.TrimSpace(string(now)) == "0" {
+			continue
+		}
+		if err := os.WriteFile(path, []byte("0"), 0); err != nil {
+			return fmt.Errorf("set net.ipv6.conf.%s.disable_ipv6 to 0: %w", dev, err)
+		}
+	}
+	return nil
+}
+
+// Families keeps the addresses of the families that the mesh has.
+func (r *Router) Families(addrs []netip.Addr) []netip.Addr { return r.families(addrs) }
 
 func (r *Router) sysctls() error {
 	return setSysctls([]sysctl{
@@ -187,7 +220,7 @@ func (r *Router) routes() error {
 }
 
 func (r *Router) serveDNS() error {
-	r.dns = &dns.Server{Log: r.log}
+	r.dns = &dns.Server{Log: r.log, Client: r.podOf}
 	if b := r.cfg.Broker; b != nil {
 		r.dns.Forward = func(ctx context.Context, q *mdns.Msg) (*mdns.Msg, error) { return b.Resolve(ctx, q) }
 	}
@@ -288,6 +321,9 @@ func (r *Router) AttachPod(ns int, ips []netip.Addr) (link string, err error) {
 		return "", err
 	}
 	r.attached[name] = ips
+	for _, ip := range ips {
+		r.pods.Store(ip, name)
+	}
 	return name, nil
 }
 
@@ -397,6 +433,9 @@ func (r *Router) DetachPod(link string) error {
 	r.mu.Lock()
 	ips, ok := r.attached[link]
 	delete(r.attached, link)
+	for _, ip := range ips {
+		r.pods.CompareAndDelete(ip, link) // a successor may have it
+	}
 	var err error
 	if ok {
 		err = r.hairpins(ips, false)
@@ -410,4 +449,11 @@ func (r *Router) DetachPod(link string) error {
 		err = errors.Join(err, fmt.Errorf("delete link %s: %w", link, delErr))
 	}
 	return err
+}
+
+// podOf names the pod that has an address, "" if none has.
+func (r *Router) podOf(a netip.Addr) string {
+	link, _ := r.pods.Load(a)
+	name, _ := link.(string)
+	return name
 }

@@ -29,5 +29,8 @@ func (*Router) AttachPod(int, []netip.Addr) (string, error) { return "", errLinu
 // DetachPod needs Linux.
 func (*Router) DetachPod(string) error { return errLinux }
 
+// Families keeps all.
+func (*Router) Families(addrs []netip.Addr) []netip.Addr { return addrs }
+
 // Close does nothing.
 func (*Router) Close() error { return nil }

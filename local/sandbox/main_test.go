@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "pod-test" {
 		os.Exit(podProgram(os.Args[2:]))
 	}
+	if len(os.Args) > 3 && os.Args[1] == "refuse" {
+		fmt.Fprintln(os.Stderr, "refuse:", refuse(os.Args[2], os.Args[3:]))
+		os.Exit(1)
+	}
 	if os.Getenv(envInside) != "" {
 		if err := sandbox.EnterSupervisor(); err != nil {
 			fmt.Fprintln(os.Stderr, "enter supervisor:", err)

@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/base/share"
 	"github.com/miekg/dns"
 )
 
@@ -26,11 +28,18 @@ type Server struct {
 	// the pod asks again after 5.
 	ForwardTimeout time.Duration
 	MaxForward     int // default 512
-	Log            *slog.Logger
+	// Share bounds the forwarded questions of one client that are under way;
+	// default MaxForward/8: who asks much must not keep others from asking.
+	Share int
+	// Client names whose share a question counts for, so that several addresses may
+	// be one client; default: the address.
+	Client func(netip.Addr) string
+	Log    *slog.Logger
 
 	table atomic.Pointer[Table]
-	slots chan struct{}
 	once  sync.Once
+
+	asking share.Share // questions that are forwarded, by client
 }
 
 // SetTable changes the names that the server knows.
@@ -70,13 +79,19 @@ func (s *Server) init() {
 		if s.Log == nil {
 			s.Log = slog.New(slog.DiscardHandler)
 		}
-		s.slots = make(chan struct{}, s.MaxForward)
+		if s.Share == 0 {
+			s.Share = max(1, s.MaxForward/8)
+		}
+		if s.Client == nil {
+			s.Client = netip.Addr.String
+		}
+		s.asking.All, s.asking.Each = s.MaxForward, s.Share
 	})
 }
 
 // ServeDNS implements dns.Handler.
 func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	a := s.Answer(context.Background(), q)
+	a := s.Answer(context.WithValue(context.Background(), peerKey{}, peer(w.RemoteAddr())), q)
 	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
 		size := dns.MinMsgSize
 		if o := q.IsEdns0(); o != nil {
@@ -117,7 +132,7 @@ func (s *Server) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
 			return a
 		}
 	}
-	return s.forward(ctx, q)
+	return s.ask(ctx, q)
 }
 
 // known answers from a record, following a CNAME inside and outside the table.
@@ -154,7 +169,7 @@ func (s *Server) known(ctx context.Context, q *dns.Msg, r Record) *dns.Msg {
 // chase adds what the outside says of a CNAME's target.
 func (s *Server) chase(ctx context.Context, a *dns.Msg, target string, qtype uint16) {
 	q := new(dns.Msg).SetQuestion(target, qtype)
-	out := s.forward(ctx, q)
+	out := s.ask(ctx, q)
 	a.Answer = append(a.Answer, out.Answer...)
 	if out.Rcode == dns.RcodeServerFailure {
 		a.Rcode = out.Rcode
@@ -194,16 +209,15 @@ func (s *Server) targets(answer []dns.RR, t *Table) []dns.RR {
 	return rr
 }
 
-func (s *Server) forward(ctx context.Context, q *dns.Msg) *dns.Msg {
+func (s *Server) ask(ctx context.Context, q *dns.Msg) *dns.Msg {
 	if s.Forward == nil {
 		return failure(q, dns.RcodeRefused)
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
+	client := s.client(ctx)
+	if !s.asking.Take(client) {
 		return failure(q, dns.RcodeServerFailure)
 	}
+	defer s.asking.Give(client)
 	ctx, cancel := context.WithTimeout(ctx, s.ForwardTimeout)
 	defer cancel()
 	a, err := s.Forward(ctx, q)
@@ -213,6 +227,28 @@ func (s *Server) forward(ctx context.Context, q *dns.Msg) *dns.Msg {
 	}
 	a.Id, a.Question, a.Response, a.RecursionAvailable = q.Id, q.Question, true, true
 	return a
+}
+
+// peerKey is the key of a question's client in its context.
+type peerKey struct{}
+
+// client says whose share a question counts for.
+func (s *Server) client(ctx context.Context) string {
+	if a, ok := ctx.Value(peerKey{}).(netip.Addr); ok {
+		return s.Client(a)
+	}
+	return ""
+}
+
+// peer is the address of who asks.
+func peer(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // reply is an empty, positive answer.

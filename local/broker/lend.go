@@ -1,0 +1,53 @@
+package broker
+
+import (
+	"context"
+	"net"
+	"os"
+)
+
+// maxPodLeases bounds the ports of the host that one pod holds.
+const maxPodLeases = 128
+
+// Lend serves one pod's socket: its clients may open ports of the host, and
+// nothing else, and always as owner, whatever they say of themselves. So a pod
+// cannot take another's connections, nor dial past its sidecar, nor use up what
+// others need. Ports are leased from the broker that from asks.
+//
+// It returns when ctx is done or l fails, and closes l.
+func Lend(ctx context.Context, l *net.UnixListener, from *Client, owner string) error {
+	d := newDoor()
+	d.room("listen", maxPodLeases, func(ctx context.Context, c *net.UnixConn, q request, gone <-chan struct{}) {
+		lend(ctx, c, from, request{Op: "listen", Owner: owner, Port: q.Port}, gone)
+	})
+	d.room("families", maxPodLeases, func(ctx context.Context, c *net.UnixConn, _ request, _ <-chan struct{}) {
+		v6, err := from.IPv6(ctx)
+		if err != nil {
+			_ = answer(c, failed(err))
+			return
+		}
+		_ = answer(c, reply{IPv6: v6})
+	})
+	return d.serve(ctx, l)
+}
+
+// lend passes on a lease, as long as the pod's client and the broker keep it.
+func lend(ctx context.Context, c *net.UnixConn, from *Client, q request, gone <-chan struct{}) {
+	r, files, lease, err := from.ask(ctx, q, true)
+	if err != nil {
+		_ = answer(c, failed(err))
+		return
+	}
+	defer lease.Close()
+	err = answer(c, r, files...)
+	closeFiles(files)
+	if err == nil && r.Error == "" {
+		<-gone
+	}
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
