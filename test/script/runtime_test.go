@@ -53,6 +53,8 @@ func TestAnOrdinaryUser(t *testing.T) {
 			}
 		}
 	}
+	keptIn(t, m)
+	bothLoopbacks(t, m)
 	tree := m.Tree()
 	if r := m.Stop(); r.Code != 0 {
 		t.Fatalf("stop: %s", r)
