@@ -170,10 +170,10 @@ func (a attempt) fix() string {
 }
 
 // probeMain is the child: it tries, and writes the attempts. Each is in the
-// order in which a mesh needs them, and a failure does not stop the rest.
+// order in which a mesh needs them, and a failure stops only what builds on it.
 func probeMain() int {
 	var tried []attempt
-	try := func(kind, operation string, f func() error) {
+	try := func(kind, operation string, f func() error) bool {
 		a := attempt{Operation: operation, Kind: kind}
 		if err := f(); err != nil {
 			a.Error = err.Error()
@@ -183,10 +183,12 @@ func probeMain() int {
 			}
 		}
 		tried = append(tried, a)
+		return a.Error == ""
 	}
-	if os.Getpid() == 1 { // with all namespaces, not only that of users
+	private := func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }
+	// With all namespaces, not only that of users; what follows needs the first.
+	if os.Getpid() == 1 && try("mount", "make mounts private", private) {
 		dir := "/proc" // any directory to mount over will do: all goes with us
-		try("mount", "make mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") })
 		try("mount", "mount /proc in a PID namespace", func() error { return unix.Mount("proc", dir, "proc", 0, "") })
 		try("mount", "bind directories and make them read-only (mount_setattr)", func() error {
 			fd, err := unix.OpenTree(unix.AT_FDCWD, "/usr", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
@@ -201,8 +203,9 @@ func probeMain() int {
 		})
 		try("net", "connect network namespaces (veth)", probeVeth)
 		try("net", "redirect connections (nftables)", probeRules)
-		try("mount", "mount tmpfs", func() error { return unix.Mount("tmpfs", "/tmp", "tmpfs", 0, "") })
-		try("mount", "mount terminals (devpts)", func() error {
+		tmpfs := func() error { return unix.Mount("tmpfs", "/tmp", "tmpfs", 0, "") }
+		// Without a /tmp of our own there is no place to go on that is not the machine's.
+		_ = try("mount", "mount tmpfs", tmpfs) && try("mount", "mount terminals (devpts)", func() error {
 			if err := os.Mkdir("/tmp/pts", 0o700); err != nil {
 				return err
 			}
