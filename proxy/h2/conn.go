@@ -69,14 +69,17 @@ type Conn struct {
 	count   counts
 	scratch [64]byte
 
-	err        *Error
-	preface    bool // the client's was read
-	acked      bool // our settings
-	draining   bool
-	leaving    bool   // GOAWAY was sent
-	lastTaken  uint32 // what it named
-	peerGone   bool   // GOAWAY was received
-	peerLast   uint32 // what it named
+	err       *Error
+	preface   bool // the client's was read
+	acked     bool // our settings
+	draining  bool
+	leaving   bool   // GOAWAY was sent
+	lastTaken uint32 // what it named
+	peerGone  bool   // GOAWAY was received
+	peerLast  uint32 // what it named
+	feeding   bool
+	late      []heldStream // released in the middle of Feed, to be given up at its end
+
 	pumping    bool
 	held       []heldStream
 	delivering bool
@@ -125,25 +128,37 @@ func (c *Conn) Feed(b []byte) (int, error) {
 		}
 		c.preface, used = true, n
 	}
-	for len(b)-used >= frameHeader {
+	c.feeding = true
+	used, err := c.frames(b, used)
+	c.feeding = false
+	if err != nil {
+		return len(b), c.fail(err)
+	}
+	if c.closed {
+		return len(b), nil
+	}
+	c.giveUpLate()
+	c.Deliver()
+	return used, nil
+}
+
+// frames takes the whole frames in b from used on, and returns up to where.
+func (c *Conn) frames(b []byte, used int) (int, *Error) {
+	for len(b)-used >= frameHeader && !c.closed {
 		f := b[used:]
 		n := int(f[0])<<16 | int(f[1])<<8 | int(f[2])
 		if n > c.o.MaxFrameSize {
-			return len(b), c.fail(errFrameSize)
+			return used, errFrameSize
 		}
 		if len(f) < frameHeader+n {
 			break
 		}
 		err := c.frame(f[3], f[4], binary.BigEndian.Uint32(f[5:])&^(1<<31), f[frameHeader:frameHeader+n])
 		if err != nil {
-			return len(b), c.fail(err)
+			return used, err
 		}
 		used += frameHeader + n
-		if c.closed {
-			return len(b), nil
-		}
 	}
-	c.Deliver()
 	return used, nil
 }
 

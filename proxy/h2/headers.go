@@ -130,7 +130,7 @@ func (c *Conn) onNew(end bool, id uint32, block []byte) *Error {
 		return c.refuse(s, details)
 	}
 	if details := s.request(m, end); details != "" {
-		return c.malformed(s, details)
+		return c.refuse(s, details)
 	}
 	if end {
 		s.remoteEnd = true
@@ -218,9 +218,10 @@ func flawed(flaw hpack.Flaw) string {
 	return detailsHeader
 }
 
-// refuse ends a message that has a flaw. One that is too large never costs the connection.
+// refuse ends a message that has a flaw. One that is only more, or other, than the configuration
+// allows never costs the connection.
 func (c *Conn) refuse(s *Stream, details string) *Error {
-	if details == detailsTooMany {
+	if details == detailsTooMany || details == detailsUnderscore {
 		c.breakOff(s, InternalError, details)
 		return nil
 	}
@@ -308,7 +309,7 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	o := &s.c.o
 	var f fieldScan
 	if !f.scan(m) || f.pseudo&bit(header.Status) != 0 {
-		return detailsMessaging
+		return detailsHeader
 	}
 	if o.DropUnderscores || o.RejectUnderscores {
 		if details := underscores(m, o.RejectUnderscores); details != "" {
@@ -320,27 +321,27 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	}
 	method, path, authority := m.Get(header.Method), m.Get(header.Path), m.Get(header.Authority)
 	if !header.ValidToken(method) || !header.ValidAuthority(authority) {
-		return detailsMessaging
+		return detailsHeader
 	}
 	s.connect = string(method) == "CONNECT"
 	s.upgrade = f.pseudo&bit(header.Protocol) != 0
 	switch {
 	case s.connect && f.pseudo&bit(header.Authority) == 0,
 		s.upgrade && (!s.connect || !o.AllowConnect || len(authority) == 0 || !header.ValidToken(m.Get(header.Protocol))):
-		return detailsMessaging
+		return detailsHeader
 	case s.connect && !s.upgrade:
 		if f.pseudo&(bit(header.Path)|bit(header.Scheme)) != 0 || len(authority) == 0 {
-			return detailsMessaging
+			return detailsHeader
 		}
 	case len(authority) == 0, // RFC 9113 would allow it; Envoy does not
 		!header.ValidToken(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path),
 		path[0] != '/' && (string(path) != "*" || string(method) != "OPTIONS"):
-		return detailsMessaging
+		return detailsHeader
 	}
 	if f.length >= 0 && !s.connect {
 		s.sized, s.left = true, f.length
 		if end && f.length != 0 {
-			return detailsMessaging
+			return detailsHeader
 		}
 	}
 	if f.cookies > 1 {
@@ -402,15 +403,15 @@ func joinCookies(m *header.Map) {
 func (s *Stream) response(m *header.Map, end bool) (interim bool, details string) {
 	var f fieldScan
 	if !f.scan(m) || f.pseudo != bit(header.Status) {
-		return false, detailsMessaging
+		return false, detailsHeader
 	}
 	v := m.Get(header.Status)
 	if len(v) != 3 || v[0] < '1' || v[0] > '5' || v[1] < '0' || v[1] > '9' || v[2] < '0' || v[2] > '9' {
-		return false, detailsMessaging
+		return false, detailsHeader
 	}
 	if v[0] == '1' {
 		if end || string(v) == "101" {
-			return false, detailsMessaging
+			return false, detailsHeader
 		}
 		return true, ""
 	}
@@ -421,7 +422,7 @@ func (s *Stream) response(m *header.Map, end bool) (interim bool, details string
 	if f.length >= 0 && !bodiless && !s.connect && !s.upgrade {
 		s.sized, s.left = true, f.length
 		if end && f.length != 0 {
-			return false, detailsMessaging
+			return false, detailsHeader
 		}
 	}
 	if s.upgrade && string(v) == "200" {

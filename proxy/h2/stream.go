@@ -267,13 +267,32 @@ func (s *Stream) Release() {
 		c.countEnd(s, false)
 		c.abandon(s, Cancel)
 		c.h.OnClosed()
+	case c.feeding && s.localDone: // the end of the peer's message may be among what is being read
+		s.discard = true
+		c.late = append(c.late, heldStream{s, s.gen})
 	case s.localDone, !c.server:
-		c.countEnd(s, false)
-		c.abandon(s, c.unwanted())
-		c.h.OnClosed()
+		c.giveUp(s)
 	default:
 		s.discard, s.moved = true, c.shard.now()
 	}
+}
+
+// giveUp ends a stream whose peer still has something to say that nobody wants.
+func (c *Conn) giveUp(s *Stream) {
+	c.countEnd(s, false)
+	c.abandon(s, c.unwanted())
+	c.h.OnClosed()
+}
+
+// giveUpLate does it for the streams that were released while input was being read.
+func (c *Conn) giveUpLate() {
+	for i := 0; i < len(c.late); i++ {
+		if x := c.late[i]; x.s.gen == x.gen && !x.s.gone {
+			c.giveUp(x.s)
+		}
+	}
+	clear(c.late)
+	c.late = c.late[:0]
 }
 
 // Sweep resets streams that were released but whose output the peer has not taken for a

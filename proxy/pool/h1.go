@@ -179,9 +179,9 @@ func (c *h1Conn) retire() {
 // OnClose notices that the connection has broken.
 func (c *h1Conn) OnClose(_ *drive.Conn, err error) { c.gone(err) }
 
-// OnEnd notices that the host has closed its side. In a tunnel the other direction goes on.
+// OnEnd notices that the host has closed its side. In a tunnel that is the end of both, as in Envoy.
 func (c *h1Conn) OnEnd(*drive.Conn) {
-	if c.handler != nil && c.inBody && c.body.End() {
+	if c.handler != nil && c.inBody && !c.tunnel && c.body.End() {
 		c.keep = false
 		c.endResponse()
 		return

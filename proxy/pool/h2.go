@@ -214,7 +214,7 @@ func (r *h2Stream) Cancel() {
 		return
 	}
 	r.c.pool.cluster.Stats.UpstreamRqTxReset.Inc()
-	r.s.Reset(h2.Cancel)
+	r.s.Reset(h2.InternalError)
 	r.finish()
 	r.c.moreRoom()
 }

@@ -199,7 +199,7 @@ func TestResetsPassThrough(t *testing.T) {
 	b.upstreams[0].take()
 	c.reset(3, http2.ErrCodeCancel)
 	b.Step()
-	if got := b.upstreams[0].take(); got != "RST_STREAM 3 CANCEL" {
+	if got := b.upstreams[0].take(); got != "RST_STREAM 3 INTERNAL_ERROR" {
 		t.Errorf("the application got %q", got)
 	}
 	if got, want := b.log.last(), `GET /hang HTTP/2 0 DR http2.remote_reset "-" 0 0 host=10.0.0.1:80 cluster=app route=app attempts=1`; got != want {

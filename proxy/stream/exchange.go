@@ -14,6 +14,7 @@ type exchange struct {
 	idleAt     int64   // when nothing has happened for too long, 0: never
 	began      bool    // the request's headers have come
 	tunnel     bool    // waits for 101, or has it
+	bare       bool    // the response has no body, whatever the upstream sends
 	prev, next *exchange
 }
 
@@ -22,9 +23,7 @@ func (x *exchange) alive() {
 	x.idleAt = 0
 	if t := x.s.idleTimeout(); t > 0 {
 		x.idleAt = x.v.m.w.Loop.Now() + int64(t)
-		if at := x.v.conn.Deadline(); at == 0 || x.idleAt < at {
-			x.v.conn.SetDeadline(x.idleAt)
-		}
+		x.v.lookAgain(x.idleAt)
 	}
 }
 
@@ -88,9 +87,14 @@ func (x *exchange) OnReset(r h2.Reset) {
 		st.DownstreamRqRxReset.Inc()
 	}
 	flag, details := access.DownstreamRemoteReset, r.Details
+	if !x.began {
+		s.Request.Reset() // nothing of it was taken seriously
+	}
 	switch r.Cause {
 	case h2.Malformed, h2.Broken:
-		flag = access.DownstreamProtocolError
+		if r.Code != h2.InternalError { // Envoy takes what is over a limit for the client's wish
+			flag = access.DownstreamProtocolError
+		}
 	case h2.Closed:
 		flag, details = access.DownstreamConnectionTermination, "downstream_remote_disconnect"
 	}
@@ -114,6 +118,9 @@ func (x *exchange) WriteHeaders(m *header.Map, end bool) {
 	if x.v.conn.Draining() {
 		x.v.Drain()
 	}
+	if string(x.s.Request.Get(header.Method)) == "HEAD" {
+		end, x.bare = true, true
+	}
 	x.hs.SendHeaders(m, end)
 	if x.tunnel && x.s.status < 300 {
 		x.hs.Resume()
@@ -123,7 +130,9 @@ func (x *exchange) WriteHeaders(m *header.Map, end bool) {
 // WriteData sends a piece of a response's body.
 func (x *exchange) WriteData(b []byte, end bool) {
 	x.alive()
-	x.hs.SendData(b, end)
+	if !x.bare {
+		x.hs.SendData(b, end)
+	}
 }
 
 // WriteTrailers ends a response's body.
@@ -135,7 +144,11 @@ func (x *exchange) Reset() {
 		if st := x.v.m.cfg.Stats; st != nil {
 			st.DownstreamRqTxReset.Inc()
 		}
-		x.hs.Reset(h2.InternalError)
+		code := h2.InternalError
+		if x.tunnel {
+			code = h2.ConnectError
+		}
+		x.hs.Reset(code)
 	}
 }
 
@@ -175,8 +188,14 @@ func (x *exchange) Ended() {
 		v.m.w.AtTurnEnd(v.atEnd)
 	}
 	v.done = append(v.done, x)
-	if v.count == 0 && !v.closed {
-		v.idleFromNow()
+	if v.closed {
+		return
+	}
+	if v.count == 0 {
+		v.idle()
 		v.endIfDone()
+	}
+	if t := v.m.cfg.FlushTimeout; t > 0 && v.http.Active() > v.count { // somebody has to look after what is still going out
+		v.lookAgain(v.m.w.Loop.Now() + int64(t))
 	}
 }

@@ -22,9 +22,10 @@ type server2 struct {
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
 
-	draining bool        // the client was told that the connection will end
-	last     drive.Timer // until no further stream is taken
-	ping     drive.Timer
+	idleSince int64       // when the last stream ended
+	draining  bool        // the client was told that the connection will end
+	last      drive.Timer // until no further stream is taken
+	ping      drive.Timer
 }
 
 // serveHTTP2 begins with a connection of HTTP/2.
@@ -45,7 +46,7 @@ func (m *manager) serveHTTP2(conn *listen.Conn) {
 	conn.SetPatience(m.cfg.FlushTimeout, m.cfg.DelayedClose)
 	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
 	v.deliver = v.http.Deliver
-	v.idleFromNow()
+	v.idle()
 	v.keepAlive()
 }
 
@@ -70,7 +71,7 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	}
 	v.requests++
 	s := v.m.get(x, &v.link)
-	x.hs, x.s, x.began = hs, s, false
+	x.hs, x.s, x.began, x.bare = hs, s, false, false
 	s.Rec.Protocol = access.HTTP2
 	if st := v.m.cfg.Stats; st != nil {
 		st.DownstreamRqTotal.Inc()
@@ -82,6 +83,12 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 		v.Drain()
 	}
 	return x, &s.Request, &s.Trailers
+}
+
+// idle notes that there is no stream.
+func (v *server2) idle() {
+	v.idleSince = v.m.w.Loop.Now()
+	v.idleFromNow()
 }
 
 // OnSettings has nothing to do: a server opens no streams.
@@ -163,35 +170,50 @@ func (v *server2) OnDrained(*drive.Conn) { v.http.OnDrained() }
 
 // OnDeadline looks for streams, or for a connection, on which nothing has happened for too long.
 func (v *server2) OnDeadline(*drive.Conn) {
-	switch {
-	case v.closed:
-	case v.count == 0:
-		if st := v.m.cfg.Stats; st != nil {
-			st.DownstreamCxIdleTimeout.Inc()
-		}
-		v.http.GoAway(h2.NoError)
-		v.close()
-	default:
-		v.sweep()
+	if v.closed {
+		return
+	}
+	now := v.m.w.Loop.Now()
+	if t := v.m.cfg.FlushTimeout; t > 0 && v.http.Active() > v.count {
+		v.http.Sweep(int64(t))
+		v.lookAgain(now + int64(t))
+	}
+	if v.count > 0 {
+		v.sweep(now)
+		return
+	}
+	if v.closed || v.m.cfg.IdleTimeout == 0 {
+		return
+	}
+	if at := v.idleSince + int64(v.m.cfg.IdleTimeout); now < at {
+		v.lookAgain(at)
+		return
+	}
+	if st := v.m.cfg.Stats; st != nil {
+		st.DownstreamCxIdleTimeout.Inc()
+	}
+	v.Drain()
+}
+
+// lookAgain has OnDeadline called at that time, or before.
+func (v *server2) lookAgain(at int64) {
+	if d := v.conn.Deadline(); d == 0 || at < d {
+		v.conn.SetDeadline(at)
 	}
 }
 
-// sweep ends streams that are idle and sets the time of the next look.
-func (v *server2) sweep() {
-	now, next := v.m.w.Loop.Now(), int64(0)
-	for x := v.live.next; x != &v.live; {
+// sweep ends streams that are idle.
+func (v *server2) sweep(now int64) {
+	for x := v.live.next; x != &v.live && !v.closed; {
 		at := x
 		x = x.next
 		switch {
 		case at.idleAt == 0 || at.s == nil:
 		case now >= at.idleAt:
 			at.s.idle()
-		case next == 0 || at.idleAt < next:
-			next = at.idleAt
+		default:
+			v.lookAgain(at.idleAt)
 		}
-	}
-	if v.count > 0 && !v.closed {
-		v.conn.SetDeadline(next)
 	}
 }
 

@@ -114,13 +114,17 @@ func (r *Router) OnReset(reason pool.Reset, why string, seen pool.Seen) {
 	r.failed(reason, why, seen != pool.Unseen)
 }
 
-// replay sends a request once more that lost a race with the end of an idle connection.
+// replay sends a request once more that lost a race with the end of an idle connection, or that
+// the host says it has not begun.
 func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
 	if r.replayed || reason != pool.ConnectionTerminated && reason != pool.RemoteRefused || r.s.Upgrade || !r.keep {
 		return false
 	}
 	if seen == pool.MaybeSeen || seen == pool.Raced && !idempotent(r.s.Request.Get(header.Method)) {
 		return false
+	}
+	if p := r.policy; reason == pool.RemoteRefused && p != nil && p.OnReset(p.On, route.ResetRefused, true) && r.retries < *p.NumRetries {
+		return false // the policy has it sent again anyway, and counts that
 	}
 	r.replayed = true
 	r.try()

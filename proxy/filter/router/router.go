@@ -293,8 +293,12 @@ func (r *Router) OnReady(up pool.Stream) {
 	}
 }
 
-// mayRepeat reports whether the request could be sent once more.
-func (r *Router) mayRepeat() bool { return r.policy != nil || !r.replayed && r.up.Info().Requests > 1 }
+// mayRepeat reports whether the request could be sent once more: by the policy, or because
+// the host turns out not to have taken it.
+func (r *Router) mayRepeat() bool {
+	info := r.up.Info()
+	return r.policy != nil || !r.replayed && (info.Requests > 1 || info.Protocol == access.HTTP2)
+}
 
 // startTry starts the time of a try, which begins when the request has been sent.
 func (r *Router) startTry() {
@@ -313,13 +317,22 @@ func (r *Router) requestSent() {
 	}
 }
 
+// rareBody is how much of a body is kept for what seldom happens: that a host has not taken a request.
+const rareBody = 64 << 10
+
 // limit is how much of a body is kept.
 func (r *Router) limit() int {
+	if r.rare() {
+		return rareBody
+	}
 	if n := r.s.Conn.Listener.BufferLimit; n > 0 {
 		return n
 	}
 	return 1 << 20
 }
+
+// rare reports that neither a policy nor a mirror wants the body.
+func (r *Router) rare() bool { return r.up != nil && r.policy == nil && r.mirrors == nil }
 
 // drop lets go of what was kept of the body: the request can be sent no more.
 func (r *Router) drop() {
@@ -332,7 +345,9 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 	r.ended = r.ended || end
 	if r.keep && !r.s.Upgrade {
 		if r.up != nil && len(r.body)+len(b) > r.limit() {
-			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
+			if !r.rare() {
+				r.cluster.Stats.RetryOrShadowAbandoned.Inc()
+			}
 			r.policy, r.mirrors = nil, nil
 			r.drop()
 		} else {
