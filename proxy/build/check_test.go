@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 // Everything that would not be honored is refused, with the way to it.
@@ -90,6 +92,28 @@ func FuzzBootstrap(f *testing.F) {
 		}
 		for _, s := range b.Secrets {
 			(&reader{env: env}).secretResource(s)
+		}
+	})
+}
+
+// FuzzFile looks for files of file-based xDS that make the reader panic.
+func FuzzFile(f *testing.F) {
+	f.Add("version_info: '1'\nresources: []")
+	f.Add(`resources: [{"@type": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a, type: STATIC}]`)
+	f.Add(`resources: [{"@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: a, endpoints: [{priority: 1}]}]`)
+	f.Add(`resources: [{"@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: r, virtual_hosts: [{name: v, domains: ["*"]}]}]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
+			t.Skip("reads files")
+		}
+		r, err := ParseFile("f.yaml", []byte(text))
+		if err != nil {
+			return
+		}
+		s := NewStore(testEnv(t), func() {})
+		defer s.Close()
+		for _, body := range r.GetResources() {
+			s.Apply(xdsclient.Update{Type: body.GetTypeUrl(), Resources: []xdsclient.Resource{{Name: "a", Body: body}}})
 		}
 	})
 }
