@@ -321,10 +321,13 @@ func look(c *conn, wait time.Duration) string {
 // write replaces a file in the scenario's workspace, as file-based xDS wants it: a
 // new file is moved over the old one.
 func (cl *Client) write(step scenario.Step) error {
-	if len(step.Words) != 1 {
+	if len(step.Words) == 0 {
 		return fmt.Errorf("want the file's name")
 	}
-	text, err := cl.View.File(step.Words[0], step.Text)
+	text, err := step.Text, error(nil)
+	if !step.Has("raw") { // meant to be read
+		text, err = cl.View.File(step.Words[0], step.Text)
+	}
 	if err != nil {
 		return err
 	}
