@@ -24,8 +24,7 @@ var accessFields = []*Message{
 	message((*filev3.FileAccessLog)(nil), reads("path", "log_format", "format", "json_format", "typed_json_format")),
 	message((*streamv3.StdoutAccessLog)(nil), reads("log_format")),
 	message((*streamv3.StderrAccessLog)(nil), reads("log_format")),
-	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options"),
-		ignores("is for bodies of local replies", "content_type")),
+	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options", "content_type")),
 	message((*corev3.JsonFormatOptions)(nil), ignores("properties are always sorted", "sort_properties")),
 }
 
@@ -107,7 +106,7 @@ func (r *listenerReader) fileFormat(c *filev3.FileAccessLog, at *field.Path) *ac
 	case *filev3.FileAccessLog_LogFormat:
 		return r.logFormat(c.GetLogFormat(), at.Child("log_format"))
 	case *filev3.FileAccessLog_Format: //nolint:staticcheck // deprecated, still in use
-		return r.textFormat(c.GetFormat(), at.Child("format")) //nolint:staticcheck
+		return r.textFormat(c.GetFormat(), false, at.Child("format")) //nolint:staticcheck
 	case *filev3.FileAccessLog_JsonFormat: //nolint:staticcheck
 		return r.jsonFormat(c.GetJsonFormat().AsMap(), access.JSONOptions{}, at.Child("json_format")) //nolint:staticcheck
 	case *filev3.FileAccessLog_TypedJsonFormat: //nolint:staticcheck
@@ -117,14 +116,20 @@ func (r *listenerReader) fileFormat(c *filev3.FileAccessLog, at *field.Path) *ac
 }
 
 func (r *listenerReader) logFormat(s *corev3.SubstitutionFormatString, at *field.Path) *access.Format {
-	switch s.GetFormat().(type) {
-	case nil:
+	if s.GetFormat() == nil {
 		f, _ := access.Named("envoy")
 		return f
+	}
+	return r.substitution(s, at)
+}
+
+// substitution reads a format that is there.
+func (r *reader) substitution(s *corev3.SubstitutionFormatString, at *field.Path) *access.Format {
+	switch s.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormatSource:
-		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), at.Child("text_format_source"))
+		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), s.GetOmitEmptyValues(), at.Child("text_format_source"))
 	case *corev3.SubstitutionFormatString_TextFormat: //nolint:staticcheck // deprecated, still in use
-		return r.textFormat(s.GetTextFormat(), at.Child("text_format")) //nolint:staticcheck
+		return r.textFormat(s.GetTextFormat(), s.GetOmitEmptyValues(), at.Child("text_format")) //nolint:staticcheck
 	case *corev3.SubstitutionFormatString_JsonFormat:
 		_ = s.GetJsonFormatOptions()
 		return r.jsonFormat(s.GetJsonFormat().AsMap(), access.JSONOptions{OmitEmpty: s.GetOmitEmptyValues()}, at.Child("json_format"))
@@ -133,8 +138,13 @@ func (r *listenerReader) logFormat(s *corev3.SubstitutionFormatString, at *field
 	return nil
 }
 
-func (r *listenerReader) textFormat(text string, at *field.Path) *access.Format {
-	f, err := access.Compile(text)
+// textFormat compiles text. What is missing is written "-", or not at all if it is to be omitted.
+func (r *reader) textFormat(text string, omit bool, at *field.Path) *access.Format {
+	compile := access.Compile
+	if omit {
+		compile = access.CompileHeader
+	}
+	f, err := compile(text)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
 		return nil
@@ -142,7 +152,7 @@ func (r *listenerReader) textFormat(text string, at *field.Path) *access.Format 
 	return f
 }
 
-func (r *listenerReader) jsonFormat(m map[string]any, o access.JSONOptions, at *field.Path) *access.Format {
+func (r *reader) jsonFormat(m map[string]any, o access.JSONOptions, at *field.Path) *access.Format {
 	f, err := access.CompileJSON(m, o)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)

@@ -55,16 +55,31 @@ var filterFields = []*Message{
 
 // httpFilters makes the filters of a connection manager, in order.
 func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config, at *field.Path) {
+	if len(list) > stream.MaxFilters {
+		r.errs.Addf(at, "has %d filters, want at most %d", len(list), stream.MaxFilters)
+		return
+	}
 	for i, f := range list {
 		at := at.Index(i)
 		last := i == len(list)-1
+		if f.GetIsOptional() && Messages[f.GetTypedConfig().MessageName()] == nil {
+			continue
+		}
 		m := r.unpack(f.GetTypedConfig(), at)
 		_, isRouter := m.(*routerv3.Router)
 		if isRouter != last && m != nil {
 			r.errs.Addf(at, "found %s, want the router as the last filter and nowhere else", m.ProtoReflect().Descriptor().FullName())
 			continue
 		}
+		before := len(c.Filters)
 		r.httpFilter(f, m, c, at.Child("typed_config"))
+		if f.GetDisabled() {
+			if last || len(c.Filters) == before {
+				r.errs.Addf(at.Child("disabled"), "is set for a filter that cannot be off")
+				continue
+			}
+			c.FiltersOff |= 1 << before
+		}
 	}
 	if len(list) == 0 {
 		r.errs.Addf(at, "is empty, want at least the router")

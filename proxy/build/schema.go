@@ -149,6 +149,7 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	}
 	v := m.Get(fd)
 	switch {
+	case mayBeLeftOut(m, fd): // whoever wrote it said so
 	case fd.IsMap():
 		if fd.MapValue().Message() == nil {
 			return
@@ -164,6 +165,18 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	default:
 		checkMessage(v.Message(), at, depth+1, errs)
 	}
+}
+
+// mayBeLeftOut reports whether a field holds a configuration of a kind that we do not know, in a message that says
+// of itself is_optional.
+func mayBeLeftOut(m protoreflect.Message, fd protoreflect.FieldDescriptor) bool {
+	optional := m.Descriptor().Fields().ByName("is_optional")
+	if optional == nil || optional.Kind() != protoreflect.BoolKind || !m.Get(optional).Bool() ||
+		fd.Message() == nil || fd.IsMap() || fd.IsList() || fd.Message().FullName() != "google.protobuf.Any" {
+		return false
+	}
+	a, ok := m.Get(fd).Message().Interface().(*anypb.Any)
+	return ok && Messages[a.MessageName()] == nil
 }
 
 // checkAny looks into a typed configuration.

@@ -230,8 +230,9 @@ type RedirectConfig struct {
 type Direct struct {
 	Status uint16
 	Body   []byte
-	// Format makes the body instead, if it is set.
-	Format *access.Format
+	// Format makes the body instead, if it is set: of Body too, which is %LOCAL_REPLY_BODY%.
+	Format      *access.Format
+	ContentType string // "": text/plain
 }
 
 // A MirrorConfig sends copies of requests to a cluster and forgets the answers.

@@ -53,7 +53,9 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 	head := string(s.Request.Get(header.Method)) == "HEAD"
 	if len(body) > 0 {
 		m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
-		m.Add(header.ContentType, textPlain)
+		if !m.Has(header.ContentType) {
+			m.Add(header.ContentType, textPlain)
+		}
 	}
 	s.localMsg = append(s.localMsg[:0], body...)
 	empty := len(body) == 0 || head

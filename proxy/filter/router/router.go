@@ -144,11 +144,17 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 }
 
 func (r *Router) direct(d *route.Direct) {
-	body := d.Body
-	if d.Format != nil {
-		body = d.Format.Append(nil, &r.s.Rec)
+	if d.Format == nil {
+		r.s.Direct(int(d.Status), d.Body, nil)
+		return
 	}
-	r.s.Direct(int(d.Status), body, nil)
+	r.s.Rec.Code, r.s.Rec.LocalReplyBody = d.Status, string(d.Body)
+	body := d.Format.Append(nil, &r.s.Rec)
+	r.s.Direct(int(d.Status), body, func(m *header.Map) {
+		if d.ContentType != "" && len(body) > 0 {
+			m.Add(header.ContentType, []byte(d.ContentType))
+		}
+	})
 }
 
 func (r *Router) noCluster(name string) {

@@ -1,0 +1,175 @@
+package build
+
+import (
+	"net/http"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	templaterewritev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/rewrite/uri_template/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardConfig {
+	out := &route.ForwardConfig{
+		Cluster: a.GetCluster(), ClusterHeader: strings.ToLower(a.GetClusterHeader()),
+		Timeout:     r.optional(a.GetTimeout(), at.Child("timeout")),
+		IdleTimeout: r.optional(a.GetIdleTimeout(), at.Child("idle_timeout")),
+		Retry:       r.retry(a.GetRetryPolicy(), at.Child("retry_policy")),
+		Rewrite:     r.rewrite(a, at), HighPriority: a.GetPriority() == corev3.RoutingPriority_HIGH,
+		MaxStream: r.maxStream(a, at),
+	}
+	defer r.choice(a, out, at)
+	switch a.GetClusterNotFoundResponseCode() {
+	case routev3.RouteAction_NOT_FOUND:
+		out.NotFound = http.StatusNotFound
+	case routev3.RouteAction_INTERNAL_SERVER_ERROR:
+		out.NotFound = http.StatusInternalServerError
+	}
+	switch a.GetClusterSpecifier().(type) {
+	case *routev3.RouteAction_Cluster:
+		r.needs.Clusters = append(r.needs.Clusters, out.Cluster)
+	case *routev3.RouteAction_WeightedClusters:
+		out.Weighted = r.weighted(a.GetWeightedClusters(), at.Child("weighted_clusters"))
+		out.WeightHeader = strings.ToLower(a.GetWeightedClusters().GetHeaderName())
+	case *routev3.RouteAction_ClusterHeader:
+	default:
+		r.errs.Addf(at, "names no cluster, want cluster, weighted_clusters or cluster_header")
+	}
+	out.Mirrors = r.mirrors(a.GetRequestMirrorPolicies(), at.Child("request_mirror_policies"))
+	for _, u := range a.GetUpgradeConfigs() {
+		if out.Upgrades == nil {
+			out.Upgrades = map[string]bool{}
+		}
+		out.Upgrades[strings.ToLower(u.GetUpgradeType())] = truth(u.GetEnabled(), true)
+	}
+	return out
+}
+
+func (r *reader) mirrors(list []*routev3.RouteAction_RequestMirrorPolicy, at *field.Path) []route.MirrorConfig {
+	var out []route.MirrorConfig
+	for i, m := range list {
+		at := at.Index(i)
+		out = append(out, route.MirrorConfig{Cluster: m.GetCluster(), ClusterHeader: strings.ToLower(m.GetClusterHeader()),
+			Fraction: r.runtimeFraction(m.GetRuntimeFraction(), at.Child("runtime_fraction")), HostSuffixOff: m.GetDisableShadowHostSuffixAppend(),
+			HostRewrite: m.GetHostRewriteLiteral(), Headers: r.mutations(m.GetRequestHeadersMutations(), at.Child("request_headers_mutations"))})
+		if m.GetCluster() != "" {
+			r.needs.Clusters = append(r.needs.Clusters, m.GetCluster())
+		}
+	}
+	return out
+}
+
+func (r *reader) maxStream(a *routev3.RouteAction, at *field.Path) *route.MaxStream {
+	if m := a.GetMaxStreamDuration(); m != nil {
+		at := at.Child("max_stream_duration")
+		return &route.MaxStream{
+			MaxDuration:       r.optional(m.GetMaxStreamDuration(), at.Child("max_stream_duration")),
+			GRPCTimeoutMax:    r.optional(m.GetGrpcTimeoutHeaderMax(), at.Child("grpc_timeout_header_max")),
+			GRPCTimeoutOffset: r.duration(m.GetGrpcTimeoutHeaderOffset(), at.Child("grpc_timeout_header_offset")),
+		}
+	}
+	// The fields that max_stream_duration has replaced; Istio 1.2x still sets the first.
+	if a.GetMaxGrpcTimeout() == nil { //nolint:staticcheck // deprecated, and what existing control planes send
+		return nil
+	}
+	return &route.MaxStream{
+		GRPCTimeoutMax:    r.optional(a.GetMaxGrpcTimeout(), at.Child("max_grpc_timeout")),       //nolint:staticcheck
+		GRPCTimeoutOffset: r.duration(a.GetGrpcTimeoutOffset(), at.Child("grpc_timeout_offset")), //nolint:staticcheck
+	}
+}
+
+func (r *reader) rewrite(a *routev3.RouteAction, at *field.Path) route.RewriteConfig {
+	out := route.RewriteConfig{Prefix: a.GetPrefixRewrite(), Host: a.GetHostRewriteLiteral(), AutoHost: a.GetAutoHostRewrite().GetValue(),
+		HostFormat: a.GetHostRewrite(), PathFormat: a.GetPathRewrite(),
+		HostHeader: strings.ToLower(a.GetHostRewriteHeader()), AppendForwardedHost: a.GetAppendXForwardedHost()}
+	if m := a.GetRegexRewrite(); m != nil {
+		out.Regex, out.Substitution = r.regex(m.GetPattern(), at.Child("regex_rewrite").Child("pattern")), m.GetSubstitution()
+	}
+	if p := a.GetPathRewritePolicy(); p != nil {
+		at := at.Child("path_rewrite_policy")
+		m, ok := r.unpack(p.GetTypedConfig(), at).(*templaterewritev3.UriTemplateRewriteConfig)
+		if !ok {
+			r.errs.Addf(at, "found %q, want envoy.path.rewrite.uri_template.uri_template_rewriter", p.GetName())
+		}
+		out.Template = m.GetPathTemplateRewrite()
+	}
+	if m := a.GetHostRewritePathRegex(); m != nil {
+		out.HostPathRegex, out.HostPathSubstitution = r.regex(m.GetPattern(), at.Child("host_rewrite_path_regex").Child("pattern")), m.GetSubstitution()
+	}
+	return out
+}
+
+func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.WeightedConfig {
+	var out []route.WeightedConfig
+	var sum uint64
+	for i, c := range w.GetClusters() {
+		at := at.Child("clusters").Index(i)
+		if (c.GetName() == "") == (c.GetClusterHeader() == "") {
+			r.errs.Addf(at.Child("name"), "found %q and cluster_header %q, want one of them", c.GetName(), c.GetClusterHeader())
+		}
+		sum += uint64(c.GetWeight().GetValue())
+		if c.GetName() != "" {
+			r.needs.Clusters = append(r.needs.Clusters, c.GetName())
+		}
+		out = append(out, route.WeightedConfig{Cluster: c.GetName(), ClusterHeader: strings.ToLower(c.GetClusterHeader()), Weight: c.GetWeight().GetValue(), Headers: r.headers(c, at), HostRewrite: c.GetHostRewriteLiteral(),
+			PerFilter: r.perFilter(c.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config"))})
+	}
+	if sum == 0 {
+		r.errs.Addf(at.Child("clusters"), "all weights are 0, want at least one above 0")
+	}
+	if total := w.GetTotalWeight(); total != nil && uint64(total.GetValue()) != sum { //nolint:staticcheck // deprecated, still sent
+		r.errs.Addf(at.Child("total_weight"), "found %d, want the sum of the weights, %d", total.GetValue(), sum)
+	}
+	return out
+}
+
+func (r *reader) redirect(m *routev3.RedirectAction, at *field.Path) *route.RedirectConfig {
+	out := &route.RedirectConfig{HTTPS: m.GetHttpsRedirect(), Scheme: m.GetSchemeRedirect(), Host: m.GetHostRedirect(), Port: m.GetPortRedirect(),
+		Path: m.GetPathRedirect(), Prefix: m.GetPrefixRewrite(), PathFormat: m.GetPathRewrite(), StripQuery: m.GetStripQuery()}
+	if re := m.GetRegexRewrite(); re != nil {
+		out.Regex, out.Substitution = r.regex(re.GetPattern(), at.Child("regex_rewrite").Child("pattern")), re.GetSubstitution()
+	}
+	switch m.GetResponseCode() {
+	case routev3.RedirectAction_MOVED_PERMANENTLY:
+		out.Code = http.StatusMovedPermanently
+	case routev3.RedirectAction_FOUND:
+		out.Code = http.StatusFound
+	case routev3.RedirectAction_SEE_OTHER:
+		out.Code = http.StatusSeeOther
+	case routev3.RedirectAction_TEMPORARY_REDIRECT:
+		out.Code = http.StatusTemporaryRedirect
+	case routev3.RedirectAction_PERMANENT_REDIRECT:
+		out.Code = http.StatusPermanentRedirect
+	default:
+		r.errs.Addf(at.Child("response_code"), "found %v, want a redirect", m.GetResponseCode())
+	}
+	return out
+}
+
+func (r *reader) direct(m *routev3.DirectResponseAction, limit int, at *field.Path) *route.Direct {
+	if m.GetStatus() < 200 || m.GetStatus() > 599 {
+		r.errs.Addf(at.Child("status"), "found %d, want a status from 200 to 599", m.GetStatus())
+	}
+	body := r.data(m.GetBody(), at.Child("body"))
+	if len(body) > limit {
+		r.errs.Addf(at.Child("body"), "has %d bytes, at most %d are allowed (max_direct_response_body_size_bytes)", len(body), limit)
+	}
+	out := &route.Direct{Status: uint16(m.GetStatus()), Body: body}
+	if f := m.GetBodyFormat(); f != nil {
+		r.bodyFormat(f, out, at.Child("body_format"))
+	}
+	return out
+}
+
+// bodyFormat reads a format that a response's body is made with. Its type is text/plain, or
+// application/json for JSON, unless the format says otherwise.
+func (r *reader) bodyFormat(f *corev3.SubstitutionFormatString, out *route.Direct, at *field.Path) {
+	out.Format = r.substitution(f, at)
+	out.ContentType = f.GetContentType()
+	if out.ContentType == "" && f.GetJsonFormat() != nil {
+		out.ContentType = "application/json"
+	}
+}
