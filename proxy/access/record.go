@@ -149,6 +149,7 @@ type Record struct {
 	RequestID        []byte // x-request-id, for streams whose header map is gone
 	TraceID          []byte
 	LocalReplyBody   string
+	HealthCheck      bool // the request asked whether we are well
 
 	// What Istio's metrics say about the stream; nil where unknown.
 	Peer        *stats.Peer        // the workload at the other end, from metadata exchange

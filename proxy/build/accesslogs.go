@@ -13,8 +13,8 @@ import (
 
 var accessFields = []*Message{
 	message((*accesslogv3.AccessLog)(nil), reads("name", "filter", "typed_config")),
-	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter"),
-		ignores("there are no health checks to leave out", "not_health_check_filter")),
+	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter")),
+	message((*accesslogv3.NotHealthCheckFilter)(nil)),
 	message((*accesslogv3.AndFilter)(nil), reads("filters")),
 	message((*accesslogv3.OrFilter)(nil), reads("filters")),
 	message((*accesslogv3.StatusCodeFilter)(nil), reads("comparison")),
@@ -169,6 +169,9 @@ func (r *listenerReader) logFilter(m *accesslogv3.AccessLogFilter, at *field.Pat
 	case *accesslogv3.AccessLogFilter_DurationFilter:
 		compare := r.comparison(m.GetDurationFilter().GetComparison(), at.Child("duration_filter"))
 		return func(rec *access.Record) bool { return compare(uint64(rec.Duration().Milliseconds())) }
+	case *accesslogv3.AccessLogFilter_NotHealthCheckFilter:
+		_ = m.GetNotHealthCheckFilter()
+		return func(rec *access.Record) bool { return !rec.HealthCheck }
 	case *accesslogv3.AccessLogFilter_ResponseFlagFilter:
 		return r.flagFilter(m.GetResponseFlagFilter().GetFlags(), at.Child("response_flag_filter").Child("flags"))
 	case *accesslogv3.AccessLogFilter_AndFilter:

@@ -7,17 +7,11 @@ import (
 	istiostatsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
 	peerv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/peer_metadata/v3"
 	exchangev3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/network/metadata_exchange/v3"
-	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
-	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
-	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
-	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/proxy/filter/fault"
 	"github.com/mallamesh/malla/proxy/filter/peer"
 	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -32,15 +26,6 @@ var filterFields = []*Message{
 		ignores("statistics by response code are always kept", "dynamic_stats"),
 		ignores("requests are not traced yet", "start_child_span"),
 		only("strict_check_headers", "is not built yet", "[]")),
-	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster"),
-		ignores(noRuntime, "delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
-			"response_rate_limit_percent_runtime", "abort_grpc_status_runtime"),
-		ignores("faults are not counted by downstream cluster", "disable_downstream_cluster_stats")),
-	message((*commonfaultv3.FaultDelay)(nil), reads("fixed_delay", "percentage")),
-	message((*faultv3.FaultAbort)(nil), reads("http_status", "grpc_status", "percentage")),
-	message((*corsv3.Cors)(nil)), // does nothing without a policy, and a policy is refused
-	message((*grpcstatsv3.FilterConfig)(nil),
-		ignores("no connection carries gRPC yet; Istio sends this filter always", "emit_filter_state", "individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name")),
 	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
 	message((*alpnv3.FilterConfig_AlpnOverride)(nil), reads("upstream_protocol", "alpn_override")),
 	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration", "reporter"),
@@ -86,23 +71,25 @@ func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config,
 	}
 }
 
-// httpFilter reads one filter. All filters that there are stand here.
+// httpFilter reads one filter. Those that every mesh has stand here, the others in optionalFilter.
 func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *stream.Config, at *field.Path) {
 	switch m := m.(type) {
 	case nil:
 	case *routerv3.Router:
 		c.Filters = append(c.Filters, router.New(router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders()}))
-	case *faultv3.HTTPFault:
-		c.Filters = append(c.Filters, fault.New(r.fault(m, at)))
 	case *peerv3.Config:
 		r.peer(m, c, at)
 	case *istiostatsv3.PluginConfig:
 		c.Logs = append(c.Logs, r.metrics(m, at))
 	case *alpnv3.FilterConfig:
 		c.UpstreamALPN = alpnOffers(m)
-	case *corsv3.Cors, *grpcstatsv3.FilterConfig: // see the table
 	default:
-		r.errs.Addf(at, "found %s, which is no HTTP filter", anyName(m))
+		made := r.optionalFilter(f.GetName(), m, c, at)
+		if made == nil {
+			r.errs.Addf(at, "found %s, which is no HTTP filter", anyName(m))
+			return
+		}
+		c.Filters = append(c.Filters, made)
 	}
 }
 
@@ -119,37 +106,6 @@ func alpnOffers(m *alpnv3.FilterConfig) (offers pool.Offers) {
 	return offers
 }
 
-// fault reads what the fault filter is to do, nil for nothing.
-func (r *reader) fault(m *faultv3.HTTPFault, at *field.Path) *fault.Config {
-	if m.GetDelay() == nil && m.GetAbort() == nil {
-		return nil
-	}
-	c := &fault.Config{Upstream: m.GetUpstreamCluster()}
-	if d := m.GetDelay(); d != nil {
-		at := at.Child("delay")
-		c.Delay = r.duration(d.GetFixedDelay(), at.Child("fixed_delay"))
-		c.DelayShare = fault.Share(r.fraction(d.GetPercentage(), at.Child("percentage")))
-		if c.Delay == 0 {
-			r.errs.Addf(at.Child("fixed_delay"), "is not set, want a time above 0")
-		}
-	}
-	if a := m.GetAbort(); a != nil {
-		at := at.Child("abort")
-		c.AbortShare = fault.Share(r.fraction(a.GetPercentage(), at.Child("percentage")))
-		switch a.GetErrorType().(type) {
-		case *faultv3.FaultAbort_HttpStatus:
-			if c.Status = int(a.GetHttpStatus()); c.Status < 200 || c.Status > 599 {
-				r.errs.Addf(at.Child("http_status"), "found %d, want a status from 200 to 599", c.Status)
-			}
-		case *faultv3.FaultAbort_GrpcStatus:
-			c.GRPCStatus, c.HasGRPC = int(a.GetGrpcStatus()), true
-		default:
-			r.errs.Addf(at, "has no status, want http_status or grpc_status")
-		}
-	}
-	return c
-}
-
 // networkFilter reads a filter that comes before the one that takes the connection.
 func (r *listenerReader) networkFilter(m proto.Message, at *field.Path) {
 	switch m := m.(type) {
@@ -160,20 +116,6 @@ func (r *listenerReader) networkFilter(m proto.Message, at *field.Path) {
 	default:
 		r.errs.Addf(at, "found %s, which is no network filter", anyName(m))
 	}
-}
-
-// filterOverride reads what a route says to a filter.
-func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
-	switch m := r.unpack(a, at).(type) {
-	case nil:
-	case *faultv3.HTTPFault:
-		if c := r.fault(m, at); c != nil {
-			return c
-		}
-	default:
-		r.errs.Addf(at, "found %s, which says nothing to a filter of ours", anyName(m))
-	}
-	return nil
 }
 
 // peer reads Istio's exchange of metadata in headers: a server's side listens to

@@ -49,15 +49,19 @@ var listenerFields = []*Message{
 
 // A Listener is a listener that has been read.
 type Listener struct {
-	Config *listen.Config
-	Needs  Needs
-	scopes []*stats.Scope
+	Config  *listen.Config
+	Needs   Needs
+	scopes  []*stats.Scope
+	closers []func()
 }
 
 // close gives the listener's metrics back.
 func (l *Listener) close() {
 	for _, s := range l.scopes {
 		s.Close()
+	}
+	for _, c := range l.closers {
+		c()
 	}
 }
 
@@ -244,6 +248,7 @@ type listenerReader struct {
 	outbound bool
 	statName string // of the listener, in names of statistics
 	scopes   []*stats.Scope
+	closers  []func()
 
 	// What the network filters before the last one of a chain said.
 	exchange   *tcp.Exchange

@@ -348,7 +348,7 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
 func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m)}
 	out := &Listener{Config: r.listener(m)}
-	out.Needs, out.scopes = r.needs, r.scopes
+	out.Needs, out.scopes, out.closers = r.needs, r.scopes, r.closers
 	err := r.errs.Err()
 	if err == nil {
 		err = out.Config.Check()

@@ -52,7 +52,7 @@ func sidecar(t testing.TB) (*bench, *drive.Pipe) {
 	b.config.NormalizePath = true
 	b.config.Tracing = &stream.Tracing{Client: 100, Random: 1, Overall: 100}
 	own := stats.Peer{Workload: "productpage-v1", Namespace: "default", App: "productpage", Version: "v1"}
-	b.config.Filters = []stream.Factory{peer.New(peer.Config{ID: "sidecar~10.0.0.9~a.b~c", Own: &own, Intern: metrics.Peer}), fault.New(nil), router.New(router.Config{})}
+	b.config.Filters = []stream.Factory{peer.New(peer.Config{ID: "sidecar~10.0.0.9~a.b~c", Own: &own, Intern: metrics.Peer}), fault.New(fault.Name, nil), router.New(router.Config{})}
 	response := []byte("HTTP/1.1 200 OK\r\ncontent-length: 45\r\ncontent-type: text/plain\r\nserver: nginx\r\n\r\nhello from the backend, this is a small body\n")
 	b.Handle(app1, func(p *drive.Pipe) {
 		p.OnData = func(p *drive.Pipe) {

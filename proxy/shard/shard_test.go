@@ -78,7 +78,7 @@ func newBench(t testing.TB, routes []route.RouteConfig, clusters ...cluster.Conf
 	http, _ := b.reg.HTTP("in")
 	b.config = &stream.Config{
 		StatPrefix: "in", Stats: http, Logs: []listen.Log{b.log}, RouteName: "80", Expect100Here: true,
-		Filters: []stream.Factory{fault.New(nil), router.New(router.Config{})}, Upgrades: []string{"websocket"},
+		Filters: []stream.Factory{fault.New(fault.Name, nil), router.New(router.Config{})}, Upgrades: []string{"websocket"},
 		IdleTimeout: time.Hour,
 	}
 	b.rt = &Runtime{

@@ -248,6 +248,7 @@ type HTTP struct {
 	FaultAbortsInjected Counter `stat:"fault.aborts_injected"`
 	FaultDelaysInjected Counter `stat:"fault.delays_injected"`
 	FaultsOverflow      Counter `stat:"fault.faults_overflow"`
+	FaultResponseLimits Counter `stat:"fault.response_rl_injected"`
 	FaultActive         Gauge   `stat:"fault.active_faults"`
 }
 

@@ -70,9 +70,9 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
 	m.Add(header.Status, statusText(&s.statusTx, 200))
 	m.Add(header.ContentType, grpcType)
-	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(grpcStatus(status)), 10))
+	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(GRPCStatus(status)), 10))
 	if body != "" {
-		m.AddCopy(header.GrpcMessage, appendPercent(nil, body))
+		m.AddCopy(header.GrpcMessage, AppendPercent(nil, body))
 	}
 	if edit != nil {
 		edit(m)
@@ -80,8 +80,8 @@ func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*he
 	s.respond(len(s.filters)-1, true)
 }
 
-// grpcStatus maps an HTTP status (gRPC's http-grpc-status-mapping).
-func grpcStatus(status int) int {
+// GRPCStatus maps an HTTP status (gRPC's http-grpc-status-mapping).
+func GRPCStatus(status int) int {
 	switch status {
 	case 400:
 		return 13
@@ -97,8 +97,8 @@ func grpcStatus(status int) int {
 	return 2
 }
 
-// appendPercent encodes a grpc-message.
-func appendPercent(dst []byte, s string) []byte {
+// AppendPercent encodes a grpc-message.
+func AppendPercent(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(s) {
 		if c := s[i]; c >= 0x20 && c < 0x7f && c != '%' {

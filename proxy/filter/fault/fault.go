@@ -1,14 +1,15 @@
-// Package fault is the HTTP filter that delays requests and answers them in the
-// upstream's place, to see what applications make of it.
+// Package fault is the HTTP filter that delays requests, answers them in the upstream's
+// place, and slows responses down, to see what applications make of it.
 //
 // What to do is part of the route ([Config] by the name of the filter); a
-// configuration of the filter itself applies to routes that have none. Of both kinds
-// of fault a request can have both: first the delay, then the answer.
+// configuration of the filter itself applies to routes that have none. Of all kinds
+// of fault a request can have each: first the delay, then the answer. What is done may be left to headers of
+// the request, within the share that the configuration sets.
 package fault
 
 import (
+	"slices"
 	"strconv"
-	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
@@ -17,120 +18,164 @@ import (
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
-// Name is the filter's name in configurations.
+// Name is the filter's usual name in configurations.
 const Name = "envoy.filters.http.fault"
 
-// A Share is a part of the requests: Numerator of Denominator.
-type Share struct{ Numerator, Denominator uint32 }
-
-// A Config says what to do to requests.
-type Config struct {
-	Delay      time.Duration // 0: none
-	DelayShare Share
-
-	Status     int // of the answer; 0: none
-	GRPCStatus int // instead of Status, if HasGRPC
-	HasGRPC    bool
-	AbortShare Share
-
-	Upstream string // only requests to this cluster; "": all
+type factory struct {
+	name   string
+	config *Config
 }
 
-type factory struct{ config *Config }
+// New returns the factory of filters with a name in the chain. config is what routes without
+// one of their own do; it may be nil.
+func New(name string, config *Config) stream.Factory { return factory{name, config} }
 
-// New returns the factory of filters. config is what routes without one of their own do; it may be nil.
-func New(config *Config) stream.Factory { return factory{config} }
-
-func (f factory) Name() string { return Name }
+func (f factory) Name() string { return f.name }
 
 func (f factory) New(*pool.Worker) any {
-	i := &injector{base: f.config}
+	i := &injector{name: f.name, base: f.config}
 	i.timer.Handler = i
+	i.limit.timer.Handler = &i.limit
+	i.limit.filter = i
 	return i
 }
 
 // An injector handles one stream.
 type injector struct {
-	base   *Config
-	config *Config
-	s      *stream.Stream
-	timer  drive.Timer
+	name    string
+	base    *Config
+	config  *Config
+	s       *stream.Stream
+	timer   drive.Timer
+	active  bool // this stream counts as one that has a fault
+	limited bool
+	limit   limiter
 }
 
 // OnRequest delays, or answers, or neither.
-func (i *injector) OnRequest(s *stream.Stream, _ *header.Map) stream.Verdict {
+func (i *injector) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	i.config = i.base
-	if c, ok := s.FilterConfig(Name).(*Config); ok {
+	if c, ok := s.FilterConfig(i.name).(*Config); ok {
 		i.config = c
 	}
-	if i.config == nil || !i.meant(s) {
+	if i.config == nil || !i.meant(s, m) {
 		return stream.Continue
 	}
 	i.s = s
-	if i.config.Delay > 0 && i.hit(i.config.DelayShare) {
+	c := i.config
+	if rate := c.rate(m); rate > 0 && i.hit(c.RateShare.lowered(c.RateHeader, m, ratePercent)) && i.begin() {
+		i.limited = true
+		i.limit.start(s, rate)
+		if st := s.Config.Stats; st != nil {
+			st.FaultResponseLimits.Inc()
+		}
+	}
+	if d := c.delay(m); d > 0 && i.hit(c.DelayShare.lowered(c.DelayHeader, m, delayPercent)) && i.begin() {
 		s.Rec.Flags.Set(access.DelayInjected)
 		if st := s.Config.Stats; st != nil {
 			st.FaultDelaysInjected.Inc()
-			st.FaultActive.Inc()
 		}
-		s.Schedule(&i.timer, i.config.Delay)
+		s.Schedule(&i.timer, d)
 		return stream.Stop
 	}
 	return i.abort()
 }
 
 // meant reports whether the configuration is about this request.
-func (i *injector) meant(s *stream.Stream) bool {
-	return i.config.Upstream == "" || s.Rec.ClusterRaw == i.config.Upstream
+func (i *injector) meant(s *stream.Stream, m *header.Map) bool {
+	c := i.config
+	if c.Upstream != "" && s.Cluster != c.Upstream || !c.Headers.All(&s.Match) {
+		return false
+	}
+	if len(c.Nodes) == 0 {
+		return true
+	}
+	node := m.Get(header.XEnvoyDownstreamServiceNode)
+	return slices.ContainsFunc(c.Nodes, func(n string) bool { return n == string(node) })
 }
 
-func (i *injector) hit(share Share) bool {
-	return share.Denominator > 0 && i.s.Worker.Random()%uint64(share.Denominator) < uint64(share.Numerator)
+func (i *injector) hit(share Share) bool { return share.hit(i.s.Worker.Random()) }
+
+// begin counts the stream among those that have a fault, unless there are as many as there may be.
+func (i *injector) begin() bool {
+	st := i.s.Config.Stats
+	if i.active || st == nil {
+		return true
+	}
+	if limit := i.config.MaxActive; limit != nil && st.FaultActive.Value() >= int64(*limit) {
+		st.FaultsOverflow.Inc()
+		return false
+	}
+	st.FaultActive.Inc()
+	i.active = true
+	return true
 }
 
 // OnTimer ends the delay.
 func (i *injector) OnTimer(*drive.Timer) {
 	s := i.s
-	if s == nil {
-		return
-	}
-	i.active(-1)
-	if i.abort() == stream.Continue {
+	if s != nil && i.abort() == stream.Continue {
 		s.Proceed()
-	}
-}
-
-func (i *injector) active(n int64) {
-	if st := i.s.Config.Stats; st != nil {
-		st.FaultActive.Add(n)
 	}
 }
 
 // abort answers the configured share of requests in place of the upstream.
 func (i *injector) abort() stream.Verdict {
 	c, s := i.config, i.s
-	if c.Status == 0 && !c.HasGRPC || !i.hit(c.AbortShare) {
+	m := &s.Request
+	status, grpc, ok := c.answer(m)
+	if !ok || !i.hit(c.AbortShare.lowered(c.AbortHeader, m, abortPercent)) || !i.begin() {
 		return stream.Continue
 	}
 	if st := s.Config.Stats; st != nil {
 		st.FaultAbortsInjected.Inc()
 	}
-	if c.HasGRPC {
-		return s.ReplyWith(200, "fault filter abort", "fault_filter_abort", func(m *header.Map) {
-			m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(c.GRPCStatus), 10))
+	body := c.Body
+	if body == "" {
+		body = "fault filter abort"
+	}
+	if grpc >= 0 && header.IsGRPC(m.Get(header.ContentType)) {
+		return s.ReplyWith(status, body, "fault_filter_abort", func(m *header.Map) {
+			m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(grpc), 10))
 		}, access.FaultInjected)
 	}
-	return s.Reply(c.Status, "fault filter abort", "fault_filter_abort", access.FaultInjected)
+	return s.Reply(status, body, "fault_filter_abort", access.FaultInjected)
 }
 
 // OnResponse has nothing to do.
 func (i *injector) OnResponse(*stream.Stream, *header.Map) stream.Verdict { return stream.Continue }
 
-// OnEnd stops a delay.
+// OnRequestData passes everything on.
+func (i *injector) OnRequestData(*stream.Stream, *stream.Buffer, bool) stream.Verdict {
+	return stream.Continue
+}
+
+// OnResponseData slows the response down, if it is to be.
+func (i *injector) OnResponseData(_ *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
+	if !i.limited {
+		return stream.Continue
+	}
+	i.limit.write(b.Bytes, end)
+	return stream.Taken
+}
+
+// OnRequestTrailers passes them on.
+func (i *injector) OnRequestTrailers(*stream.Stream, *header.Map) {}
+
+// OnResponseTrailers holds trailers back until the body has gone.
+func (i *injector) OnResponseTrailers(*stream.Stream, *header.Map) stream.Verdict {
+	if i.limited && i.limit.holdTrailers() {
+		return stream.Stop
+	}
+	return stream.Continue
+}
+
+// OnEnd stops what goes on.
 func (i *injector) OnEnd(s *stream.Stream) {
-	if i.s != nil && i.timer.Armed() {
-		i.active(-1)
+	if i.active && s.Config.Stats != nil {
+		s.Config.Stats.FaultActive.Dec()
 	}
 	s.Worker.Loop.Cancel(&i.timer)
-	i.s, i.config = nil, nil
+	i.limit.stop()
+	i.s, i.config, i.active, i.limited = nil, nil, false, false
 }

@@ -1,0 +1,246 @@
+package build
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
+	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
+	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
+	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/filter/buffer"
+	"github.com/mallamesh/malla/proxy/filter/cors"
+	"github.com/mallamesh/malla/proxy/filter/fault"
+	"github.com/mallamesh/malla/proxy/filter/filterstate"
+	"github.com/mallamesh/malla/proxy/filter/grpcstats"
+	"github.com/mallamesh/malla/proxy/filter/grpcweb"
+	"github.com/mallamesh/malla/proxy/filter/headermutation"
+	"github.com/mallamesh/malla/proxy/filter/health"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+var optionalFilterFields = []*Message{
+	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster", "headers", "downstream_nodes", "max_active_faults", "response_rate_limit"),
+		ignores(noRuntime, "delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
+			"response_rate_limit_percent_runtime", "abort_grpc_status_runtime"),
+		ignores("faults are not counted by downstream cluster", "disable_downstream_cluster_stats")),
+	message((*commonfaultv3.FaultDelay)(nil), reads("fixed_delay", "header_delay", "percentage")),
+	message((*commonfaultv3.FaultDelay_HeaderDelay)(nil)),
+	message((*commonfaultv3.FaultRateLimit)(nil), reads("fixed_limit", "header_limit", "percentage")),
+	message((*commonfaultv3.FaultRateLimit_FixedLimit)(nil), reads("limit_kbps")),
+	message((*commonfaultv3.FaultRateLimit_HeaderLimit)(nil)),
+	message((*faultv3.FaultAbort)(nil), reads("http_status", "grpc_status", "header_abort", "percentage", "response_body")),
+	message((*faultv3.FaultAbort_HeaderAbort)(nil)),
+
+	message((*corsv3.Cors)(nil)),
+	message((*corsv3.CorsPolicy)(nil), reads("allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials",
+		"filter_enabled", "shadow_enabled", "allow_private_network_access", "forward_not_matching_preflights")),
+
+	message((*headermutationv3.HeaderMutation)(nil), reads("mutations", "most_specific_header_mutations_wins")),
+	message((*headermutationv3.HeaderMutationPerRoute)(nil), reads("mutations")),
+	message((*headermutationv3.Mutations)(nil), reads("request_mutations", "query_parameter_mutations", "response_mutations", "response_trailers_mutations", "request_trailers_mutations")),
+	message((*corev3.KeyValueMutation)(nil), reads("append", "remove")),
+	message((*corev3.KeyValueAppend)(nil), reads("record", "action")),
+	message((*corev3.KeyValuePair)(nil), reads("key", "value")),
+
+	message((*bufferv3.Buffer)(nil), reads("max_request_bytes")),
+	message((*bufferv3.BufferPerRoute)(nil), reads("disabled", "buffer")),
+
+	message((*grpcwebv3.GrpcWeb)(nil)),
+	message((*grpcstatsv3.FilterConfig)(nil), reads("individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name"),
+		ignores("no log or metric of ours reads the object; Istio sends it always", "emit_filter_state")),
+	message((*corev3.GrpcMethodList)(nil), reads("services")),
+	message((*corev3.GrpcMethodList_Service)(nil), reads("name", "method_names")),
+
+	message((*statev3.Config)(nil), reads("on_request_headers", "clear_route_cache")),
+	message((*statevaluev3.FilterStateValue)(nil), reads("object_key", "factory_key", "format_string", "skip_if_empty"),
+		ignores("Envoy gives it no effect either", "read_only"),
+		only("shared_with_upstream", "there are no internal upstream connections", "NONE")),
+
+	message((*healthv3.HealthCheck)(nil), reads("pass_through_mode", "cache_time", "cluster_min_healthy_percentages", "headers")),
+}
+
+// optionalFilter makes a filter of those that not every chain has, nil for what is none.
+func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.Config, at *field.Path) stream.Factory {
+	switch m := m.(type) {
+	case *faultv3.HTTPFault:
+		return fault.New(name, r.fault(m, at))
+	case *corsv3.Cors:
+		set, scope := r.env.Stats.Cors(c.StatPrefix)
+		r.scopes = append(r.scopes, scope)
+		return cors.New(name, set)
+	case *headermutationv3.HeaderMutation:
+		return headermutation.New(name, r.headerMutations(m.GetMutations(), at.Child("mutations")), m.GetMostSpecificHeaderMutationsWins())
+	case *bufferv3.Buffer:
+		return buffer.New(name, r.bufferLimit(m, at))
+	case *grpcwebv3.GrpcWeb:
+		return grpcweb.New(name, r.grpcCounters("grpc-web", true))
+	case *grpcstatsv3.FilterConfig:
+		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName()))
+	case *statev3.Config:
+		return filterstate.New(name, r.filterState(m, at))
+	case *healthv3.HealthCheck:
+		set, scope := r.env.Stats.HealthCheck(c.StatPrefix)
+		r.scopes = append(r.scopes, scope)
+		return health.New(name, r.health(m, at), set)
+	}
+	return nil
+}
+
+// filterOverride reads what a route says to a filter.
+func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
+	switch m := r.unpack(a, at).(type) {
+	case nil:
+	case *faultv3.HTTPFault:
+		if c := r.fault(m, at); c != nil {
+			return c
+		}
+	case *corsv3.CorsPolicy:
+		return r.corsPolicy(m, at)
+	case *headermutationv3.HeaderMutationPerRoute:
+		return r.headerMutations(m.GetMutations(), at.Child("mutations"))
+	case *bufferv3.BufferPerRoute:
+		if m.GetDisabled() {
+			return buffer.Off
+		}
+		return r.bufferLimit(m.GetBuffer(), at.Child("buffer"))
+	case *statev3.Config:
+		return r.filterState(m, at)
+	default:
+		r.errs.Addf(at, "found %s, which says nothing to a filter of ours", anyName(m))
+	}
+	return nil
+}
+
+func (r *reader) bufferLimit(m *bufferv3.Buffer, at *field.Path) buffer.Limit {
+	n := m.GetMaxRequestBytes().GetValue()
+	if n == 0 {
+		r.errs.Addf(at.Child("max_request_bytes"), "found 0, want at least 1")
+	}
+	return buffer.Limit(n)
+}
+
+// grpcCounters are closed with the listener.
+func (r *listenerReader) grpcCounters(protocol string, dots bool) *grpcstats.Counters {
+	c := grpcstats.NewCounters(r.env.Stats, protocol, dots)
+	r.closers = append(r.closers, c.Close)
+	return c
+}
+
+func (r *reader) grpcStats(m *grpcstatsv3.FilterConfig) *grpcstats.Config {
+	c := &grpcstats.Config{All: m.GetStatsForAllMethods().GetValue(), Upstream: m.GetEnableUpstreamStats(), Methods: map[string]bool{}}
+	for _, s := range m.GetIndividualMethodStatsAllowlist().GetServices() {
+		for _, name := range s.GetMethodNames() {
+			c.Methods["/"+s.GetName()+"/"+name] = true
+		}
+	}
+	return c
+}
+
+// filterState reads values with names. An object that other parts of Envoy look for under a name of their
+// own is refused: nothing here would look.
+func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Config {
+	out := &filterstate.Config{Reroute: m.GetClearRouteCache()}
+	for i, v := range m.GetOnRequestHeaders() {
+		at := at.Child("on_request_headers").Index(i)
+		if v.GetObjectKey() == "" {
+			r.errs.Addf(at.Child("object_key"), "is empty")
+		}
+		factory := v.GetFactoryKey()
+		if factory == "" {
+			factory = v.GetObjectKey()
+		}
+		if factory != "envoy.string" {
+			r.errs.Addf(at.Child("factory_key"), "found %q, want envoy.string: objects of other kinds are not supported", factory)
+		}
+		f := r.substitution(v.GetFormatString(), at.Child("format_string"))
+		if f == nil {
+			continue
+		}
+		out.Values = append(out.Values, filterstate.Value{Key: v.GetObjectKey(), Format: f, SkipIfEmpty: v.GetSkipIfEmpty()})
+	}
+	return out
+}
+
+func (r *listenerReader) health(m *healthv3.HealthCheck, at *field.Path) *health.Config {
+	c := &health.Config{
+		PassThrough: m.GetPassThroughMode().GetValue(), CacheTime: r.duration(m.GetCacheTime(), at.Child("cache_time")),
+		Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Cluster: r.env.Node.GetCluster(),
+	}
+	if m.GetPassThroughMode() == nil {
+		r.errs.Addf(at.Child("pass_through_mode"), "is not set")
+	}
+	if c.CacheTime > 0 && !c.PassThrough {
+		r.errs.Addf(at.Child("cache_time"), "is set without pass_through_mode")
+	}
+	for _, name := range sortedNames(m.GetClusterMinHealthyPercentages()) {
+		p := m.GetClusterMinHealthyPercentages()[name].GetValue()
+		if p < 0 || p > 100 {
+			r.errs.Addf(at.Child("cluster_min_healthy_percentages").Child(name), "found %v, want 0 to 100", p)
+		}
+		c.Minimum = append(c.Minimum, health.Minimum{Cluster: name, Percent: p})
+	}
+	if len(c.Minimum) > 0 && c.PassThrough {
+		r.errs.Addf(at.Child("cluster_min_healthy_percentages"), "is set with pass_through_mode")
+	}
+	return c
+}
+
+// fault reads what the fault filter is to do, nil for nothing.
+func (r *reader) fault(m *faultv3.HTTPFault, at *field.Path) *fault.Config {
+	c := &fault.Config{
+		Upstream: m.GetUpstreamCluster(), Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Nodes: m.GetDownstreamNodes(),
+		MaxActive: number(m.GetMaxActiveFaults()),
+	}
+	if d := m.GetDelay(); d != nil {
+		at := at.Child("delay")
+		c.DelayHeader = d.GetHeaderDelay() != nil
+		c.Delay = r.duration(d.GetFixedDelay(), at.Child("fixed_delay"))
+		c.DelayShare = fault.Share(r.fraction(d.GetPercentage(), at.Child("percentage")))
+		if c.Delay == 0 && !c.DelayHeader {
+			r.errs.Addf(at.Child("fixed_delay"), "is not set, want a time above 0")
+		}
+	}
+	if a := m.GetAbort(); a != nil {
+		r.abort(a, c, at.Child("abort"))
+	}
+	if l := m.GetResponseRateLimit(); l != nil {
+		at := at.Child("response_rate_limit")
+		c.RateHeader = l.GetHeaderLimit() != nil
+		c.Rate = l.GetFixedLimit().GetLimitKbps()
+		c.RateShare = fault.Share(r.fraction(l.GetPercentage(), at.Child("percentage")))
+		if c.Rate == 0 && !c.RateHeader {
+			r.errs.Addf(at.Child("fixed_limit").Child("limit_kbps"), "found 0, want at least 1")
+		}
+	}
+	if m.GetDelay() == nil && m.GetAbort() == nil && m.GetResponseRateLimit() == nil {
+		return nil
+	}
+	return c
+}
+
+func (r *reader) abort(a *faultv3.FaultAbort, c *fault.Config, at *field.Path) {
+	c.AbortShare = fault.Share(r.fraction(a.GetPercentage(), at.Child("percentage")))
+	c.Body = a.GetResponseBody()
+	switch a.GetErrorType().(type) {
+	case *faultv3.FaultAbort_HttpStatus:
+		if c.Status = int(a.GetHttpStatus()); c.Status < 200 || c.Status > 599 {
+			r.errs.Addf(at.Child("http_status"), "found %d, want a status from 200 to 599", c.Status)
+		}
+	case *faultv3.FaultAbort_GrpcStatus:
+		c.GRPCStatus, c.HasGRPC = int(a.GetGrpcStatus()), true
+	case *faultv3.FaultAbort_HeaderAbort_:
+		_ = a.GetHeaderAbort()
+		c.AbortHeader = true
+	default:
+		r.errs.Addf(at, "has no status, want http_status, grpc_status or header_abort")
+	}
+}

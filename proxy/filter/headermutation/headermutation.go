@@ -1,0 +1,179 @@
+// Package headermutation is the HTTP filter that changes header fields, trailers and query
+// parameters in the middle of the chain, where the header operations of routes come at its end.
+//
+// A filter has changes of its own ([Config]); those of route tables, virtual hosts and routes follow,
+// the most specific one last if the filter says so, else first.
+package headermutation
+
+import (
+	"bytes"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+// A Config holds the changes of one level. It must not change.
+type Config struct {
+	Request, Response, RequestTrailers, ResponseTrailers *route.Mutations // nil: none
+	Query                                                []Parameter
+}
+
+// A Parameter is one change of query parameters.
+type Parameter struct {
+	Name   string
+	Value  *access.Format // nil: removes the parameter
+	Action route.AppendAction
+}
+
+type factory struct {
+	name     string
+	config   *Config
+	specific bool
+}
+
+// New returns the factory of filters with a name in the chain. specificLast has the most specific level
+// make its changes last, so that they win.
+func New(name string, c *Config, specificLast bool) stream.Factory {
+	return &factory{name, c, specificLast}
+}
+
+func (f *factory) Name() string { return f.name }
+
+func (f *factory) New(*pool.Worker) any { return &filter{factory: f} }
+
+// A filter handles one stream.
+type filter struct {
+	*factory
+	levels []any // *Config, in the order of their changes
+}
+
+// OnRequest changes the request.
+func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
+	f.levels = append(f.levels[:0], f.config)
+	f.levels = s.FilterConfigs(f.levels, f.name)
+	if f.specific {
+		slices.Reverse(f.levels[1:])
+	}
+	for _, l := range f.levels {
+		c := l.(*Config)
+		c.Request.Apply(m, &s.Rec)
+		if len(c.Query) > 0 {
+			c.query(m, &s.Rec)
+		}
+	}
+	return stream.Continue
+}
+
+// OnResponse changes the response.
+func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
+	before := s.Rec.Response
+	s.Rec.Response = m
+	for _, l := range f.levels {
+		l.(*Config).Response.Apply(m, &s.Rec)
+	}
+	s.Rec.Response = before
+	return stream.Continue
+}
+
+// OnRequestTrailers changes the request's trailers.
+func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) {
+	for _, l := range f.levels {
+		l.(*Config).RequestTrailers.Apply(m, &s.Rec)
+	}
+}
+
+// OnResponseTrailers changes the response's trailers.
+func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
+	for _, l := range f.levels {
+		l.(*Config).ResponseTrailers.Apply(m, &s.Rec)
+	}
+	return stream.Continue
+}
+
+// OnEnd forgets the stream.
+func (f *filter) OnEnd(*stream.Stream) {
+	clear(f.levels)
+	f.levels = f.levels[:0]
+}
+
+// query changes parameters. As in Envoy, all are written anew, sorted by name.
+func (c *Config) query(m *header.Map, rec *access.Record) {
+	path, query, _ := bytes.Cut(m.Get(header.Path), []byte{'?'})
+	params := parse(string(query))
+	for i := range c.Query {
+		c.Query[i].apply(params, rec)
+	}
+	var b strings.Builder
+	b.Write(path)
+	sep := byte('?')
+	for _, name := range sortedNames(params) {
+		for _, v := range params[name] {
+			b.WriteByte(sep)
+			b.WriteString(name)
+			b.WriteByte('=')
+			b.WriteString(v)
+			sep = '&'
+		}
+	}
+	m.SetCopy(header.Path, []byte(b.String()))
+}
+
+func (p *Parameter) apply(params map[string][]string, rec *access.Record) {
+	if p.Value == nil {
+		delete(params, p.Name)
+		return
+	}
+	v := string(p.Value.Append(nil, rec))
+	has := len(params[p.Name]) > 0
+	switch p.Action {
+	case route.AppendIfExistsOrAdd:
+		params[p.Name] = append(params[p.Name], v)
+	case route.AddIfAbsent:
+		if !has {
+			params[p.Name] = []string{v}
+		}
+	case route.OverwriteIfExists:
+		if has {
+			params[p.Name] = []string{v}
+		}
+	case route.OverwriteIfExistsOrAdd:
+		params[p.Name] = []string{v}
+	}
+}
+
+// parse reads a query; what is escaped wrongly stays as it is.
+func parse(query string) map[string][]string {
+	out := map[string][]string{}
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		out[unescaped(name)] = append(out[unescaped(name)], unescaped(value))
+	}
+	return out
+}
+
+func unescaped(s string) string {
+	if u, err := url.PathUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
+func sortedNames(m map[string][]string) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}

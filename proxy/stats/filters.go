@@ -1,0 +1,92 @@
+package stats
+
+// The sets below hold metrics of HTTP filters.
+
+// Cors holds "http.<prefix>.cors.".
+type Cors struct {
+	OriginValid   Counter `stat:"origin_valid"`
+	OriginInvalid Counter `stat:"origin_invalid"`
+}
+
+// HealthCheck holds "http.<prefix>.health_check.".
+type HealthCheck struct {
+	RequestTotal           Counter `stat:"request_total"`
+	Failed                 Counter `stat:"failed"`
+	OK                     Counter `stat:"ok"`
+	Degraded               Counter `stat:"degraded"`
+	CachedResponse         Counter `stat:"cached_response"`
+	FailedClusterNotFound  Counter `stat:"failed_cluster_not_found"`
+	FailedClusterEmpty     Counter `stat:"failed_cluster_empty"`
+	FailedClusterUnhealthy Counter `stat:"failed_cluster_unhealthy"`
+}
+
+// GRPC holds "cluster.<name>.grpc.<service>.<method>.", or "cluster.<name>.grpc." for the methods
+// that are not told apart.
+type GRPC struct {
+	Total                Counter   `stat:"total"`
+	Success              Counter   `stat:"success"`
+	Failure              Counter   `stat:"failure"`
+	RequestMessageCount  Counter   `stat:"request_message_count"`
+	ResponseMessageCount Counter   `stat:"response_message_count"`
+	UpstreamRqTime       Histogram `stat:"upstream_rq_time"`
+
+	OK                 Counter `stat:"0"`
+	Cancelled          Counter `stat:"1"`
+	Unknown            Counter `stat:"2"`
+	InvalidArgument    Counter `stat:"3"`
+	DeadlineExceeded   Counter `stat:"4"`
+	NotFound           Counter `stat:"5"`
+	AlreadyExists      Counter `stat:"6"`
+	PermissionDenied   Counter `stat:"7"`
+	ResourceExhausted  Counter `stat:"8"`
+	FailedPrecondition Counter `stat:"9"`
+	Aborted            Counter `stat:"10"`
+	OutOfRange         Counter `stat:"11"`
+	Unimplemented      Counter `stat:"12"`
+	Internal           Counter `stat:"13"`
+	Unavailable        Counter `stat:"14"`
+	DataLoss           Counter `stat:"15"`
+	Unauthenticated    Counter `stat:"16"`
+}
+
+// Code returns the counter of a status, nil for one that gRPC does not have.
+func (g *GRPC) Code(status int) *Counter {
+	all := [...]*Counter{
+		&g.OK, &g.Cancelled, &g.Unknown, &g.InvalidArgument, &g.DeadlineExceeded, &g.NotFound, &g.AlreadyExists, &g.PermissionDenied,
+		&g.ResourceExhausted, &g.FailedPrecondition, &g.Aborted, &g.OutOfRange, &g.Unimplemented, &g.Internal, &g.Unavailable, &g.DataLoss, &g.Unauthenticated,
+	}
+	if status < 0 || status >= len(all) {
+		return nil
+	}
+	return all[status]
+}
+
+// Tags of gRPC's methods, as Envoy has them.
+const (
+	TagGRPCService = "envoy.grpc_bridge_service"
+	TagGRPCMethod  = "envoy.grpc_bridge_method"
+)
+
+// Cors returns the set of "http.<prefix>.cors.".
+func (r *Registry) Cors(prefix string) (*Cors, *Scope) {
+	s := r.add("http."+prefix+".cors.", "http.cors.", func() any { return new(Cors) }, Tag{TagHTTP, prefix})
+	return s.set.Addr().Interface().(*Cors), s
+}
+
+// HealthCheck returns the set of "http.<prefix>.health_check.".
+func (r *Registry) HealthCheck(prefix string) (*HealthCheck, *Scope) {
+	s := r.add("http."+prefix+".health_check.", "http.health_check.", func() any { return new(HealthCheck) }, Tag{TagHTTP, prefix})
+	return s.set.Addr().Interface().(*HealthCheck), s
+}
+
+// GRPC returns the set of a method of a service, or of all that are not told apart if both are empty. The protocol is
+// "grpc" or "grpc-web".
+func (r *Registry) GRPC(cluster, protocol, service, method string) (*GRPC, *Scope) {
+	prefix, tags := "cluster."+cluster+"."+protocol+".", []Tag{{TagCluster, cluster}}
+	if service != "" {
+		prefix += service + "." + method + "."
+		tags = append(tags, Tag{TagGRPCService, service}, Tag{TagGRPCMethod, method})
+	}
+	s := r.add(prefix, "cluster."+protocol+".", func() any { return new(GRPC) }, tags...)
+	return s.set.Addr().Interface().(*GRPC), s
+}
