@@ -133,7 +133,7 @@ func (s *Stream) reset() {
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
-	s.respEnds, s.respPaused, s.skip, s.Cluster = false, false, 0, ""
+	s.respEnds, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, 0, ""
 }
 
 // account tells logs and metrics of a stream that is over.

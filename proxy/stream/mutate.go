@@ -22,6 +22,7 @@ var (
 // Envoy's (conn_manager_impl.cc, conn_manager_utility.cc).
 func (s *Stream) prepare() bool {
 	c, m := s.Config, &s.Request
+	s.GRPC = header.IsGRPC(m.Get(header.ContentType))
 	path := m.Get(header.Path)
 	if len(path) == 1 && path[0] == '*' {
 		s.Reply(404, "", "absolute_path_rejected")

@@ -42,7 +42,7 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 	m := &s.local
 	m.Reset()
 	s.Response = m
-	if header.IsGRPC(s.Request.Get(header.ContentType)) {
+	if s.GRPC {
 		s.grpcReply(m, status, body, edit)
 		return Stop
 	}

@@ -28,6 +28,7 @@ type Stream struct {
 	Cluster  string                 // where the route leads; "": nowhere
 	Weighted *route.WeightedCluster // the one of several that the request's number fell on
 	Upgrade  bool                   // the request asks for another protocol
+	GRPC     bool                   // the request came as a gRPC call: replies of ours are gRPC's
 	Random   uint64                 // of this request; decides shares, weights, mirrors
 
 	m        *manager

@@ -134,7 +134,7 @@ func (i *injector) abort() stream.Verdict {
 	if body == "" {
 		body = "fault filter abort"
 	}
-	if grpc >= 0 && header.IsGRPC(m.Get(header.ContentType)) {
+	if grpc >= 0 && s.GRPC {
 		return s.ReplyWith(status, body, "fault_filter_abort", func(m *header.Map) {
 			m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(grpc), 10))
 		}, access.FaultInjected)
