@@ -58,6 +58,7 @@ func TestInterimResponsesStopAtTheMark(t *testing.T) {
 	b := full(t)
 	b.config.Expect100Here = false // else none would pass
 	b.rt.Listeners[0].BufferLimit = 16 << 10
+	b.config.Expect100Here = false // interim responses are for the client
 	var up *drive.Pipe
 	b.answer = func(_ *bench, p *drive.Pipe, _ string) { up = p }
 	p := b.dial()
