@@ -240,6 +240,9 @@ func (r *reader) stringMatch(m *matcherv3.StringMatcher, at *field.Path) route.S
 	default:
 		r.errs.Addf(at, "says not what to compare with")
 	}
+	if out.Value == "" && (out.Kind == route.Prefix || out.Kind == route.Suffix || out.Kind == route.Contains) {
+		r.errs.Addf(at, "compares with an empty text, which everything has, want at least one character")
+	}
 	return out
 }
 

@@ -84,7 +84,7 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 	case *grpcwebv3.GrpcWeb:
 		return grpcweb.New(name, r.grpcCounters("grpc-web", true))
 	case *grpcstatsv3.FilterConfig:
-		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName()))
+		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName() || !m.GetStatsForAllMethods().GetValue()))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
 	case *healthv3.HealthCheck:

@@ -124,8 +124,8 @@ type StringMatch struct {
 	Start, End int64
 }
 
-// A HeaderMatch compares a header field; several fields of one name count as their
-// values joined by commas. The pseudo headers ":method", ":scheme", ":authority" and ":path" count
+// A HeaderMatch compares a header field; of several fields of one name it is
+// enough that one compares, but fields that Envoy joins by commas count as one. The pseudo headers ":method", ":scheme", ":authority" and ":path" count
 // as fields.
 type HeaderMatch struct {
 	Name string

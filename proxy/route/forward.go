@@ -164,8 +164,10 @@ func (f *Forward) setRewrite(c *RewriteConfig) (err error) {
 	if f.pathFormat, err = format(c.PathFormat); err != nil {
 		return fmt.Errorf("path_rewrite: %w", err)
 	}
-	if f.hostFormat, err = format(c.HostFormat); err != nil {
-		return fmt.Errorf("host_rewrite: %w", err)
+	if c.HostFormat != "" { // what is missing is "-" there, but nothing in a path
+		if f.hostFormat, err = access.Compile(c.HostFormat); err != nil {
+			return fmt.Errorf("host_rewrite: %w", err)
+		}
 	}
 	if hosts := count(c.Host != "", c.AutoHost, c.HostHeader != "", c.HostPathRegex != "", c.HostFormat != ""); hosts > 1 {
 		return fmt.Errorf("%d ways to rewrite the host, want at most one", hosts)
@@ -264,7 +266,8 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 		return append(dst, path...), false
 	case f.pathFormat != nil:
 		if out := f.pathFormat.Append(dst, rec); len(out) > len(dst) {
-			return out, true
+			p, _ := split(path)
+			return append(out, path[len(p):]...), true
 		}
 		return append(dst, path...), false
 	case f.template != nil:

@@ -181,9 +181,10 @@ func (r *Route) FinalizeResponse(m *header.Map, rec *access.Record, w *WeightedC
 
 func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluster, original bool) {
 	f := r.Forward
+	if w != nil && len(w.hostRewrite) > 0 { // the route's own comes on top
+		m.Set(header.Authority, w.hostRewrite)
+	}
 	switch {
-	case w != nil && len(w.hostRewrite) > 0:
-		f.setHost(m, w.hostRewrite, original)
 	case len(f.host) > 0:
 		f.setHost(m, f.host, original)
 	case f.hostHeader != nil:

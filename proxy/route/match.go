@@ -238,44 +238,77 @@ func newHeaderMatcher(h HeaderMatch) (headerMatcher, error) {
 }
 
 // match is Envoy's rule: a field that is missing satisfies no comparison, inverted or
-// not, unless missing counts as empty; presence alone may be inverted.
+// not, unless missing counts as empty; presence alone may be inverted. Of several fields of one name it is
+// enough that one compares.
 func (h *headerMatcher) match(r *Request) bool {
-	v, ok := h.value(r)
+	v, more, ok := h.value(r)
 	if h.m.kind == Present {
 		return (ok || h.missing) != h.invert
 	}
 	if !ok && !h.missing {
 		return false
 	}
-	return h.m.match(v) != h.invert
+	return (h.m.match(v) || more > 0 && h.others(r, more)) != h.invert
 }
 
-// value returns the field's value, several joined by commas.
-func (h *headerMatcher) value(r *Request) ([]byte, bool) {
+// value returns the field's value, and if others of the same name may follow, where.
+func (h *headerMatcher) value(r *Request) (v []byte, more int, ok bool) {
 	switch h.token {
 	case header.Method:
-		return r.Method, r.Method != nil
+		return r.Method, 0, r.Method != nil
 	case header.Scheme:
-		return r.Scheme, r.Scheme != nil
+		return r.Scheme, 0, r.Scheme != nil
 	case header.Authority:
-		return r.Authority, r.Authority != nil
+		return r.Authority, 0, r.Authority != nil
 	case header.Path:
-		return r.Path, r.Path != nil
+		return r.Path, 0, r.Path != nil
 	}
 	if r.Headers == nil || h.token != header.None && !r.Headers.Has(h.token) {
-		return nil, false
+		return nil, 0, false
 	}
-	return r.joined(h.token, h.name)
+	if h.token != header.None && !apart[h.token] {
+		v, ok = r.joined(h.token)
+		return v, 0, ok
+	}
+	fields := r.Headers.Fields()
+	for i := range fields {
+		if h.is(&fields[i]) {
+			return fields[i].Value, i + 1, true
+		}
+	}
+	return nil, 0, false
 }
 
-// joined returns the values of a name; only if there are several are they copied.
-func (r *Request) joined(t header.Token, name []byte) ([]byte, bool) {
+func (h *headerMatcher) is(f *header.Field) bool {
+	return f.Token == h.token && (h.token != header.None || string(f.Name) == string(h.name))
+}
+
+// others compares the fields of the name from one on.
+func (h *headerMatcher) others(r *Request, from int) bool {
+	fields := r.Headers.Fields()
+	for i := from; i < len(fields); i++ {
+		if h.is(&fields[i]) && h.m.match(fields[i].Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// apart are fields that have a token here and that Envoy does not join when they come several times.
+var apart = map[header.Token]bool{
+	header.Cookie: true, header.SetCookie: true, header.AcceptLanguage: true, header.Referer: true, header.Baggage: true, header.B3: true,
+	header.TraceParent: true, header.TraceState: true, header.XB3Flags: true, header.XB3ParentSpanID: true, header.XB3Sampled: true,
+	header.XB3SpanID: true, header.XB3TraceID: true,
+}
+
+// joined returns the values of a token, several joined by commas; only then are they copied.
+func (r *Request) joined(t header.Token) ([]byte, bool) {
 	var first []byte
 	n := 0
 	fields := r.Headers.Fields()
 	for i := range fields {
 		f := &fields[i]
-		if f.Token != t || t == header.None && string(f.Name) != string(name) {
+		if f.Token != t {
 			continue
 		}
 		switch n++; n {

@@ -76,10 +76,18 @@ func (s *stateMatcher) match(q *Request) bool {
 	return ok && s.m.match(v)
 }
 
-// withoutParameters cuts a path at its first semicolon.
-func withoutParameters(path []byte) []byte {
-	if i := bytes.IndexByte(path, ';'); i >= 0 {
-		return path[:i]
+// withoutParameters leaves out of each segment of a path what follows a semicolon.
+func (r *Request) withoutParameters(path []byte) []byte {
+	if bytes.IndexByte(path, ';') < 0 {
+		return path
 	}
-	return path
+	r.path = r.path[:0]
+	in := false
+	for _, c := range path {
+		in = c == ';' || in && c != '/'
+		if !in {
+			r.path = append(r.path, c)
+		}
+	}
+	return r.path
 }

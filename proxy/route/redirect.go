@@ -23,6 +23,7 @@ type Redirect struct {
 	regex      *substitution
 	format     *access.Format
 	stripQuery bool
+	keepHost   bool // with its port, whatever that is
 	match      match
 }
 
@@ -82,6 +83,9 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []
 	dst = append(dst, d.port...)
 	if d.format != nil {
 		if out := d.format.Append(dst, rec); len(out) > len(dst) {
+			if i := bytes.IndexByte(r.Path, '?'); i >= 0 && !d.stripQuery {
+				out = append(out, r.Path[i:]...)
+			}
 			return out
 		}
 	}
@@ -98,7 +102,7 @@ func (d *Redirect) requestHost(r *Request, scheme []byte) []byte {
 			i++
 		}
 	}
-	if i < 0 {
+	if i < 0 || d.keepHost {
 		return host
 	}
 	was := r.Scheme

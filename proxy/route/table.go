@@ -22,6 +22,7 @@ type Request struct {
 	NewCookies                      [][]byte // set-cookie fields for the response; see Forward.Hash
 
 	scratch []byte
+	path    []byte // without parameters
 }
 
 // TLS is what routes may ask about the client's certificate.
@@ -108,7 +109,7 @@ func NewTable(c Config) (*Table, error) {
 		}
 	}
 	t.hosts.done()
-	t.toHTTPS = &Route{table: t, VHost: &VirtualHost{}, Redirect: &Redirect{Code: 301, scheme: "https"}}
+	t.toHTTPS = &Route{table: t, VHost: &VirtualHost{}, Redirect: &Redirect{Code: 301, scheme: "https", keepHost: true}}
 	return t, nil
 }
 
@@ -248,9 +249,13 @@ func newMatch(c Match) (m match, err error) {
 func (t *Table) VirtualHost(r *Request) *VirtualHost {
 	if len(t.hostHeader) > 0 {
 		if r.Headers == nil {
-			return t.hosts.any
+			return nil
 		}
-		return t.hosts.find(r.lowered(r.Headers.Lookup(t.hostHeader)))
+		name := r.Headers.Lookup(t.hostHeader)
+		if name == nil {
+			return nil
+		}
+		return t.hosts.find(r.lowered(name))
 	}
 	return t.hosts.find(r.lowered(r.Authority))
 }
@@ -267,7 +272,7 @@ func (t *Table) Match(r *Request) *Route {
 	}
 	path, query := split(r.Path)
 	if t.parameters {
-		path = withoutParameters(path)
+		path = r.withoutParameters(path)
 	}
 	if v.index != nil {
 		return v.matchIndexed(r, path, query)

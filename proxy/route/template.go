@@ -21,10 +21,10 @@ const (
 	maxTemplateName      = 16
 )
 
-// The characters of a segment, as RFC 3986 has them in a path, without the star.
+// The characters of a segment, as RFC 3986 has them in a path.
 const (
-	oneSegment  = `[a-zA-Z0-9\-._~%!$&'()+,;:@=]+`
-	anySegments = `[a-zA-Z0-9\-._~%!$&'()+,;:@=/]*`
+	oneSegment  = `[a-zA-Z0-9\-._~%!$&'()+,;:@=*]+`
+	anySegments = `[a-zA-Z0-9\-._~%!$&'()+,;:@=*/]*`
 )
 
 func newTemplate(text string) (*template, error) {

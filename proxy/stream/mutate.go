@@ -83,12 +83,13 @@ func (s *Stream) match() {
 		s.Route = s.Table.Match(&s.Match)
 	}
 	s.Cluster, s.Weighted = "", nil
-	if s.Route != nil && s.Route.Forward != nil {
-		s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
-		if s.Weighted == nil && s.Route.Forward.Cluster != "" {
-			s.Rec.Cluster, s.Rec.ClusterRaw = s.Cluster, s.Cluster
+	if s.Route != nil {
+		s.Rec.RouteName = s.Route.Name
+		if s.Route.Forward != nil {
+			s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
 		}
 	}
+	s.Rec.Cluster, s.Rec.ClusterRaw = s.Cluster, s.Cluster
 }
 
 func (s *Stream) upgradeAllowed() bool {
@@ -375,8 +376,8 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	if s.status < 200 && s.status != 101 {
 		return
 	}
-	if s.Route != nil {
-		s.Route.FinalizeResponse(m, &s.Rec, s.Weighted)
+	if s.Route != nil && !s.replied {
+		s.finalize(m)
 	}
 	if t := c.Tracing; t != nil && s.Route != nil {
 		if t.Egress {
@@ -400,6 +401,12 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	case s.replied && !m.Has(header.Server):
 		m.Set(header.Server, s.m.server)
 	}
+}
+
+// finalize applies the route's header operations, whose values may speak of the response.
+func (s *Stream) finalize(m *header.Map) {
+	s.Rec.Response = m
+	s.Route.FinalizeResponse(m, &s.Rec, s.Weighted)
 }
 
 func statusOf(b []byte) int {

@@ -42,11 +42,15 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 	m := &s.local
 	m.Reset()
 	s.Response = m
+	if s.inData { // the rest of the request may be on its way, as Envoy sees it
+		s.closeAfter()
+	}
 	if s.GRPC {
 		s.grpcReply(m, status, body, edit)
 		return Stop
 	}
 	m.Add(header.Status, statusText(&s.statusTx, status))
+	s.finalizeReply(m)
 	if edit != nil {
 		edit(m)
 	}
@@ -69,7 +73,8 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 // grpcReply is a response with trailers only (gRPC over HTTP/2, "Responses").
 func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
 	m.Add(header.Status, statusText(&s.statusTx, 200))
-	m.Add(header.ContentType, grpcType)
+	s.finalizeReply(m)
+	m.Set(header.ContentType, grpcType)
 	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(GRPCStatus(status)), 10))
 	if body != "" {
 		m.AddCopy(header.GrpcMessage, AppendPercent(nil, body))
@@ -78,6 +83,15 @@ func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*he
 		edit(m)
 	}
 	s.respond(len(s.filters)-1, true)
+}
+
+// finalizeReply applies the route's header operations before the fields of a body are there,
+// and before it has a code, as Envoy does.
+func (s *Stream) finalizeReply(m *header.Map) {
+	if s.Route != nil {
+		s.Rec.Code = 0
+		s.finalize(m)
+	}
 }
 
 // GRPCStatus maps an HTTP status (gRPC's http-grpc-status-mapping).

@@ -58,6 +58,7 @@ type Stream struct {
 	buffer     Buffer
 	timer      drive.Timer // max_stream_duration, request_timeout
 	respEnds   bool        // the response has headers only
+	inData     bool        // a piece of the request's body is being passed on
 	respPaused bool        // a filter has as much of the response as it can take
 	requested  bool        // the whole request was received
 	responded  bool        // response headers have gone to the filters
@@ -186,7 +187,9 @@ func (s *Stream) onData(b []byte, end bool) {
 		s.requested = true
 		s.Rec.RequestEnd = s.mark()
 	}
+	s.inData = true
 	s.passData(0, b, end)
+	s.inData = false
 	s.checkOver()
 }
 

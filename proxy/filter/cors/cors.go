@@ -106,20 +106,23 @@ func (f *filter) preflight(r, asked *header.Map) {
 	if f.flag(credentials, false) {
 		r.AddName(allowCreds, yes)
 	}
-	f.say(r, allowMethods, f.text(methods), asked.Lookup(requestMethod))
-	f.say(r, allowHeaders, f.text(headers), asked.Lookup(requestHeaders))
-	f.say(r, maxAge, f.text(age), nil)
+	say(r, allowMethods, f.text(methods), asked.Lookup(requestMethod))
+	say(r, allowHeaders, f.text(headers), asked.Lookup(requestHeaders))
+	if v := f.text(age); len(v) > 0 {
+		r.AddName(maxAge, v)
+	}
 	if f.flag(private, false) && string(asked.Lookup(requestPrivate)) == "true" {
 		r.AddName(allowPrivate, yes)
 	}
 }
 
-// say adds a field unless the policy is silent; a star repeats what was asked for.
-func (f *filter) say(r *header.Map, name, v, asked []byte) {
-	if asked != nil && string(v) == "*" {
-		v = asked
-	}
-	if len(v) > 0 {
+// say adds a field unless the policy is silent; a star repeats what was asked for, be it nothing.
+func say(r *header.Map, name, v, asked []byte) {
+	switch {
+	case len(v) == 0:
+	case string(v) == "*":
+		r.AddName(name, asked)
+	default:
 		r.AddName(name, v)
 	}
 }

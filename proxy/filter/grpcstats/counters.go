@@ -21,7 +21,7 @@ type Counters struct {
 }
 
 // NewCounters returns the counters of a protocol. Unless dots is set, dots in a service's name become
-// underscores: Envoy's option replace_dots_in_grpc_service_name.
+// underscores: Envoy's option replace_dots_in_grpc_service_name, which counts only where all methods are told apart.
 func NewCounters(r *stats.Registry, protocol string, dots bool) *Counters {
 	return &Counters{registry: r, protocol: protocol, dots: dots}
 }

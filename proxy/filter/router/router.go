@@ -148,7 +148,7 @@ func (r *Router) direct(d *route.Direct) {
 		r.s.Direct(int(d.Status), d.Body, nil)
 		return
 	}
-	r.s.Rec.Code, r.s.Rec.LocalReplyBody = d.Status, string(d.Body)
+	r.s.Rec.LocalReplyBody = string(d.Body)
 	body := d.Format.Append(nil, &r.s.Rec)
 	r.s.Direct(int(d.Status), body, func(m *header.Map) {
 		if d.ContentType != "" && len(body) > 0 {
