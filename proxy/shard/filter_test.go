@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -117,6 +119,102 @@ func TestLateWordIsIgnored(t *testing.T) {
 	c.asked[1](nil)
 	b.Step()
 	if got := q.Take(); !strings.HasPrefix(got, "HTTP/1.1 200") {
+		t.Errorf("answer %q", got)
+	}
+}
+
+// The word of a filter that waits comes from a goroutine of its own, while the shard goes on: on the
+// client's side in plain text, and behind mutual TLS.
+func TestFilterThatWaitsElsewhere(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		c := &caller{request: true, response: true}
+		p := newPair(t, nil)
+		if encrypted {
+			p.in.Filters = append([]stream.Factory{c}, p.in.Filters...)
+		} else {
+			p.config.Filters = append([]stream.Factory{c}, p.config.Filters...)
+		}
+		client := p.dial()
+		client.WriteString("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
+		p.Step()
+		client.WriteString("56789")
+		for i := range 2 {
+			for len(c.asked) == i {
+				p.Step()
+			}
+			if got := client.Take(); got != "" {
+				t.Fatalf("encrypted %v: answer %q before the word", encrypted, got)
+			}
+			said := make(chan struct{})
+			go func() {
+				c.asked[i](func(s *stream.Stream) { s.Request.AddCopy(header.XClientTraceID, []byte("word")) })
+				close(said)
+			}()
+			p.Step() // whether the word is there or not
+			<-said
+			p.Step()
+		}
+		if got := client.Take(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nok") {
+			t.Errorf("encrypted %v: answer %q", encrypted, got)
+		}
+		if len(p.requests) != 1 || !strings.Contains(p.requests[0], "x-client-trace-id: word\r\n") || !strings.HasSuffix(p.requests[0], "\r\n\r\n0123456789") {
+			t.Errorf("encrypted %v: the application got %q", encrypted, p.requests)
+		}
+	}
+}
+
+// A client that goes while its request waits behind mutual TLS ends it; the word that comes afterwards is nobody's.
+func TestClientGoesWhileFilterWaits(t *testing.T) {
+	c := &caller{request: true}
+	p := newPair(t, nil)
+	p.in.Filters = append([]stream.Factory{c}, p.in.Filters...)
+	client := p.dial()
+	client.WriteString(get("/first"))
+	for len(c.asked) == 0 {
+		p.Step()
+	}
+	client.Reset()
+	p.Step()
+	if got := p.inLog.last(); !strings.Contains(got, " DC ") {
+		t.Errorf("log %s", got)
+	}
+	c.asked[0](func(s *stream.Stream) { s.Reply(500, "late", "late") })
+	p.Step()
+	if len(p.requests) != 0 || len(p.inLog.lines) != 1 {
+		t.Errorf("the application got %q, log %q", p.requests, p.inLog.lines)
+	}
+}
+
+// While a filter waits, a client can send no more than a bounded part of its body; the rest stays where it
+// is, and everything arrives once the filter has spoken.
+func TestBodyWaitsOutside(t *testing.T) {
+	const size = 8 << 20
+	c := &caller{request: true}
+	b := waiting(t, c)
+	got := 0
+	b.Handle(app1, func(p *drive.Pipe) {
+		p.OnData = func(p *drive.Pipe) {
+			if got += len(p.Take()); got > size {
+				p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+				got = -1 << 30
+			}
+		}
+	})
+	p := b.dial()
+	p.WriteString(fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size))
+	piece := strings.Repeat("x", 64<<10)
+	for range size / len(piece) {
+		p.WriteString(piece)
+		b.Step()
+	}
+	if held := size - p.Unread(); held > 1<<20 {
+		t.Errorf("%d bytes were read while the filter waited, want at most a mebibyte", held)
+	}
+	c.asked[0](nil)
+	for range 1000 {
+		b.Step()
+	}
+	if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 200 OK") {
 		t.Errorf("answer %q", got)
 	}
 }

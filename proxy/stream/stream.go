@@ -96,6 +96,10 @@ func (h *held) room() int {
 // maxHeld bounds a body that waits behind a filter.
 const maxHeld = 1 << 20
 
+// heldMark is how much of a body is read while a filter holds its request. Up to there the
+// client's connection is read, not least so that its end is noticed.
+const heldMark = 64 << 10
+
 // Generation numbers the uses of a stream's memory; Resume wants it back.
 func (s *Stream) Generation() uint64 { return s.gen }
 
@@ -165,9 +169,7 @@ func (s *Stream) iterate(i int, end bool) {
 			if !s.over && !s.responded {
 				s.reqWait = i
 				s.reqHeld.headers = true
-				if s.reqHeld.collect = v == Collect; v == Stop {
-					s.down.PauseRequest()
-				}
+				s.reqHeld.collect = v == Collect
 			}
 			return
 		}
@@ -212,7 +214,6 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 				if !s.over && !s.responded {
 					s.reqWait = i
 					s.holdRequest(s.buffer.Bytes, end)
-					s.down.PauseRequest()
 				}
 				return
 			}
@@ -239,8 +240,11 @@ func (s *Stream) holdRequest(b []byte, end bool) {
 		return
 	}
 	s.reqHeld.bytes = append(s.reqHeld.bytes, b...)
-	if end && s.reqHeld.collect {
+	switch {
+	case end && s.reqHeld.collect:
 		s.requestWhole()
+	case !end && !s.reqHeld.collect && len(s.reqHeld.bytes) >= heldMark:
+		s.down.PauseRequest()
 	}
 }
 
