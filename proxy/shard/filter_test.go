@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/http2"
+
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/header"
@@ -216,6 +219,45 @@ func TestBodyWaitsOutside(t *testing.T) {
 	}
 	if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 200 OK") {
 		t.Errorf("answer %q", got)
+	}
+}
+
+// Of the streams of one connection only the one that a filter holds waits; its body is taken up to
+// the window, and the word about a stream that was reset is nobody's.
+func TestFilterHoldsOneStream(t *testing.T) {
+	c := &caller{request: true}
+	b := newTwo(t, cluster.Config{})
+	b.config.Filters = []stream.Factory{c, router.New(router.Config{})}
+	p := b.client()
+	p.post(1, "/held")
+	p.data(1, []byte("01234"), false)
+	p.get(3, "/other")
+	p.get(5, "/reset")
+	b.Step()
+	p.data(1, []byte("56789"), true)
+	p.reset(5, http2.ErrCodeCancel)
+	b.Step()
+	if len(c.asked) != 3 {
+		t.Fatalf("the filter was asked %d times, want 3", len(c.asked))
+	}
+	said := make(chan struct{})
+	go func() {
+		c.asked[2](func(s *stream.Stream) { s.Reply(500, "late", "late") })
+		c.asked[1](nil)
+		close(said)
+	}()
+	<-said
+	b.Step()
+	if got := p.take(); !strings.HasPrefix(got, "HEADERS 3 :status=200 x-path=/other ") || strings.Contains(got, "HEADERS 1") || strings.Contains(got, "HEADERS 5") {
+		t.Errorf("the client got\n%s\nwant the answer to stream 3 only", got)
+	}
+	c.asked[0](nil)
+	b.Step()
+	if got := p.take(); !strings.HasPrefix(got, "HEADERS 1 :status=200 x-path=/held ") {
+		t.Errorf("the client got\n%s", got)
+	}
+	if got := b.upstreams[0].take(); !strings.Contains(got, "0123456789") || strings.Contains(got, "/reset") {
+		t.Errorf("the application got\n%s", got)
 	}
 }
 
