@@ -242,6 +242,9 @@ func (r *reader) hashing(h interface {
 	GetHashBalanceFactor() *wrapperspb.UInt32Value
 }, c *cluster.Config, at *field.Path) {
 	c.HashByName = h.GetUseHostnameForHashing()
+	if c.HashByName && c.Kind != cluster.StrictDNS {
+		r.errs.Addf(at.Child("use_hostname_for_hashing"), "hosts of a cluster of type %v have no names, want type STRICT_DNS", c.Kind)
+	}
 	if f := h.GetHashBalanceFactor(); f != nil {
 		if c.Policy.Balance = f.GetValue(); f.GetValue() < 100 {
 			r.errs.Addf(at.Child("hash_balance_factor"), "found %d, want at least 100", f.GetValue())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -92,7 +93,9 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	}
 	r := &reader{}
 	b := &Bootstrap{Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
-	b.LocalCluster = m.GetClusterManager().GetLocalClusterName()
+	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
+		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
+	}
 	if a := m.GetAdmin().GetAddress(); a != nil {
 		b.Admin = r.address(a, field.At("admin", "address"))
 	}
@@ -115,6 +118,11 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	return b, r.errs.In(name).Err()
 }
 
+// has reports whether there is a static cluster of a name.
+func (b *Bootstrap) has(name string) bool {
+	return slices.ContainsFunc(b.Clusters, func(c *clusterv3.Cluster) bool { return c.GetName() == name })
+}
+
 func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *ADS {
 	if c == nil {
 		if b.LDS || b.CDS {
@@ -135,10 +143,8 @@ func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *A
 	for _, h := range services[0].GetInitialMetadata() {
 		out.Metadata[h.GetKey()] = h.GetValue()
 	}
-	for _, s := range b.Clusters {
-		if s.GetName() == out.Cluster {
-			return out
-		}
+	if b.has(out.Cluster) {
+		return out
 	}
 	r.errs.Addf(at.Child("grpc_services").Index(0).Child("envoy_grpc").Child("cluster_name"), "found %q, want one of the static clusters", out.Cluster)
 	return out

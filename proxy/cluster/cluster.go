@@ -273,7 +273,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 
 // host returns the host of an endpoint: the old one if nothing has changed, else a new one with the old one's state.
 func (c *Cluster) host(e *Endpoint, old *Host) *Host {
-	h := &Host{
+	h := Host{
 		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
 		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight,
 	}
@@ -281,15 +281,17 @@ func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 		h.Metadata = &noMetadata
 	}
 	h.Transport = c.transport(h.Metadata)
-	if old == nil {
+	if old != nil {
+		if h.State = old.State; h.same(old) {
+			return old // most endpoints of most updates: they cost nothing
+		}
+	} else {
 		h.State = new(State)
-		return h
 	}
-	if h.State = old.State; h.same(old) {
-		return old
-	}
-	return h
+	return h.copied()
 }
+
+func (h Host) copied() *Host { return &h }
 
 var noMetadata Metadata
 
