@@ -21,10 +21,6 @@ func shareOf(c *Cluster, n int, want func(netip.AddrPort) bool) float64 {
 	return float64(got) / float64(n)
 }
 
-func isHost(n int) func(netip.AddrPort) bool {
-	return func(a netip.AddrPort) bool { return a == addr(n) }
-}
-
 // Degraded hosts get what the healthy ones cannot bear, at every priority, before panic is looked at.
 func TestDegraded(t *testing.T) {
 	for _, test := range []struct {
