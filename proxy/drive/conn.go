@@ -63,6 +63,10 @@ type Conn struct {
 	in     []byte // input that was not consumed
 	out    []byte // output that was not written (before encryption)
 	outOff int
+	pipe   *pipe // output that is before out; nil: none
+
+	toward *Conn // where input may go without being seen; nil: nowhere
+	bulk   int   // long reads in a row
 
 	remote, local netip.AddrPort
 	deadline      int64
@@ -198,6 +202,11 @@ func (c *Conn) Write(b []byte) {
 	if len(b) == 0 || !c.Alive() {
 		return
 	}
+	if len(b) >= eagerMark {
+		if b = c.straight(b); len(b) == 0 {
+			return
+		}
+	}
 	c.End(append(c.loop.bufs.grow(c.Begin(), len(b)), b...))
 }
 
@@ -235,6 +244,9 @@ func (c *Conn) touch() {
 // Buffered is the number of bytes of output that the socket has not taken.
 func (c *Conn) Buffered() int {
 	n := len(c.out) - c.outOff
+	if c.pipe != nil {
+		n += c.pipe.n
+	}
 	if c.tls != nil {
 		n += len(c.tls.wire) - c.tls.wireOff
 	}
@@ -343,6 +355,11 @@ func (c *Conn) destroy(reset bool) {
 	c.sock.close(reset)
 	c.loop.forget(c)
 	c.drop()
+	c.toward = nil
+	if c.pipe != nil {
+		c.loop.putPipe(c.pipe)
+		c.pipe = nil
+	}
 	if c.out != nil {
 		c.loop.bufs.put(c.out)
 		c.out, c.outOff = nil, 0
@@ -446,6 +463,9 @@ func (c *Conn) pump() {
 
 // pumpPlain reads once; it reports whether there may be more.
 func (c *Conn) pumpPlain() bool {
+	if c.canSplice() {
+		return c.pumpSplice()
+	}
 	if len(c.in) > len(c.loop.read)-readStep {
 		return c.pumpBehind()
 	}
@@ -458,6 +478,7 @@ func (c *Conn) pumpPlain() bool {
 	}
 	c.in = c.in[:0] // deliver saves what the handler leaves
 	c.BytesIn += uint64(n)
+	c.longRead(n)
 	if c.state.closing != open {
 		return true
 	}
@@ -509,6 +530,15 @@ func (c *Conn) ended() {
 func (c *Conn) flush() {
 	if c.state.dead || c.state.connecting || c.state.blocked {
 		return
+	}
+	if c.pipe != nil {
+		if err := c.flushPipe(); err != nil {
+			c.fail(err)
+			return
+		}
+		if c.pipe != nil {
+			return
+		}
 	}
 	if c.tls != nil {
 		if !c.flushTLS() {

@@ -7,7 +7,7 @@ const eagerMark = 64 << 10
 // eager writes what the socket takes now. It tells nobody anything, because it runs inside a call
 // of some handler: what fails here fails again when the turn's output is flushed.
 func (c *Conn) eager() {
-	if c.state.blocked || c.state.connecting || c.tls != nil && !c.tls.done {
+	if c.state.blocked || c.state.connecting || c.pipe != nil || c.tls != nil && !c.tls.done {
 		return
 	}
 	if c.tls != nil {
@@ -21,6 +21,20 @@ func (c *Conn) eager() {
 		}
 	}
 	c.compact()
+}
+
+// straight writes a bulk of bytes before which nothing waits without a copy of them, and returns
+// what the socket did not take.
+func (c *Conn) straight(b []byte) []byte {
+	if c.tls != nil || c.state.blocked || c.state.connecting || c.Buffered() > 0 {
+		return b
+	}
+	n, _ := c.sock.write(b) // what fails here fails again when the rest is flushed
+	c.BytesOut += uint64(n)
+	if n > 0 && n < len(b) {
+		c.stuck()
+	}
+	return b[n:]
 }
 
 // eager is the same for TLS.

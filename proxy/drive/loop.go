@@ -42,6 +42,7 @@ type Loop struct {
 	start time.Time
 	wheel wheel
 	bufs  buffers
+	pipes []*pipe
 	sweep Timer
 
 	read  []byte // what the socket being read gave
@@ -236,6 +237,9 @@ func (l *Loop) finish() {
 		c.Abort()
 		return true
 	})
+	for _, p := range l.pipes {
+		p.close()
+	}
 	l.back.close()
 }
 

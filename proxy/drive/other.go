@@ -14,6 +14,10 @@ var errLinux = errors.New("the proxy's event loop needs Linux")
 // New returns a loop on epoll, which only Linux has.
 func New() (*Loop, error) { return nil, errLinux }
 
+func newPipe() *pipe { return nil }
+
+func (p *pipe) close() {}
+
 // A Socket is a listening socket.
 type Socket struct{}
 

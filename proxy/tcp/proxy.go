@@ -10,7 +10,8 @@
 // byte on TLS connections that agreed on istio-peer-exchange; what the peer tells is
 // taken off the stream.
 //
-// Bytes are copied through the loop's buffers; splice(2) is not used yet.
+// Bytes are copied through the loop's buffers, or move by splice(2) where there are many and both sides
+// are plain; see [drive.Conn.SpliceTo].
 package tcp
 
 import (
@@ -173,6 +174,8 @@ func (s *session) open() {
 	}
 	s.opened = true
 	s.log(access.TCPUpstreamConnected)
+	s.conn.SpliceTo(s.up.conn)
+	s.up.conn.SpliceTo(s.conn.Conn)
 }
 
 // mustOpen is open for those who have waited long enough.
@@ -214,23 +217,28 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 		}
 		s.open()
 	}
-	s.alive()
-	s.rec.BytesReceived += uint64(len(b))
-	if st := s.config.Stats; st != nil {
-		st.DownstreamCxRxBytesTotal.Add(uint64(len(b)))
-	}
 	if s.up == nil {
 		return n
 	}
-	s.rec.UpstreamBytesSent += uint64(len(b))
 	s.up.conn.Write(b)
+	s.OnSpliced(s.conn.Conn, len(b))
+	return n
+}
+
+// OnSpliced accounts for bytes of the client that are on their way to the host.
+func (s *session) OnSpliced(_ *drive.Conn, n int) {
+	s.alive()
+	s.rec.BytesReceived += uint64(n)
+	if st := s.config.Stats; st != nil {
+		st.DownstreamCxRxBytesTotal.Add(uint64(n))
+	}
+	s.rec.UpstreamBytesSent += uint64(n)
 	if s.up.conn.Full() {
 		if st := s.config.Stats; st != nil {
 			st.DownstreamFlowControlPausedReading.Inc()
 		}
 		s.conn.Pause()
 	}
-	return n
 }
 
 // OnEnd passes on that the client will send no more.

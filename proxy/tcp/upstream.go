@@ -137,18 +137,24 @@ func (u *upstream) OnData(_ *drive.Conn, b []byte) int {
 		}
 		s.open()
 	}
-	s.alive()
-	s.rec.UpstreamBytesReceived += uint64(len(b))
-	s.rec.BytesSent += uint64(len(b))
-	if st := s.config.Stats; st != nil {
-		st.DownstreamCxTxBytesTotal.Add(uint64(len(b)))
-	}
 	s.conn.Write(b)
+	u.OnSpliced(u.conn, len(b))
+	return n
+}
+
+// OnSpliced accounts for bytes of the host that are on their way to the client.
+func (u *upstream) OnSpliced(_ *drive.Conn, n int) {
+	s := u.s
+	s.alive()
+	s.rec.UpstreamBytesReceived += uint64(n)
+	s.rec.BytesSent += uint64(n)
+	if st := s.config.Stats; st != nil {
+		st.DownstreamCxTxBytesTotal.Add(uint64(n))
+	}
 	if s.conn.Full() {
 		u.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
 		u.conn.Pause()
 	}
-	return n
 }
 
 // OnEnd passes on that the host will send no more.
