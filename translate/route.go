@@ -245,6 +245,9 @@ func fault(f *model.Fault) *faultv3.HTTPFault {
 			ErrorType: &faultv3.FaultAbort_HttpStatus{HttpStatus: f.AbortStatus}, Percentage: percent(f.AbortPercent),
 		}
 	}
+	if code, ok := model.GRPCCode(f.AbortGRPC); ok && f.AbortPercent > 0 {
+		out.Abort = &faultv3.FaultAbort{ErrorType: &faultv3.FaultAbort_GrpcStatus{GrpcStatus: code}, Percentage: percent(f.AbortPercent)}
+	}
 	if out.Delay == nil && out.Abort == nil {
 		return nil
 	}

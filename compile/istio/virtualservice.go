@@ -279,7 +279,9 @@ func (c *compiler) fault(f *networking.HTTPFaultInjection, at *field.Path) *mode
 			c.status(out.AbortStatus, at.Child("abort").Child("httpStatus"))
 		case *networking.HTTPFaultInjection_Abort_GrpcStatus:
 			out.AbortGRPC = e.GrpcStatus
-			c.unsupported(true, at.Child("abort").Child("grpcStatus"))
+			if _, ok := model.GRPCCode(e.GrpcStatus); !ok {
+				c.out.Errors.Addf(at.Child("abort").Child("grpcStatus"), "is %q, want the name of a gRPC status, such as UNAVAILABLE", e.GrpcStatus)
+			}
 		case *networking.HTTPFaultInjection_Abort_Http2Error:
 			c.unsupported(true, at.Child("abort").Child("http2Error"))
 		}

@@ -5,7 +5,6 @@ var virtualServiceFields = join(
 	ref(whyNotYet, "spec.http[].corsPolicy"),
 	ref("Istio never implemented it; use fixedDelay", "spec.http[].fault.delay.exponentialDelay"),
 	ref("Istio never implemented it; use httpStatus or grpcStatus", "spec.http[].fault.abort.http2Error"),
-	ref("gRPC is "+whyNotYet+"; use httpStatus", "spec.http[].fault.abort.grpcStatus"),
 	ref("statistics of single routes are "+whyNotYet, "spec.http[].match[].statPrefix"),
 	ref("Istio never implemented it; use sourceLabels", "spec.tcp[].match[].sourceSubnet"),
 	ref("there is one locality, so there is no other to retry in", "spec.http[].retries.retryRemoteLocalities"),

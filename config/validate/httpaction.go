@@ -9,6 +9,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
 )
 
 func (r *ruler) headerOps(at *field.Path, h *networking.Headers) {
@@ -96,11 +97,6 @@ func isStatus(s string) bool {
 	return len(s) == 3 && s[0] >= '1' && s[0] <= '5' && s[1] >= '0' && s[1] <= '9' && s[2] >= '0' && s[2] <= '9'
 }
 
-var grpcCodes = []string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-}
-
 func (r *ruler) fault(at *field.Path, f *networking.HTTPFaultInjection) {
 	if f == nil {
 		return
@@ -127,8 +123,8 @@ func (r *ruler) fault(at *field.Path, f *networking.HTTPFaultInjection) {
 				r.errorf(p.Child("httpStatus"), "found %d, want a status from 200 to 599", k.HttpStatus)
 			}
 		case *networking.HTTPFaultInjection_Abort_GrpcStatus:
-			if !slices.Contains(grpcCodes, k.GrpcStatus) {
-				r.errorf(p.Child("grpcStatus"), "found %q, want one of %s", k.GrpcStatus, strings.Join(grpcCodes, ", "))
+			if _, ok := model.GRPCCode(k.GrpcStatus); !ok {
+				r.errorf(p.Child("grpcStatus"), "found %q, want one of %s", k.GrpcStatus, strings.Join(model.GRPCCodes(), ", "))
 			}
 		}
 		r.share(p, a.GetPercentage(), 0)

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv(envWiretap) != "":
 		wiretap()
 		return
+	case os.Getenv(envCall) != "":
+		callServer(os.Getenv(envCall))
+		return
 	case os.Getenv(envHealth) != "":
 		healthServer()
 		return
