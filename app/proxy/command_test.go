@@ -67,7 +67,9 @@ func TestValidate(t *testing.T) {
 
 // Mistakes on the command line are told from those in configuration.
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"--mode", "dance"}, {"--mode", "validate"}, {"--log-level", "loud"}, {"extra"}, {"--nothing"}, {"-c", write(t, "admin: {}"), "--concurrency", "-1"}} {
+	for _, args := range [][]string{
+		{"--stats-tag", "a:b"}, {"--restart-epoch", "1"}, {"--drain-strategy", "gradual"}, {"--service-node", "n"}, {"--component-log-level", "upstream"}, {"--mode", "dance"}, {"--mode", "validate"}, {"--log-level", "loud"}, {"extra"}, {"--nothing"}, {"-c", write(t, "admin: {}"), "--concurrency", "-1"},
+	} {
 		err := Command(t.Context(), "malla-proxy", args, io.Discard, io.Discard)
 		if usage := (ErrUsage{}); !errors.As(err, &usage) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
@@ -93,10 +95,11 @@ func TestServe(t *testing.T) {
 	defer backend.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(backend.URL, "http://"), ":")
 	admin, listener := freePort(t), freePort(t)
+	told := filepath.Join(t.TempDir(), "admin")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Command(ctx, "malla-proxy", []string{"-c", write(t, fmt.Sprintf(bootstrap, admin, listener, port, ""))}, io.Discard, io.Discard)
+		done <- Command(ctx, "malla-proxy", []string{"-c", write(t, fmt.Sprintf(bootstrap, admin, listener, port, "")), "--admin-address-path", told}, io.Discard, io.Discard)
 	}()
 	get := func(method, url string) (int, string) {
 		for {
@@ -155,8 +158,74 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s %s: %d %q, want %d and %q", test.method, test.url, code, body, test.code, test.want)
 		}
 	}
+	if text, err := os.ReadFile(told); err != nil || string(text) != fmt.Sprintf("127.0.0.1:%d", admin) {
+		t.Errorf("--admin-address-path: %q, %v", text, err)
+	}
 	if err := <-done; err != nil {
 		t.Errorf("after quitquitquit: %v", err)
 	}
 	cancel()
+}
+
+// What wrappers of Envoy pass is taken: what makes a difference makes it, what does
+// nothing says so, and the rest is refused with the reason.
+func TestEnvoyFlags(t *testing.T) {
+	var usage bytes.Buffer
+	if err := Command(t.Context(), "malla-proxy", []string{"--allow-unknown-static-fields"}, io.Discard, &usage); err == nil || !strings.Contains(err.Error(), "no field is ignored in silence") {
+		t.Errorf("--allow-unknown-static-fields: %v", err)
+	}
+	dir := t.TempDir()
+	logged := filepath.Join(dir, "log")
+	file := write(t, fmt.Sprintf(bootstrap, 1, 2, "3", "node: {id: file, cluster: file}"))
+	args := []string{"-c", file, "--mode", "validate", "--disable-hot-restart", "--base-id", "7", "--parent-shutdown-time-s", "60", "--restart-epoch", "0",
+		"--drain-strategy", "immediate", "--component-log-level", "upstream:debug,misc:error", "--cpuset-threads", "--log-path", logged, "--log-format", "%v"}
+	var out bytes.Buffer
+	if err := Command(t.Context(), "malla-proxy", args, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(logged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"--component-log-level has no effect", "--log-format has no effect"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the log says %q, want it to say %q", text, want)
+		}
+	}
+	if strings.Contains(string(text), "base-id") {
+		t.Errorf("a flag that nothing is lost by is warned of: %s", text)
+	}
+	for flag, want := range map[string]string{"--version": "malla/", "--hot-restart-version": "disabled\n"} {
+		out.Reset()
+		if err := Command(t.Context(), "malla-proxy", []string{flag}, &out, io.Discard); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v, %q", flag, err, out.String())
+		}
+	}
+}
+
+// Text on the command line is merged into the file's: fields are replaced, lists
+// grow. Flags say the rest of who the node is.
+func TestBootstrapOfTheCommandLine(t *testing.T) {
+	o := Options{
+		File: write(t, fmt.Sprintf(bootstrap, 1, 2, "3", "node: {id: file, cluster: file, locality: {region: r, zone: z}}")),
+		YAML: "{node: {cluster: text}, static_resources: {clusters: [{name: more, type: STATIC}]}}",
+		Node: "flag", Zone: "flag",
+	}
+	b, err := readBootstrap(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Node; n.GetId() != "flag" || n.GetCluster() != "text" || n.GetLocality().GetRegion() != "r" || n.GetLocality().GetZone() != "flag" {
+		t.Errorf("node is %v", n)
+	}
+	if len(b.Clusters) != 2 || b.Clusters[1].GetName() != "more" || len(b.Listeners) != 1 {
+		t.Errorf("%d clusters, %d listeners", len(b.Clusters), len(b.Listeners))
+	}
+	alone, err := readBootstrap(&Options{YAML: o.YAML})
+	if err != nil || len(alone.Clusters) != 1 {
+		t.Errorf("without a file: %v, %v", alone, err)
+	}
+	if _, err := readBootstrap(&Options{File: o.File, YAML: "nonsense: 1"}); err == nil || !strings.Contains(err.Error(), "--config-yaml") {
+		t.Errorf("got %v, want it to say where the mistake is", err)
+	}
 }

@@ -9,10 +9,13 @@ import (
 	"os"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -28,11 +31,7 @@ const fileDrain = 600 * time.Second
 
 // runFile runs a proxy by an Envoy bootstrap.
 func runFile(ctx context.Context, o Options) error {
-	text, err := os.ReadFile(o.File)
-	if err != nil {
-		return err
-	}
-	b, err := build.ParseBootstrap(o.File, text)
+	b, err := readBootstrap(&o)
 	if err != nil {
 		return err
 	}
@@ -50,19 +49,50 @@ func runFile(ctx context.Context, o Options) error {
 		return err
 	}
 	p.quit = stop
-	if err := p.begin(o.File, func(context.Context) error { return nil }); err != nil {
+	if err := p.begin(b.Name, func(context.Context) error { return nil }); err != nil {
 		return err
 	}
 	if o.Validate {
 		p.shards.Close()
-		fmt.Fprintf(o.Out, "configuration '%s' OK\n", o.File)
+		fmt.Fprintf(o.Out, "configuration '%s' OK\n", b.Name)
 		return nil
 	}
 	var servers []server
 	if b.Admin.IsValid() {
-		servers = append(servers, server{"admin", b.Admin.String(), p.admin().Handler()})
+		servers = append(servers, server{"admin", b.Admin.String(), p.admin().Handler(), o.AdminPath})
 	}
 	return p.run(quit, servers, func() { p.draining.Store(true) })
+}
+
+// readBootstrap reads the file, merges the text of the command line into it, and says
+// who the node is.
+func readBootstrap(o *Options) (*build.Bootstrap, error) {
+	m, name := &bootstrapv3.Bootstrap{}, "--config-yaml"
+	if o.File != "" {
+		text, err := os.ReadFile(o.File)
+		if err != nil {
+			return nil, err
+		}
+		if m, err = build.ParseBootstrap(o.File, text); err != nil {
+			return nil, err
+		}
+		name = o.File
+	}
+	if o.YAML != "" {
+		more, err := build.ParseBootstrap("--config-yaml", []byte(o.YAML))
+		if err != nil {
+			return nil, err
+		}
+		proto.Merge(m, more) // fields are replaced, lists grow, as in Envoy
+	}
+	if o.Node != "" || o.Cluster != "" || o.Zone != "" {
+		n := &corev3.Node{Id: o.Node, Cluster: o.Cluster}
+		if o.Zone != "" {
+			n.Locality = &corev3.Locality{Zone: o.Zone}
+		}
+		proto.Merge(m, &bootstrapv3.Bootstrap{Node: n})
+	}
+	return build.NewBootstrap(name, m)
 }
 
 // begin takes in the bootstrap, whoever wrote it: a person, or we for a proxy of the

@@ -143,10 +143,10 @@ func (p *parts) meshServers(e *environment) []server {
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},
 	}
 	return []server{
-		{"admin", net.JoinHostPort("127.0.0.1", strconv.Itoa(e.AdminPort)), adm.Handler()},
-		{"metrics", ":15090", adm.Prometheus(e.Shown)},
-		{"status", ":" + strconv.Itoa(e.StatusPort), status.Handler()},
-		{"health", ":15021", status.Health()},
+		{name: "admin", address: net.JoinHostPort("127.0.0.1", strconv.Itoa(e.AdminPort)), handler: adm.Handler()},
+		{name: "metrics", address: ":15090", handler: adm.Prometheus(e.Shown)},
+		{name: "status", address: ":" + strconv.Itoa(e.StatusPort), handler: status.Handler()},
+		{name: "health", address: ":15021", handler: status.Health()},
 	}
 }
 

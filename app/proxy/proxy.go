@@ -58,7 +58,7 @@ type parts struct {
 
 // Run runs a proxy until ctx ends, and then drains it.
 func Run(ctx context.Context, o Options) error {
-	if o.File != "" {
+	if o.static() {
 		return runFile(ctx, o)
 	}
 	return runMesh(ctx, o)
@@ -70,7 +70,7 @@ type plan struct {
 	boot    *build.Bootstrap
 	local   stats.Peer
 	peers   string // the cluster of the proxy's own peers; empty: not known
-	istio   bool // statistics in Istio's manner
+	istio   bool   // statistics in Istio's manner
 	workers int
 	mark    int
 	drain   time.Duration
@@ -135,8 +135,9 @@ func (p *parts) admin() *admin.Server {
 	return admin.New(admin.Options{
 		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot.Proto, Node: p.node,
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
-		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain)},
-		State:     p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,
+		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
+			AdminAddressPath: p.o.AdminPath, DrainStrategy: adminv3.CommandLineOptions_Immediate, Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain)},
+		State: p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,
 	})
 }
 
@@ -225,7 +226,7 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 		}
 		return errStopped
 	})
-	watchReopen(inner, p.files)
+	watchReopen(inner, p.files.Reopen, p.o.reopen)
 	p.log.Info("proxy started", "version", version.String(), "node", p.node.GetId(), "workers", p.workers, "pid", os.Getpid())
 	err := group.Wait()
 	if errors.Is(err, errStopped) || errors.Is(err, context.Canceled) {

@@ -4,4 +4,4 @@ package proxy
 
 import "context"
 
-func watchReopen(context.Context, *files) {}
+func watchReopen(context.Context, ...func()) {}

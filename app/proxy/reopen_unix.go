@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchReopen opens access logs anew on SIGUSR1, as Envoy does, for logrotate.
-func watchReopen(ctx context.Context, f *files) {
+// watchReopen opens logs anew on SIGUSR1, as Envoy does, for logrotate.
+func watchReopen(ctx context.Context, reopen ...func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, unix.SIGUSR1)
 	go func() {
@@ -19,7 +19,11 @@ func watchReopen(ctx context.Context, f *files) {
 		for {
 			select {
 			case <-c:
-				f.Reopen()
+				for _, f := range reopen {
+					if f != nil {
+						f()
+					}
+				}
 			case <-ctx.Done():
 				return
 			}

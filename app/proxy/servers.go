@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ type server struct {
 	name    string
 	address string
 	handler http.Handler
+	tell    string // a file that the address is written to
 }
 
 // start listens, and serves until ctx ends.
@@ -24,6 +26,12 @@ func (s server) start(ctx context.Context, group *errgroup.Group, log *slog.Logg
 	l, err := net.Listen("tcp", s.address)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if s.tell != "" { // only now: whoever waits for the file may ask at once
+		if err := os.WriteFile(s.tell, []byte(l.Addr().String()), 0o644); err != nil {
+			l.Close()
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
 	}
 	h := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}

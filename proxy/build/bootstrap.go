@@ -54,6 +54,7 @@ var bootstrapFields = []*Message{
 
 // A Bootstrap is what a proxy is started with.
 type Bootstrap struct {
+	Name      string // where it stands
 	Proto     *bootstrapv3.Bootstrap
 	Node      *corev3.Node
 	Admin     netip.AddrPort // invalid: no admin interface
@@ -75,14 +76,14 @@ type ADS struct {
 	Metadata  map[string]string
 }
 
-// ParseBootstrap reads an Envoy bootstrap in YAML or JSON, by the file's name, and
-// refuses what would not be honored.
-func ParseBootstrap(name string, text []byte) (*Bootstrap, error) {
+// ParseBootstrap reads an Envoy bootstrap in YAML or JSON, by the file's name.
+// [NewBootstrap] refuses what would not be honored.
+func ParseBootstrap(name string, text []byte) (*bootstrapv3.Bootstrap, error) {
 	m := &bootstrapv3.Bootstrap{}
 	if err := parse(name, text, m); err != nil {
 		return nil, fmt.Errorf("read bootstrap %s: %w", name, err)
 	}
-	return NewBootstrap(name, m)
+	return m, nil
 }
 
 // NewBootstrap takes a bootstrap that is there already: what a file holds and what we
@@ -92,7 +93,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 		return nil, errs.In(name)
 	}
 	r := &reader{}
-	b := &Bootstrap{Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
+	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}

@@ -77,7 +77,11 @@ func FuzzBootstrap(f *testing.F) {
 		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
 			t.Skip("reads files")
 		}
-		b, err := ParseBootstrap("b.yaml", []byte(text))
+		m, err := ParseBootstrap("b.yaml", []byte(text))
+		if err != nil {
+			return
+		}
+		b, err := NewBootstrap("b.yaml", m)
 		if err != nil {
 			return
 		}

@@ -268,7 +268,11 @@ func TestStaticWins(t *testing.T) {
 	var published []*shard.Runtime
 	s := build.NewStore(newEnv(t, &published), nil)
 	defer s.Close()
-	b, err := build.ParseBootstrap("b.yaml", []byte("static_resources: {clusters: [{name: a, type: STATIC, connect_timeout: 1s}]}"))
+	m, err := build.ParseBootstrap("b.yaml", []byte("static_resources: {clusters: [{name: a, type: STATIC, connect_timeout: 1s}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := build.NewBootstrap("b.yaml", m)
 	if err != nil {
 		t.Fatal(err)
 	}
