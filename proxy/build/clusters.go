@@ -60,12 +60,10 @@ var clusterFields = []*Message{
 	message((*corev3.HttpProtocolOptions)(nil),
 		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action"),
 		ignores("the limit of the codec counts", "max_response_headers_kb")),
-	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format"),
+	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message"),
 		ignores("absolute-form is always understood, as RFC 9112, section 3.2.2 wants", "allow_absolute_url"),
-		ignores("trailers always pass", "enable_trailers"),
 		ignores("there is one parser", "use_balsa_parser"),
 		only("allow_chunked_length", "both lengths in one message are how requests are smuggled", "false"),
-		ignores("a message that cannot be framed always ends its connection", "override_stream_error_on_invalid_http_message"),
 		only("send_fully_qualified_url", "requests to upstreams are in origin-form", "false"),
 		ignores("any token is a method", "allow_custom_methods")),
 	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat)(nil), reads("proper_case_words")),
@@ -271,6 +269,7 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 	}
 	c.PreserveCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
 	c.HTTP2Options = r.http2(http2, http2At)
+	c.Trailers = h1.GetEnableTrailers()
 	if common == nil {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/filter/peer"
 	"github.com/mallamesh/malla/proxy/filter/router"
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -21,11 +22,9 @@ import (
 )
 
 var filterFields = []*Message{
-	message((*routerv3.Router)(nil), reads("suppress_envoy_headers"),
-		only("respect_expected_rq_timeout", "the timeout of the route counts", "false"),
+	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers"),
 		ignores("statistics by response code are always kept", "dynamic_stats"),
-		ignores("requests are not traced yet", "start_child_span"),
-		only("strict_check_headers", "is not built yet", "[]")),
+		ignores("requests are not traced yet", "start_child_span")),
 	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
 	message((*alpnv3.FilterConfig_AlpnOverride)(nil), reads("upstream_protocol", "alpn_override")),
 	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration", "reporter"),
@@ -76,7 +75,7 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 	switch m := m.(type) {
 	case nil:
 	case *routerv3.Router:
-		c.Filters = append(c.Filters, router.New(router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders()}))
+		c.Filters = append(c.Filters, router.New(r.router(m, at)))
 	case *peerv3.Config:
 		r.peer(m, c, at)
 	case *istiostatsv3.PluginConfig:
@@ -91,6 +90,20 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 		}
 		c.Filters = append(c.Filters, made)
 	}
+}
+
+// router reads the router's own configuration.
+func (r *listenerReader) router(m *routerv3.Router, at *field.Path) router.Config {
+	c := router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders(), RespectExpected: m.GetRespectExpectedRqTimeout()}
+	for i, name := range m.GetStrictCheckHeaders() {
+		switch t := header.TokenOfString(name); t {
+		case header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyMaxRetries, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn:
+			c.Strict = append(c.Strict, t)
+		default:
+			r.errs.Addf(at.Child("strict_check_headers").Index(i), "found %q, want x-envoy-upstream-rq-timeout-ms, x-envoy-upstream-rq-per-try-timeout-ms, x-envoy-max-retries, x-envoy-retry-on or x-envoy-retry-grpc-on", name)
+		}
+	}
+	return c
 }
 
 // alpnOffers is what connections that carry HTTP offer. None of ours carries HTTP/1.0.

@@ -21,11 +21,11 @@ const notTraced = "requests are not traced yet: only what it says about sampling
 var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager)(nil),
 		reads("stat_prefix", "rds", "route_config", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
-			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
+			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_error_on_invalid_http_message", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
-			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "stream_error_on_invalid_http_message"),
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
 		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
@@ -134,6 +134,11 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 		c.RejectUnderscores = true
 	case corev3.HttpProtocolOptions_DROP_HEADER:
 		c.DropUnderscores = true
+	}
+	c.NoTrailers = !h1.GetEnableTrailers()
+	c.KeepAfterBad = m.GetStreamErrorOnInvalidHttpMessage().GetValue()
+	if o := h1.GetOverrideStreamErrorOnInvalidHttpMessage(); o != nil {
+		c.KeepAfterBad = o.GetValue()
 	}
 	c.AcceptHTTP10, c.DefaultHost = h1.GetAcceptHttp_10(), h1.GetDefaultHostForHttp_10()
 	if h1.GetHeaderKeyFormat() != nil {

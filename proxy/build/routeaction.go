@@ -76,6 +76,7 @@ func (r *reader) maxStream(a *routev3.RouteAction, at *field.Path) *route.MaxStr
 		return nil
 	}
 	return &route.MaxStream{
+		Response:          true,
 		GRPCTimeoutMax:    r.optional(a.GetMaxGrpcTimeout(), at.Child("max_grpc_timeout")),       //nolint:staticcheck
 		GRPCTimeoutOffset: r.duration(a.GetGrpcTimeoutOffset(), at.Child("grpc_timeout_offset")), //nolint:staticcheck
 	}

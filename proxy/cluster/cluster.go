@@ -75,6 +75,7 @@ type Config struct {
 	BindV6                     netip.Addr // extra source address for v6 hosts
 	KeepAlive                  KeepAlive
 	PreserveCase               bool // header names as applications write them (proper-case formatter)
+	Trailers                   bool // requests to HTTP/1.1 servers may carry trailers, and their answers
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
 	Metadata    any                // opaque here

@@ -87,6 +87,7 @@ const (
 	XEnvoyUpstreamRqPerTryTimeoutMs
 	XEnvoyUpstreamRqTimeoutMs
 	XEnvoyUpstreamServiceTime
+	XEnvoyUpstreamStreamDurationMs
 	XForwardedClientCert
 	XForwardedFor
 	XForwardedHost
@@ -175,6 +176,7 @@ var names = [numTokens]string{
 	XEnvoyUpstreamRqPerTryTimeoutMs: "x-envoy-upstream-rq-per-try-timeout-ms",
 	XEnvoyUpstreamRqTimeoutMs:       "x-envoy-upstream-rq-timeout-ms",
 	XEnvoyUpstreamServiceTime:       "x-envoy-upstream-service-time",
+	XEnvoyUpstreamStreamDurationMs:  "x-envoy-upstream-stream-duration-ms",
 	XForwardedClientCert:            "x-forwarded-client-cert",
 	XForwardedFor:                   "x-forwarded-for",
 	XForwardedHost:                  "x-forwarded-host",

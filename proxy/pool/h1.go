@@ -116,6 +116,9 @@ func (c *h1Conn) SendTrailers(m *header.Map) {
 		return
 	}
 	if c.chunked {
+		if !c.pool.cluster.Trailers {
+			m = nil
+		}
 		c.conn.End(h1.AppendLastChunk(c.conn.Begin(), m))
 	}
 	c.endRequest()
@@ -329,7 +332,7 @@ func (c *h1Conn) readBody(b []byte) int {
 		}
 		return n
 	}
-	if r.Trailers.Len() == 0 {
+	if r.Trailers.Len() == 0 || !c.pool.cluster.Trailers {
 		c.endResponseWith(n < len(b), func(h Handler) { h.OnData(piece, true) })
 		return n
 	}

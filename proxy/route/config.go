@@ -183,6 +183,9 @@ type MaxStream struct {
 	MaxDuration       *time.Duration // max_stream_duration
 	GRPCTimeoutMax    *time.Duration // grpc_timeout_header_max; 0: whatever the header says
 	GRPCTimeoutOffset time.Duration
+	// Response says that it is about the response of gRPC requests, in place of Timeout (max_grpc_timeout,
+	// deprecated). Otherwise it is about the whole stream, and there is no Timeout.
+	Response bool
 }
 
 // A WeightedConfig is one destination of several. Weights are relative.

@@ -226,6 +226,43 @@ func (p *RetryPolicy) OnReset(on RetryOn, reason ResetReason, sent bool) bool {
 	return false
 }
 
+// Overridden is the policy with what the request's own x-envoy-retry fields say; p may be nil. Those
+// fields reach us from trusted clients only. It allocates, for requests that carry them.
+func (p *RetryPolicy) Overridden(m *header.Map) *RetryPolicy {
+	own := RetryPolicy{}
+	if p != nil {
+		own = *p
+	} else {
+		c, err := own.compiled()
+		if err != nil {
+			panic("route: an empty retry policy does not compile: " + err.Error())
+		}
+		own = *c
+	}
+	own.On |= ParseRetryHeader(m.Get(header.XEnvoyRetryOn)) | ParseRetryHeader(m.Get(header.XEnvoyRetryGrpcOn))
+	if n, err := strconv.ParseUint(string(m.Get(header.XEnvoyMaxRetries)), 10, 32); err == nil {
+		retries := uint32(n)
+		own.NumRetries = &retries
+	}
+	if own.On&RetryStatusCodes != 0 {
+		own.StatusCodes = slices.Clone(own.StatusCodes)
+		for _, c := range strings.Split(string(m.Get(header.XEnvoyRetriableStatusCodes)), ",") {
+			if code, err := strconv.ParseUint(strings.TrimSpace(c), 10, 16); err == nil {
+				own.StatusCodes = append(own.StatusCodes, uint16(code))
+			}
+		}
+	}
+	if names := m.Get(header.XEnvoyRetriableHeaderNames); len(names) > 0 {
+		own.response = slices.Clone(own.response)
+		for _, name := range strings.Split(string(names), ",") {
+			if h, err := newHeaderMatcher(HeaderMatch{Name: strings.TrimSpace(name), StringMatch: StringMatch{Kind: Present}}); err == nil {
+				own.response = append(own.response, h)
+			}
+		}
+	}
+	return &own
+}
+
 // Backoff returns how long to wait before a retry (the first is 1): a random time
 // below the interval, which starts at the base and doubles up to the maximum, as
 // Envoy's jittered exponential back-off.

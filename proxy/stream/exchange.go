@@ -29,7 +29,7 @@ func (x *exchange) alive() {
 
 // OnHeaders leads a request into its stream.
 func (x *exchange) OnHeaders(m *header.Map, end bool) {
-	s, cfg, w := x.s, x.v.m.cfg, x.v.m.w
+	s, cfg := x.s, x.v.m.cfg
 	x.began = true
 	s.Rec.HeaderBytesReceived = uint64(m.Size())
 	x.alive()
@@ -47,13 +47,6 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 		if !end {
 			x.hs.SendInformational(&continue100)
 		}
-	}
-	if t := cfg.RequestTimeout; t > 0 && !end {
-		s.timer.Kind = timerRequest
-		w.Loop.Schedule(&s.timer, t)
-	} else if t := cfg.MaxStream; t > 0 {
-		s.timer.Kind = timerMaxStream
-		w.Loop.Schedule(&s.timer, t)
 	}
 	if s.prepare() {
 		s.begin(end)

@@ -89,7 +89,8 @@ func (m *manager) newStream() *Stream {
 		s.trailing = append(s.trailing, t)
 		s.anyTrailing = s.anyTrailing || t != nil
 	}
-	s.timer.Handler = s
+	s.timer.Handler, s.timer.Kind = s, timerMaxStream
+	s.arriving.Handler, s.arriving.Kind = s, timerRequest
 	return s
 }
 

@@ -251,7 +251,7 @@ var outside = []header.Token{
 	header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn,
 	header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName, header.XEnvoyUpstreamRqTimeoutMs,
 	header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyExpectedRqTimeoutMs, header.XEnvoyForceTrace,
-	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal,
+	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal, header.XEnvoyUpstreamStreamDurationMs,
 }
 
 // atEdge are fields that must not come from outside the mesh.
@@ -266,7 +266,7 @@ func (s *Stream) sanitize() {
 		m.Set(header.XEnvoyInternal, trueValue)
 		return
 	}
-	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamServiceTime) {
+	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) {
 		for _, t := range outside {
 			m.Remove(t)
 		}

@@ -36,6 +36,9 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		s.started = false
 		s.terminal.OnEnd(s)
 	}
+	if status == 400 && !s.Config.KeepAfterBad {
+		s.closeAfter() // Envoy takes it that the two sides no longer understand each other
+	}
 	s.responded, s.replied, s.reqWait = true, true, -1
 	s.Rec.CodeDetails = details
 	s.Rec.LocalReplyBody = body

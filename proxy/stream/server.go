@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"time"
+
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h1"
@@ -26,6 +28,8 @@ type server struct {
 	asked     bool // by the client's wish
 	wroteHead bool
 	headAt    int64
+	idle      drive.Timer // short idle times of streams
+	idleAt    int64
 }
 
 // serveHTTP1 begins with a connection of HTTP/1.1.
@@ -33,7 +37,7 @@ func (m *manager) serveHTTP1(conn *listen.Conn) {
 	c := m.cfg
 	v := &server{link: link{m: m, conn: conn}}
 	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores}
-	v.timer.Handler = v
+	v.timer.Handler, v.idle.Handler = v, idleTimer{v}
 	if st := c.Stats; st != nil {
 		v.open(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
 	} else {
@@ -56,7 +60,31 @@ func (v *server) alive() {
 	if t > 0 {
 		at = v.m.w.Loop.Now() + int64(t)
 	}
+	if t > 0 && t < precise { // deadlines are looked at once a second
+		v.idleAt, at = at, 0
+		if !v.idle.Armed() {
+			v.m.w.Loop.Schedule(&v.idle, t)
+		}
+	}
 	v.conn.SetDeadline(at)
+}
+
+// precise times are kept by a timer of their own; longer ones may be a second late.
+const precise = 10 * time.Second
+
+// idleTimer ends a stream that has been idle for a short time.
+type idleTimer struct{ v *server }
+
+func (i idleTimer) OnTimer(t *drive.Timer) {
+	v := i.v
+	if v.closed || v.s == nil {
+		return
+	}
+	if left := v.idleAt - v.m.w.Loop.Now(); left > 0 { // something has happened since
+		v.m.w.Loop.Schedule(t, time.Duration(left))
+		return
+	}
+	v.s.idle()
 }
 
 // headSlack is the input beyond the longest head that has to fit, so that a longer one is seen to be.
@@ -181,14 +209,8 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 			v.conn.End(append(v.conn.Begin(), h1.Continue...))
 		}
 	}
-	if t := cfg.RequestTimeout; t > 0 && v.inBody {
-		s.timer.Kind = timerRequest
-		v.m.w.Loop.Schedule(&s.timer, t)
-	} else if t := cfg.MaxStream; t > 0 {
-		s.timer.Kind = timerMaxStream
-		v.m.w.Loop.Schedule(&s.timer, t)
-	}
 	if s.prepare() {
+		v.alive() // the route may have an idle time of its own
 		s.begin(!v.inBody)
 	}
 }
@@ -352,6 +374,7 @@ func (v *server) ResumeRequest() {
 func (v *server) Ended() {
 	s := v.s
 	v.s = nil
+	v.m.w.Loop.Cancel(&v.idle)
 	if v.closed {
 		return
 	}

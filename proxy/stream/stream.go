@@ -56,7 +56,8 @@ type Stream struct {
 	reqHeld    held
 	respHeld   held
 	buffer     Buffer
-	timer      drive.Timer // max_stream_duration, request_timeout
+	timer      drive.Timer // max_stream_duration
+	arriving   drive.Timer // request_timeout
 	respEnds   bool        // the response has headers only
 	inData     bool        // a piece of the request's body is being passed on
 	respPaused bool        // a filter has as much of the response as it can take
@@ -148,6 +149,7 @@ func (s *Stream) Responded() bool { return s.responded }
 // begin leads the request through the chain.
 func (s *Stream) begin(end bool) {
 	s.switches()
+	s.startTimers(end)
 	s.requested = end
 	if end {
 		s.Rec.RequestEnd = s.mark()
@@ -566,6 +568,7 @@ func (s *Stream) checkOver() {
 func (s *Stream) end() {
 	s.over = true
 	s.Worker.Loop.Cancel(&s.timer)
+	s.Worker.Loop.Cancel(&s.arriving)
 	if s.started {
 		s.terminal.OnEnd(s)
 	}
@@ -576,37 +579,6 @@ func (s *Stream) end() {
 	}
 	s.m.account(s)
 }
-
-// OnTimer ends streams that last too long.
-func (s *Stream) OnTimer(t *drive.Timer) {
-	if s.over {
-		return
-	}
-	switch t.Kind {
-	case timerRequest:
-		if s.requested {
-			return
-		}
-		if st := s.Config.Stats; st != nil {
-			st.DownstreamRqTimeout.Inc()
-		}
-		s.Reply(408, "request timeout", "request_overall_timeout", access.NoFlag)
-	case timerMaxStream:
-		if st := s.Config.Stats; st != nil {
-			st.DownstreamRqMaxDurationReached.Inc()
-		}
-		if s.responded {
-			s.Abort(access.DurationTimeout, "max_duration_timeout")
-			return
-		}
-		s.Reply(408, "downstream duration timeout", "max_duration_timeout", access.DurationTimeout)
-	}
-}
-
-const (
-	timerRequest = iota
-	timerMaxStream
-)
 
 // idle ends a stream on which nothing has happened for long.
 func (s *Stream) idle() {

@@ -66,6 +66,7 @@ func (r *Router) complete() {
 	s := r.s
 	r.up = nil
 	r.w.Loop.Cancel(&r.timers[timerResponse])
+	r.w.Loop.Cancel(&r.timers[timerStream])
 	s.Rec.ResponseEnd = access.Mark(r.w.Loop.Now() + 1)
 	if s.Rec.UpstreamBegin != 0 {
 		r.cluster.Stats.UpstreamRqTime.Record(uint64(time.Duration(s.Rec.ResponseEnd-s.Rec.UpstreamBegin) / time.Millisecond))
@@ -235,6 +236,7 @@ func (r *Router) endTry() {
 func (r *Router) again() {
 	r.s.Rec.UpstreamFailure = ""
 	r.countAttempt(&r.s.Request, r.attempts+1)
+	r.expect(&r.s.Request)
 	r.try()
 }
 

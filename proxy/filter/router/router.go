@@ -34,16 +34,18 @@ const Name = "envoy.filters.http.router"
 // Config describes the router of a connection manager.
 type Config struct {
 	SuppressEnvoyHeaders bool
+	RespectExpected      bool           // respect_expected_rq_timeout: the client's idea of the timeout counts
+	Strict               []header.Token // strict_check_headers
 }
 
 type factory struct{ config Config }
 
 // New returns the factory of routers.
-func New(c Config) stream.Factory { return factory{c} }
+func New(c Config) stream.Factory { return &factory{c} }
 
-func (f factory) Name() string { return Name }
+func (f *factory) Name() string { return Name }
 
-func (f factory) New(w *pool.Worker) any {
+func (f *factory) New(w *pool.Worker) any {
 	r := &Router{config: f.config, w: w}
 	for i := range r.timers {
 		r.timers[i].Handler, r.timers[i].Kind = r, i
@@ -55,6 +57,7 @@ const (
 	timerResponse = iota // of the whole response
 	timerTry             // of this try
 	timerBackoff
+	timerStream // upstream stream duration
 	numTimers
 )
 
@@ -74,6 +77,7 @@ type Router struct {
 	msg     pool.Message
 	timers  [numTimers]drive.Timer
 
+	set       settings
 	policy    *route.RetryPolicy // nil: none applies to this request
 	retries   uint32             // made under the policy
 	tried     []*cluster.Host
@@ -84,6 +88,7 @@ type Router struct {
 	replayed  bool // the try that needs no policy was made
 	attempts  uint32
 	tryAt     int64
+	began     int64 // when the request came
 
 	body      []byte // of the request, kept for another try and for mirrors
 	keep      bool   // body holds all that has come so far
@@ -133,6 +138,9 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
 	s.Rec.Destination = r.cluster.Destination
+	if len(r.config.Strict) > 0 && !r.strict(m) {
+		return
+	}
 	if r.cluster.Hashes() && r.forward.HasHash() { // of the request as it came
 		r.hash, r.hasHash = r.forward.Hash(&s.Match, true)
 	}
@@ -177,18 +185,10 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 		r.prio = cluster.High
 	}
 	r.limits = r.cluster.Limit(r.prio)
-	if p := f.Retry; p != nil && p.On != 0 && p.Retriable(&s.Match) {
-		r.policy = p
-	}
-	if !r.config.SuppressEnvoyHeaders {
-		expected := f.Timeout
-		if r.policy != nil && r.policy.PerTryTimeout > 0 && (expected == 0 || r.policy.PerTryTimeout < expected) {
-			expected = r.policy.PerTryTimeout
-		}
-		if expected > 0 {
-			m.SetCopy(header.XEnvoyExpectedRqTimeoutMs, strconv.AppendInt(r.number[:0], expected.Milliseconds(), 10))
-		}
-	}
+	r.settle(m)
+	r.began = r.w.Loop.Now()
+	r.attempts = 1
+	r.expect(m)
 	r.countAttempt(m, 1)
 	s.Decorate()
 	s.Route.FinalizeRequest(m, &s.Rec, s.Weighted, !r.config.SuppressEnvoyHeaders)
@@ -276,6 +276,9 @@ func (r *Router) OnReady(up pool.Stream) {
 	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
 	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
 	rec.UpstreamBegin = access.Mark(r.w.Loop.Now() + 1)
+	if r.set.duration > 0 {
+		r.w.Loop.Schedule(&r.timers[timerStream], r.set.duration)
+	}
 	bare := r.ended && len(r.body) == 0 && r.trailers == nil
 	up.SendHeaders(&s.Request, bare)
 	if !bare {
@@ -308,8 +311,8 @@ func (r *Router) mayRepeat() bool {
 
 // startTry starts the time of a try, which begins when the request has been sent.
 func (r *Router) startTry() {
-	if r.policy != nil && r.policy.PerTryTimeout > 0 {
-		r.w.Loop.Schedule(&r.timers[timerTry], r.policy.PerTryTimeout)
+	if r.set.perTry > 0 {
+		r.w.Loop.Schedule(&r.timers[timerTry], r.set.perTry)
 	}
 }
 
@@ -318,8 +321,8 @@ func (r *Router) requestSent() {
 	if r.s == nil || r.forward == nil || r.responded {
 		return
 	}
-	if r.forward.Timeout > 0 {
-		r.w.Loop.Schedule(&r.timers[timerResponse], r.forward.Timeout)
+	if r.set.timeout > 0 {
+		r.w.Loop.Schedule(&r.timers[timerResponse], r.set.timeout)
 	}
 }
 
@@ -447,6 +450,8 @@ func (r *Router) OnTimer(t *drive.Timer) {
 		r.tryTimedOut()
 	case timerBackoff:
 		r.again()
+	case timerStream:
+		r.expire()
 	}
 }
 

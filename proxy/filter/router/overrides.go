@@ -1,0 +1,138 @@
+package router
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// What a trusted client says of its own request (Envoy's x-envoy fields) stands here. The connection
+// manager has taken these fields from everybody else, so whoever has them may use them. They end here.
+
+// settings are how this request is to be sent.
+type settings struct {
+	timeout  time.Duration // of the whole response; 0: none
+	perTry   time.Duration // 0: none
+	duration time.Duration // of the upstream stream; 0: none
+}
+
+// consumed are the fields that are for us only.
+var consumed = []header.Token{
+	header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyUpstreamAltStatName,
+	header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries, header.XEnvoyRetriableStatusCodes,
+	header.XEnvoyRetriableHeaderNames, header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyUpstreamStreamDurationMs,
+}
+
+// settle decides timeouts and the retry policy.
+func (r *Router) settle(m *header.Map) {
+	f := r.forward
+	r.set = settings{timeout: f.Timeout}
+	if l := f.MaxStream; l != nil {
+		switch {
+		case !l.Response:
+			r.set.timeout = 0
+		case header.IsGRPC(m.Get(header.ContentType)):
+			r.set.timeout, _ = l.GRPC(m.Get(header.GrpcTimeout))
+		}
+	}
+	policy := f.Retry
+	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) { // one of them, or another of Envoy's
+		if m.Has(header.XEnvoyRetryOn) || m.Has(header.XEnvoyRetryGrpcOn) || policy != nil && (m.Has(header.XEnvoyMaxRetries) || m.Has(header.XEnvoyRetriableStatusCodes)) {
+			policy = policy.Overridden(m)
+		}
+		r.fromHeaders(m, policy)
+	} else if policy != nil {
+		r.set.perTry = policy.PerTryTimeout
+	}
+	// A try that may last as long as all of them needs no time of its own.
+	if r.set.timeout > 0 && r.set.perTry >= r.set.timeout {
+		r.set.perTry = 0
+	}
+	if policy != nil && policy.On != 0 && policy.Retriable(&r.s.Match) {
+		r.policy = policy
+	}
+}
+
+func (r *Router) fromHeaders(m *header.Map, policy *route.RetryPolicy) {
+	if policy != nil {
+		r.set.perTry = policy.PerTryTimeout
+	}
+	t := header.XEnvoyUpstreamRqTimeoutMs
+	if r.config.RespectExpected && m.Has(header.XEnvoyExpectedRqTimeoutMs) {
+		t = header.XEnvoyExpectedRqTimeoutMs
+	}
+	if d, ok := milliseconds(m.Get(t)); ok {
+		r.set.timeout = d
+	}
+	if d, ok := milliseconds(m.Get(header.XEnvoyUpstreamRqPerTryTimeoutMs)); ok {
+		r.set.perTry = d
+	}
+	if d, ok := milliseconds(m.Get(header.XEnvoyUpstreamStreamDurationMs)); ok {
+		r.set.duration = d
+	}
+	for _, t := range consumed {
+		m.Remove(t)
+	}
+}
+
+func milliseconds(v []byte) (time.Duration, bool) {
+	if v == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(v), 10, 40)
+	return time.Duration(n) * time.Millisecond, err == nil
+}
+
+// expect tells the upstream how long its answer may take: the time of a try, or what is left of the whole.
+func (r *Router) expect(m *header.Map) {
+	left := r.set.perTry
+	if left == 0 && r.set.timeout > 0 {
+		left = r.set.timeout
+		if r.attempts > 1 {
+			left = max(time.Millisecond, left-time.Duration(r.w.Loop.Now()-r.began))
+		}
+	}
+	if left > 0 && !r.config.SuppressEnvoyHeaders {
+		m.SetCopy(header.XEnvoyExpectedRqTimeoutMs, strconv.AppendInt(r.number[:0], left.Milliseconds(), 10))
+	}
+}
+
+// strict refuses a request one of whose fields does not say what it has to (strict_check_headers).
+func (r *Router) strict(m *header.Map) bool {
+	for _, t := range r.config.Strict {
+		v := m.Get(t)
+		if v == nil || valid(t, v) {
+			continue
+		}
+		r.s.Reply(400, "invalid header '"+t.String()+"' with value '"+string(v)+"'", "request_headers_failed_strict_check{"+t.String()+"}", access.InvalidEnvoyRequestHeaders)
+		return false
+	}
+	return true
+}
+
+func valid(t header.Token, v []byte) bool {
+	switch t {
+	case header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn:
+		_, codes, err := route.ParseRetryOn(string(v))
+		return err == nil && len(codes) == 0
+	case header.XEnvoyMaxRetries:
+		_, err := strconv.ParseUint(string(v), 10, 32)
+		return err == nil
+	}
+	_, ok := milliseconds(v)
+	return ok
+}
+
+// expire ends a request whose stream lasts longer than its sender allows.
+func (r *Router) expire() {
+	r.cluster.Stats.UpstreamRqMaxDurationReached.Inc()
+	if r.responded {
+		r.s.Abort(access.UpstreamMaxStreamDurationReached, "upstream_max_stream_duration_reached")
+		return
+	}
+	r.charge(504)
+	r.s.Reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", access.UpstreamMaxStreamDurationReached)
+}

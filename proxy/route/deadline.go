@@ -1,0 +1,45 @@
+package route
+
+import "time"
+
+// GRPC is the time that a grpc-timeout field allows, within the route's limits, 0: any. It reports
+// whether there is such a field.
+func (l *MaxStream) GRPC(v []byte) (time.Duration, bool) {
+	asked, ok := parseGRPCTimeout(v)
+	if off := l.GRPCTimeoutOffset; off > 0 && asked > off {
+		asked -= off
+	}
+	if most := *l.GRPCTimeoutMax; most > 0 && (asked == 0 || asked > most) {
+		asked = most
+	}
+	return asked, ok
+}
+
+// parseGRPCTimeout reads a grpc-timeout (gRPC over HTTP/2: at most eight digits and a unit).
+func parseGRPCTimeout(v []byte) (time.Duration, bool) {
+	if len(v) < 2 || len(v) > 9 {
+		return 0, false
+	}
+	n := time.Duration(0)
+	for _, c := range v[:len(v)-1] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + time.Duration(c-'0')
+	}
+	switch v[len(v)-1] {
+	case 'H':
+		return n * time.Hour, n <= 1<<20
+	case 'M':
+		return n * time.Minute, true
+	case 'S':
+		return n * time.Second, true
+	case 'm':
+		return n * time.Millisecond, true
+	case 'u':
+		return n * time.Microsecond, true
+	case 'n':
+		return n, true
+	}
+	return 0, false
+}

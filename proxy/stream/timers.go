@@ -1,0 +1,89 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+const (
+	timerRequest = iota
+	timerMaxStream
+)
+
+// startTimers begins what bounds the life of a stream, once its route is known.
+func (s *Stream) startTimers(whole bool) {
+	if t := s.Config.RequestTimeout; t > 0 && !whole {
+		s.Worker.Loop.Schedule(&s.arriving, t)
+	}
+	if t := s.maxDuration(); t > 0 {
+		s.Worker.Loop.Schedule(&s.timer, t)
+	}
+}
+
+// maxDuration is how long the stream may live, 0: for ever. What the caller of a gRPC method
+// allows counts if the route says so, within the route's own limit.
+func (s *Stream) maxDuration() time.Duration {
+	d := s.Config.MaxStream
+	if s.Route == nil || s.Route.Forward == nil || s.Route.Forward.MaxStream == nil {
+		return d
+	}
+	limit := s.Route.Forward.MaxStream
+	if limit.Response {
+		return d // the router's
+	}
+	if limit.MaxDuration != nil {
+		d = *limit.MaxDuration
+	}
+	if limit.GRPCTimeoutMax == nil {
+		return d
+	}
+	if asked, ok := limit.GRPC(s.Request.Get(header.GrpcTimeout)); ok {
+		return asked
+	}
+	return d
+}
+
+// late is the status of a reply for want of time: whose fault it is depends on whether the request has come whole.
+func (s *Stream) late() int {
+	if s.requested {
+		return 504
+	}
+	return 408
+}
+
+// deadlineExceeded is an edit of ReplyWith: callers of gRPC methods are told that their time is up.
+func deadlineExceeded(m *header.Map) {
+	if m.Has(header.GrpcStatus) {
+		m.Set(header.GrpcStatus, []byte("4"))
+	}
+}
+
+// OnTimer ends streams that last too long.
+func (s *Stream) OnTimer(t *drive.Timer) {
+	if s.over {
+		return
+	}
+	st := s.Config.Stats
+	switch t.Kind {
+	case timerRequest:
+		if s.requested {
+			return
+		}
+		if st != nil {
+			st.DownstreamRqTimeout.Inc()
+		}
+		s.Reply(s.late(), "request timeout", "request_overall_timeout", access.NoFlag)
+	case timerMaxStream:
+		if st != nil {
+			st.DownstreamRqMaxDurationReached.Inc()
+		}
+		if s.responded {
+			s.Abort(access.NoFlag, "max_duration_timeout")
+			return
+		}
+		s.ReplyWith(s.late(), "downstream duration timeout", "max_duration_timeout", deadlineExceeded)
+	}
+}
