@@ -73,7 +73,7 @@ func TestHTTP2ToHTTP2(t *testing.T) {
 // Bodies and trailers go both ways between any two versions.
 func TestVersionsMix(t *testing.T) {
 	t.Run("2 to 1", func(t *testing.T) {
-		b := newBench(t, []route.RouteConfig{to("app")}, cluster.Config{Name: "app", Kind: cluster.Static, Policy: static("app").Policy, Trailers: true})
+		b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
 		b.endpoints("app", app1)
 		b.answer = func(b *bench, p *drive.Pipe, request string) {
 			p.WriteString("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nConnection: keep-alive\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n")

@@ -10,7 +10,6 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/fault"
-	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -48,7 +47,7 @@ func full(t *testing.T) *bench {
 		prefix("mirror", "/mir", &route.ForwardConfig{Cluster: "app", Mirrors: []route.MirrorConfig{{Cluster: "shadow"}}}),
 		abort, delay,
 		prefix("raw", "/raw", &route.ForwardConfig{Cluster: "app", Timeout: none}),
-	}, cluster.Config{Name: "app", Kind: cluster.Static, Policy: lb.Policy{Kind: lb.RoundRobin}, Trailers: true}, static("empty"), static("refused"), static("half"), static("shadow"), cluster.Config{
+	}, static("app"), static("empty"), static("refused"), static("half"), static("shadow"), cluster.Config{
 		Name: "over", Breakers: [2]cluster.Limits{{Connections: ptr(uint32(1)), Pending: ptr(uint32(0))}},
 	})
 	b.endpoints("app", app1)

@@ -183,7 +183,7 @@ func to(name string) route.RouteConfig {
 }
 
 func static(name string) cluster.Config {
-	return cluster.Config{Name: name, Kind: cluster.Static, Policy: lb.Policy{Kind: lb.RoundRobin}}
+	return cluster.Config{Name: name, Kind: cluster.Static, Policy: lb.Policy{Kind: lb.RoundRobin}, Trailers: true}
 }
 
 func TestRequestAndResponse(t *testing.T) {

@@ -95,6 +95,13 @@ func (r *Router) expect(m *header.Map) {
 			left = max(time.Millisecond, left-time.Duration(r.w.Loop.Now()-r.began))
 		}
 	}
+	if l := r.forward.MaxStream; left > 0 && l != nil && l.Response && header.IsGRPC(m.Get(header.ContentType)) {
+		if ms := left.Milliseconds(); ms < 1e8 { // eight digits, says gRPC
+			m.SetCopy(header.GrpcTimeout, append(strconv.AppendInt(r.number[:0], ms, 10), 'm'))
+		} else {
+			m.SetCopy(header.GrpcTimeout, append(strconv.AppendInt(r.number[:0], ms/1000, 10), 'S'))
+		}
+	}
 	if left > 0 && !r.config.SuppressEnvoyHeaders {
 		m.SetCopy(header.XEnvoyExpectedRqTimeoutMs, strconv.AppendInt(r.number[:0], left.Milliseconds(), 10))
 	}
