@@ -2,9 +2,12 @@
 // beside its peers in the same run; it prints one table and writes
 // docs/benchmarks.md.
 //
-//	make bench                          everything, under 4 minutes
-//	go run ./test/bench -only hop       one part of up, push, hop
-//	go run ./test/bench -short          about 20 seconds: tries the bench itself
+//	make bench                          everything, under 15 minutes
+//	go run ./test/bench -only h1,h2     some parts; -help lists them
+//	go run ./test/bench -short          about a minute: tries the bench itself
+//
+// What the proxies do is one table, workloads in workload.go: the way through
+// them, who can do it, what makes load, what is counted, and what is promised.
 //
 // What the project promises is a limit in the table; a number beyond it ends the
 // program with exit code 1. Machines are noisy: candidates take turns, medians
@@ -32,9 +35,8 @@ func main() {
 		probe(addr)
 		return
 	}
-	if addr := os.Getenv(envBackend); addr != "" {
-		serveBackend(addr)
-		return
+	if spec := os.Getenv(envHelper); spec != "" {
+		os.Exit(beHelper(spec))
 	}
 	only := flag.String("only", strings.Join(partNames(), ","), "measure these `parts`, separated by commas")
 	short := flag.Bool("short", false, "few and short rounds, to try the bench itself; docs/benchmarks.md stays as it is")
@@ -50,21 +52,38 @@ func main() {
 	os.Exit(b.main(names))
 }
 
-// parts in the order in which they run.
-var parts = []struct {
-	name string
-	run  func(*bench)
+// meshParts measure whole meshes; after them come the parts of workloads.
+var meshParts = []struct {
+	name     string
+	run      func(*bench)
+	promises int
 }{
-	{"up", (*bench).up},
-	{"push", (*bench).push},
-	{"hop", (*bench).hop},
+	{"up", (*bench).up, 3},
+	{"push", (*bench).push, 1},
 }
 
+// partNames in the order in which they run.
 func partNames() (names []string) {
-	for _, p := range parts {
+	for _, p := range meshParts {
 		names = append(names, p.name)
 	}
+	for i := range workloads {
+		if n := workloads[i].part; !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
 	return names
+}
+
+// promises is how many lines a report has when all parts ran.
+func promises() (n int) {
+	for _, p := range meshParts {
+		n += p.promises
+	}
+	for i := range workloads {
+		n += len(workloads[i].promises)
+	}
+	return n
 }
 
 // A bench collects the report and cleans up after itself. It is the [mesh.T] of
@@ -73,6 +92,8 @@ type bench struct {
 	short  bool
 	report report
 	failed bool
+	home   string // a directory that lives as long as the run
+	built  string // malla-proxy
 
 	starting sync.Mutex // held while a mesh starts
 	mu       sync.Mutex
@@ -81,11 +102,24 @@ type bench struct {
 
 func (b *bench) main(names []string) int {
 	b.onSignal()
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		b.Errorf("%v", err)
+		return 1
+	}
+	b.home = dir
+	defer os.RemoveAll(dir)
 	b.report.machine = thisMachine()
 	b.report.loadBefore = loadAverage()
-	for _, p := range parts {
+	b.report.versions = map[string]string{}
+	for _, p := range meshParts {
 		if slices.Contains(names, p.name) {
 			b.part(p.run)
+		}
+	}
+	for i := range workloads {
+		if w := &workloads[i]; slices.Contains(names, w.part) {
+			b.part(func(b *bench) { b.work(w) })
 		}
 	}
 	b.report.loadAfter = loadAverage()
@@ -114,6 +148,7 @@ func (b *bench) onSignal() {
 		b.Logf("interrupted; ending what runs")
 		b.starting.Lock() // a mesh that is half there cannot be stopped by its name
 		b.clean()
+		os.RemoveAll(b.home)
 		os.Exit(130)
 	}()
 }

@@ -2,55 +2,59 @@ package main
 
 import (
 	"bytes"
-	"embed"
-	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
-// configs are those of the candidates and of the backend; {{port}}, {{backend}}
-// and {{dir}} are filled in.
-//
-//go:embed testdata
-var configs embed.FS
-
-// A hop is a proxy that is measured, with one worker, or the backend itself.
-type hop struct {
-	name, version string
-	direct        bool
-	pid, port     int
-
-	// By round: processor time per request, requests per second, latencies in ms,
-	// memory in MB.
-	micros, rate, p50, p99, memory series
-}
-
-// A candidate is a proxy that may be on this machine.
-type candidate struct {
+// A proxy is one that may be on this machine.
+type proxy struct {
 	name, config string
 	program      string // empty: it is not
-	args         func(config string) []string
+	args         func(config string, workers int) []string
 }
 
-func (b *bench) candidates() []candidate {
-	return []candidate{
-		{"malla-proxy", "envoy.yaml", b.proxy(), func(c string) []string { return []string{"-c", c, "--concurrency", "1"} }},
-		{"Envoy", "envoy.yaml", findEnvoy(mesh.Root(b)), func(c string) []string {
-			return []string{"-c", c, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"}
+// proxies that can be measured, with the one number of workers that each is told
+// in its own way.
+func (b *bench) proxies() []proxy {
+	workers := strconv.Itoa
+	return []proxy{
+		{malla, "envoy.yaml", b.mallaProxy(), func(c string, n int) []string { return []string{"-c", c, "--concurrency", workers(n)} }},
+		{envoy, "envoy.yaml", findEnvoy(mesh.Root(b)), func(c string, n int) []string {
+			return []string{"-c", c, "--concurrency", workers(n), "--use-dynamic-base-id", "--log-level", "error"}
 		}},
-		{"nginx", "nginx.conf", find("nginx"), func(c string) []string { return []string{"-c", c, "-p", filepath.Dir(c)} }},
-		{"HAProxy", "haproxy.cfg", find("haproxy"), func(c string) []string { return []string{"-db", "-f", c} }},
+		{nginx, "nginx.conf", find("nginx"), func(c string, _ int) []string { return []string{"-c", c, "-p", filepath.Dir(c)} }},
+		{haproxy, "haproxy.cfg", find("haproxy"), func(c string, _ int) []string { return []string{"-db", "-f", c} }},
 	}
+}
+
+// nginxModules is where Debian keeps nginx' TCP proxy.
+const nginxModules = "/usr/lib/nginx/modules"
+
+// able reports whether p is here and can do w.
+func (b *bench) able(p proxy, w *workload) bool {
+	if !slices.Contains(w.peers, p.name) {
+		return false
+	}
+	if p.program == "" {
+		b.Logf("%s is not on this machine", p.name)
+		return false
+	}
+	if p.name == nginx && w.way[0].in == tcp {
+		if _, err := os.Stat(nginxModules + "/ngx_stream_module.so"); err != nil {
+			b.Logf("nginx' stream module is not on this machine")
+			return false
+		}
+	}
+	return true
 }
 
 // find looks for a program also where Debian keeps servers.
@@ -73,116 +77,66 @@ func findEnvoy(root string) string {
 	return find("envoy")
 }
 
-// proxy is malla-proxy: beside the binary under test, or built now.
-func (b *bench) proxy() string {
+// mallaProxy is malla-proxy: beside the binary under test, or built once.
+func (b *bench) mallaProxy() string {
+	if b.built != "" {
+		return b.built
+	}
 	if bin := os.Getenv("MALLA_BIN"); bin != "" {
 		p := filepath.Join(filepath.Dir(bin), "malla-proxy")
 		if _, err := os.Stat(p); err == nil {
+			b.built = p
 			return p
 		}
 	}
-	p := filepath.Join(b.temp(), "malla-proxy")
 	b.Logf("building malla-proxy")
+	p := filepath.Join(b.home, "malla-proxy")
 	if out, err := exec.Command("go", "build", "-o", p, "github.com/mallamesh/malla/cmd/malla-proxy").CombinedOutput(); err != nil {
 		b.Fatalf("build cmd/malla-proxy: %v\n%s", err, out)
 	}
+	b.built = p
 	return p
 }
 
-// startHops starts the backend and every candidate that is there.
-func (b *bench) startHops() (list []*hop) {
-	dir := b.temp()
-	if err := os.Chmod(dir, 0o755); err != nil { // nginx' worker may be somebody else
-		b.Fatalf("%v", err)
-	}
-	backend := b.startBackend(dir)
-	for _, c := range b.candidates() {
-		if c.program == "" {
-			b.Logf("%s is not on this machine", c.name)
-			continue
-		}
-		sub := filepath.Join(dir, c.name)
-		if err := os.Mkdir(sub, 0o755); err != nil {
-			b.Fatalf("%v", err)
-		}
-		h := &hop{name: c.name, version: versionOf(c.program), port: mesh.FreePort(b)}
-		if c.name == "malla-proxy" {
-			h.version = b.report.machine.commit
-		}
-		config := b.fill(sub, c.config, h.port, backend.port)
-		h.pid = b.start(h.port, exec.Command(c.program, c.args(config)...))
-		list = append(list, h)
-	}
-	return append(list, backend)
+// A server is a process that is measured or that answers, with those below it.
+type server struct {
+	pid  int
+	stop func()
 }
 
-// small is the body of the backend; testdata/backend.conf has the same.
-const small = "hello from the backend, this is a small body\n"
-
-// envBackend makes this program a backend at the address that it names.
-const envBackend = "MALLA_BENCH_BACKEND"
-
-// startBackend starts the one backend of all: nginx, or else this program.
-func (b *bench) startBackend(dir string) *hop {
-	h := &hop{name: "direct", direct: true, port: mesh.FreePort(b)}
-	if nginx := find("nginx"); nginx != "" {
-		h.version = "nginx " + versionOf(nginx)
-		h.pid = b.start(h.port, exec.Command(nginx, "-c", b.fill(dir, "backend.conf", h.port, 0), "-p", dir))
-		return h
-	}
-	h.version = "net/http"
-	cmd := exec.Command(b.self())
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=127.0.0.1:%d", envBackend, h.port), "GOMAXPROCS=1")
-	h.pid = b.start(h.port, cmd)
-	return h
-}
-
-func serveBackend(addr string) {
-	s := http.Server{Addr: addr, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		_, _ = w.Write([]byte(small))
-	})}
-	fmt.Fprintln(os.Stderr, "bench: backend:", s.ListenAndServe())
-	os.Exit(1)
-}
-
-// fill writes a configuration into dir and returns its path.
-func (b *bench) fill(dir, config string, port, backend int) string {
-	text, err := configs.ReadFile("testdata/" + config)
-	if err != nil {
-		b.Fatalf("%v", err)
-	}
-	filled := strings.NewReplacer("{{port}}", strconv.Itoa(port), "{{backend}}", strconv.Itoa(backend), "{{dir}}", dir).Replace(string(text))
-	path := filepath.Join(dir, config)
-	if err := os.WriteFile(path, []byte(filled), 0o644); err != nil {
-		b.Fatalf("%v", err)
-	}
-	return path
-}
+// tree is the server's processes. nginx has its worker only a little after it listens.
+func (s *server) tree() []mesh.Process { return below(s.pid, mesh.Processes()) }
 
 // start runs a server in a process group of its own and waits until it listens.
-func (b *bench) start(port int, cmd *exec.Cmd) int {
+func (b *bench) start(ports []int, cmd *exec.Cmd) *server {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		b.Fatalf("%v", err)
 	}
-	b.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	if _, err := mesh.Wait(15*time.Second, func() error {
-		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			c.Close()
+	ended := false
+	stop := func() {
+		if !ended {
+			ended = true
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = cmd.Wait()
 		}
-		return err
-	}); err != nil {
-		b.clean() // ends it, so that nobody writes to said any more
-		b.Fatalf("%s does not listen: %v\n%s", cmd.Path, err, said.String())
 	}
-	return cmd.Process.Pid
+	b.Cleanup(stop)
+	for _, port := range ports {
+		if _, err := mesh.Wait(30*time.Second, func() error {
+			c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
+			if err == nil {
+				c.Close()
+			}
+			return err
+		}); err != nil {
+			stop() // so that nobody writes to said any more
+			b.Fatalf("%s does not listen: %v\n%s", cmd.Path, err, said.String())
+		}
+	}
+	return &server{pid: cmd.Process.Pid, stop: stop}
 }
 
 var version = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)

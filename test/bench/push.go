@@ -67,7 +67,7 @@ func (b *bench) push() {
 		mesh.Pause(200*time.Millisecond + time.Duration(n*7)*time.Millisecond)
 	}
 	b.report.add(line{
-		what: "a saved VirtualService in force in every proxy", value: times.median(), limit: maxPush, unit: " ms", measured: true,
+		what: "a saved VirtualService in force in every proxy", value: times.median(), must: maxPush, unit: " ms", measured: true,
 		spread: times.spread(), how: fmt.Sprintf("median of %d, %d proxies", len(times), proxies),
 	})
 	b.report.notes = append(b.report.notes, fmt.Sprintf("push: from the rename of a new file over the old one to the last proxy's first answer under the new rule. "+

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -11,21 +13,36 @@ import (
 type line struct {
 	what     string
 	value    float64
-	limit    float64 // the most that is allowed
+	must     float64 // the most that is allowed, or the least
+	goal     float64 // what is aimed at; 0: nothing beyond must
+	atLeast  bool    // more is better
 	unit     string
 	spread   string // least to largest value
 	how      string
 	measured bool
+	noisy    bool // the machine did not allow a verdict
 }
 
-func (l line) missed() bool { return l.measured && l.value > l.limit }
+// keeps reports whether the value is as good as limit.
+func (l line) keeps(limit float64) bool {
+	if l.atLeast {
+		return l.value >= limit
+	}
+	return l.value <= limit
+}
+
+func (l line) missed() bool { return l.verdict() == "MISSED" }
 
 func (l line) verdict() string {
 	switch {
 	case !l.measured:
 		return "not measured"
-	case l.value > l.limit:
+	case l.noisy:
+		return "noisy"
+	case !l.keeps(l.must):
 		return "MISSED"
+	case l.goal != 0 && l.keeps(l.goal):
+		return "goal"
 	}
 	return "ok"
 }
@@ -33,8 +50,9 @@ func (l line) verdict() string {
 // A report is all that a run has to say.
 type report struct {
 	lines                 []line
-	hops                  [][]string // the table of proxies, with its heading
-	notes                 []string   // how the parts measured
+	table                 [][]string        // all contestants, without its heading
+	versions              map[string]string // of contestants
+	notes                 []string          // how the parts measured
 	machine               machine
 	loadBefore, loadAfter string
 }
@@ -42,20 +60,10 @@ type report struct {
 // add keeps a line and tells it at once.
 func (r *report) add(l line) {
 	r.lines = append(r.lines, l)
-	fmt.Fprintf(os.Stderr, "bench: %s: %s\n", l.what, strings.Join(l.cells()[1:4], ", "))
+	fmt.Fprintf(os.Stderr, "bench: %s: %s\n", l.what, strings.Join(l.cells()[1:6], ", "))
 }
 
-func (r *report) missed() bool {
-	for _, l := range r.lines {
-		if l.missed() {
-			return true
-		}
-	}
-	return false
-}
-
-// promises is how many lines a report has when all parts ran.
-const promises = 5
+func (r *report) missed() bool { return slices.ContainsFunc(r.lines, line.missed) }
 
 // whole reports whether every promise was measured.
 func (r *report) whole() bool {
@@ -65,23 +73,112 @@ func (r *report) whole() bool {
 			n++
 		}
 	}
-	return n == promises
+	return n == promises()
+}
+
+// contest adds what a workload promises and what everybody gave.
+func (r *report) contest(c *contest) {
+	for _, p := range c.promises {
+		s := p.of(c)
+		l := line{what: c.name + ": " + p.what, value: s.median(), must: p.must, goal: p.goal, atLeast: p.atLeast, unit: p.unit,
+			spread: s.spread(), how: fmt.Sprintf("median of %d", len(s)), measured: len(s) > 0}
+		if !l.measured {
+			l.spread, l.how = "-", ""
+		}
+		l.noisy = p.noisy != nil && p.noisy(c)
+		r.add(l)
+	}
+	for _, x := range c.list {
+		r.table = append(r.table, x.row(c))
+	}
+	note := c.name + ": " + c.load.String() + ", " + c.passage()
+	if c.per != "" {
+		note += "; counted by the " + c.per
+	}
+	r.notes = append(r.notes, note+".")
+}
+
+// tableHeading is that of the rows of contestants.
+var tableHeading = []string{"work", "proxy", "CPU us", "spread", "of Envoy's", "a second", "p50 ms", "p99 ms", "memory"}
+
+func (x *contestant) row(c *contest) []string {
+	or := func(s series) string {
+		if len(s) == 0 {
+			return "-"
+		}
+		return number(s.median())
+	}
+	name, memory := c.name, "-"
+	if size := c.sizeName(x.size); size != "" {
+		name += ", " + size
+	}
+	if len(x.got[idle]) > 0 {
+		memory = fmt.Sprintf("%s MB idle, %s KB per connection, %s KB per TLS connection", or(x.got[idle]), or(x.got[perPlain]), or(x.got[perTLS]))
+	}
+	spent, of := x.got[cpu], "-"
+	if x.name != direct {
+		of = or(spent.over(c.of(envoy, x.size, cpu)))
+	}
+	spread := "-"
+	if len(spent) > 0 {
+		spread = spent.spread()
+	}
+	return []string{name, x.name, or(spent), spread, of, or(x.got[rate]), or(x.got[p50]), or(x.got[p99]), memory}
+}
+
+// passage tells what is spoken on the way, "h1 -> proxy -> h2".
+func (w *workload) passage() string {
+	say := func(e end) string {
+		s := map[string]string{"h1": "HTTP/1.1", "h2": "HTTP/2", "tcp": "TCP"}[e.Speaks]
+		if e.TLS {
+			s += " in mTLS"
+		}
+		return s
+	}
+	first, last := w.way[0], w.way[len(w.way)-1]
+	s := say(first.in) + " in, "
+	if first.next != "" {
+		s += say(first.out) + " between, "
+	}
+	return s + say(last.out) + " out"
 }
 
 func (l line) cells() []string {
+	limit := func(v float64) string {
+		sign := "<= "
+		if l.atLeast {
+			sign = ">= "
+		}
+		if v == 0 {
+			return "-"
+		}
+		return sign + number(v) + l.unit
+	}
 	value := "-"
 	if l.measured {
 		value = number(l.value) + l.unit
 	}
-	return []string{l.what, value, "<= " + number(l.limit) + l.unit, l.verdict(), l.spread, l.how}
+	return []string{l.what, value, limit(l.must), limit(l.goal), l.verdict(), l.spread, l.how}
 }
 
 func (r *report) rows() [][]string {
-	rows := [][]string{{"what", "value", "must", "verdict", "spread", "how"}}
+	rows := [][]string{{"what", "value", "must", "goal", "verdict", "spread", "how"}}
 	for _, l := range r.lines {
 		rows = append(rows, l.cells())
 	}
 	return rows
+}
+
+// contestants are the rows of all, with their heading.
+func (r *report) contestants() [][]string { return append([][]string{tableHeading}, r.table...) }
+
+// programs tells the versions.
+func (r *report) programs() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(r.versions)) {
+		parts = append(parts, name+" "+r.versions[name])
+	}
+	return strings.Join(parts, ", ") + "."
 }
 
 // load tells how busy the machine was with others' work.
@@ -92,8 +189,8 @@ func (r *report) load() string {
 // print writes the tables for a terminal.
 func (r *report) print(w io.Writer) {
 	tables := [][][]string{r.rows()}
-	if r.hops != nil {
-		tables = append(tables, r.hops)
+	if len(r.table) > 0 {
+		tables = append(tables, r.contestants())
 	}
 	for _, t := range tables {
 		for _, l := range align(t) {
@@ -102,8 +199,16 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w, r.machine)
+	fmt.Fprintln(w, r.programs())
 	fmt.Fprintln(w, r.load())
 }
+
+// besidePeers explains the table of contestants.
+const besidePeers = `Medians of all rounds, one worker each, except where the work says otherwise. "CPU us" is the processor time of the proxy's
+processes for one piece of work: a request, a round trip, a handshake, a megabyte. Client, proxy and backend are processes
+of their own; "direct" is the backend without a proxy. malla-proxy and Envoy run with the same file, in which requests are
+drawn for tracing (1 %) and there is no access log; malla-proxy counts Istio's metrics besides, which an Envoy from its
+own project does not have. All HTTP proxies add x-request-id and x-forwarded-for.`
 
 // text is the page of the handbook.
 func (r *report) text() string {
@@ -112,8 +217,9 @@ func (r *report) text() string {
 
 <!-- Written by go run ./test/bench. Do not edit. -->
 
-What the project promises, and what this run measured. "must" is the most that a value may be; a value beyond it makes
-` + "`make bench`" + ` fail.
+What the project promises, and what this run measured. "must" is the worst that a value may be; a value beyond it makes
+` + "`make bench`" + ` fail. "goal" is what the project aims at. "noisy" means that the machine was too restless for a
+verdict. Ratios are taken round by round; the value is their median.
 
 `)
 	put := func(rows [][]string) {
@@ -123,9 +229,9 @@ What the project promises, and what this run measured. "must" is the most that a
 		fmt.Fprintln(&t)
 	}
 	put(r.rows())
-	if r.hops != nil {
-		t.WriteString("## One hop, beside the peers\n\n")
-		put(r.hops)
+	if len(r.table) > 0 {
+		t.WriteString("## Beside the peers\n\n" + besidePeers + "\n\n")
+		put(r.contestants())
 	}
 	t.WriteString("## How it is measured\n\n")
 	for _, n := range r.notes {
@@ -135,18 +241,19 @@ What the project promises, and what this run measured. "must" is the most that a
 ## Machine
 
 %s
+%s
 %s Proxies, load and backend share the processors, and machines are noisy: ratios of one run hold where
 absolute numbers do not.
 
 ## Again
 
     make bench
-    go run ./test/bench -only hop     # one part of up, push, hop
+    go run ./test/bench -only h1,h2   # some parts of `+strings.Join(partNames(), ", ")+`
     go run ./test/bench -short        # tries the bench itself
 
-It needs Linux, wrk and the real Envoy; nginx and HAProxy are measured if they are there, and without nginx a backend in
-Go answers. `+"`make tools`"+` installs what is missing. An Envoy elsewhere is named by MALLA_ENVOY.
-`, r.machine, r.load())
+It needs Linux, wrk, h2load, nghttpd and the real Envoy; nginx and HAProxy are measured if they are there, and without
+nginx a backend in Go answers HTTP/1.1. `+"`make tools`"+` installs what is missing. An Envoy elsewhere is named by MALLA_ENVOY.
+`, r.machine, r.programs(), r.load())
 	return t.String()
 }
 

@@ -39,9 +39,19 @@ func (s series) over(t series) (r series) {
 	return r
 }
 
+// minus subtracts value by value.
+func (s series) minus(t series) (r series) {
+	for i := range min(len(s), len(t)) {
+		r = append(r, s[i]-t[i])
+	}
+	return r
+}
+
 // number writes three digits, as many as such measurements carry.
 func number(v float64) string {
 	switch {
+	case v < 0:
+		return "-" + number(-v)
 	case v >= 99.95:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 9.995:

@@ -35,7 +35,7 @@ func (b *bench) up() {
 		b.Logf("up samples/bookinfo: first page after %.2f s", took.Seconds())
 	}
 	b.report.add(line{
-		what: "up samples/bookinfo to the first 200", value: times.median(), limit: maxUp, unit: " s", measured: true,
+		what: "up samples/bookinfo to the first 200", value: times.median(), must: maxUp, unit: " s", measured: true,
 		spread: times.spread(), how: fmt.Sprintf("median of %d", len(times)),
 	})
 	b.report.notes = append(b.report.notes, "up: from the start of the built binary (`malla up --detach samples/bookinfo`) to the first 200 of "+
@@ -97,7 +97,7 @@ func (b *bench) idle(m *mesh.Mesh) {
 		b.Fatalf("memory: %v", err)
 	}
 	b.report.add(line{
-		what: "memory of all its processes (PSS)", value: float64(memory) / 1e6, limit: maxMemory, unit: " MB", measured: true,
+		what: "memory of all its processes (PSS)", value: float64(memory) / 1e6, must: maxMemory, unit: " MB", measured: true,
 		spread: "one value", how: fmt.Sprintf("%d processes, after %d pages", len(tree), pages),
 	})
 	b.report.notes = append(b.report.notes, "memory: the sum of Pss in /proc/PID/smaps_rollup, "+inMegabytes(tree)+".")
@@ -113,7 +113,7 @@ func (b *bench) idle(m *mesh.Mesh) {
 	tree = m.Tree()
 	used := spent(tree) - before
 	b.report.add(line{
-		what: "idle processor time of all of them, of one core", value: 100 * used.Seconds() / took.Seconds(), limit: maxIdle, unit: " %", measured: true,
+		what: "idle processor time of all of them, of one core", value: 100 * used.Seconds() / took.Seconds(), must: maxIdle, unit: " %", measured: true,
 		spread: "one value", how: fmt.Sprintf("over %v after %v of rest", span, rest),
 	})
 	var parts []string

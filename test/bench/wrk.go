@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A load is what wrk --latency told of one round; latencies are in milliseconds.
-type load struct {
+// A wrkLoad is what wrk --latency told of one round; latencies are in milliseconds.
+type wrkLoad struct {
 	requests int
 	p50, p99 float64
 }
@@ -21,8 +21,8 @@ var (
 )
 
 // parseWrk reads what wrk printed. A round with failures is no measurement.
-func parseWrk(out string) (load, error) {
-	var l load
+func parseWrk(out string) (wrkLoad, error) {
+	var l wrkLoad
 	if bad := wrkFailures.FindString(out); bad != "" {
 		return l, fmt.Errorf("wrk: %s", strings.TrimSpace(bad))
 	}

@@ -22,7 +22,7 @@ Transfer/sec:      3.96MB
 
 func TestParseWrk(t *testing.T) {
 	l, err := parseWrk(wrkSaid)
-	if want := (load{62400, 0.812, 1200}); err != nil || l != want {
+	if want := (wrkLoad{62400, 0.812, 1200}); err != nil || l != want {
 		t.Errorf("found %+v, %v, want %+v", l, err, want)
 	}
 	for _, c := range []struct{ why, out, want string }{
@@ -38,7 +38,7 @@ func TestParseWrk(t *testing.T) {
 }
 
 func TestBackendsAnswerTheSame(t *testing.T) {
-	conf, err := configs.ReadFile("testdata/backend.conf")
+	conf, err := files.ReadFile("testdata/backend.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
