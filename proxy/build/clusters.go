@@ -21,7 +21,7 @@ const optionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 var clusterFields = []*Message{
 	message((*clusterv3.Cluster)(nil),
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
-			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options",
+			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
 			"lb_policy", "lb_subset_config", "dns_jitter",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
@@ -29,6 +29,7 @@ var clusterFields = []*Message{
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
 		ignores("there are no active health checks, and an ejected host gets no new requests anyway", "ignore_health_on_host_removal"),
 		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
+	message((*clusterv3.Cluster_PreconnectPolicy)(nil), reads("per_upstream_preconnect_ratio")),
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
@@ -91,6 +92,11 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	}
 	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
 		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
+	}
+	if p := m.GetPreconnectPolicy().GetPerUpstreamPreconnectRatio(); p != nil {
+		if c.Preconnect = p.GetValue(); c.Preconnect < 1 || c.Preconnect > 3 {
+			r.errs.Addf(field.At("preconnect_policy", "per_upstream_preconnect_ratio"), "found %v, want 1 to 3", c.Preconnect)
+		}
 	}
 	r.clusterKind(m, &c)
 	r.balance(m, &c)

@@ -62,6 +62,7 @@ type Config struct {
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS
 	Override       OverrideHost   // for OriginalDst
 
+	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1
 	MaxRequestsPerConnection   uint32         // 0: any number
 	IdleTimeout                *time.Duration // of connections; nil: 1 h; 0: none
 	MaxConnectionDuration      time.Duration  // 0: none

@@ -294,8 +294,12 @@ func (c *h2Conn) OnStream(*h2.Stream) (h2.StreamHandler, *header.Map, *header.Ma
 	panic("pool: a server began a stream") // h2 refuses PUSH_PROMISE
 }
 
-// OnSettings may make room.
-func (c *h2Conn) OnSettings() { c.serve() }
+// OnSettings may make room. Those that find none want a connection of their own.
+func (c *h2Conn) OnSettings() {
+	c.pool.streams = c.http.MaxStreams()
+	c.serve()
+	c.pool.retry()
+}
 
 // OnHeld has what was kept of resumed responses handed over in the next turn.
 func (c *h2Conn) OnHeld() { c.pool.w.Loop.Post(c.deliver) }

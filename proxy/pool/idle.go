@@ -17,6 +17,7 @@ func (p *Pool) idleConn() *h1Conn {
 
 func (p *Pool) putIdle(c *h1Conn) {
 	c.isIdle = true
+	p.idles++
 	c.nextIdle, c.prevIdle = p.idle, nil
 	if p.idle != nil {
 		p.idle.prevIdle = c
@@ -28,6 +29,7 @@ func (p *Pool) unlinkIdle(c *h1Conn) {
 	if !c.isIdle {
 		return
 	}
+	p.idles--
 	if c.prevIdle != nil {
 		c.prevIdle.nextIdle = c.nextIdle
 	} else {

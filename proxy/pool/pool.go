@@ -114,7 +114,9 @@ type Pool struct {
 	waiting Pending   // head of the ring of requests without a connection
 	waits   int       // how many these are
 	dialing int
-	single  bool // the last connection carried one request at a time
+	idles   int    // connections in idle
+	single  bool   // the last connection carried one request at a time
+	streams uint32 // how many requests the host allows on a connection, 0: it has not said
 	active  int
 	total   int
 	seen    *cluster.HostSet // that had the host when it was last looked up
@@ -171,6 +173,9 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 			return
 		}
 		handler.OnReady(conn.begin(handler, limits, response))
+		if c.Preconnect > 1 {
+			pool.dialAhead(limits)
+		}
 		return
 	}
 	if !limits.Pending.TryAcquire() {

@@ -84,15 +84,39 @@ func (p *Pool) perConnection() int {
 	if p.key.version == http1 || p.key.version == byALPN && p.single {
 		return 1
 	}
-	if n := p.cluster.HTTP2Options.MaxConcurrentStreams; n > 0 {
-		return int(min(n, math.MaxInt32))
+	n := uint32(1024)
+	if m := p.cluster.HTTP2Options.MaxConcurrentStreams; m > 0 {
+		n = m
 	}
-	return 1024
+	if p.streams > 0 {
+		n = min(n, p.streams)
+	}
+	return int(min(n, math.MaxInt32))
 }
 
-// dialFor makes the connections that the requests that wait want.
+// dialFor makes the connections that the requests that wait want, and those that are to be there
+// before they are wanted.
 func (p *Pool) dialFor(limits *cluster.Breakers) {
 	for p.waits > p.dialing*p.perConnection() && p.dial(limits) {
+	}
+	if p.cluster.Preconnect > 1 {
+		p.dialAhead(limits)
+	}
+}
+
+// maxAhead is how many connections are made ahead at a time, as Envoy does it.
+const maxAhead = 3
+
+// dialAhead makes connections for as many requests as the present ones times the ratio.
+func (p *Pool) dialAhead(limits *cluster.Breakers) {
+	for range maxAhead {
+		places := p.dialing*p.perConnection() + p.idles + p.active
+		for _, c := range p.open {
+			places += max(0, p.perConnection()-c.active)
+		}
+		if float64(p.waits+p.active)*p.cluster.Preconnect <= float64(places) || !p.dial(limits) {
+			return
+		}
 	}
 }
 

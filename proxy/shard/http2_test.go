@@ -428,3 +428,28 @@ func renumber(b []byte, id uint32) []byte {
 	}
 	return b
 }
+
+// What a host allows on a connection is learned from its settings: as many connections are made
+// as the requests want that find no place.
+func TestHostThatAllowsLittle(t *testing.T) {
+	b := newTwo(t, cluster.Config{})
+	b.serve2(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+	held := 0
+	b.reply = func(p *peer2, stream uint32, head map[string]string) {
+		if head[":path"] == "/warm" {
+			p.headers(stream, true, ":status", "200")
+			return
+		}
+		held++
+	}
+	c := b.client()
+	c.get(1, "/warm")
+	b.Step()
+	for i := range 7 {
+		c.get(uint32(3+2*i), "/x")
+	}
+	b.Step()
+	if len(b.upstreams) != 4 || held != 7 {
+		t.Errorf("%d connections with %d requests, want 4 with 7", len(b.upstreams), held)
+	}
+}
