@@ -41,13 +41,18 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	everything := prev != nil // is the same
 	for _, kind := range istio.Kinds {
 		results, same := compileKind(s.List(kind), old.kinds[kind], env)
+		if kind == "VirtualService" {
+			same = same && slices.Equal(prev.Config.RulesExportTo, cfg.RulesExportTo) // which delegates may be used
+			next.dropped = old.dropped
+		}
 		next.kinds[kind] = results
 		everything = everything && same
 		switch {
 		case same:
 			take(m, prev, kind)
 		case kind == "VirtualService":
-			m.Rules = oldest(results, func(x istio.Result) *model.RouteRules { return x.Rules }, refOfRules)
+			rules := oldest(results, func(x istio.Result) *model.RouteRules { return x.Rules }, refOfRules)
+			m.Rules, next.dropped = delegate(rules, cfg.RulesExportTo)
 		case kind == "DestinationRule":
 			m.Policies = mergePolicies(oldest(results, func(x istio.Result) *model.DestinationRule { return x.Policy }, refOfPolicy))
 		case kind == "Gateway":
@@ -69,6 +74,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 type memo struct {
 	env      istio.Env
 	kinds    map[string]kindMemo
+	dropped  []dropped // what could not be delegated
 	findings []Problem
 }
 

@@ -46,9 +46,28 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 			f.virtualService(&c.object.Value.(*networkingv1.VirtualService).Spec, m.env)
 		}
 	}
+	f.delegates(m)
 	f.gatewayPorts()
 	f.ports()
 	return f.out
+}
+
+// delegates tells of entries of rules that nobody answers.
+func (f *finder) delegates(m *memo) {
+	for _, d := range m.dropped {
+		for _, c := range m.kinds["VirtualService"] {
+			if c.result.Rules != d.rules {
+				continue
+			}
+			f.at(c.object)
+			at := field.At("spec").Child("http").Index(d.entry).Child("delegate")
+			if d.missing {
+				f.add(at, "there is no VirtualService %s without hosts that namespace %s sees: its requests go to the next route", d.name, c.object.Namespace)
+			} else {
+				f.add(at, "spec.http[%d] of VirtualService %s takes requests that this route does not, or cannot be compared with it, and is left out", d.rule, d.name)
+			}
+		}
+	}
 }
 
 type finder struct {

@@ -35,6 +35,12 @@ func (r Ref) String() string {
 	return r.Kind + " " + r.Namespace + "/" + r.Name
 }
 
+// A Name is that of an object of a kind that goes without saying.
+type Name struct{ Namespace, Name string }
+
+// String returns "prod/reviews".
+func (n Name) String() string { return n.Namespace + "/" + n.Name }
+
 // Older reports whether the resource a, made at at, beats the resource b, made
 // at bt, where two of equal rank disagree: the oldest wins; of one age, the one
 // whose file and line come first, then the name, then the namespace.

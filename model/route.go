@@ -9,7 +9,7 @@ import (
 type RouteRules struct {
 	From     Ref
 	Created  time.Time
-	Hosts    []string // full names; "*.x" and "*" are wildcards
+	Hosts    []string // full names; "*.x" and "*" are wildcards. A mesh has no rules without
 	Gateways []string // "mesh" or namespace/name; never empty
 	ExportTo ExportTo
 	HTTP     []*HTTPRule
@@ -34,6 +34,7 @@ type HTTPRule struct {
 	Forward  []Split      // to these, by weight; nil if Redirect or Direct is set
 	Redirect *Redirect
 	Direct   *DirectResponse
+	Delegate *Name // whose rules stand here; a mesh has them put in
 	Rewrite  *Rewrite
 	Timeout  time.Duration // 0: none
 	Retry    *Retry        // nil: the mesh's default
@@ -154,6 +155,7 @@ type Retry struct {
 	PerTry            time.Duration
 	On                string // Envoy's conditions and status codes, comma-separated; empty: the default
 	SamePreviousHosts bool   // retryIgnorePreviousHosts: false
+	OtherLocalities   bool   // retryRemoteLocalities
 	Backoff           time.Duration
 }
 

@@ -6,6 +6,7 @@ import (
 	peerv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/peer_metadata/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -25,7 +26,10 @@ const (
 	through                   // a gateway
 )
 
-const faultFilter = "envoy.filters.http.fault"
+const (
+	faultFilter = "envoy.filters.http.fault"
+	corsFilter  = "envoy.filters.http.cors"
+)
 
 // httpFilter wraps the configuration of an HTTP filter.
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
@@ -38,6 +42,7 @@ func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
 	peer := httpFilter("istio.metadata_exchange", peerMetadata(d))
 	stats := httpFilter("istio.stats", &statsv3.PluginConfig{DisableHostHeaderFallback: d == inwards})
 	fault := httpFilter(faultFilter, &faultv3.HTTPFault{})
+	cors := httpFilter(corsFilter, &corsv3.Cors{})
 	router := httpFilter("envoy.filters.http.router", &routerv3.Router{})
 	out := []*hcmv3.HttpFilter{peer}
 	if d != inwards {
@@ -46,7 +51,7 @@ func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
 		out = append(out, alpn)
 	}
 	peer.IsOptional, stats.IsOptional = v.Proxy.Stock, v.Proxy.Stock
-	return append(out, fault, stats, router)
+	return append(out, fault, cors, stats, router)
 }
 
 // peerMetadata makes two sidecars tell each other who they are, in headers that

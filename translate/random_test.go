@@ -65,6 +65,7 @@ func TestIncremental(t *testing.T) {
 				if r.IntN(10) == 0 {
 					next := cfg
 					next.AutoMTLS = !next.AutoMTLS
+					next.RulesExportTo = pick(r, exports)
 					cfg = next
 				}
 				c := cfg
@@ -214,7 +215,14 @@ func randomRules(r *rand.Rand, vs *networking.VirtualService) {
 		if r.IntN(3) == 0 {
 			h.Timeout = durationpb.New(time.Second)
 		}
+		if r.IntN(4) == 0 {
+			h.Route, h.Delegate = nil, &networking.Delegate{Name: pick(r, names), Namespace: pick(r, namespaces)}
+		}
 		vs.Http = append(vs.Http, h)
+	}
+	if r.IntN(4) == 0 { // a delegate
+		vs.Hosts, vs.Gateways = nil, nil
+		return
 	}
 	if r.IntN(3) == 0 {
 		vs.Tcp = []*networking.TCPRoute{{Route: []*networking.RouteDestination{{Destination: to()}}}}

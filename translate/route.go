@@ -11,6 +11,7 @@ import (
 	faultcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -78,6 +79,9 @@ func (sc ruleScope) route(r *model.RouteRules, h *model.HTTPRule, m *model.HTTPM
 	if m != nil && m.Name != "" {
 		out.Name += "." + m.Name
 	}
+	if m != nil {
+		out.StatPrefix = m.StatPrefix
+	}
 	setHeaders(out, h.Headers)
 	switch {
 	case h.Redirect != nil:
@@ -87,8 +91,15 @@ func (sc ruleScope) route(r *model.RouteRules, h *model.HTTPRule, m *model.HTTPM
 	default:
 		out.Action = &routev3.Route_Route{Route: sc.action(out, h)}
 	}
+	perFilter := make(map[string]*anypb.Any)
 	if f := fault(h.Fault); f != nil {
-		out.TypedPerFilterConfig = map[string]*anypb.Any{faultFilter: pack(f)}
+		perFilter[faultFilter] = pack(f)
+	}
+	if c := cors(h.CORS); c != nil {
+		perFilter[corsFilter] = pack(c)
+	}
+	if len(perFilter) > 0 {
+		out.TypedPerFilterConfig = perFilter
 	}
 	return out
 }
@@ -173,6 +184,12 @@ func retry(v *model.View, r *model.Retry) *routev3.RetryPolicy {
 			Name:       "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
 		}}
+	}
+	if r.OtherLocalities {
+		out.RetryPriority = &routev3.RetryPolicy_RetryPriority{
+			Name:       "envoy.retry_priorities.previous_priorities",
+			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{TypedConfig: pack(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 2})},
+		}
 	}
 	if r.Backoff > 0 {
 		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: span(r.Backoff)}

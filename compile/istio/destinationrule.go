@@ -6,8 +6,6 @@ import (
 	"sort"
 	"strings"
 
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
@@ -108,37 +106,8 @@ func (c *compiler) outlier(o *networking.OutlierDetection, at *field.Path) *mode
 	c.duration(o.BaseEjectionTime, at.Child("baseEjectionTime"))
 	c.share(float64(o.MaxEjectionPercent), at.Child("maxEjectionPercent"))
 	c.share(float64(o.MinHealthPercent), at.Child("minHealthPercent"))
-	return OutlierOf(o, func(name string) { c.unsupported(true, at.Child(name)) })
-}
-
-// OutlierOf returns Istio's outlier detection. Refuse is called with the name
-// of each field that is not supported.
-func OutlierOf(o *networking.OutlierDetection, refuse func(field string)) *model.OutlierDetection {
-	if len(o.OutlierDetectionHttpErrorCodes) > 0 {
-		refuse("outlierDetectionHttpErrorCodes")
-	}
-	out := &model.OutlierDetection{
-		SplitLocalOrigin: o.SplitExternalLocalOriginErrors, Interval: duration(o.Interval), BaseEjection: duration(o.BaseEjectionTime),
-		MinHealthPercent: positive(o.MinHealthPercent),
-	}
-	value := func(v *wrapperspb.UInt32Value) *uint32 {
-		if v == nil {
-			return nil
-		}
-		return &v.Value
-	}
-	out.Consecutive5xx = value(o.Consecutive_5XxErrors)
-	out.ConsecutiveGateway = value(o.ConsecutiveGatewayErrors)
-	out.ConsecutiveLocalOrigin = value(o.ConsecutiveLocalOriginFailures)
-	if o.ConsecutiveErrors > 0 && out.ConsecutiveGateway == nil {
-		n := uint32(o.ConsecutiveErrors)
-		out.ConsecutiveGateway = &n
-	}
-	if o.MaxEjectionPercent > 0 {
-		n := uint32(o.MaxEjectionPercent)
-		out.MaxEjectionPercent = &n
-	}
-	return out
+	c.unsupported(len(o.OutlierDetectionHttpErrorCodes) > 0, at.Child("outlierDetectionHttpErrorCodes"))
+	return mesh.Outlier(o)
 }
 
 func (c *compiler) clientTLS(t *networking.ClientTLSSettings, at *field.Path) *model.ClientTLS {

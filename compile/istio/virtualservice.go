@@ -3,6 +3,7 @@
 package istio
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sort"
@@ -12,6 +13,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -22,9 +24,8 @@ func (c *compiler) virtualService() {
 	if r.Gateways == nil {
 		r.Gateways = []string{"mesh"}
 	}
-	if len(vs.Hosts) == 0 {
-		c.out.Errors.Addf(spec.Child("hosts"), "is empty: delegate VirtualServices are not supported yet; name at least one host")
-		return
+	if len(vs.Hosts) == 0 && len(vs.Gateways)+len(vs.Tls)+len(vs.Tcp) > 0 {
+		c.out.Errors.Addf(spec.Child("hosts"), "is empty, which makes it a delegate: want no gateways, tls and tcp then, or hosts")
 	}
 	for _, h := range vs.Hosts {
 		r.Hosts = append(r.Hosts, c.host(h))
@@ -52,13 +53,11 @@ func (c *compiler) gatewayNames(names []string) []string {
 
 func (c *compiler) httpRule(h *networking.HTTPRoute, at *field.Path) *model.HTTPRule {
 	before := len(c.out.Errors)
-	c.unsupported(h.Delegate != nil, at.Child("delegate"))
-	c.unsupported(h.CorsPolicy != nil, at.Child("corsPolicy"))
 	r := &model.HTTPRule{
 		Name: h.Name, Timeout: c.duration(h.Timeout, at.Child("timeout")),
 		Redirect: c.redirect(h.Redirect, at.Child("redirect")), Direct: c.direct(h.DirectResponse, at.Child("directResponse")),
 		Rewrite: c.rewrite(h.Rewrite, at.Child("rewrite")), Retry: c.retries(h.Retries, at.Child("retries")),
-		Fault: c.fault(h.Fault, at.Child("fault")), Headers: c.operations(headers(h.Headers), at.Child("headers")),
+		Fault: c.fault(h.Fault, at.Child("fault")), CORS: c.cors(h.CorsPolicy, at.Child("corsPolicy")), Headers: c.operations(headers(h.Headers), at.Child("headers")),
 	}
 	for i, m := range h.Match {
 		r.Matches = append(r.Matches, c.httpMatch(m, at.Child("match").Index(i)))
@@ -71,7 +70,13 @@ func (c *compiler) httpRule(h *networking.HTTPRoute, at *field.Path) *model.HTTP
 	}
 	r.Forward = c.weigh(r.Forward, at)
 	r.Mirrors = c.mirrors(h, at)
-	if r.Redirect == nil && r.Direct == nil && len(r.Forward) == 0 && h.Delegate == nil && before == len(c.out.Errors) {
+	if d := h.Delegate; d != nil {
+		r.Delegate = &model.Name{Namespace: cmp.Or(d.Namespace, c.obj.Namespace), Name: d.Name}
+		if r.Redirect != nil || r.Direct != nil || len(r.Forward) > 0 {
+			c.out.Errors.Addf(at.Child("delegate"), "stands beside an action of its own, want one of the two")
+		}
+	}
+	if r.Redirect == nil && r.Direct == nil && len(r.Forward) == 0 && r.Delegate == nil && before == len(c.out.Errors) {
 		c.out.Errors.Addf(at, "does nothing: want one of route, redirect and directResponse")
 	}
 	return r
@@ -121,7 +126,6 @@ func (c *compiler) mirrors(h *networking.HTTPRoute, at *field.Path) []model.Mirr
 }
 
 func (c *compiler) httpMatch(m *networking.HTTPMatchRequest, at *field.Path) *model.HTTPMatch {
-	c.unsupported(m.StatPrefix != "", at.Child("statPrefix"))
 	for name := range m.Headers {
 		c.unsupported(strings.HasPrefix(name, "@"), at.Child("headers").Child(name))
 	}
@@ -129,7 +133,7 @@ func (c *compiler) httpMatch(m *networking.HTTPMatchRequest, at *field.Path) *mo
 		c.unsupported(strings.HasPrefix(name, "@"), at.Child("withoutHeaders").Child(name))
 	}
 	return &model.HTTPMatch{
-		Name: m.Name, IgnoreCase: m.IgnoreUriCase,
+		Name: m.Name, StatPrefix: m.StatPrefix, IgnoreCase: m.IgnoreUriCase,
 		URI: c.text(stringMatch(m.Uri), at.Child("uri")), Scheme: c.text(stringMatch(m.Scheme), at.Child("scheme")),
 		Method: c.text(stringMatch(m.Method), at.Child("method")), Authority: c.text(stringMatch(m.Authority), at.Child("authority")),
 		Headers:        c.named(namedMatches(m.Headers, true), at.Child("headers")),
@@ -238,25 +242,12 @@ func (c *compiler) rewrite(r *networking.HTTPRewrite, at *field.Path) *model.Rew
 }
 
 func (c *compiler) retries(r *networking.HTTPRetry, at *field.Path) *model.Retry {
-	if r != nil {
-		c.unsupported(r.RetryRemoteLocalities.GetValue(), at.Child("retryRemoteLocalities"))
-		c.duration(r.PerTryTimeout, at.Child("perTryTimeout"))
-		c.duration(r.Backoff, at.Child("backoff"))
-	}
-	return RetryOf(r)
-}
-
-// RetryOf returns Istio's retry settings, nil if there are none. MeshConfig has
-// the same message for the mesh's default.
-func RetryOf(r *networking.HTTPRetry) *model.Retry {
 	if r == nil {
 		return nil
 	}
-	return &model.Retry{
-		Attempts: positive(r.Attempts), PerTry: duration(r.PerTryTimeout), On: r.RetryOn,
-		SamePreviousHosts: r.RetryIgnorePreviousHosts != nil && !r.RetryIgnorePreviousHosts.Value,
-		Backoff:           duration(r.Backoff),
-	}
+	c.duration(r.PerTryTimeout, at.Child("perTryTimeout"))
+	c.duration(r.Backoff, at.Child("backoff"))
+	return mesh.Retry(r)
 }
 
 func (c *compiler) fault(f *networking.HTTPFaultInjection, at *field.Path) *model.Fault {

@@ -1,13 +1,9 @@
 package kind
 
 var virtualServiceFields = join(
-	ref(whyNotYet+"; put the routes into this VirtualService", "spec.http[].delegate"),
-	ref(whyNotYet, "spec.http[].corsPolicy"),
 	ref("Istio never implemented it; use fixedDelay", "spec.http[].fault.delay.exponentialDelay"),
 	ref("Istio never implemented it; use httpStatus or grpcStatus", "spec.http[].fault.abort.http2Error"),
-	ref("statistics of single routes are "+whyNotYet, "spec.http[].match[].statPrefix"),
 	ref("Istio never implemented it; use sourceLabels", "spec.tcp[].match[].sourceSubnet"),
-	ref("there is one locality, so there is no other to retry in", "spec.http[].retries.retryRemoteLocalities"),
 )
 
 // policyFields are the rows of a traffic policy and of one for a port.

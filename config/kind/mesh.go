@@ -9,7 +9,6 @@ var MeshFields = join(
 	only(ref(whyNotYet+"; use ALLOW_ANY or REGISTRY_ONLY", "outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
 	ref(whyNotYet, "outboundTrafficPolicy.tls"),
 	ref("percentages of error codes are "+whyNotYet+"; 5xx count", "defaultTrafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
-	ref("there is one locality, so there is no other to retry in", "defaultHttpRetryPolicy.retryRemoteLocalities"),
 	only(ref("other ways to normalize paths are "+whyNotYet, "pathNormalization.normalization"), "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"),
 	ign("there is one locality", "localityLbSetting", "zoneAwareLbSetting"),
 	ign("Ingress is not supported yet", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),

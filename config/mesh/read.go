@@ -55,14 +55,18 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	r.exportTo(m.GetDefaultVirtualServiceExportTo(), &out.RulesExportTo, "defaultVirtualServiceExportTo")
 	r.exportTo(m.GetDefaultDestinationRuleExportTo(), &out.DestinationExportTo, "defaultDestinationRuleExportTo")
 	if p := m.GetDefaultHttpRetryPolicy(); p != nil {
-		out.Retry = r.retry(p)
+		if p.GetAttempts() < 0 {
+			r.errorf("found %d, want 0 (never) or more", []any{p.GetAttempts()}, "defaultHttpRetryPolicy", "attempts")
+		} else {
+			out.Retry = Retry(p)
+		}
 	}
 	if p := m.GetDefaultTrafficPolicy(); p != nil {
 		if c := p.GetConnectionPool(); c != nil {
 			out.Pool = ConnectionPool(c)
 		}
 		if o := p.GetOutlierDetection(); o != nil {
-			out.Outlier = outlier(o)
+			out.Outlier = Outlier(o)
 		}
 	}
 	r.proxy(m.GetDefaultConfig(), &out, "defaultConfig")
@@ -158,41 +162,8 @@ func (r *reader) exportTo(v []string, to *model.ExportTo, names ...string) {
 	*to = sortedClone(v)
 }
 
-func (r *reader) retry(p *networking.HTTPRetry) *model.Retry {
-	if p.GetAttempts() < 0 {
-		r.errorf("found %d, want 0 (never) or more", []any{p.GetAttempts()}, "defaultHttpRetryPolicy", "attempts")
-		return nil
-	}
-	return &model.Retry{
-		Attempts: uint32(p.GetAttempts()), PerTry: p.GetPerTryTimeout().AsDuration(), On: p.GetRetryOn(),
-		SamePreviousHosts: p.GetRetryIgnorePreviousHosts() != nil && !p.GetRetryIgnorePreviousHosts().GetValue(),
-		Backoff:           p.GetBackoff().AsDuration(),
-	}
-}
-
 func keepalive(k *networking.ConnectionPoolSettings_TCPSettings_TcpKeepalive) *model.Keepalive {
 	return &model.Keepalive{Probes: k.GetProbes(), Time: k.GetTime().AsDuration(), Interval: k.GetInterval().AsDuration()}
-}
-
-func outlier(o *networking.OutlierDetection) *model.OutlierDetection {
-	out := &model.OutlierDetection{
-		Consecutive5xx: value(o.GetConsecutive_5XxErrors()), ConsecutiveGateway: value(o.GetConsecutiveGatewayErrors()),
-		SplitLocalOrigin: o.GetSplitExternalLocalOriginErrors(), ConsecutiveLocalOrigin: value(o.GetConsecutiveLocalOriginFailures()),
-		Interval: o.GetInterval().AsDuration(), BaseEjection: o.GetBaseEjectionTime().AsDuration(),
-		MinHealthPercent: positive(o.GetMinHealthPercent()),
-	}
-	if n := positive(o.GetMaxEjectionPercent()); n > 0 {
-		out.MaxEjectionPercent = &n
-	}
-	return out
-}
-
-func value(v *wrapperspb.UInt32Value) *uint32 {
-	if v == nil {
-		return nil
-	}
-	n := v.GetValue()
-	return &n
 }
 
 // positive is n, or 0 for what means the default.

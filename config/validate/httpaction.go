@@ -211,6 +211,43 @@ func (r *ruler) rewrite(at *field.Path, w *networking.HTTPRewrite) {
 	}
 }
 
+var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"}
+
+func (r *ruler) cors(at *field.Path, c *networking.CorsPolicy) {
+	if c == nil {
+		return
+	}
+	for i, o := range c.GetAllowOrigins() {
+		p := at.Child("allowOrigins").Index(i)
+		if o.GetMatchType() == nil {
+			r.errorf(p, "says nothing; want exact, prefix or regex")
+		}
+		r.stringMatch(p, o)
+	}
+	//lint:ignore SA1019 old manifests have it
+	if old := c.GetAllowOrigin(); len(old) > 0 && len(c.GetAllowOrigins()) > 0 {
+		r.errorf(at, "allowOrigin and allowOrigins exclude each other; keep allowOrigins")
+	}
+	for i, m := range c.GetAllowMethods() {
+		if !slices.Contains(methods, m) {
+			r.errorf(at.Child("allowMethods").Index(i), "found %q, want one of %s", m, strings.Join(methods, ", "))
+		}
+	}
+	for _, list := range []struct {
+		name  string
+		names []string
+	}{{"allowHeaders", c.GetAllowHeaders()}, {"exposeHeaders", c.GetExposeHeaders()}} {
+		for i, name := range list.names {
+			if !headerName.MatchString(name) {
+				r.errorf(at.Child(list.name).Index(i), "found %q, want the name of a header, or *", name)
+			}
+		}
+	}
+	if age := c.GetMaxAge(); age != nil && (age.AsDuration() < 0 || age.GetNanos() != 0) {
+		r.errorf(at.Child("maxAge"), "found %s, want whole seconds", age.AsDuration())
+	}
+}
+
 func (r *ruler) mirrors(at *field.Path, h *networking.HTTPRoute) {
 	if h.GetMirror() != nil && len(h.GetMirrors()) > 0 {
 		r.errorf(at, "mirror and mirrors exclude each other; keep one")

@@ -16,8 +16,9 @@ func (r *ruler) virtualService(v *networkingv1.VirtualService) {
 	spec, at := &v.Spec, field.At("spec")
 	gateways := spec.GetGateways()
 	mesh := len(gateways) == 0 || slices.Contains(gateways, "mesh")
-	if len(spec.GetHosts()) == 0 {
-		r.errorf(at.Child("hosts"), "missing; want the hosts whose requests are routed (a VirtualService without hosts is a delegate, which is not supported yet)")
+	delegate := len(spec.GetHosts()) == 0
+	if delegate && (len(spec.GetHttp()) == 0 || len(spec.GetTls())+len(spec.GetTcp())+len(gateways) > 0) {
+		r.errorf(at.Child("hosts"), "missing; want the hosts whose requests are routed (only a delegate has none: http routes, and no gateways, tls and tcp)")
 	}
 	for i, h := range spec.GetHosts() {
 		p := at.Child("hosts").Index(i)
@@ -45,6 +46,9 @@ func (r *ruler) virtualService(v *networkingv1.VirtualService) {
 			first = i
 		}
 		r.httpRoute(p, h, all)
+		if delegate && h.GetDelegate() != nil {
+			r.errorf(p.Child("delegate"), "a VirtualService without hosts is a delegate itself; want a route, redirect or directResponse")
+		}
 	}
 	for i, t := range spec.GetTls() {
 		r.tlsRoute(at.Child("tls").Index(i), t, spec.GetHosts(), all)
@@ -102,14 +106,16 @@ func (r *ruler) among(at *field.Path, names []string, all allGateways) {
 }
 
 func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, all allGateways) {
-	actions := oneSet([]string{"route", "redirect", "directResponse"}, len(h.GetRoute()) > 0, h.GetRedirect() != nil, h.GetDirectResponse() != nil)
+	actions := oneSet([]string{"route", "redirect", "directResponse", "delegate"},
+		len(h.GetRoute()) > 0, h.GetRedirect() != nil, h.GetDirectResponse() != nil, h.GetDelegate() != nil)
 	switch {
-	case len(actions) == 0 && r.bad(at.Child("delegate")):
 	case len(actions) == 0:
-		r.errorf(at, "no action; want route, redirect or directResponse")
+		r.errorf(at, "no action; want route, redirect, directResponse or delegate")
 	case len(actions) > 1:
 		r.errorf(at, "%s exclude each other; keep one", strings.Join(actions, " and "))
-	case len(actions) == 1 && actions[0] != "route":
+	case actions[0] == "delegate":
+		r.delegate(at.Child("delegate"), h.GetDelegate())
+	case actions[0] != "route":
 		for _, other := range oneSet([]string{"rewrite", "fault", "mirror", "mirrors", "retries", "timeout"},
 			h.GetRewrite() != nil, h.GetFault() != nil, h.GetMirror() != nil, len(h.GetMirrors()) > 0, h.GetRetries() != nil, h.GetTimeout() != nil) {
 			r.errorf(at.Child(other), "makes no sense beside %s, which asks no destination", actions[0])
@@ -127,6 +133,18 @@ func (r *ruler) httpRoute(at *field.Path, h *networking.HTTPRoute, all allGatewa
 	r.direct(at.Child("directResponse"), h.GetDirectResponse())
 	r.rewrite(at.Child("rewrite"), h.GetRewrite())
 	r.mirrors(at, h)
+	r.cors(at.Child("corsPolicy"), h.GetCorsPolicy())
+}
+
+func (r *ruler) delegate(at *field.Path, d *networking.Delegate) {
+	if d.GetName() == "" {
+		r.errorf(at.Child("name"), "missing; want the name of a VirtualService without hosts")
+	} else if len(validation.IsDNS1123Subdomain(d.GetName())) > 0 {
+		r.errorf(at.Child("name"), "found %q, want the name of a VirtualService", d.GetName())
+	}
+	if ns := d.GetNamespace(); ns != "" && len(validation.IsDNS1123Label(ns)) > 0 {
+		r.errorf(at.Child("namespace"), "found %q, want the name of a namespace", ns)
+	}
 }
 
 func (r *ruler) httpMatch(at *field.Path, m *networking.HTTPMatchRequest, all allGateways) {
@@ -184,6 +202,9 @@ func (r *ruler) httpMatch(at *field.Path, m *networking.HTTPMatchRequest, all al
 	}
 	if m.GetPort() != 0 {
 		r.port(at.Child("port"), m.GetPort())
+	}
+	if p := m.GetStatPrefix(); strings.ContainsAny(p, " \t\n|") {
+		r.errorf(at.Child("statPrefix"), "found %q, want a name without blanks", p)
 	}
 	r.labels(at.Child("sourceLabels"), m.GetSourceLabels())
 	r.among(at.Child("gateways"), m.GetGateways(), all)

@@ -1,0 +1,72 @@
+package mesh
+
+import (
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/mallamesh/malla/model"
+)
+
+var upgrades = map[networking.ConnectionPoolSettings_HTTPSettings_H2UpgradePolicy]model.H2Upgrade{
+	networking.ConnectionPoolSettings_HTTPSettings_UPGRADE:        model.H2Always,
+	networking.ConnectionPoolSettings_HTTPSettings_DO_NOT_UPGRADE: model.H2Never,
+}
+
+// ConnectionPool returns what Istio's settings say, those of the mesh as well as those of
+// a DestinationRule.
+func ConnectionPool(c *networking.ConnectionPoolSettings) *model.ConnectionPool {
+	tcp, http := c.GetTcp(), c.GetHttp()
+	p := &model.ConnectionPool{
+		MaxConnections: positive(tcp.GetMaxConnections()), ConnectTimeout: tcp.GetConnectTimeout().AsDuration(),
+		MaxDuration: tcp.GetMaxConnectionDuration().AsDuration(), TCPIdleTimeout: tcp.GetIdleTimeout().AsDuration(),
+		MaxPending: positive(http.GetHttp1MaxPendingRequests()), MaxRequests: positive(http.GetHttp2MaxRequests()),
+		MaxPerConnection: positive(http.GetMaxRequestsPerConnection()), MaxRetries: positive(http.GetMaxRetries()),
+		HTTPIdleTimeout: http.GetIdleTimeout().AsDuration(), Upgrade: upgrades[http.GetH2UpgradePolicy()],
+		UseClientProtocol: http.GetUseClientProtocol(), MaxStreams: positive(http.GetMaxConcurrentStreams()),
+	}
+	if k := tcp.GetTcpKeepalive(); k != nil {
+		p.Keepalive = keepalive(k)
+	}
+	if k := http.GetHttp2KeepAlive(); k != nil {
+		p.Ping = &model.Ping{Interval: k.GetInterval().AsDuration(), Timeout: k.GetTimeout().AsDuration()}
+	}
+	return p
+}
+
+// Retry returns what Istio's settings say, those of the mesh as well as those of a
+// VirtualService.
+func Retry(r *networking.HTTPRetry) *model.Retry {
+	return &model.Retry{
+		Attempts: positive(r.GetAttempts()), PerTry: r.GetPerTryTimeout().AsDuration(), On: r.GetRetryOn(),
+		SamePreviousHosts: r.GetRetryIgnorePreviousHosts() != nil && !r.GetRetryIgnorePreviousHosts().GetValue(),
+		OtherLocalities:   r.GetRetryRemoteLocalities().GetValue(),
+		Backoff:           r.GetBackoff().AsDuration(),
+	}
+}
+
+// Outlier returns what Istio's settings say, those of the mesh as well as those of a
+// DestinationRule.
+func Outlier(o *networking.OutlierDetection) *model.OutlierDetection {
+	out := &model.OutlierDetection{
+		Consecutive5xx: value(o.GetConsecutive_5XxErrors()), ConsecutiveGateway: value(o.GetConsecutiveGatewayErrors()),
+		SplitLocalOrigin: o.GetSplitExternalLocalOriginErrors(), ConsecutiveLocalOrigin: value(o.GetConsecutiveLocalOriginFailures()),
+		Interval: o.GetInterval().AsDuration(), BaseEjection: o.GetBaseEjectionTime().AsDuration(),
+		MinHealthPercent: positive(o.GetMinHealthPercent()),
+	}
+	//lint:ignore SA1019 old manifests have it
+	if n := positive(o.GetConsecutiveErrors()); n > 0 && out.ConsecutiveGateway == nil {
+		out.ConsecutiveGateway = &n
+	}
+	if n := positive(o.GetMaxEjectionPercent()); n > 0 {
+		out.MaxEjectionPercent = &n
+	}
+	return out
+}
+
+func value(v *wrapperspb.UInt32Value) *uint32 {
+	if v == nil {
+		return nil
+	}
+	n := v.GetValue()
+	return &n
+}
