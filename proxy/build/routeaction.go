@@ -19,7 +19,8 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		IdleTimeout: r.optional(a.GetIdleTimeout(), at.Child("idle_timeout")),
 		Retry:       r.retry(a.GetRetryPolicy(), at.Child("retry_policy")),
 		Rewrite:     r.rewrite(a, at), HighPriority: a.GetPriority() == corev3.RoutingPriority_HIGH,
-		MaxStream: r.maxStream(a, at),
+		MaxStream:  r.maxStream(a, at),
+		RateLimits: r.ratePolicy(a.GetRateLimits(), a.GetIncludeVhRateLimits().GetValue(), at.Child("rate_limits")), //nolint:staticcheck // deprecated, still sent
 	}
 	defer r.choice(a, out, at)
 	switch a.GetClusterNotFoundResponseCode() {

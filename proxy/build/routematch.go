@@ -36,19 +36,7 @@ func (r *reader) match(m *routev3.RouteMatch, at *field.Path) route.Match {
 		r.errs.Addf(at, "says not which paths match, want prefix, path, safe_regex, path_separated_prefix or connect_matcher")
 	}
 	out.Headers = r.headerMatches(m.GetHeaders(), at.Child("headers"))
-	for i, q := range m.GetQueryParameters() {
-		at := at.Child("query_parameters").Index(i)
-		qm := route.QueryMatch{Name: q.GetName()}
-		switch {
-		case q.GetStringMatch() != nil:
-			qm.StringMatch = r.stringMatch(q.GetStringMatch(), at.Child("string_match"))
-		case q.GetQueryParameterMatchSpecifier() != nil && !q.GetPresentMatch():
-			r.errs.Addf(at.Child("present_match"), "found false, want true: there is no match for an absent parameter")
-		default:
-			qm.Kind = route.Present
-		}
-		out.Query = append(out.Query, qm)
-	}
+	out.Query = r.queryMatches(m.GetQueryParameters(), at.Child("query_parameters"))
 	for i, c := range m.GetCookies() {
 		at := at.Child("cookies").Index(i)
 		out.Cookies = append(out.Cookies, route.CookieMatch{Name: c.GetName(), StringMatch: r.stringMatch(c.GetStringMatch(), at.Child("string_match")), Invert: c.GetInvertMatch()})
@@ -59,6 +47,24 @@ func (r *reader) match(m *routev3.RouteMatch, at *field.Path) route.Match {
 	}
 	if t := m.GetTlsContext(); t != nil {
 		out.Presented, out.Validated = optionalTruth(t.GetPresented()), optionalTruth(t.GetValidated())
+	}
+	return out
+}
+
+func (r *reader) queryMatches(list []*routev3.QueryParameterMatcher, at *field.Path) []route.QueryMatch {
+	var out []route.QueryMatch
+	for i, q := range list {
+		at := at.Index(i)
+		qm := route.QueryMatch{Name: q.GetName()}
+		switch {
+		case q.GetStringMatch() != nil:
+			qm.StringMatch = r.stringMatch(q.GetStringMatch(), at.Child("string_match"))
+		case q.GetQueryParameterMatchSpecifier() != nil && !q.GetPresentMatch():
+			r.errs.Addf(at.Child("present_match"), "found false, want true: there is no match for an absent parameter")
+		default:
+			qm.Kind = route.Present
+		}
+		out = append(out, qm)
 	}
 	return out
 }

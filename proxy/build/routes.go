@@ -25,7 +25,7 @@ var routeFields = []*Message{
 		ignores(forPeople, "metadata")),
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "retry_policy", "request_mirror_policies"),
+			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "retry_policy", "request_mirror_policies", "rate_limits"),
 		ignores(forPeople, "metadata")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
@@ -46,7 +46,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction)(nil),
 		reads("cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
 			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority",
-			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite"),
+			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits"),
 		ignores("connections to upstreams have no early data", "early_data_policy")),
 	message((*routev3.RouteAction_RequestMirrorPolicy)(nil), reads("cluster", "cluster_header", "runtime_fraction", "disable_shadow_host_suffix_append",
 		"request_headers_mutations", "host_rewrite_literal"),
@@ -102,6 +102,8 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 		AttemptCountInRequest: v.GetIncludeRequestAttemptCount(), AttemptCountInResponse: v.GetIncludeAttemptCountInResponse(),
 		Retry:   r.retry(v.GetRetryPolicy(), at.Child("retry_policy")),
 		Mirrors: r.mirrors(v.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
+
+		RateLimits: r.ratePolicy(v.GetRateLimits(), false, at.Child("rate_limits")),
 	}
 	switch v.GetRequireTls() {
 	case routev3.VirtualHost_EXTERNAL_ONLY:

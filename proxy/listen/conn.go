@@ -40,6 +40,19 @@ type Conn struct {
 	phase      phase
 	peer       *tls.Peer
 	counted    bool
+	locals     map[any]any
+}
+
+// Keep returns what a filter keeps of the connection, made by make at first.
+func (c *Conn) Keep(key any, make func() any) any {
+	v, ok := c.locals[key]
+	if !ok {
+		if v = make(); c.locals == nil {
+			c.locals = map[any]any{}
+		}
+		c.locals[key] = v
+	}
+	return v
 }
 
 // Served is a connection that a filter serves.

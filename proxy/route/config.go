@@ -44,6 +44,8 @@ type VirtualHostConfig struct {
 
 	AttemptCountInRequest  bool // include_request_attempt_count: x-envoy-attempt-count to the upstream
 	AttemptCountInResponse bool // include_attempt_count_in_response
+
+	RateLimits any // what requests are counted by; opaque here
 }
 
 // A TLSRequirement says whether a virtual host redirects plain requests to https.
@@ -176,6 +178,7 @@ type ForwardConfig struct {
 	HighPriority  bool
 	Upgrades      map[string]bool // upgrade type, lower case -> enabled; nil: the connection manager's
 	MetadataMatch any             // subset selection; opaque here
+	RateLimits    any             // what requests are counted by; opaque here
 }
 
 // MaxStream bounds the life of a stream. Nil fields are unset.

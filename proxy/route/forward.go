@@ -25,6 +25,7 @@ type Forward struct {
 	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
 	Upgrades      map[string]bool // nil: the connection manager's
 	MetadataMatch any
+	RateLimits    any // opaque here
 
 	hashes        []hashPolicy
 	clusterHeader []byte
@@ -70,7 +71,7 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
 		Retry: c.Retry, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
-		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, clusterHeader: []byte(lower(c.ClusterHeader)),
+		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, RateLimits: c.RateLimits, clusterHeader: []byte(lower(c.ClusterHeader)),
 		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}
 	if c.Timeout != nil {

@@ -48,6 +48,7 @@ type VirtualHost struct {
 	TLS                    TLSRequirement
 	AttemptCountInRequest  bool
 	AttemptCountInResponse bool
+	RateLimits             any // opaque here
 
 	routes  []*Route
 	index   *index
@@ -117,6 +118,7 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 	v := &VirtualHost{
 		Name: c.Name, TLS: c.TLS, filters: c.PerFilter,
 		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse,
+		RateLimits: c.RateLimits,
 	}
 	if v.headers, err = newHeaderOps(c.Headers); err != nil {
 		return err

@@ -8,6 +8,15 @@ type Cors struct {
 	OriginInvalid Counter `stat:"origin_invalid"`
 }
 
+// LocalRateLimit holds "<prefix>.http_local_rate_limit.".
+type LocalRateLimit struct {
+	Enabled     Counter `stat:"enabled"`
+	Enforced    Counter `stat:"enforced"`
+	RateLimited Counter `stat:"rate_limited"`
+	OK          Counter `stat:"ok"`
+	ShadowMode  Counter `stat:"shadow_mode"`
+}
+
 // HealthCheck holds "http.<prefix>.health_check.".
 type HealthCheck struct {
 	RequestTotal           Counter `stat:"request_total"`
@@ -67,10 +76,19 @@ const (
 	TagGRPCMethod  = "envoy.grpc_bridge_method"
 )
 
+// TagLocalRateLimit is the tag of the local rate limit's prefix, as Envoy has it.
+const TagLocalRateLimit = "envoy.local_http_ratelimit_prefix"
+
 // Cors returns the set of "http.<prefix>.cors.".
 func (r *Registry) Cors(prefix string) (*Cors, *Scope) {
 	s := r.add("http."+prefix+".cors.", "http.cors.", func() any { return new(Cors) }, Tag{TagHTTP, prefix})
 	return s.set.Addr().Interface().(*Cors), s
+}
+
+// LocalRateLimit returns the set of "<prefix>.http_local_rate_limit.".
+func (r *Registry) LocalRateLimit(prefix string) (*LocalRateLimit, *Scope) {
+	s := r.add(prefix+".http_local_rate_limit.", "http_local_rate_limit.", func() any { return new(LocalRateLimit) }, Tag{TagLocalRateLimit, prefix})
+	return s.set.Addr().Interface().(*LocalRateLimit), s
 }
 
 // HealthCheck returns the set of "http.<prefix>.health_check.".

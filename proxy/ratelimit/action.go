@@ -1,0 +1,193 @@
+package ratelimit
+
+import (
+	"bytes"
+	"net/netip"
+	"net/url"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// An Action adds an entry to the descriptor of a request. If it reports false the request has no such
+// descriptor.
+type Action interface {
+	add(d *Descriptors, q *route.Request, rec *access.Record) bool
+}
+
+func (d *Descriptors) put(key string, value []byte) bool {
+	d.entries = append(d.entries, Entry{key, value})
+	return true
+}
+
+// Constant is the same for every request.
+type Constant struct {
+	Key   string
+	Value []byte
+}
+
+func (a *Constant) add(d *Descriptors, _ *route.Request, _ *access.Record) bool {
+	return d.put(a.Key, a.Value)
+}
+
+// Destination is the cluster that the request goes to.
+type Destination struct{}
+
+func (Destination) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	from := len(d.bytes)
+	d.bytes = append(d.bytes, rec.ClusterRaw...)
+	return d.put("destination_cluster", d.bytes[from:len(d.bytes):len(d.bytes)])
+}
+
+// Header is the first field of a name.
+type Header struct {
+	Key      string
+	Name     []byte // lower case
+	Optional bool   // without it the descriptor has one entry less
+}
+
+func (a *Header) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
+	v := q.Headers.Lookup(a.Name)
+	if v == nil {
+		return a.Optional
+	}
+	return d.put(a.Key, v)
+}
+
+// Query is the first query parameter of a name.
+type Query struct {
+	Key, Name string
+	Optional  bool
+}
+
+func (a *Query) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
+	v, ok := d.parameter(q.Path, a.Name)
+	if !ok {
+		return a.Optional
+	}
+	return d.put(a.Key, v)
+}
+
+// parameter returns the first value of a query parameter, unescaped.
+func (d *Descriptors) parameter(path []byte, name string) ([]byte, bool) {
+	path, _, _ = bytes.Cut(path, []byte{'#'})
+	_, query, _ := bytes.Cut(path, []byte{'?'})
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte{'&'})
+		k, v, _ := bytes.Cut(pair, []byte{'='})
+		if string(d.unescaped(k)) == name {
+			return d.unescaped(v), true
+		}
+	}
+	return nil, false
+}
+
+// unescaped leaves what is escaped wrongly as it is.
+func (d *Descriptors) unescaped(v []byte) []byte {
+	if bytes.IndexByte(v, '%') < 0 {
+		return v
+	}
+	if u, err := url.PathUnescape(string(v)); err == nil {
+		return []byte(u)
+	}
+	return v
+}
+
+// Address is the client's address.
+type Address struct{}
+
+func (Address) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	ip := rec.DownstreamRemote.Addr()
+	if !ip.IsValid() {
+		return false
+	}
+	var text [46]byte
+	return d.put("remote_address", d.keep(ip.Unmap().AppendTo(text[:0])))
+}
+
+// Network is the network of the client's address.
+type Network struct{ V4, V6 int } // bits that are kept
+
+func (a Network) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	ip := rec.DownstreamRemote.Addr().Unmap()
+	bits := a.V6
+	if ip.Is4() {
+		bits = a.V4
+	}
+	p, err := ip.WithZone("").Prefix(bits)
+	if err != nil {
+		return false
+	}
+	var text [50]byte
+	return d.put("masked_remote_address", d.keep(p.AppendTo(text[:0])))
+}
+
+// HeaderMatch says that the fields of a request match, or that they do not.
+type HeaderMatch struct {
+	Key     string
+	Value   []byte
+	Headers route.HeaderMatchers
+	Expect  bool
+}
+
+func (a *HeaderMatch) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
+	return a.Headers.All(q) == a.Expect && d.put(a.Key, a.Value)
+}
+
+// QueryMatch says that query parameters match, or that they do not.
+type QueryMatch struct {
+	Key    string
+	Value  []byte
+	Params []Param
+	Expect bool
+}
+
+// A Param is a condition on a query parameter.
+type Param struct {
+	Name string
+	*route.Matcher
+}
+
+func (a *QueryMatch) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
+	return a.matches(d, q.Path) == a.Expect && d.put(a.Key, a.Value)
+}
+
+func (a *QueryMatch) matches(d *Descriptors, path []byte) bool {
+	for _, p := range a.Params {
+		if v, ok := d.parameter(path, p.Name); !ok || !p.Match(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// AddressMatch says that the client's address is in one of some networks, or in none.
+type AddressMatch struct {
+	Key      string
+	Value    *access.Format
+	Default  []byte // if the value is empty; empty too: the request has no such descriptor
+	Networks []netip.Prefix
+	Invert   bool
+}
+
+func (a *AddressMatch) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	if a.within(rec.DownstreamRemote.Addr().Unmap()) == a.Invert {
+		return false
+	}
+	rec.Scratch = a.Value.Append(rec.Scratch[:0], rec)
+	v := rec.Scratch
+	if len(v) == 0 {
+		v = a.Default
+	}
+	return len(v) > 0 && d.put(a.Key, d.keep(v))
+}
+
+func (a *AddressMatch) within(ip netip.Addr) bool {
+	for _, n := range a.Networks {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
