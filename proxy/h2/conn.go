@@ -10,10 +10,12 @@ import (
 
 // A Shard is what the connections of one thread share: a clock and memory.
 type Shard struct {
-	now   func() int64
-	free  *Stream
-	spare int        // streams in free
-	drop  header.Map // where blocks are decoded that nobody wants
+	now         func() int64
+	free        *Stream
+	spare       int    // streams in free
+	chunks      *chunk // that held input
+	spareChunks int
+	drop        header.Map // where blocks are decoded that nobody wants
 }
 
 // NewShard returns a shard whose clock, in nanoseconds, need not be precise.

@@ -53,7 +53,7 @@ func (s *Stream) deliver(p []byte, end bool) {
 	case released:
 		c.take(len(p))
 	case s.paused || s.holding():
-		s.input = append(s.input, p...)
+		s.input.push(c.shard, p)
 		s.inputEnd = end
 	default:
 		s.h.OnData(p, end)
@@ -112,7 +112,7 @@ func (c *Conn) take(n int) {
 }
 
 // holding reports whether something waits that came while the stream was paused.
-func (s *Stream) holding() bool { return len(s.input) > s.inputOff || s.inputEnd }
+func (s *Stream) holding() bool { return s.input.size > 0 || s.inputEnd }
 
 // Pause has the handler hear no data, trailers or end until Resume. The peer can go
 // on sending until its window is used up.
@@ -161,18 +161,14 @@ func (c *Conn) Deliver() {
 	c.held, c.delivering = c.held[:0], false
 }
 
-const heldPiece = 64 << 10
-
+// deliverHeld hands over the next piece, and with the last one the end.
 func (s *Stream) deliverHeld(gen uint32) {
-	c := s.c
-	p := s.input[s.inputOff:]
-	p = p[:min(len(p), heldPiece)]
-	s.inputOff += len(p)
-	last := s.inputOff == len(s.input)
-	if last {
-		s.input, s.inputOff = s.input[:0], 0
+	c, k, p := s.c, s.input.pop(), []byte(nil)
+	if k != nil {
+		p = k.b[:k.n]
+		defer c.shard.putChunk(k)
 	}
-	end := last && s.inputEnd
+	end := s.input.size == 0 && s.inputEnd
 	if end {
 		s.inputEnd = false
 	}
@@ -198,8 +194,9 @@ func (s *Stream) deliverHeld(gen uint32) {
 
 // dropInput forgets what was kept, and pays for it.
 func (s *Stream) dropInput() {
-	n := len(s.input) - s.inputOff + s.unpaid
-	s.input, s.inputOff, s.unpaid = s.input[:0], 0, 0
+	n := s.input.size + s.unpaid
+	s.input.drop(s.c.shard)
+	s.unpaid = 0
 	s.inputEnd, s.inputTail = false, false
 	if n > 0 {
 		s.c.take(n)

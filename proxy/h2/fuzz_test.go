@@ -101,7 +101,7 @@ func FuzzBytes(f *testing.F) {
 		held := cap(d.c.block)
 		for _, s := range d.c.table.buckets {
 			for ; s != nil; s = s.next {
-				held += len(s.input) + len(s.pending)
+				held += s.input.size + len(s.pending)
 			}
 		}
 		if limit := 100000 + 2*d.c.o.MaxHeaderBytes + 2*minFrame; held > limit {

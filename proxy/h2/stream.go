@@ -26,8 +26,7 @@ type Stream struct {
 	off         int
 	tail        *header.Map // trailers to send behind them; in tailMap
 	tailMap     *header.Map
-	input       []byte // held while paused, from inputOff on
-	inputOff    int
+	input       queue  // held while paused
 	inputEnd    bool   // the end of the message is held too
 	inputTail   bool   // with trailers
 	left        int64  // of a sized message
@@ -70,7 +69,7 @@ func (c *Conn) begin(h StreamHandler, headers, trailers *header.Map) *Stream {
 	*s = Stream{
 		c: c, h: h, headers: headers, trailer: trailers, began: c.shard.now(), gen: s.gen + 1,
 		sendWindow: c.peer.window, recvWindow: c.o.StreamWindow,
-		pending: s.pending[:0], input: s.input[:0], tailMap: s.tailMap, protocol: s.protocol[:0],
+		pending: s.pending[:0], tailMap: s.tailMap, protocol: s.protocol[:0],
 	}
 	c.active++
 	c.count.opened++
@@ -321,9 +320,6 @@ const maxSpareBytes = 16 << 10 // of a stream's buffers, in stock
 func (c *Conn) recycle(s *Stream) {
 	if cap(s.pending) > maxSpareBytes {
 		s.pending = nil
-	}
-	if cap(s.input) > maxSpareBytes {
-		s.input = nil
 	}
 	s.headers, s.trailer = nil, nil
 	c.shard.put(s)
