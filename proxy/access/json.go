@@ -19,6 +19,7 @@ type field struct {
 	fixed []byte // a constant, already JSON
 	sub   *object
 	parts []part // text with operators; one operator alone keeps its type
+	blank bool   // inside of text, what is missing is nothing instead of "-"
 }
 
 // JSONOptions are the options of a JSON format.
@@ -59,6 +60,7 @@ func compileObject(m map[string]any, at string, o JSONOptions) (*object, error) 
 func compileField(v any, at string, o JSONOptions) (f field, err error) {
 	switch v := v.(type) {
 	case string:
+		f.blank = o.OmitEmpty
 		if f.parts, err = parse(v); err != nil {
 			return f, fmt.Errorf("json_format%s: %w", at, err)
 		}
@@ -132,7 +134,7 @@ func (f *field) append(dst []byte, r *Record) ([]byte, bool) {
 		}
 		m := len(dst)
 		var ok bool
-		if dst, ok = p.op.append(dst, r); !ok {
+		if dst, ok = p.op.append(dst, r); !ok && !f.blank {
 			dst = append(dst[:m], '-')
 		}
 	}

@@ -110,7 +110,9 @@ func dnsSANs(c *x509.Certificate) string   { return strings.Join(c.DNSNames, ","
 func emailSANs(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }
 func subject(c *x509.Certificate) string   { return c.Subject.String() }
 func issuer(c *x509.Certificate) string    { return c.Issuer.String() }
-func serial(c *x509.Certificate) string    { return c.SerialNumber.Text(16) }
+
+// serial is written byte by byte, as OpenSSL does: 0c and not c.
+func serial(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
 
 func ipSANs(c *x509.Certificate) string {
 	names := make([]string, len(c.IPAddresses))

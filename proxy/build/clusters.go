@@ -273,7 +273,7 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		}
 		http2At = http2At.Child("http2_protocol_options")
 	}
-	c.PreserveCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
+	c.ProperCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
 	c.HTTP2Options = r.http2(http2, http2At)
 	c.Trailers = h1.GetEnableTrailers()
 	if common == nil {

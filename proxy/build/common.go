@@ -1,6 +1,7 @@
 package build
 
 import (
+	"encoding/json"
 	"math"
 	"net/netip"
 	"os"
@@ -291,6 +292,24 @@ func texts(m map[string]any) map[string]string {
 		if s, ok := v.(string); ok {
 			out[k] = s
 		}
+	}
+	return out
+}
+
+// matchable writes what transport sockets are chosen by as text that is the same only
+// for the same value: {secure: true} and {secure: "true"} are two things.
+func matchable(m map[string]any) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		if s, ok := v.(string); ok {
+			out[k] = s
+			continue
+		}
+		text, _ := json.Marshal(v) // of a protobuf value: it always works
+		out[k] = "\x00" + string(text)
 	}
 	return out
 }

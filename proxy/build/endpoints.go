@@ -66,7 +66,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 		}
 	}
 	if m := e.GetMetadata(); m != nil {
-		out.Metadata = &cluster.Metadata{Match: texts(metadata(m, "envoy.transport_socket_match"))}
+		out.Metadata = &cluster.Metadata{Match: matchable(metadata(m, "envoy.transport_socket_match"))}
 		lbValues(m, out.Metadata)
 		if w, ok := metadata(m, "istio")["workload"].(string); ok {
 			out.Metadata.Peer = r.env.Istio.Peer(peerOf(w))

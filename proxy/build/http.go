@@ -141,9 +141,7 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 		c.KeepAfterBad = o.GetValue()
 	}
 	c.AcceptHTTP10, c.DefaultHost = h1.GetAcceptHttp_10(), h1.GetDefaultHostForHttp_10()
-	if h1.GetHeaderKeyFormat() != nil {
-		r.errs.Addf(at, "header_key_format is not supported downstream yet")
-	}
+	c.ProperCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
 }
 
 // codec reads which versions clients may speak, and how HTTP/2 is spoken.

@@ -218,7 +218,7 @@ func (r *reader) transports(m *clusterv3.Cluster, secrets *Secrets) []cluster.Tr
 	var out []cluster.Transport
 	for i, t := range m.GetTransportSocketMatches() {
 		at := field.At("transport_socket_matches").Index(i)
-		tr := cluster.Transport{Name: t.GetName(), Match: texts(t.GetMatch().AsMap()), Socket: r.client(t.GetTransportSocket(), secrets, at.Child("transport_socket"))}
+		tr := cluster.Transport{Name: t.GetName(), Match: matchable(t.GetMatch().AsMap()), Socket: r.client(t.GetTransportSocket(), secrets, at.Child("transport_socket"))}
 		if len(tr.Match) == 0 {
 			return append(out, tr) // matches all; what comes after it is never reached
 		}

@@ -89,10 +89,7 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 		if v != nil {
 			r.max = int64(*v)
 		}
-		open.Set(0)
-		if r.max == 0 {
-			open.Set(1)
-		}
+		open.Set(0) // of a limit of 0, too, until somebody asks: as Envoy's
 	}
 	limit(&b.Connections, l.Connections, 1024, &open.CxOpen)
 	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)

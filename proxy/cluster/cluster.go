@@ -75,8 +75,8 @@ type Config struct {
 	Bind                       netip.Addr // upstream_bind_config source address
 	BindV6                     netip.Addr // extra source address for v6 hosts
 	KeepAlive                  KeepAlive
-	PreserveCase               bool // header names as applications write them (proper-case formatter)
 	Trailers                   bool // requests to HTTP/1.1 servers may carry trailers, and their answers
+	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
 	Metadata    any                // opaque here

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/mallamesh/malla/proxy/header"
@@ -62,6 +63,30 @@ func appendFields(dst []byte, m *header.Map) []byte {
 		dst = append(dst, '\r', '\n')
 	}
 	return dst
+}
+
+// ProperCase writes the names of a head's fields with capitals, as Envoy's formatter
+// proper_case_words does: the first letter, and each after a byte that is neither letter
+// nor digit. The first line stays as it is.
+func ProperCase(head []byte) {
+	for {
+		_, fields, ok := bytes.Cut(head, []byte("\r\n"))
+		if !ok {
+			return
+		}
+		head = fields
+		capital := true
+		for i, b := range fields {
+			if b == ':' || b == '\r' {
+				break
+			}
+			lower := 'a' <= b && b <= 'z'
+			if lower && capital {
+				fields[i] = b - 'a' + 'A'
+			}
+			capital = !lower && (b < '0' || b > '9') && (b < 'A' || b > 'Z')
+		}
+	}
 }
 
 // AppendChunk appends data as one chunk. Empty data appends nothing: an empty chunk would end the body.

@@ -374,3 +374,14 @@ func TestTrailersThatEndHere(t *testing.T) {
 		t.Errorf("trailers %q, want %q", got, want)
 	}
 }
+
+// Names of fields are written with capitals; the first line, values and what follows
+// the head stay as they are.
+func TestProperCase(t *testing.T) {
+	const in = "GET /a:b HTTP/1.1\r\nhost: a-b\r\nx-request-id: some-thing\r\nx2y_z-1a: v\r\n\r\n"
+	const want = "GET /a:b HTTP/1.1\r\nHost: a-b\r\nX-Request-Id: some-thing\r\nX2y_Z-1a: v\r\n\r\n"
+	b := []byte(in)
+	if ProperCase(b); string(b) != want {
+		t.Errorf("got %q, want %q", b, want)
+	}
+}

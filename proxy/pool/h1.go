@@ -83,7 +83,12 @@ func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
 	c.method = m.Get(header.Method)
 	c.upgrade = m.Has(header.Upgrade)
 	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade
-	c.conn.End(h1.AppendRequest(c.room(512), m, c.chunked))
+	room := c.room(512)
+	b := h1.AppendRequest(room, m, c.chunked)
+	if c.pool.cluster.ProperCase {
+		h1.ProperCase(b[len(room):])
+	}
+	c.conn.End(b)
 	c.sentAll = end
 }
 

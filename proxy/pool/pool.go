@@ -25,14 +25,15 @@ const (
 	ConnectFailed              // no connection
 	ConnectTimedOut            // no connection in time
 	ConnectionTerminated       // the connection ended under way
-	Overflow                   // a limit of the cluster
+	Overflow                   // a limit of the cluster: no more may wait
+	ActiveOverflow             // a limit of the cluster: no more may be under way
 	ProtocolError              // the response made no sense
 	RemoteRefused              // the host says that it has not begun (REFUSED_STREAM, GOAWAY)
 )
 
 var resetNames = [...]string{
 	"", "local reset", "remote reset", "remote connection failure", "connection timeout",
-	"connection termination", "overflow", "protocol error", "remote refused stream reset",
+	"connection termination", "overflow", "overflow", "protocol error", "remote refused stream reset",
 }
 
 // String returns Envoy's words.
@@ -168,8 +169,8 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 	limits := c.Limit(prio)
 	if conn := pool.available(); conn != nil {
 		if !limits.Requests.TryAcquire() {
-			c.Stats.UpstreamRqPendingOverflow.Inc()
-			handler.OnFailure(Overflow, "")
+			c.Stats.UpstreamRqActiveOverflow.Inc()
+			handler.OnFailure(ActiveOverflow, "")
 			return
 		}
 		handler.OnReady(conn.begin(handler, limits, response))
@@ -263,8 +264,8 @@ func (p *Pool) serve(c carrier) bool {
 		next.unlink()
 		next.pool = nil
 		if !next.limits.Requests.TryAcquire() {
-			p.cluster.Stats.UpstreamRqPendingOverflow.Inc()
-			next.handler.OnFailure(Overflow, "")
+			p.cluster.Stats.UpstreamRqActiveOverflow.Inc()
+			next.handler.OnFailure(ActiveOverflow, "")
 			continue
 		}
 		next.handler.OnReady(c.begin(next.handler, next.limits, next.response))

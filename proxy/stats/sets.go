@@ -42,6 +42,7 @@ type Cluster struct {
 	InternalRqCompleted               Counter   `stat:"internal.upstream_rq_completed"`
 	UpstreamRqActive                  Gauge     `stat:"upstream_rq_active"`
 	UpstreamRqPendingTotal            Counter   `stat:"upstream_rq_pending_total"`
+	UpstreamRqActiveOverflow          Counter   `stat:"upstream_rq_active_overflow"`
 	UpstreamRqPendingOverflow         Counter   `stat:"upstream_rq_pending_overflow"`
 	UpstreamRqPendingFailureEject     Counter   `stat:"upstream_rq_pending_failure_eject"`
 	UpstreamRqPendingActive           Gauge     `stat:"upstream_rq_pending_active"`

@@ -99,6 +99,7 @@ type Config struct {
 	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool
 	KeepAfterBad  bool   // stream_error_on_invalid_http_message: a connection goes on after a reply of 400
+	ProperCase    bool   // names of headers are written with capitals over HTTP/1.1
 	NoTrailers    bool   // drop trailers of HTTP/1.1 messages, as Envoy does without enable_trailers
 	DefaultHost   string // default_host_for_http_10
 	Expect100Here bool   // answer Expect: 100-continue instead of passing it on (Envoy's default; proxy_100_continue is the opposite)

@@ -280,6 +280,9 @@ func (v *server) WriteInterim(m *header.Map) {
 func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
 	room := v.conn.Room(1024)
 	b := h1.AppendResponse(room, m, chunked, closing, empty)
+	if v.m.cfg.ProperCase {
+		h1.ProperCase(b[len(room):])
+	}
 	v.s.Rec.HeaderBytesSent += uint64(len(b) - len(room))
 	v.conn.End(b)
 }

@@ -146,13 +146,13 @@ var (
 	flags = map[pool.Reset]access.Flag{
 		pool.LocalReset: access.LocalReset, pool.RemoteReset: access.UpstreamRemoteReset,
 		pool.ConnectFailed: access.UpstreamConnectionFailure, pool.ConnectTimedOut: access.UpstreamConnectionFailure,
-		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow,
+		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow, pool.ActiveOverflow: access.UpstreamOverflow,
 		pool.ProtocolError: access.UpstreamProtocolError, pool.RemoteRefused: access.UpstreamRemoteReset,
 	}
 	resets = map[pool.Reset]route.ResetReason{
 		pool.LocalReset: route.ResetByPeer, pool.RemoteReset: route.ResetByPeer, pool.ConnectFailed: route.ResetConnectFailure,
 		pool.ConnectTimedOut: route.ResetConnectFailure, pool.ConnectionTerminated: route.ResetByPeer,
-		pool.Overflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
+		pool.Overflow: route.ResetOverflow, pool.ActiveOverflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
 	}
 )
 
@@ -175,7 +175,7 @@ func (r *Router) failed(reason pool.Reset, why string, sent bool) {
 	}
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
 	r.charge(code)
-	if reason == pool.Overflow {
+	if reason == pool.Overflow || reason == pool.ActiveOverflow {
 		s.ReplyWith(code, body+reason.String(), details, stream.Overloaded, flags[reason])
 		return
 	}
@@ -206,6 +206,7 @@ func (r *Router) retry(wanted bool) bool {
 		return false
 	case !r.limits.TryRetry():
 		st.UpstreamRqRetryOverflow.Inc()
+		r.s.Rec.Flags.Set(access.UpstreamOverflow)
 		return false
 	}
 	if r.up != nil { // a response that nobody will see
