@@ -194,7 +194,7 @@ func mergePolicies(rules []*model.DestinationRule) []*model.DestinationRule {
 func merge(a, b *model.DestinationRule) *model.DestinationRule {
 	m := *a
 	p := a.Policy
-	if p.LB == nil && p.Pool == nil && p.Outlier == nil && p.TLS == nil && p.Ports == nil {
+	if p.LB == nil && p.Pool == nil && p.Outlier == nil && p.TLS == nil && p.Budget == nil && p.Ports == nil {
 		m.Policy = b.Policy
 	}
 	m.Subsets = slices.Clone(a.Subsets)

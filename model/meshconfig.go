@@ -52,6 +52,7 @@ type MeshConfig struct {
 	H2Upgrade                                                             bool              // h2UpgradePolicy: UPGRADE
 	Pool                                                                  *ConnectionPool   // of defaultTrafficPolicy
 	Outlier                                                               *OutlierDetection // of defaultTrafficPolicy
+	Locality                                                              *LocalityLB       // localityLbSetting
 	EnablePrometheusMerge                                                 bool
 	DrainDuration                                                         time.Duration     // of defaultConfig
 	TerminationDrain                                                      time.Duration     // of defaultConfig

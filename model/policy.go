@@ -45,11 +45,12 @@ type TrafficPolicy struct {
 	Pool    *ConnectionPool
 	Outlier *OutlierDetection
 	TLS     *ClientTLS
+	Budget  *RetryBudget
 	Ports   []PortPolicy // sorted by port
 }
 
-// A PortPolicy replaces all blocks for one port: what it leaves out has its
-// default there, not the value of the policy around it.
+// A PortPolicy replaces these blocks for one port: what it leaves out has its
+// default there, not the value of the policy around it. The others hold on all ports.
 type PortPolicy struct {
 	Port    uint16
 	LB      *LoadBalancer
@@ -64,11 +65,12 @@ type PortPolicy struct {
 func (p TrafficPolicy) On(port uint16, base TrafficPolicy) TrafficPolicy {
 	for _, s := range p.Ports {
 		if s.Port == port {
-			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS}
+			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS, Budget: cmp.Or(p.Budget, base.Budget)}
 		}
 	}
 	return TrafficPolicy{
 		LB: cmp.Or(p.LB, base.LB), Pool: cmp.Or(p.Pool, base.Pool), Outlier: cmp.Or(p.Outlier, base.Outlier), TLS: cmp.Or(p.TLS, base.TLS),
+		Budget: cmp.Or(p.Budget, base.Budget),
 	}
 }
 
@@ -84,7 +86,67 @@ const (
 
 // A LoadBalancer is how endpoints are chosen.
 type LoadBalancer struct {
-	Balance Balance
+	Balance  Balance
+	Hash     *ConsistentHash // decides instead of Balance
+	Warmup   *Warmup
+	Locality *LocalityLB // nil: the mesh's
+}
+
+// A HashSource says what of a request is hashed.
+type HashSource uint8
+
+const (
+	HashHeader HashSource = iota
+	HashCookie
+	HashQuery
+	HashSourceIP
+)
+
+// A ConsistentHash sends equal requests to one endpoint.
+type ConsistentHash struct {
+	Of         HashSource
+	Name       string // of the header, cookie or query parameter
+	Path       string // of the cookie
+	TTL        *time.Duration
+	Attributes []Header // of the cookie
+	Maglev     bool     // else a ring
+	Size       uint64   // of the ring at least, or of Maglev's table; 0: the default
+}
+
+// A Warmup gives new endpoints less at first. Zero values are the defaults.
+type Warmup struct {
+	Window         time.Duration
+	MinimumPercent *float64
+	Aggression     *float64
+}
+
+// A LocalityLB prefers endpoints that are near. Localities are region/zone/subzone.
+type LocalityLB struct {
+	Off        bool
+	Distribute []Distribution
+	Failover   []Failover
+	Priority   []string // labels, or label=value, that near endpoints share with the client; the first counts most
+}
+
+// A Distribution shares the requests of clients in some localities out.
+type Distribution struct {
+	From string
+	To   []LocalityWeight // the most specific first
+}
+
+// A LocalityWeight is the share of a locality.
+type LocalityWeight struct {
+	Locality string
+	Weight   uint32
+}
+
+// A Failover names the region that takes over from another.
+type Failover struct{ From, To string }
+
+// A RetryBudget limits retries by a share of the requests under way.
+type RetryBudget struct {
+	Percent        *float64
+	MinConcurrency uint32 // 0: the default
 }
 
 // A ConnectionPool limits what one proxy does to one destination. Zero means

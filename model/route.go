@@ -151,12 +151,12 @@ type Rewrite struct {
 
 // A Retry says when a request is tried again.
 type Retry struct {
-	Attempts          uint32 // 0: never
-	PerTry            time.Duration
-	On                string // Envoy's conditions and status codes, comma-separated; empty: the default
-	SamePreviousHosts bool   // retryIgnorePreviousHosts: false
-	OtherLocalities   bool   // retryRemoteLocalities
-	Backoff           time.Duration
+	Attempts        uint32 // 0: never
+	PerTry          time.Duration
+	On              string // Envoy's conditions and status codes, comma-separated; empty: the default
+	AvoidPrevious   *bool  // retryIgnorePreviousHosts; nil: unless a hash chooses the host
+	OtherLocalities bool   // retryRemoteLocalities
+	Backoff         time.Duration
 }
 
 // A Fault delays or aborts a share of the requests.

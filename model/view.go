@@ -23,6 +23,7 @@ type Proxy struct {
 	Name           string // of the pod
 	IPs            []netip.Addr
 	Labels         map[string]string
+	Locality       string // region/zone/subzone
 	ServiceAccount string
 	TrustDomain    string
 	Metadata       map[string]string // the node's string values

@@ -123,11 +123,13 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	setPool(v, c, policy.Pool)
 	setBalance(c, policy.LB)
 	setOutlier(c, policy.Outlier)
+	setLocality(c, localityLB(v, policy.LB))
+	setBudget(c, policy.Budget)
 	switch kind {
 	case clusterv3.Cluster_EDS:
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
-		c.LoadAssignment = dnsAssignment(v, name, s, port, subset)
+		c.LoadAssignment = dnsAssignment(v, name, s, port, subset, policy)
 		if e := c.LoadAssignment.Endpoints; len(e) != 1 || len(e[0].LbEndpoints) != 1 {
 			c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_STRICT_DNS) // LOGICAL_DNS has exactly one name
 		}

@@ -1,9 +1,7 @@
 package translate
 
 import (
-	"cmp"
 	"slices"
-	"sort"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -23,10 +21,14 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 		return nil, false
 	}
 	s, port, subset, ok := resolve(v, c)
-	if !ok || discovery(v, s, policyFor(v, v.PolicyFor(s), subset, port.Number)) != clusterv3.Cluster_EDS {
+	if !ok {
 		return nil, false
 	}
-	return assignment(v, name, behind(v, s, port, subset)), true
+	policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
+	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
+		return nil, false
+	}
+	return assignment(v, name, policy, behind(v, s, port, subset)), true
 }
 
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.
@@ -68,36 +70,15 @@ func speaksTLS(m *model.Mesh, e *model.Endpoint) bool {
 	return e.TLS && m.MTLS(e.Namespace, e.Labels, e.Port) != model.MTLSDisable
 }
 
-// assignment groups endpoints by locality, in the order of their names.
-func assignment(v *model.View, name string, endpoints []*model.Endpoint) *endpointv3.ClusterLoadAssignment {
-	groups := make(map[string]*endpointv3.LocalityLbEndpoints)
-	var order []string
-	for _, e := range endpoints {
-		g := groups[e.Locality]
-		if g == nil {
-			g = &endpointv3.LocalityLbEndpoints{Locality: locality(e.Locality), LoadBalancingWeight: u32(0)}
-			groups[e.Locality] = g
-			order = append(order, e.Locality)
-		}
-		lb := lbEndpoint(endpointAddress(e), cmp.Or(e.Weight, 1))
-		lb.Metadata = endpointMetadata(v, e)
-		g.LbEndpoints = append(g.LbEndpoints, lb)
-		g.LoadBalancingWeight.Value += cmp.Or(e.Weight, 1)
-	}
-	sort.Strings(order)
+// assignment lists endpoints for a proxy, by priority and locality.
+func assignment(v *model.View, name string, p model.TrafficPolicy, endpoints []*model.Endpoint) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	for _, l := range order {
-		out.Endpoints = append(out.Endpoints, groups[l])
+	for _, g := range spread(v, p, endpoints) {
+		out.Endpoints = append(out.Endpoints, &endpointv3.LocalityLbEndpoints{
+			Locality: locality(g.locality), LbEndpoints: g.list, LoadBalancingWeight: u32(g.weight), Priority: g.priority,
+		})
 	}
 	return out
-}
-
-func locality(s string) *corev3.Locality {
-	if s == "" {
-		return &corev3.Locality{}
-	}
-	parts := append(strings.SplitN(s, "/", 3), "", "")
-	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
 }
 
 func lbEndpoint(a *corev3.Address, weight uint32) *endpointv3.LbEndpoint {
@@ -137,7 +118,7 @@ func endpointMetadata(v *model.View, e *model.Endpoint) *corev3.Metadata {
 
 // dnsAssignment names the hosts that the proxy resolves. Without endpoints the
 // service's own host is resolved.
-func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model.Port, subset model.Subset) *endpointv3.ClusterLoadAssignment {
+func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model.Port, subset model.Subset, p model.TrafficPolicy) *endpointv3.ClusterLoadAssignment {
 	endpoints := behind(v, s, port, subset)
 	if len(endpoints) == 0 && len(v.Mesh.Endpoints(s)) == 0 && subset.Name == "" && !model.IsWildcard(s.Host) {
 		target := port.Target.Number
@@ -146,5 +127,5 @@ func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model
 		}
 		endpoints = []*model.Endpoint{{Hostname: s.Host, Port: target}}
 	}
-	return assignment(v, name.String(), endpoints)
+	return assignment(v, name.String(), p, endpoints)
 }

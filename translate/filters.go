@@ -139,7 +139,11 @@ func tcpTo(v *model.View, to []model.Split, listener uint16) *listenerv3.Filter 
 		p.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: list}
 	}
 	if s, port, subset, ok := resolve(v, first); ok {
-		if pool := policyFor(v, v.PolicyFor(s), subset, port.Number).Pool; pool != nil {
+		policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
+		if lb := policy.LB; lb != nil {
+			p.HashPolicy = connectionHash(lb.Hash)
+		}
+		if pool := policy.Pool; pool != nil {
 			p.IdleTimeout = spanIf(pool.TCPIdleTimeout)
 			p.MaxDownstreamConnectionDuration = spanIf(pool.MaxDuration)
 		}

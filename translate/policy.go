@@ -108,10 +108,48 @@ func setBalance(c *clusterv3.Cluster, l *model.LoadBalancer) {
 	if l == nil {
 		return
 	}
+	if l.Hash != nil {
+		setHash(c, l.Hash)
+		return
+	}
 	switch l.Balance {
 	case model.RoundRobin:
 		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+		if s := slowStart(l.Warmup); s != nil {
+			c.LbConfig = &clusterv3.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &clusterv3.Cluster_RoundRobinLbConfig{SlowStartConfig: s}}
+		}
 	case model.Random:
 		c.LbPolicy = clusterv3.Cluster_RANDOM
+	case model.LeastRequest:
+		if s := slowStart(l.Warmup); s != nil {
+			c.LbConfig = &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{SlowStartConfig: s}}
+		}
 	}
+}
+
+// slowStart gives a new endpoint less for a while.
+func slowStart(w *model.Warmup) *clusterv3.Cluster_SlowStartConfig {
+	if w == nil {
+		return nil
+	}
+	out := &clusterv3.Cluster_SlowStartConfig{SlowStartWindow: span(w.Window), MinWeightPercent: &typev3.Percent{Value: 10}}
+	if w.MinimumPercent != nil {
+		out.MinWeightPercent.Value = *w.MinimumPercent
+	}
+	if w.Aggression != nil {
+		out.Aggression = &corev3.RuntimeDouble{DefaultValue: *w.Aggression, RuntimeKey: "upstream.slow_start.aggression"}
+	}
+	return out
+}
+
+// setBudget limits retries by what is under way, in place of a number.
+func setBudget(c *clusterv3.Cluster, b *model.RetryBudget) {
+	if b == nil {
+		return
+	}
+	out := &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: 20}, MinRetryConcurrency: u32(cmp.Or(b.MinConcurrency, 3))}
+	if b.Percent != nil {
+		out.BudgetPercent.Value = *b.Percent
+	}
+	c.CircuitBreakers.Thresholds[0].RetryBudget = out
 }

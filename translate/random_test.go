@@ -246,7 +246,35 @@ func randomPolicy(r *rand.Rand, dr *networking.DestinationRule) {
 		}
 	}
 	for range r.IntN(3) {
+		if p := dr.TrafficPolicy; p != nil {
+			randomBalance(r, p)
+		}
 		dr.Subsets = append(dr.Subsets, &networking.Subset{Name: pick(r, []string{"v1", "v2"}), Labels: pick(r, labelSets)})
+	}
+}
+
+func randomBalance(r *rand.Rand, p *networking.TrafficPolicy) {
+	switch r.IntN(4) {
+	case 0:
+		p.LoadBalancer.LbPolicy = &networking.LoadBalancerSettings_ConsistentHash{ConsistentHash: &networking.LoadBalancerSettings_ConsistentHashLB{
+			HashKey: &networking.LoadBalancerSettings_ConsistentHashLB_HttpCookie{HttpCookie: &networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie{
+				Name: pick(r, names), Ttl: durationpb.New(time.Duration(r.IntN(2)) * time.Minute),
+			}},
+		}}
+	case 1:
+		p.LoadBalancer.LbPolicy = &networking.LoadBalancerSettings_ConsistentHash{ConsistentHash: &networking.LoadBalancerSettings_ConsistentHashLB{
+			HashKey:       &networking.LoadBalancerSettings_ConsistentHashLB_UseSourceIp{UseSourceIp: true},
+			HashAlgorithm: &networking.LoadBalancerSettings_ConsistentHashLB_Maglev{Maglev: &networking.LoadBalancerSettings_ConsistentHashLB_MagLev{TableSize: 101}},
+		}}
+	case 2:
+		p.LoadBalancer.LocalityLbSetting = &networking.LocalityLoadBalancerSetting{FailoverPriority: []string{"app"}}
+		p.RetryBudget = &networking.TrafficPolicy_RetryBudget{MinRetryConcurrency: r.Uint32N(3)}
+	}
+	if r.IntN(2) == 0 {
+		p.OutlierDetection = &networking.OutlierDetection{}
+	}
+	if r.IntN(3) == 0 {
+		p.LoadBalancer.Warmup = &networking.WarmupConfiguration{Duration: durationpb.New(time.Second)}
 	}
 }
 

@@ -107,7 +107,12 @@ func (sc ruleScope) route(r *model.RouteRules, h *model.HTTPRule, m *model.HTTPM
 // action forwards to the rule's destinations. The header operations of a
 // single destination become the route's own.
 func (sc ruleScope) action(out *routev3.Route, h *model.HTTPRule) *routev3.RouteAction {
-	a := &routev3.RouteAction{Timeout: span(h.Timeout), RetryPolicy: retry(sc.v, h.Retry)}
+	var clusters []clusterName
+	for _, to := range h.Forward {
+		clusters = append(clusters, clusterOf(sc.v, to.To, sc.port))
+	}
+	a := &routev3.RouteAction{Timeout: span(h.Timeout), HashPolicy: hashPolicies(sc.v, clusters...)}
+	a.RetryPolicy = retry(sc.v, h.Retry, len(a.HashPolicy) > 0)
 	if host := authority(h.Headers.Request); host != "" {
 		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
 	}
@@ -156,17 +161,20 @@ func (sc ruleScope) weighted(splits []model.Split) *routev3.WeightedCluster {
 
 // defaultRoute sends everything to a service's cluster.
 func defaultRoute(v *model.View, cluster clusterName) *routev3.Route {
+	hash := hashPolicies(v, cluster)
 	return &routev3.Route{
 		Name: "default", Match: everything(),
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster.String()}, Timeout: span(0), RetryPolicy: retry(v, nil),
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster.String()}, Timeout: span(0), RetryPolicy: retry(v, nil, len(hash) > 0),
+			HashPolicy: hash,
 		}},
 	}
 }
 
 // retry translates when requests are tried again: as the rule says, else the
-// mesh, else as Istio does. Zero attempts are none.
-func retry(v *model.View, r *model.Retry) *routev3.RetryPolicy {
+// mesh, else as Istio does. Zero attempts are none. Another host is tried then,
+// unless a hash says which host it must be.
+func retry(v *model.View, r *model.Retry, hashed bool) *routev3.RetryPolicy {
 	r = cmp.Or(r, v.Mesh.Config.Retry)
 	if r == nil {
 		r = &model.Retry{Attempts: 2}
@@ -178,7 +186,7 @@ func retry(v *model.View, r *model.Retry) *routev3.RetryPolicy {
 	out := &routev3.RetryPolicy{
 		RetryOn: conditions, RetriableStatusCodes: codes, NumRetries: u32(r.Attempts), PerTryTimeout: spanIf(r.PerTry),
 	}
-	if !r.SamePreviousHosts {
+	if avoid := r.AvoidPrevious; avoid == nil && !hashed || avoid != nil && *avoid {
 		out.HostSelectionRetryMaxAttempts = 5
 		out.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name:       "envoy.retry_host_predicates.previous_hosts",

@@ -3,6 +3,8 @@
 package istio
 
 import (
+	"cmp"
+	"math/big"
 	"sort"
 	"strings"
 
@@ -42,12 +44,19 @@ func (c *compiler) policy(t *networking.TrafficPolicy, at *field.Path) model.Tra
 	}
 	c.unsupported(t.Tunnel != nil, at.Child("tunnel"))
 	c.unsupported(t.ProxyProtocol != nil, at.Child("proxyProtocol"))
-	c.unsupported(t.RetryBudget != nil, at.Child("retryBudget"))
 	p := model.TrafficPolicy{
 		LB:      c.loadBalancer(t.LoadBalancer, at.Child("loadBalancer")),
 		Pool:    c.pool(t.ConnectionPool, at.Child("connectionPool")),
 		Outlier: c.outlier(t.OutlierDetection, at.Child("outlierDetection")),
 		TLS:     c.clientTLS(t.Tls, at.Child("tls")),
+	}
+	if b := t.RetryBudget; b != nil {
+		c.unsupported(b.BudgetInterval != nil, at.Child("retryBudget").Child("budgetInterval"))
+		p.Budget = &model.RetryBudget{MinConcurrency: b.MinRetryConcurrency}
+		if b.Percent != nil {
+			c.share(b.Percent.Value, at.Child("retryBudget").Child("percent"))
+			p.Budget.Percent = &b.Percent.Value
+		}
 	}
 	for i, s := range t.PortLevelSettings {
 		at := at.Child("portLevelSettings").Index(i)
@@ -65,12 +74,23 @@ func (c *compiler) loadBalancer(l *networking.LoadBalancerSettings, at *field.Pa
 	if l == nil {
 		return nil
 	}
-	c.unsupported(l.LocalityLbSetting != nil, at.Child("localityLbSetting"))
 	c.unsupported(l.ZoneAwareLbSetting != nil, at.Child("zoneAwareLbSetting"))
-	c.unsupported(l.WarmupDurationSecs != nil, at.Child("warmupDurationSecs"))
-	c.unsupported(l.Warmup != nil, at.Child("warmup"))
-	c.unsupported(l.GetConsistentHash() != nil, at.Child("consistentHash"))
-	out := &model.LoadBalancer{}
+	out := &model.LoadBalancer{Hash: c.hash(l.GetConsistentHash(), at.Child("consistentHash"))}
+	if s := l.LocalityLbSetting; s != nil {
+		out.Locality = mesh.Locality(s)
+	}
+	switch w := l.Warmup; {
+	case w != nil:
+		out.Warmup = &model.Warmup{Window: c.duration(w.Duration, at.Child("warmup").Child("duration"))}
+		if w.MinimumPercent != nil {
+			out.Warmup.MinimumPercent = &w.MinimumPercent.Value
+		}
+		if w.Aggression != nil {
+			out.Warmup.Aggression = &w.Aggression.Value
+		}
+	case l.WarmupDurationSecs != nil:
+		out.Warmup = &model.Warmup{Window: c.duration(l.WarmupDurationSecs, at.Child("warmupDurationSecs"))}
+	}
 	switch l.GetSimple() {
 	case networking.LoadBalancerSettings_ROUND_ROBIN:
 		out.Balance = model.RoundRobin
@@ -80,6 +100,53 @@ func (c *compiler) loadBalancer(l *networking.LoadBalancerSettings, at *field.Pa
 		out.Balance = model.Direct
 	}
 	return out
+}
+
+func (c *compiler) hash(h *networking.LoadBalancerSettings_ConsistentHashLB, at *field.Path) *model.ConsistentHash {
+	if h == nil {
+		return nil
+	}
+	out := &model.ConsistentHash{Size: h.MinimumRingSize}
+	switch k := h.HashKey.(type) {
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpHeaderName:
+		out.Of, out.Name = model.HashHeader, k.HttpHeaderName
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpQueryParameterName:
+		out.Of, out.Name = model.HashQuery, k.HttpQueryParameterName
+	case *networking.LoadBalancerSettings_ConsistentHashLB_UseSourceIp:
+		out.Of = model.HashSourceIP
+		if !k.UseSourceIp {
+			c.out.Errors.Addf(at.Child("useSourceIp"), "is false, want true, or another key")
+		}
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpCookie:
+		cookie := k.HttpCookie
+		out.Of, out.Name, out.Path = model.HashCookie, cookie.GetName(), cookie.GetPath()
+		if cookie.GetTtl() != nil {
+			ttl := c.duration(cookie.GetTtl(), at.Child("httpCookie").Child("ttl"))
+			out.TTL = &ttl
+		}
+		for _, a := range cookie.GetAttributes() {
+			out.Attributes = append(out.Attributes, model.Header{Name: a.GetName(), Value: a.GetValue()})
+		}
+	}
+	if out.Of != model.HashSourceIP && out.Name == "" {
+		c.out.Errors.Addf(at, "names no key, want httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+	}
+	switch a := h.HashAlgorithm.(type) {
+	case *networking.LoadBalancerSettings_ConsistentHashLB_RingHash_:
+		out.Size = cmp.Or(a.RingHash.GetMinimumRingSize(), out.Size)
+	case *networking.LoadBalancerSettings_ConsistentHashLB_Maglev:
+		out.Maglev, out.Size = true, a.Maglev.GetTableSize()
+		if !GoodTable(out.Size) {
+			c.out.Errors.Addf(at.Child("maglev").Child("tableSize"), "is %d, want a prime up to 5000011", out.Size)
+		}
+	}
+	return out
+}
+
+// GoodTable reports whether Maglev's table may have that size: 0 for the default, or a
+// prime that Envoy takes.
+func GoodTable(n uint64) bool {
+	return n == 0 || n <= 5000011 && big.NewInt(int64(n)).ProbablyPrime(0)
 }
 
 func (c *compiler) pool(p *networking.ConnectionPoolSettings, at *field.Path) *model.ConnectionPool {

@@ -30,7 +30,6 @@ var UnusedLabels = []Annotation{
 	{Name: "istio.io/ingress-use-waypoint", Why: "waypoints are " + whyNotYet},
 	{Name: "istio.io/waypoint-for", Why: "waypoints are " + whyNotYet},
 	{Name: "topology.istio.io/network", Why: "other networks are " + whyNotYet},
-	{Name: "istio-locality", Why: "there is one locality"},
 }
 
 // An Annotation is one row of the two tables.

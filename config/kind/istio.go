@@ -6,14 +6,13 @@ var virtualServiceFields = join(
 	ref("Istio never implemented it; use sourceLabels", "spec.tcp[].match[].sourceSubnet"),
 )
 
+const zoneAware = "a proxy does not know its own cluster's zones yet; use localityLbSetting"
+
 // policyFields are the rows of a traffic policy and of one for a port.
 var policyFields = join(
-	ref("session affinity is "+whyNotYet, "loadBalancer.consistentHash"),
-	ref(whyNotYet, "loadBalancer.localityLbSetting", "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup", "loadBalancer.warmupDurationSecs"),
+	ref(zoneAware, "loadBalancer.zoneAwareLbSetting"),
 	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
 	ref("it is obsolete; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
-	only(ref("client certificates from files are "+whyNotYet+"; use ISTIO_MUTUAL", "tls.mode"), "MUTUAL"),
-	ref("client certificates from files are "+whyNotYet, "tls.clientCertificate", "tls.privateKey"),
 	ref("certificates from Secrets are "+whyNotYet+"; use caCertificates", "tls.credentialName"),
 	ref("revocation lists are "+whyNotYet, "tls.caCrl"),
 )
@@ -22,7 +21,8 @@ func destinationRuleFields() []Field {
 	all := join(
 		policyFields,
 		below(policyFields, "portLevelSettings[]"),
-		ref(whyNotYet, "tunnel", "proxyProtocol", "retryBudget"),
+		ref("the proxy cannot do it yet", "tunnel", "proxyProtocol"),
+		ref("the proxy counts what is under way, not what came in a time; leave it out", "retryBudget.budgetInterval"),
 	)
 	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 }
@@ -42,5 +42,4 @@ var serviceEntryFields = join(
 	ref(whyNotYet+"; list endpoints", "spec.workloadSelector"),
 	only(ref(whyNotYet+"; use NONE", "spec.resolution"), "DYNAMIC_DNS"),
 	ref("other networks are "+whyNotYet, "spec.endpoints[].network"),
-	ign("localities have no say yet", "spec.endpoints[].locality"),
 )

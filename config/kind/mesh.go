@@ -10,7 +10,7 @@ var MeshFields = join(
 	ref(whyNotYet, "outboundTrafficPolicy.tls"),
 	ref("percentages of error codes are "+whyNotYet+"; 5xx count", "defaultTrafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
 	only(ref("other ways to normalize paths are "+whyNotYet, "pathNormalization.normalization"), "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"),
-	ign("there is one locality", "localityLbSetting", "zoneAwareLbSetting"),
+	ign(zoneAware, "zoneAwareLbSetting"),
 	ign("Ingress is not supported yet", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),
 	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
 	ign("providers take effect through Telemetry, which is not supported yet", "extensionProviders"),

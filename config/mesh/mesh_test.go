@@ -41,7 +41,7 @@ func TestParse(t *testing.T) {
 		}},
 		{"retries", "defaultHttpRetryPolicy: {attempts: 0}", func(m *model.MeshConfig) { m.Retry = &model.Retry{} }},
 		{"retries in full", "defaultHttpRetryPolicy: {attempts: 3, perTryTimeout: 1s, retryOn: 5xx, backoff: 10ms, retryIgnorePreviousHosts: false}", func(m *model.MeshConfig) {
-			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "5xx", Backoff: 10 * time.Millisecond, SamePreviousHosts: true}
+			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "5xx", Backoff: 10 * time.Millisecond, AvoidPrevious: new(bool)}
 		}},
 		{"policy for all", "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 5}, http: {maxRetries: 2}}, outlierDetection: {consecutive5xxErrors: 6, interval: 1m}}", func(m *model.MeshConfig) {
 			m.Pool = &model.ConnectionPool{MaxConnections: 5, MaxRetries: 2}

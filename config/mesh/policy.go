@@ -1,6 +1,9 @@
 package mesh
 
 import (
+	"cmp"
+	"slices"
+
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
 
@@ -38,10 +41,39 @@ func ConnectionPool(c *networking.ConnectionPoolSettings) *model.ConnectionPool 
 func Retry(r *networking.HTTPRetry) *model.Retry {
 	return &model.Retry{
 		Attempts: positive(r.GetAttempts()), PerTry: r.GetPerTryTimeout().AsDuration(), On: r.GetRetryOn(),
-		SamePreviousHosts: r.GetRetryIgnorePreviousHosts() != nil && !r.GetRetryIgnorePreviousHosts().GetValue(),
-		OtherLocalities:   r.GetRetryRemoteLocalities().GetValue(),
-		Backoff:           r.GetBackoff().AsDuration(),
+		AvoidPrevious:   yesOrNo(r.GetRetryIgnorePreviousHosts()),
+		OtherLocalities: r.GetRetryRemoteLocalities().GetValue(),
+		Backoff:         r.GetBackoff().AsDuration(),
 	}
+}
+
+// yesOrNo is nil where nothing is said.
+func yesOrNo(v *wrapperspb.BoolValue) *bool {
+	if v == nil {
+		return nil
+	}
+	said := v.GetValue()
+	return &said
+}
+
+// Locality returns what Istio's settings say, those of the mesh as well as those of a
+// DestinationRule.
+func Locality(l *networking.LocalityLoadBalancerSetting) *model.LocalityLB {
+	out := &model.LocalityLB{Off: l.GetEnabled() != nil && !l.GetEnabled().GetValue(), Priority: l.GetFailoverPriority()}
+	for _, d := range l.GetDistribute() {
+		to := model.Distribution{From: d.GetFrom()}
+		for locality, weight := range d.GetTo() {
+			to.To = append(to.To, model.LocalityWeight{Locality: locality, Weight: weight})
+		}
+		slices.SortFunc(to.To, func(a, b model.LocalityWeight) int {
+			return cmp.Or(cmp.Compare(len(b.Locality), len(a.Locality)), cmp.Compare(a.Locality, b.Locality))
+		})
+		out.Distribute = append(out.Distribute, to)
+	}
+	for _, f := range l.GetFailover() {
+		out.Failover = append(out.Failover, model.Failover{From: f.GetFrom(), To: f.GetTo()})
+	}
+	return out
 }
 
 // Outlier returns what Istio's settings say, those of the mesh as well as those of a

@@ -69,6 +69,9 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 			out.Outlier = Outlier(o)
 		}
 	}
+	if l := m.GetLocalityLbSetting(); l != nil {
+		out.Locality = Locality(l)
+	}
 	r.proxy(m.GetDefaultConfig(), &out, "defaultConfig")
 	return out
 }

@@ -43,6 +43,10 @@ func (r *ruler) trafficPolicy(at *field.Path, p *networking.TrafficPolicy) {
 	r.connectionPool(at.Child("connectionPool"), p.GetConnectionPool())
 	r.outlierDetection(at.Child("outlierDetection"), p.GetOutlierDetection())
 	r.clientTLS(at.Child("tls"), p.GetTls())
+	r.loadBalancer(at.Child("loadBalancer"), p.GetLoadBalancer())
+	if b := p.GetRetryBudget(); b.GetPercent() != nil {
+		r.percent(at.Child("retryBudget").Child("percent"), b.GetPercent().GetValue())
+	}
 	var ports []uint32
 	for i, s := range p.GetPortLevelSettings() {
 		q := at.Child("portLevelSettings").Index(i)
@@ -58,6 +62,7 @@ func (r *ruler) trafficPolicy(at *field.Path, p *networking.TrafficPolicy) {
 		r.connectionPool(q.Child("connectionPool"), s.GetConnectionPool())
 		r.outlierDetection(q.Child("outlierDetection"), s.GetOutlierDetection())
 		r.clientTLS(q.Child("tls"), s.GetTls())
+		r.loadBalancer(q.Child("loadBalancer"), s.GetLoadBalancer())
 	}
 }
 
@@ -119,6 +124,23 @@ func (r *ruler) clientTLS(at *field.Path, t *networking.ClientTLSSettings) {
 	if t.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL || t.GetMode() == networking.ClientTLSSettings_DISABLE {
 		for _, name := range oneSet([]string{"caCertificates", "insecureSkipVerify"}, t.GetCaCertificates() != "", t.GetInsecureSkipVerify() != nil) {
 			r.errorf(at.Child(name), "makes no sense with mode %s", t.GetMode())
+		}
+	}
+	cert, key := t.GetClientCertificate() != "", t.GetPrivateKey() != ""
+	if mode := t.GetMode(); mode != networking.ClientTLSSettings_MUTUAL {
+		for _, name := range oneSet([]string{"clientCertificate", "privateKey"}, cert, key) {
+			r.errorf(at.Child(name), "makes no sense with mode %s; want MUTUAL", mode)
+		}
+	} else if t.GetCredentialName() != "" {
+		for _, name := range oneSet([]string{"clientCertificate", "privateKey", "caCertificates"}, cert, key, t.GetCaCertificates() != "") {
+			r.errorf(at.Child(name), "stands beside credentialName, which has it; keep one")
+		}
+	} else if !r.bad(at.Child("credentialName")) && (!cert || !key) {
+		r.errorf(at, "mode MUTUAL needs clientCertificate and privateKey, or credentialName")
+	}
+	for _, f := range []struct{ name, file string }{{"clientCertificate", t.GetClientCertificate()}, {"privateKey", t.GetPrivateKey()}} {
+		if f.file != "" && !strings.HasPrefix(f.file, "/") {
+			r.errorf(at.Child(f.name), "found %q, want the absolute path of a file in the pod of the proxy", f.file)
 		}
 	}
 	if f := t.GetCaCertificates(); f != "" && !strings.HasPrefix(f, "/") && f != "system" {

@@ -171,7 +171,7 @@ func class(p *model.Proxy) string {
 			families += "6"
 		}
 	}
-	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, families, strconv.FormatBool(p.Stock)} {
+	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock)} {
 		part(text)
 	}
 	pairs(p.Labels, nil)

@@ -48,6 +48,10 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	if ns := p.Metadata["NAMESPACE"]; ns != "" && ns != p.Namespace {
 		return nil, fmt.Errorf("its id is of namespace %q, its metadata NAMESPACE is %q", p.Namespace, ns)
 	}
+	p.Locality = model.LocalityOf(p.Labels)
+	if l := node.GetLocality(); p.Locality == "" && l.GetRegion() != "" {
+		p.Locality = strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/")
+	}
 	p.ServiceAccount = p.Metadata["SERVICE_ACCOUNT"]
 	p.Stock = p.Metadata["MALLA_PROFILE"] == StockProfile
 	addresses := parts[1]

@@ -30,7 +30,7 @@ func Workload(o *config.Object) *model.Workload {
 		From:   model.Ref{Kind: "Pod", Namespace: o.Namespace, Name: o.Name, Pos: o.Pos},
 		Labels: o.Labels, Annotations: o.Annotations,
 		Addrs:          addresses(p),
-		ServiceAccount: p.Spec.ServiceAccountName, Node: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
+		ServiceAccount: p.Spec.ServiceAccountName, Node: p.Spec.NodeName, Locality: model.LocalityOf(o.Labels), HostNetwork: p.Spec.HostNetwork,
 	}
 	if w.ServiceAccount == "" {
 		w.ServiceAccount = "default"

@@ -35,6 +35,7 @@ var types = map[string]string{
 //	cluster NAME [PATH...]                      the fields at PATH as YAML; all of it without one. "none" if there is none
 //	chains LISTENER                             what each filter chain matches and does
 //	table ROUTE                                 each route's host, match and action
+//	places CLUSTER                              priority, locality, weight and addresses of its endpoints
 //	problems                                    what the authors are told
 func (s *Story) Answer(question string) (string, error) {
 	words := strings.Fields(question)
@@ -56,6 +57,8 @@ func (s *Story) Answer(question string) (string, error) {
 		return "", fmt.Errorf("question %q is not known", question)
 	}
 	switch words[0] {
+	case "places":
+		return places(s.View, words[1])
 	case "chains":
 		l, ok := translate.Listener(s.View, words[1])
 		if !ok {
@@ -284,4 +287,21 @@ func action(r *routev3.Route) string {
 		return a.Route.GetCluster()
 	}
 	return "nothing"
+}
+
+func places(v *model.View, cluster string) (string, error) {
+	a, ok := translate.Endpoints(v, cluster)
+	if !ok {
+		return "none\n", nil
+	}
+	var out strings.Builder
+	for _, g := range a.Endpoints {
+		l := g.GetLocality()
+		fmt.Fprintf(&out, "%d %s weight %d:", g.Priority, strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/"), g.GetLoadBalancingWeight().GetValue())
+		for _, e := range g.LbEndpoints {
+			out.WriteString(" " + e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress())
+		}
+		out.WriteString("\n")
+	}
+	return out.String(), nil
 }

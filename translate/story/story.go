@@ -300,6 +300,7 @@ func readProxy(words []string) (*model.Proxy, error) {
 		switch key, value := word(w); key {
 		case "labels":
 			p.Labels = labels(value)
+			p.Locality = model.LocalityOf(p.Labels)
 		case "stock":
 			p.Stock = true
 		default:
