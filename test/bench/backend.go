@@ -77,10 +77,10 @@ func (b *bench) documents(dir string) string {
 }
 
 // serveWeb is the backend for HTTP/1.1 where there is no nginx.
-func serveWeb(addr string) error {
-	s := http.Server{Addr: addr, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+func serveWeb(spec helperSpec) (helperResult, error) {
+	s := http.Server{Addr: spec.Addr, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = w.Write([]byte(small))
 	})}
-	return s.ListenAndServe()
+	return helperResult{}, s.ListenAndServe()
 }

@@ -22,15 +22,15 @@ const (
 
 // serveStream is the backend of TCP. A client's first byte says what it wants:
 // 's' bytes without end, anything else the same bytes back.
-func serveStream(addr string) error {
-	l, err := net.Listen("tcp", addr)
+func serveStream(s helperSpec) (helperResult, error) {
+	l, err := net.Listen("tcp", s.Addr)
 	if err != nil {
-		return err
+		return helperResult{}, err
 	}
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return err
+			return helperResult{}, err
 		}
 		go func() {
 			defer c.Close()

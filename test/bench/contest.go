@@ -80,8 +80,10 @@ func (b *bench) work(w *workload) {
 			b.need(tool, w.name)
 		}
 	}
-	b.Logf("%s", w.name)
+	begin := time.Now()
+	defer func() { b.Logf("%s: took %v", w.name, time.Since(begin).Round(time.Second/10)) }()
 	b.gather(c)
+	b.Logf("%s: %d at it", w.name, len(c.list))
 	rounds := b.rounds(5, 1)
 	for round := range rounds {
 		for i := range c.list {

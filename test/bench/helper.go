@@ -26,25 +26,17 @@ type helperResult struct {
 
 // helpers are the clients and backends that this program is itself, so that
 // client, proxy and backend are processes of their own.
-var helpers map[string]struct {
+var helpers = map[string]struct {
 	does string
 	run  func(helperSpec) (helperResult, error)
-}
-
-func init() { // a table of functions that ends in itself
-	type entry = struct {
-		does string
-		run  func(helperSpec) (helperResult, error)
-	}
-	helpers = map[string]entry{
-		"web":       {"a backend of net/http", func(s helperSpec) (helperResult, error) { return helperResult{}, serveWeb(s.Addr) }},
-		"stream":    {"a backend that sends without end, or what it gets", func(s helperSpec) (helperResult, error) { return helperResult{}, serveStream(s.Addr) }},
-		"drain":     {"a client that reads what the backend sends without end", drain},
-		"echo":      {"a client that sends 100 bytes and waits for them", echo},
-		"handshake": {"a client that shakes hands (TLS 1.3, no resumption) and hangs up", handshake},
-		"pace":      {"an open-loop client, latencies from the moment a request was due", pace},
-		"hold":      {"a client that keeps connections", holdConnections},
-	}
+}{
+	"web":       {"a backend of net/http", serveWeb},
+	"stream":    {"a backend that sends without end, or what it gets", serveStream},
+	"drain":     {"a client that reads what the backend sends without end", drain},
+	"echo":      {"a client that sends 100 bytes and waits for them", echo},
+	"handshake": {"a client that shakes hands (TLS 1.3, no resumption) and hangs up", handshake},
+	"pace":      {"an open-loop client, latencies from the moment a request was due", pace},
+	"hold":      {"a client that keeps connections", holdConnections},
 }
 
 // envHelper makes this program a helper.

@@ -26,6 +26,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/mallamesh/malla/test/script/mesh"
 )
@@ -111,6 +112,7 @@ func (b *bench) main(names []string) int {
 	defer os.RemoveAll(dir)
 	b.report.machine = thisMachine()
 	b.report.loadBefore = loadAverage()
+	begin := time.Now()
 	b.report.versions = map[string]string{}
 	for _, p := range meshParts {
 		if slices.Contains(names, p.name) {
@@ -122,7 +124,7 @@ func (b *bench) main(names []string) int {
 			b.part(func(b *bench) { b.work(w) })
 		}
 	}
-	b.report.loadAfter = loadAverage()
+	b.report.loadAfter, b.report.took = loadAverage(), time.Since(begin)
 	fmt.Println()
 	b.report.print(os.Stdout)
 	switch {

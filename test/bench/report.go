@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A line of the report is a promise and what was measured of it.
@@ -55,6 +56,7 @@ type report struct {
 	notes                 []string          // how the parts measured
 	machine               machine
 	loadBefore, loadAfter string
+	took                  time.Duration
 }
 
 // add keeps a line and tells it at once.
@@ -183,7 +185,7 @@ func (r *report) programs() string {
 
 // load tells how busy the machine was with others' work.
 func (r *report) load() string {
-	return fmt.Sprintf("Load average (1, 5, 15 minutes) %s before and %s after.", r.loadBefore, r.loadAfter)
+	return fmt.Sprintf("Load average (1, 5, 15 minutes) %s before and %s after %v.", r.loadBefore, r.loadAfter, r.took.Round(time.Second))
 }
 
 // print writes the tables for a terminal.

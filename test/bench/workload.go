@@ -8,10 +8,10 @@ type workload struct {
 	backend    backend  // behind the listener that leads to no other
 	peers      []string // those that can do it, besides "direct"
 	load       load
-	per        string // what is counted
-	round      float64
-	sizes      []size // of the configuration; none: one of ordinary size
-	fresh      bool   // each round begins with new processes
+	per        string  // what is counted
+	round      float64 // seconds
+	sizes      []size  // of the configuration; none: one of ordinary size
+	fresh      bool    // each round begins with new processes
 	promises   []promise
 }
 
@@ -87,29 +87,29 @@ var workloads = []workload{
 		promises: []promise{costOf(envoy, 0.5, 0.4), costOf(nginx, 1.15, 1), costOf(haproxy, 1.15, 1)},
 	},
 	{
-		part: "h2", name: "HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2, peers: h2Proxies, load: h2load{conns: 8, streams: 16}, per: "request", round: 2,
+		part: "h2", name: "HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2, peers: h2Proxies, load: h2load{conns: 8, streams: 16}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.3, 0.15), costOf(haproxy, 1, 0.7)},
 	},
 	{
-		part: "h2", name: "HTTP/2, 64 connections of 1 stream", way: one(h2, h2), backend: web2, peers: h2Proxies, load: h2load{conns: 64, streams: 1}, per: "request", round: 2,
+		part: "h2", name: "HTTP/2, 64 connections of 1 stream", way: one(h2, h2), backend: web2, peers: h2Proxies, load: h2load{conns: 64, streams: 1}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.4, 0.3), costOf(haproxy, 1.1, 0.9)},
 	},
 	{
 		part: "grpc", name: "gRPC unary with trailers, 8 connections of 16 streams", way: one(h2, h2), backend: grpc, peers: h2Proxies,
-		load: h2load{conns: 8, streams: 16, grpc: true}, per: "request", round: 2,
+		load: h2load{conns: 8, streams: 16, grpc: true}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.3, 0.15)},
 	},
 	{
 		part: "bodies", name: "HTTP/2, bodies of 100 KB, 8 connections of 4 streams", way: one(h2, h2), backend: web2, peers: h2Proxies,
-		load: h2load{conns: 8, streams: 4, path: largePath}, per: "request", round: 2,
+		load: h2load{conns: 8, streams: 4, path: largePath}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.6, 0.5)},
 	},
 	{
-		part: "bridge", name: "HTTP/1.1 to HTTP/2, 64 connections", way: one(h1, h2), backend: web2, peers: h2Proxies, load: wrk{64}, per: "request", round: 2,
+		part: "bridge", name: "HTTP/1.1 to HTTP/2, 64 connections", way: one(h1, h2), backend: web2, peers: h2Proxies, load: wrk{64}, per: "request", round: 1,
 		promises: []promise{costOf(envoy, 0.5, 0.3)},
 	},
 	{
-		part: "bridge", name: "HTTP/2 to HTTP/1.1, 8 connections of 16 streams", way: one(h2, h1), backend: web, peers: everybody, load: h2load{conns: 8, streams: 16}, per: "request", round: 2,
+		part: "bridge", name: "HTTP/2 to HTTP/1.1, 8 connections of 16 streams", way: one(h2, h1), backend: web, peers: everybody, load: h2load{conns: 8, streams: 16}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.5, 0.3)},
 	},
 	{
@@ -118,7 +118,7 @@ var workloads = []workload{
 	},
 	{
 		part: "mtls", name: "sidecar pair, plain to mTLS to plain, HTTP/2, 8 connections of 16 streams", way: pair(h2), backend: web2, peers: h2Proxies,
-		load: h2load{conns: 8, streams: 16}, per: "request", round: 2,
+		load: h2load{conns: 8, streams: 16}, per: "request", round: 1.5,
 		promises: []promise{costOf(envoy, 0.5, 0.35), costOf(haproxy, 1.1, 0.9)},
 	},
 	{
@@ -163,7 +163,7 @@ var workloads = []workload{
 		promises: []promise{growth(1.2, 1.1)},
 	},
 	{
-		part: "workers", name: "two workers against one, HTTP/1.1", way: one(h1, h1), backend: web, peers: sameFile, load: wrk{64}, per: "request", round: 2,
+		part: "workers", name: "two workers against one, HTTP/1.1", way: one(h1, h1), backend: web, peers: sameFile, load: wrk{64}, per: "request", round: 1,
 		sizes: []size{{name: "1 worker", workers: 1}, {name: "2 workers", workers: 2}},
 		promises: []promise{growth(1.35, 1.2),
 			{what: "growth of CPU, of Envoy's growth", of: func(c *contest) series { return c.growth(malla).over(c.growth(envoy)) }, must: 1, goal: 1}},
