@@ -12,6 +12,7 @@ import (
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -26,6 +27,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/headermutation"
 	"github.com/mallamesh/malla/proxy/filter/health"
 	"github.com/mallamesh/malla/proxy/filter/localratelimit"
+	"github.com/mallamesh/malla/proxy/filter/ratelimitservice"
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
@@ -89,6 +91,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName() || !m.GetStatsForAllMethods().GetValue()))
 	case *localv3.LocalRateLimit:
 		return localratelimit.New(name, r.localRateLimit(m, at))
+	case *servicev3.RateLimit:
+		return ratelimitservice.New(name, r.rateLimitService(m, at))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
 	case *healthv3.HealthCheck:
@@ -118,6 +122,8 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		return r.bufferLimit(m.GetBuffer(), at.Child("buffer"))
 	case *localv3.LocalRateLimit:
 		return r.localRateLimit(m, at)
+	case *servicev3.RateLimitPerRoute:
+		return r.rateLimitWord(m, at)
 	case *statev3.Config:
 		return r.filterState(m, at)
 	default:

@@ -9,15 +9,18 @@ import (
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/filter/localratelimit"
+	"github.com/mallamesh/malla/proxy/filter/ratelimitservice"
 	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -27,6 +30,11 @@ var rateLimitFields = []*Message{
 	message((*localv3.LocalRateLimit)(nil), reads("stat_prefix", "status", "token_bucket", "filter_enabled", "filter_enforced", "request_headers_to_add_when_not_enforced",
 		"response_headers_to_add", "descriptors", "stage", "local_rate_limit_per_downstream_connection", "enable_x_ratelimit_headers", "vh_rate_limits",
 		"always_consume_default_token_bucket", "rate_limited_as_resource_exhausted", "rate_limits", "max_dynamic_descriptors", "enable_retry_after_header")),
+	message((*servicev3.RateLimit)(nil), reads("domain", "stage", "request_type", "timeout", "failure_mode_deny", "rate_limited_as_resource_exhausted", "rate_limit_service",
+		"enable_x_ratelimit_headers", "disable_x_envoy_ratelimited_header", "rate_limited_status", "response_headers_to_add", "status_on_error", "stat_prefix",
+		"filter_enabled", "filter_enforced", "failure_mode_deny_percent", "rate_limits", "enable_retry_after_header")),
+	message((*servicev3.RateLimitPerRoute)(nil), reads("vh_rate_limits", "rate_limits", "domain")),
+	message((*rlsv3.RateLimitServiceConfig)(nil), reads("grpc_service"), only("transport_api_version", "version 2 has been gone for years", "AUTO", "V3")),
 	message((*ratelimitv3.LocalRateLimitDescriptor)(nil), reads("entries", "token_bucket", "shadow_mode")),
 	message((*ratelimitv3.RateLimitDescriptor_Entry)(nil), reads("key", "value")),
 	message((*typev3.TokenBucket)(nil), reads("max_tokens", "tokens_per_fill", "fill_interval")),
@@ -97,6 +105,88 @@ func (r *reader) localRateLimit(m *localv3.LocalRateLimit, at *field.Path) *loca
 	c.Stats, scope = r.env.Stats.LocalRateLimit(m.GetStatPrefix())
 	runtime.AddCleanup(c, (*stats.Scope).Close, scope)
 	return c
+}
+
+// rateLimitService reads the filter that asks a service.
+func (r *listenerReader) rateLimitService(m *servicev3.RateLimit, at *field.Path) *ratelimitservice.Config {
+	one := route.Fraction{Numerator: 1, Denominator: 1}
+	c := &ratelimitservice.Config{
+		Domain: m.GetDomain(), Stage: m.GetStage(), Timeout: r.orDefault(m.GetTimeout(), 20*time.Millisecond, at.Child("timeout")),
+		Status: http.StatusTooManyRequests, ErrorStatus: http.StatusInternalServerError, Enabled: one, Enforced: one,
+		Exhausted: m.GetRateLimitedAsResourceExhausted(), NoMark: m.GetDisableXEnvoyRatelimitedHeader(), RetryAfter: m.GetEnableRetryAfterHeader(),
+		Headers:  m.GetEnableXRatelimitHeaders() == servicev3.RateLimit_DRAFT_VERSION_03,
+		Response: r.additions(m.GetResponseHeadersToAdd(), at.Child("response_headers_to_add")),
+		Limits:   r.rateLimits(m.GetRateLimits(), at.Child("rate_limits")),
+	}
+	if c.Domain == "" {
+		r.errs.Addf(at.Child("domain"), "is empty")
+	}
+	if c.Stage > 10 {
+		r.errs.Addf(at.Child("stage"), "found %d, want at most 10", c.Stage)
+	}
+	switch m.GetRequestType() {
+	case "internal":
+		c.Kind = ratelimitservice.Internal
+	case "external":
+		c.Kind = ratelimitservice.External
+	case "", "both":
+	default:
+		r.errs.Addf(at.Child("request_type"), "found %q, want internal, external or both", m.GetRequestType())
+	}
+	if code := int(m.GetRateLimitedStatus().GetCode()); code >= 400 {
+		c.Status = code
+	}
+	if code := int(m.GetStatusOnError().GetCode()); code >= 400 {
+		c.ErrorStatus = code
+	}
+	if f := r.runtimeFraction(m.GetFilterEnabled(), at.Child("filter_enabled")); f != nil {
+		c.Enabled = *f
+	}
+	if f := r.runtimeFraction(m.GetFilterEnforced(), at.Child("filter_enforced")); f != nil {
+		c.Enforced = *f
+	}
+	if m.GetFailureModeDeny() {
+		c.Deny = one
+	}
+	if f := r.runtimeFraction(m.GetFailureModeDenyPercent(), at.Child("failure_mode_deny_percent")); f != nil {
+		c.Deny = *f
+	}
+	c.Cluster, c.Authority = r.service(m.GetRateLimitService().GetGrpcService(), at.Child("rate_limit_service").Child("grpc_service"))
+	registry, prefix := r.env.Stats, m.GetStatPrefix()
+	c.Counters = func(cluster string) *stats.RateLimit {
+		set, scope := registry.RateLimit(cluster, prefix)
+		runtime.AddCleanup(c, (*stats.Scope).Close, scope)
+		return set
+	}
+	return c
+}
+
+// service reads the cluster that a gRPC service is asked at, and the name that it is called by.
+func (r *reader) service(m *corev3.GrpcService, at *field.Path) (cluster, authority string) {
+	e := m.GetEnvoyGrpc()
+	if e.GetClusterName() == "" {
+		r.errs.Addf(at.Child("envoy_grpc"), "names no cluster")
+	}
+	if len(m.GetInitialMetadata()) > 0 {
+		r.errs.Addf(at.Child("initial_metadata"), "is not supported here")
+	}
+	r.needs.Clusters = append(r.needs.Clusters, e.GetClusterName())
+	if authority = e.GetAuthority(); authority == "" {
+		authority = e.GetClusterName()
+	}
+	return e.GetClusterName(), authority
+}
+
+// rateLimitWord reads what a route says to the filter that asks a service.
+func (r *reader) rateLimitWord(m *servicev3.RateLimitPerRoute, at *field.Path) *ratelimitservice.Word {
+	w := &ratelimitservice.Word{Domain: m.GetDomain(), Limits: r.rateLimits(m.GetRateLimits(), at.Child("rate_limits"))}
+	switch m.GetVhRateLimits() {
+	case servicev3.RateLimitPerRoute_INCLUDE:
+		w.Selection = ratelimit.Include
+	case servicev3.RateLimitPerRoute_IGNORE:
+		w.Selection = ratelimit.Ignore
+	}
+	return w
 }
 
 // fill reads how a bucket is filled. A bucket that holds nothing may have any interval.

@@ -1,11 +1,15 @@
 package shard
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/localratelimit"
+	"github.com/mallamesh/malla/proxy/filter/ratelimitservice"
+	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -79,5 +83,81 @@ func TestLocalRateLimitDoesNotAllocate(t *testing.T) {
 	}
 	if set.OK.Value() < 2000 {
 		t.Errorf("%d requests were counted", set.OK.Value())
+	}
+}
+
+// service is a bench whose requests a service at app2 is asked about first; it says what say writes.
+func service(t *testing.T, say string, config ratelimitservice.Config) (*bench, *stats.RateLimit) {
+	t.Helper()
+	b := newBench(t, []route.RouteConfig{to("app")}, static("app"), static("rls"))
+	b.endpoints("app", app1)
+	b.endpoints("rls", app2)
+	set := &stats.RateLimit{}
+	config.Cluster, config.Authority, config.Domain, config.Enabled, config.Enforced = "rls", "rls", "d", always, always
+	config.Status, config.ErrorStatus = 429, 500
+	config.Counters = func(string) *stats.RateLimit { return set }
+	config.Limits = []*ratelimit.Limit{{Actions: []ratelimit.Action{&ratelimit.Header{Key: "who", Name: []byte("x-who")}}}}
+	b.config.Filters = []stream.Factory{ratelimitservice.New("r", &config), router.New(router.Config{})}
+	b.answer = func(_ *bench, p *drive.Pipe, request string) {
+		if strings.Contains(request, "ShouldRateLimit") {
+			p.WriteString(say)
+			return
+		}
+		p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+	}
+	return b, set
+}
+
+func grpcAnswer(message string) string {
+	frame := "\x00\x00\x00\x00" + string(rune(len(message))) + message
+	return "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 0\r\ncontent-length: " + strconv.Itoa(len(frame)) + "\r\n\r\n" + frame
+}
+
+func TestRateLimitService(t *testing.T) {
+	for _, test := range []struct {
+		say, want       string
+		config          ratelimitservice.Config
+		ok, over, error uint64
+	}{
+		{say: grpcAnswer("\x08\x01"), want: "200", ok: 1},
+		{say: grpcAnswer("\x08\x02"), want: "429", over: 1},
+		{say: grpcAnswer("\x08"), want: "200", error: 1}, // what does not parse says nothing
+		{say: grpcAnswer("\x08\x00"), want: "200", error: 1},
+		{say: "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", want: "500", config: ratelimitservice.Config{Deny: always}, error: 1},
+	} {
+		b, set := service(t, test.say, test.config)
+		if got := b.do(get("/", "x-who: bob")); got[9:12] != test.want {
+			t.Errorf("the service says %q: %q, want %s", test.say, got, test.want)
+		}
+		if set.OK.Value() != test.ok || set.OverLimit.Value() != test.over || set.Error.Value() != test.error {
+			t.Errorf("the service says %q: counted %d, %d, %d", test.say, set.OK.Value(), set.OverLimit.Value(), set.Error.Value())
+		}
+	}
+	b, _ := service(t, "", ratelimitservice.Config{})
+	if b.do(get("/")); len(b.requests) != 1 {
+		t.Errorf("a request without descriptors was asked about: %q", b.requests)
+	}
+}
+
+// A service that says nothing holds a request as long as the configuration lets it; a client that leaves is not asked about any more.
+func TestRateLimitServiceIsSilent(t *testing.T) {
+	b, set := service(t, "", ratelimitservice.Config{Timeout: time.Second})
+	p := b.dial()
+	p.WriteString(get("/", "x-who: bob"))
+	b.Step()
+	if got := p.Take(); got != "" {
+		t.Fatalf("answer %q before the service's", got)
+	}
+	b.Advance(1100 * time.Millisecond)
+	if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 200") || set.FailureModeAllowed.Value() != 1 {
+		t.Errorf("after the time: %q", got)
+	}
+	p.WriteString(get("/", "x-who: bob"))
+	b.Step()
+	p.Reset()
+	b.Step()
+	b.Advance(1100 * time.Millisecond)
+	if n := set.Error.Value(); n != 1 {
+		t.Errorf("%d requests had no answer, want 1", n)
 	}
 }

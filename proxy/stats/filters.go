@@ -17,6 +17,14 @@ type LocalRateLimit struct {
 	ShadowMode  Counter `stat:"shadow_mode"`
 }
 
+// RateLimit holds "cluster.<name>.ratelimit.", with a filter's own prefix behind it if it has one.
+type RateLimit struct {
+	OK                 Counter `stat:"ok"`
+	OverLimit          Counter `stat:"over_limit"`
+	Error              Counter `stat:"error"`
+	FailureModeAllowed Counter `stat:"failure_mode_allowed"`
+}
+
 // HealthCheck holds "http.<prefix>.health_check.".
 type HealthCheck struct {
 	RequestTotal           Counter `stat:"request_total"`
@@ -89,6 +97,16 @@ func (r *Registry) Cors(prefix string) (*Cors, *Scope) {
 func (r *Registry) LocalRateLimit(prefix string) (*LocalRateLimit, *Scope) {
 	s := r.add(prefix+".http_local_rate_limit.", "http_local_rate_limit.", func() any { return new(LocalRateLimit) }, Tag{TagLocalRateLimit, prefix})
 	return s.set.Addr().Interface().(*LocalRateLimit), s
+}
+
+// RateLimit returns the set of "cluster.<name>.ratelimit.<prefix>."; the prefix may be empty.
+func (r *Registry) RateLimit(cluster, prefix string) (*RateLimit, *Scope) {
+	after := "ratelimit."
+	if prefix != "" {
+		after += prefix + "."
+	}
+	s := r.add("cluster."+cluster+"."+after, "cluster."+after, func() any { return new(RateLimit) }, Tag{TagCluster, cluster})
+	return s.set.Addr().Interface().(*RateLimit), s
 }
 
 // HealthCheck returns the set of "http.<prefix>.health_check.".

@@ -1,0 +1,147 @@
+// Package call makes requests of the proxy's own to its clusters: those by which filters ask services.
+//
+// A [Call] is one request with one answer, both kept whole and bounded. It goes through the pools of its
+// shard, under the limits of the cluster and with its statistics, and is tried once. Everything happens inside
+// the turns of the shard; the answer may come before Start returns.
+package call
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// MaxAnswer is how many bytes of an answer's body are taken. A longer one is no answer.
+const MaxAnswer = 1 << 20
+
+// A Call is a request and its answer. Its memory is used again for the next one.
+type Call struct {
+	Request header.Map // the caller's to fill; its bytes are borrowed until Done
+	Body    []byte     // of the request
+
+	// What came. Headers and Trailers are nil where there were none.
+	OK                bool // the answer came whole
+	Headers, Trailers *header.Map
+	Answer            []byte
+
+	// Done is told when the answer is here, or when there will be none.
+	Done func(*Call)
+
+	w       *pool.Worker
+	cluster *cluster.Cluster
+	msg     pool.Message
+	pending pool.Pending
+	up      pool.Stream
+	timer   drive.Timer
+	active  bool
+}
+
+// Start sends the request to a cluster, and gives up after a time; 0: never.
+func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration) {
+	c.w, c.cluster, c.active = w, to, true
+	c.OK, c.Headers, c.Trailers, c.Answer = false, nil, nil, c.Answer[:0]
+	c.timer.Handler = c
+	h, reason := to.Pick(&cluster.Pick{Random: w.Random()})
+	if reason != cluster.OK {
+		to.Stats.UpstreamCxNoneHealthy.Inc()
+		c.done(false)
+		return
+	}
+	if timeout > 0 {
+		w.Loop.Schedule(&c.timer, timeout)
+	}
+	w.Open(&c.pending, to, h, cluster.Default, c.Request.Get(header.Authority), &c.msg, c)
+}
+
+// Cancel gives the call up; Done is not told.
+func (c *Call) Cancel() {
+	if !c.active {
+		return
+	}
+	c.active = false
+	c.w.Loop.Cancel(&c.timer)
+	c.pending.Cancel()
+	if c.up != nil {
+		c.up.Cancel()
+		c.up = nil
+	}
+}
+
+func (c *Call) done(ok bool) {
+	if !c.active {
+		return
+	}
+	c.Cancel()
+	c.OK = ok
+	c.Done(c)
+}
+
+// OnReady sends the request.
+func (c *Call) OnReady(up pool.Stream) {
+	c.up = up
+	up.SendHeaders(&c.Request, len(c.Body) == 0)
+	if len(c.Body) > 0 {
+		up.SendData(c.Body, true)
+	}
+}
+
+// OnHeaders takes the answer's headers.
+func (c *Call) OnHeaders(m *header.Map, end bool) {
+	c.Headers = m
+	if code, err := strconv.Atoi(string(m.Get(header.Status))); err == nil {
+		st := c.cluster.Stats
+		st.UpstreamRq.Add(code)
+		st.UpstreamRqCompleted.Inc()
+		st.InternalRq.Add(code)
+		st.InternalRqCompleted.Inc()
+	}
+	c.ended(end)
+}
+
+// OnData takes a piece of the answer.
+func (c *Call) OnData(b []byte, end bool) {
+	if len(c.Answer)+len(b) > MaxAnswer {
+		c.done(false)
+		return
+	}
+	c.Answer = append(c.Answer, b...)
+	c.ended(end)
+}
+
+// OnTrailers ends the answer.
+func (c *Call) OnTrailers(m *header.Map) {
+	c.Trailers = m
+	c.ended(true)
+}
+
+func (c *Call) ended(end bool) {
+	if end {
+		c.up = nil
+		c.done(true)
+	}
+}
+
+// OnInformational throws an interim answer away.
+func (c *Call) OnInformational(*header.Map) {}
+
+// OnFailure ends the call.
+func (c *Call) OnFailure(pool.Reset, string) { c.done(false) }
+
+// OnReset ends the call.
+func (c *Call) OnReset(pool.Reset, string, pool.Seen) {
+	c.up = nil
+	c.done(false)
+}
+
+// OnDrained does nothing: the request is here as a whole.
+func (c *Call) OnDrained() {}
+
+// OnTimer gives up.
+func (c *Call) OnTimer(*drive.Timer) {
+	c.cluster.Stats.UpstreamRqTimeout.Inc()
+	c.done(false)
+}

@@ -1,0 +1,172 @@
+package ratelimitservice
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/call"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+// ask sends the question. The verdict is Stop unless the answer is here already.
+func (f *filter) ask(service *cluster.Cluster, word *Word) {
+	c := f.config
+	domain := c.Domain
+	if word != nil && word.Domain != "" {
+		domain = word.Domain
+	}
+	hits := uint64(0)
+	if v, ok := f.s.Rec.State.Get(hitsKey); ok {
+		hits, _ = strconv.ParseUint(string(v), 10, 32)
+	}
+	f.call.Body = append(f.call.Body[:0], make([]byte, call.MessageAt)...)
+	f.call.Body = appendRequest(f.call.Body, domain, f.descriptors.List, hits)
+	f.call.GRPC(f.authority, method, c.Timeout)
+	f.verdict, f.starting = stream.Stop, true
+	f.call.Start(f.w, service, c.Timeout)
+	f.starting = false
+}
+
+// answered goes on with what the service said.
+func (f *filter) answered(c *call.Call) {
+	message, ok := c.Message()
+	if !ok || f.answer.parse(message) != nil {
+		f.failed()
+		return
+	}
+	switch f.answer.code {
+	case codeOK:
+		f.counted.OK.Inc()
+	case codeOverLimit:
+		f.counted.OverLimit.Inc()
+		f.over = true
+		if to := f.w.Source.Cluster(f.s.Cluster); to != nil {
+			to.Stats.UpstreamRq.Add(f.config.Status)
+			to.Stats.UpstreamRqCompleted.Inc()
+			to.Stats.InternalRq.Add(f.config.Status)
+			to.Stats.InternalRqCompleted.Inc()
+		}
+	default:
+		f.failed()
+		return
+	}
+	f.tells = true
+	if f.over && f.config.Enforced.Hit(f.w.Random()) {
+		f.s.ReplyWith(f.config.Status, string(f.answer.body), "request_rate_limited", f.refuse, access.RateLimited)
+		return
+	}
+	for _, p := range f.answer.request {
+		f.s.Request.AddNameCopy(bytes.ToLower(p.name), p.value)
+	}
+	f.resume()
+}
+
+// failed goes on without an answer.
+func (f *filter) failed() {
+	f.counted.Error.Inc()
+	if f.config.Deny.Hit(f.w.Random()) {
+		f.verdict = stream.Stop
+		f.s.Reply(f.config.ErrorStatus, "", "rate_limiter_error", access.RateLimitServiceError)
+		return
+	}
+	f.counted.FailureModeAllowed.Inc()
+	f.resume()
+}
+
+func (f *filter) resume() {
+	if f.starting {
+		f.verdict = stream.Continue
+		return
+	}
+	f.s.Proceed()
+}
+
+// refuse adds fields to the answer of a request that is over its limit.
+func (f *filter) refuse(m *header.Map) {
+	f.tell(m)
+	f.config.Response.Apply(m, &f.s.Rec)
+	if !f.s.GRPC {
+		return
+	}
+	m.Set(header.ContentType, grpcType) // whatever the service would have
+	if f.config.Exhausted {
+		m.Set(header.GrpcStatus, exhausted)
+	}
+}
+
+// OnResponse tells what the service said.
+func (f *filter) OnResponse(_ *stream.Stream, m *header.Map) stream.Verdict {
+	f.tell(m)
+	return stream.Continue
+}
+
+// tell adds, once, the service's fields and the state of the limit that is nearest.
+func (f *filter) tell(m *header.Map) {
+	if !f.tells {
+		return
+	}
+	f.tells = false
+	for _, p := range f.answer.response {
+		m.AddNameCopy(bytes.ToLower(p.name), p.value)
+	}
+	if f.over && !f.config.NoMark {
+		m.Set(header.XEnvoyRateLimited, yes)
+	}
+	if f.config.Headers {
+		f.limits(m)
+	}
+	if f.over && f.config.RetryAfter && f.config.Status == 429 && !m.Has(header.RetryAfter) {
+		f.retryAfter(m)
+	}
+}
+
+func (f *filter) limits(m *header.Map) {
+	var nearest *status
+	var policy []byte
+	for i := range f.answer.statuses {
+		s := &f.answer.statuses[i]
+		if !s.limited {
+			continue
+		}
+		if nearest == nil || s.remaining < nearest.remaining {
+			nearest = s
+		}
+		if w := window(s.unit); w > 0 {
+			policy = append(policy, ", "...)
+			policy = strconv.AppendUint(policy, s.perUnit, 10)
+			policy = append(policy, ";w="...)
+			policy = strconv.AppendInt(policy, w, 10)
+			if len(s.name) > 0 {
+				policy = append(append(append(policy, `;name="`...), s.name...), '"')
+			}
+		}
+	}
+	if nearest == nil {
+		return
+	}
+	m.AddNameCopy(limitHeader, append(strconv.AppendUint(nil, nearest.perUnit, 10), policy...))
+	m.AddNameCopy(remainingHeader, strconv.AppendUint(nil, nearest.remaining, 10))
+	m.AddNameCopy(resetHeader, strconv.AppendInt(nil, nearest.reset, 10))
+}
+
+// retryAfter says when all limits that the request is over will be there again.
+func (f *filter) retryAfter(m *header.Map) {
+	longest := int64(-1)
+	for _, s := range f.answer.statuses {
+		if s.code == codeOverLimit {
+			longest = max(longest, s.reset)
+		}
+	}
+	if longest >= 0 {
+		m.AddCopy(header.RetryAfter, strconv.AppendInt(nil, max(1, longest), 10))
+	}
+}
+
+// OnEnd stops waiting.
+func (f *filter) OnEnd(*stream.Stream) {
+	f.call.Cancel()
+	f.s, f.counted, f.over, f.tells = nil, nil, false, false
+}
