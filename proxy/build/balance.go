@@ -140,7 +140,7 @@ func (r *reader) choices(c *cluster.Config, at *field.Path) {
 
 func (r *reader) provided(c *cluster.Config, at *field.Path) {
 	c.Policy.Kind = lb.OriginalDst
-	if c.Kind != cluster.OriginalDst {
+	if !byAddress(c.Kind) {
 		r.errs.Addf(at, "the cluster provides no load balancing of its own: its type is %v", c.Kind)
 	}
 }

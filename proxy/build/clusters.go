@@ -23,7 +23,7 @@ var clusterFields = []*Message{
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
-			"lb_policy", "lb_subset_config", "dns_jitter",
+			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
@@ -103,6 +103,9 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	r.breakers(m, &c)
 	r.binding(m, &c)
 	r.httpOptions(m, &c)
+	if c.Kind == cluster.DynamicForward && (!c.AutoSNI || !c.AutoSANValidation) {
+		r.errs.Addf(field.At("cluster_type"), "auto_sni and auto_san_validation are not set, want both: a host that a request names must prove that name")
+	}
 	if d := destination(m.GetMetadata()); d != nil {
 		c.Destination = r.env.Istio.Destination(*d)
 	}
@@ -112,11 +115,11 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	out := &Cluster{Config: c}
 	if c.Kind != cluster.EDS {
 		at := field.At("load_assignment")
-		if m.GetLoadAssignment() == nil && c.Kind != cluster.OriginalDst && c.Kind != cluster.Static {
+		if m.GetLoadAssignment() == nil && !byAddress(c.Kind) && c.Kind != cluster.Static {
 			r.errs.Addf(at, "is not set, want the names to resolve")
 		}
-		if c.Kind == cluster.OriginalDst && m.GetLoadAssignment() != nil {
-			r.errs.Addf(at, "has no meaning in a cluster of type ORIGINAL_DST")
+		if byAddress(c.Kind) && m.GetLoadAssignment() != nil {
+			r.errs.Addf(at, "has no meaning in a cluster of type %v", c.Kind)
 		}
 		out.Assignment = r.endpoints(m.GetLoadAssignment(), c.Kind == cluster.StrictDNS || c.Kind == cluster.LogicalDNS, at)
 	} else if m.GetLoadAssignment() != nil {
@@ -125,7 +128,14 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	return out
 }
 
+// byAddress: such a cluster has a host for any address.
+func byAddress(k cluster.Kind) bool { return k == cluster.OriginalDst || k == cluster.DynamicForward }
+
 func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
+	if t := m.GetClusterType(); t != nil {
+		r.dynamicForward(t, c)
+		return
+	}
 	switch m.GetType() {
 	case clusterv3.Cluster_STATIC:
 		c.Kind = cluster.Static

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,10 @@ type Env struct {
 
 	local   *cluster.Local // where we run; nil without LocalCluster
 	metrics []*shardMetrics
+
+	cachesMu sync.Mutex            // guards caches
+	caches   map[string]namedCache // of names, by name
+
 	current atomic.Pointer[shard.Runtime]
 }
 

@@ -6,6 +6,7 @@ import (
 	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
@@ -22,6 +23,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/cors"
 	"github.com/mallamesh/malla/proxy/filter/fault"
 	"github.com/mallamesh/malla/proxy/filter/filterstate"
+	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
 	"github.com/mallamesh/malla/proxy/filter/grpcstats"
 	"github.com/mallamesh/malla/proxy/filter/grpcweb"
 	"github.com/mallamesh/malla/proxy/filter/headermutation"
@@ -77,6 +79,9 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 	switch m := m.(type) {
 	case *faultv3.HTTPFault:
 		return fault.New(name, r.fault(m, at))
+	case *forwardv3.FilterConfig:
+		r.forwardFilter(m, at)
+		return forwardproxy.New(name)
 	case *corsv3.Cors:
 		set, scope := r.env.Stats.Cors(c.StatPrefix)
 		r.scopes = append(r.scopes, scope)
@@ -111,6 +116,8 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		if c := r.fault(m, at); c != nil {
 			return c
 		}
+	case *forwardv3.PerRouteConfig:
+		return forwardRewrite(m)
 	case *corsv3.CorsPolicy:
 		return r.corsPolicy(m, at)
 	case *headermutationv3.HeaderMutationPerRoute:

@@ -24,9 +24,10 @@ const (
 	StrictDNS
 	LogicalDNS
 	OriginalDst
+	DynamicForward // to the host that a request names
 )
 
-var kindNames = [...]string{"STATIC", "EDS", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST"}
+var kindNames = [...]string{"STATIC", "EDS", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST", "envoy.clusters.dynamic_forward_proxy"}
 
 // String returns Envoy's name.
 func (k Kind) String() string { return kindNames[k] }
@@ -61,6 +62,7 @@ type Config struct {
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS
 	Override       OverrideHost   // for OriginalDst
+	Names          *NameCache     // for DynamicForward
 
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1
 	MaxRequestsPerConnection   uint32         // 0: any number
@@ -151,7 +153,7 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 		hour := time.Hour
 		c.IdleTimeout = &hour
 	}
-	if cfg.Kind == OriginalDst {
+	if c.ByAddress() {
 		c.Policy.Kind = lb.OriginalDst
 		c.original = map[netip.AddrPort]*Host{}
 		if c.Override.UseHeader && c.Override.Header == "" {
@@ -352,3 +354,9 @@ func (c *Cluster) inherit(prev *Cluster) {
 	}
 	c.rebuild(hosts)
 }
+
+// ByAddress reports whether the cluster has a host for any address that it is asked for.
+func (c *Cluster) ByAddress() bool { return c.Kind == OriginalDst || c.Kind == DynamicForward }
+
+// Secure reports whether its hosts speak TLS, as far as nothing else is said of a host.
+func (c *Cluster) Secure() bool { return c.Transports[len(c.Transports)-1].Socket != nil }

@@ -115,7 +115,7 @@ func (c *Cluster) levels(hosts []*Host, old Levels, weighted bool) Levels {
 
 // balance makes the balancers of a level.
 func (c *Cluster) balance(l, before *Level, weighted bool) {
-	if c.Kind == OriginalDst {
+	if c.ByAddress() {
 		return
 	}
 	if before != nil && l.like(before) {

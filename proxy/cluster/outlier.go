@@ -236,7 +236,7 @@ func (c *Cluster) uneject(h *Host) {
 // Sweep does what is due: it ends ejections, lets the memory of old ones fade, and
 // forgets original destinations that nobody uses. It is called about once a second.
 func (c *Cluster) Sweep(now time.Time) {
-	if c.Kind == OriginalDst {
+	if c.ByAddress() {
 		c.mu.Lock()
 		due := !now.Before(c.sweepAt)
 		if due {

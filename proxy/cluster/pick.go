@@ -11,7 +11,7 @@ type Pick struct {
 	Random   uint64
 	Hash     uint64
 	HasHash  bool
-	Original netip.AddrPort // destination the client dialed, for OriginalDst
+	Original netip.AddrPort // destination the client dialed, for OriginalDst, or named, for DynamicForward
 
 	// Criteria choose the subset, nil: none are given.
 	Criteria *Criteria
@@ -57,7 +57,7 @@ func (c *Cluster) Hashes() bool { return c.Policy.Kind.Hashes() }
 
 // Pick chooses a host.
 func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
-	if c.Kind == OriginalDst {
+	if c.ByAddress() {
 		return c.pickOriginal(p.Original)
 	}
 	set := c.hosts.Load()

@@ -246,7 +246,7 @@ func (p *Pool) retireIfGone(w *Worker) {
 	}
 	if w.Source != nil && w.Source.Cluster(p.cluster.Name) == p.cluster {
 		set := p.cluster.Hosts()
-		if set == p.seen || p.cluster.Kind == cluster.OriginalDst {
+		if set == p.seen || p.cluster.ByAddress() {
 			return
 		}
 		if h := set.Find(p.host.Addr); h != nil && h.Transport == p.key.transport {

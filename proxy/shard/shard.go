@@ -20,7 +20,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -115,7 +114,7 @@ func (c clusterSweeper) OnTimer(t *drive.Timer) {
 
 func sweep(rt *Runtime, now time.Time) {
 	for _, c := range rt.Clusters {
-		if c.Outlier != nil || c.Kind == cluster.OriginalDst {
+		if c.Outlier != nil || c.ByAddress() {
 			c.Sweep(now)
 		}
 	}

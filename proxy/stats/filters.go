@@ -8,6 +8,20 @@ type Cors struct {
 	OriginInvalid Counter `stat:"origin_invalid"`
 }
 
+// NameCache holds "dns_cache.<name>.".
+type NameCache struct {
+	QueryAttempt    Counter `stat:"dns_query_attempt"`
+	QuerySuccess    Counter `stat:"dns_query_success"`
+	QueryFailure    Counter `stat:"dns_query_failure"`
+	QueryTimeout    Counter `stat:"dns_query_timeout"`
+	AddressChanged  Counter `stat:"host_address_changed"`
+	HostAdded       Counter `stat:"host_added"`
+	HostRemoved     Counter `stat:"host_removed"`
+	HostOverflow    Counter `stat:"host_overflow"`
+	PendingOverflow Counter `stat:"dns_rq_pending_overflow"`
+	NumHosts        Gauge   `stat:"num_hosts"`
+}
+
 // LocalRateLimit holds "<prefix>.http_local_rate_limit.".
 type LocalRateLimit struct {
 	Enabled     Counter `stat:"enabled"`
@@ -91,6 +105,15 @@ const TagLocalRateLimit = "envoy.local_http_ratelimit_prefix"
 func (r *Registry) Cors(prefix string) (*Cors, *Scope) {
 	s := r.add("http."+prefix+".cors.", "http.cors.", func() any { return new(Cors) }, Tag{TagHTTP, prefix})
 	return s.set.Addr().Interface().(*Cors), s
+}
+
+// TagDNSCache is the tag of a DNS cache's name, as Envoy has it.
+const TagDNSCache = "envoy.dns_cache"
+
+// NameCache returns the set of "dns_cache.<name>.".
+func (r *Registry) NameCache(name string) (*NameCache, *Scope) {
+	s := r.add("dns_cache."+name+".", "dns_cache.", func() any { return new(NameCache) }, Tag{TagDNSCache, name})
+	return s.set.Addr().Interface().(*NameCache), s
 }
 
 // LocalRateLimit returns the set of "<prefix>.http_local_rate_limit.".

@@ -22,6 +22,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -249,9 +250,13 @@ func (r *Router) avoid() *cluster.Retry {
 	return &r.elsewhere
 }
 
-// original is the destination that the client dialed, for clusters that go there.
+// original is the destination that the client dialed, or that the request names, for clusters that go there.
 func (r *Router) original() netip.AddrPort {
-	if r.cluster.Kind != cluster.OriginalDst {
+	switch r.cluster.Kind {
+	case cluster.OriginalDst:
+	case cluster.DynamicForward:
+		return forwardproxy.Destination(r.cluster, r.s.Request.Get(header.Authority))
+	default:
 		return netip.AddrPort{}
 	}
 	if o := &r.cluster.Override; o.UseHeader {
