@@ -17,16 +17,12 @@ import (
 
 var dynamicForwardFields = []*Message{
 	message((*clusterv3.Cluster_CustomClusterType)(nil), reads("name", "typed_config")),
-	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config"),
-		only("allow_insecure_cluster_options", "TLS to a host that a request names must check that name: set auto_sni and auto_san_validation", "false"),
-		only("allow_coalesced_connections", "connections are not shared between names", "false")),
+	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config")),
 	message((*dnscachev3.DnsCacheConfig)(nil), reads("name", "dns_lookup_family", "dns_refresh_rate", "dns_min_refresh_rate", "host_ttl", "max_hosts", "dns_failure_refresh_rate",
 		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames"),
 		ignores("there is one resolver: that of the system", "typed_dns_resolver_config")),
 	message((*dnscachev3.DnsCacheCircuitBreakers)(nil), reads("max_pending_requests")),
-	message((*forwardv3.FilterConfig)(nil), reads("dns_cache_config"),
-		only("save_upstream_address", "no filter reads it", "false"),
-		only("allow_dynamic_host_from_filter_state", "the host comes from the request", "false")),
+	message((*forwardv3.FilterConfig)(nil), reads("dns_cache_config")),
 	message((*forwardv3.PerRouteConfig)(nil), reads("host_rewrite_literal", "host_rewrite_header")),
 }
 
