@@ -71,7 +71,7 @@ func TestWritesStayInTheContainer(t *testing.T) {
 		}
 		for _, try := range []string{
 			"echo 1 > /proc/sys/net/ipv4/ip_forward", "echo x > /proc/sysrq-trigger", "mount -o remount,rw /usr", "mount -t tmpfs x /mnt",
-			"umount /proc/sys", "echo core > /proc/sys/kernel/core_pattern", "mknod /tmp/sda b 8 0", "ls /proc/1/root/", "ls /proc/1/cwd/", "readlink /proc/1/fd/3", "echo x > /proc/1/fd/3", "date -s 2020-01-01", "hostname other",
+			"umount /proc/sys", "echo core > /proc/sys/kernel/core_pattern", "mknod /tmp/sda b 8 0", "ls /proc/2/root/", "readlink /proc/1/fd/3", "echo x > /proc/1/fd/3", "date -s 2020-01-01", "hostname other",
 			"test -w /usr/bin", "cat /dev/mem", "ls /.malla/skeleton", "test -e /proc/kcore && head -c1 /proc/kcore | grep -q .", "dmesg --clear",
 		} {
 			if out, s := a.run(try); s.Code == 0 {
@@ -187,8 +187,10 @@ func TestExitStatus(t *testing.T) {
 		}{
 			{"exit 0", sandbox.ExitStatus{}},
 			{"exit 7", sandbox.ExitStatus{Code: 7}},
-			{"kill -9 $$", sandbox.ExitStatus{Code: 137, Signal: syscall.SIGKILL}},
-			{"kill -15 $$", sandbox.ExitStatus{Code: 143, Signal: syscall.SIGTERM}},
+			{"sh -c 'kill -9 $$'", sandbox.ExitStatus{Code: 137}},
+			{"sh -c 'kill -15 $$'", sandbox.ExitStatus{Code: 143}},
+			// pid_namespaces(7): process 1 is not ended from within, as in a cluster.
+			{"kill -9 $$; kill -15 $$; sh -c 'kill -9 1'; exit 8", sandbox.ExitStatus{Code: 8}},
 		} {
 			if out, s := a.run(test.command); s != test.want {
 				m.Errorf("%s: %+v %s, want %+v", test.command, s, out, test.want)
@@ -240,6 +242,64 @@ func TestSignals(t *testing.T) {
 			m.Errorf("signal after the end: %v", err)
 		}
 
+		// A signal that nobody handles does what it does by default, also to process 1,
+		// to which the kernel would not deliver it.
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGKILL} {
+			for _, command := range [][]string{{"/bin/sleep", "1000"}, {"/bin/sh", "-c", "trap '' ALRM; sleep 1000; echo never"}} {
+				if sig == syscall.SIGINT && len(command) > 2 {
+					continue // shells handle it
+				}
+				q, _ := a.start(sandbox.ContainerSpec{Name: "deaf", Argv: command})
+				for _, harmless := range []syscall.Signal{0, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGWINCH, sig} {
+					if err := q.Signal(harmless); err != nil {
+						m.Error(err)
+					}
+				}
+				if s, want := q.Wait(), (sandbox.ExitStatus{Code: 128 + int(sig), Signal: sig}); s != want {
+					m.Errorf("%v to %v: %+v, want %+v", sig, command, s, want)
+				}
+			}
+		}
+		// One that it ignores, it ignores.
+		q, out = a.start(sandbox.ContainerSpec{Name: "deaf", Argv: []string{"/bin/sh", "-c", "trap '' TERM; trap 'echo got usr1; exit 9' USR1; echo up; while :; do sleep 0.01; done"}})
+		out.waitFor(m.T, "up")
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1} {
+			if err := q.Signal(sig); err != nil {
+				m.Error(err)
+			}
+		}
+		if s := q.Wait(); s.Code != 9 {
+			m.Errorf("%+v %q, want 9", s, out)
+		}
+		// One that it waits for, it gets.
+		if _, err := os.Stat("/usr/bin/python3"); err == nil {
+			q, out = a.start(sandbox.ContainerSpec{Name: "deaf", Argv: []string{"/usr/bin/python3", "-c", "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15, 10]); print('up', flush=True); a = signal.sigwait([15, 10]); b = signal.sigwait([15]); sys.exit(a+b)"}})
+			out.waitFor(m.T, "up")
+			for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM} {
+				if err := q.Signal(sig); err != nil {
+					m.Error(err)
+				}
+			}
+			if s := q.Wait(); s.Code != 25 {
+				m.Errorf("%+v %q, want 25", s, out)
+			}
+		}
+		// The same for the stop from a terminal.
+		q, out = a.start(sandbox.ContainerSpec{Name: "deaf", Argv: []string{"/bin/sh", "-c", "echo up; while :; do sleep 0.01; done"}})
+		out.waitFor(m.T, "up")
+		state := func(want string) func() bool {
+			return func() bool {
+				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", shell(a.Pid())))
+				return strings.Contains(string(b), ") "+want)
+			}
+		}
+		_ = q.Signal(syscall.SIGTSTP)
+		eventually(m.T, "it is stopped", state("T"))
+		_ = q.Signal(syscall.SIGCONT)
+		eventually(m.T, "it goes on", func() bool { return !state("T")() })
+		_ = q.Signal(syscall.SIGTERM)
+		q.Wait()
+
 		// Stop gives every container its SIGTERM, and the pod its grace.
 		_, first := a.start(sandbox.ContainerSpec{Name: "one", Argv: []string{"/bin/sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"}})
 		stubborn, second := a.start(sandbox.ContainerSpec{Name: "two", Argv: []string{"/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"}})
@@ -284,6 +344,14 @@ func TestSignals(t *testing.T) {
 			m.Errorf("the container: %+v, %q", s, out)
 		}
 	})
+}
+
+// shell is the first process below another.
+func shell(pid int) int {
+	if all := tree(pid); len(all) > 1 {
+		return all[1].pid
+	}
+	return 0
 }
 
 func TestExec(t *testing.T) {

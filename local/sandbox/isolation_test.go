@@ -59,8 +59,7 @@ func attack() {
 }
 
 // An application, root too, cannot signal, trace or read its sidecar, nor see
-// what the sidecar has mounted; nor the init of its own container, which has
-// privileges. The same holds for a process that was added to its container.
+// what the sidecar has mounted. The same holds for a process that was added to its container.
 func TestAnApplicationAndItsSidecarAreApart(t *testing.T) {
 	inMesh(t, func(m *mesh) {
 		a := m.pod("a")
@@ -86,49 +85,50 @@ func TestAnApplicationAndItsSidecarAreApart(t *testing.T) {
 		if s := got.String(); !strings.HasPrefix(s, "0\n0\n") || strings.Contains(s, "key") || strings.Contains(s, "token\n") {
 			m.Errorf("seen from the application's container: %s", s)
 		}
-		for name, p := range map[string]*sandbox.Process{"sidecar": sidecar, "application": app} {
-			select {
-			case <-p.Done():
-				m.Errorf("the %s has gone: %+v", name, p.Wait())
-			default:
+		alive := func() {
+			m.Helper()
+			for name, p := range map[string]*sandbox.Process{"sidecar": sidecar, "application": app} {
+				select {
+				case <-p.Done():
+					m.Errorf("the %s has gone: %+v", name, p.Wait())
+				default:
+				}
 			}
 		}
-		// A kill of everything ends the container that does it, and no other.
+		alive()
+		// A kill of everything ends what the kernel lets it: the rest of its container.
+		other, err := a.Exec(m.Context(), "app", sandbox.ExecSpec{Argv: []string{"sleep", "1000"}})
+		if err != nil {
+			m.Fatal(err)
+		}
 		if _, err := a.Exec(m.Context(), "app", sandbox.ExecSpec{Argv: []string{"/bin/sh", "-c", "kill -9 -1"}}); err != nil {
 			m.Error(err)
 		}
-		if s := app.Wait(); s.Code != 137 || s.PodGone {
-			m.Errorf("the application: %+v", s)
+		if s := other.Wait(); s.Code != 137 || s.PodGone {
+			m.Errorf("the other process: %+v", s)
 		}
-		select {
-		case <-sidecar.Done():
-			m.Errorf("the sidecar has gone with it: %+v", sidecar.Wait())
-		default:
-		}
+		alive()
 	})
 }
 
-// The end of a container's own process 1 is the end of that container.
-func TestKilledContainerInit(t *testing.T) {
+// A container's command is its process 1, and its end is the container's; of ours
+// nothing stays there.
+func TestACommandIsProcess1(t *testing.T) {
 	inMesh(t, func(m *mesh) {
 		a := m.pod("a")
 		_, other := a.start(sandbox.ContainerSpec{Name: "other", Argv: []string{"/bin/sh", "-c", "echo up; exec sleep 1000"}})
 		other.waitFor(m.T, "up")
-		before := pick(tree(a.Pid()), "local container-init")
-		q, out := a.start(sandbox.ContainerSpec{Name: "app", Argv: []string{"/bin/sh", "-c", "trap '' TERM; setsid sleep 4001 & echo up; sleep 4002"}})
-		out.waitFor(m.T, "up")
+		q, out := a.start(sandbox.ContainerSpec{Name: "app", Argv: []string{"/bin/sh", "-c", "trap '' TERM; setsid sleep 4001 & echo up as $$; sleep 4002"}})
+		out.waitFor(m.T, "up as 1\n")
 		e, err := a.Exec(m.Context(), "app", sandbox.ExecSpec{Argv: []string{"sleep", "4003"}})
 		if err != nil {
 			m.Fatal(err)
 		}
-		inits := pick(tree(a.Pid()), "local container-init")
-		if len(before) != 1 || len(inits) != 2 {
-			m.Fatalf("%v, then %v", before, inits)
+		if all := tree(a.Pid()); len(pick(all, "malla")) != 1 || len(pick(all, "sleep 4002")) == 0 {
+			m.Errorf("want no process of ours but the pod's init: %v", all)
 		}
-		for _, p := range inits {
-			if p.pid != before[0].pid {
-				syscall.Kill(p.pid, syscall.SIGKILL)
-			}
+		for _, p := range pick(tree(a.Pid()), "up as") {
+			syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 		if s := q.Wait(); s.Code != 137 || s.Signal != syscall.SIGKILL || s.PodGone {
 			m.Errorf("the container: %+v", s)
@@ -141,12 +141,23 @@ func TestKilledContainerInit(t *testing.T) {
 		if left := pick(allProcesses(), "sleep 400"); len(left) > 0 {
 			m.Errorf("left: %v", left)
 		}
+		// It has a session, and no descriptor that it was not given.
+		out2, _ := a.run("echo $(cut -d' ' -f6 /proc/1/stat) $(ls /proc/1/fd)")
+		want(m, "session and descriptors (3 is a pipe of the shell's)", out2, "1 0 1 2 3")
+		e, err = a.Exec(m.Context(), "other", sandbox.ExecSpec{Argv: []string{"/bin/sh", "-c", "echo $(ls /proc/$$/fd)"}, Stdout: out})
+		if err != nil {
+			m.Fatal(err)
+		}
+		e.Wait()
+		if !strings.HasSuffix(out.String(), "\n0 1 2 3\n") {
+			m.Errorf("descriptors of what is added: %q", out)
+		}
 		// Its name is free again, and the other has seen nothing.
 		if out, s := a.run("echo again", func(c *sandbox.ContainerSpec) { c.Name = "app" }); out != "again" {
 			m.Errorf("started again: %q %+v", out, s)
 		}
-		if now := pick(tree(a.Pid()), "local container-init"); len(now) != 1 || now[0].pid != before[0].pid {
-			m.Errorf("inits: %v, want %v", now, before)
+		if now := pick(tree(a.Pid()), "sleep 1000"); len(now) != 1 {
+			m.Errorf("the other: %v", now)
 		}
 	})
 }

@@ -12,10 +12,10 @@
 //   - [Runtime.Create] makes a [Pod]: a network namespace that is routed (not
 //     bridged) to the router, capture rules, and process 1 of a PID namespace
 //     (package podinit), which starts containers for us.
-//   - [Pod.Start] runs a container: process 1 of a PID and a mount namespace of
-//     its own, which forwards signals and reaps, and below it the command. The
-//     container's root is a tmpfs with the machine's system directories bound
-//     read-only. [Pod.Exec] adds a process to a running container.
+//   - [Pod.Start] runs a container: its command is process 1 of a PID and a mount
+//     namespace of its own, below the pod's. The container's root is a tmpfs with
+//     the machine's system directories bound read-only. [Pod.Exec] adds a process
+//     to a running container.
 //
 // What it promises: nothing that a container writes reaches a file of the
 // host; of the host's files it sees programs, libraries, what of /etc is

@@ -117,7 +117,6 @@ func TestNothingIsLeft(t *testing.T) {
 		{"SIGKILL of the parent", []string{"up"}, true},
 		{"SIGKILL of the supervisor", []string{"local", "supervise"}, true},
 		{"SIGKILL of a pod's process 1", []string{"local", "pod-init"}, false},
-		{"SIGKILL of a container's process 1", []string{"local", "container-init"}, false},
 		{"SIGKILL of a sidecar", []string{"proxy", "run"}, false},
 		{"SIGKILL of an application", []string{"sample"}, false},
 		{"SIGKILL of the control plane", []string{"control", "run"}, false},

@@ -16,25 +16,21 @@ import (
 // A container is what the pod's init knows of one.
 type container struct {
 	Container
-	link // to its init
+	conn *net.UnixConn // to its process 1, until that has become the command
 
-	born  chan answer   // what its init says first
-	heard chan struct{} // closed when its init has nothing more to say
-	began bool          // the main process has run; set before heard is closed
-	exit  *Report       // how that ended, if its init told; set before heard is closed
-	gone  chan struct{} // closed when its init has been reaped
+	heard   chan struct{} // closed when process 1 has become the command, or has ended before
+	ready   bool          // it was about to; set before heard is closed
+	failure string        // why it could not; set before heard is closed
+	tty     *os.File      // the terminal's master, or nil; set before heard is closed
+	gone    chan struct{} // closed when process 1 has been reaped
 
-	namespaces []*os.File // its PID and mount namespaces, for Exec; guarded by initd.mu
-	open       bool       // Exec may join it; guarded by initd.mu
+	namespaces []*os.File     // its PID and mount namespaces, for Exec; guarded by initd.mu
+	open       bool           // Exec may join it; guarded by initd.mu
+	asked      syscall.Signal // what SIGKILL was sent in place of; guarded by initd.mu
 }
 
-// An answer is a container's init's.
-type answer struct {
-	report Report
-	files  []*os.File
-}
-
-// listen hears what the container's init says, until it ends.
+// listen hears what the container's process 1 says, until it becomes the command:
+// exec closes its end of the connection.
 func (ct *container) listen() {
 	defer close(ct.heard)
 	defer ct.conn.Close()
@@ -44,16 +40,22 @@ func (ct *container) listen() {
 		switch {
 		case err != nil:
 			return
-		case r.Exited:
-			ct.exit = &r
+		case r.Error != "":
+			ct.failure = r.Error
 		default:
-			ct.began = r.Error == ""
-			ct.born <- answer{r, files}
+			ct.ready = true
+			if len(files) > 0 {
+				ct.tty = files[0]
+			}
 		}
 	}
 }
 
-// start forks a container's init, which makes the container and runs its command.
+// began reports whether the command has run. It is valid when heard is closed.
+func (ct *container) began() bool { return ct.ready && ct.failure == "" }
+
+// start forks a container's process 1, which makes the container and becomes its
+// command.
 func (in *initd) start(id uint64, c Container, files []*os.File) (*launched, error) {
 	if err := acceptable(c.Argv, c.TTY, files); err != nil {
 		return nil, err
@@ -69,8 +71,7 @@ func (in *initd) start(id uint64, c Container, files []*os.File) (*launched, err
 		theirs.Close()
 		return nil, fmt.Errorf("use socketpair: %w", err)
 	}
-	ct := &container{Container: c, link: link{conn: conn.(*net.UnixConn)},
-		born: make(chan answer, 1), heard: make(chan struct{}), gone: make(chan struct{})}
+	ct := &container{Container: c, conn: conn.(*net.UnixConn), heard: make(chan struct{}), gone: make(chan struct{})}
 	p := &process{id: id, main: ct}
 	go ct.listen() // ends with the last copy of their end
 	err = in.forkInit(p, theirs)
@@ -78,37 +79,25 @@ func (in *initd) start(id uint64, c Container, files []*os.File) (*launched, err
 	if err != nil {
 		return nil, err
 	}
-	ct.send(Birth{Pod: in.pod, Container: c}, files...)
-	select {
-	case a := <-ct.born:
-		return in.welcome(p, a)
-	case <-ct.gone:
-	}
-	select {
-	case a := <-ct.born: // it has begun, and ended, meanwhile
-		return in.welcome(p, a)
-	default:
-		return nil, fmt.Errorf("the init of container %s was killed", c.Name)
-	}
-}
-
-// welcome takes what a container's init says first.
-func (in *initd) welcome(p *process, a answer) (*launched, error) {
-	if a.report.Error != "" {
-		<-p.main.gone // its name is free again
-		return nil, errors.New(a.report.Error)
+	_ = fdmsg.Write(ct.conn, Birth{Pod: in.pod, Container: c}, files...) // if that fails it has gone, which listen sees
+	<-ct.heard
+	if !ct.began() {
+		<-ct.gone // its name is free again
+		if ct.tty != nil {
+			ct.tty.Close()
+		}
+		if ct.failure != "" {
+			return nil, errors.New(ct.failure)
+		}
+		return nil, fmt.Errorf("process 1 of container %s was killed before its command began", c.Name)
 	}
 	in.mu.Lock()
-	p.main.open = true
+	ct.open = true
 	in.mu.Unlock()
-	l := &launched{pid: p.pid}
-	if len(a.files) > 0 {
-		l.tty = a.files[0]
-	}
-	return l, nil
+	return &launched{pid: p.pid, tty: ct.tty}, nil
 }
 
-// forkInit forks the init of p's container.
+// forkInit forks process 1 of p's container.
 func (in *initd) forkInit(p *process, control *os.File) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -125,7 +114,7 @@ func (in *initd) forkInit(p *process, control *os.File) error {
 	}
 	argv := append([]string{"malla"}, ContainerArgs...)
 	if err := in.fork(p, "/proc/self/exe", argv, attr); err != nil {
-		return fmt.Errorf("start the init of container %s: %w", p.main.Name, err)
+		return fmt.Errorf("start process 1 of container %s: %w", p.main.Name, err)
 	}
 	return nil
 }
@@ -145,7 +134,7 @@ func allCaps() (out []uintptr) {
 	return out
 }
 
-// hold opens the namespaces of a container. Its init is not reaped before the
+// hold opens the namespaces of a container. Its process 1 is not reaped before the
 // caller gives up in.mu.
 func (ct *container) hold(pid int) error {
 	for _, kind := range []string{"pid", "mnt"} {
@@ -167,81 +156,73 @@ func (ct *container) close() {
 	ct.namespaces = nil
 }
 
-// containerMain is process 1 of a container.
+// containerMain is process 1 of a container until it becomes the container's
+// command.
 func containerMain() int {
-	signals := passedOn()
 	conn, err := above()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "malla: error: container init:", err)
 		return 1
 	}
-	// The application may have our user and must have nothing else of ours: not our
-	// memory, our descriptors, or our root.
+	// Another pod's application may have our user and must have nothing of ours: not
+	// our memory, our descriptors, or our root. Exec makes all of that new.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		fmt.Fprintln(os.Stderr, "malla: error: container init: hide from the application:", err)
+		fmt.Fprintln(os.Stderr, "malla: error: container init: hide from applications:", err)
 		return 1
 	}
 	up := &link{conn: conn}
-	l, err := raise(conn)
-	if err != nil {
-		up.send(Report{Error: err.Error()})
-		return 1
-	}
-	m := &mainProcess{pid: l.pid}
-	if l.tty != nil {
-		up.send(Report{Pid: l.pid}, l.tty)
-		l.tty.Close()
-	} else {
-		up.send(Report{Pid: l.pid})
-	}
-	go m.obey(conn)
-	go func() {
-		for s := range signals {
-			m.signal(s.(syscall.Signal))
-		}
-	}()
-	up.send(ended(m.wait()))
-	return 0
+	up.send(Report{Error: become(up).Error()})
+	return 1
 }
 
-// raise receives what the container is, makes it, and forks its command.
-func raise(conn *net.UnixConn) (*launched, error) {
+// become receives what the container is, makes it, and is replaced by its command.
+// It returns only if that fails.
+func become(up *link) error {
 	var b Birth
-	files, err := fdmsg.Read(conn, &b)
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
+	sent, err := fdmsg.Read(up.conn, &b)
 	if err != nil {
-		return nil, fmt.Errorf("receive container: %w", err)
+		return fmt.Errorf("receive container: %w", err)
 	}
 	unix.Umask(0o022)
 	if err := buildRoot(&b.Pod, &b.Container); err != nil {
-		return nil, err
+		return err
 	}
-	fork := func(argv0 string, argv []string, attr *syscall.ProcAttr) (int, error) {
-		return syscall.ForkExec(argv0, argv, attr)
-	}
-	c := &b.Container
-	return onThread(func() (*launched, error) { return run(fork, c.Caps, c.Argv, c.Env, c.Dir, c.TTY, files) })
+	failed := make(chan error)
+	go func() {
+		// Of our threads the one that execs is kept, with what Linux keeps per thread.
+		runtime.LockOSThread()
+		failed <- replace(up, &b.Container, sent)
+	}()
+	return <-failed
 }
 
-// onThread runs f on a thread that ends with it. Package init holds the main
-// thread, so it is never that one.
-func onThread[T any](f func() (T, error)) (T, error) {
-	type result struct {
-		v   T
-		err error
+// replace makes the process the container's command, without privileges.
+func replace(up *link, c *Container, sent []*os.File) error {
+	files, master, err := descriptors(c.TTY, sent)
+	if err != nil {
+		return err
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread()
-		v, err := f()
-		done <- result{v, err}
-	}()
-	r := <-done
-	return r.v, r.err
+	if err := os.Chdir(c.Dir); err != nil {
+		return explain(err, c.Argv[0], c.Dir)
+	}
+	if err := drop(c.Caps); err != nil {
+		return err
+	}
+	for i, f := range files {
+		if err := unix.Dup3(int(f.Fd()), i, 0); err != nil {
+			return fmt.Errorf("set descriptor %d: %w", i, err)
+		}
+	}
+	// The end of the connection, which exec closes, says that the command runs.
+	if c.TTY {
+		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+			return fmt.Errorf("set controlling terminal: %w", err)
+		}
+		up.send(Report{Ready: true}, master)
+	} else {
+		up.send(Report{Ready: true})
+	}
+	return explain(syscall.Exec(c.Argv[0], c.Argv, c.Env), c.Argv[0], c.Dir)
 }
 
 // explain tells which of a command and its directory is missing: the kernel
@@ -254,41 +235,6 @@ func explain(err error, argv0, dir string) error {
 		return fmt.Errorf("run %s: its interpreter is not in the pod", argv0)
 	}
 	return fmt.Errorf("run %s: %w", argv0, err)
-}
-
-// run drops the calling thread's privileges and forks a command.
-func run(fork func(argv0 string, argv []string, attr *syscall.ProcAttr) (int, error), caps []uint, argv, env []string, dir string, tty bool, files []*os.File) (*launched, error) {
-	attr := &syscall.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
-	l := &launched{}
-	if tty {
-		master, slave, err := openTTY()
-		if err != nil {
-			return nil, err
-		}
-		defer slave.Close()
-		l.tty = master
-		files = []*os.File{slave, slave, slave}
-		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
-	}
-	for _, f := range files {
-		attr.Files = append(attr.Files, f.Fd())
-	}
-	err := drop(caps)
-	if err == nil {
-		for _, c := range caps {
-			attr.Sys.AmbientCaps = append(attr.Sys.AmbientCaps, uintptr(c))
-		}
-		if l.pid, err = fork(argv[0], argv, attr); err != nil {
-			err = explain(err, argv[0], dir)
-		}
-	}
-	if err != nil {
-		if l.tty != nil {
-			l.tty.Close()
-		}
-		return nil, err
-	}
-	return l, nil
 }
 
 // acceptable judges a request for a process.
@@ -306,9 +252,9 @@ func acceptable(argv []string, tty bool, files []*os.File) error {
 	return nil
 }
 
-// drop takes every capability but those in keep from the calling thread's
-// children, for good: the bounding set has no others and no_new_privs keeps
-// set-user-id programs from changing anything.
+// drop takes every capability but those in keep from what the calling thread
+// execs, in a child or itself, for good: the bounding set has no others and
+// no_new_privs keeps set-user-id programs from changing anything.
 func drop(keep []uint) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
@@ -331,11 +277,32 @@ func drop(keep []uint) error {
 	for i := range caps {
 		caps[i].Inheritable = 0
 	}
+	for _, c := range keep {
+		caps[c/32].Inheritable |= 1 << (c % 32)
+	}
 	if err := unix.Capset(&hdr, &caps[0]); err != nil {
-		return fmt.Errorf("clear inheritable capabilities: %w", err)
+		return fmt.Errorf("set inheritable capabilities: %w", err)
+	}
+	for _, c := range keep { // exec clears what is not ambient, unless the user is 0
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(c), 0, 0); err != nil {
+			return fmt.Errorf("keep capability %d: %w", c, err)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	return nil
+}
+
+// descriptors are a command's stdin, stdout and stderr: those that were sent, or
+// a terminal's, and then its other end.
+func descriptors(tty bool, sent []*os.File) (files []*os.File, master *os.File, err error) {
+	if !tty {
+		return sent, nil, nil
+	}
+	master, slave, err := openTTY()
+	if err != nil {
+		return nil, nil, err
+	}
+	return []*os.File{slave, slave, slave}, master, nil
 }

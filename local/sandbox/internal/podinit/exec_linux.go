@@ -46,15 +46,31 @@ func (in *initd) exec(id uint64, e Exec, files []*os.File) (*launched, error) {
 	if err != nil {
 		return nil, err
 	}
-	fork := func(argv0 string, argv []string, attr *syscall.ProcAttr) (int, error) {
-		p := &process{id: id}
-		err := in.fork(p, argv0, argv, attr)
-		if errors.Is(err, unix.ENOMEM) { // pid_namespaces(7): its process 1 has ended meanwhile
-			err = fmt.Errorf("container %s does not run: %w", e.Container, err)
-		}
-		return p.pid, err
+	stdio, master, err := descriptors(e.TTY, files)
+	if err != nil {
+		return nil, err
 	}
-	return run(fork, ct.Caps, append([]string{argv0}, e.Argv[1:]...), env, dir, e.TTY, files)
+	attr := &syscall.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Setsid: true, Setctty: e.TTY}}
+	for _, f := range stdio {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	p := &process{id: id}
+	if err = drop(ct.Caps); err == nil {
+		err = in.fork(p, argv0, append([]string{argv0}, e.Argv[1:]...), attr)
+		switch {
+		case errors.Is(err, unix.ENOMEM): // pid_namespaces(7): its process 1 has ended meanwhile
+			err = fmt.Errorf("container %s does not run: %w", e.Container, err)
+		case err != nil:
+			err = explain(err, argv0, dir)
+		}
+	}
+	if e.TTY {
+		stdio[0].Close()
+		if err != nil {
+			master.Close()
+		}
+	}
+	return &launched{pid: p.pid, tty: master}, err
 }
 
 // running returns a container and copies of the descriptors of its namespaces:

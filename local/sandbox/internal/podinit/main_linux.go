@@ -3,6 +3,7 @@ package podinit
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -18,19 +19,12 @@ import (
 // controlFD is an init's end of the socketpair.
 const controlFD = 3
 
-// passedOn are the signals that an init forwards. Nobody has asked for others,
-// and process 1 does not get those.
-func passedOn() <-chan os.Signal {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	return signals
-}
-
 // Main is process 1 of a pod.
 func Main() int {
 	// Before the supervisor hears that we are ready: a signal that nobody has asked
-	// for would end us.
-	signals := passedOn()
+	// for would end us. Process 1 does not get others.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	in, err := enter()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "malla: error: pod init:", err)
@@ -76,7 +70,10 @@ func above() (*net.UnixConn, error) {
 	if os.Getpid() != 1 {
 		return nil, errors.New("this is a part of malla up and does not run by itself")
 	}
-	unix.CloseOnExec(controlFD)
+	// Not only ours: whoever ran malla may have left it descriptors.
+	if err := unix.CloseRange(controlFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("keep descriptors from containers: %w", err)
+	}
 	f := os.NewFile(controlFD, "above")
 	defer f.Close()
 	c, err := net.FileConn(f)
@@ -86,12 +83,14 @@ func above() (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// A process is one that the supervisor asked for: a container's init, or what was
-// added to a container.
+// A process is one that the supervisor asked for: a container's process 1, or what
+// was added to a container.
 type process struct {
 	id   uint64
 	pid  int
-	main *container // the container whose init it is, or nil
+	main *container // the container whose process 1 it is, or nil
+
+	pending []syscall.Signal // to be delivered, in order; guarded by initd.mu
 }
 
 // enter makes the process an init and receives what its pod is.
@@ -174,27 +173,6 @@ func (in *initd) launch(id uint64, files []*os.File, f func() (*launched, error)
 	}
 }
 
-// signal sends a signal to a process, if it is still there. Under the lock a
-// reaped pid cannot be hit, even if somebody else has it now.
-func (in *initd) signal(id uint64, s syscall.Signal) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if p := in.byID[id]; p != nil {
-		p.signal(s)
-	}
-}
-
-// signal is for a process that has not been reaped. A container's init passes
-// signals on to the main process; the one that nobody can catch ends the whole
-// container, as it does in a cluster, where the main process is the init.
-func (p *process) signal(s syscall.Signal) {
-	if p.main == nil || s == unix.SIGKILL {
-		_ = unix.Kill(p.pid, s)
-		return
-	}
-	p.main.send(Request{Signal: &Signal{Signal: s}})
-}
-
 // forwardSignals passes on what the init itself is sent, and ends the pod after
 // a SIGTERM when its containers have gone or the grace period is over.
 func (in *initd) forwardSignals(signals <-chan os.Signal) {
@@ -202,7 +180,7 @@ func (in *initd) forwardSignals(signals <-chan os.Signal) {
 		in.mu.Lock()
 		for _, p := range in.byID {
 			if p.main != nil {
-				p.signal(s.(syscall.Signal))
+				in.deliver(p, s.(syscall.Signal))
 			}
 		}
 		if s == unix.SIGTERM && !in.stopping {

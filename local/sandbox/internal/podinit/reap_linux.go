@@ -3,12 +3,9 @@ package podinit
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"sync"
 	"syscall"
 
-	"github.com/mallamesh/malla/local/internal/fdmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,18 +44,18 @@ func (in *initd) collect() {
 	if c := p.main; c != nil {
 		delete(in.containers, c.Name)
 		c.close()
-		in.mu.Unlock()
-		<-c.heard // its init has gone, so this is the end of what it sent
-		close(c.gone)
-		if c.exit != nil {
-			r = *c.exit
+		if c.asked != 0 && r.Signal == unix.SIGKILL {
+			r.Signal, r.Code = c.asked, 128+int(c.asked)
 		}
+		in.mu.Unlock()
+		<-c.heard // it has gone, so this is the end of what it sent
+		close(c.gone)
 		in.mu.Lock()
 	}
 	last := in.stopping && len(in.containers) == 0
 	in.mu.Unlock()
 
-	if p.main == nil || p.main.began { // else start answers with an error
+	if p.main == nil || p.main.began() { // else start answers with an error
 		r.ID = p.id
 		in.send(r)
 	}
@@ -75,54 +72,6 @@ func ended(status unix.WaitStatus) Report {
 		r.Code = 128 + int(r.Signal)
 	}
 	return r
-}
-
-// A mainProcess is a container's, as its init sees it.
-type mainProcess struct {
-	mu   sync.Mutex // held while it is reaped, so that a signal never hits another
-	pid  int
-	over bool
-}
-
-// wait reaps every process of the container until the main one has ended.
-func (m *mainProcess) wait() unix.WaitStatus {
-	for {
-		// WNOWAIT leaves the zombie, and so its pid, until we hold the lock.
-		var info unix.Siginfo
-		if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil && err != unix.EINTR {
-			return 0 // never: the main process is our child until it is reaped
-		}
-		m.mu.Lock()
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-		m.over = err == nil && pid == m.pid
-		m.mu.Unlock()
-		if m.over {
-			return status
-		}
-	}
-}
-
-func (m *mainProcess) signal(s syscall.Signal) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.over {
-		_ = unix.Kill(m.pid, s)
-	}
-}
-
-// obey passes on the signals that the pod's init asks for. If that has gone, so
-// are we.
-func (m *mainProcess) obey(conn *net.UnixConn) {
-	for {
-		var r Request
-		if _, err := fdmsg.Read(conn, &r); err != nil {
-			return
-		}
-		if r.Signal != nil {
-			m.signal(r.Signal.Signal)
-		}
-	}
 }
 
 // fork starts a process from the calling thread, with everything that thread

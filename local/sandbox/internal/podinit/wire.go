@@ -1,19 +1,20 @@
 // Package podinit is process 1 of a pod: it starts containers when the
 // supervisor asks, forwards signals to them and reaps what they leave.
 //
-// Every container has a process 1 of its own below the pod's, in a PID and a
-// mount namespace that it shares with nobody: as in Kubernetes, an application
-// sees neither its sidecar nor what the sidecar has in memory. That process
-// builds the container's root, forks the application from a thread that has
-// given up its privileges for good (Linux keeps capabilities and no_new_privs
-// per thread), forwards signals, reaps, and ends with the application; the
-// kernel then ends what is left in the container. A process that is added to a
-// container (Exec) is forked by the pod's init, on a thread that has joined the
-// container's namespaces.
+// Every container has PID and mount namespaces that it shares with nobody: as in
+// Kubernetes, an application sees neither its sidecar nor what the sidecar has in
+// memory, and is process 1. That process begins as our executable, which builds
+// the container's root, gives its privileges up for good, and execs the command:
+// nothing of ours stays in memory for a container. The pod's init is its parent,
+// which sends it signals (see signal_linux.go) and reaps it; the kernel then ends
+// what is left in the container. A process that is added to a container (Exec) is
+// forked by the pod's init, on a thread that has joined the container's
+// namespaces.
 //
 // The supervisor and the pod's init talk over a socketpair, descriptor 3, with
-// the messages of this file; so do the pod's init and each container's. Whoever
-// is above goes, and the kernel ends every process below.
+// the messages of this file; so do the pod's init and a container's process 1
+// until it is the command. Whoever is above goes, and the kernel ends every
+// process below: a PID namespace ends with its process 1, and those inside it.
 package podinit
 
 import "syscall"
@@ -22,7 +23,7 @@ import "syscall"
 // executable a pod's init.
 var Args = []string{"local", "pod-init"}
 
-// ContainerArgs are those of process 1 of a container.
+// ContainerArgs are those of process 1 of a container, before it is the command.
 var ContainerArgs = []string{"local", "container-init"}
 
 // Self is where containers find our own executable.
@@ -68,8 +69,9 @@ type Container struct {
 	TTY    bool     `json:"tty,omitempty"`
 }
 
-// A Birth is the first message to a container's init, with the descriptors of
-// the container.
+// A Birth is the message to a container's process 1, with the descriptors of the
+// container. It answers with the terminal's, if there is one, and then execs; or
+// with an error.
 type Birth struct {
 	Pod       Pod       `json:"pod"`
 	Container Container `json:"container"`
@@ -84,10 +86,9 @@ type Exec struct {
 	TTY       bool     `json:"tty,omitempty"`
 }
 
-// A Signal goes to the process that request ID Process started; from the pod's
-// init to a container's, to the container's main process. It has no answer.
+// A Signal goes to the process that request ID Process started. It has no answer.
 type Signal struct {
-	Process uint64         `json:"process,omitempty"`
+	Process uint64         `json:"process"`
 	Signal  syscall.Signal `json:"signal"`
 }
 
@@ -97,7 +98,7 @@ type Report struct {
 	ID     uint64         `json:"id"`
 	Ready  bool           `json:"ready,omitempty"` // the first report
 	Error  string         `json:"error,omitempty"`
-	Pid    int            `json:"pid,omitempty"` // as the init that forked it sees it
+	Pid    int            `json:"pid,omitempty"` // as the pod's init sees it
 	Exited bool           `json:"exited,omitempty"`
 	Code   int            `json:"code,omitempty"`
 	Signal syscall.Signal `json:"signal,omitempty"`
