@@ -8,6 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/mallamesh/malla/base/field"
 )
 
 // Errors towards clients are Kubernetes' own Status objects; clients decide by
@@ -58,6 +60,39 @@ func unsupportedMedia(have string, want ...string) error {
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
 		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %v, got %q", want, have),
 	}}
+}
+
+// asStatus makes an admitter's error one that clients understand. They show the
+// causes of an invalid object, each with its field, and its message only if there
+// are no details at all.
+func asStatus(res *resource, name string, err error) error {
+	var st apierrors.APIStatus
+	if errors.As(err, &st) {
+		return err
+	}
+	invalid := &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Message: err.Error(),
+	}}
+	var list field.List
+	var one *field.Error
+	switch {
+	case errors.As(err, &list):
+	case errors.As(err, &one):
+		list = field.List{one}
+	default:
+		return invalid
+	}
+	d := &metav1.StatusDetails{Group: res.Group, Kind: res.Kind.Kind, Name: name}
+	for _, e := range list {
+		at := e.At.String()
+		if at == "" {
+			at = "metadata.name" // the object as a whole
+		}
+		message := field.Error{Msg: e.Msg, Code: e.Code}
+		d.Causes = append(d.Causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: at, Message: message.Error()})
+	}
+	invalid.ErrStatus.Details = d
+	return invalid
 }
 
 // status returns err as the Status that a client gets.

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 
@@ -308,19 +307,6 @@ func (s *Server) admit(ctx context.Context, c *change, was, u *unstructured.Unst
 	}
 	s.settle(c, was, u) // whatever admitters did, these are the server's
 	return u, notices, nil
-}
-
-// asStatus makes an admitter's error one that clients understand.
-func asStatus(res *resource, name string, err error) error {
-	var st apierrors.APIStatus
-	if errors.As(err, &st) {
-		return err
-	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
-		Details: &metav1.StatusDetails{Group: res.Group, Kind: res.Kind.Kind, Name: name},
-		Message: err.Error(),
-	}}
 }
 
 // unchanged reports whether a write would change nothing that anybody sees: then

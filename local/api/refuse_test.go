@@ -1,0 +1,61 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/local/api"
+)
+
+// What an admitter refuses carries every reason with its field, which is what
+// clients show; a reason that is about no field is the message.
+func TestARefusalCarriesEveryReason(t *testing.T) {
+	var list field.List
+	list.Addf(field.At("spec", "http").Index(0).Child("route"), "none, want one")
+	list = append(list, &field.Error{At: field.At("spec", "hosts"), Msg: "none", Code: "MAL0001", In: "ConfigMap default/x", Pos: "a.yaml:3"})
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{
+		{list, []string{"spec.http[0].route: none, want one", "spec.hosts: none (MAL0001)"}},
+		{list[1], []string{"spec.hosts: none (MAL0001)"}},
+		{&field.Error{Msg: "too late"}, []string{"metadata.name: too late"}},
+		{errors.New("no room"), nil},
+	} {
+		_, c := start(t, api.Options{Admit: []api.Admitter{api.AdmitFunc(func(_ context.Context, r *api.Request) ([]string, error) {
+			if r.Name == "x" {
+				return nil, test.err
+			}
+			return nil, nil
+		})}})
+		_, err := c.CoreV1().ConfigMaps("default").Create(within(t), configMap("x", "1"), metav1.CreateOptions{})
+		var st *apierrors.StatusError
+		if !errors.As(err, &st) || !apierrors.IsInvalid(err) || st.ErrStatus.Message != test.err.Error() {
+			t.Errorf("%v: %v", test.err, err)
+			continue
+		}
+		if d := st.ErrStatus.Details; (d != nil) != (test.want != nil) {
+			t.Errorf("%v: details %+v", test.err, d)
+		} else if d != nil {
+			var got []string
+			for _, c := range d.Causes {
+				got = append(got, c.Field+": "+c.Message)
+			}
+			if d.Kind != "ConfigMap" || d.Name != "x" || len(got) != len(test.want) {
+				t.Errorf("%v: %+v, want %q", test.err, d, test.want)
+				continue
+			}
+			for i := range got {
+				if got[i] != test.want[i] {
+					t.Errorf("got %q, want %q", got[i], test.want[i])
+				}
+			}
+		}
+	}
+}
