@@ -22,6 +22,7 @@ const (
 	// strangerGrace is how long routes wait for a cluster that nobody has told of. The
 	// server may hold clusters back for the answer to an earlier response while
 	// routes are on their way; but there are routes to clusters that will never be.
+	// Nobody waits where the server's version shows that it has told of all.
 	strangerGrace = time.Second
 	// warmingGrace bounds how long routes wait for a cluster that is known and has no
 	// endpoints yet, where its own fetch timeout is longer or none.
@@ -179,7 +180,7 @@ func (s *Store) resolve(e *clusterEntry) {
 func (s *Store) settleRoutes(w *waiting) (changed bool) {
 	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
 		e := s.routes[name]
-		if e.next == nil || s.clustersWait(e.needs.Clusters, e.since, w) {
+		if e.next == nil || s.clustersWait(xdsclient.RouteType, e.needs.Clusters, e.since, w) {
 			continue
 		}
 		e.live, e.used, e.next, changed = e.next, e.needs, nil, true
@@ -237,13 +238,21 @@ func (s *Store) usedClusters() map[string]bool {
 	return used
 }
 
-// clustersWait reports whether one of the clusters is not ready and may yet be.
-func (s *Store) clustersWait(names []string, since time.Time, w *waiting) bool {
+// toldAll reports whether the newest clusters are of the same version of the server's
+// whole configuration as what names them: then one that is not there is not in it.
+func (s *Store) toldAll(typeURL string) bool {
+	v := s.version[xdsclient.ClusterType]
+	return v != "" && v == s.version[typeURL]
+}
+
+// clustersWait reports whether one of the clusters, which a resource of the type
+// names, is not ready and may yet be.
+func (s *Store) clustersWait(typeURL string, names []string, since time.Time, w *waiting) bool {
 	for _, n := range names {
 		e := s.clusters[n]
 		switch {
 		case e == nil:
-			if w.until(since, strangerGrace) {
+			if !s.toldAll(typeURL) && w.until(since, strangerGrace) {
 				return true
 			}
 		case e.live == nil && e.next == nil: // never accepted: nothing to wait for
@@ -303,7 +312,7 @@ func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
 			return true
 		}
 	}
-	return s.clustersWait(e.next.Needs.Clusters, e.since, w) || s.secretsWait(e.next.Needs.Secrets, e.since, w)
+	return s.clustersWait(xdsclient.ListenerType, e.next.Needs.Clusters, e.since, w) || s.secretsWait(e.next.Needs.Secrets, e.since, w)
 }
 
 // forgetUnwanted forgets route tables, endpoints and secrets that nobody needs any more.

@@ -166,6 +166,30 @@ func TestClosure(t *testing.T) {
 	})
 }
 
+// A route to a cluster that does not exist holds nothing up when the clusters and
+// the routes are of one version of the server's configuration.
+func TestUnknownClusterOfTheSameVersion(t *testing.T) {
+	for _, test := range []struct {
+		what, clusters, routes, want string
+	}{
+		{"one version", "7", "7", "L:in C:a R:80"},
+		{"routes that are newer", "7", "8", "C:a"},
+		{"a server without versions", "", "", "C:a"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.Apply(xdsclient.Update{Type: xdsclient.ClusterType, Version: test.clusters, Resources: []xdsclient.Resource{edsCluster(t, "a", "")}})
+			w.Apply(xdsclient.Update{Type: xdsclient.EndpointType, Version: test.clusters, Removed: []string{"a"}})
+			w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Version: test.clusters, Resources: []xdsclient.Resource{httpListener(t, "in", "80")}})
+			w.Apply(xdsclient.Update{Type: xdsclient.RouteType, Version: test.routes, Resources: []xdsclient.Resource{routesTo(t, "80", "nosuch")}})
+			w.expect(test.what, test.want)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			w.expect(test.what+", a second later", "L:in C:a R:80")
+		})
+	}
+}
+
 // What does not come is not waited for beyond initial_fetch_timeout; that a name
 // does not exist is an answer.
 func TestInitialFetchTimeout(t *testing.T) {
