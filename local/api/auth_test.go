@@ -8,6 +8,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,7 +65,7 @@ func issue(t *testing.T, c kubernetes.Interface, ns, sa string, spec authenticat
 	return tr.Status.Token
 }
 
-func TestServiceAccountsMayAskWhoTheyAre(t *testing.T) {
+func TestRightsOfServiceAccounts(t *testing.T) {
 	now := time.Now()
 	clock := &now
 	s, c := start(t, api.Options{AdminToken: "secret", Now: func() time.Time { return *clock }})
@@ -77,17 +78,89 @@ func TestServiceAccountsMayAskWhoTheyAre(t *testing.T) {
 	if err != nil || who.Status.UserInfo.Username != "system:serviceaccount:default:default" {
 		t.Errorf("who am I: %+v, %v", who, err)
 	}
-	if _, err := plain.CoreV1().Secrets("kube-system").List(within(t), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
-		t.Errorf("an ordinary account lists secrets: %v, want Forbidden", err)
+	if _, _, err := plain.Discovery().ServerGroupsAndResources(); err != nil {
+		t.Errorf("which kinds there are: %v", err)
 	}
-	if _, err := plain.AuthenticationV1().TokenReviews().Create(within(t), &authenticationv1.TokenReview{}, metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
-		t.Errorf("an ordinary account reviews tokens: %v, want Forbidden", err)
+
+	list, get := metav1.ListOptions{}, metav1.GetOptions{}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x"}}
+	for _, test := range []struct {
+		what           string
+		do             func(c *kubernetes.Clientset) error
+		plain, control bool
+	}{
+		{"list secrets of kube-system", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Secrets("kube-system").List(within(t), list)
+			return err
+		}, false, false},
+		{"list all secrets", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Secrets("").List(within(t), list)
+			return err
+		}, false, false},
+		{"list secrets of istio-system", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Secrets("istio-system").List(within(t), list)
+			return err
+		}, false, true},
+		{"create a secret in istio-system", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Secrets("istio-system").Create(within(t), secret, metav1.CreateOptions{DryRun: []string{"All"}})
+			return err
+		}, false, true},
+		{"create a secret in default", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Secrets("default").Create(within(t), secret, metav1.CreateOptions{DryRun: []string{"All"}})
+			return err
+		}, false, false},
+		{"list pods of its namespace", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Pods("default").List(within(t), list)
+			return err
+		}, false, true},
+		{"get its account", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().ServiceAccounts("default").Get(within(t), "default", get)
+			return err
+		}, false, true},
+		{"create a config map", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().ConfigMaps("default").Create(within(t), configMap("x", "1"), metav1.CreateOptions{DryRun: []string{"All"}})
+			return err
+		}, false, true},
+		{"delete a config map", func(c *kubernetes.Clientset) error {
+			return c.CoreV1().ConfigMaps("default").Delete(within(t), "kube-root-ca.crt", metav1.DeleteOptions{DryRun: []string{"All"}})
+		}, false, false},
+		{"create a namespace", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().Namespaces().Create(within(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{DryRun: []string{"All"}})
+			return err
+		}, false, false},
+		{"issue a token", func(c *kubernetes.Clientset) error {
+			_, err := c.CoreV1().ServiceAccounts("istio-system").CreateToken(within(t), "istiod", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+			return err
+		}, false, false},
+		{"review a token", func(c *kubernetes.Clientset) error {
+			_, err := c.AuthenticationV1().TokenReviews().Create(within(t), &authenticationv1.TokenReview{}, metav1.CreateOptions{})
+			return err
+		}, false, true},
+	} {
+		for who, want := range map[string]bool{"an ordinary account": test.plain, "the control plane": test.control} {
+			c := plain
+			if who == "the control plane" {
+				c = istiod
+			}
+			if err := test.do(c); want && err != nil || !want && !apierrors.IsForbidden(err) {
+				t.Errorf("%s, %s: %v, want allowed: %v", who, test.what, err, want)
+			}
+		}
 	}
-	if _, err := istiod.CoreV1().Secrets("kube-system").List(within(t), metav1.ListOptions{}); err != nil {
-		t.Errorf("the control plane: %v", err)
+	_, err = plain.CoreV1().Secrets("kube-system").List(within(t), list)
+	const words = `secrets is forbidden: User "system:serviceaccount:default:default" cannot list resource "secrets" in API group "" in the namespace "kube-system"`
+	if err == nil || err.Error() != words {
+		t.Errorf("got  %v\nwant %s", err, words)
+	}
+	for resource, want := range map[string]bool{"secrets": false, "pods": true} {
+		r, err := istiod.AuthorizationV1().SelfSubjectAccessReviews().Create(within(t), &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: resource, Namespace: "default"}}}, metav1.CreateOptions{})
+		if err != nil || r.Status.Allowed != want {
+			t.Errorf("can the control plane list %s: %+v, %v, want %v", resource, r.Status, err, want)
+		}
 	}
 	*clock = now.Add(2 * time.Hour)
-	if _, err := istiod.CoreV1().Secrets("kube-system").List(within(t), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
+	if _, err := istiod.CoreV1().Pods("default").List(within(t), list); !apierrors.IsUnauthorized(err) {
 		t.Errorf("a token after its end: %v, want Unauthorized", err)
 	}
 }

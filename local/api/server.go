@@ -136,6 +136,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.authenticate(q)
 	}
 	if err == nil {
+		err = q.authorize()
+	}
+	if err == nil {
 		err = s.route(w, q)
 	}
 	if err != nil {
