@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -54,6 +55,7 @@ type environment struct {
 
 	Labels      map[string]string
 	Annotations map[string]string
+	Metrics     map[string]string // the annotations prometheus.io/ of the pod, as its author wrote them
 	Metadata    map[string]string // ISTIO_META_*
 
 	Shown *regexp.Regexp // statistics of Envoy's that Prometheus gets to see
@@ -109,6 +111,9 @@ func readEnvironment(o Options) (*environment, error) {
 		return nil, err
 	}
 	if err := e.config(c); err != nil {
+		return nil, err
+	}
+	if err := e.metrics(get("ISTIO_PROMETHEUS_ANNOTATIONS")); err != nil {
 		return nil, err
 	}
 	e.CA = first(get("CA_ADDR"), e.Discovery)
@@ -291,3 +296,21 @@ func (e *environment) peer() stats.Peer {
 
 // serverName is what the control plane at an address must prove to be.
 func serverName(address string) string { return agent.Host(address) }
+
+// metrics takes where the application's metrics are from what the injector keeps of
+// the pod's annotations, or from these where no injector has changed them.
+func (e *environment) metrics(kept string) error {
+	e.Metrics = e.Annotations
+	if kept == "" {
+		return nil
+	}
+	var said map[string]string
+	if err := json.Unmarshal([]byte(kept), &said); err != nil {
+		return fmt.Errorf("environment variable ISTIO_PROMETHEUS_ANNOTATIONS: found %q, want a JSON object of strings: %w", kept, err)
+	}
+	e.Metrics = make(map[string]string, len(said))
+	for k, v := range said {
+		e.Metrics["prometheus.io/"+k] = v
+	}
+	return nil
+}

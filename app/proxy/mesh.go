@@ -134,7 +134,7 @@ func dialOptions() []grpc.DialOption {
 func (p *parts) meshServers(e *environment) []server {
 	adm := p.admin()
 	status := &admin.Status{
-		Ready: p.ready, Application: application(e.Annotations, e.StatusPort),
+		Ready: p.ready, Application: application(e.Metrics, e.StatusPort),
 		Proxy: func(w io.Writer) error {
 			p.refresh()
 			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
@@ -151,7 +151,7 @@ func (p *parts) meshServers(e *environment) []server {
 }
 
 // application says where the application's metrics are; our own address, which
-// injectors put into the annotations for Prometheus, is not it.
+// injectors put into annotations for Prometheus, is not it.
 func application(annotations map[string]string, own int) admin.Application {
 	a := admin.ParseApplication(annotations)
 	if a.Port == strconv.Itoa(own) {

@@ -20,6 +20,7 @@ var Annotations = []Annotation{
 	{Name: "prometheus.io/port", On: "Pod"},
 	{Name: "prometheus.io/path", On: "Pod"},
 	{Name: "prometheus.io/scheme", On: "Pod"},
+	{Name: "prometheus.istio.io/merge-metrics", On: "Pod"},
 }
 
 // UnusedLabels are labels that ask for a feature that is not built yet.

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -112,6 +113,7 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 	}
 	b.labels()
 	b.container()
+	b.metrics()
 	b.volumes()
 	return out, true, b.status()
 }
@@ -192,6 +194,33 @@ func (b *builder) container() {
 	if b.pod.Annotations[defaultContainer] == "" {
 		b.pod.Annotations[defaultContainer] = b.pod.Spec.Containers[0].Name
 	}
+}
+
+// Names of what says where a pod's metrics are.
+const (
+	scrapeAnnotation = "prometheus.io/scrape"
+	portAnnotation   = "prometheus.io/port"
+	pathAnnotation   = "prometheus.io/path"
+	schemeAnnotation = "prometheus.io/scheme"
+
+	// ScrapeEnv tells the proxy where the application's metrics were said to be.
+	ScrapeEnv = "ISTIO_PROMETHEUS_ANNOTATIONS"
+)
+
+// metrics sends scrapers to the proxy, which serves its metrics and the
+// application's on one page, unless the pod says that it wants none of that.
+func (b *builder) metrics() {
+	a := b.pod.Annotations
+	if scrape, err := strconv.ParseBool(a[scrapeAnnotation]); err == nil && !scrape || a["prometheus.istio.io/merge-metrics"] == "false" {
+		return
+	}
+	if a[scrapeAnnotation] != "" {
+		at := slices.IndexFunc(b.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == Container || c.Image == b.options.Image })
+		said := map[string]string{"scrape": a[scrapeAnnotation], "path": a[pathAnnotation], "port": a[portAnnotation], "scheme": a[schemeAnnotation]}
+		b.pod.Spec.Containers[at].Env = append(b.pod.Spec.Containers[at].Env, corev1.EnvVar{Name: ScrapeEnv, Value: b.json(said)})
+	}
+	delete(a, schemeAnnotation)
+	a[scrapeAnnotation], a[portAnnotation], a[pathAnnotation] = "true", "15020", "/stats/prometheus"
 }
 
 // merge adds to the author's container what is missing there.

@@ -108,6 +108,38 @@ func TestSidecar(t *testing.T) {
 	}
 }
 
+// Scrapers are sent to the proxy, which keeps where the application's metrics are,
+// as Istio does it.
+func TestMetrics(t *testing.T) {
+	const scrape, port, path, scheme = "prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path", "prometheus.io/scheme"
+	for _, test := range []struct {
+		name, kept         string
+		said               map[string]string
+		scrape, port, path string
+	}{
+		{"nothing said", "", nil, "true", "15020", "/stats/prometheus"},
+		{"all said", `{"path":"/m","port":"8080","scheme":"http","scrape":"true"}`, map[string]string{scrape: "true", port: "8080", path: "/m", scheme: "http"}, "true", "15020", "/stats/prometheus"},
+		{"a port, and no word of scraping", "", map[string]string{port: "8080"}, "true", "15020", "/stats/prometheus"},
+		{"no scraping", "", map[string]string{scrape: "false", port: "8080"}, "false", "8080", ""},
+		{"no merging", "", map[string]string{scrape: "true", port: "8080", "prometheus.istio.io/merge-metrics": "false"}, "true", "8080", ""},
+	} {
+		got, _, err := Pod(pod(func(p *corev1.Pod) { p.Annotations = test.said }), namespace("default", NamespaceLabel, "enabled"), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept string
+		for _, e := range got.Spec.Containers[1].Env {
+			if e.Name == ScrapeEnv {
+				kept = e.Value
+			}
+		}
+		a := got.Annotations
+		if kept != test.kept || a[scrape] != test.scrape || a[port] != test.port || a[path] != test.path || a[scheme] != "" {
+			t.Errorf("%s: kept %s, annotations %v", test.name, kept, a)
+		}
+	}
+}
+
 func TestGateway(t *testing.T) {
 	p := pod(func(p *corev1.Pod) {
 		p.Labels[InjectKey] = "true"
