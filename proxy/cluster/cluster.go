@@ -177,6 +177,10 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	set, scope := reg.Cluster(c.StatName)
 	c.Stats, c.scopes = set, []*stats.Scope{scope}
 	c.Policy.Total = set.UpstreamRqActive.Value
+	if c.HTTP2 || c.ALPN || c.SameProtocol {
+		c.HTTP2Options.Stats, scope = reg.ClusterHTTP2(c.StatName)
+		c.scopes = append(c.scopes, scope)
+	}
 	switch c.Policy.Kind {
 	case lb.RingHash:
 		c.ring, scope = reg.RingHash(c.StatName)

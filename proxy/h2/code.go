@@ -41,8 +41,12 @@ type Error struct {
 	Code    Code   // what GOAWAY said
 	Details string // Envoy's response code details
 	Why     string
-	Flood   bool // a limit was exceeded: Envoy counts this apart and flushes nothing
+	Flood   bool // a limit was exceeded: for Envoy that is no protocol error
+	Stuck   bool // the peer takes nothing, so what is to be sent need not be waited for
 }
+
+// Premature reports that a client has reset too many requests before they had an answer.
+func (e *Error) Premature() bool { return e == errPremature }
 
 func (e *Error) Error() string { return "http2: " + e.Code.String() + ": " + e.Why }
 
@@ -99,7 +103,7 @@ var (
 	errPush          = &Error{Code: ProtocolError, Why: "PUSH_PROMISE"}
 	errSelf          = &Error{Code: ProtocolError, Why: "stream that depends on itself"}
 	errCompression   = &Error{Code: CompressionError, Why: "malformed header block"}
-	errBlock         = &Error{Code: EnhanceYourCalm, Why: "header block too large", Details: "http2.headers_too_large", Flood: true}
+	errBlock         = &Error{Code: EnhanceYourCalm, Why: "header block too large", Details: "http2.headers_too_large"}
 	errSetting       = &Error{Code: ProtocolError, Why: "setting out of range"}
 	errWindowSetting = &Error{Code: FlowControlError, Why: "initial window above 2^31-1"}
 	errWindow        = &Error{Code: FlowControlError, Why: "window above 2^31-1"}
@@ -114,7 +118,7 @@ var (
 	errEmptyFrames  = &Error{Code: EnhanceYourCalm, Details: detailsEmptyFrames, Why: "too many frames with an empty payload", Flood: true}
 	errPriority     = &Error{Code: EnhanceYourCalm, Details: detailsPriority, Why: "too many PRIORITY frames", Flood: true}
 	errWindowUpdate = &Error{Code: EnhanceYourCalm, Details: detailsWindowUpdate, Why: "too many WINDOW_UPDATE frames", Flood: true}
-	errOutbound     = &Error{Code: EnhanceYourCalm, Details: detailsOutbound, Why: "too many frames in the outbound queue", Flood: true}
-	errControl      = &Error{Code: EnhanceYourCalm, Details: detailsControl, Why: "too many control frames in the outbound queue", Flood: true}
-	errPremature    = &Error{Code: EnhanceYourCalm, Details: detailsPremature, Why: "too many streams reset before they had an answer", Flood: true}
+	errOutbound     = &Error{Code: EnhanceYourCalm, Details: detailsOutbound, Why: "too many frames in the outbound queue", Flood: true, Stuck: true}
+	errControl      = &Error{Code: EnhanceYourCalm, Details: detailsControl, Why: "too many control frames in the outbound queue", Flood: true, Stuck: true}
+	errPremature    = &Error{Code: EnhanceYourCalm, Details: detailsPremature, Why: "too many streams reset before they had an answer"}
 )

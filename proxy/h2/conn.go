@@ -239,6 +239,7 @@ func (c *Conn) onReset(id uint32, p []byte) *Error {
 	if s == nil || err != nil {
 		return err
 	}
+	c.o.Stats.RxReset.Inc()
 	code := Code(binary.BigEndian.Uint32(p))
 	if code == NoError && s.remoteEnd { // section 8.1: the peer has answered and wants no more
 		c.remove(s)
@@ -341,6 +342,7 @@ func (c *Conn) GoAway(code Code) {
 		return
 	}
 	c.leaving = true
+	c.o.Stats.GoAwaySent.Inc()
 	if c.server {
 		c.lastTaken = c.history.last
 	}
@@ -391,6 +393,7 @@ func (c *Conn) fail(err *Error) error {
 		return c.err
 	}
 	c.err = err
+	c.countError(err)
 	last := uint32(0)
 	if c.server {
 		last = c.history.last

@@ -75,6 +75,7 @@ func (c *Conn) end(b []byte, n int) {
 }
 
 func (c *Conn) writeReset(id uint32, code Code) {
+	c.o.Stats.TxReset.Inc()
 	c.control(frameReset, 0, id, binary.BigEndian.AppendUint32(c.scratch[:0], uint32(code)))
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/hpack"
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // onHeaders takes HEADERS (section 6.2).
@@ -107,6 +108,7 @@ func (c *Conn) onNew(end bool, id uint32, block []byte) *Error {
 	}
 	if uint64(c.active) >= uint64(c.o.MaxConcurrentStreams) {
 		c.history.set(id, abandoned)
+		c.o.Stats.StreamRefusedErrors.Inc()
 		c.writeReset(id, RefusedStream)
 		return c.ignore(block)
 	}
@@ -183,6 +185,7 @@ func (c *Conn) onTrailers(s *Stream, end bool, block []byte) *Error {
 	if s.released {
 		return c.dropResponse(s, end, block)
 	}
+	c.o.Stats.Trailers.Inc()
 	m := s.trailer
 	m.Reset()
 	flaw, err := c.dec.Decode(block, m)
@@ -222,6 +225,7 @@ func flawed(flaw hpack.Flaw) string {
 // allows never costs the connection.
 func (c *Conn) refuse(s *Stream, details string) *Error {
 	if details == detailsTooMany || details == detailsUnderscore {
+		c.countFlaw(details, s.headers.Len())
 		c.breakOff(s, InternalError, details)
 		return nil
 	}
@@ -230,6 +234,7 @@ func (c *Conn) refuse(s *Stream, details string) *Error {
 
 // malformed ends the stream of a malformed message, or as Envoy does, its connection (section 8.1.1).
 func (c *Conn) malformed(s *Stream, details string) *Error {
+	c.countFlaw(details, 0)
 	if c.o.StreamErrors {
 		c.breakOff(s, ProtocolError, details)
 		return nil
@@ -312,7 +317,7 @@ func (s *Stream) request(m *header.Map, end bool) string {
 		return detailsHeader
 	}
 	if o.DropUnderscores || o.RejectUnderscores {
-		if details := underscores(m, o.RejectUnderscores); details != "" {
+		if details := underscores(m, o.RejectUnderscores, o.Stats); details != "" {
 			return details
 		}
 	}
@@ -366,7 +371,7 @@ func takeHost(m *header.Map) {
 }
 
 // underscores removes the fields with an underscore in their name, or says what is wrong with them.
-func underscores(m *header.Map, reject bool) string {
+func underscores(m *header.Map, reject bool, st *stats.HTTP2) string {
 	for i := 0; i < m.Len(); i++ {
 		f := m.At(i)
 		if f.Token != header.None || bytes.IndexByte(f.Name, '_') < 0 {
@@ -375,6 +380,7 @@ func underscores(m *header.Map, reject bool) string {
 		if reject {
 			return detailsUnderscore
 		}
+		st.DroppedHeadersWithUnderscores.Inc()
 		m.RemoveName(f.Name)
 		i--
 	}

@@ -94,3 +94,39 @@ func (c *Conn) countEnd(s *Stream, reset bool) *Error {
 	}
 	return nil
 }
+
+// countError counts what has ended the connection.
+func (c *Conn) countError(err *Error) {
+	st := c.o.Stats
+	switch err {
+	case errEmptyFrames:
+		st.InboundEmptyFramesFlood.Inc()
+	case errPriority:
+		st.InboundPriorityFramesFlood.Inc()
+	case errWindowUpdate:
+		st.InboundWindowUpdateFramesFlood.Inc()
+	case errOutbound:
+		st.OutboundFlood.Inc()
+	case errControl:
+		st.OutboundControlFlood.Inc()
+	case errBlock:
+		st.HeaderOverflow.Inc()
+	case errPing:
+		st.KeepaliveTimeout.Inc()
+	}
+}
+
+// countFlaw counts a message that is against the rules or the limits.
+func (c *Conn) countFlaw(details string, fields int) {
+	st := c.o.Stats
+	switch {
+	case details == detailsUnderscore:
+		st.RequestsRejectedWithUnderscoresInHeaders.Inc()
+	case details != detailsTooMany:
+		st.RxMessagingError.Inc()
+	case fields >= c.o.MaxHeaders:
+		st.HeaderOverflow.Inc()
+	default:
+		st.HeaderListSizeTooLarge.Inc()
+	}
+}

@@ -1,6 +1,10 @@
 package h2
 
-import "time"
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/stats"
+)
 
 // Options are what a listener or a cluster says of its HTTP/2 connections. The
 // zero value of every field means Envoy's default. Options are not changed once in use.
@@ -26,6 +30,8 @@ type Options struct {
 	PingInterval, PingTimeout time.Duration
 
 	Limits Limits
+
+	Stats *stats.HTTP2 // nil: nobody counts
 }
 
 // Limits are Envoy's protections against peers that make work or take memory
@@ -77,6 +83,9 @@ func (o *Options) resolved() Options {
 	def(&r.MaxHeaderBytes, defaultHeaderBytes)
 	def(&r.MaxHeaders, defaultHeaders)
 	r.Limits = r.Limits.resolved()
+	if r.Stats == nil {
+		r.Stats = new(stats.HTTP2)
+	}
 	return r
 }
 

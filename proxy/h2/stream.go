@@ -72,6 +72,7 @@ func (c *Conn) begin(h StreamHandler, headers, trailers *header.Map) *Stream {
 		pending: s.pending[:0], tailMap: s.tailMap, protocol: s.protocol[:0],
 	}
 	c.active++
+	c.o.Stats.StreamsActive.Inc()
 	c.count.opened++
 	return s
 }
@@ -197,6 +198,7 @@ func (c *Conn) remove(s *Stream) {
 		c.table.remove(s)
 	}
 	c.active--
+	c.o.Stats.StreamsActive.Dec()
 	if s.released {
 		c.recycle(s)
 	}
@@ -305,6 +307,7 @@ func (c *Conn) Sweep(patience int64) {
 				c.countEnd(s, false)
 				c.abandon(s, Cancel)
 				c.stale++
+				c.o.Stats.TxFlushTimeout.Inc()
 			}
 			s = next
 		}

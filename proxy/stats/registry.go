@@ -119,6 +119,18 @@ func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) {
 	return s.set.Addr().Interface().(*HTTP), s
 }
 
+// HTTP2 returns the set of "http2.": all connections of clients share it, as Envoy's do.
+func (r *Registry) HTTP2() (*HTTP2, *Scope) {
+	s := r.add("http2.", "http2.", func() any { return new(HTTP2) })
+	return s.set.Addr().Interface().(*HTTP2), s
+}
+
+// ClusterHTTP2 returns the set of "cluster.<name>.http2.", which only clusters that may speak it have.
+func (r *Registry) ClusterHTTP2(name string) (*HTTP2, *Scope) {
+	s := r.add("cluster."+name+".http2.", "cluster.http2.", func() any { return new(HTTP2) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*HTTP2), s
+}
+
 // Listener returns the set of "listener.<address>."; address is written as Envoy does ("0.0.0.0_15006").
 func (r *Registry) Listener(address string) (*Listener, *Scope) {
 	s := r.scope("listener.", address, ".", Tag{TagListener, address}, func() any { return new(Listener) })

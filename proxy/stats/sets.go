@@ -176,6 +176,28 @@ type HTTP1 struct {
 	ResponseFlood                            Counter `stat:"response_flood"`
 }
 
+// HTTP2 holds "http2.", of clients' connections, and "cluster.<name>.http2.".
+type HTTP2 struct {
+	DroppedHeadersWithUnderscores            Counter `stat:"dropped_headers_with_underscores"`
+	RequestsRejectedWithUnderscoresInHeaders Counter `stat:"requests_rejected_with_underscores_in_headers"`
+	GoAwaySent                               Counter `stat:"goaway_sent"`
+	HeaderListSizeTooLarge                   Counter `stat:"header_list_size_too_large"`
+	HeaderOverflow                           Counter `stat:"header_overflow"`
+	InboundEmptyFramesFlood                  Counter `stat:"inbound_empty_frames_flood"`
+	InboundPriorityFramesFlood               Counter `stat:"inbound_priority_frames_flood"`
+	InboundWindowUpdateFramesFlood           Counter `stat:"inbound_window_update_frames_flood"`
+	KeepaliveTimeout                         Counter `stat:"keepalive_timeout"`
+	OutboundControlFlood                     Counter `stat:"outbound_control_flood"`
+	OutboundFlood                            Counter `stat:"outbound_flood"`
+	RxMessagingError                         Counter `stat:"rx_messaging_error"`
+	RxReset                                  Counter `stat:"rx_reset"`
+	StreamRefusedErrors                      Counter `stat:"stream_refused_errors"`
+	StreamsActive                            Gauge   `stat:"streams_active"`
+	Trailers                                 Counter `stat:"trailers"`
+	TxFlushTimeout                           Counter `stat:"tx_flush_timeout"`
+	TxReset                                  Counter `stat:"tx_reset"`
+}
+
 // HTTP holds "http.<stat prefix>.": one connection manager.
 type HTTP struct {
 	DownstreamCxTotal                    Counter   `stat:"downstream_cx_total"`
@@ -222,6 +244,7 @@ type HTTP struct {
 	DownstreamRqNonRelativePath              Counter    `stat:"downstream_rq_non_relative_path"`
 	DownstreamRqOverloadClose                Counter    `stat:"downstream_rq_overload_close"`
 	DownstreamRqTooLarge                     Counter    `stat:"downstream_rq_too_large"`
+	DownstreamRqTooManyPrematureResets       Counter    `stat:"downstream_rq_too_many_premature_resets"`
 	DownstreamRqRxReset                      Counter    `stat:"downstream_rq_rx_reset"`
 	DownstreamRqTxReset                      Counter    `stat:"downstream_rq_tx_reset"`
 	DownstreamRqResponseBeforeRqComplete     Counter    `stat:"downstream_rq_response_before_rq_complete"`

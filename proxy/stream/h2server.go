@@ -131,10 +131,18 @@ func (v *server2) broken() {
 	if v.closed {
 		return
 	}
+	err := v.http.Err()
 	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxProtocolError.Inc()
+		if !err.Flood {
+			st.DownstreamCxProtocolError.Inc()
+		}
+		if err.Premature() {
+			st.DownstreamRqTooManyPrematureResets.Inc()
+		}
 	}
-	v.close()
+	if v.close(); err.Stuck {
+		v.conn.Abort()
+	}
 }
 
 // OnEnd: a client that will say nothing more has gone: it could not even take what it asked for.
