@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 the transport of net/http refuses ":protocol", which extended CONNECT needs
+
 package peers
 
 import (
