@@ -1,7 +1,9 @@
 package listen
 
 import (
+	"bytes"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -177,6 +179,40 @@ func FuzzClientHello(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHelloAsCryptoTLS: what crypto/tls reads of a hello that it takes is what we read.
+func FuzzHelloAsCryptoTLS(f *testing.F) {
+	f.Add(hello(f, "a.b", "h2", "http/1.1"))
+	f.Add(hello(f, "Some.Longer.Name.example"))
+	f.Add(hello(f, "", "istio"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var peer *tls.ClientHelloInfo
+		server := tls.Server(&said{Reader: bytes.NewReader(b)}, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			peer = h
+			return nil, io.ErrUnexpectedEOF // that is all we want to know
+		}})
+		if _ = server.Handshake(); peer == nil || len(peer.ServerName) > 255 || len(peer.SupportedProtos) > 64 {
+			return
+		}
+		h, err := parseHello(b)
+		if err != nil {
+			t.Fatalf("crypto/tls reads %q %q, and we say %v: %x", peer.ServerName, peer.SupportedProtos, err, b)
+		}
+		if h.SNI != lowerASCII([]byte(peer.ServerName)) || !slices.Equal(h.ALPN, peer.SupportedProtos) {
+			t.Fatalf("we read %q %q, crypto/tls %q %q: %x", h.SNI, h.ALPN, peer.ServerName, peer.SupportedProtos, b)
+		}
+	})
+}
+
+// said is a connection whose other end has said something and waits.
+type said struct {
+	net.Conn
+	io.Reader
+}
+
+func (s *said) Read(b []byte) (int, error)  { return s.Reader.Read(b) }
+func (s *said) Write(b []byte) (int, error) { return len(b), nil }
+func (s *said) Close() error                { return nil }
 
 func TestHTTPPreface(t *testing.T) {
 	for _, test := range []struct {
