@@ -64,3 +64,12 @@ func TestTables(t *testing.T) {
 		t.Errorf("markdown:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+func TestDifferencesRoundByRound(t *testing.T) {
+	if got := (series{3, 5, 9}).minus(series{1, 6}); !slices.Equal(got, series{2, -1}) {
+		t.Errorf("differences are %v, want 2 and -1", got)
+	}
+	if got := number(-0.355); got != "-0.35" && got != "-0.36" {
+		t.Errorf("a negative value is written %q", got)
+	}
+}
