@@ -26,3 +26,4 @@ func refOfRules(r *model.RouteRules) aged        { return aged{r.Created, r.From
 func refOfPolicy(d *model.DestinationRule) aged  { return aged{d.Created, d.From} }
 func refOfGateway(g *model.Gateway) aged         { return aged{g.Created, g.From} }
 func refOfPeer(p *model.PeerAuthentication) aged { return aged{p.Created, p.From} }
+func refOfScope(s *model.Scope) aged             { return aged{s.Created, s.From} }

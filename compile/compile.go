@@ -57,6 +57,8 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 			m.Policies = mergePolicies(oldest(results, func(x istio.Result) *model.DestinationRule { return x.Policy }, refOfPolicy))
 		case kind == "Gateway":
 			m.Gateways = oldest(results, func(x istio.Result) *model.Gateway { return x.Gateway }, refOfGateway)
+		case kind == "Sidecar":
+			m.Scopes = oldest(results, func(x istio.Result) *model.Scope { return x.Scope }, refOfScope)
 		case kind == "PeerAuthentication":
 			m.Peers = oldest(results, func(x istio.Result) *model.PeerAuthentication { return x.Peer }, refOfPeer)
 		}
@@ -137,6 +139,8 @@ func take(m, prev *model.Mesh, kind string) {
 		m.Gateways = prev.Gateways
 	case "PeerAuthentication":
 		m.Peers = prev.Peers
+	case "Sidecar":
+		m.Scopes = prev.Scopes
 	}
 }
 

@@ -16,6 +16,7 @@ type Mesh struct {
 	Policies []*DestinationRule    // merged per namespace and host; by namespace, then oldest first
 	Gateways []*Gateway            // oldest first
 	Peers    []*PeerAuthentication // oldest first
+	Scopes   []*Scope              // oldest first
 
 	Sources any // what compile keeps from one mesh to the next
 

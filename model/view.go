@@ -2,6 +2,7 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 	"sort"
 	"sync"
 )
@@ -76,7 +77,8 @@ func (v *View) Has6() bool {
 }
 
 func (v *View) sees(s *Service) bool {
-	return s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo)
+	return s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo) &&
+		(v.Scope().imports(s.Namespace, s.Host, false) || v.destined()[s.Host])
 }
 
 // Service returns the service of that host. Where several namespaces have it,
@@ -150,7 +152,8 @@ func (v *View) TargetPort(p Port) (uint16, bool) {
 func (v *View) Rules() []*RouteRules {
 	v.rulesOnce.Do(func() {
 		for _, r := range v.Mesh.Rules {
-			if r.ExportTo.Sees(r.From.Namespace, v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) {
+			if r.ExportTo.Sees(r.From.Namespace, v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) &&
+				slices.ContainsFunc(r.Hosts, func(h string) bool { return v.Scope().imports(r.From.Namespace, h, true) }) {
 				v.rules = append(v.rules, r)
 			}
 		}

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"net/netip"
 	"slices"
 	"sort"
 	"time"
@@ -275,14 +274,16 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 		if p.target != name.port {
 			continue
 		}
-		d := v.PolicyFor(p.services[0])
-		policy := policyFor(v, d, model.Subset{}, p.port.Number)
+		pool := p.pool(v)
 		c := &clusterv3.Cluster{Name: name.String(), AltStatName: name.String() + ";", Metadata: serviceMetadata(nil, name, p.services...)}
-		setPool(v, c, policy.Pool)
-		if v.Mesh.Config.Inbound == model.InboundLocalhost {
+		setPool(v, c, pool)
+		if at := p.application(v); at != nil {
+			if in := p.ingress; in != nil && in.To != 0 && !in.Addr.IsValid() {
+				fromLoopback(v, c) // else the pod's own address leads back here
+			}
 			c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_STATIC)
 			c.LoadAssignment = &endpointv3.ClusterLoadAssignment{ClusterName: c.Name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
-				LbEndpoints: []*endpointv3.LbEndpoint{lbEndpoint(address(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.target), 0)},
+				LbEndpoints: []*endpointv3.LbEndpoint{lbEndpoint(at, 0)},
 			}}}
 		} else {
 			c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_ORIGINAL_DST)
@@ -291,7 +292,7 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 			fromLoopback(v, c)
 		}
 		if k := carried(p.port.Protocol); k == model.HTTP || k == model.Sniffed {
-			setHTTP(c, inboundVersion(p.port.Protocol), policy.Pool, false)
+			setHTTP(c, inboundVersion(p.port.Protocol), pool, false)
 		}
 		return c, true
 	}

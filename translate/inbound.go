@@ -1,11 +1,14 @@
 package translate
 
 import (
+	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"sort"
 	"strconv"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
@@ -25,6 +28,7 @@ type inboundPort struct {
 	port     model.Port       // of the first service that has it
 	services []*model.Service // that have it, by host
 	mode     model.MTLSMode
+	ingress  *model.Ingress // what a Sidecar says of the port
 }
 
 // inboundPorts returns the ports on which the pod serves services, by number.
@@ -32,6 +36,9 @@ type inboundPort struct {
 func inboundPorts(v *model.View) []inboundPort {
 	type key struct{}
 	return v.Memo(key{}, func() any {
+		if s := v.Scope(); s != nil && len(s.Ingress) > 0 {
+			return ingressPorts(v, s)
+		}
 		byTarget := make(map[uint16]*inboundPort)
 		for _, s := range v.ServicesOf() {
 			for _, p := range s.Ports {
@@ -53,6 +60,66 @@ func inboundPorts(v *model.View) []inboundPort {
 		sort.Slice(out, func(i, j int) bool { return out[i].target < out[j].target })
 		return out
 	}).([]inboundPort)
+}
+
+// ingressPorts are those that a Sidecar names; others are not served. A workload
+// of no service serves none.
+func ingressPorts(v *model.View, s *model.Scope) []inboundPort {
+	all := v.ServicesOf()
+	if len(all) == 0 {
+		return nil
+	}
+	var out []inboundPort
+	for i := range s.Ingress {
+		in := &s.Ingress[i]
+		p := inboundPort{target: in.Port.Number, port: in.Port, mode: v.MTLS(in.Port.Number), ingress: in}
+		for _, svc := range all {
+			for _, port := range svc.Ports {
+				if target, ok := v.TargetPort(port); ok && target == p.target && port.Protocol != model.UDP {
+					if len(p.services) == 0 {
+						p.port.Number = port.Number // by which metrics know it
+					}
+					p.services = append(p.services, svc)
+					break
+				}
+			}
+		}
+		if len(p.services) == 0 {
+			p.services = all[:1]
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b inboundPort) int { return int(a.target) - int(b.target) })
+	return slices.CompactFunc(out, func(a, b inboundPort) bool { return a.target == b.target })
+}
+
+// application returns where the application of a port is, nil for where the
+// client dialled.
+func (p inboundPort) application(v *model.View) *corev3.Address {
+	switch in := p.ingress; {
+	case in != nil && in.Path != "":
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: in.Path}}}
+	case in != nil && in.Addr.IsValid():
+		return address(in.Addr, in.To)
+	case in != nil && in.To != 0 && len(v.Proxy.IPs) > 0:
+		return address(v.Proxy.IPs[0], in.To)
+	case v.Mesh.Config.Inbound == model.InboundLocalhost:
+		return address(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.target)
+	}
+	return nil
+}
+
+// pool returns the limits towards the application: those of the Sidecar's port,
+// else of the Sidecar, else those that a DestinationRule puts on the service.
+func (p inboundPort) pool(v *model.View) *model.ConnectionPool {
+	policy := policyFor(v, v.PolicyFor(p.services[0]), model.Subset{}, p.port.Number).Pool
+	if s := v.Scope(); s != nil {
+		policy = cmp.Or(s.Pool, policy)
+	}
+	if p.ingress != nil {
+		policy = cmp.Or(p.ingress.Pool, policy)
+	}
+	return policy
 }
 
 // inboundListener takes everything that comes to the pod. Its chains are one

@@ -90,7 +90,7 @@ func outboundCatcher(v *model.View) *listenerv3.Listener {
 
 // unknownDestination carries connections to where they wanted, or nowhere.
 func unknownDestination(v *model.View) *listenerv3.Filter {
-	if v.Mesh.Config.Outbound == model.RegistryOnly {
+	if v.Outbound() == model.RegistryOnly {
 		return tcpProxy(v, blackHoleCluster)
 	}
 	return tcpProxy(v, passthroughCluster)

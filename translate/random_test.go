@@ -75,6 +75,7 @@ func TestIncremental(t *testing.T) {
 				same(t, step, "rules", scratch.Rules, next.Rules)
 				same(t, step, "policies", scratch.Policies, next.Policies)
 				same(t, step, "gateways", scratch.Gateways, next.Gateways)
+				same(t, step, "sidecars", scratch.Scopes, next.Scopes)
 				same(t, step, "peers", scratch.Peers, next.Peers)
 				same(t, step, "problems", texts(want), texts(told))
 				for _, p := range proxies() {
@@ -167,7 +168,11 @@ func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
 		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
 	}
 	var value runtime.Object
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4:
+		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "Sidecar"}
+		value = &networkingv1.Sidecar{ObjectMeta: meta}
+		randomSidecar(r, &value.(*networkingv1.Sidecar).Spec)
 	case 0:
 		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"}
 		value = &networkingv1.VirtualService{ObjectMeta: meta}
@@ -289,6 +294,23 @@ func randomGateway(r *rand.Rand, gw *networking.Gateway) {
 			s.Tls = &networking.ServerTLSSettings{Mode: pick(r, []networking.ServerTLSSettings_TLSmode{networking.ServerTLSSettings_PASSTHROUGH, networking.ServerTLSSettings_ISTIO_MUTUAL, networking.ServerTLSSettings_SIMPLE})}
 		}
 		gw.Servers = append(gw.Servers, s)
+	}
+}
+
+func randomSidecar(r *rand.Rand, s *networking.Sidecar) {
+	if l := pick(r, labelSets); l != nil {
+		s.WorkloadSelector = &networking.WorkloadSelector{Labels: l}
+	}
+	if r.IntN(2) == 0 {
+		s.Egress = []*networking.IstioEgressListener{{Hosts: []string{pick(r, []string{"./*", "*/*", "~/*", "a/x.a.svc.cluster.local", "*/*.example.com"}), "~b/*"}}}
+	}
+	if r.IntN(3) == 0 {
+		s.OutboundTrafficPolicy = &networking.OutboundTrafficPolicy{}
+	}
+	if r.IntN(2) == 0 {
+		s.Ingress = []*networking.IstioIngressListener{{
+			Port: &networking.SidecarPort{Number: pick(r, []uint32{80, 9000}), Protocol: pick(r, []string{"HTTP", "TCP"})}, DefaultEndpoint: pick(r, []string{"", "127.0.0.1:7", "0.0.0.0:8", "unix:///x"}),
+		}}
 	}
 }
 

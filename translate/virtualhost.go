@@ -190,7 +190,7 @@ func domainOfAddr(a netip.Addr) string {
 
 // unknownHost takes requests for hosts that nobody declared.
 func unknownHost(v *model.View) *routev3.VirtualHost {
-	if v.Mesh.Config.Outbound == model.RegistryOnly {
+	if v.Outbound() == model.RegistryOnly {
 		return &routev3.VirtualHost{
 			Name: "block_all", Domains: []string{"*"}, IncludeRequestAttemptCount: true,
 			Routes: []*routev3.Route{{

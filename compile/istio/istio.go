@@ -35,12 +35,13 @@ type Result struct {
 	Policy  *model.DestinationRule
 	Gateway *model.Gateway
 	Peer    *model.PeerAuthentication
+	Scope   *model.Scope
 	Errors  field.List // why the object, or a Gateway's server, is left out
 	Notices field.List // what has less effect than one might expect
 }
 
 // Kinds lists the kinds that Compile knows.
-var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication"}
+var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar"}
 
 // Compile returns what the object means.
 func Compile(o *config.Object, env Env) Result {
@@ -52,11 +53,13 @@ func Compile(o *config.Object, env Env) Result {
 		c.destinationRule()
 	case "Gateway":
 		c.gateway()
+	case "Sidecar":
+		c.sidecar()
 	case "PeerAuthentication":
 		c.peerAuthentication()
 	}
 	if len(c.out.Errors) > 0 {
-		c.out.Rules, c.out.Policy, c.out.Peer = nil, nil, nil
+		c.out.Rules, c.out.Policy, c.out.Peer, c.out.Scope = nil, nil, nil, nil
 	}
 	for _, list := range []field.List{c.out.Errors, c.out.Notices} {
 		for _, e := range list {

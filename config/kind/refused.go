@@ -22,7 +22,6 @@ var Refusals = []Refusal{
 	{"", "Node", "not supported: there is one machine, and pods are its processes"},
 	{"storage.k8s.io", "", "not supported: nothing here outlives its pod; use an emptyDir volume"},
 	{"networking.k8s.io", "Ingress", "not supported yet; use a Gateway and a VirtualService"},
-	{"networking.istio.io", "Sidecar", whyNotYet},
 	{"networking.istio.io", "EnvoyFilter", whyNotYet},
 	{"networking.istio.io", "ProxyConfig", whyNotYet},
 	{"networking.istio.io", "WorkloadEntry", whyNotYet + "; list the addresses as endpoints of the ServiceEntry"},

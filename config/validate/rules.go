@@ -24,6 +24,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/VirtualService":  func(r *ruler, o runtime.Object) { r.virtualService(o.(*networkingv1.VirtualService)) },
 	"networking.istio.io/DestinationRule": func(r *ruler, o runtime.Object) { r.destinationRule(o.(*networkingv1.DestinationRule)) },
 	"networking.istio.io/Gateway":         func(r *ruler, o runtime.Object) { r.gateway(o.(*networkingv1.Gateway)) },
+	"networking.istio.io/Sidecar":         func(r *ruler, o runtime.Object) { r.sidecar(o.(*networkingv1.Sidecar)) },
 	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
 	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
 		r.peerAuthentication(o.(*securityv1.PeerAuthentication))

@@ -82,7 +82,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 
 var groups = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "Gateway": "networking.istio.io/v1",
-	"ServiceEntry": "networking.istio.io/v1", "PeerAuthentication": "security.istio.io/v1",
+	"ServiceEntry": "networking.istio.io/v1", "Sidecar": "networking.istio.io/v1", "PeerAuthentication": "security.istio.io/v1",
 }
 
 // Objects reads documents. Their order is their age: the first is the oldest.

@@ -1,0 +1,85 @@
+package validate
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/mallamesh/malla/base/field"
+)
+
+func (r *ruler) sidecar(s *networkingv1.Sidecar) {
+	spec, at := &s.Spec, field.At("spec")
+	labels := spec.GetWorkloadSelector().GetLabels()
+	r.labels(at.Child("workloadSelector").Child("labels"), labels)
+	if spec.GetWorkloadSelector() != nil && len(labels) == 0 {
+		r.notice(at.Child("workloadSelector"), "without labels it selects everything, as if it were not there")
+	}
+	if len(labels) > 0 && s.Namespace == "istio-system" {
+		r.notice(at.Child("workloadSelector"), "a Sidecar with a selector counts only in the namespace of the workloads, not in all")
+	}
+	for i, e := range spec.GetEgress() {
+		p := at.Child("egress").Index(i)
+		if len(e.GetHosts()) == 0 {
+			r.errorf(p.Child("hosts"), "missing; want namespace/host, for example \"./*\" or \"istio-system/*\"")
+		}
+		for j, h := range e.GetHosts() {
+			r.imported(p.Child("hosts").Index(j), h)
+		}
+	}
+	r.connectionPool(at.Child("inboundConnectionPool"), spec.GetInboundConnectionPool())
+	var ports []uint32
+	for i, in := range spec.GetIngress() {
+		p := at.Child("ingress").Index(i)
+		n := in.GetPort().GetNumber()
+		if in.GetPort() == nil {
+			r.errorf(p.Child("port"), "missing; want number, name and protocol")
+		} else {
+			r.port(p.Child("port").Child("number"), n)
+			if protocol := in.GetPort().GetProtocol(); !slices.Contains(gatewayProtocols, strings.ToUpper(protocol)) {
+				r.errorf(p.Child("port").Child("protocol"), "found %q, want one of %s", protocol, strings.Join(gatewayProtocols, ", "))
+			}
+			if slices.Contains(ports, n) {
+				r.errorf(p.Child("port").Child("number"), "found %d a second time", n)
+			}
+			ports = append(ports, n)
+		}
+		r.application(p.Child("defaultEndpoint"), in.GetDefaultEndpoint())
+		r.connectionPool(p.Child("connectionPool"), in.GetConnectionPool())
+	}
+}
+
+// imported checks namespace/host.
+func (r *ruler) imported(at *field.Path, h string) {
+	ns, host, ok := strings.Cut(h, "/")
+	if !ok {
+		r.errorf(at, "found %q, want namespace/host, where each may be *", h)
+		return
+	}
+	rest := strings.TrimPrefix(ns, "~")
+	if ns != "~" && rest != "*" && rest != "." && len(validation.IsDNS1123Label(rest)) > 0 {
+		r.errorf(at, "found %q, want \"*\", \".\", \"~\" or a namespace before the /", h)
+	}
+	if ns == "~" && host != "*" {
+		r.errorf(at, "found %q; nothing is imported by ~/*, and a host is kept out by ~namespace/host", h)
+	}
+	r.host(at, host, true)
+}
+
+// application checks where a sidecar finds its application.
+func (r *ruler) application(at *field.Path, s string) {
+	if s == "" || strings.HasPrefix(s, "unix:///") || strings.HasPrefix(s, "unix://@") {
+		return
+	}
+	host, number, err := net.SplitHostPort(s)
+	n, bad := strconv.ParseUint(number, 10, 16)
+	addr, no := netip.ParseAddr(host)
+	if err != nil || bad != nil || n == 0 || no != nil || !addr.IsLoopback() && !addr.IsUnspecified() {
+		r.errorf(at, "found %q, want 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT, [::]:PORT or unix:///PATH", s)
+	}
+}
