@@ -18,6 +18,7 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		Timeout:     r.optional(a.GetTimeout(), at.Child("timeout")),
 		IdleTimeout: r.optional(a.GetIdleTimeout(), at.Child("idle_timeout")),
 		Retry:       r.retry(a.GetRetryPolicy(), at.Child("retry_policy")),
+		Hedge:       hedge(a.GetHedgePolicy()),
 		Rewrite:     r.rewrite(a, at), HighPriority: a.GetPriority() == corev3.RoutingPriority_HIGH,
 		MaxStream:  r.maxStream(a, at),
 		RateLimits: r.ratePolicy(a.GetRateLimits(), a.GetIncludeVhRateLimits().GetValue(), at.Child("rate_limits")), //nolint:staticcheck // deprecated, still sent

@@ -25,7 +25,7 @@ var routeFields = []*Message{
 		ignores(forPeople, "metadata")),
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "retry_policy", "request_mirror_policies", "rate_limits"),
+			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits"),
 		ignores(forPeople, "metadata")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
@@ -45,7 +45,7 @@ var routeFields = []*Message{
 	message((*routev3.QueryParameterMatcher)(nil), reads("name", "string_match", "present_match")),
 	message((*routev3.RouteAction)(nil),
 		reads("cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
-			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority",
+			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "hedge_policy", "request_mirror_policies", "priority",
 			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits"),
 		ignores("connections to upstreams have no early data", "early_data_policy")),
 	message((*routev3.RouteAction_RequestMirrorPolicy)(nil), reads("cluster", "cluster_header", "runtime_fraction", "disable_shadow_host_suffix_append",
@@ -59,9 +59,13 @@ var routeFields = []*Message{
 			"metadata_match")),
 	message((*routev3.RetryPolicy)(nil),
 		reads("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts",
-			"retriable_status_codes", "retry_back_off", "retriable_headers", "retriable_request_headers")),
+			"retriable_status_codes", "retry_back_off", "rate_limited_retry_back_off", "retriable_headers", "retriable_request_headers")),
 	message((*routev3.RetryPolicy_RetryHostPredicate)(nil), reads("name", "typed_config")),
 	message((*routev3.RetryPolicy_RetryBackOff)(nil), reads("base_interval", "max_interval")),
+	message((*routev3.RetryPolicy_RateLimitedRetryBackOff)(nil), reads("reset_headers", "max_interval")),
+	message((*routev3.RetryPolicy_ResetHeader)(nil), reads("name", "format")),
+	message((*routev3.HedgePolicy)(nil), reads("hedge_on_per_try_timeout"),
+		ignores("Envoy has never implemented it", "initial_requests", "additional_request_chance")),
 	message((*routev3.RetryPolicy_RetryPriority)(nil), reads("name", "typed_config")),
 	message((*previousprioritiesv3.PreviousPrioritiesConfig)(nil), reads("update_frequency")),
 	message((*routev3.RedirectAction)(nil),
@@ -100,6 +104,7 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 		Name: v.GetName(), Domains: v.GetDomains(), Headers: r.headers(v, at),
 		PerFilter:             r.perFilter(v.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
 		AttemptCountInRequest: v.GetIncludeRequestAttemptCount(), AttemptCountInResponse: v.GetIncludeAttemptCountInResponse(),
+		TimeoutRetryInRequest: v.GetIncludeIsTimeoutRetryHeader(), Hedge: hedge(v.GetHedgePolicy()),
 		Retry:   r.retry(v.GetRetryPolicy(), at.Child("retry_policy")),
 		Mirrors: r.mirrors(v.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
 
@@ -139,6 +144,32 @@ func (r *reader) route(m *routev3.Route, limit int, at *field.Path) route.RouteC
 	return out
 }
 
+// hedge reads a hedge policy, nil if there is none.
+func hedge(p *routev3.HedgePolicy) *bool {
+	if p == nil {
+		return nil
+	}
+	on := p.GetHedgeOnPerTryTimeout()
+	return &on
+}
+
+// rateLimited reads how long a response may have a retry wait.
+func (r *reader) rateLimited(b *routev3.RetryPolicy_RateLimitedRetryBackOff, out *route.RetryPolicy, at *field.Path) {
+	if b == nil {
+		return
+	}
+	out.MaxTold = r.duration(b.GetMaxInterval(), at.Child("max_interval"))
+	if len(b.GetResetHeaders()) == 0 {
+		r.errs.Addf(at.Child("reset_headers"), "is empty, want at least one")
+	}
+	for i, h := range b.GetResetHeaders() {
+		if h.GetName() == "" {
+			r.errs.Addf(at.Child("reset_headers").Index(i).Child("name"), "is empty")
+		}
+		out.ResetHeaders = append(out.ResetHeaders, route.ResetHeader{Name: strings.ToLower(h.GetName()), Unix: h.GetFormat() == routev3.RetryPolicy_UNIX_TIMESTAMP})
+	}
+}
+
 // retry reads a retry policy, nil if there is none.
 func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolicy {
 	if p == nil {
@@ -157,6 +188,7 @@ func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolic
 		BaseInterval:    r.duration(p.GetRetryBackOff().GetBaseInterval(), at.Child("retry_back_off").Child("base_interval")),
 		MaxInterval:     r.duration(p.GetRetryBackOff().GetMaxInterval(), at.Child("retry_back_off").Child("max_interval")),
 	}
+	r.rateLimited(p.GetRateLimitedRetryBackOff(), out, at.Child("rate_limited_retry_back_off"))
 	for _, c := range p.GetRetriableStatusCodes() {
 		out.StatusCodes = append(out.StatusCodes, uint16(c))
 	}

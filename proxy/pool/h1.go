@@ -157,7 +157,6 @@ func (c *h1Conn) Cancel() {
 		return
 	}
 	c.finish()
-	c.pool.cluster.Stats.UpstreamRqTxReset.Inc()
 	c.destroyed(true)
 	c.conn.Abort()
 }

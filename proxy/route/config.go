@@ -38,12 +38,14 @@ type VirtualHostConfig struct {
 	Routes    []RouteConfig
 	Headers   HeadersConfig
 	Retry     *RetryPolicy   // for routes that have none
+	Hedge     *bool          // for routes that say nothing of it
 	Mirrors   []MirrorConfig // for routes that have none
 	PerFilter map[string]any
 	TLS       TLSRequirement
 
 	AttemptCountInRequest  bool // include_request_attempt_count: x-envoy-attempt-count to the upstream
 	AttemptCountInResponse bool // include_attempt_count_in_response
+	TimeoutRetryInRequest  bool // include_is_timeout_retry_header: x-envoy-is-timeout-retry to the upstream
 
 	RateLimits any // what requests are counted by; opaque here
 }
@@ -173,6 +175,7 @@ type ForwardConfig struct {
 	IdleTimeout   *time.Duration // nil: the connection manager's
 	MaxStream     *MaxStream
 	Retry         *RetryPolicy // nil: the virtual host's
+	Hedge         *bool        // hedge_on_per_try_timeout; nil: the virtual host's
 	Mirrors       []MirrorConfig
 	HashPolicies  []HashPolicy
 	HighPriority  bool

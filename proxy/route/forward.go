@@ -18,7 +18,10 @@ type Forward struct {
 	IdleTimeout *time.Duration // nil: the connection manager's
 	MaxStream   *MaxStream
 	Retry       *RetryPolicy // nil: none
-	Mirrors     []Mirror
+
+	// HedgeOnTimeout has a try whose time is up go on beside the next.
+	HedgeOnTimeout bool
+	Mirrors        []Mirror
 
 	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
@@ -82,6 +85,11 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 	}
 	if f.Retry == nil {
 		f.Retry = v.Retry
+	}
+	if hedge := c.Hedge; hedge != nil {
+		f.HedgeOnTimeout = *hedge
+	} else if v.Hedge != nil {
+		f.HedgeOnTimeout = *v.Hedge
 	}
 	var err error
 	if f.Retry != nil {

@@ -100,6 +100,8 @@ type RetryPolicy struct {
 	RequestHeaders     []HeaderMatch // retriable_request_headers; empty: any request
 	BaseInterval       time.Duration // 0: 25 ms
 	MaxInterval        time.Duration // 0: ten times the base
+	ResetHeaders       []ResetHeader // rate_limited_retry_back_off: fields of a response that say when to come again
+	MaxTold            time.Duration // how long these may have us wait; 0: 300 s
 	HostAttempts       int           // host_selection_retry_max_attempts; 0: 1
 	PreviousHosts      bool          // predicate previous_hosts: prefer hosts that were not tried
 	OmitCanary         bool          // predicate omit_canary_hosts: prefer others
@@ -107,6 +109,34 @@ type RetryPolicy struct {
 	PreviousPriorities int           // previous_priorities update frequency, 0: off
 
 	response, request []headerMatcher
+}
+
+// A ResetHeader is a field of a response that says when a request may be sent again.
+type ResetHeader struct {
+	Name string // lower case
+	Unix bool   // a Unix time, else a number of seconds
+}
+
+// Told returns how long a response asks to wait, 0 if it does not, or for too long.
+func (p *RetryPolicy) Told(m *header.Map, now time.Time) time.Duration {
+	longest := p.MaxTold
+	if longest == 0 {
+		longest = 300 * time.Second
+	}
+	for _, h := range p.ResetHeaders {
+		n, err := strconv.ParseUint(string(m.LookupString(h.Name)), 10, 33)
+		if err != nil {
+			continue
+		}
+		seconds := int64(n)
+		if h.Unix {
+			seconds -= now.Unix()
+		}
+		if d := time.Duration(seconds) * time.Second; d > 0 && d <= longest {
+			return d
+		}
+	}
+	return 0
 }
 
 // compiled returns a copy with defaults filled in and matchers compiled.

@@ -48,6 +48,7 @@ type VirtualHost struct {
 	TLS                    TLSRequirement
 	AttemptCountInRequest  bool
 	AttemptCountInResponse bool
+	TimeoutRetryInRequest  bool
 	RateLimits             any // opaque here
 
 	routes  []*Route
@@ -117,7 +118,7 @@ func NewTable(c Config) (*Table, error) {
 func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 	v := &VirtualHost{
 		Name: c.Name, TLS: c.TLS, filters: c.PerFilter,
-		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse,
+		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse, TimeoutRetryInRequest: c.TimeoutRetryInRequest,
 		RateLimits: c.RateLimits,
 	}
 	if v.headers, err = newHeaderOps(c.Headers); err != nil {

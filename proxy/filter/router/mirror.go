@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
@@ -44,7 +45,7 @@ func (r *Router) mirror(m *header.Map) {
 		}
 		sh := &shadow{w: r.w, cluster: c, prio: r.prio, timeout: r.forward.Timeout}
 		sh.timer.Handler = sh
-		sh.pending.Offers, sh.pending.HTTP2 = r.pending.Offers, r.pending.HTTP2
+		sh.pending.Offers, sh.pending.HTTP2 = r.s.Config.UpstreamALPN, r.s.Rec.Protocol == access.HTTP2
 		sh.request.CopyFrom(m)
 		mirror.Headers.Apply(&sh.request, &r.s.Rec)
 		if len(mirror.Host) > 0 {

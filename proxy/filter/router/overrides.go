@@ -16,6 +16,8 @@ import (
 type settings struct {
 	timeout  time.Duration // of the whole response; 0: none
 	perTry   time.Duration // 0: none
+	tryIdle  time.Duration // of a try on which nothing comes; 0: none
+	hedge    bool          // a try whose time is up goes on, beside the next
 	duration time.Duration // of the upstream stream; 0: none
 }
 
@@ -38,6 +40,7 @@ func (r *Router) settle(m *header.Map) {
 			r.set.timeout, _ = l.GRPC(m.Get(header.GrpcTimeout))
 		}
 	}
+	r.set.hedge = f.HedgeOnTimeout
 	policy := f.Retry
 	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) { // one of them, or another of Envoy's
 		if m.Has(header.XEnvoyRetryOn) || m.Has(header.XEnvoyRetryGrpcOn) || policy != nil && (m.Has(header.XEnvoyMaxRetries) || m.Has(header.XEnvoyRetriableStatusCodes)) {
@@ -46,6 +49,9 @@ func (r *Router) settle(m *header.Map) {
 		r.fromHeaders(m, policy)
 	} else if policy != nil {
 		r.set.perTry = policy.PerTryTimeout
+	}
+	if policy != nil {
+		r.set.tryIdle = policy.PerTryIdle
 	}
 	// A try that may last as long as all of them needs no time of its own.
 	if r.set.timeout > 0 && r.set.perTry >= r.set.timeout {
@@ -73,6 +79,12 @@ func (r *Router) fromHeaders(m *header.Map, policy *route.RetryPolicy) {
 	if d, ok := milliseconds(m.Get(header.XEnvoyUpstreamStreamDurationMs)); ok {
 		r.set.duration = d
 	}
+	switch string(m.Get(header.XEnvoyHedgeOnPerTryTimeout)) {
+	case "true":
+		r.set.hedge = true
+	case "false":
+		r.set.hedge = false
+	}
 	for _, t := range consumed {
 		m.Remove(t)
 	}
@@ -86,9 +98,13 @@ func milliseconds(v []byte) (time.Duration, bool) {
 	return time.Duration(n) * time.Millisecond, err == nil
 }
 
-// expect tells the upstream how long its answer may take: the time of a try, or what is left of the whole.
+// expect tells the upstream how long its answer may take: the time of a try, unless it goes on after that, or
+// what is left of the whole.
 func (r *Router) expect(m *header.Map) {
 	left := r.set.perTry
+	if r.set.hedge {
+		left = 0
+	}
 	if left == 0 && r.set.timeout > 0 {
 		left = r.set.timeout
 		if r.attempts > 1 {

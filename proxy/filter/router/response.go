@@ -15,29 +15,46 @@ import (
 )
 
 // OnInformational passes on a 1xx response.
-func (r *Router) OnInformational(m *header.Map) { r.s.Interim(m) }
+func (a *attempt) OnInformational(m *header.Map) {
+	a.resetIdle()
+	a.r.s.Interim(m)
+}
 
-// OnHeaders takes a response, unless it is one to try again after.
-func (r *Router) OnHeaders(m *header.Map, end bool) {
+// OnHeaders takes a response, unless it is one to try again after, or one that others may better.
+func (a *attempt) OnHeaders(m *header.Map, end bool) {
+	r := a.r
 	s, now := r.s, r.w.Loop.Now()
-	r.w.Loop.Cancel(&r.timers[timerTry])
+	r.w.Loop.Cancel(&a.timers[timerTry])
+	a.resetIdle()
+	info := a.up.Info()
 	if end {
-		r.up = nil
+		a.up = nil
 	}
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
-	r.report(cluster.Result{Kind: cluster.Response, Code: code})
+	a.report(cluster.Result{Kind: cluster.Response, Code: code})
 	if code >= 500 {
-		r.host.RqError.Inc()
+		a.host.RqError.Inc()
 	} else {
-		r.host.RqSuccess.Inc()
+		a.host.RqSuccess.Inc()
 	}
-	if r.policy != nil && !s.Upgrade && r.retry(r.policy.OnResponse(r.policy.On, code, m)) {
-		return
+	if r.policy != nil && !s.Upgrade {
+		bad := r.policy.OnResponse(r.policy.On, code, m)
+		if bad {
+			r.waitAsTold(m)
+		}
+		if !a.soft && r.retry(bad) {
+			return
+		}
+		if bad && r.othersThan(a) {
+			a.drop()
+			return
+		}
 	}
 	if r.retries > 0 && code < 500 {
 		r.cluster.Stats.UpstreamRqRetrySuccess.Inc()
 	}
+	r.win(a, info)
 	r.endTry()
 	r.drop()
 	r.responded = true
@@ -64,7 +81,8 @@ func (r *Router) OnHeaders(m *header.Map, end bool) {
 // complete notes the end of a response.
 func (r *Router) complete() {
 	s := r.s
-	r.up = nil
+	r.cur.up = nil
+	r.w.Loop.Cancel(&r.cur.timers[timerIdle])
 	r.w.Loop.Cancel(&r.timers[timerResponse])
 	r.w.Loop.Cancel(&r.timers[timerStream])
 	s.Rec.ResponseEnd = access.Mark(r.w.Loop.Now() + 1)
@@ -74,8 +92,10 @@ func (r *Router) complete() {
 }
 
 // OnData brings a piece of the response's body.
-func (r *Router) OnData(b []byte, end bool) {
+func (a *attempt) OnData(b []byte, end bool) {
+	r := a.r
 	s := r.s
+	a.resetIdle()
 	if end {
 		r.complete()
 	}
@@ -83,36 +103,39 @@ func (r *Router) OnData(b []byte, end bool) {
 }
 
 // OnTrailers ends the response's body.
-func (r *Router) OnTrailers(m *header.Map) {
+func (a *attempt) OnTrailers(m *header.Map) {
+	r := a.r
 	s := r.s
 	r.complete()
 	s.ResponseTrailers(m)
 }
 
 // OnFailure: there is no connection to be had.
-func (r *Router) OnFailure(reason pool.Reset, why string) {
+func (a *attempt) OnFailure(reason pool.Reset, why string) {
+	r := a.r
 	if reason == pool.Overflow {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
-	r.failed(reason, why, false)
+	r.failed(a, reason, why, false)
 }
 
 // OnReset: the connection ended under way.
-func (r *Router) OnReset(reason pool.Reset, why string, seen pool.Seen) {
-	r.up = nil
+func (a *attempt) OnReset(reason pool.Reset, why string, seen pool.Seen) {
+	r := a.r
+	a.up = nil
 	s := r.s
-	r.w.Loop.Cancel(&r.timers[timerTry])
-	r.host.RqError.Inc()
-	r.report(cluster.Result{Kind: cluster.ConnectFailed})
+	a.cancelTimers()
+	a.host.RqError.Inc()
+	a.report(cluster.Result{Kind: cluster.ConnectFailed})
 	if r.responded {
 		s.Rec.UpstreamFailure = why
 		s.Abort(flags[reason], "upstream_reset_after_response_started{"+underscored(reason.String(), "")+"}")
 		return
 	}
-	if r.replay(reason, seen) {
+	if !a.soft && r.replay(reason, seen) {
 		return
 	}
-	r.failed(reason, why, seen != pool.Unseen)
+	r.failed(a, reason, why, seen != pool.Unseen)
 }
 
 // replay sends a request once more that lost a race with the end of an idle connection, or that
@@ -157,10 +180,15 @@ var (
 )
 
 // failed tries again or answers in the upstream's place.
-func (r *Router) failed(reason pool.Reset, why string, sent bool) {
+func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	s := r.s
 	s.Rec.UpstreamFailure = strings.ReplaceAll(why, " ", "_")
-	if r.retry(r.policy != nil && !s.Upgrade && r.policy.OnReset(r.policy.On, resets[reason], sent)) {
+	if !a.soft && r.retry(r.policy != nil && !s.Upgrade && r.policy.OnReset(r.policy.On, resets[reason], sent)) {
+		return
+	}
+	if r.othersThan(a) {
+		r.charge(failedCode(reason))
+		a.drop()
 		return
 	}
 	body := "upstream connect error or disconnect/reset before headers. "
@@ -169,10 +197,7 @@ func (r *Router) failed(reason pool.Reset, why string, sent bool) {
 	} else {
 		body += "reset reason: "
 	}
-	code := 503
-	if reason == pool.ProtocolError {
-		code = 502
-	}
+	code := failedCode(reason)
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
 	r.charge(code)
 	if reason == pool.Overflow || reason == pool.ActiveOverflow {
@@ -182,63 +207,20 @@ func (r *Router) failed(reason pool.Reset, why string, sent bool) {
 	s.Reply(code, body+reason.String(), details, flags[reason])
 }
 
+// failedCode is the status that stands for a reset.
+func failedCode(reason pool.Reset) int {
+	if reason == pool.ProtocolError {
+		return 502
+	}
+	return 503
+}
+
 // underscored is a reason, with what the transport says, without spaces.
 func underscored(reason, why string) string {
 	if why != "" {
 		reason += "|" + why
 	}
 	return strings.ReplaceAll(reason, " ", "_")
-}
-
-// retry has the request sent once more after a while, if it is wanted and allowed.
-func (r *Router) retry(wanted bool) bool {
-	r.endTry()
-	if !wanted {
-		return false
-	}
-	st := r.cluster.Stats
-	switch {
-	case r.retries >= *r.policy.NumRetries:
-		st.UpstreamRqRetryLimitExceeded.Inc()
-		r.s.Rec.Flags.Set(access.UpstreamRetryLimitExceeded)
-		return false
-	case !r.keep:
-		return false
-	case !r.limits.TryRetry():
-		st.UpstreamRqRetryOverflow.Inc()
-		r.s.Rec.Flags.Set(access.UpstreamOverflow)
-		return false
-	}
-	if r.up != nil { // a response that nobody will see
-		up := r.up
-		r.up = nil
-		up.Cancel()
-	}
-	r.retries++
-	r.retrying = true
-	st.UpstreamRqRetry.Inc()
-	st.UpstreamRqRetryBackoffExponential.Inc()
-	if (r.policy.PreviousHosts || r.policy.PreviousPriorities > 0) && r.host != nil {
-		r.tried = append(r.tried, r.host)
-	}
-	r.w.Loop.Schedule(&r.timers[timerBackoff], r.policy.Backoff(r.retries, r.w.Random()))
-	return true
-}
-
-// endTry gives back the place among the cluster's retries.
-func (r *Router) endTry() {
-	if r.retrying {
-		r.retrying = false
-		r.limits.EndRetry()
-	}
-}
-
-// again is the next try, after the back-off.
-func (r *Router) again() {
-	r.s.Rec.UpstreamFailure = ""
-	r.countAttempt(&r.s.Request, r.attempts+1)
-	r.expect(&r.s.Request)
-	r.try()
 }
 
 func status(b []byte) int {

@@ -18,6 +18,7 @@ package router
 import (
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -51,12 +52,13 @@ func (f *factory) New(w *pool.Worker) any {
 	for i := range r.timers {
 		r.timers[i].Handler, r.timers[i].Kind = r, i
 	}
+	r.first.init(r)
+	r.cur = &r.first
 	return r
 }
 
 const (
 	timerResponse = iota // of the whole response
-	timerTry             // of this try
 	timerBackoff
 	timerStream // upstream stream duration
 	numTimers
@@ -72,11 +74,12 @@ type Router struct {
 	cluster *cluster.Cluster
 	limits  *cluster.Breakers
 	prio    cluster.Priority
-	host    *cluster.Host
-	pending pool.Pending
-	up      pool.Stream
-	msg     pool.Message
 	timers  [numTimers]drive.Timer
+
+	first  attempt
+	cur    *attempt   // the latest try, or the one whose response goes to the client
+	others []*attempt // whose time is up, and whose response still counts (hedging)
+	spare  []*attempt
 
 	set       settings
 	policy    *route.RetryPolicy // nil: none applies to this request
@@ -85,10 +88,11 @@ type Router struct {
 	elsewhere cluster.Retry
 	hash      uint64
 	hasHash   bool
-	retrying  bool // holds a place among the cluster's retries
-	replayed  bool // the try that needs no policy was made
+	wait      time.Duration // what a response has said
+	late      bool          // the next try comes because a time is up
+	retrying  bool          // holds a place among the cluster's retries
+	replayed  bool          // the try that needs no policy was made
 	attempts  uint32
-	tryAt     int64
 	began     int64 // when the request came
 
 	body      []byte // of the request, kept for another try and for mirrors
@@ -103,7 +107,6 @@ type Router struct {
 // OnRequest begins.
 func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	r.s, r.ended = s, end
-	r.pending.Offers, r.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	rt := s.Route
 	st := s.Config.Stats
 	switch {
@@ -224,7 +227,9 @@ func (r *Router) try() {
 		s.Reply(503, "no healthy upstream", "no_healthy_upstream", access.NoHealthyUpstream)
 		return
 	}
-	r.host, r.tryAt = h, r.w.Loop.Now()
+	a := r.cur
+	a.host = h
+	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = h.Addr, h.Name
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
 	if h.Peer != nil {
@@ -236,7 +241,7 @@ func (r *Router) try() {
 	if r.forward.AutoHost && h.Name != "" {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
-	r.w.Open(&r.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &r.msg, r)
+	r.w.Open(&a.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &a.msg, a)
 }
 
 // avoid says which hosts a retry would rather not use.
@@ -273,13 +278,12 @@ func (r *Router) original() netip.AddrPort {
 }
 
 // OnReady sends the request as far as it has come.
-func (r *Router) OnReady(up pool.Stream) {
+func (a *attempt) OnReady(up pool.Stream) {
+	r := a.r
 	s := r.s
-	r.up = up
-	info := up.Info()
+	a.up = up
 	rec := &s.Rec
-	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
-	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
+	r.note(up.Info())
 	rec.UpstreamBegin = access.Mark(r.w.Loop.Now() + 1)
 	if r.set.duration > 0 {
 		r.w.Loop.Schedule(&r.timers[timerStream], r.set.duration)
@@ -296,7 +300,7 @@ func (r *Router) OnReady(up pool.Stream) {
 	}
 	if r.ended {
 		rec.UpstreamSent = rec.UpstreamBegin
-		r.startTry()
+		a.start()
 		return
 	}
 	if !r.mayRepeat() && r.mirrors == nil {
@@ -310,15 +314,8 @@ func (r *Router) OnReady(up pool.Stream) {
 // mayRepeat reports whether the request could be sent once more: by the policy, or because
 // the host turns out not to have taken it.
 func (r *Router) mayRepeat() bool {
-	info := r.up.Info()
+	info := r.cur.up.Info()
 	return r.policy != nil || !r.replayed && (info.Requests > 1 || info.Protocol == access.HTTP2)
-}
-
-// startTry starts the time of a try, which begins when the request has been sent.
-func (r *Router) startTry() {
-	if r.set.perTry > 0 {
-		r.w.Loop.Schedule(&r.timers[timerTry], r.set.perTry)
-	}
 }
 
 // requestSent starts the time of the response, which begins when the request has come whole.
@@ -346,7 +343,7 @@ func (r *Router) limit() int {
 }
 
 // rare reports that neither a policy nor a mirror wants the body.
-func (r *Router) rare() bool { return r.up != nil && r.policy == nil && r.mirrors == nil }
+func (r *Router) rare() bool { return r.cur.up != nil && r.policy == nil && r.mirrors == nil }
 
 // drop lets go of what was kept of the body: the request can be sent no more.
 func (r *Router) drop() {
@@ -358,22 +355,27 @@ func (r *Router) drop() {
 func (r *Router) OnRequestData(b []byte, end bool) {
 	r.ended = r.ended || end
 	if r.keep && !r.s.Upgrade {
-		if r.up != nil && len(r.body)+len(b) > r.limit() {
-			if !r.rare() {
-				r.cluster.Stats.RetryOrShadowAbandoned.Inc()
-			}
+		over := len(r.body)+len(b) > r.limit()
+		if over && (r.policy != nil || r.mirrors != nil) {
+			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
 			r.policy, r.mirrors = nil, nil
+			if r.timers[timerBackoff].Armed() {
+				r.s.Reply(503, "exceeded request buffer limit while retrying upstream", "request_payload_exceeded_retry_buffer_limit")
+				return
+			}
+		}
+		if over && r.cur.up != nil {
 			r.drop()
 		} else {
 			r.body = append(r.body, b...)
 		}
 	}
 	s := r.s
-	if r.up != nil {
-		r.up.SendData(b, end)
+	if r.cur.up != nil {
+		r.cur.up.SendData(b, end)
 		if end {
 			s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
-			r.startTry()
+			r.cur.start()
 		}
 	}
 	if end {
@@ -385,10 +387,10 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 // OnRequestTrailers ends the request's body.
 func (r *Router) OnRequestTrailers(m *header.Map) {
 	r.ended, r.trailers = true, m
-	if r.up != nil {
-		r.up.SendTrailers(m)
+	if r.cur.up != nil {
+		r.cur.up.SendTrailers(m)
 		r.s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
-		r.startTry()
+		r.cur.start()
 	}
 	r.sendMirrors()
 	r.requestSent()
@@ -396,8 +398,8 @@ func (r *Router) OnRequestTrailers(m *header.Map) {
 
 // Full says that the request's body should pause.
 func (r *Router) Full() bool {
-	if r.up != nil {
-		return r.up.Full()
+	if r.cur.up != nil {
+		return r.cur.up.Full()
 	}
 	return r.s != nil && len(r.body) >= r.limit()
 }
@@ -407,15 +409,15 @@ func (r *Router) OnDrained() { r.s.ResumeRequest() }
 
 // PauseResponse stops the upstream: the client cannot take more.
 func (r *Router) PauseResponse() {
-	if r.up != nil {
-		r.up.Pause()
+	if r.cur.up != nil {
+		r.cur.up.Pause()
 	}
 }
 
 // ResumeResponse lets the upstream go on.
 func (r *Router) ResumeResponse() {
-	if r.up != nil {
-		r.up.Resume()
+	if r.cur.up != nil {
+		r.cur.up.Resume()
 	}
 }
 
@@ -424,19 +426,15 @@ func (r *Router) OnEnd(*stream.Stream) {
 	for i := range r.timers {
 		r.w.Loop.Cancel(&r.timers[i])
 	}
-	r.pending.Cancel()
-	if r.up != nil {
-		up := r.up
-		r.up = nil
-		up.Cancel()
-	}
+	r.onlyOne()
+	r.cur.stop()
 	r.endTry()
-	r.s, r.forward, r.cluster, r.limits, r.host, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil
+	r.s, r.forward, r.cluster, r.limits, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts = 0, 0
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
-	r.replayed, r.keep, r.ended, r.responded = false, false, false, false
+	r.replayed, r.keep, r.ended, r.responded, r.late = false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil
 	}
@@ -451,8 +449,6 @@ func (r *Router) OnTimer(t *drive.Timer) {
 	switch t.Kind {
 	case timerResponse:
 		r.timedOut()
-	case timerTry:
-		r.tryTimedOut()
 	case timerBackoff:
 		r.again()
 	case timerStream:
@@ -462,46 +458,15 @@ func (r *Router) OnTimer(t *drive.Timer) {
 
 // timedOut ends a request whose response does not come, or does not end, in time.
 func (r *Router) timedOut() {
-	st := r.cluster.Stats
-	st.UpstreamRqTimeout.Inc()
-	r.hostTimedOut()
+	for _, a := range r.others {
+		a.outOfTime()
+	}
+	r.cur.outOfTime()
 	if r.responded {
 		r.s.Abort(access.UpstreamRequestTimeout, "response_timeout")
 		return
 	}
-	r.charge(504)
 	r.s.Reply(504, "upstream request timeout", "response_timeout", access.UpstreamRequestTimeout)
-}
-
-func (r *Router) hostTimedOut() {
-	if r.host != nil && (r.up != nil || r.pending.Waits()) {
-		r.host.RqTimeout.Inc()
-		r.report(cluster.Result{Kind: cluster.Timeout})
-	}
-}
-
-// tryTimedOut ends one try.
-func (r *Router) tryTimedOut() {
-	r.cluster.Stats.UpstreamRqPerTryTimeout.Inc()
-	r.hostTimedOut()
-	if r.up != nil {
-		up := r.up
-		r.up = nil
-		up.Cancel()
-	}
-	if r.responded {
-		r.s.Abort(access.UpstreamRequestTimeout, "upstream_per_try_timeout")
-		return
-	}
-	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
-		return
-	}
-	r.charge(504)
-	r.s.Reply(504, "upstream request timeout", "upstream_per_try_timeout", access.UpstreamRequestTimeout)
-}
-
-func (r *Router) report(result cluster.Result) {
-	r.cluster.Report(r.host, result, r.w.Loop.Wall())
 }
 
 // charge counts a response, ours or the upstream's, for the cluster.

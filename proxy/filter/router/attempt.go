@@ -1,0 +1,230 @@
+package router
+
+import (
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// An attempt is one try of a request: its host, its place on a connection, its times. A request has
+// one at a time, unless its route hedges: then a try whose time is up goes on
+// beside the next, and the first good response wins.
+type attempt struct {
+	r       *Router
+	host    *cluster.Host
+	pending pool.Pending
+	up      pool.Stream
+	msg     pool.Message
+	timers  [2]drive.Timer
+	soft    bool // its time was up, and the next has begun
+}
+
+const (
+	timerTry  = iota // of the try
+	timerIdle        // since something last came of its response
+)
+
+func (a *attempt) init(r *Router) {
+	a.r = r
+	for i := range a.timers {
+		a.timers[i].Handler, a.timers[i].Kind = a, i
+	}
+}
+
+// start starts the times of a try, which begin when the request has been sent.
+func (a *attempt) start() {
+	if d := a.r.set.perTry; d > 0 {
+		a.r.w.Loop.Schedule(&a.timers[timerTry], d)
+	}
+	if d := a.r.set.tryIdle; d > 0 {
+		a.r.w.Loop.Schedule(&a.timers[timerIdle], d)
+	}
+}
+
+// resetIdle notes that something has come.
+func (a *attempt) resetIdle() {
+	if a.timers[timerIdle].Armed() {
+		a.r.w.Loop.Schedule(&a.timers[timerIdle], a.r.set.tryIdle)
+	}
+}
+
+func (a *attempt) cancelTimers() {
+	for i := range a.timers {
+		a.r.w.Loop.Cancel(&a.timers[i])
+	}
+}
+
+// inFlight reports whether something may come of the try.
+func (a *attempt) inFlight() bool { return a.up != nil || a.pending.Waits() }
+
+// stop gives the try up.
+func (a *attempt) stop() {
+	a.cancelTimers()
+	a.pending.Cancel()
+	if a.up != nil {
+		up := a.up
+		a.up = nil
+		up.Cancel()
+	}
+	a.host, a.soft = nil, false
+}
+
+// drop gives up a try that others may better.
+func (a *attempt) drop() {
+	r := a.r
+	a.stop()
+	for i, o := range r.others {
+		if o == a {
+			r.others = append(r.others[:i], r.others[i+1:]...)
+			r.spare = append(r.spare, a)
+			return
+		}
+	}
+}
+
+func (a *attempt) report(result cluster.Result) {
+	a.r.cluster.Report(a.host, result, a.r.w.Loop.Wall())
+}
+
+// OnDrained lets the request's body flow again.
+func (a *attempt) OnDrained() {
+	if a == a.r.cur {
+		a.r.s.ResumeRequest()
+	}
+}
+
+// OnTimer is a time of the try that is up.
+func (a *attempt) OnTimer(t *drive.Timer) {
+	r := a.r
+	switch {
+	case r.s == nil:
+	case t.Kind == timerIdle:
+		r.tryTimedOut(a, "upstream_per_try_idle_timeout")
+	default:
+		r.tryTimedOut(a, "upstream_per_try_timeout")
+	}
+}
+
+// outOfTime accounts for a try that the time of the whole response ends.
+func (a *attempt) outOfTime() {
+	if !a.inFlight() {
+		return
+	}
+	r := a.r
+	r.cluster.Stats.UpstreamRqTimeout.Inc()
+	a.host.RqTimeout.Inc()
+	if r.responded {
+		return
+	}
+	if !a.soft {
+		a.report(cluster.Result{Kind: cluster.Timeout})
+	}
+	r.charge(504)
+}
+
+// tryTimedOut ends one try, or begins another beside it.
+func (r *Router) tryTimedOut(a *attempt, details string) {
+	if r.set.hedge && !r.responded {
+		r.hedge(a)
+		return
+	}
+	if details == "upstream_per_try_timeout" {
+		r.cluster.Stats.UpstreamRqPerTryTimeout.Inc()
+	} else {
+		r.cluster.Stats.UpstreamRqPerTryIdleTimeout.Inc()
+	}
+	if a.inFlight() {
+		a.host.RqTimeout.Inc()
+		a.report(cluster.Result{Kind: cluster.Timeout})
+	}
+	host := a.host
+	a.stop()
+	a.host = host // which the next try may avoid
+	if r.responded {
+		r.s.Abort(access.UpstreamRequestTimeout, details)
+		return
+	}
+	r.late = true
+	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
+		return
+	}
+	r.charge(504)
+	r.s.Reply(504, "upstream request timeout", details, access.UpstreamRequestTimeout)
+}
+
+// hedge begins another try beside one whose time is up.
+func (r *Router) hedge(a *attempt) {
+	if a.soft {
+		return
+	}
+	a.cancelTimers()
+	a.report(cluster.Result{Kind: cluster.Timeout})
+	a.soft = true
+	r.late = true
+	if r.policy == nil || !r.schedule(nil) {
+		return
+	}
+	if r.tries() {
+		r.tried = append(r.tried, a.host)
+	}
+	r.others = append(r.others, a)
+	if n := len(r.spare); n > 0 {
+		r.cur, r.spare = r.spare[n-1], r.spare[:n-1]
+	} else {
+		r.cur = new(attempt)
+		r.cur.init(r)
+	}
+}
+
+// othersThan reports whether a response may still come of another try, begun or about to be.
+func (r *Router) othersThan(a *attempt) bool {
+	if r.timers[timerBackoff].Armed() || a != r.cur && r.cur.inFlight() {
+		return true
+	}
+	for _, o := range r.others {
+		if o != a {
+			return true
+		}
+	}
+	return false
+}
+
+// win makes a try the one whose response goes to the client.
+func (r *Router) win(a *attempt, info *pool.Info) {
+	if len(r.others) == 0 && a == r.cur {
+		return
+	}
+	r.w.Loop.Cancel(&r.timers[timerBackoff])
+	s := r.s
+	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = a.host.Addr, a.host.Name
+	r.note(info)
+	if a != r.cur {
+		for i, o := range r.others {
+			if o == a {
+				r.others[i], r.cur = r.cur, a
+			}
+		}
+	}
+	r.onlyOne()
+}
+
+// onlyOne gives up all tries but the present one.
+func (r *Router) onlyOne() {
+	for i, o := range r.others {
+		o.stop()
+		r.spare = append(r.spare, o)
+		r.others[i] = nil
+	}
+	r.others = r.others[:0]
+}
+
+// note records the connection that a try has got.
+func (r *Router) note(info *pool.Info) {
+	rec := &r.s.Rec
+	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
+	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
+}
+
+var _ pool.Handler = (*attempt)(nil)

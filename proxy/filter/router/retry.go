@@ -1,0 +1,97 @@
+package router
+
+import (
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+)
+
+// Whether, and when, a request is sent once more stands here.
+
+// retry has the request sent once more after a while, if it is wanted and allowed.
+func (r *Router) retry(wanted bool) bool {
+	r.endTry()
+	if !wanted {
+		r.late = false
+		return false
+	}
+	if !r.schedule(&r.wait) {
+		return false
+	}
+	a := r.cur
+	if r.tries() && a.host != nil {
+		r.tried = append(r.tried, a.host)
+	}
+	a.stop() // a response that nobody will see
+	return true
+}
+
+// tries reports whether it matters which hosts were tried.
+func (r *Router) tries() bool { return r.policy.PreviousHosts || r.policy.PreviousPriorities > 0 }
+
+// schedule takes a place among the cluster's retries and sets the time of the next try: what the
+// response has said if wait is given and not 0, else by the policy's back-off.
+func (r *Router) schedule(wait *time.Duration) bool {
+	told := time.Duration(0)
+	if wait != nil {
+		told, *wait = *wait, 0
+	}
+	r.endTry()
+	st := r.cluster.Stats
+	switch {
+	case r.retries >= *r.policy.NumRetries:
+		st.UpstreamRqRetryLimitExceeded.Inc()
+		r.s.Rec.Flags.Set(access.UpstreamRetryLimitExceeded)
+		return false
+	case !r.keep:
+		return false
+	case !r.limits.TryRetry():
+		st.UpstreamRqRetryOverflow.Inc()
+		r.s.Rec.Flags.Set(access.UpstreamOverflow)
+		return false
+	}
+	r.retries++
+	r.retrying = true
+	st.UpstreamRqRetry.Inc()
+	if told > 0 {
+		st.UpstreamRqRetryBackoffRatelimited.Inc()
+		// A little later than told, and not all at once.
+		r.w.Loop.Schedule(&r.timers[timerBackoff], told+time.Duration(r.w.Random()%uint64(max(1, told/2))))
+		return true
+	}
+	st.UpstreamRqRetryBackoffExponential.Inc()
+	r.w.Loop.Schedule(&r.timers[timerBackoff], r.policy.Backoff(r.retries, r.w.Random()))
+	return true
+}
+
+// waitAsTold notes how long a response asks to wait before the next try.
+func (r *Router) waitAsTold(m *header.Map) {
+	r.wait = 0
+	if len(r.policy.ResetHeaders) > 0 {
+		r.wait = r.policy.Told(m, r.w.Loop.Wall())
+	}
+}
+
+// endTry gives back the place among the cluster's retries.
+func (r *Router) endTry() {
+	if r.retrying {
+		r.retrying = false
+		r.limits.EndRetry()
+	}
+}
+
+// again is the next try, after the back-off.
+func (r *Router) again() {
+	m := &r.s.Request
+	r.s.Rec.UpstreamFailure = ""
+	r.countAttempt(m, r.attempts+1)
+	if v := r.s.Route.VHost; v != nil && v.TimeoutRetryInRequest {
+		m.Set(header.XEnvoyIsTimeoutRetry, truth[r.late])
+	}
+	r.late = false
+	r.expect(m)
+	r.try()
+}
+
+var truth = map[bool][]byte{false: []byte("false"), true: []byte("true")}
