@@ -38,13 +38,9 @@ var clusterFields = []*Message{
 	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "min_retry_concurrency")),
 	message((*clusterv3.OutlierDetection)(nil),
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
-			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host"),
-		only("enforcing_success_rate", "ejection by success rate is not built yet; Istio switches it off", "0"),
-		only("enforcing_local_origin_success_rate", "ejection by success rate is not built yet", "0"),
-		only("enforcing_failure_percentage", "ejection by failure percentage is not built yet", "0"),
-		only("enforcing_failure_percentage_local_origin", "ejection by failure percentage is not built yet", "0"),
-		ignores("only counts where ejection by success rate is enforced", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor"),
-		ignores("only counts where ejection by failure percentage is enforced", "failure_percentage_threshold", "failure_percentage_minimum_hosts", "failure_percentage_request_volume"),
+			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
+			"enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "enforcing_local_origin_success_rate",
+			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin"),
 		ignores("there are no active health checks", "successful_active_health_check_uneject_host")),
 	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses"),
 		ignores("a source address of this machine needs none", "freebind")),
@@ -215,6 +211,11 @@ func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster
 		Jitter:       r.duration(m.GetMaxEjectionTimeJitter(), at.Child("max_ejection_time_jitter")),
 
 		MaxEjectionPercent: number(m.GetMaxEjectionPercent()), AlwaysEjectOne: m.GetAlwaysEjectOneHost().GetValue(), Split: m.GetSplitExternalLocalOriginErrors(),
+
+		SuccessHosts: number(m.GetSuccessRateMinimumHosts()), SuccessVolume: number(m.GetSuccessRateRequestVolume()), SuccessDeviation: number(m.GetSuccessRateStdevFactor()),
+		EnforceSuccessRate: number(m.GetEnforcingSuccessRate()), EnforceLocalSuccessRate: number(m.GetEnforcingLocalOriginSuccessRate()),
+		FailureHosts: number(m.GetFailurePercentageMinimumHosts()), FailureVolume: number(m.GetFailurePercentageRequestVolume()), FailureThreshold: number(m.GetFailurePercentageThreshold()),
+		EnforceFailure: number(m.GetEnforcingFailurePercentage()), EnforceLocalFailure: number(m.GetEnforcingFailurePercentageLocalOrigin()),
 	}
 }
 

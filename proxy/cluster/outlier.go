@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // OutlierConfig says when a host is taken out for a while. Nil and zero fields take
@@ -22,7 +24,19 @@ type OutlierConfig struct {
 	MaxEjectionPercent *uint32       // 10
 	AlwaysEjectOne     bool          // one host may be ejected whatever the percentage
 	Split              bool          // local errors count apart (split_external_local_origin_errors)
-	ErrorCodes         []uint16      // replaces 5xx as what counts as an error; empty: 5xx
+
+	SuccessHosts            *uint32 // 5: hosts with volume, below which rates of success say nothing
+	SuccessVolume           *uint32 // 100 attempts in an interval
+	SuccessDeviation        *uint32 // 1900: a thousandth of standard deviations below the mean
+	EnforceSuccessRate      *uint32 // 100
+	EnforceLocalSuccessRate *uint32 // 100; only if Split
+	FailureHosts            *uint32 // 5
+	FailureVolume           *uint32 // 50
+	FailureThreshold        *uint32 // 85 (percent)
+	EnforceFailure          *uint32 // 0
+	EnforceLocalFailure     *uint32 // 0; only if Split
+
+	ErrorCodes []uint16 // replaces 5xx as what counts as an error; empty: 5xx
 }
 
 func (o OutlierConfig) withDefaults() OutlierConfig {
@@ -43,6 +57,16 @@ func (o OutlierConfig) withDefaults() OutlierConfig {
 	number(&o.EnforceGateway, 0)
 	number(&o.EnforceLocal, 100)
 	number(&o.MaxEjectionPercent, 10)
+	number(&o.SuccessHosts, 5)
+	number(&o.SuccessVolume, 100)
+	number(&o.SuccessDeviation, 1900)
+	number(&o.EnforceSuccessRate, 100)
+	number(&o.EnforceLocalSuccessRate, 100)
+	number(&o.FailureHosts, 5)
+	number(&o.FailureVolume, 50)
+	number(&o.FailureThreshold, 85)
+	number(&o.EnforceFailure, 0)
+	number(&o.EnforceLocalFailure, 0)
 	span(&o.Interval, 10*time.Second)
 	span(&o.BaseEjection, 30*time.Second)
 	span(&o.MaxEjection, 300*time.Second)
@@ -77,16 +101,22 @@ const (
 	by5xx detector = iota
 	byGateway
 	byLocal
+	bySuccessRate
+	byLocalSuccessRate
+	byFailureRate
+	byLocalFailureRate
 )
 
 // outlierState is what detection knows of a host.
 type outlierState struct {
 	errors, gateway, local atomic.Uint32 // consecutive
+	external, internal     tally         // since the last sweep; of answers, and if Split of connections
 
 	// Guarded by the cluster's mu.
 	backoff   uint32    // times ejected, less the quiet intervals since
 	ejectedAt time.Time // of the last ejection
 	until     time.Time
+	backAt    time.Time // when it was let back in
 }
 
 // Report takes note of a result. It may eject the host at once. It takes a lock only if
@@ -101,17 +131,20 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	switch r.Kind {
 	case ConnectOK:
 		if o.Split {
+			s.internal.add(false)
 			s.clear(&s.local)
 		}
 		return
 	case ConnectOKFinal:
 		if o.Split {
+			s.internal.add(false)
 			s.clear(&s.local)
 			return
 		}
 		code = 200
 	case ConnectFailed, Timeout:
 		if o.Split {
+			s.internal.add(true)
 			if s.local.Add(1) == *o.ConsecutiveLocal {
 				c.detected(h, byLocal, now)
 			}
@@ -126,7 +159,9 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	case RequestOK:
 		code = 200
 	}
-	if !o.isError(code) {
+	bad := o.isError(code)
+	s.external.add(bad)
+	if !bad {
 		s.clear(&s.errors)
 		s.clear(&s.gateway)
 		return
@@ -164,28 +199,64 @@ func (c *Cluster) detected(h *Host, d detector, now time.Time) {
 	if h.ejected.Load() || !c.member(h) {
 		return
 	}
-	st, o := &c.Stats.Outlier, c.Outlier
-	count, enforce := &h.outlier.errors, *o.Enforce5xx
-	detectedTotal, enforced := &st.EjectionsDetectedConsecutive5xx, &st.EjectionsEnforcedConsecutive5xx
 	switch d {
 	case byGateway:
-		count, enforce = &h.outlier.gateway, *o.EnforceGateway
-		detectedTotal, enforced = &st.EjectionsDetectedGateway, &st.EjectionsEnforcedGateway
+		h.outlier.gateway.Store(0) // so that the next limit is noticed too
 	case byLocal:
-		count, enforce = &h.outlier.local, *o.EnforceLocal
-		detectedTotal, enforced = &st.EjectionsDetectedLocalOrigin, &st.EjectionsEnforcedLocalOrigin
+		h.outlier.local.Store(0)
+	default:
+		h.outlier.errors.Store(0)
+		c.Stats.Outlier.EjectionsConsecutive5xx.Inc()
 	}
-	detectedTotal.Inc()
-	count.Store(0) // so that the next limit is noticed too
+	if c.consider(h, d, now) {
+		c.rebuild(c.hosts.Load().All)
+	}
+}
+
+// consider ejects a host that was detected, if that is allowed and enforced; the host set is then to be
+// made anew. The caller holds c.mu.
+func (c *Cluster) consider(h *Host, d detector, now time.Time) bool {
+	if h.ejected.Load() {
+		return false
+	}
+	st := &c.Stats.Outlier
+	detected, enforced, enforce := c.counters(d)
+	detected.Inc()
 	if !c.mayEject() {
 		st.EjectionsOverflow.Inc()
-		return
+		return false
+	}
+	if d == by5xx || d == bySuccessRate {
+		st.EjectionsTotal.Inc()
 	}
 	if c.random.Uint32N(100) >= enforce {
-		return
+		return false
 	}
 	enforced.Inc()
 	c.eject(h, now)
+	return true
+}
+
+// counters are what counts a kind of ejection, and the percentage of it that is enforced.
+func (c *Cluster) counters(d detector) (detected, enforced *stats.Counter, enforce uint32) {
+	st, o := &c.Stats.Outlier, c.Outlier
+	switch d {
+	case byGateway:
+		return &st.EjectionsDetectedGateway, &st.EjectionsEnforcedGateway, *o.EnforceGateway
+	case byLocal:
+		return &st.EjectionsDetectedLocalOrigin, &st.EjectionsEnforcedLocalOrigin, *o.EnforceLocal
+	case bySuccessRate:
+		st.EjectionsSuccessRate.Inc()
+		return &st.EjectionsDetectedSuccessRate, &st.EjectionsEnforcedSuccessRate, *o.EnforceSuccessRate
+	case byLocalSuccessRate:
+		st.EjectionsSuccessRate.Inc()
+		return &st.EjectionsDetectedLocalSuccessRate, &st.EjectionsEnforcedLocalSuccessRate, *o.EnforceLocalSuccessRate
+	case byFailureRate:
+		return &st.EjectionsDetectedFailure, &st.EjectionsEnforcedFailure, *o.EnforceFailure
+	case byLocalFailureRate:
+		return &st.EjectionsDetectedLocalFailure, &st.EjectionsEnforcedLocalFailure, *o.EnforceLocalFailure
+	}
+	return &st.EjectionsDetectedConsecutive5xx, &st.EjectionsEnforcedConsecutive5xx, *o.Enforce5xx
 }
 
 // member reports whether a host with this state is still in the cluster.
@@ -206,10 +277,12 @@ func (c *Cluster) mayEject() bool {
 	return 100*(c.ejected+1) <= int(min(*c.Outlier.MaxEjectionPercent, 100))*len(c.hosts.Load().All)
 }
 
-// eject takes a host out, for longer each time. The caller holds c.mu.
+// eject takes a host out, for longer each time. The caller holds c.mu and rebuilds the host set.
 func (c *Cluster) eject(h *Host, now time.Time) {
 	s := &h.outlier
-	s.backoff++
+	if c.Outlier.BaseEjection*time.Duration(s.backoff) < c.Outlier.MaxEjection+c.Outlier.BaseEjection {
+		s.backoff++ // no higher: it fades by one an interval
+	}
 	span := min(c.Outlier.BaseEjection*time.Duration(s.backoff), c.Outlier.MaxEjection)
 	if c.Outlier.Jitter > 0 {
 		span += time.Duration(c.random.Int64N(int64(c.Outlier.Jitter) + 1))
@@ -219,7 +292,6 @@ func (c *Cluster) eject(h *Host, now time.Time) {
 	c.ejected++
 	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
 	c.Stats.Outlier.EjectionsEnforcedTotal.Inc()
-	c.rebuild(c.hosts.Load().All)
 }
 
 // uneject lets a host back in. The caller holds c.mu and rebuilds the host set.
@@ -264,14 +336,16 @@ func (c *Cluster) Sweep(now time.Time) {
 	changed := false
 	hosts := c.hosts.Load().All
 	for _, h := range hosts {
-		switch {
-		case !h.ejected.Load():
-			if h.outlier.backoff > 0 {
-				h.outlier.backoff-- // a quiet interval makes the next ejection shorter again
-			}
-		case !now.Before(h.outlier.until):
+		if h.ejected.Load() && !now.Before(h.outlier.until) {
 			c.uneject(h)
+			h.outlier.backAt = now
 			changed = true
+		}
+	}
+	changed = c.rates(hosts, now) || changed
+	for _, h := range hosts {
+		if !h.ejected.Load() && h.outlier.backoff > 0 && now.Sub(h.outlier.backAt) >= c.Outlier.Interval {
+			h.outlier.backoff-- // a quiet interval makes the next ejection shorter again
 		}
 	}
 	if changed {

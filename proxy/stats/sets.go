@@ -154,6 +154,20 @@ type Outlier struct {
 	EjectionsDetectedGateway        Counter `stat:"ejections_detected_consecutive_gateway_failure"`
 	EjectionsEnforcedLocalOrigin    Counter `stat:"ejections_enforced_consecutive_local_origin_failure"`
 	EjectionsDetectedLocalOrigin    Counter `stat:"ejections_detected_consecutive_local_origin_failure"`
+
+	EjectionsDetectedSuccessRate      Counter `stat:"ejections_detected_success_rate"`
+	EjectionsEnforcedSuccessRate      Counter `stat:"ejections_enforced_success_rate"`
+	EjectionsDetectedLocalSuccessRate Counter `stat:"ejections_detected_local_origin_success_rate"`
+	EjectionsEnforcedLocalSuccessRate Counter `stat:"ejections_enforced_local_origin_success_rate"`
+	EjectionsDetectedFailure          Counter `stat:"ejections_detected_failure_percentage"`
+	EjectionsEnforcedFailure          Counter `stat:"ejections_enforced_failure_percentage"`
+	EjectionsDetectedLocalFailure     Counter `stat:"ejections_detected_local_origin_failure_percentage"`
+	EjectionsEnforcedLocalFailure     Counter `stat:"ejections_enforced_local_origin_failure_percentage"`
+
+	// Envoy's older names, which dashboards still ask for.
+	EjectionsTotal          Counter `stat:"ejections_total"`
+	EjectionsConsecutive5xx Counter `stat:"ejections_consecutive_5xx"`
+	EjectionsSuccessRate    Counter `stat:"ejections_success_rate"`
 }
 
 // TLS holds "<prefix>.ssl.".

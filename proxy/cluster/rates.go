@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Rates of success, over the time between two sweeps, stand here: hosts that do worse than the
+// others (success rate), or worse than a limit (failure percentage), are ejected.
+
+// tally counts attempts since the last sweep.
+type tally struct{ total, failed atomic.Uint32 }
+
+func (t *tally) add(failed bool) {
+	t.total.Add(1)
+	if failed {
+		t.failed.Add(1)
+	}
+}
+
+// take returns what was counted and begins anew. What is reported meanwhile may count
+// half, which no rate can feel.
+func (t *tally) take() (total, failed uint32) { return t.total.Swap(0), t.failed.Swap(0) }
+
+// A rate is how a host did.
+type rate struct {
+	host    *Host
+	success float64 // percent
+	volume  uint32
+}
+
+// rates ejects hosts by what was counted since the last sweep. The caller holds c.mu. It reports whether
+// the host set has to be made anew.
+func (c *Cluster) rates(hosts []*Host, now time.Time) bool {
+	changed := c.ratesOf(hosts, now, false)
+	return c.ratesOf(hosts, now, true) || changed
+}
+
+func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed bool) {
+	o := c.Outlier
+	var bySuccess, byFailure []rate
+	sum := 0.0
+	enough := uint32(len(hosts)) >= min(*o.SuccessHosts, *o.FailureHosts)
+	for _, h := range hosts {
+		t := &h.outlier.external
+		if local {
+			t = &h.outlier.internal
+		}
+		total, failed := t.take()
+		if !enough || total == 0 || h.ejected.Load() {
+			continue
+		}
+		r := rate{h, 100 * float64(total-min(failed, total)) / float64(total), total}
+		if total >= *o.SuccessVolume {
+			bySuccess = append(bySuccess, r)
+			sum += r.success
+		}
+		if total >= *o.FailureVolume {
+			byFailure = append(byFailure, r)
+		}
+	}
+	if n := len(bySuccess); n > 0 && uint32(n) >= *o.SuccessHosts {
+		limit := threshold(bySuccess, sum, float64(*o.SuccessDeviation)/1000)
+		d := bySuccessRate
+		if local {
+			d = byLocalSuccessRate
+		}
+		for _, r := range bySuccess {
+			if r.success < limit {
+				changed = c.consider(r.host, d, now) || changed
+			}
+		}
+	}
+	if n := len(byFailure); n > 0 && uint32(n) >= *o.FailureHosts {
+		d := byFailureRate
+		if local {
+			d = byLocalFailureRate
+		}
+		for _, r := range byFailure {
+			if 100-r.success >= float64(*o.FailureThreshold) {
+				changed = c.consider(r.host, d, now) || changed
+			}
+		}
+	}
+	return changed
+}
+
+// threshold is the mean less so many standard deviations.
+func threshold(rates []rate, sum, factor float64) float64 {
+	mean := sum / float64(len(rates))
+	variance := 0.0
+	for _, r := range rates {
+		variance += (r.success - mean) * (r.success - mean)
+	}
+	return mean - factor*math.Sqrt(variance/float64(len(rates)))
+}
