@@ -80,6 +80,14 @@ type plan struct {
 	publish func(*shard.Runtime)
 }
 
+// limits are those of the bootstrap, if there is one.
+func (p *plan) limits() build.Limits {
+	if p.boot == nil {
+		return build.Limits{}
+	}
+	return p.boot.Limits
+}
+
 // assemble builds the parts that every proxy has. ctx ends what goes on by itself.
 func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
@@ -94,7 +102,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 		return nil, err
 	}
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, Limits: pl.limits(),
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.log.Error("listeners that could not be opened", "error", err)

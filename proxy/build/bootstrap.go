@@ -24,11 +24,10 @@ import (
 )
 
 var bootstrapFields = []*Message{
-	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager"),
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager"),
 		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
 		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
 		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
-		ignores(noRuntime, "layered_runtime"),
 		ignores("these statistics are always there", "enable_dispatcher_stats"),
 		ignores("all configuration may come by ads", "default_config_source"),
 		ignores("the name of a compatible reload version only", "stats_server_version_override")),
@@ -39,7 +38,7 @@ var bootstrapFields = []*Message{
 	message((*bootstrapv3.Admin)(nil), reads("address"),
 		ignores("the admin interface writes no access log", "access_log", "access_log_path"),
 		ignores("profiles come over HTTP", "profile_path"),
-		ignores("there is no limit over all listeners", "ignore_global_conn_limit")),
+		ignores("the admin interface is not limited", "ignore_global_conn_limit")),
 	message((*corev3.Node)(nil), reads("id", "cluster", "metadata", "locality"),
 		ignores("we say who we are ourselves", "user_agent_name", "user_agent_version", "user_agent_build_version", "extensions", "client_features"),
 		ignores("has been replaced by xDS parameters that nobody sends", "dynamic_parameters", "listening_addresses")),
@@ -66,6 +65,7 @@ type Bootstrap struct {
 	ADS       *ADS
 	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
 	LocalCluster string
+	Limits       Limits
 }
 
 // An ADS says where configuration comes from.
@@ -94,6 +94,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	}
 	r := &reader{}
 	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
+	b.Limits = r.limits(m)
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}

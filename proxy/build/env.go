@@ -38,6 +38,9 @@ type Env struct {
 	// LocalCluster is the cluster of the proxy's own peers (local_cluster_name); empty: not known.
 	LocalCluster string
 
+	// Limits bound the connections of clients.
+	Limits Limits
+
 	local   *cluster.Local // where we run; nil without LocalCluster
 	metrics []*shardMetrics
 

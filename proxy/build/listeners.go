@@ -7,13 +7,13 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
-	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
-	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tcp"
@@ -23,12 +23,12 @@ var listenerFields = []*Message{
 	message((*listenerv3.Listener)(nil),
 		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
 			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
-			"tcp_backlog_size", "bind_to_port", "deprecated_v1"),
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit"),
 		ignores(forPeople, "metadata"),
 		ignores("connections of a changed listener drain; of a whole proxy, both directions are drained by the admin interface", "drain_type"),
 		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event"),
-		ignores("there is no limit over all listeners", "ignore_global_conn_limit", "bypass_overload_manager")),
+		ignores("the overload manager does nothing but limit connections", "bypass_overload_manager")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
 	message((*listenerv3.AdditionalAddress)(nil), reads("address")),
 	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name"),
@@ -39,12 +39,9 @@ var listenerFields = []*Message{
 	message((*listenerv3.ListenerFilter)(nil), reads("name", "typed_config", "filter_disabled")),
 	message((*listenerv3.ListenerFilterChainMatchPredicate)(nil), reads("or_match", "not_match", "any_match", "destination_port_range")),
 	message((*listenerv3.ListenerFilterChainMatchPredicate_MatchSet)(nil), reads("rules")),
-	message((*originaldstv3.OriginalDst)(nil)),
-	message((*tlsinspectorv3.TlsInspector)(nil),
-		ignores("the buffer grows as needed", "initial_read_buffer_size"),
-		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),
-		only("close_connection_on_client_hello_parsing_errors", "what is no client hello is plain text", "false")),
-	message((*httpinspectorv3.HttpInspector)(nil)),
+	message((*corev3.SocketOption)(nil), reads("level", "name", "int_value", "buf_value", "state"),
+		ignores(forPeople, "description"),
+		only("ip_version", "a socket has the version of its address", "BOTH")),
 }
 
 // A Listener is a listener that has been read.
@@ -98,6 +95,11 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	r.scopes = append(r.scopes, scope)
 	c.Logs = r.logs(m.GetAccessLog(), field.At("access_log"))
 	r.listenerFilters(m, c)
+	c.SocketOptions = r.socketOptions(m)
+	c.MaxConnections = r.env.Limits.Listeners[m.GetName()]
+	if !m.GetIgnoreGlobalConnLimit() {
+		c.Global = r.env.Limits.Global
+	}
 	for i, f := range m.GetFilterChains() {
 		c.Chains = append(c.Chains, r.chain(f, field.At("filter_chains").Index(i)))
 	}
@@ -110,6 +112,45 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	return c
 }
 
+// socketOptions reads what is set on the listener's sockets.
+func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOption {
+	var out []drive.SocketOption
+	for i, o := range m.GetSocketOptions() {
+		at := field.At("socket_options").Index(i)
+		set := drive.SocketOption{Level: int(o.GetLevel()), Name: int(o.GetName()), When: drive.SocketState(o.GetState())}
+		switch o.GetValue().(type) {
+		case *corev3.SocketOption_IntValue:
+			set.Value = int(o.GetIntValue())
+		case *corev3.SocketOption_BufValue:
+			set.Bytes = append([]byte{}, o.GetBufValue()...)
+		default:
+			r.errs.Addf(at, "has no value, want int_value or buf_value")
+		}
+		if o.GetState() > corev3.SocketOption_STATE_LISTENING {
+			r.errs.Addf(at.Child("state"), "found %v, want STATE_PREBIND, STATE_BOUND or STATE_LISTENING", o.GetState())
+		}
+		out = append(out, set)
+	}
+	if n := m.GetTcpFastOpenQueueLength(); n != nil {
+		out = append(out, drive.SocketOption{Level: unix.IPPROTO_TCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
+	}
+	if k := m.GetTcpKeepalive(); k != nil {
+		out = append(out, drive.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_KEEPALIVE, Value: 1})
+		for _, v := range []struct {
+			value *wrapperspb.UInt32Value
+			name  int
+		}{{k.GetKeepaliveProbes(), tcpKeepCount}, {k.GetKeepaliveTime(), tcpKeepIdle}, {k.GetKeepaliveInterval(), tcpKeepInterval}} {
+			if v.value != nil {
+				out = append(out, drive.SocketOption{Level: unix.IPPROTO_TCP, Name: v.name, Value: int(v.value.GetValue())})
+			}
+		}
+	}
+	return out
+}
+
+// Numbers of Linux, where the proxy runs.
+const tcpFastOpen, tcpKeepIdle, tcpKeepInterval, tcpKeepCount = 23, 4, 5, 6
+
 // statAddress writes an address as the names of Envoy's statistics do.
 func statAddress(a netip.AddrPort) string {
 	text := []byte(a.String())
@@ -119,37 +160,6 @@ func statAddress(a netip.AddrPort) string {
 		}
 	}
 	return string(text)
-}
-
-// names of listener filters, for configuration without typed_config.
-var listenerFilterNames = map[string]string{
-	"envoy.filters.listener.original_dst":   "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
-	"envoy.filters.listener.tls_inspector":  "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
-	"envoy.filters.listener.http_inspector": "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
-}
-
-func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Config) {
-	for i, f := range m.GetListenerFilters() {
-		at := field.At("listener_filters").Index(i)
-		kind := string(f.GetTypedConfig().MessageName())
-		if kind == "" {
-			kind = listenerFilterNames[f.GetName()]
-		}
-		inspector := &listen.Inspector{DisabledPorts: r.ports(f.GetFilterDisabled(), false, at.Child("filter_disabled"))}
-		switch kind {
-		case "envoy.extensions.filters.listener.original_dst.v3.OriginalDst":
-			c.OriginalDst = true
-			if f.GetFilterDisabled() != nil {
-				r.errs.Addf(at.Child("filter_disabled"), "is not supported for original_dst")
-			}
-		case "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector":
-			c.TLSInspector = inspector
-		case "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector":
-			c.HTTPInspector = inspector
-		default:
-			r.errs.Addf(at, "found %q, want original_dst, tls_inspector or http_inspector", f.GetName())
-		}
-	}
 }
 
 // ports reads a predicate as a list of ranges of which one must match. Istio sends
@@ -207,7 +217,11 @@ func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *liste
 			r.terminal(last, at)
 			out.Filter = r.tcpProxy(m, at.Child("typed_config"))
 		default:
-			r.networkFilter(m, at.Child("typed_config"))
+			if g, is := r.gate(m, at.Child("typed_config")); g != nil {
+				out.Gates = append(out.Gates, g)
+			} else if !is {
+				r.networkFilter(m, at.Child("typed_config"))
+			}
 		}
 	}
 	if out.Filter == nil && len(filters) > 0 {

@@ -218,7 +218,8 @@ func (r *reader) transports(m *clusterv3.Cluster, secrets *Secrets) []cluster.Tr
 	var out []cluster.Transport
 	for i, t := range m.GetTransportSocketMatches() {
 		at := field.At("transport_socket_matches").Index(i)
-		tr := cluster.Transport{Name: t.GetName(), Match: matchable(t.GetMatch().AsMap()), Socket: r.client(t.GetTransportSocket(), secrets, at.Child("transport_socket"))}
+		tr := r.socket(t.GetTransportSocket(), secrets, at.Child("transport_socket"))
+		tr.Name, tr.Match = t.GetName(), matchable(t.GetMatch().AsMap())
 		if len(tr.Match) == 0 {
 			return append(out, tr) // matches all; what comes after it is never reached
 		}
@@ -228,7 +229,9 @@ func (r *reader) transports(m *clusterv3.Cluster, secrets *Secrets) []cluster.Tr
 	if name == "" {
 		name = "raw_buffer"
 	}
-	return append(out, cluster.Transport{Name: name, Socket: r.client(m.GetTransportSocket(), secrets, field.At("transport_socket"))})
+	last := r.socket(m.GetTransportSocket(), secrets, field.At("transport_socket"))
+	last.Name = name
+	return append(out, last)
 }
 
 var tlsVersions = map[tlsv3.TlsParameters_TlsProtocol]uint16{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -35,8 +36,9 @@ func (k Kind) String() string { return kindNames[k] }
 // A Transport says how to talk to hosts.
 type Transport struct {
 	Name   string
-	Match  map[string]string // endpoints whose Metadata.Match holds all of these use it; empty matches all
-	Socket any               // *tls.Client configuration of proxy/tls; nil: plain text
+	Match  map[string]string  // endpoints whose Metadata.Match holds all of these use it; empty matches all
+	Socket any                // *tls.Client configuration of proxy/tls; nil: plain text
+	Proxy  *proxyproto.Sender // of the PROXY protocol's header before that; nil: none
 }
 
 // A Config describes a cluster. It is immutable once it is given to New.

@@ -37,6 +37,14 @@ func (c *Conn) straight(b []byte) []byte {
 	return b[n:]
 }
 
+// WriteClear writes at once, and in clear even if TLS is to begin: what a peer is to hear first. It is for a few
+// bytes on a new connection; it reports whether the socket took them.
+func (c *Conn) WriteClear(b []byte) bool {
+	n, err := c.sock.write(b)
+	c.BytesOut += uint64(max(n, 0))
+	return err == nil && n == len(b)
+}
+
 // eager is the same for TLS.
 func (s *secure) eager() {
 	c := s.conn

@@ -284,6 +284,15 @@ func prepare(fd int, o Dial) error {
 	if !o.Source.IsValid() || o.Source.Is4() != o.Addr.Addr().Unmap().Is4() {
 		return nil
 	}
+	if o.Transparent {
+		level, name, what := unix.SOL_IP, unix.IP_TRANSPARENT, "IP_TRANSPARENT"
+		if o.Source.Is6() {
+			level, name, what = unix.SOL_IPV6, unix.IPV6_TRANSPARENT, "IPV6_TRANSPARENT"
+		}
+		if err := unix.SetsockoptInt(fd, level, name, 1); err != nil {
+			return os.NewSyscallError("setsockopt "+what, err)
+		}
+	}
 	// Istio's ::6, unlike 127.0.0.6, is an address that no interface has.
 	unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 	unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)

@@ -24,6 +24,7 @@ type BindOptions struct {
 	ReusePort   bool
 	Backlog     int // 0: 4096
 	Mark        int
+	Options     []SocketOption
 }
 
 // Bind makes a listening socket. An IPv6 wildcard address takes IPv4 as well.
@@ -69,14 +70,42 @@ func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
 			return os.NewSyscallError("setsockopt "+opt.what, err)
 		}
 	}
+	if err := setOptions(fd, o.Options, BeforeBind); err != nil {
+		return err
+	}
 	if err := unix.Bind(fd, sa); err != nil {
 		return os.NewSyscallError("bind", err)
+	}
+	if err := setOptions(fd, o.Options, Bound); err != nil {
+		return err
 	}
 	backlog := o.Backlog
 	if backlog == 0 {
 		backlog = 4096
 	}
-	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
+	if err := unix.Listen(fd, backlog); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	return setOptions(fd, o.Options, Listening)
+}
+
+// setOptions sets the options whose time has come.
+func setOptions(fd int, options []SocketOption, when SocketState) error {
+	for _, o := range options {
+		if o.When != when {
+			continue
+		}
+		var err error
+		if o.Bytes != nil {
+			err = unix.SetsockoptString(fd, o.Level, o.Name, string(o.Bytes))
+		} else {
+			err = unix.SetsockoptInt(fd, o.Level, o.Name, o.Value)
+		}
+		if err != nil {
+			return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
+		}
+	}
+	return nil
 }
 
 // SocketOf takes over a listening socket that somebody else has made: a broker,

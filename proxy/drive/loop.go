@@ -248,8 +248,29 @@ type Dial struct {
 	Addr   netip.AddrPort
 	Source netip.Addr // bind to this address first, if valid; it need not be this machine's
 	Mark   int        // SO_MARK, if not 0
-	Path   string     // a Unix socket, if Addr is not valid
+	// Transparent allows a Source that is no address of this machine's, for which the system routes
+	// answers here (IP_TRANSPARENT).
+	Transparent bool
+	Path        string // a Unix socket, if Addr is not valid
 }
+
+// A SocketOption is set on a listening socket.
+type SocketOption struct {
+	Level, Name int
+	Value       int
+	Bytes       []byte // in place of Value, if not nil
+	When        SocketState
+}
+
+// A SocketState is a moment in the life of a listening socket.
+type SocketState uint8
+
+// The moments at which options are set.
+const (
+	BeforeBind SocketState = iota
+	Bound
+	Listening
+)
 
 // Dial begins to connect. The outcome comes in a later turn.
 func (l *Loop) Dial(o Dial, h Connector) *Conn {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tls"
@@ -45,16 +46,21 @@ type Config struct {
 
 	UseOriginalDst bool // hand over to the listener whose address is the original destination
 
-	OriginalDst       bool          // listener filter: ask the kernel for the destination before REDIRECT
-	TLSInspector      *Inspector    // listener filter; nil: none
-	HTTPInspector     *Inspector    // listener filter; nil: none
-	FiltersTimeout    time.Duration // listener_filters_timeout; 0: none
+	RateLimit         *RateLimit     // listener filter, nil: none; before all others
+	Proxy             *ProxyProtocol // listener filter; nil: none; before the inspectors
+	OriginalDst       bool           // listener filter: ask the kernel for the destination before REDIRECT
+	OriginalSrc       *OriginalSrc   // listener filter; nil: none
+	TLSInspector      *Inspector     // listener filter; nil: none
+	HTTPInspector     *Inspector     // listener filter; nil: none
+	FiltersTimeout    time.Duration  // listener_filters_timeout; 0: none
 	ContinueOnTimeout bool
 
 	Transparent, FreeBind bool
 	Backlog               int // 0: the system's
-	BufferLimit           int // per_connection_buffer_limit_bytes; 0: 1 MiB
-	MaxConnections        int // open connections of this listener, all shards; 0: no limit
+	SocketOptions         []drive.SocketOption
+	BufferLimit           int          // per_connection_buffer_limit_bytes; 0: 1 MiB
+	MaxConnections        int          // open connections of this listener, all shards; 0: no limit
+	Global                *Connections // the limit over all listeners; nil: none, or not for this one
 
 	Chains  []*Chain
 	Default *Chain
@@ -124,8 +130,50 @@ type Chain struct {
 	Match            Match
 	TLS              *tls.Server   // nil: plain
 	HandshakeTimeout time.Duration // transport_socket_connect_timeout; 0: 15 s
+	Gates            []Gate        // network filters that only admit connections, before the handshake
 	Filter           Filter
 }
+
+// A Gate is a network filter that looks at a new connection once.
+type Gate interface {
+	// Admit reports whether the connection goes on. If not, the gate has ended it.
+	Admit(w *pool.Worker, c *Conn) bool
+}
+
+// Connections counts the open connections of all listeners, all shards.
+type Connections struct {
+	Max  int64
+	open atomic.Int64
+}
+
+// take counts a connection if there is room for it.
+func (n *Connections) take() bool {
+	if n == nil || n.open.Add(1) <= n.Max {
+		return true
+	}
+	n.open.Add(-1)
+	return false
+}
+
+func (n *Connections) release() {
+	if n != nil {
+		n.open.Add(-1)
+	}
+}
+
+// A ProxyProtocol is the listener filter that reads the PROXY protocol's header.
+type ProxyProtocol struct {
+	Optional               bool // connections may come without
+	DisallowV1, DisallowV2 bool
+	// KeepLocal says that original_dst comes after it: the header's destination does not count if the
+	// kernel knows one.
+	KeepLocal bool
+	Pass      func(t byte) bool // extensions that the connection keeps; nil: none
+	Stats     *stats.ProxyProtocol
+}
+
+// OriginalSrc is the listener filter by which connections to hosts come from the client's address.
+type OriginalSrc struct{ Mark int }
 
 // A Filter serves a connection: *stream.Config (the HTTP connection manager) or
 // *tcp.Config (the TCP proxy). It is called on the connection's shard.

@@ -28,6 +28,8 @@ type Conn struct {
 	ALPN        []string    // what the client offered, or what http_inspector found
 	TLS         *access.TLS // nil: plain text
 	Handshake   time.Duration
+	TLVs        []byte // extensions of the PROXY protocol that are kept
+	Cluster     string // that a network filter has chosen for the TCP proxy; empty: none
 
 	// Served is set by the filter: whom to tell when the listener drains.
 	Served Served
@@ -39,6 +41,8 @@ type Conn struct {
 	transport  string
 	phase      phase
 	peer       *tls.Peer
+	global     *Connections
+	limits     []*Limit // that count the connection
 	counted    bool
 	locals     map[any]any
 }
@@ -66,7 +70,8 @@ type Served interface {
 type phase uint8
 
 const (
-	inspectTLS phase = iota
+	readProxy phase = iota
+	inspectTLS
 	inspectHTTP
 	inspected
 )
@@ -91,7 +96,7 @@ func (c *Conn) Secure() bool { return c.TLS != nil }
 func (c *Conn) Fill(r *access.Record) {
 	r.ConnectionID = c.ID
 	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
-	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Remote
+	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
 	if c.Chain != nil {
 		r.FilterChain = c.Chain.Name
@@ -104,24 +109,44 @@ func (c *Conn) start() {
 	c.Local = c.Conn.LocalAddr()
 	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
 	c.SetHandler(c)
+	if !cfg.RateLimit.admit(c.Worker.Loop.Wall()) {
+		c.close()
+		return
+	}
 	if cfg.OriginalDst || cfg.UseOriginalDst { // Envoy adds the listener filter where the flag is set
 		if addr, err := c.Conn.OriginalDst(); err == nil {
-			c.Local, c.Restored = addr, addr != c.DirectLocal
+			c.Local, c.Restored = addr, addr != c.DirectLocal || cfg.Transparent
 		}
 	}
-	if cfg.UseOriginalDst {
-		if other := c.set.find(c.Local, c.ln); other != nil {
-			c.ln.unlink(c)
-			other.link(c)
-		}
-	}
-	cfg = c.ln.config
 	c.Listener = cfg
 	if cfg.BufferLimit > 0 {
 		c.SetMark(cfg.BufferLimit)
 	} else {
 		c.SetMark(1 << 20)
 	}
+	if cfg.Proxy != nil {
+		c.phase = readProxy
+		c.wait()
+		return
+	}
+	if c.prepare(); c.phase == inspected {
+		c.choose()
+		return
+	}
+	c.wait()
+}
+
+// prepare goes on once the addresses are known: it hands the connection over to the listener of its
+// destination, if that is so configured, and sees what its first bytes are needed for.
+func (c *Conn) prepare() {
+	if c.ln.config.UseOriginalDst {
+		if other := c.set.find(c.Local, c.ln); other != nil {
+			c.ln.unlink(c)
+			other.link(c)
+		}
+	}
+	cfg := c.ln.config
+	c.Listener = cfg
 	port := c.Local.Port()
 	c.phase, c.transport = inspectTLS, RawBuffer
 	if cfg.TLSInspector.Disabled(port) {
@@ -130,22 +155,44 @@ func (c *Conn) start() {
 			c.phase = inspected
 		}
 	}
-	if c.phase == inspected {
-		c.choose()
-		return
-	}
-	if cfg.FiltersTimeout > 0 {
+}
+
+// wait bounds the wait for first bytes.
+func (c *Conn) wait() {
+	if t := c.Listener.FiltersTimeout; t > 0 && !c.timer.Armed() {
 		c.timer.Handler = c
-		c.Worker.Loop.Schedule(&c.timer, cfg.FiltersTimeout)
+		c.Worker.Loop.Schedule(&c.timer, t)
 	}
 }
 
-// OnData looks at the first bytes and leaves them where they are.
+// OnData looks at the first bytes and leaves them where they are, but for a PROXY header.
 func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
+	n := 0
+	if c.phase == readProxy {
+		var done bool
+		if n, done = c.readProxy(b); !done {
+			return n
+		}
+		if c.prepare(); c.phase == inspected {
+			c.choose()
+			return n
+		}
+		if b = b[n:]; len(b) == 0 {
+			return n
+		}
+	}
+	if c.inspect(b) {
+		c.choose()
+	}
+	return n
+}
+
+// inspect looks for what the chains need to know; it reports whether that is clear.
+func (c *Conn) inspect(b []byte) bool {
 	if c.phase == inspectTLS {
 		hello, err := parseHello(b)
 		if errors.Is(err, errMore) {
-			return 0
+			return false
 		}
 		c.phase = inspectHTTP
 		if err == nil {
@@ -156,15 +203,14 @@ func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
 	if c.phase == inspectHTTP && !c.Listener.HTTPInspector.Disabled(c.Local.Port()) {
 		protocol, more := httpProtocol(b)
 		if more {
-			return 0
+			return false
 		}
 		if protocol != "" {
 			c.ALPN = []string{protocol}
 		}
 	}
 	c.phase = inspected
-	c.choose()
-	return 0
+	return true
 }
 
 // OnTimer gives up waiting for first bytes: the server may have to speak first.
@@ -175,6 +221,9 @@ func (c *Conn) OnTimer(*drive.Timer) {
 	if !c.Listener.ContinueOnTimeout {
 		c.close()
 		return
+	}
+	if c.phase == readProxy {
+		c.prepare()
 	}
 	c.phase = inspected
 	c.choose()
@@ -197,6 +246,11 @@ func (c *Conn) choose() {
 		return
 	}
 	c.Chain = chain
+	for _, g := range chain.Gates {
+		if !g.Admit(c.Worker, c) {
+			return
+		}
+	}
 	if chain.TLS == nil {
 		c.serve()
 		return
@@ -266,6 +320,11 @@ func (c *Conn) Release() {
 		return
 	}
 	c.ln.unlink(c)
+	c.global.release()
+	for _, l := range c.limits {
+		l.release()
+	}
+	c.limits = nil
 }
 
 // OnEnd: a client that has said nothing and will say nothing has gone; one that has said

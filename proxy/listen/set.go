@@ -157,14 +157,21 @@ func (l *listener) Accepted(d *drive.Conn) {
 	if st := cfg.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
 	}
-	if cfg.MaxConnections > 0 && cfg.count.Load() >= int64(cfg.MaxConnections) {
+	if limit := int64(cfg.MaxConnections); limit > 0 && cfg.count.Load() >= limit {
 		if st := cfg.Stats; st != nil {
 			st.DownstreamCxOverflow.Inc()
 		}
 		d.Abort()
 		return
 	}
-	c := &Conn{Conn: d, Worker: l.set.w, Listener: cfg, ID: l.set.w.ConnectionID(), set: l.set}
+	if !cfg.Global.take() {
+		if st := cfg.Stats; st != nil {
+			st.DownstreamGlobalCxOverflow.Inc()
+		}
+		d.Abort()
+		return
+	}
+	c := &Conn{Conn: d, Worker: l.set.w, Listener: cfg, ID: l.set.w.ConnectionID(), set: l.set, global: cfg.Global}
 	l.link(c)
 	c.start()
 }

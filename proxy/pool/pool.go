@@ -109,6 +109,7 @@ type Pool struct {
 	cluster *cluster.Cluster
 	host    *cluster.Host
 	client  *tls.Client // nil: plain text
+	origin  Origin      // as far as the key tells
 
 	idle    *h1Conn   // of HTTP/1.1, without a request; most recently used first
 	open    []*h2Conn // of HTTP/2, that take requests
@@ -132,6 +133,7 @@ type Offers struct{ HTTP11, HTTP2 string }
 // A Pending is a request that waits for a connection. Its owner embeds it.
 type Pending struct {
 	Offers Offers
+	Origin Origin
 	HTTP2  bool // the request came by HTTP/2, and goes by it where the cluster follows its clients
 
 	next, prev *Pending
@@ -196,7 +198,7 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 // pool returns the pool of a host for a request.
 func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq *Pending) *Pool {
 	client, _ := h.Transport.Socket.(*tls.Client)
-	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq.HTTP2)}
+	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq.HTTP2), origin: rq.Origin.key(h)}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority))
 	}
@@ -209,7 +211,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p := w.pools[key]
 	if p == nil {
-		p = &Pool{w: w, key: key, cluster: c, client: client}
+		p = &Pool{w: w, key: key, cluster: c, client: client, origin: rq.Origin}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
 		w.pools[key] = p
 		if !w.sweep.Armed() {
@@ -290,15 +292,6 @@ func (p *Pool) failWaiting(r Reset, why string) {
 		p.cluster.Stats.UpstreamRqPendingFailureEject.Inc()
 		next.handler.OnFailure(r, why)
 	}
-}
-
-// DialOptions say how a host of a cluster is reached.
-func (w *Worker) DialOptions(c *cluster.Cluster, h *cluster.Host) drive.Dial {
-	d := drive.Dial{Addr: h.Addr, Mark: w.Mark, Source: c.Bind}
-	if h.Addr.Addr().Is6() && c.BindV6.IsValid() {
-		d.Source = c.BindV6
-	}
-	return d
 }
 
 // ConnectError puts an error into Envoy's words.

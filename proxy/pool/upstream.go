@@ -55,7 +55,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 	p.host.CxTotal.Inc()
 	p.host.Connections.Inc()
 	p.w.Loop.Schedule(&u.timer, p.cluster.ConnectTimeout)
-	u.conn = p.w.Loop.Dial(p.w.DialOptions(p.cluster, p.host), u)
+	u.conn = p.w.Loop.Dial(p.w.DialOptions(p.cluster, p.host, &p.origin), u)
 	u.conn.SetMark(int(p.cluster.BufferLimit))
 	return true
 }
@@ -64,6 +64,10 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	if err != nil {
 		u.failed(ConnectFailed, ConnectError(err))
+		return
+	}
+	if !u.pool.origin.Introduce(u.conn, u.info.Host) {
+		u.failed(ConnectFailed, "")
 		return
 	}
 	client := u.pool.client

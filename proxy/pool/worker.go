@@ -61,6 +61,7 @@ type poolKey struct {
 	name      string
 	offers    Offers
 	version   version
+	origin    originKey
 }
 
 // NewWorker returns the worker of a loop.

@@ -258,7 +258,7 @@ func (s *Shards) socket(c *listen.Config, addr netip.AddrPort) (*drive.Socket, e
 	if c.Transparent {
 		mark = s.o.Mark
 	}
-	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark})
+	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark, Options: c.SocketOptions})
 }
 
 // Addr returns the address that a listener's first socket is bound to.

@@ -150,6 +150,13 @@ func (r *Registry) ListenerHTTP(address, prefix string) (*ListenerHTTP, *Scope) 
 	return s.set.Addr().Interface().(*ListenerHTTP), s
 }
 
+// Shared returns the set of a prefix, which ends with a dot and holds no tag; made by the first call and shared by
+// later ones.
+func Shared[T any](r *Registry, prefix string) (*T, *Scope) {
+	s := r.add(prefix, prefix, func() any { return new(T) })
+	return s.set.Addr().Interface().(*T), s
+}
+
 func (r *Registry) scope(before, name, after string, tag Tag, set func() any) *Scope {
 	return r.add(before+name+after, before, set, tag)
 }

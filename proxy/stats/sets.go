@@ -332,6 +332,32 @@ type TCP struct {
 	UpstreamFlushActive                 Gauge   `stat:"upstream_flush_active"`
 }
 
+// ProxyProtocol holds "proxy_proto.": the listener filter of that name.
+type ProxyProtocol struct {
+	NotFoundAllowed    Counter              `stat:"not_found_allowed"`
+	NotFoundDisallowed Counter              `stat:"not_found_disallowed"`
+	V1                 ProxyProtocolVersion `stat:"versions.v1"`
+	V2                 ProxyProtocolVersion `stat:"versions.v2"`
+}
+
+// ProxyProtocolVersion holds "proxy_proto.versions.<version>.".
+type ProxyProtocolVersion struct {
+	Found      Counter `stat:"found"`
+	Disallowed Counter `stat:"disallowed"`
+	Error      Counter `stat:"error"`
+}
+
+// RateLimit holds "listener_local_ratelimit.<stat prefix>." and "local_rate_limit.<stat prefix>.".
+type RateLimit struct {
+	RateLimited Counter `stat:"rate_limited"`
+}
+
+// ConnectionLimit holds "connection_limit.<stat prefix>.".
+type ConnectionLimit struct {
+	Limited Counter `stat:"limited_connections"`
+	Active  Gauge   `stat:"active_connections"`
+}
+
 // ListenerManager holds "listener_manager.".
 type ListenerManager struct {
 	ListenerAdded             Counter `stat:"listener_added"`

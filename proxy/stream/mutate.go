@@ -218,7 +218,7 @@ func (s *Stream) appendForwarded(xff []byte) []byte {
 	if len(xff) > 0 {
 		b = append(append(b, xff...), ',')
 	}
-	remote := s.Conn.Conn.RemoteAddr().Addr().Unmap()
+	remote := s.Conn.Remote.Addr().Unmap()
 	if remote.IsLoopback() {
 		remote = pool.LocalIP()
 	}

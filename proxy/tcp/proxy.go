@@ -37,6 +37,7 @@ type session struct {
 	config *Config
 	w      *pool.Worker
 	conn   *listen.Conn
+	origin pool.Origin
 	up     *upstream // nil: none yet, or no more
 	rec    access.Record
 
@@ -58,7 +59,7 @@ const (
 
 // Serve takes a connection: it is the end of a filter chain.
 func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
-	s := &session{config: c, w: w, conn: conn}
+	s := &session{config: c, w: w, conn: conn, origin: conn.Origin()}
 	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
 	conn.Fill(&s.rec)
 	if st := c.Stats; st != nil {
@@ -83,6 +84,9 @@ func (s *session) mark() access.Mark { return access.Mark(s.w.Loop.Now() + 1) }
 // pick chooses the cluster.
 func (s *session) pick() string {
 	s.criteria = s.config.Criteria
+	if name := s.conn.Cluster; name != "" {
+		return name
+	}
 	if len(s.config.Weighted) == 0 {
 		return s.config.Cluster
 	}

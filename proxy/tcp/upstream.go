@@ -39,7 +39,7 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	h.Active.Add(1)
 	u.timer.Handler = u
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
-	u.conn = s.w.Loop.Dial(s.w.DialOptions(c, h), u)
+	u.conn = s.w.Loop.Dial(s.w.DialOptions(c, h, &s.origin), u)
 	u.conn.SetMark(int(c.BufferLimit))
 	return u
 }
@@ -49,6 +49,8 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	switch {
 	case err != nil:
 		u.failed(pool.ConnectError(err), cluster.ConnectFailed)
+	case !u.s.origin.Introduce(u.conn, u.host):
+		u.failed("connection termination", cluster.ConnectFailed)
 	case u.client == nil:
 		u.ready()
 	case !u.client.Ready():

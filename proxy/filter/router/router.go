@@ -241,6 +241,7 @@ func (r *Router) try() {
 	if r.forward.AutoHost && h.Name != "" {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
+	a.pending.Origin = s.Conn.Origin()
 	r.w.Open(&a.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &a.msg, a)
 }
 

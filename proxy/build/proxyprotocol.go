@@ -1,0 +1,58 @@
+package build
+
+import (
+	"math"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/proxyproto"
+)
+
+var proxyProtocolFields = []*Message{
+	message((*upstreamv3.ProxyProtocolUpstreamTransport)(nil), reads("config", "transport_socket"),
+		only("allow_unspecified_address", "is not built yet", "false"),
+		ignores("connections are shared only by clients whose headers are equal", "tlv_as_pool_key")),
+	message((*corev3.ProxyProtocolConfig)(nil), reads("version", "pass_through_tlvs", "added_tlvs")),
+	message((*corev3.TlvEntry)(nil), reads("type", "value")),
+}
+
+// socket reads how a cluster talks to hosts: perhaps with a PROXY header first, then perhaps by TLS.
+func (r *reader) socket(s *corev3.TransportSocket, secrets *Secrets, at *field.Path) (t cluster.Transport) {
+	if s.GetTypedConfig() != nil && s.GetTypedConfig().MessageName() == "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" {
+		m, ok := r.unpack(s.GetTypedConfig(), at).(*upstreamv3.ProxyProtocolUpstreamTransport)
+		if !ok {
+			return t
+		}
+		at = at.Child("typed_config")
+		t.Proxy = r.proxySender(m.GetConfig(), at.Child("config"))
+		if m.GetTransportSocket() == nil {
+			r.errs.Addf(at.Child("transport_socket"), "is not set, want the socket that carries the bytes after the header")
+		}
+		s, at = m.GetTransportSocket(), at.Child("transport_socket")
+	}
+	t.Socket = r.client(s, secrets, at)
+	return t
+}
+
+func (r *reader) proxySender(m *corev3.ProxyProtocolConfig, at *field.Path) *proxyproto.Sender {
+	s := &proxyproto.Sender{Version: proxyproto.V1}
+	if m.GetVersion() == corev3.ProxyProtocolConfig_V2 {
+		s.Version = proxyproto.V2
+	}
+	s.All, s.Passed = r.passedTLVs(m.GetPassThroughTlvs(), at.Child("pass_through_tlvs"))
+	for i, t := range m.GetAddedTlvs() {
+		at := at.Child("added_tlvs").Index(i)
+		if t.GetType() > math.MaxUint8 {
+			r.errs.Addf(at.Child("type"), "found %d, want a number below 256", t.GetType())
+		}
+		if len(t.GetValue()) == 0 || len(t.GetValue()) > math.MaxUint16 {
+			r.errs.Addf(at.Child("value"), "has %d bytes, want at least 1 and less than 64 KiB", len(t.GetValue()))
+			continue
+		}
+		s.Added = append(s.Added, proxyproto.TLV{Type: byte(t.GetType()), Value: t.GetValue()})
+	}
+	return s
+}

@@ -1,0 +1,89 @@
+package listen
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/ratelimit"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// A RateLimit is the listener or network filter local_ratelimit: connections that find no token end.
+type RateLimit struct {
+	Bucket *ratelimit.Bucket
+	Stats  *stats.RateLimit
+}
+
+func (r *RateLimit) admit(now time.Time) bool {
+	if r == nil || r.Bucket.Take(1, now) {
+		return true
+	}
+	r.Stats.RateLimited.Inc()
+	return false
+}
+
+// Admit takes a connection if there is a token for it.
+func (r *RateLimit) Admit(w *pool.Worker, c *Conn) bool {
+	if r.admit(w.Loop.Wall()) {
+		return true
+	}
+	c.close()
+	return false
+}
+
+// A Limit is the network filter connection_limit: it bounds the open connections of a chain, all shards.
+type Limit struct {
+	Max   int64
+	Delay time.Duration // before a connection too many is closed
+	Stats *stats.ConnectionLimit
+	open  atomic.Int64
+}
+
+// Admit takes a connection if there is room for it.
+func (l *Limit) Admit(w *pool.Worker, c *Conn) bool {
+	if l.open.Add(1) > l.Max {
+		l.open.Add(-1)
+		l.Stats.Limited.Inc()
+		if l.Delay == 0 {
+			c.close()
+			return false
+		}
+		c.Pause()
+		c.SetHandler(late{c})
+		c.timer = drive.Timer{Handler: late{c}}
+		w.Loop.Schedule(&c.timer, l.Delay)
+		return false
+	}
+	l.Stats.Active.Inc()
+	c.limits = append(c.limits, l)
+	return true
+}
+
+func (l *Limit) release() {
+	l.open.Add(-1)
+	l.Stats.Active.Dec()
+}
+
+// late is a connection too many that is kept waiting, so that its client does not come back at once.
+type late struct{ c *Conn }
+
+func (l late) OnTimer(*drive.Timer)               { l.c.close() }
+func (l late) OnData(_ *drive.Conn, b []byte) int { return len(b) }
+func (l late) OnEnd(*drive.Conn)                  {}
+func (l late) OnClose(*drive.Conn, error)         { l.c.Worker.Loop.Cancel(&l.c.timer); l.c.Release() }
+func (l late) OnDrained(*drive.Conn)              {}
+func (l late) OnDeadline(*drive.Conn)             {}
+
+// SNICluster is the network filter sni_cluster: the name that the client asks for is the name of the
+// cluster that a TCP proxy sends it to.
+type SNICluster struct{}
+
+// Admit takes the name.
+func (SNICluster) Admit(_ *pool.Worker, c *Conn) bool {
+	if c.SNI != "" {
+		c.Cluster = c.SNI
+	}
+	return true
+}
