@@ -42,20 +42,16 @@ type Lines interface {
 
 // A logger is one access log of a listener, connection manager or TCP proxy.
 type logger struct {
-	lines    Lines
-	format   *access.Format
-	filter   filter // nil: everything
-	periodic bool   // also while a TCP connection lasts
+	lines  Lines
+	format *access.Format
+	filter filter // nil: everything
 }
 
 // Log writes the end of a stream, and the connections that found no chain.
 func (l *logger) Log(shard int, r *access.Record) {
 	switch r.Type {
 	case access.DownstreamEnd, access.TCPConnectionEnd, access.NotSet:
-	case access.TCPPeriodic:
-		if !l.periodic {
-			return
-		}
+	case access.TCPUpstreamConnected, access.TCPPeriodic: // only a TCP proxy that is to write of these tells of them
 	default:
 		return
 	}

@@ -11,12 +11,10 @@ import (
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
-		"access_log_flush_interval", "access_log_options", "hash_policy", "metadata_match")),
+		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
-	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval"),
-		only("flush_access_log_on_connected", "is not built yet", "false"),
-		only("flush_access_log_on_start", "is not built yet", "false")),
+	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
 }
 
 // istioReport is how often Istio's TCP metrics are brought up to date.
@@ -34,6 +32,8 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	if d := m.GetAccessLogFlushInterval(); d != nil { //nolint:staticcheck // deprecated, still sent
 		c.FlushEvery = r.duration(d, at.Child("access_log_flush_interval"))
 	}
+	c.FlushStart = m.GetAccessLogOptions().GetFlushAccessLogOnStart()
+	c.FlushConnected = m.GetAccessLogOptions().GetFlushAccessLogOnConnected() || m.GetFlushAccessLogOnConnected() //nolint:staticcheck // deprecated, still sent
 	c.HashSourceIP, c.Criteria = r.tcpHash(m, at.Child("hash_policy")), criteria(m.GetMetadataMatch())
 	switch m.GetClusterSpecifier().(type) {
 	case *tcpv3.TcpProxy_Cluster:
@@ -49,7 +49,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	counters, scope := r.env.Stats.TCP(c.StatPrefix)
 	c.Stats, r.scopes = counters, append(r.scopes, scope)
 	if r.tcpMetrics != nil {
-		c.Logs, c.Periodic = append(c.Logs, r.tcpMetrics), istioReport
+		c.Metrics, c.Periodic = append(c.Metrics, r.tcpMetrics), istioReport
 		if r.tcpMetrics.every > 0 {
 			c.Periodic = r.tcpMetrics.every
 		}

@@ -11,14 +11,17 @@ import (
 // A Config describes a TCP proxy. It must not change once a shard has it.
 type Config struct {
 	StatPrefix  string
-	Stats       *stats.TCP // nil: none
-	Logs        []listen.Log
-	Cluster     string // or
+	Stats       *stats.TCP   // nil: none
+	Logs        []listen.Log // told at the end, and when the flags below say so
+	Cluster     string       // or
 	Weighted    []Weighted
 	IdleTimeout time.Duration // 0: none (the builder gives Envoy's default, 1 h)
 	MaxAge      time.Duration // max_downstream_connection_duration
 	Attempts    int           // max_connect_attempts; 0: 1
-	FlushEvery  time.Duration // access_log_flush_interval: TCPPeriodic records; 0: none
+	FlushEvery  time.Duration // access_log_flush_interval: a line so often; 0: none
+	// FlushConnected and FlushStart have a line written when the connection has reached its host, and when it has come.
+	FlushConnected, FlushStart bool
+	Metrics                    []listen.Log // told of every moment
 	// HashSourceIP makes a connection's hash of the client's address (hash_policy source_ip).
 	HashSourceIP bool
 	Criteria     *cluster.Criteria // of the subset to use; nil: none

@@ -49,12 +49,14 @@ type session struct {
 	seen      peerMessage       // of the client
 	age       drive.Timer
 	periodic  drive.Timer
+	lines     drive.Timer
 	over      bool
 }
 
 const (
 	timerAge = iota
 	timerPeriodic
+	timerLine
 )
 
 // Serve takes a connection: it is the end of a filter chain.
@@ -71,6 +73,14 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	if c.MaxAge > 0 {
 		s.age = drive.Timer{Handler: s, Kind: timerAge}
 		w.Loop.Schedule(&s.age, c.MaxAge)
+	}
+	if c.FlushEvery > 0 {
+		s.lines = drive.Timer{Handler: s, Kind: timerLine}
+		w.Loop.Schedule(&s.lines, c.FlushEvery)
+	}
+	if c.FlushStart {
+		s.rec.Type = access.NotSet
+		s.flushLog()
 	}
 	if c.Exchange != nil && conn.TLS != nil && conn.TLS.ALPN == exchangeProtocol {
 		s.seen.expected = true
@@ -112,7 +122,6 @@ func (s *session) connect(name string) {
 		if st := s.config.Stats; st != nil {
 			st.DownstreamCxNoRoute.Inc()
 		}
-		s.rec.Cluster = name
 		s.fail(access.NoClusterFound, "cluster_not_found")
 		return
 	}
@@ -177,7 +186,7 @@ func (s *session) open() {
 		return
 	}
 	s.opened = true
-	s.log(access.TCPUpstreamConnected)
+	s.connectedLog()
 	s.conn.SpliceTo(s.up.conn)
 	s.up.conn.SpliceTo(s.conn.Conn)
 }
@@ -186,8 +195,12 @@ func (s *session) open() {
 func (s *session) mustOpen() {
 	if s.up != nil && s.up.up && !s.opened {
 		s.opened = true
-		s.log(access.TCPUpstreamConnected)
+		s.connectedLog()
 	}
+}
+
+func (s *session) connectedLog() {
+	s.log(access.TCPUpstreamConnected, s.config.FlushConnected)
 }
 
 // notConnected tries another host, or gives up.
@@ -294,9 +307,15 @@ func (s *session) OnTimer(t *drive.Timer) {
 	if s.over {
 		return
 	}
+	if t.Kind == timerLine {
+		s.rec.Type, s.rec.Ended = access.TCPPeriodic, s.mark()
+		s.flushLog()
+		s.w.Loop.Schedule(t, s.config.FlushEvery)
+		return
+	}
 	if t.Kind == timerPeriodic {
 		s.mustOpen()
-		s.log(access.TCPPeriodic)
+		s.log(access.TCPPeriodic, false)
 		s.w.Loop.Schedule(t, s.config.Periodic)
 		return
 	}
@@ -324,19 +343,31 @@ func (s *session) finish() {
 	s.mustOpen()
 	s.w.Loop.Cancel(&s.age)
 	s.w.Loop.Cancel(&s.periodic)
+	s.w.Loop.Cancel(&s.lines)
 	if u := s.up; u != nil {
 		s.up = nil
 		u.release()
 		u.conn.Close()
 	}
 	s.rec.WireBytesReceived, s.rec.WireBytesSent = s.conn.BytesIn, s.conn.BytesOut
-	s.log(access.TCPConnectionEnd)
+	s.log(access.TCPConnectionEnd, true)
 	s.conn.Release()
 	s.conn.Conn.Close()
 }
 
-func (s *session) log(t access.Type) {
+// log tells metrics of a moment, and access logs if it is one of theirs.
+func (s *session) log(t access.Type, write bool) {
 	s.rec.Type, s.rec.Ended = t, s.mark()
+	for _, l := range s.config.Metrics {
+		l.Log(s.w.Index, &s.rec)
+	}
+	if write {
+		s.flushLog()
+	}
+}
+
+// flushLog writes a line of the access logs.
+func (s *session) flushLog() {
 	for _, l := range s.config.Logs {
 		l.Log(s.w.Index, &s.rec)
 	}
