@@ -269,8 +269,8 @@ func TestTCPOverMutualTLS(t *testing.T) {
 		return told
 	}
 	inLog, outLog := &recordLog{}, &recordLog{}
-	out := &tcp.Config{Cluster: "reviews", Logs: []listen.Log{outLog}, Exchange: &tcp.Exchange{Message: peer.Message(&stats.Peer{Workload: "c"}, nil), Parse: intern}}
-	in := &tcp.Config{Cluster: "app", Logs: []listen.Log{inLog}, Exchange: &tcp.Exchange{Message: peer.Message(&stats.Peer{Workload: "s"}, nil), Parse: intern}}
+	out := &tcp.Config{Cluster: "reviews", Metrics: []listen.Log{outLog}, Exchange: &tcp.Exchange{Message: peer.Message(&stats.Peer{Workload: "c"}, nil), Parse: intern}}
+	in := &tcp.Config{Cluster: "app", Metrics: []listen.Log{inLog}, Exchange: &tcp.Exchange{Message: peer.Message(&stats.Peer{Workload: "s"}, nil), Parse: intern}}
 	inbound := &listen.Config{Name: "inbound", Version: "2", Addrs: []netip.AddrPort{podB}, TLSInspector: &listen.Inspector{}, Chains: []*listen.Chain{
 		{Name: "tcp-tls", Match: listen.Match{Transport: listen.TLS, ALPN: []string{"istio-peer-exchange"}}, TLS: p.rt.Listeners[1].Chains[0].TLS, Filter: in},
 	}}
