@@ -107,7 +107,7 @@ func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, 
 		}
 		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
 			c.RateLimit = &listen.RateLimit{Bucket: r.bucket(m.GetTokenBucket(), at.Child("typed_config").Child("token_bucket")),
-				Stats: shared[stats.RateLimit](r, "listener_local_ratelimit."+m.GetStatPrefix()+".")}
+				Stats: shared[stats.ConnectionRate](r, "listener_local_ratelimit."+m.GetStatPrefix()+".")}
 		}
 	default:
 		r.errs.Addf(at.Child("typed_config"), "found %s, which is no listener filter", anyName(m))
@@ -168,7 +168,7 @@ func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, i
 	switch m := m.(type) {
 	case *networklimitv3.LocalRateLimit:
 		limit := &listen.RateLimit{Bucket: r.bucket(m.GetTokenBucket(), at.Child("token_bucket")),
-			Stats: shared[stats.RateLimit](r, "local_rate_limit."+m.GetStatPrefix()+".")}
+			Stats: shared[stats.ConnectionRate](r, "local_rate_limit."+m.GetStatPrefix()+".")}
 		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
 			return limit, true
 		}

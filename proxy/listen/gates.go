@@ -13,7 +13,7 @@ import (
 // A RateLimit is the listener or network filter local_ratelimit: connections that find no token end.
 type RateLimit struct {
 	Bucket *ratelimit.Bucket
-	Stats  *stats.RateLimit
+	Stats  *stats.ConnectionRate
 }
 
 func (r *RateLimit) admit(now time.Time) bool {

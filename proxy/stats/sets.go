@@ -347,8 +347,8 @@ type ProxyProtocolVersion struct {
 	Error      Counter `stat:"error"`
 }
 
-// RateLimit holds "listener_local_ratelimit.<stat prefix>." and "local_rate_limit.<stat prefix>.".
-type RateLimit struct {
+// ConnectionRate holds "listener_local_ratelimit.<stat prefix>." and "local_rate_limit.<stat prefix>.".
+type ConnectionRate struct {
 	RateLimited Counter `stat:"rate_limited"`
 }
 
