@@ -42,7 +42,7 @@ func (s *Stream) prepare() bool {
 	s.clientCert()
 	s.requestID()
 	if c.Via != "" {
-		m.AddName([]byte("via"), s.m.via)
+		appendVia(m, s.m.via)
 	}
 	s.match()
 	if s.Upgrade && !s.upgradeAllowed() {
@@ -194,11 +194,27 @@ func (s *Stream) addresses() {
 	switch p := m.Get(header.XForwardedProto); {
 	case c.SchemeOverwrite != "":
 		m.SetCopy(header.Scheme, []byte(c.SchemeOverwrite))
+		m.Set(header.XForwardedProto, m.Get(header.Scheme))
 	case validScheme(p):
 		m.Set(header.Scheme, p)
 	default:
 		m.Set(header.Scheme, proto)
 	}
+}
+
+var viaName = []byte("via")
+
+// appendVia names a proxy after those that a message has passed before, in one field
+// as Envoy does.
+func appendVia(m *header.Map, name []byte) {
+	before := m.Lookup(viaName)
+	if before == nil {
+		m.AddName(viaName, name)
+		return
+	}
+	list := m.Grow(len(before) + len(", ") + len(name))[:0]
+	list = append(append(append(list, before...), ", "...), name...)
+	m.SetName(viaName, list)
 }
 
 func validScheme(p []byte) bool { return string(p) == "http" || string(p) == "https" }
@@ -390,7 +406,7 @@ func (s *Stream) responseHeaders(m *header.Map) {
 		m.Set(header.XRequestID, s.Rec.RequestID)
 	}
 	if c.Via != "" {
-		m.AddName([]byte("via"), s.m.via)
+		appendVia(m, s.m.via)
 	}
 	if !m.Has(header.Date) {
 		m.Add(header.Date, s.m.now())

@@ -221,7 +221,7 @@ func (v *server) allowHTTP10(s *Stream) bool {
 	s.Rec.Protocol = access.HTTP10
 	if !cfg.AcceptHTTP10 {
 		v.closing = true
-		s.Rec.Protocol = access.HTTP11 // that is what Envoy logs
+		v.http10, s.Rec.Protocol = false, access.HTTP11 // that is what Envoy answers and logs
 		s.Request.Reset()
 		s.Reply(426, "Upgrade Required", "low_version", access.DownstreamProtocolError)
 		return false
@@ -280,12 +280,17 @@ func (v *server) WriteInterim(m *header.Map) {
 func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
 	room := v.conn.Room(1024)
 	b := h1.AppendResponse(room, m, chunked, closing, empty)
+	if v.http10 { // Envoy answers in the version of the request
+		b[len(room)+len("HTTP/1.")] = '0'
+	}
 	if v.m.cfg.ProperCase {
 		h1.ProperCase(b[len(room):])
 	}
 	v.s.Rec.HeaderBytesSent += uint64(len(b) - len(room))
 	v.conn.End(b)
 }
+
+var keepAlive = []byte("keep-alive")
 
 // WriteHeaders encodes a response's head and decides how its body is framed.
 func (v *server) WriteHeaders(m *header.Map, end bool) {
@@ -310,6 +315,9 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 		v.closing = true
 	default:
 		v.chunked = true
+	}
+	if v.http10 && !v.closing { // which is not the default there
+		m.Add(header.Connection, keepAlive)
 	}
 	v.writeHead(m, v.chunked, v.closing, empty)
 	v.chunked = v.chunked && !v.headOnly
