@@ -109,6 +109,7 @@ func address(hostport string) string {
 var (
 	uuid     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	endpoint = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
+	hash     = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
 	dates    = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
 	took     = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
 	left     = regexp.MustCompile(`(?i)(x-envoy-expected-rq-timeout-ms: |grpc-timeout: )(\d+)`)
@@ -125,6 +126,7 @@ func (v *View) Normalize(text string) string {
 			text = strings.ReplaceAll(text, place[0], place[1])
 		}
 	}
+	text = hash.ReplaceAllString(text, `="(hash)"`)
 	text = uuid.ReplaceAllString(text, "(uuid)")
 	text = took.ReplaceAllString(text, "${1}(ms)")
 	text = left.ReplaceAllStringFunc(text, func(l string) string { // what is left of a timeout, in tenths of a second
