@@ -309,7 +309,7 @@ func randomSidecar(r *rand.Rand, s *networking.Sidecar) {
 	}
 	if r.IntN(2) == 0 {
 		s.Ingress = []*networking.IstioIngressListener{{
-			Port: &networking.SidecarPort{Number: pick(r, []uint32{80, 9000}), Protocol: pick(r, []string{"HTTP", "TCP"})}, DefaultEndpoint: pick(r, []string{"", "127.0.0.1:7", "0.0.0.0:8", "unix:///x"}),
+			Port: &networking.SidecarPort{Number: pick(r, []uint32{80, 9000}), Protocol: pick(r, []string{"HTTP", "TCP"})}, DefaultEndpoint: pick(r, []string{"", "127.0.0.1:7", "0.0.0.0:8"}),
 		}}
 	}
 }

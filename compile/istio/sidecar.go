@@ -85,6 +85,7 @@ func (c *compiler) ingress(in *networking.IstioIngressListener, at *field.Path) 
 	if in.ConnectionPool != nil {
 		out.Pool = c.pool(in.ConnectionPool, at.Child("connectionPool"))
 	}
+	c.unsupported(out.Path != "" || strings.HasPrefix(in.DefaultEndpoint, "unix://"), at.Child("defaultEndpoint"))
 	if err := ParseEndpoint(in.DefaultEndpoint, &out); err != nil {
 		c.out.Errors.Addf(at.Child("defaultEndpoint"), "%v", err)
 	}

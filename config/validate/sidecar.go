@@ -73,13 +73,17 @@ func (r *ruler) imported(at *field.Path, h string) {
 
 // application checks where a sidecar finds its application.
 func (r *ruler) application(at *field.Path, s string) {
-	if s == "" || strings.HasPrefix(s, "unix:///") || strings.HasPrefix(s, "unix://@") {
+	if s == "" {
+		return
+	}
+	if strings.HasPrefix(s, "unix://") {
+		r.errorf(at, "found %q: applications on Unix sockets are not supported yet; want an address and a port", s)
 		return
 	}
 	host, number, err := net.SplitHostPort(s)
 	n, bad := strconv.ParseUint(number, 10, 16)
 	addr, no := netip.ParseAddr(host)
 	if err != nil || bad != nil || n == 0 || no != nil || !addr.IsLoopback() && !addr.IsUnspecified() {
-		r.errorf(at, "found %q, want 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT, [::]:PORT or unix:///PATH", s)
+		r.errorf(at, "found %q, want 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT or [::]:PORT", s)
 	}
 }

@@ -182,6 +182,7 @@ func (r *reader) retry(p *routev3.RetryPolicy, at *field.Path) *route.RetryPolic
 	out := &route.RetryPolicy{
 		On: on, StatusCodes: codes, NumRetries: number(p.GetNumRetries()), HostAttempts: int(p.GetHostSelectionRetryMaxAttempts()),
 		PerTryTimeout:   r.duration(p.GetPerTryTimeout(), at.Child("per_try_timeout")),
+		PerTryIdle:      r.duration(p.GetPerTryIdleTimeout(), at.Child("per_try_idle_timeout")),
 		ResponseHeaders: r.headerMatches(p.GetRetriableHeaders(), at.Child("retriable_headers")),
 		RequestHeaders:  r.headerMatches(p.GetRetriableRequestHeaders(), at.Child("retriable_request_headers")),
 		BaseInterval:    r.duration(p.GetRetryBackOff().GetBaseInterval(), at.Child("retry_back_off").Child("base_interval")),

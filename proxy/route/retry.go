@@ -94,6 +94,7 @@ type RetryPolicy struct {
 	On                 RetryOn
 	NumRetries         *uint32 // nil: 1
 	PerTryTimeout      time.Duration
+	PerTryIdle         time.Duration
 	StatusCodes        []uint16
 	ResponseHeaders    []HeaderMatch // retriable_headers
 	RequestHeaders     []HeaderMatch // retriable_request_headers; empty: any request
