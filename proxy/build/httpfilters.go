@@ -4,8 +4,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
+	basicv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/basic_auth/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	csrfv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/csrf/v3"
 	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
@@ -15,10 +18,12 @@ import (
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
+	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/filter/basicauth"
 	"github.com/mallamesh/malla/proxy/filter/buffer"
 	"github.com/mallamesh/malla/proxy/filter/cors"
 	"github.com/mallamesh/malla/proxy/filter/fault"
@@ -94,6 +99,14 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return grpcweb.New(name, r.grpcCounters("grpc-web", true))
 	case *grpcstatsv3.FilterConfig:
 		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName() || !m.GetStatsForAllMethods().GetValue()))
+	case *csrfv3.CsrfPolicy:
+		return r.csrf(name, m, c, at)
+	case *basicv3.BasicAuth:
+		return r.basicAuth(name, m, c, at)
+	case *apikeyv3.ApiKeyAuth:
+		return r.apiKeyAuth(name, m, c, at)
+	case *sessionv3.StatefulSession:
+		return r.statefulSession(name, m, c, at)
 	case *localv3.LocalRateLimit:
 		return localratelimit.New(name, r.localRateLimit(m, at))
 	case *servicev3.RateLimit:
@@ -127,6 +140,14 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 			return buffer.Off
 		}
 		return r.bufferLimit(m.GetBuffer(), at.Child("buffer"))
+	case *csrfv3.CsrfPolicy:
+		return r.csrfPolicy(m, at)
+	case *basicv3.BasicAuthPerRoute:
+		return &basicauth.Word{Users: r.users(m.GetUsers(), at.Child("users")), Realm: m.GetRealm()}
+	case *apikeyv3.ApiKeyAuthPerRoute:
+		return r.apiKeyWord(m, at)
+	case *sessionv3.StatefulSessionPerRoute:
+		return r.sessionWord(m, at)
 	case *localv3.LocalRateLimit:
 		return r.localRateLimit(m, at)
 	case *servicev3.RateLimitPerRoute:

@@ -62,10 +62,13 @@ func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
 	}
 	set := c.hosts.Load()
 	if p.Override.IsValid() {
-		if h := set.Find(p.Override); h != nil && c.OverrideHealth&(1<<h.seen()) != 0 {
+		h := set.Find(p.Override)
+		switch {
+		case h != nil && c.OverrideHealth&(1<<h.seen()) != 0:
 			return h, OK
-		}
-		if p.Strict {
+		case p.Strict && h == nil:
+			return nil, NoHosts
+		case p.Strict:
 			return nil, NoneHealthy
 		}
 	}

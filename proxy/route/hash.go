@@ -142,6 +142,15 @@ func (p *hashPolicy) makeCookie(r *Request) (value []byte) {
 	return value
 }
 
+// Parameter returns the first value of a parameter of a query, as it is written.
+func Parameter(query []byte, name string) ([]byte, bool) { return parameter(query, name) }
+
+// CookieAttributes is what follows the value of a cookie that the proxy makes.
+func CookieAttributes(ttl *time.Duration, path string, attributes [][2]string) string {
+	p := HashPolicy{CookieTTL: ttl, CookiePath: path, CookieAttributes: attributes}
+	return string(p.cookieAttributes()[1:]) // without the quotation mark
+}
+
 // parameter returns the first value of a query parameter, not unescaped.
 func parameter(query []byte, name string) ([]byte, bool) {
 	for len(query) > 0 {

@@ -39,6 +39,33 @@ type RateLimit struct {
 	FailureModeAllowed Counter `stat:"failure_mode_allowed"`
 }
 
+// CSRF holds "http.<prefix>.csrf.".
+type CSRF struct {
+	MissingSourceOrigin Counter `stat:"missing_source_origin"`
+	RequestInvalid      Counter `stat:"request_invalid"`
+	RequestValid        Counter `stat:"request_valid"`
+}
+
+// BasicAuth holds "http.<prefix>.basic_auth.".
+type BasicAuth struct {
+	Allowed Counter `stat:"allowed"`
+	Denied  Counter `stat:"denied"`
+}
+
+// APIKeyAuth holds "http.<prefix>.api_key_auth.".
+type APIKeyAuth struct {
+	Allowed      Counter `stat:"allowed"`
+	Unauthorized Counter `stat:"unauthorized"`
+	Forbidden    Counter `stat:"forbidden"`
+}
+
+// StatefulSession holds "http.<prefix>.stateful_session.<filter's prefix>.".
+type StatefulSession struct {
+	Routed       Counter `stat:"routed"`
+	FailedOpen   Counter `stat:"failed_open"`
+	FailedClosed Counter `stat:"failed_closed"`
+}
+
 // HealthCheck holds "http.<prefix>.health_check.".
 type HealthCheck struct {
 	RequestTotal           Counter `stat:"request_total"`
@@ -130,6 +157,30 @@ func (r *Registry) RateLimit(cluster, prefix string) (*RateLimit, *Scope) {
 	}
 	s := r.add("cluster."+cluster+"."+after, "cluster."+after, func() any { return new(RateLimit) }, Tag{TagCluster, cluster})
 	return s.set.Addr().Interface().(*RateLimit), s
+}
+
+// CSRF returns the set of "http.<prefix>.csrf.".
+func (r *Registry) CSRF(prefix string) (*CSRF, *Scope) { return ofManager[CSRF](r, prefix, "csrf.") }
+
+// BasicAuth returns the set of "http.<prefix>.basic_auth.".
+func (r *Registry) BasicAuth(prefix string) (*BasicAuth, *Scope) {
+	return ofManager[BasicAuth](r, prefix, "basic_auth.")
+}
+
+// APIKeyAuth returns the set of "http.<prefix>.api_key_auth.".
+func (r *Registry) APIKeyAuth(prefix string) (*APIKeyAuth, *Scope) {
+	return ofManager[APIKeyAuth](r, prefix, "api_key_auth.")
+}
+
+// StatefulSession returns the set of "http.<prefix>.stateful_session.<filter>.".
+func (r *Registry) StatefulSession(prefix, filter string) (*StatefulSession, *Scope) {
+	return ofManager[StatefulSession](r, prefix, "stateful_session."+filter+".")
+}
+
+// ofManager returns a set of a filter of a connection manager.
+func ofManager[T any](r *Registry, prefix, after string) (*T, *Scope) {
+	s := r.add("http."+prefix+"."+after, "http."+after, func() any { return new(T) }, Tag{TagHTTP, prefix})
+	return s.set.Addr().Interface().(*T), s
 }
 
 // HealthCheck returns the set of "http.<prefix>.health_check.".

@@ -135,6 +135,7 @@ func (s *Stream) reset() {
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
 	s.respEnds, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, 0, ""
+	s.Host = HostWish{}
 }
 
 // account tells logs and metrics of a stream that is over.

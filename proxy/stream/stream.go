@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -26,6 +27,7 @@ type Stream struct {
 	Route    *route.Route // nil: none matches
 	Match    route.Request
 	Cluster  string                 // where the route leads; "": nowhere
+	Host     HostWish               // which of its hosts is asked for by name
 	Weighted *route.WeightedCluster // the one of several that the request's number fell on
 	Upgrade  bool                   // the request asks for another protocol
 	GRPC     bool                   // the request came as a gRPC call: replies of ours are gRPC's
@@ -73,6 +75,13 @@ type Stream struct {
 	internal   bool
 	nextFree   *Stream
 	status     int
+}
+
+// A HostWish is a host of the cluster that a filter asks for, by its address.
+type HostWish struct {
+	Addr   netip.AddrPort // invalid: none
+	Strict bool           // that one or none
+	Status int            // of the answer if it is not there and Strict; 0: 503
 }
 
 // held is a body that waits behind a filter.

@@ -124,6 +124,12 @@ func (c *Config) query(m *header.Map, rec *access.Record) {
 	m.SetCopy(header.Path, []byte(b.String()))
 }
 
+// RemoveParameter takes a query parameter out of a request's path.
+func RemoveParameter(m *header.Map, name string) {
+	c := Config{Query: []Parameter{{Name: name}}}
+	c.query(m, nil)
+}
+
 func (p *Parameter) apply(params map[string][]string, rec *access.Record) {
 	if p.Value == nil {
 		delete(params, p.Name)

@@ -212,7 +212,7 @@ func (r *Router) countAttempt(m *header.Map, n uint32) {
 // try chooses a host and asks for a connection to it.
 func (r *Router) try() {
 	s := r.s
-	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Original: r.original()}
+	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Original: r.original(), Override: s.Host.Addr, Strict: s.Host.Strict}
 	if pick.Criteria, _ = r.forward.MetadataMatch.(*cluster.Criteria); s.Weighted != nil && s.Weighted.MetadataMatch != nil {
 		pick.Criteria, _ = s.Weighted.MetadataMatch.(*cluster.Criteria)
 	}
@@ -224,7 +224,11 @@ func (r *Router) try() {
 		r.cluster.Stats.UpstreamCxNoneHealthy.Inc()
 		r.charge(503)
 		r.endTry()
-		s.Reply(503, "no healthy upstream", "no_healthy_upstream", access.NoHealthyUpstream)
+		status := 503
+		if s.Host.Strict && s.Host.Status != 0 && reason == cluster.NoHosts {
+			status = s.Host.Status
+		}
+		s.Reply(status, "no healthy upstream", "no_healthy_upstream", access.NoHealthyUpstream)
 		return
 	}
 	a := r.cur
