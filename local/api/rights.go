@@ -125,7 +125,7 @@ func (q *request) authorize() error {
 		if q.user.admin || a.verb == "get" {
 			return nil
 		}
-		return forbidden(schema.GroupResource{}, "", fmt.Errorf("User %q cannot %s path %q", q.user.name, a.verb, q.URL.Path))
+		return forbidden(schema.GroupResource{}, "", refusal(fmt.Sprintf("User %q cannot %s path %q", q.user.name, a.verb, q.URL.Path)))
 	}
 	if q.user.may(a) {
 		return nil
@@ -138,8 +138,13 @@ func (q *request) authorize() error {
 		where = fmt.Sprintf(" in the namespace %q", a.namespace)
 	}
 	return forbidden(schema.GroupResource{Group: a.group, Resource: a.resource}, a.name,
-		fmt.Errorf("User %q cannot %s resource %q in API group %q%s", q.user.name, a.verb, resource, a.group, where))
+		refusal(fmt.Sprintf("User %q cannot %s resource %q in API group %q%s", q.user.name, a.verb, resource, a.group, where)))
 }
+
+// A refusal is worded as Kubernetes words it.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
 
 // reviewAccess answers what the user may do.
 func (u user) reviewAccess(spec authorizationv1.SelfSubjectAccessReviewSpec) authorizationv1.SubjectAccessReviewStatus {
