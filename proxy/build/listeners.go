@@ -9,7 +9,6 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
@@ -132,16 +131,16 @@ func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOpt
 		out = append(out, set)
 	}
 	if n := m.GetTcpFastOpenQueueLength(); n != nil {
-		out = append(out, drive.SocketOption{Level: unix.IPPROTO_TCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
+		out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
 	}
 	if k := m.GetTcpKeepalive(); k != nil {
-		out = append(out, drive.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_KEEPALIVE, Value: 1})
+		out = append(out, drive.SocketOption{Level: solSocket, Name: soKeepAlive, Value: 1})
 		for _, v := range []struct {
 			value *wrapperspb.UInt32Value
 			name  int
 		}{{k.GetKeepaliveProbes(), tcpKeepCount}, {k.GetKeepaliveTime(), tcpKeepIdle}, {k.GetKeepaliveInterval(), tcpKeepInterval}} {
 			if v.value != nil {
-				out = append(out, drive.SocketOption{Level: unix.IPPROTO_TCP, Name: v.name, Value: int(v.value.GetValue())})
+				out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: v.name, Value: int(v.value.GetValue())})
 			}
 		}
 	}
@@ -149,7 +148,10 @@ func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOpt
 }
 
 // Numbers of Linux, where the proxy runs.
-const tcpFastOpen, tcpKeepIdle, tcpKeepInterval, tcpKeepCount = 23, 4, 5, 6
+const (
+	ipprotoTCP, solSocket, soKeepAlive                      = 6, 1, 9
+	tcpFastOpen, tcpKeepIdle, tcpKeepInterval, tcpKeepCount = 23, 4, 5, 6
+)
 
 // statAddress writes an address as the names of Envoy's statistics do.
 func statAddress(a netip.AddrPort) string {
