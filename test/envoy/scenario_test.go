@@ -161,7 +161,7 @@ func play(sides []*side, s *scenario.Scenario) *result {
 			r.errs = append(r.errs, fmt.Errorf("%s: %w", sides[i], err))
 		}
 	}
-	_, _ = mesh.Wait(3*time.Second, func() error {
+	_, _ = mesh.Wait(15*time.Second, func() error {
 		for i := range sides {
 			r.notes[i] = sides[i].notes(s, clients[i].Notes)
 		}
