@@ -182,7 +182,7 @@ metadata:
   name: unknown
 ---
 apiVersion: networking.istio.io/v1
-kind: Sidecar
+kind: WorkloadEntry
 metadata:
   name: later
 spec: {}
@@ -234,7 +234,7 @@ spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, maxRe
 			{"bad.yml:6", "spec.selectr"},
 			{"bad.yml:19", "spec.http[0].route[0].weight", "-1"},
 			{"bad.yml:22", "Gizmo"},
-			{"bad.yml:27", "Sidecar"},
+			{"bad.yml:27", "WorkloadEntry"},
 		} {
 			found := false
 			for _, l := range strings.Split(printed, "\n") {
@@ -312,7 +312,7 @@ func TestKustomizeAndImages(t *testing.T) {
 		"ignored.yaml":       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: not-named}\n",
 	})
 	script := filepath.Join(t.TempDir(), "shop")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho shop says $1\nexec sleep 1000\n"), 0o755); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrap 'exit 3' TERM\necho shop says $1\nwhile :; do sleep 1000 & wait; done\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	m := mesh.Up(t, mesh.Options{Name: "kustomize", Paths: []string{dir}, Flags: []string{"--image", "example.com/*=" + script + " hello"}})
@@ -332,7 +332,7 @@ func TestKustomizeAndImages(t *testing.T) {
 	})
 	t.Run("a process that dies is restarted with back-off", func(t *testing.T) {
 		pod := m.Pods("app=web")[0]
-		m.Exec(pod, "app", "sh", "-c", "kill -9 $(pgrep -o sleep || pidof sleep | tr ' ' '\\n' | tail -1)")
+		m.Exec(pod, "app", "sh", "-c", "kill -TERM 1")
 		mesh.Until(t, 10*time.Second, "a restart", func() error {
 			if n := m.Field("pod/"+pod, ".status.containerStatuses[0].restartCount"); n == "0" {
 				return fmt.Errorf("%s", m.Must("get", "pods"))
