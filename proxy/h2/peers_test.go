@@ -274,7 +274,10 @@ func TestAsksPeerServer(t *testing.T) {
 			}
 		}
 	}
-	d.onSettings = start
+	w.do(func() { // the settings may have come already
+		d.onSettings = start
+		start()
+	})
 	for range 60 {
 		<-finished
 		w.do(start)
