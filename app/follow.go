@@ -24,6 +24,7 @@ import (
 	"github.com/mallamesh/malla/config/load"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/local/files"
+	"github.com/mallamesh/malla/local/seed"
 )
 
 // clientOf reaches the API over its Unix socket.
@@ -80,6 +81,10 @@ func (u *up) follow(ctx context.Context) error {
 		return err
 	}
 	wrong := f.Pass(ctx)
+	// Only now, so that it starts on the CA and the settings that the files bring.
+	if err := seed.ControlPlane(ctx, anything); err != nil {
+		return err
+	}
 	// From here on the files are followed: who sees a pod that does not start mends its file.
 	following := make(chan error, 1)
 	go func() { following <- f.Follow(ctx) }()

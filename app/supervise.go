@@ -167,9 +167,6 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err := seed.MeshConfig(ctx, anything); err != nil {
 		return err
 	}
-	if err := seed.ControlPlane(ctx, anything); err != nil {
-		return err
-	}
 	if err := s.ready(); err != nil {
 		return err
 	}
