@@ -123,8 +123,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	server, err := api.New(api.Options{
 		StateFile: s.dir.path(fileState), Log: s.log, RootCA: rootPEM, AdminToken: s.o.Token,
-		TLS:   &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12},
-		Admit: []api.Admitter{api.AdmitFunc(s.admit)},
+		TLS:      &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12},
+		IPv4Only: !s.net.IPv6(),
+		Admit:    []api.Admitter{api.AdmitFunc(s.admit)},
 	})
 	if err != nil {
 		return err

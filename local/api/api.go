@@ -49,6 +49,8 @@ type Options struct {
 	RootCA []byte
 	// AdminToken is the bearer token that may do everything.
 	AdminToken string
+	// IPv4Only says that pods have no IPv6 addresses, so that services get none.
+	IPv4Only bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }

@@ -121,6 +121,9 @@ func (a *allocator) clusterIPs(path *field.Path, old, spec map[string]any) field
 	}
 	if ip == "None" || len(ips) == 1 && ips[0] == "None" {
 		spec["clusterIP"], spec["clusterIPs"] = "None", []any{"None"}
+		if errs := a.missing(path, old, spec); len(errs) > 0 {
+			return errs
+		}
 		a.families(spec)
 		return nil
 	}
@@ -131,6 +134,9 @@ func (a *allocator) clusterIPs(path *field.Path, old, spec map[string]any) field
 		ips = []string{ip}
 	}
 	var errs field.ErrorList
+	if errs = a.missing(path, old, spec); len(errs) > 0 {
+		return errs
+	}
 	families := a.families(spec)
 	out := make([]any, 0, 2)
 	for i, f := range families {
@@ -147,6 +153,23 @@ func (a *allocator) clusterIPs(path *field.Path, old, spec map[string]any) field
 	}
 	if len(out) > 0 {
 		spec["clusterIP"], spec["clusterIPs"] = out[0], out
+	}
+	return errs
+}
+
+// missing refuses IPv6 where there is none, as a cluster of one family does. What a
+// service has had since before stays.
+func (a *allocator) missing(path *field.Path, old, spec map[string]any) (errs field.ErrorList) {
+	if !a.s.o.IPv4Only || len(old) > 0 {
+		return nil
+	}
+	if text(spec, "ipFamilyPolicy") == "RequireDualStack" {
+		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), "RequireDualStack", "this cluster is not configured for dual-stack services: the machine has no IPv6"))
+	}
+	for i, f := range texts(spec["ipFamilies"]) {
+		if f == "IPv6" {
+			errs = append(errs, field.Invalid(path.Child("ipFamilies").Index(i), f, "not configured on this cluster: the machine has no IPv6"))
+		}
 	}
 	return errs
 }
@@ -171,7 +194,7 @@ func (a *allocator) families(spec map[string]any) []string {
 	}
 	if policy == "SingleStack" {
 		fams = fams[:1]
-	} else if len(fams) == 1 {
+	} else if len(fams) == 1 && !a.s.o.IPv4Only {
 		other := "IPv6"
 		if fams[0] == "IPv6" {
 			other = "IPv4"

@@ -388,3 +388,26 @@ func TestServiceAddresses(t *testing.T) {
 		}
 	}
 }
+
+// A machine without IPv6 is a cluster of one family: what prefers both gets IPv4,
+// what requires IPv6 is refused, as Kubernetes does.
+func TestServicesWithoutIPv6(t *testing.T) {
+	_, c := start(t, api.Options{IPv4Only: true})
+	svcs := c.CoreV1().Services("default")
+	try := func(name string, policy corev1.IPFamilyPolicy, families ...corev1.IPFamily) (*corev1.Service, error) {
+		return svcs.Create(within(t), &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}, IPFamilyPolicy: &policy, IPFamilies: families},
+		}, metav1.CreateOptions{})
+	}
+	s, err := try("prefer", corev1.IPFamilyPolicyPreferDualStack)
+	if err != nil || len(s.Spec.ClusterIPs) != 1 || len(s.Spec.IPFamilies) != 1 || !strings.HasPrefix(s.Spec.ClusterIP, "10.96.") {
+		t.Errorf("PreferDualStack: %v, %v, want one address of IPv4", s.Spec.ClusterIPs, err)
+	}
+	if _, err := try("require", corev1.IPFamilyPolicyRequireDualStack); err == nil || !strings.Contains(err.Error(), "spec.ipFamilyPolicy") {
+		t.Errorf("RequireDualStack: %v, want it refused by its path", err)
+	}
+	if _, err := try("six", corev1.IPFamilyPolicySingleStack, corev1.IPv6Protocol); err == nil || !strings.Contains(err.Error(), "spec.ipFamilies[0]") {
+		t.Errorf("IPv6: %v, want it refused by its path", err)
+	}
+}

@@ -129,6 +129,9 @@ func enableIPv6() error {
 // Families keeps the addresses of the families that the mesh has.
 func (r *Router) Families(addrs []netip.Addr) []netip.Addr { return r.families(addrs) }
 
+// IPv6 reports whether pods have IPv6 addresses too.
+func (r *Router) IPv6() bool { return r.v6 }
+
 func (r *Router) sysctls() error {
 	return setSysctls([]sysctl{
 		{"ipv4/ip_forward", "1"},
