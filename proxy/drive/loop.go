@@ -51,8 +51,11 @@ type Loop struct {
 	conns      []*Conn
 	dirty      []*Conn
 	ready      []*Conn
-	handshakes map[*secure]struct{}
 	spareReady []*Conn
+
+	shaking []*secure // handshakes that can go on
+	shakers []*shaker // without a job
+	asides  int       // handshakes that wait for another goroutine
 
 	mail struct {
 		mu    sync.Mutex
@@ -69,7 +72,6 @@ func newLoop(b backend, start time.Time) *Loop {
 	l := &Loop{
 		back: b, start: start,
 		read: make([]byte, 160<<10), plain: make([]byte, 160<<10),
-		handshakes: map[*secure]struct{}{},
 	}
 	l.sweep.Handler = sweeper{l}
 	l.stamp()
@@ -140,7 +142,7 @@ func (l *Loop) Run() {
 // because under load there is always something, and a call that cannot sleep need
 // not tell the scheduler.
 func (l *Loop) poll(quiet *bool) {
-	if len(l.ready) > 0 || len(l.dirty) > 0 {
+	if len(l.ready) > 0 || len(l.dirty) > 0 || len(l.shaking) > 0 {
 		l.back.wait(0)
 		return
 	}
@@ -179,6 +181,10 @@ func (l *Loop) turn() {
 		l.onTurn()
 	}
 	l.flush()
+	if len(l.shaking) > 0 {
+		l.shake()
+		l.flush()
+	}
 }
 
 func (l *Loop) deliverMail() {
@@ -237,6 +243,12 @@ func (l *Loop) finish() {
 		c.Abort()
 		return true
 	})
+	for len(l.shaking) > 0 { // all have been told that nothing will come
+		l.shake()
+	}
+	for _, k := range l.shakers {
+		k.stop()
+	}
 	for _, p := range l.pipes {
 		p.close()
 	}
@@ -338,13 +350,6 @@ func (s sweeper) OnTimer(t *Timer) {
 	})
 	if more {
 		l.Schedule(t, time.Second)
-	}
-}
-
-// wakeTest lets a test's loop notice that a handshake waits for input.
-func (l *Loop) wakeTest() {
-	if m, ok := l.back.(*memory); ok {
-		m.wake()
 	}
 }
 

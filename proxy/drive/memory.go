@@ -122,7 +122,7 @@ func (m *Memory) Step() {
 		b.wait(0)
 		l.stamp()
 		l.turn()
-		if len(b.next) > 0 || len(l.ready) > 0 || len(l.dirty) > 0 || l.mail.full.Load() {
+		if len(b.next) > 0 || len(l.ready) > 0 || len(l.dirty) > 0 || len(l.shaking) > 0 || l.mail.full.Load() {
 			continue
 		}
 		if at, _, _, ok := l.wheel.next(); ok && at <= l.clock/tick {
@@ -135,18 +135,8 @@ func (m *Memory) Step() {
 	}
 }
 
-// busy reports whether a handshake is computing.
-func (b *memory) busy() bool {
-	for s := range b.loop.handshakes {
-		s.mu.Lock()
-		computing := !s.waiting || len(s.in) > 0
-		s.mu.Unlock()
-		if computing {
-			return true
-		}
-	}
-	return b.loop.mail.full.Load()
-}
+// busy reports whether another goroutine has something to say.
+func (b *memory) busy() bool { return b.loop.asides > 0 || b.loop.mail.full.Load() }
 
 func (b *memory) now() time.Duration { return b.clock }
 func (b *memory) close()             {}

@@ -1,42 +1,37 @@
 package drive
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 )
 
 // secure is TLS on a connection.
 //
-// The handshake runs in a goroutine of its own, because it computes for long and
-// because its deep stack should go when it is done. Afterwards crypto/tls runs inside the
-// turn: the net.Conn beneath it is memory, and when that has no bytes it returns a
-// temporary error, after which a Read goes on where it stopped, in the middle of a
-// record if need be.
+// The handshake is a coroutine of the loop (see [shaker]), because crypto/tls wants to wait in
+// the middle of it. Afterwards crypto/tls runs inside the turn: the net.Conn beneath it is
+// memory, and when that has no bytes it returns a temporary error, after which a Read goes on
+// where it stopped, in the middle of a record if need be.
 type secure struct {
 	conn  *Conn
 	tls   *tls.Conn
 	state tls.ConnectionState
-	done  bool // the handshake is over; from here on, only the loop's thread is here
 	ready func(*Conn, error)
 
-	mu      sync.Mutex // guards what the handshake and the loop share until done
-	arrived sync.Cond
 	in      []byte // ciphertext for the handshake; afterwards what a turn left over
-	gone    error  // no more input will come
-	waiting bool   // the handshake waits for input
-	over    bool   // the handshake has ended; its last words are in the mailbox
-	flight  []byte // ciphertext from the handshake
-
 	src     []byte // ciphertext of this turn, borrowed
 	wire    []byte // ciphertext for the socket
 	wireOff int
-	closed  bool // close_notify is sent
-	more    bool // decrypt stopped early: crypto/tls may hold plain text
+
+	shaker *shaker // while the handshake is on its way
+	gone   error   // why no more input will come, while there is a handshake
+	queued bool    // in loop.shaking
+	aside  bool    // the handshake waits for another goroutine
+	done   bool    // the handshake is over
+	closed bool    // close_notify is sent
+	more   bool    // decrypt stopped early: crypto/tls may hold plain text
 }
 
 // maxHandshakeInput bounds what a peer may send ahead of a handshake.
@@ -56,48 +51,34 @@ func (again) Temporary() bool { return true }
 // sent if the caller closes by Close.
 func (c *Conn) StartTLS(server bool, config *tls.Config, timeout time.Duration, ready func(*Conn, error)) {
 	s := &secure{conn: c, ready: ready}
-	s.arrived.L = &s.mu
 	if server {
 		s.tls = tls.Server(s, config)
 	} else {
 		s.tls = tls.Client(s, config)
 	}
 	c.tls = s
-	s.mu.Lock()
 	s.in = append(s.in, c.in...)
-	s.mu.Unlock()
 	c.drop()
-	l := c.loop
-	l.handshakes[s] = struct{}{}
 	c.timer.Handler = handshakeTimer{s}
-	l.Schedule(&c.timer, timeout)
-	go s.handshake()
+	c.loop.Schedule(&c.timer, timeout)
+	s.enqueue()
 }
 
 type handshakeTimer struct{ s *secure }
 
 func (t handshakeTimer) OnTimer(*Timer) { t.s.end(ErrHandshakeTimeout) }
 
-func (s *secure) handshake() {
-	err := s.tls.HandshakeContext(context.Background())
+// finish goes on when the handshake is over.
+func (s *secure) finish(err error) {
+	c := s.conn
+	if c.state.dead {
+		s.release()
+		return
+	}
+	c.loop.Cancel(&c.timer)
 	if err == nil {
 		s.state = s.tls.ConnectionState()
 	}
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	s.conn.loop.Post(func() { s.finish(err) })
-}
-
-// finish continues in the loop when the handshake is over.
-func (s *secure) finish(err error) {
-	c := s.conn
-	delete(c.loop.handshakes, s)
-	if c.state.dead {
-		return
-	}
-	s.takeFlight()
-	c.loop.Cancel(&c.timer)
 	s.done, s.more = true, true // crypto/tls may have read ahead
 	// The chain has been judged and its names taken down: let it go.
 	s.state.PeerCertificates, s.state.VerifiedChains = nil, nil
@@ -111,42 +92,26 @@ func (s *secure) finish(err error) {
 	c.loop.enqueue(c)
 }
 
-// takeFlight moves what the handshake wrote to the output.
-func (s *secure) takeFlight() {
-	s.mu.Lock()
-	if len(s.flight) > 0 {
-		s.wire = append(s.conn.loop.bufs.grow(s.wire, len(s.flight)), s.flight...)
-		s.flight = s.flight[:0]
-	}
-	s.mu.Unlock()
-	s.conn.touch()
-}
-
 // feed gives ciphertext to the handshake.
 func (s *secure) feed(b []byte) {
-	s.mu.Lock()
 	s.in = append(s.in, b...)
-	s.arrived.Signal()
-	s.waiting = false
-	s.mu.Unlock()
+	s.enqueue()
 }
 
 // end tells the handshake that nothing more will come.
 func (s *secure) end(err error) {
-	s.mu.Lock()
 	if s.gone == nil {
 		s.gone = err
 	}
-	s.arrived.Signal()
-	s.waiting = false
-	s.mu.Unlock()
+	s.enqueue()
 }
 
 func (s *secure) abandon() {
-	s.end(net.ErrClosed)
 	if s.done {
 		s.release()
+		return
 	}
+	s.end(net.ErrClosed)
 }
 
 func (s *secure) release() {
@@ -161,15 +126,11 @@ func (s *secure) Read(b []byte) (int, error) {
 	if s.done {
 		return s.readNow(b)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.in) == 0 {
-		if s.gone != nil {
-			return 0, s.gone
-		}
-		s.waiting = true
-		s.conn.loop.wakeTest()
-		s.arrived.Wait()
+	for len(s.in) == 0 && s.gone == nil {
+		s.shaker.wait()
+	}
+	if len(s.in) == 0 || s.conn.state.dead {
+		return 0, s.gone
 	}
 	n := copy(b, s.in)
 	s.in = s.in[:copy(s.in, s.in[n:])]
@@ -195,18 +156,10 @@ func (s *secure) readNow(b []byte) (int, error) {
 
 // Write is the net.Conn beneath crypto/tls. It never waits.
 func (s *secure) Write(b []byte) (int, error) {
-	if s.done {
-		s.wire = append(s.conn.loop.bufs.grow(s.wire, len(b)), b...)
-		return len(b), nil
+	s.wire = append(s.conn.loop.bufs.grow(s.wire, len(b)), b...)
+	if !s.done {
+		s.conn.touch()
 	}
-	s.mu.Lock()
-	s.flight = append(s.flight, b...)
-	s.mu.Unlock()
-	s.conn.loop.Post(func() {
-		if !s.conn.state.dead && !s.done {
-			s.takeFlight()
-		}
-	})
 	return len(b), nil
 }
 
@@ -252,10 +205,7 @@ func (c *Conn) pumpTLS() bool {
 
 func (c *Conn) pumpHandshake() bool {
 	s, buf := c.tls, c.loop.read
-	s.mu.Lock()
-	ahead := len(s.in)
-	s.mu.Unlock()
-	if ahead > maxHandshakeInput {
+	if len(s.in) > maxHandshakeInput {
 		return false // a client that is done already sends its data; finish reads on
 	}
 	n, err := c.sock.read(buf)

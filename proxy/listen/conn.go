@@ -259,7 +259,7 @@ func (c *Conn) choose() {
 	if timeout == 0 {
 		timeout = 15 * time.Second
 	}
-	config := chain.TLS.Config(func(p *tls.Peer) { c.peer = p })
+	config := chain.TLS.Config(c.Aside, func(p *tls.Peer) { c.peer = p })
 	c.StartTLS(true, config, timeout, c.secured)
 }
 

@@ -79,7 +79,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 		u.failed(ConnectFailed, tls.ErrNotReady.Error())
 		return
 	}
-	config := client.Config(u.pool.key.name, func(p *tls.Peer) { u.peer = p })
+	config := client.Config(u.pool.key.name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
 	if offer := u.pool.offer(); offer != "" {
 		config.NextProtos = strings.Split(offer, ",")
 	} else if len(config.NextProtos) == 0 {

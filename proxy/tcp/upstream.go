@@ -56,7 +56,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	case !u.client.Ready():
 		u.failed(tls.ErrNotReady.Error(), cluster.ConnectFailed)
 	default:
-		config := u.client.Config(u.s.conn.SNI, func(p *tls.Peer) { u.peer = p })
+		config := u.client.Config(u.s.conn.SNI, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
 		u.conn.StartTLS(false, config, u.cluster.ConnectTimeout, u.secured)
 	}
 }

@@ -127,14 +127,15 @@ func (c *Common) ready() bool {
 }
 
 // Config returns the crypto/tls configuration of one handshake. seen is called
-// once, on the handshake's goroutine, with the peer if it showed a certificate that is acceptable.
-func (s *Server) Config(seen func(*Peer)) *tls.Config {
+// once, inside the handshake, with the peer if it showed a certificate that is acceptable. aside
+// may be nil.
+func (s *Server) Config(aside Aside, seen func(*Peer)) *tls.Config {
 	c := s.base.Clone()
 	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
 		if len(raw) == 0 && !s.config.RequireClientCertificate {
 			return nil
 		}
-		peer, err := s.verify.verify(raw, "")
+		peer, err := s.verify.verify(raw, "", aside)
 		if err == nil {
 			seen(peer)
 		}
@@ -163,7 +164,8 @@ func withoutALPN(c *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
 
 // Config returns the crypto/tls configuration of one handshake. authority is
 // the host of the request for which the connection is made; it is used only where the configuration says so.
-func (t *Client) Config(authority string, seen func(*Peer)) *tls.Config {
+// aside and seen are those of [Server.Config].
+func (t *Client) Config(authority string, aside Aside, seen func(*Peer)) *tls.Config {
 	c := t.base.Clone()
 	c.ServerName = t.ServerName(authority)
 	host := ""
@@ -171,7 +173,7 @@ func (t *Client) Config(authority string, seen func(*Peer)) *tls.Config {
 		host = c.ServerName
 	}
 	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-		peer, err := t.verify.verify(raw, host)
+		peer, err := t.verify.verify(raw, host, aside)
 		if err == nil {
 			seen(peer)
 		}

@@ -74,7 +74,7 @@ func TestNames(t *testing.T) {
 	} {
 		v := newVerifier(&Common{Trust: trust, SANs: test.matchers}, x509.ExtKeyUsageServerAuth)
 		for range 2 { // the second time from memory
-			peer, err := v.verify(chain, test.host)
+			peer, err := v.verify(chain, test.host, nil)
 			if (err == nil) != test.ok {
 				t.Errorf("%+v %q (%s): %v", test.matchers, test.host, test.why, err)
 			}
@@ -88,6 +88,27 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Only a chain that nobody has seen keeps its handshake waiting for another goroutine, and one
+// whose connection has gone is not taken for good.
+func TestUnknownChainsAreVerifiedAside(t *testing.T) {
+	ca := authority(t)
+	_, chain := issue(t, ca, time.Hour)
+	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
+	if _, err := v.verify(chain, "", func(func()) bool { return false }); err == nil || len(v.cache) > 0 {
+		t.Errorf("when nobody waits: %v, %d are remembered", err, len(v.cache))
+	}
+	asides := 0
+	aside := func(f func()) bool { asides++; f(); return true }
+	for range 3 {
+		if _, err := v.verify(chain, "", aside); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asides != 1 {
+		t.Errorf("%d verifications aside, want 1", asides)
+	}
+}
+
 // What was found good is found good again without its signatures, but not beyond its
 // dates, and not under other roots.
 func TestMemoryOfVerifications(t *testing.T) {
@@ -97,14 +118,14 @@ func TestMemoryOfVerifications(t *testing.T) {
 	v := newVerifier(&Common{Trust: trust}, x509.ExtKeyUsageServerAuth)
 	now := time.Now()
 	v.now = func() time.Time { return now }
-	if _, err := v.verify(chain, ""); err != nil {
+	if _, err := v.verify(chain, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.cache) != 1 {
 		t.Fatalf("%d verifications are remembered, want 1", len(v.cache))
 	}
 	now = now.Add(2 * time.Hour)
-	if _, err := v.verify(chain, ""); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := v.verify(chain, "", nil); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("after its end: %v", err)
 	}
 	now = now.Add(-2 * time.Hour)
@@ -112,13 +133,13 @@ func TestMemoryOfVerifications(t *testing.T) {
 	if err := trust.Set([]*x509.Certificate{other.Root()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(chain, ""); err == nil {
+	if _, err := v.verify(chain, "", nil); err == nil {
 		t.Error("a chain that was good under the old roots is taken under the new ones")
 	}
 	if err := trust.Set([]*x509.Certificate{other.Root(), ca.Root()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(chain, ""); err != nil {
+	if _, err := v.verify(chain, "", nil); err != nil {
 		t.Errorf("under both roots: %v", err)
 	}
 	if len(v.cache) != 1 {
@@ -134,7 +155,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range 3 * maxVerified {
 		v.cache[chainKey{generation: g, sum: [32]byte{byte(i), byte(i >> 8), byte(i >> 16), 1}}] = &verified{}
 	}
-	if _, err := v.verify(chain, ""); err != nil {
+	if _, err := v.verify(chain, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.cache) > maxVerified {
@@ -146,21 +167,21 @@ func TestBadChains(t *testing.T) {
 	ca := authority(t)
 	_, chain := issue(t, ca, time.Hour)
 	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
-	if _, err := v.verify(nil, ""); !errors.Is(err, errNoPeerCertificate) {
+	if _, err := v.verify(nil, "", nil); !errors.Is(err, errNoPeerCertificate) {
 		t.Errorf("no certificate: %v", err)
 	}
-	if _, err := v.verify([][]byte{[]byte("x")}, ""); err == nil {
+	if _, err := v.verify([][]byte{[]byte("x")}, "", nil); err == nil {
 		t.Error("garbage is taken for a certificate")
 	}
 	// A chain is remembered by all its bytes, so that nothing can be slipped in behind a known leaf.
-	if _, err := v.verify(chain, ""); err != nil {
+	if _, err := v.verify(chain, "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(append(append([][]byte{}, chain...), []byte("x")), ""); err == nil {
+	if _, err := v.verify(append(append([][]byte{}, chain...), []byte("x")), "", nil); err == nil {
 		t.Error("garbage behind a good leaf is taken")
 	}
 	if v := newVerifier(&Common{Trust: NewTrust("ROOTCA")}, x509.ExtKeyUsageServerAuth); true {
-		if _, err := v.verify(chain, ""); err == nil {
+		if _, err := v.verify(chain, "", nil); err == nil {
 			t.Error("without roots nobody is trusted")
 		}
 	}
@@ -197,7 +218,7 @@ func TestContexts(t *testing.T) {
 	if !s.Ready() || ready != 1 {
 		t.Errorf("ready %v, told %d times; want true and once", s.Ready(), ready)
 	}
-	if got := s.Config(nil); got.MinVersion != tls.VersionTLS12 || !got.DynamicRecordSizingDisabled {
+	if got := s.Config(nil, nil); got.MinVersion != tls.VersionTLS12 || !got.DynamicRecordSizingDisabled {
 		t.Errorf("minimum %#x, dynamic records %v", got.MinVersion, !got.DynamicRecordSizingDisabled)
 	}
 	c, err := NewClient(ClientConfig{AutoSNI: true})
@@ -241,7 +262,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		a, b := net.Pipe()
 		done := make(chan error, 1)
-		accepted := tls.Server(b, server.Config(func(*Peer) {}))
+		accepted := tls.Server(b, server.Config(nil, func(*Peer) {}))
 		go func() { done <- accepted.Handshake() }()
 		c := tls.Client(a, &tls.Config{InsecureSkipVerify: true, NextProtos: test.offers})
 		if err := c.Handshake(); err != nil {

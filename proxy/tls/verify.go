@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -76,8 +77,13 @@ func newVerifier(c *Common, usage x509.ExtKeyUsage) *verifier {
 	return &verifier{trust: c.Trust, sans: c.SANs, usage: usage, now: time.Now, cache: map[chainKey]*verified{}}
 }
 
+// An Aside runs a function on another goroutine and returns when it has ended; it reports false
+// if nobody waits for the outcome any more. A chain that was not seen before is verified
+// there: whoever has no certificate of ours can present one that takes long to refuse.
+type Aside func(func()) bool
+
 // verify checks the presented chain; host, if any, must be a name of the certificate.
-func (v *verifier) verify(raw [][]byte, host string) (*Peer, error) {
+func (v *verifier) verify(raw [][]byte, host string, aside Aside) (*Peer, error) {
 	if len(raw) == 0 {
 		return nil, errNoPeerCertificate
 	}
@@ -90,7 +96,7 @@ func (v *verifier) verify(raw [][]byte, host string) (*Peer, error) {
 	}
 	key := chainKey{generation: bundle.Generation, sum: sum(raw)}
 	now := v.now()
-	known, err := v.lookup(key, raw, bundle, now)
+	known, err := v.lookup(key, raw, bundle, now, aside)
 	if err != nil {
 		return nil, fmt.Errorf(errVerifyFailed, err)
 	}
@@ -100,14 +106,20 @@ func (v *verifier) verify(raw [][]byte, host string) (*Peer, error) {
 	return known.peer, nil
 }
 
-func (v *verifier) lookup(key chainKey, raw [][]byte, bundle *Bundle, now time.Time) (*verified, error) {
+func (v *verifier) lookup(key chainKey, raw [][]byte, bundle *Bundle, now time.Time, aside Aside) (*verified, error) {
 	v.mu.Lock()
 	known := v.cache[key]
 	v.mu.Unlock()
 	if known != nil {
 		return known, known.stillValid(now)
 	}
-	known, err := v.build(raw, bundle, now)
+	var err error
+	build := func() { known, err = v.build(raw, bundle, now) }
+	if aside == nil {
+		build()
+	} else if !aside(build) {
+		return nil, net.ErrClosed
+	}
 	if err != nil {
 		return nil, err
 	}
