@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -156,6 +157,9 @@ func (c *Conn) TLS() *tls.ConnectionState {
 // SetDeadline has the handler told when the loop's clock passes at (checked once
 // a second); 0 means never.
 func (c *Conn) SetDeadline(at int64) {
+	if at < 0 { // the clock and a time of centuries: an overflow
+		at = math.MaxInt64
+	}
 	c.deadline = at
 	if at != 0 && !c.loop.sweep.Armed() {
 		c.loop.Schedule(&c.loop.sweep, time.Second)
@@ -252,6 +256,10 @@ func (c *Conn) Buffered() int {
 	}
 	return n
 }
+
+// Overfull reports that output is so far above the mark that it cannot be what one turn has made:
+// the peer takes nothing, and whoever feeds the connection goes on although it is Full.
+func (c *Conn) Overfull() bool { return c.Buffered() > max(2*c.mark, 256<<10) }
 
 // Full reports that output is above the mark: whoever feeds it should pause until OnDrained.
 func (c *Conn) Full() bool { return c.state.full }

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -283,3 +284,26 @@ func TestDeadline(t *testing.T) {
 	m.Advance(10 * time.Second)
 	want(t, s)
 }
+
+// A time of centuries is one, and not an overflow that has passed already.
+func TestTimesOfCenturies(t *testing.T) {
+	m, _, c, s := accepted(t)
+	m.Advance(time.Hour)
+	var timer fired
+	timer.t.Handler = &timer
+	m.Loop.Schedule(&timer.t, math.MaxInt64)
+	c.SetDeadline(m.Loop.Now() + math.MaxInt64)
+	m.Advance(time.Hour)
+	want(t, s)
+	if timer.n != 0 {
+		t.Error("the timer ran out")
+	}
+}
+
+// fired counts how often a timer has run out.
+type fired struct {
+	t Timer
+	n int
+}
+
+func (f *fired) OnTimer(*Timer) { f.n++ }

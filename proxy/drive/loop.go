@@ -90,8 +90,12 @@ func (l *Loop) WallAt(at int64) time.Time { return l.start.Add(time.Duration(at)
 
 func (l *Loop) stamp() { l.clock = int64(l.back.now()) }
 
+// longest is what a longer time is taken for: some 146 years, so that adding it to the clock is no overflow.
+const longest = time.Duration(1 << 62)
+
 // Schedule arms a timer, anew if it was armed.
 func (l *Loop) Schedule(t *Timer, d time.Duration) {
+	d = min(d, longest)
 	l.wheel.remove(t)
 	l.wheel.add(t, (l.clock+int64(d)+tick-1)/tick)
 }

@@ -32,10 +32,20 @@ type secure struct {
 	done   bool    // the handshake is over
 	closed bool    // close_notify is sent
 	more   bool    // decrypt stopped early: crypto/tls may hold plain text
+
+	reading bool // inside of Read, which may write
+	answers int  // bytes that reading has made us write since wire was empty last
 }
 
 // maxHandshakeInput bounds what a peer may send ahead of a handshake.
 const maxHandshakeInput = 256 << 10
+
+// maxAnswers bounds what a peer may make us write by what it sends, and not take. crypto/tls answers
+// every request for a new key at once, and counts on a writer that waits.
+const maxAnswers = 64 << 10
+
+// errAnswers ends a connection whose peer asks and takes no answer.
+var errAnswers = errors.New("TLS: the peer asks for new keys and takes no answer")
 
 // ErrHandshakeTimeout ends handshakes that take too long.
 var ErrHandshakeTimeout = errors.New("TLS handshake timed out")
@@ -156,6 +166,12 @@ func (s *secure) readNow(b []byte) (int, error) {
 
 // Write is the net.Conn beneath crypto/tls. It never waits.
 func (s *secure) Write(b []byte) (int, error) {
+	if s.wireOff == len(s.wire) {
+		s.answers = 0
+	}
+	if s.reading {
+		s.answers += len(b)
+	}
 	s.wire = append(s.conn.loop.bufs.grow(s.wire, len(b)), b...)
 	if !s.done {
 		s.conn.touch()
@@ -238,18 +254,23 @@ func (c *Conn) decrypt() bool {
 		var err error
 		if len(c.in) > len(buf)-readStep {
 			c.in = c.loop.bufs.grow(c.in, readStep)
-			if n, err = fill(s.tls, c.in[len(c.in):cap(c.in)]); n > 0 {
+			if n, err = s.fill(c.in[len(c.in):cap(c.in)]); n > 0 {
 				c.deliverOwn(c.in[:len(c.in)+n])
 			}
 		} else {
 			kept := copy(buf, c.in)
-			if n, err = fill(s.tls, buf[kept:]); n > 0 {
+			if n, err = s.fill(buf[kept:]); n > 0 {
 				c.in = c.in[:0]
 				c.deliver(buf[:kept+n])
 			}
 		}
 		if c.state.dead {
 			return false
+		}
+		if s.answers > 0 {
+			if c.touch(); s.answers > maxAnswers {
+				err = errAnswers
+			}
 		}
 		switch {
 		case err == nil:
@@ -272,10 +293,12 @@ func (c *Conn) decrypt() bool {
 }
 
 // fill reads until b is full or there is no more.
-func fill(t *tls.Conn, b []byte) (int, error) {
+func (s *secure) fill(b []byte) (int, error) {
+	s.reading = true
+	defer func() { s.reading = false }()
 	n := 0
 	for n < len(b) {
-		m, err := t.Read(b[n:])
+		m, err := s.tls.Read(b[n:])
 		n += m
 		if err != nil {
 			if e, ok := err.(net.Error); ok && e.Timeout() {
