@@ -92,6 +92,10 @@ func preparePatch(q *request, c *change, typ types.PatchType, raw []byte) error 
 	return nil
 }
 
+// A JSON patch can double a document with each of its operations. The library has one limit
+// for everybody, which a cluster's API server sets as well.
+func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
+
 // patcher returns the function that applies a patch to an object's JSON.
 func patcher(q *request, typ types.PatchType, raw []byte) (func([]byte) ([]byte, error), error) {
 	switch typ {

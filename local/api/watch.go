@@ -64,6 +64,9 @@ func (s *Server) watch(w http.ResponseWriter, q *request) error {
 	for _, o := range initial {
 		if match.matches(o) {
 			g.event("ADDED", o)
+			if err := g.sendSome(); err != nil {
+				return nil // the client has gone
+			}
 		}
 	}
 	if isTrue(q.query.Get("sendInitialEvents")) && g.bookmarks {
@@ -87,6 +90,9 @@ func (s *Server) watch(w http.ResponseWriter, q *request) error {
 			for _, e := range events {
 				g.change(e)
 				version = e.Version
+				if err := g.sendSome(); err != nil {
+					return nil
+				}
 			}
 		case <-beat.C:
 			if v := s.store.Progress(watcher); g.bookmarks && v > 0 {
@@ -226,7 +232,7 @@ func (g *watching) send() error {
 			return err
 		}
 		g.out.Reset()
-		if g.out.Cap() > 1<<20 {
+		if g.out.Cap() > 2*sendAt { // there may be a thousand watches
 			g.out = bytes.Buffer{}
 		}
 	}
@@ -234,3 +240,14 @@ func (g *watching) send() error {
 }
 
 const sendTimeout = 30 * time.Second
+
+// sendAt is how much is collected at most before it is sent.
+const sendAt = 64 << 10
+
+// sendSome is send, if there is enough.
+func (g *watching) sendSome() error {
+	if g.out.Len() < sendAt {
+		return nil
+	}
+	return g.send()
+}

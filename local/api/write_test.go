@@ -124,6 +124,7 @@ func TestPatches(t *testing.T) {
 		patch string
 	}{
 		"a JSON patch of nothing":          {types.JSONPatchType, `[{"op":"remove","path":"/spec/nothing"}]`},
+		"a JSON patch that doubles":        {types.JSONPatchType, `[{"op":"add","path":"/metadata/annotations","value":{}}` + strings.Repeat(`,{"op":"copy","from":"/metadata","path":"/metadata/annotations/x"}`, 60) + `]`},
 		"another name":                     {types.MergePatchType, `{"metadata":{"name":"x"}}`},
 		"an old version":                   {types.MergePatchType, `{"metadata":{"resourceVersion":"1"}}`},
 		"a selector that never may change": {types.MergePatchType, `{"spec":{"selector":{"matchLabels":{"app":"y"}}}}`},

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"sync"
@@ -93,15 +94,19 @@ type Store struct {
 type table struct {
 	objects  map[string]map[string]*Object // by namespace, then name
 	count    int
-	recent   []Event // a ring once it is full; oldest at next
-	next     int
-	floor    uint64 // versions before this one are no longer remembered
+	recent   []Event // oldest first
+	bytes    int     // of the objects in recent
+	floor    uint64  // versions before this one are no longer remembered
 	watchers map[*Watcher]struct{}
 }
 
 // Remembered is how many changes of one resource a late watcher can catch up
-// with. Each holds a whole object, so it bounds memory too; who is later lists anew.
-const Remembered = 512
+// with, if they have no more than RememberedBytes together: each holds a whole
+// object. Who is later lists anew.
+const (
+	Remembered      = 512
+	RememberedBytes = 16 << 20
+)
 
 // New returns a store that starts after version with the objects given, in which
 // changes are written to log (which may be nil).
@@ -145,24 +150,21 @@ func (t *table) remove(k Key) {
 }
 
 func (t *table) remember(e Event) {
-	if len(t.recent) < Remembered {
-		t.recent = append(t.recent, e)
-		return
+	t.recent = append(t.recent, e)
+	t.bytes += len(e.Object.JSON)
+	for len(t.recent) > Remembered || t.bytes > RememberedBytes && len(t.recent) > 1 {
+		oldest := t.recent[0]
+		t.floor = oldest.Version
+		t.bytes -= len(oldest.Object.JSON)
+		t.recent[0] = Event{} // the array stays until append needs a larger one
+		t.recent = t.recent[1:]
 	}
-	t.floor = t.recent[t.next].Version
-	t.recent[t.next] = e
-	t.next = (t.next + 1) % Remembered
 }
 
 // since returns the remembered changes after version, oldest first.
 func (t *table) since(version uint64) []Event {
-	n := len(t.recent)
-	first := sort.Search(n, func(i int) bool { return t.recent[(t.next+i)%n].Version > version })
-	events := make([]Event, 0, n-first)
-	for i := first; i < n; i++ {
-		events = append(events, t.recent[(t.next+i)%n])
-	}
-	return events
+	first := sort.Search(len(t.recent), func(i int) bool { return t.recent[i].Version > version })
+	return slices.Clone(t.recent[first:])
 }
 
 // Version returns the version of the latest change.

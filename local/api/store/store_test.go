@@ -101,6 +101,28 @@ func TestWatcherThatDoesNotReadIsDropped(t *testing.T) {
 	}
 }
 
+// Large objects are remembered, and kept for a watcher that does not read, up to a number of bytes.
+func TestLargeObjectsAreNotKeptByNumber(t *testing.T) {
+	s := New(1, nil, nil)
+	_, _, w := s.ListAndWatch("configmaps", "")
+	k, u := object("a")
+	u.Object["data"] = map[string]any{"k": strings.Repeat("x", 1<<20)}
+	for range BehindBytes>>20 + 1 {
+		if _, err := s.Put(k, at(s.Get(k)), u.DeepCopy(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Take(); !errors.Is(err, ErrExpired) {
+		t.Errorf("a watcher that reads nothing: %v, want ErrExpired", err)
+	}
+	if n := len(s.tables["configmaps"].recent); n > RememberedBytes>>20 || n == 0 {
+		t.Errorf("%d changes of 1 MB each are remembered, want at most %d", n, RememberedBytes>>20)
+	}
+	if _, err := s.Watch("configmaps", "", s.Version()-1); err != nil {
+		t.Errorf("the latest change is not remembered: %v", err)
+	}
+}
+
 func TestPutExpectsAVersion(t *testing.T) {
 	s := New(1, nil, nil)
 	o := write(t, s, "a")

@@ -5,8 +5,12 @@ import (
 	"sync"
 )
 
-// Behind is how many changes may wait for a watcher that does not read.
-const Behind = 4096
+// Behind is how many changes may wait for a watcher that does not read, if they have no more than
+// BehindBytes together.
+const (
+	Behind      = 4096
+	BehindBytes = 64 << 20
+)
 
 // A Watcher sees the changes of one resource in order. It has one reader.
 type Watcher struct {
@@ -14,6 +18,7 @@ type Watcher struct {
 
 	mu      sync.Mutex // guards the fields below; taken inside the store's lock
 	queue   []Event
+	bytes   int     // of the objects in queue
 	spare   []Event // the reader's last batch, reused
 	expired bool
 	wake    chan struct{} // holds one token when queue or expired changed
@@ -61,8 +66,8 @@ func (w *Watcher) push(e Event) bool {
 		return true
 	}
 	w.mu.Lock()
-	if len(w.queue) >= Behind {
-		w.queue, w.expired = nil, true
+	if w.bytes += len(e.Object.JSON); len(w.queue) >= Behind || w.bytes > BehindBytes && len(w.queue) > 0 {
+		w.queue, w.spare, w.expired = nil, nil, true
 	} else {
 		w.queue = append(w.queue, e)
 	}
@@ -88,6 +93,7 @@ func (w *Watcher) Take() ([]Event, error) {
 	}
 	clear(w.spare)
 	batch := w.queue
+	w.bytes = 0
 	w.queue, w.spare = w.spare[:0], batch
 	return batch, nil
 }
