@@ -60,7 +60,8 @@
 //
 // [Limits] holds Envoy's limits with Envoy's meaning and defaults: frames that wait
 // unsent, empty frames, PRIORITY and WINDOW_UPDATE frames, streams reset before they
-// had an answer. Header blocks are bounded encoded and decoded. Timers are the caller's:
+// had an answer. What a shard keeps of paused streams has a bound for all of its connections together:
+// beyond it, streams of which more comes are reset. Header blocks are bounded encoded and decoded. Timers are the caller's:
 // [Conn.Keepalive] sends PINGs and misses answers, [Stream.Stalled] shows a stream whose peer
 // gives no window, and [Conn.Sweep] ends those that were released in that state.
 //

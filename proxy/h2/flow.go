@@ -39,6 +39,11 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 		c.take(whole)
 		return c.malformed(s, detailsMessaging)
 	}
+	if c.shard.heldChunks >= maxHeld && !s.released && (s.paused || s.holding()) && len(p) > 0 {
+		c.take(whole)
+		c.breakOff(s, EnhanceYourCalm, detailsHeld)
+		return nil
+	}
 	s.credit(whole - len(p))
 	s.deliver(p, end)
 	return nil

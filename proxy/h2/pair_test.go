@@ -304,3 +304,29 @@ func BenchmarkData(b *testing.B) {
 		p.exchange(body)
 	}
 }
+
+// What the paused streams of all connections of a shard hold together is bounded: beyond that, streams of which
+// more comes are reset, and the connection goes on.
+func TestHeldInputIsBoundedForTheShard(t *testing.T) {
+	p := newPair(&Options{}, &Options{})
+	c := p.open()
+	c.s.SendHeaders(postMap, false)
+	settle(p.client, p.server)
+	s := p.server.order[0]
+	s.s.Pause()
+	p.server.shard.heldChunks = maxHeld - 2 // of other connections
+	for range 3 {
+		c.s.SendData(whole(chunkSize), false)
+		settle(p.client, p.server)
+	}
+	if !s.s.Gone() || p.server.c.Err() != nil || p.server.shard.heldChunks != maxHeld-2 {
+		t.Errorf("stream over %v, connection's error %v, %d chunks held; want true, none, and those of others, %d",
+			s.s.Gone(), p.server.c.Err(), p.server.shard.heldChunks, maxHeld-2)
+	}
+	c = p.open()
+	c.s.SendHeaders(postMap, true)
+	settle(p.client, p.server)
+	if len(p.server.order) != 2 {
+		t.Error("the connection takes no more requests")
+	}
+}

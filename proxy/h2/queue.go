@@ -3,6 +3,10 @@ package h2
 const (
 	chunkSize = 16 << 10
 	maxChunks = 64 // that a shard keeps for later
+
+	// maxHeld bounds what a shard keeps of paused streams, in chunks: 256 MiB. A connection's window bounds what
+	// it can have us keep, to 24 MiB as Envoy sets it, and nothing bounds the number of connections.
+	maxHeld = 256 << 20 / chunkSize
 )
 
 // A chunk is a piece of what was received for a stream that is paused.
@@ -59,6 +63,7 @@ func (q *queue) drop(h *Shard) {
 }
 
 func (h *Shard) chunk() *chunk {
+	h.heldChunks++
 	c := h.chunks
 	if c == nil {
 		return &chunk{}
@@ -69,7 +74,11 @@ func (h *Shard) chunk() *chunk {
 }
 
 func (h *Shard) putChunk(c *chunk) {
-	if c == nil || h.spareChunks >= maxChunks {
+	if c == nil {
+		return
+	}
+	h.heldChunks--
+	if h.spareChunks >= maxChunks {
 		return
 	}
 	c.n, c.next = 0, h.chunks

@@ -97,6 +97,9 @@ func (s *Stream) SendInformational(m *header.Map) {
 	b, at := s.c.openHeaders(roomFor(m), s.id)
 	b = s.c.encodeResponse(b, m, false)
 	s.HeaderBytes.Out += uint64(s.c.closeHeaders(b, at, false))
+	if s.c.out.Full() { // no window bounds these, and whoever sends them may send as many as it likes
+		s.wait()
+	}
 }
 
 // SendHeaders sends a request or a final response. end says that nothing follows.

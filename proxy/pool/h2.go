@@ -46,9 +46,20 @@ func (c *h2Conn) opened() {
 	}
 }
 
-// room reports whether the connection can carry one request more.
+// room reports whether the connection can carry one request more. No window bounds the headers of
+// requests, and a host that hangs takes none of them while its kernel keeps the connection open for
+// ever: then there is none.
 func (c *h2Conn) room() bool {
-	return c.place >= 0 && c.conn.Alive() && !c.conn.Ended() && c.http.CanOpen()
+	return c.place >= 0 && c.conn.Alive() && !c.conn.Ended() && c.http.CanOpen() && !c.conn.Overfull()
+}
+
+// retireStuck gives up connections whose host takes nothing.
+func (p *Pool) retireStuck() {
+	for i := len(p.open) - 1; i >= 0; i-- {
+		if c := p.open[i]; c.conn.Overfull() {
+			c.retire()
+		}
+	}
 }
 
 // serve gives places to requests that wait.

@@ -41,6 +41,7 @@ func (p *Pool) available() carrier {
 			return c
 		}
 	}
+	p.retireStuck()
 	return nil
 }
 

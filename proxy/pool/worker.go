@@ -39,6 +39,9 @@ type Worker struct {
 	Mark   int // SO_MARK of upstream sockets, 0: none
 	HTTP2  *h2.Shard
 
+	// Shadows is how many bytes the copies of requests that are under way to mirrors hold; it is the router's.
+	Shadows int
+
 	// Draining says that connections of this direction should end: responses
 	// say so. Index 0 is inbound and unspecified, 1 outbound.
 	Draining [2]bool

@@ -1,11 +1,14 @@
 package shard
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/route"
 )
 
 // buffered is the output that waits for clients and upstreams.
@@ -170,5 +173,122 @@ func TestLongHeads(t *testing.T) {
 		if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 431 ") {
 			t.Errorf("%d KiB and more: answer %.60q, want 431", kb, got)
 		}
+	}
+}
+
+// The same holds for a client of HTTP/2, whose windows do not bound headers.
+func TestInterimResponsesStopAtTheMarkOfHTTP2(t *testing.T) {
+	b := full(t)
+	b.config.Expect100Here = false // else none would pass
+	b.rt.Listeners[0].BufferLimit = 16 << 10
+	var up *drive.Pipe
+	b.answer = func(_ *bench, p *drive.Pipe, _ string) { up = p }
+	c := newPeer2(b.Dial("in", client, local), false)
+	b.Step()
+	c.p.Window, c.p.OnData = 1000, nil
+	c.get(1, "/raw")
+	b.Step()
+	for range 200 {
+		up.WriteString(strings.Repeat("HTTP/1.1 103 Early Hints\r\nlink: "+strings.Repeat("x", 100)+"\r\n\r\n", 500))
+		b.Step()
+		if n := b.buffered(); n > 400<<10 {
+			t.Fatalf("%d bytes wait for a client that takes 1000", n)
+		}
+	}
+	up.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+	c.p.Window = 1 << 20
+	c.p.OnData = func(*drive.Pipe) { c.read() }
+	for range 2000 {
+		c.read()
+		b.Step()
+	}
+	if got := c.take(); !strings.Contains(got, ":status=200") {
+		t.Errorf("the response did not come after them")
+	}
+}
+
+// A client of HTTP/2 that asks and takes no answer is not read any more, and is when it takes them.
+func TestHTTP2StopsAtTheMark(t *testing.T) {
+	b := full(t)
+	b.rt.Listeners[0].BufferLimit = 16 << 10
+	c := newPeer2(b.Dial("in", client, local), false)
+	b.Step()
+	c.p.Window, c.p.OnData = 1000, nil
+	const requests = 8000
+	for i := range requests {
+		c.get(uint32(1+2*i), "/none")
+		if i%100 == 0 {
+			b.Step()
+		}
+		if n := b.buffered(); n > 400<<10 {
+			t.Fatalf("%d bytes of answers wait for a client that takes 1000", n)
+		}
+	}
+	b.Step()
+	if c.p.Unread() == 0 {
+		t.Fatal("everything was read")
+	}
+	c.p.Window = 1 << 20
+	c.p.OnData = func(*drive.Pipe) { c.read() }
+	for range 2000 {
+		c.read()
+		b.Step()
+	}
+	if n := strings.Count(c.take(), ":status=404"); n != requests {
+		t.Errorf("%d answers to %d requests", n, requests)
+	}
+}
+
+// A host that takes nothing, with its kernel saying that it lives, is not fed for ever with requests whose time
+// is up.
+func TestHostThatHangsIsGivenUp(t *testing.T) {
+	b := newTwo(t, cluster.Config{}, prefix("app", "/", &route.ForwardConfig{Cluster: "app", Timeout: ptr(time.Second)}))
+	hang := false
+	b.Handle(app1, func(p *drive.Pipe) {
+		if hang {
+			p.Window = 1000
+			return
+		}
+		newPeer2(p, true).onEnd = func(uint32, map[string]string) { hang = true; p.Window, p.OnData = 1000, nil }
+	})
+	c := b.client()
+	for i := range 3000 {
+		c.get(uint32(1+2*i), "/x", "x-much", strings.Repeat("m", 5000))
+		if i%100 == 0 {
+			b.Step()
+			b.Advance(time.Second)
+			c.take()
+		}
+		if n := b.buffered(); n > 8<<20 {
+			t.Fatalf("after %d requests %d bytes wait for a host that takes nothing", i, n)
+		}
+	}
+}
+
+// A mirror that hangs has us keep so many copies and no more.
+func TestMirrorThatHangs(t *testing.T) {
+	b := full(t)
+	b.Handle(app2, func(p *drive.Pipe) { p.Window = 1000 })
+	body := strings.Repeat("m", 500<<10)
+	request := "POST /mir HTTP/1.1\r\nHost: a.b\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	shadow := b.rt.Clusters["shadow"]
+	for range 150 {
+		if got := b.do(request); !strings.HasPrefix(got, "HTTP/1.1 200") {
+			t.Fatalf("the mirror changed the answer: %q", got)
+		}
+	}
+	if n := b.buffered(); n > 80<<20 {
+		t.Errorf("%d MB wait for a mirror that takes nothing", n>>20)
+	}
+	if n := shadow.Stats.RetryOrShadowAbandoned.Value(); n == 0 {
+		t.Error("the copies that were not sent are not counted")
+	}
+	b.Advance(time.Minute) // their time is up
+	before := shadow.Stats.RetryOrShadowAbandoned.Value()
+	b.serve(app2)
+	b.do(request)
+	b.Step()
+	if shadow.Stats.RetryOrShadowAbandoned.Value() != before {
+		t.Error("copies are still dropped when the others are over")
 	}
 }

@@ -117,8 +117,13 @@ func (v *server2) close() {
 	v.conn.CloseGently()
 }
 
-// OnData reads frames.
+// OnData reads frames. A client that leaves its answers untaken is not read any more: bodies stop at the
+// connection's mark, but no window bounds headers.
 func (v *server2) OnData(_ *drive.Conn, b []byte) int {
+	if v.conn.Full() && v.conn.Overfull() {
+		v.conn.Pause()
+		return 0
+	}
 	n, err := v.http.Feed(b)
 	if err != nil {
 		v.broken()
@@ -173,8 +178,13 @@ func (v *server2) gone() {
 	v.conn.Close()
 }
 
-// OnDrained lets responses flow again.
-func (v *server2) OnDrained(*drive.Conn) { v.http.OnDrained() }
+// OnDrained lets responses flow again, and reads on.
+func (v *server2) OnDrained(*drive.Conn) {
+	v.http.OnDrained()
+	if !v.closed && v.conn.Paused() && !v.conn.Full() {
+		v.conn.Resume()
+	}
+}
 
 // OnDeadline looks for streams, or for a connection, on which nothing has happened for too long.
 func (v *server2) OnDeadline(*drive.Conn) {

@@ -19,6 +19,7 @@ type manager struct {
 	via    []byte
 
 	free  *Stream
+	spare int       // streams in free
 	done  []*Stream // over, but perhaps still on the stack of a caller in this turn
 	atEnd func()    // recycle, bound once
 
@@ -62,6 +63,7 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 		s = m.newStream()
 	} else {
 		m.free, s.nextFree = s.nextFree, nil
+		m.spare--
 	}
 	s.Conn, s.down, s.link = l.conn, down, l
 	s.Random = m.w.Random()
@@ -103,14 +105,20 @@ func (m *manager) retire(s *Stream) {
 	m.done = append(m.done, s)
 }
 
-const maxKept = 64 << 10 // bytes of buffers that a stream in stock may keep
+const (
+	maxKept  = 64 << 10 // bytes of buffers that a stream in stock may keep
+	maxSpare = 1024     // streams in stock: the memory of a rush of requests is given back after it
+)
 
 // recycle returns ended streams to stock, at the end of a turn.
 func (m *manager) recycle() {
 	for i, s := range m.done {
 		m.done[i] = nil
-		s.reset()
-		s.nextFree, m.free = m.free, s
+		if m.spare < maxSpare {
+			s.reset()
+			s.nextFree, m.free = m.free, s
+			m.spare++
+		}
 	}
 	m.done = m.done[:0]
 }

@@ -24,7 +24,15 @@ type shadow struct {
 	up      pool.Stream
 	timer   drive.Timer
 	timeout time.Duration
+	cost    int // what it has of maxShadows
 }
+
+// maxShadows bounds what the copies of one shard that are under way may hold. Nobody waits for them, so a mirror that
+// hangs slows nobody down: without a bound it would have us keep all that comes until their time is up.
+const maxShadows = 64 << 20
+
+// shadowCost is what a copy costs beside its body and fields.
+const shadowCost = 2 << 10
 
 // shadowTimeout ends copies whose route sets no time.
 const shadowTimeout = 15 * time.Second
@@ -111,6 +119,13 @@ func (sh *shadow) send() {
 		sh.cluster.Stats.UpstreamCxNoneHealthy.Inc()
 		return
 	}
+	cost := shadowCost + sh.request.Size() + len(sh.body)
+	if sh.w.Shadows+cost > maxShadows {
+		sh.cluster.Stats.RetryOrShadowAbandoned.Inc()
+		return
+	}
+	sh.cost = cost
+	sh.w.Shadows += cost
 	if sh.timeout == 0 {
 		sh.timeout = shadowTimeout
 	}
@@ -156,7 +171,14 @@ func (sh *shadow) done(end bool) {
 	if end {
 		sh.up = nil
 		sh.w.Loop.Cancel(&sh.timer)
+		sh.release()
 	}
+}
+
+// release gives back what the copy has of maxShadows.
+func (sh *shadow) release() {
+	sh.w.Shadows -= sh.cost
+	sh.cost = 0
 }
 
 // OnTimer gives up.
@@ -166,4 +188,5 @@ func (sh *shadow) OnTimer(*drive.Timer) {
 		sh.up.Cancel()
 		sh.up = nil
 	}
+	sh.release()
 }
