@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -24,6 +25,7 @@ import (
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/kube"
 	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/control/status"
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
@@ -94,7 +96,12 @@ func Control(ctx context.Context, o ControlOptions) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics)}
+	anything, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics),
+		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log})}
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -110,6 +117,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 		return nil
 	})
 	g.Go(func() error { c.follow(ctx); return nil })
+	g.Go(func() error { c.status.Run(ctx); return nil })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })
 	o.Log.Info("control plane is ready", "version", version.String(), "namespace", o.Namespace)
@@ -167,7 +175,9 @@ type controlPlane struct {
 	server    *xds.Server
 	resources *xds.Mesh
 	registry  registry.Builder
+	found     []problem // in the newest mesh
 	problems  problems
+	status    *status.Writer
 	settled   *time.Timer // fires when a problem may be due
 	sizes     *sizes
 
@@ -187,7 +197,7 @@ func (c *controlPlane) follow(ctx context.Context) {
 		select {
 		case <-c.source.Changes():
 		case <-c.settled.C:
-			c.tell(c.problems.list)
+			c.tell()
 			continue
 		case <-ctx.Done():
 			return
@@ -217,22 +227,23 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	if c.resources != nil {
 		before = c.resources.Mesh()
 		if before.Generation == snap.Generation() {
+			c.tell() // of an object that cannot be read there is no news but this
 			return nil, false
 		}
 	}
 	base := model.DefaultMeshConfig()
 	base.RootNamespace = c.o.Namespace
-	cfg, _, errs := mesh.Of(snap, c.o.Namespace, base)
-	var found []problem
-	if len(errs) > 0 {
-		found = append(found, problem{text: errs.Error()})
+	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
+	c.found = nil
+	for _, e := range errs {
+		c.found = append(c.found, problemOfMesh(e, from))
 	}
 	reg := c.registry.Build(snap, cfg)
 	m, problems := compile.Mesh(snap, cfg, reg, before)
 	for _, p := range problems {
-		found = append(found, problem{p.Error.Error(), p.Waits})
+		c.found = append(c.found, problemOf(p, snap))
 	}
-	c.tell(found)
+	c.tell()
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
 		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.
 		c.o.Log.Warn("the trust domain is another one: workloads get it with their next certificate; keep the old one in trustDomainAliases until then",
@@ -264,11 +275,15 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 	return translate.OnlyEndpoints(before, m)
 }
 
-// tell says what is wrong with the configuration.
-func (c *controlPlane) tell(list []problem) {
-	if again := c.problems.set(list, time.Now()); again > 0 {
+// tell says what is wrong with the configuration, in the log and on the objects.
+func (c *controlPlane) tell() {
+	if again := c.problems.set(append(unreadable(c.source), c.found...), time.Now()); again > 0 {
 		c.settled.Reset(again)
 	}
+	c.status.Set(c.problems.wanted(func(id kube.ID) int64 {
+		st, _ := c.source.Standing(id)
+		return st.Generation
+	}))
 }
 
 // publishRoots tells the publisher which namespaces there are.

@@ -11,6 +11,7 @@ import (
 // A problem is told once for as long as it lasts, and one that something to come may
 // mend only when nothing came.
 func TestProblemsAreToldOnce(t *testing.T) {
+	const settleFor = 3 * time.Second
 	var out bytes.Buffer
 	p := problems{log: slog.New(slog.NewTextHandler(&out, nil))}
 	at := time.Unix(0, 0)
@@ -20,12 +21,12 @@ func TestProblemsAreToldOnce(t *testing.T) {
 		told  int
 		again time.Duration
 	}{
-		{0, []problem{{"wrong", false}, {"no host", true}}, 1, settleFor},
-		{time.Second, []problem{{"wrong", false}, {"no host", true}}, 0, settleFor - time.Second},
-		{time.Second, []problem{{"wrong", false}}, 0, 0}, // the host came
-		{time.Second, []problem{{"no host", true}, {"no host", true}}, 0, settleFor},
-		{settleFor, []problem{{"no host", true}, {"wrong", false}}, 2, 0}, // nothing came; and it is wrong once more
-		{time.Hour, []problem{{"no host", true}, {"wrong", false}}, 0, 0},
+		{0, []problem{{text: "wrong"}, {text: "no host", waits: settleFor}}, 1, settleFor},
+		{time.Second, []problem{{text: "wrong"}, {text: "no host", waits: settleFor}}, 0, settleFor - time.Second},
+		{time.Second, []problem{{text: "wrong"}}, 0, 0}, // the host came
+		{time.Second, []problem{{text: "no host", waits: settleFor}, {text: "no host", waits: settleFor}}, 0, settleFor},
+		{settleFor, []problem{{text: "no host", waits: settleFor}, {text: "wrong"}}, 2, 0}, // nothing came; and it is wrong once more
+		{time.Hour, []problem{{text: "no host", waits: settleFor}, {text: "wrong"}}, 0, 0},
 	} {
 		out.Reset()
 		at = at.Add(step.after)

@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/istio"
@@ -26,10 +27,17 @@ import (
 // A Problem is something that an author should know about a resource.
 type Problem struct {
 	*field.Error
-	Notice bool // the resource is in force, but for what the message says; else it is left out
-	Waits  bool // an object that is still to come may mend it
+	Reason Reason
+	Notice bool          // the resource is in force, but for what the message says; else it is left out
+	Waits  time.Duration // how long it takes at most until what may still be on its way has mended it
 	Ref    model.Ref
 }
+
+// How long what mends a problem may still be on its way.
+const (
+	soon  = time.Second      // an object that is applied together with this one
+	later = 10 * time.Second // a pod, at a start or when it is replaced
+)
 
 // Mesh compiles everything. Cfg holds for the whole mesh, r is what exists,
 // prev is the mesh before or nil.
@@ -163,10 +171,10 @@ func problems(m *memo, r *model.Registry) []Problem {
 		for _, c := range m.kinds[kind] {
 			ref := istio.RefOf(c.object)
 			for _, e := range c.result.Errors {
-				out = append(out, Problem{Error: e, Ref: ref})
+				out = append(out, Problem{Error: e, Ref: ref, Reason: Invalid})
 			}
 			for _, e := range c.result.Notices {
-				out = append(out, Problem{Error: e, Ref: ref, Notice: true})
+				out = append(out, Problem{Error: e, Ref: ref, Reason: Weak, Notice: true})
 			}
 		}
 	}
@@ -197,8 +205,7 @@ func mergePolicies(rules []*model.DestinationRule) []*model.DestinationRule {
 // merge returns a new rule; a and b are shared and stay as they are.
 func merge(a, b *model.DestinationRule) *model.DestinationRule {
 	m := *a
-	p := a.Policy
-	if p.LB == nil && p.Pool == nil && p.Outlier == nil && p.TLS == nil && p.Budget == nil && p.Ports == nil {
+	if empty(a.Policy) {
 		m.Policy = b.Policy
 	}
 	m.Subsets = slices.Clone(a.Subsets)

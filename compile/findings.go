@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -47,6 +48,10 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 		}
 	}
 	f.delegates(m)
+	f.sameHosts(m)
+	f.destinationRules(m)
+	f.selectors(m)
+	f.oneOfANamespace()
 	f.gatewayPorts()
 	f.ports()
 	return f.out
@@ -62,9 +67,9 @@ func (f *finder) delegates(m *memo) {
 			f.at(c.object)
 			at := field.At("spec").Child("http").Index(d.entry).Child("delegate")
 			if d.missing {
-				f.add(at, "there is no VirtualService %s without hosts that namespace %s sees: its requests go to the next route", d.name, c.object.Namespace)
+				f.add(NotFound, soon, at, "there is no VirtualService %s without hosts that namespace %s sees: its requests go to the next route", d.name, c.object.Namespace)
 			} else {
-				f.add(at, "spec.http[%d] of VirtualService %s takes requests that this route does not, or cannot be compared with it, and is left out", d.rule, d.name)
+				f.add(Unreachable, soon, at, "spec.http[%d] of VirtualService %s takes requests that this route does not, or cannot be compared with it, and is left out", d.rule, d.name)
 			}
 		}
 	}
@@ -81,10 +86,16 @@ type finder struct {
 
 func (f *finder) at(o *config.Object) { f.object = o }
 
-// add reports something that an object which is still to come may mend.
-func (f *finder) add(at *field.Path, format string, args ...any) {
-	f.out = append(f.out, Problem{Notice: true, Waits: true, Ref: istio.RefOf(f.object),
+// add reports something about the object; what is to come may mend it within waits.
+func (f *finder) add(r Reason, waits time.Duration, at *field.Path, format string, args ...any) {
+	f.out = append(f.out, Problem{Reason: r, Notice: true, Waits: waits, Ref: istio.RefOf(f.object),
 		Error: &field.Error{In: f.object.String(), Pos: f.object.Pos, At: at, Msg: fmt.Sprintf(format, args...)}})
+}
+
+// addTo reports something about another object, which nothing to come can mend.
+func (f *finder) addTo(of model.Ref, r Reason, at *field.Path, format string, args ...any) {
+	f.out = append(f.out, Problem{Reason: r, Notice: true, Ref: of,
+		Error: &field.Error{In: of.String(), Pos: of.Pos, At: at, Msg: fmt.Sprintf(format, args...)}})
 }
 
 func (f *finder) virtualService(vs *networking.VirtualService, env istio.Env) {
@@ -92,7 +103,7 @@ func (f *finder) virtualService(vs *networking.VirtualService, env istio.Env) {
 	for i, name := range vs.Gateways {
 		key := istio.GatewayKey(name, f.object.Namespace)
 		if _, ok := slices.BinarySearch(f.gateways, key); !ok && key != "mesh" {
-			f.add(spec.Child("gateways").Index(i), "there is no Gateway %s", key)
+			f.add(NotFound, soon, spec.Child("gateways").Index(i), "there is no Gateway %s", key)
 		}
 	}
 	to := func(d *networking.Destination, at *field.Path) {
@@ -126,17 +137,17 @@ func (f *finder) destination(d *networking.Destination, at *field.Path, env isti
 	host := istio.Host(d.Host, f.object.Namespace, env)
 	services := f.services(host)
 	if len(services) == 0 {
-		f.add(at.Child("host"), "no service has the host %s: requests are answered 503", host)
+		f.add(NotFound, soon, at.Child("host"), "no service has the host %s: requests are answered 503", host)
 		return
 	}
 	if slices.ContainsFunc(services, func(s *model.Service) bool { return s.Resolution == model.Alias }) {
 		return // what the other name has counts
 	}
 	if n := d.GetPort().GetNumber(); n != 0 && !slices.ContainsFunc(services, func(s *model.Service) bool { return hasPort(s, n) }) {
-		f.add(at.Child("port").Child("number"), "%s has no port %d, but %s", host, n, portsOf(services[0]))
+		f.add(NotFound, soon, at.Child("port").Child("number"), "%s has no port %d, but %s", host, n, portsOf(services[0]))
 	}
 	if d.Subset != "" && !f.subset(host, d.Subset) {
-		f.add(at.Child("subset"), "no DestinationRule for %s has a subset %s: requests are answered 503", host, d.Subset)
+		f.add(NotFound, soon, at.Child("subset"), "no DestinationRule for %s has a subset %s: requests are answered 503", host, d.Subset)
 	}
 }
 
@@ -202,8 +213,8 @@ func (f *finder) gatewayPorts() {
 				if o.gateway == g {
 					other = "the one before it"
 				}
-				f.out = append(f.out, Problem{Notice: true, Ref: g.From, Error: &field.Error{In: g.From.String(), Pos: g.From.Pos, At: field.At("spec", "servers"),
-					Msg: fmt.Sprintf("the server of port %d speaks %s, but %s speaks %s there: it is left out", s.Port, s.Protocol, other, o.server.Protocol)}})
+				f.addTo(g.From, GatewayConflict, field.At("spec", "servers"),
+					"the server of port %d speaks %s, but %s speaks %s there: it is left out", s.Port, s.Protocol, other, o.server.Protocol)
 			}
 		}
 	}
@@ -246,8 +257,8 @@ func (f *finder) ports() {
 	for _, s := range f.mesh.Registry.Services {
 		for i, p := range s.Ports {
 			if have := first[p.Number]; claims(s, p) && have != s {
-				f.out = append(f.out, Problem{Notice: true, Ref: s.From, Error: &field.Error{In: s.From.String(), Pos: s.From.Pos, At: field.At("spec", "ports").Index(i),
-					Msg: fmt.Sprintf("bytes to port %d go to %s of %s, which is older, and not to %s: without addresses nothing tells them apart; give one of them spec.addresses", p.Number, have.Host, have.From, s.Host)}})
+				f.addTo(s.From, AddressesMissing, field.At("spec", "ports").Index(i),
+					"bytes to port %d go to %s of %s, which is older, and not to %s: without addresses nothing tells them apart; give one of them spec.addresses", p.Number, have.Host, have.From, s.Host)
 			}
 		}
 	}

@@ -19,7 +19,9 @@ func told(t *testing.T, text string, services ...*model.Service) string {
 	for _, o := range objects(t, text) {
 		store.Put(o)
 	}
-	_, problems := compile.Mesh(store.Snapshot(), &cfg, &model.Registry{Services: services}, nil)
+	pods := []*model.Workload{{Name: "gateway", Namespace: "edge", Labels: map[string]string{"istio": "ingressgateway"}},
+		{Name: "edge", Namespace: "edge", Labels: map[string]string{"istio": "edge"}}, {Name: "other", Namespace: "edge", Labels: map[string]string{"istio": "other"}}}
+	_, problems := compile.Mesh(store.Snapshot(), &cfg, &model.Registry{Services: services, Workloads: pods}, nil)
 	var lines []string
 	for _, p := range problems {
 		lines = append(lines, p.Error.Error())

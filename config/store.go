@@ -50,6 +50,19 @@ func (s *Store) Replace(kindName string, objects []*Object) {
 	s.pending[kindName] = all
 }
 
+// Latest returns the newest version of an object, be it in a snapshot yet or not.
+func (s *Store) Latest(kindName, namespace, name string) (*Object, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o, changed := s.pending[kindName][key{namespace, name}]; changed {
+		return o, o != nil
+	}
+	if s.current == nil {
+		return nil, false
+	}
+	return s.current.Get(kindName, namespace, name)
+}
+
 func (s *Store) change(kindName string, k key, o *Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,7 @@ var controlPlaneRights = []right{
 	{verbs: []string{"create"}, resources: []string{"tokenreviews.authentication.k8s.io"}},                // who asks for a certificate
 	{verbs: []string{"get", "update", "patch"}, resources: []string{"*/status"}},                          // what it thinks of configuration
 	{verbs: writing, resources: []string{"leases.coordination.k8s.io"}, namespace: controlPlaneNamespace}, // which replica leads
-	{verbs: []string{"create", "patch"}, resources: []string{"events", "events.events.k8s.io"}},           // what it tells
+	{verbs: []string{"create", "patch", "delete"}, resources: []string{"events", "events.events.k8s.io"}}, // what it tells, and what holds no more
 }
 
 // An act is what a request is about, in Kubernetes' words.

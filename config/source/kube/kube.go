@@ -58,9 +58,11 @@ type Source struct {
 	changes   chan struct{}
 	synced    chan struct{} // closed when the first picture is complete
 
-	mu       sync.Mutex         // guards what follows
-	waiting  map[string]bool    // kinds that have not been listed yet
-	troubles map[string]trouble // of kinds that cannot be read now
+	mu        sync.Mutex         // guards what follows
+	waiting   map[string]bool    // kinds that have not been listed yet
+	troubles  map[string]trouble // of kinds that cannot be read now
+	standings map[ID]Standing
+	resources map[string]schema.GroupVersionResource // by kind
 }
 
 // New returns a source that reads the API server of cfg.
@@ -82,7 +84,8 @@ func New(cfg *rest.Config, o Options) (*Source, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Source{cfg: cfg, o: o, discovery: d, changes: make(chan struct{}, 1), synced: make(chan struct{}), waiting: map[string]bool{}, troubles: map[string]trouble{}}
+	s := &Source{cfg: cfg, o: o, discovery: d, changes: make(chan struct{}, 1), synced: make(chan struct{}), waiting: map[string]bool{}, troubles: map[string]trouble{},
+		standings: map[ID]Standing{}, resources: map[string]schema.GroupVersionResource{}}
 	for _, name := range o.Kinds {
 		if _, ok := kind.Named(name); !ok {
 			return nil, errors.New("kind " + name + " is not in the table of kinds")
@@ -157,6 +160,9 @@ func (s *Source) runKind(ctx context.Context, name string) {
 			sleep(ctx, absentRetry)
 			continue
 		}
+		s.mu.Lock()
+		s.resources[name] = gvr
+		s.mu.Unlock()
 		lw, err := s.listWatch(k, gvr)
 		if err != nil {
 			s.o.Log.Error("watch", "kind", name, "err", err)
@@ -213,7 +219,11 @@ func (k *sink) Resync() error      { return nil }
 func (k *sink) Update(v any) error { k.put(v); return nil }
 
 func (k *sink) put(v any) {
-	if o, ok := k.object(v); ok {
+	o, ok, err := k.object(v)
+	switch {
+	case err != nil:
+		k.s.changed() // nothing of the configuration, but somebody has to be told
+	case ok && k.settled(o) == o:
 		k.s.store.Put(o)
 		k.s.changed()
 	}
@@ -225,6 +235,7 @@ func (k *sink) Delete(v any) error {
 	if err != nil {
 		return err
 	}
+	k.forgetStanding(m)
 	k.s.store.Delete(k.k.Kind, m.GetNamespace(), m.GetName())
 	k.s.changed()
 	return nil
@@ -233,9 +244,10 @@ func (k *sink) Delete(v any) error {
 // Replace takes a complete list. What cannot be read keeps its last good version.
 func (k *sink) Replace(list []any, _ string) error {
 	objects := make([]*config.Object, 0, len(list))
+	k.keepStandings(list)
 	for _, v := range list {
-		if o, ok := k.object(v); ok {
-			objects = append(objects, o)
+		if o, ok, _ := k.object(v); ok {
+			objects = append(objects, k.settled(o))
 		} else if old, ok := k.last(v); ok {
 			objects = append(objects, old)
 		}

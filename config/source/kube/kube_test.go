@@ -247,3 +247,47 @@ func TestUnknownKind(t *testing.T) {
 		t.Error("a kind that is not in the table must be an error")
 	}
 }
+
+// Who writes a status must not set off what made it: an object whose status alone
+// differs is the same object, and makes no new snapshot.
+func TestStatusIsNoConfiguration(t *testing.T) {
+	const vs = `{"kind": "VirtualService", "apiVersion": "networking.istio.io/v1beta1", "metadata": {"name": "a", "namespace": "prod", "uid": "u", "generation": %d, "resourceVersion": %q, "labels": {"x": %q}},
+		"spec": {"hosts": ["a"]}, "status": {"conditions": [{"type": "Reconciled", "status": "False", "message": %q}]}}`
+	object := func(generation int, version, label, message string) string {
+		return fmt.Sprintf(vs, generation, version, label, message)
+	}
+	api := &server{
+		groups: map[string][]string{"networking.istio.io/v1beta1": {"virtualservices"}},
+		lists:  map[string]string{"networking.istio.io/v1beta1/virtualservices": object(1, "1", "y", "one")},
+	}
+	s := start(t, api)
+	<-s.Synced()
+	id := ID{"VirtualService", "prod", "a"}
+	if st, ok := s.Standing(id); !ok || st.Version != "1" || st.Generation != 1 || st.UID != "u" || st.Status["conditions"] == nil {
+		t.Fatalf("standing %+v", st)
+	}
+	if gvr, ok := s.Resource("VirtualService"); !ok || gvr.Version != "v1beta1" {
+		t.Errorf("resource %v", gvr)
+	}
+	first := s.Snapshot().List("VirtualService")[0]
+	routes := api.events("networking.istio.io/v1beta1/virtualservices")
+	routes <- `{"type": "MODIFIED", "object": ` + object(1, "11", "y", "two") + `}`
+	routes <- `{"type": "ADDED", "object": ` + fmt.Sprintf(routeJSON, "b", "12", "b", "1s") + `}` // what came before it has been taken in
+	until(t, s, "another one", func(n *config.Snapshot) bool { return len(n.List("VirtualService")) == 2 })
+	if st, _ := s.Standing(id); st.Version != "11" {
+		t.Errorf("the newest status is not known: %+v", st)
+	}
+	if s.Snapshot().List("VirtualService")[0] != first {
+		t.Error("a status made a new object")
+	}
+	routes <- `{"type": "DELETED", "object": ` + fmt.Sprintf(routeJSON, "b", "12", "b", "1s") + `}`
+	routes <- `{"type": "MODIFIED", "object": ` + object(1, "13", "z", "two") + `}`
+	until(t, s, "a label", func(n *config.Snapshot) bool { return n.List("VirtualService")[0].Labels["x"] == "z" })
+	routes <- `{"type": "MODIFIED", "object": ` + object(2, "14", "z", "two") + `}`
+	until(t, s, "a new spec", func(n *config.Snapshot) bool { return n.List("VirtualService")[0].Version == "14" })
+	routes <- `{"type": "DELETED", "object": ` + object(2, "15", "z", "two") + `}`
+	until(t, s, "nothing", func(n *config.Snapshot) bool { return len(n.List("VirtualService")) == 0 })
+	if st, ok := s.Standing(id); ok {
+		t.Errorf("a deleted object has the standing %+v", st)
+	}
+}

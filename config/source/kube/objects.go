@@ -78,28 +78,29 @@ func (s *Source) listWatch(k *kind.Kind, gvr schema.GroupVersionResource) (*cach
 	}, nil
 }
 
-// object converts what the reflector brought; false if it is of no interest or
-// cannot be read.
-func (k *sink) object(v any) (*config.Object, bool) {
+// object converts what the reflector brought; false if it is of no interest, an
+// error if it cannot be read.
+func (k *sink) object(v any) (o *config.Object, ok bool, err error) {
 	value, ok := v.(runtime.Object)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	if m, err := meta.Accessor(value); err == nil && k.k.Kind == "ConfigMap" && m.GetName() != "istio" && m.GetName() != "malla" {
-		return nil, false
+		return nil, false, nil
 	}
 	if u, ok := value.(*unstructured.Unstructured); ok {
 		u.SetManagedFields(nil)
 		typed, err := config.Typed(k.k, u)
+		k.noteStanding(u, err)
 		if err != nil {
 			k.s.o.Log.Error("an object cannot be read; what was known of it before stays in force", "object", k.k.Kind+" "+u.GetNamespace()+"/"+u.GetName(), "err", err)
-			return nil, false
+			return nil, false, err
 		}
 		value = typed
 	}
 	slim(value)
-	o, err := config.FromTyped(k.k, value)
-	return o, err == nil
+	o, err = config.FromTyped(k.k, value)
+	return o, err == nil, err
 }
 
 // last returns the version of an object that was good before.

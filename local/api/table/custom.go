@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +14,7 @@ import (
 
 // custom draws a kind by the columns of its row in the table of kinds. Kinds
 // that are used get a STATUS before AGE; it says Accepted unless the latest
-// document was refused.
+// document was refused, or a condition of the object's status is False.
 func custom(k *kind.Kind) *Drawing {
 	d := &Drawing{status: -1}
 	d.columns = append(d.columns, col("Name"))
@@ -46,11 +47,34 @@ func custom(k *kind.Kind) *Drawing {
 			cells = append(cells, find(p, u))
 		}
 		if withStatus {
-			cells = append(cells, "Accepted")
+			cells = append(cells, standing(u))
 		}
 		return append(cells, age(u, c))
 	}
 	return d
+}
+
+// standing is what the conditions of an object come to: the message of one that is
+// False, its first line.
+func standing(u *unstructured.Unstructured) string {
+	status, _ := u.Object["status"].(map[string]any)
+	conditions, _ := status["conditions"].([]any)
+	for _, c := range conditions {
+		m, _ := c.(map[string]any)
+		if m["status"] != "False" {
+			continue
+		}
+		text, _ := m["message"].(string)
+		if text == "" {
+			text = fmt.Sprint(m["reason"])
+		}
+		first, rest, more := strings.Cut(text, "\n")
+		if more {
+			first += fmt.Sprintf(" (and %d more)", 1+strings.Count(rest, "\n"))
+		}
+		return first
+	}
+	return "Accepted"
 }
 
 // find returns a field as a cell; a missing one is empty.

@@ -3,7 +3,7 @@
 // Columns and texts are Kubernetes' own for Kubernetes' kinds, so that eyes and
 // scripts that know kubectl are at home; other kinds have the columns that the
 // table of kinds gives them, as a CRD's printer columns, and a STATUS: Accepted,
-// or why the latest document was refused. A STATUS column that a kind has of its
+// or what a condition says is wrong, or why the latest document was refused. A STATUS column that a kind has of its
 // own shows the refusal in its place.
 //
 // Drawing reads nothing but the object and the [Context].
