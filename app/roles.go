@@ -11,9 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"time"
 
+	"github.com/mallamesh/malla/base/resident"
 	"github.com/mallamesh/malla/samples/apps"
 )
 
@@ -38,8 +38,8 @@ func Roles() []Role {
 // processes of a small mesh pays for the initialization of every package in the
 // program; without this it would keep that memory until its heap has grown past it.
 func Settle() {
-	debug.FreeOSMemory()
-	time.AfterFunc(settled, debug.FreeOSMemory)
+	resident.Trim()
+	time.AfterFunc(settled, resident.Trim)
 }
 
 // settled is when a role has started.

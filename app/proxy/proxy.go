@@ -49,6 +49,7 @@ type parts struct {
 
 	server   stats.Server
 	control  stats.ControlPlane
+	rest     rest
 	started  time.Time
 	workers  int
 	draining atomic.Bool
@@ -96,8 +97,9 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
 	p.stats.Add("server.", &p.server)
 	p.stats.Add("control_plane.", &p.control)
+	p.rest = newRest()
 	var err error
-	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, DrainTime: pl.drain, Listener: pl.socket, Log: p.log})
+	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, DrainTime: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +112,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 			if pl.publish != nil {
 				pl.publish(r)
 			}
+			p.rest.disturb()
 		},
 	}, p.wake)
 	p.ready = p.store.Ready
@@ -172,9 +175,9 @@ func (p *parts) refresh() {
 	state := p.state()
 	p.server.Uptime.Set(int64(time.Since(p.started) / time.Second))
 	p.server.Concurrency.Set(int64(p.workers))
-	p.server.MemoryAllocated.Set(int64(m.HeapAlloc))
-	p.server.MemoryHeapSize.Set(int64(m.HeapSys - m.HeapReleased))
-	p.server.MemoryPhysicalSize.Set(int64(m.Sys - m.HeapReleased))
+	p.server.MemoryAllocated.Set(int64(m.HeapAlloc - headroom)) // which is no memory
+	p.server.MemoryHeapSize.Set(int64(m.HeapSys - m.HeapReleased - headroom))
+	p.server.MemoryPhysicalSize.Set(int64(m.Sys - m.HeapReleased - headroom))
 	p.server.State.Set(int64(state))
 	p.server.Live.Set(one(state == adminv3.ServerInfo_LIVE))
 	p.server.DaysUntilFirstCertExpiring.Set(p.daysLeft())
@@ -219,7 +222,7 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 			return err
 		}
 	}
-	more = append(more, p.places.Run)
+	more = append(more, p.places.Run, p.rest.run)
 	if p.client != nil {
 		more = append(more, p.client.Run)
 	}

@@ -72,6 +72,7 @@ func (l *Loop) shake() {
 		k.stop()
 	}
 	s.finish(k.err)
+	l.churn()
 }
 
 // shaker returns a coroutine without a job.

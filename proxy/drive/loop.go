@@ -66,6 +66,7 @@ type Loop struct {
 	stopped bool
 	idle    atomic.Bool // waits for events: a Post must wake it
 	onTurn  func()
+	onChurn func()
 }
 
 func newLoop(b backend, start time.Time) *Loop {
@@ -116,6 +117,16 @@ func (l *Loop) Post(f func()) {
 
 // OnTurn has f called at the end of every turn, before output is written.
 func (l *Loop) OnTurn(f func()) { l.onTurn = f }
+
+// OnChurn has f called whenever a connection comes, goes, or has shaken hands. What a loop
+// allocates, it allocates then, and what it leaves to the collector, it leaves then.
+func (l *Loop) OnChurn(f func()) { l.onChurn = f }
+
+func (l *Loop) churn() {
+	if l.onChurn != nil {
+		l.onChurn()
+	}
+}
 
 // Len is the number of connections.
 func (l *Loop) Len() int { return len(l.conns) }
@@ -318,6 +329,7 @@ func (l *Loop) accepted(s socket, remote netip.AddrPort) *Conn {
 func (l *Loop) adopt(c *Conn) {
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
+	l.churn()
 	if err := l.back.watch(c); err != nil {
 		l.Post(func() { c.fail(err) })
 	}
@@ -334,6 +346,7 @@ func (l *Loop) forget(c *Conn) {
 	l.conns[last] = nil
 	l.conns = l.conns[:last]
 	c.index = -1
+	l.churn()
 }
 
 // sweeper tells connections about deadlines, once a second.

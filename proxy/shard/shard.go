@@ -34,6 +34,7 @@ type Options struct {
 	// Listener gives a listening socket that somebody else has made (a broker, a process
 	// that this one replaces); nil, nil means that it is to be bound here. It may be nil.
 	Listener func(c *listen.Config, addr netip.AddrPort) (net.Listener, error)
+	Churn    func() // see [drive.Loop.OnChurn]; nil: nobody
 	Log      *slog.Logger
 }
 
@@ -76,6 +77,7 @@ func New(o Options) (*Shards, error) {
 		if err != nil {
 			return nil, fmt.Errorf("shard %d: %w", i, err)
 		}
+		loop.OnChurn(o.Churn)
 		s.shards = append(s.shards, newOne(i, loop, o.Mark, s.current.Load()))
 	}
 	return s, nil
