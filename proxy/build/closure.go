@@ -47,6 +47,7 @@ func (s *Store) settle() {
 	if changed {
 		s.publish()
 	}
+	s.settleDemand()
 	s.forgetUnwanted()
 	s.gauges()
 	if s.timer != nil {
@@ -321,6 +322,11 @@ func (s *Store) forgetUnwanted() {
 	forget(s.routes, names[xdsclient.RouteType], func(e *routeEntry) bool { return e.Static })
 	forget(s.endpoints, names[xdsclient.EndpointType], func(e *endpointEntry) bool { return e.Static })
 	forget(s.secrets, names[xdsclient.SecretType], func(e *secretEntry) bool { return e.Static })
+	for name := range s.vhosts {
+		if !s.onDemand(tableOf(name)) {
+			delete(s.vhosts, name)
+		}
+	}
 }
 
 func forget[E any](m map[string]*E, wanted map[string]bool, keep func(*E) bool) {
@@ -343,12 +349,15 @@ func (s *Store) wants() map[string]xdsclient.Interest {
 	list := func(typeURL string) xdsclient.Interest {
 		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(names[typeURL]))}
 	}
+	vhosts := s.env.demand.names(s.onDemand)
+	slices.Sort(vhosts)
 	return map[string]xdsclient.Interest{
-		xdsclient.ListenerType: {Wildcard: s.dynamic[xdsclient.ListenerType]},
-		xdsclient.ClusterType:  {Wildcard: s.dynamic[xdsclient.ClusterType]},
-		xdsclient.RouteType:    list(xdsclient.RouteType),
-		xdsclient.EndpointType: list(xdsclient.EndpointType),
-		xdsclient.SecretType:   list(xdsclient.SecretType),
+		xdsclient.VirtualHostType: {Names: vhosts, Unasked: s.anyOnDemand()},
+		xdsclient.ListenerType:    {Wildcard: s.dynamic[xdsclient.ListenerType]},
+		xdsclient.ClusterType:     {Wildcard: s.dynamic[xdsclient.ClusterType]},
+		xdsclient.RouteType:       list(xdsclient.RouteType),
+		xdsclient.EndpointType:    list(xdsclient.EndpointType),
+		xdsclient.SecretType:      list(xdsclient.SecretType),
 	}
 }
 
@@ -511,6 +520,8 @@ func short(typeURL string) string {
 		return "rds"
 	case xdsclient.SecretType:
 		return "sds"
+	case xdsclient.VirtualHostType:
+		return "vhds"
 	}
 	return typeURL
 }

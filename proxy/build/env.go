@@ -41,6 +41,10 @@ type Env struct {
 	// Limits bound the connections of clients.
 	Limits Limits
 
+	// WholeWorld says that the control plane speaks the state-of-the-world form only.
+	WholeWorld bool
+
+	demand  *demand
 	local   *cluster.Local // where we run; nil without LocalCluster
 	metrics []*shardMetrics
 

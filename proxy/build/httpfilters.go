@@ -16,6 +16,7 @@ import (
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
@@ -34,6 +35,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/headermutation"
 	"github.com/mallamesh/malla/proxy/filter/health"
 	"github.com/mallamesh/malla/proxy/filter/localratelimit"
+	"github.com/mallamesh/malla/proxy/filter/ondemand"
 	"github.com/mallamesh/malla/proxy/filter/ratelimitservice"
 	"github.com/mallamesh/malla/proxy/stream"
 )
@@ -113,6 +115,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
+	case *ondemandv3.OnDemand:
+		return ondemand.New(name, r.env.demand.Ask)
 	case *healthv3.HealthCheck:
 		set, scope := r.env.Stats.HealthCheck(c.StatPrefix)
 		r.scopes = append(r.scopes, scope)

@@ -20,7 +20,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteConfiguration)(nil),
 		reads("name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove",
 			"most_specific_header_mutations_wins", "ignore_port_in_host_matching", "max_direct_response_body_size_bytes", "typed_per_filter_config",
-			"vhost_header", "ignore_path_parameters_in_path_matching", "request_mirror_policies"),
+			"vhost_header", "ignore_path_parameters_in_path_matching", "request_mirror_policies", "vhds"),
 		only("validate_clusters", "a cluster that is not there answers 503 NC, so it may come later", "false"),
 		ignores(forPeople, "metadata")),
 	message((*routev3.VirtualHost)(nil),
@@ -89,14 +89,21 @@ func (r *reader) table(m *routev3.RouteConfiguration, at *field.Path) route.Conf
 	if c.HostHeader != "" && c.IgnorePort {
 		r.errs.Addf(at.Child("vhost_header"), "is set together with ignore_port_in_host_matching, want one of them")
 	}
-	limit := 4096 // Envoy's default of max_direct_response_body_size_bytes
-	if v := m.GetMaxDirectResponseBodySizeBytes(); v != nil {
-		limit = int(v.GetValue())
-	}
+	limit := directBody(m)
 	for i, v := range m.GetVirtualHosts() {
 		c.VirtualHosts = append(c.VirtualHosts, r.virtualHost(v, limit, at.Child("virtual_hosts").Index(i)))
 	}
 	return c
+}
+
+// defaultDirectBody is Envoy's default of max_direct_response_body_size_bytes.
+const defaultDirectBody = 4096
+
+func directBody(m *routev3.RouteConfiguration) int {
+	if v := m.GetMaxDirectResponseBodySizeBytes(); v != nil {
+		return int(v.GetValue())
+	}
+	return defaultDirectBody
 }
 
 func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) route.VirtualHostConfig {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/shard"
@@ -38,7 +39,8 @@ type Store struct {
 	routes    map[string]*routeEntry
 	endpoints map[string]*endpointEntry
 	secrets   map[string]*secretEntry
-	acked     map[string]bool // types of which an answer has been applied
+	vhosts    map[string]*vhostEntry // by resource name, TABLE/HOST
+	acked     map[string]bool        // types of which an answer has been applied
 	version   map[string]string
 	runtime   *shard.Runtime
 	timer     *time.Timer
@@ -87,12 +89,18 @@ type clusterEntry struct {
 
 type routeEntry struct {
 	Record
-	next   *route.Table
-	needs  Needs // of next
-	used   Needs // of live
-	since  time.Time
-	live   *route.Table
-	absent bool // the control plane says that there is none
+	base  *route.Config // what RDS says, nil if nothing yet
+	limit int           // of bodies of direct responses
+	vhds  bool          // further virtual hosts come one by one
+	stale bool          // some have come, or gone
+	next  *route.Table
+	needs Needs // of next
+	used  Needs // of live
+
+	baseNeeds Needs
+	since     time.Time
+	live      *route.Table
+	absent    bool // the control plane says that there is none
 }
 
 type endpointEntry struct {
@@ -116,12 +124,16 @@ func NewStore(env *Env, changed func()) *Store {
 	s := &Store{
 		env: env, seed: maphash.MakeSeed(), changed: changed,
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
-		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, acked: map[string]bool{}, version: map[string]string{},
+		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, acked: map[string]bool{}, version: map[string]string{},
 		runtime: &shard.Runtime{},
 	}
 	if env.LocalCluster != "" {
 		l := env.Node.GetLocality()
 		env.local = &cluster.Local{Locality: cluster.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}}
+	}
+	env.demand = &demand{wishes: map[string]*wish{}, wake: changed}
+	if changed == nil {
+		env.demand.wake = func() {}
 	}
 	env.Stats.Add("listener_manager.", &s.manager)
 	env.Stats.Add("cluster_manager.", &s.clusterM)
@@ -207,6 +219,7 @@ func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 	for _, name := range u.Removed {
 		s.remove(u.Type, name)
 	}
+	refused = append(refused, s.assemble()...)
 	if u.Version != "" {
 		s.version[u.Type] = u.Version
 	}
@@ -272,6 +285,8 @@ func (s *Store) record(typeURL, name string) *Record {
 		return &entry(s.endpoints, name).Record
 	case xdsclient.SecretType:
 		return &entry(s.secrets, name).Record
+	case xdsclient.VirtualHostType:
+		return &entry(s.vhosts, name).Record
 	}
 	return nil
 }
@@ -294,6 +309,8 @@ func (s *Store) present(typeURL, name string) {
 		s.routes[name].absent = false
 	case xdsclient.EndpointType:
 		s.endpoints[name].absent = false
+	case xdsclient.VirtualHostType:
+		s.vhosts[name].absent = false
 	}
 }
 
@@ -310,6 +327,8 @@ func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64, static bo
 		return s.readEndpoints(r)
 	case xdsclient.SecretType:
 		return s.readSecret(r)
+	case xdsclient.VirtualHostType:
+		return s.readVirtualHost(r)
 	}
 	return fmt.Errorf("type %q is not supported", typeURL)
 }
@@ -387,15 +406,21 @@ func (s *Store) readRoutes(r xdsclient.Resource) error {
 	}
 	reader := &reader{env: s.env}
 	config := reader.table(m, nil)
+	vhds := reader.vhds(m.GetVhds(), field.At("vhds"))
 	if err := reader.errs.Err(); err != nil {
 		return err
 	}
+	config.OnDemand = vhds
 	table, err := route.NewTable(config)
 	if err != nil {
 		return err
 	}
 	e := s.routes[r.Name]
 	e.next, e.needs, e.since, e.absent = table, reader.needs, s.env.Now(), false
+	e.base, e.baseNeeds, e.limit, e.vhds = nil, Needs{}, directBody(m), vhds
+	if vhds {
+		e.base, e.baseNeeds, e.stale = &config, reader.needs, len(s.hostsOf(r.Name)) > 0
+	}
 	return nil
 }
 
@@ -454,5 +479,7 @@ func (s *Store) remove(typeURL, name string) {
 		e.absent = true
 	case xdsclient.SecretType:
 		entry(s.secrets, name).absent = true
+	case xdsclient.VirtualHostType:
+		s.removeVirtualHost(name)
 	}
 }

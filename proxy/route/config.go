@@ -24,6 +24,7 @@ type Config struct {
 	// IgnorePathParameters leaves out what follows a semicolon in a path that is matched.
 	IgnorePathParameters bool
 
+	OnDemand  bool           // there may be virtual hosts that have to be asked for
 	Mirrors   []MirrorConfig // of routes that have none, nor their virtual host
 	PerFilter map[string]any // by filter name; what the filter made of its typed_per_filter_config, or Off
 }

@@ -30,7 +30,8 @@ type TLS struct{ Presented, Validated bool }
 
 // A Table picks routes. It is immutable and shared by all shards.
 type Table struct {
-	Name string
+	Name     string
+	OnDemand bool // there may be virtual hosts that have to be asked for
 
 	hosts      hosts
 	hostHeader []byte // in place of the host
@@ -98,7 +99,7 @@ type match struct {
 func NewTable(c Config) (*Table, error) {
 	t := &Table{
 		Name: c.Name, specific: c.MostSpecificWins, filters: c.PerFilter, hostHeader: []byte(lower(c.HostHeader)),
-		parameters: c.IgnorePathParameters, off: hasOff(c.PerFilter),
+		OnDemand: c.OnDemand, parameters: c.IgnorePathParameters, off: hasOff(c.PerFilter),
 	}
 	t.hosts.ignorePort = c.IgnorePort
 	var err error
@@ -261,6 +262,15 @@ func (t *Table) VirtualHost(r *Request) *VirtualHost {
 		return t.hosts.find(r.lowered(name))
 	}
 	return t.hosts.find(r.lowered(r.Authority))
+}
+
+// HasHost reports whether there is a virtual host for a host in lower case.
+func (t *Table) HasHost(host string) bool { return t.hosts.find([]byte(host)) != nil }
+
+// Host returns the host of a request in lower case, and whether there is a virtual host for it.
+func (t *Table) Host(r *Request) (host []byte, known bool) {
+	host = r.lowered(r.Authority)
+	return host, t.hosts.find(host) != nil
 }
 
 // Match returns the route of a request, or nil if there is none. If the virtual host demands

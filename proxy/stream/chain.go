@@ -94,5 +94,25 @@ func (s *Stream) ResumeResponse() {
 // Reroute picks the route once more, from the request as filters have made it.
 func (s *Stream) Reroute() { s.match() }
 
+// Restart leads a request that a filter holds through the chain once more, as if it had just come:
+// with the route table of now, and through all filters.
+func (s *Stream) Restart() {
+	if s.over || s.responded || s.reqWait < 0 {
+		return
+	}
+	for i, f := range s.filters[:s.at] {
+		if e, ok := f.(Ender); ok && !s.skipped(i) {
+			e.OnEnd(s)
+		}
+	}
+	s.at, s.reqWait, s.reqHeld.headers = 0, -1, true
+	s.Upgrade, s.lostUpgrade = s.Upgrade || s.lostUpgrade, false
+	if s.match(); !s.mayUpgrade() {
+		return
+	}
+	s.switches()
+	s.proceedFrom(-1)
+}
+
 // ClientFull reports whether the client takes no more for the moment.
 func (s *Stream) ClientFull() bool { return s.down.Full() }

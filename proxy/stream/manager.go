@@ -140,6 +140,7 @@ func (s *Stream) reset() {
 	s.Conn, s.down, s.link, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil, nil
 	s.buffer.Bytes = nil
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
+	s.lostUpgrade = false
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
 	s.respEnds, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, 0, ""

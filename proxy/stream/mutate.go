@@ -45,16 +45,21 @@ func (s *Stream) prepare() bool {
 		appendVia(m, s.m.via)
 	}
 	s.match()
-	if s.Upgrade && !s.upgradeAllowed() {
-		if s.Route == nil {
-			s.Upgrade = false // the router will say 404
-			return true
-		}
-		s.closeAfter()
-		s.Reply(403, "", "upgrade_failed")
-		return false
+	return s.mayUpgrade()
+}
+
+// mayUpgrade refuses a request for another protocol that its route does not allow.
+func (s *Stream) mayUpgrade() bool {
+	if !s.Upgrade || s.upgradeAllowed() {
+		return true
 	}
-	return true
+	if s.Route == nil {
+		s.Upgrade, s.lostUpgrade = false, true // the router will say 404
+		return true
+	}
+	s.closeAfter()
+	s.Reply(403, "", "upgrade_failed")
+	return false
 }
 
 // closeAfter has the connection end with this response.

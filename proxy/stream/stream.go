@@ -52,29 +52,30 @@ type Stream struct {
 	anyTrailing bool
 	skip        uint64 // filters that this route has off, a bit for each
 
-	at         int // filters[:at] have seen the request
-	reqWait    int // filter that holds the request, -1: none
-	respWait   int // filter that holds the response, -1: none
-	reqHeld    held
-	respHeld   held
-	buffer     Buffer
-	timer      drive.Timer // max_stream_duration
-	arriving   drive.Timer // request_timeout
-	respEnds   bool        // the response has headers only
-	inData     bool        // a piece of the request's body is being passed on
-	respPaused bool        // a filter has as much of the response as it can take
-	requested  bool        // the whole request was received
-	responded  bool        // response headers have gone to the filters
-	sent       bool        // response headers have been written
-	finished   bool        // the whole response has been written
-	replied    bool        // by us
-	over       bool
-	passedEnd  bool // the end of the request has gone to the terminal
-	started    bool // the terminal has the request
-	wantedByUs bool // decorator: the request named its operation itself
-	internal   bool
-	nextFree   *Stream
-	status     int
+	at          int // filters[:at] have seen the request
+	reqWait     int // filter that holds the request, -1: none
+	respWait    int // filter that holds the response, -1: none
+	reqHeld     held
+	respHeld    held
+	buffer      Buffer
+	timer       drive.Timer // max_stream_duration
+	arriving    drive.Timer // request_timeout
+	lostUpgrade bool        // the request asks for another protocol, and has no route
+	respEnds    bool        // the response has headers only
+	inData      bool        // a piece of the request's body is being passed on
+	respPaused  bool        // a filter has as much of the response as it can take
+	requested   bool        // the whole request was received
+	responded   bool        // response headers have gone to the filters
+	sent        bool        // response headers have been written
+	finished    bool        // the whole response has been written
+	replied     bool        // by us
+	over        bool
+	passedEnd   bool // the end of the request has gone to the terminal
+	started     bool // the terminal has the request
+	wantedByUs  bool // decorator: the request named its operation itself
+	internal    bool
+	nextFree    *Stream
+	status      int
 }
 
 // A HostWish is a host of the cluster that a filter asks for, by its address.
@@ -299,8 +300,14 @@ func (s *Stream) passTrailers(m *header.Map) {
 
 // resumeRequest goes on behind the filter that stopped the request.
 func (s *Stream) resumeRequest() {
-	i, h := s.reqWait, s.reqHeld
+	i := s.reqWait
 	s.reqWait = -1
+	s.proceedFrom(i)
+}
+
+// proceedFrom goes on behind filter i with what is held.
+func (s *Stream) proceedFrom(i int) {
+	h := s.reqHeld
 	s.reqHeld = held{bytes: h.bytes[:0]}
 	if h.headers {
 		s.iterate(i+1, s.requested && len(h.bytes) == 0 && h.trailers == nil)

@@ -15,7 +15,7 @@
 // The machine is incremental (delta). To a server that only has the state-of-the-world
 // form, a [World] stands between and turns requests and answers around.
 //
-// Heartbeats (ttl) and aliases of resources are not spoken here.
+// Aliases of resources are those of virtual hosts. Heartbeats (ttl) are not spoken here.
 package xdsclient
 
 // The types that are subscribed to, in the order in which subscriptions are
@@ -26,7 +26,9 @@ const (
 	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+	// VirtualHostType is that of virtual hosts that come one by one, called TABLE/HOST.
+	VirtualHostType = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 )
 
 // Types lists them.
-var Types = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
+var Types = []string{ClusterType, EndpointType, ListenerType, RouteType, VirtualHostType, SecretType}

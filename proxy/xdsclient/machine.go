@@ -18,15 +18,19 @@ import (
 type Interest struct {
 	Wildcard bool
 	Names    []string
+	// Unasked takes in what the server sends without having been asked for it: virtual hosts
+	// of a route table come like that.
+	Unasked bool
 }
 
-func (i Interest) empty() bool { return !i.Wildcard && len(i.Names) == 0 }
+func (i Interest) empty() bool { return !i.Wildcard && len(i.Names) == 0 && !i.Unasked }
 
 // A Resource is one resource as it came.
 type Resource struct {
 	Name    string
 	Version string
 	Body    *anypb.Any
+	Aliases []string // other names that it was asked for by
 }
 
 // An Update is one response: what is new or changed, and what is gone or never was.
@@ -65,6 +69,7 @@ type Machine struct {
 // A subscription is the state of one type.
 type subscription struct {
 	wildcard bool
+	unasked  bool
 	names    map[string]bool
 	versions map[string]string // of resources that were accepted and are still there
 	started  bool              // on this stream
@@ -105,9 +110,9 @@ func (m *Machine) Want(typeURL string, want Interest) *Request {
 			less = append(less, "*")
 		}
 	}
-	s.names, s.wildcard = names, want.Wildcard
+	s.names, s.wildcard, s.unasked = names, want.Wildcard, want.Unasked
 	for n := range s.versions {
-		if !s.wildcard && !names[n] {
+		if !s.wanted(n) {
 			delete(s.versions, n)
 		}
 	}
@@ -173,15 +178,18 @@ func (m *Machine) request(r *Request) *Request {
 // no longer wanted are left out: the server has not seen the unsubscription yet.
 func (m *Machine) Receive(r *Response) (Update, error) {
 	s := m.subs[r.GetTypeUrl()]
-	if s == nil || !s.started {
+	if s == nil || !s.started && !s.unasked {
 		return Update{}, fmt.Errorf("xds: server sent type %q, which nobody asked for", r.GetTypeUrl())
 	}
 	u := Update{Type: r.GetTypeUrl(), Version: r.GetSystemVersionInfo()}
 	for _, res := range r.GetResources() {
-		if res.GetResource() == nil || !s.wanted(res.GetName()) {
-			continue
+		switch {
+		case !s.wanted(res.GetName()):
+		case res.GetResource() != nil:
+			u.Resources = append(u.Resources, Resource{Name: res.GetName(), Version: res.GetVersion(), Body: res.GetResource(), Aliases: res.GetAliases()})
+		case s.unasked: // "there is nothing by these names" (xDS protocol, "Aliases")
+			u.Removed = append(append(u.Removed, res.GetName()), res.GetAliases()...)
 		}
-		u.Resources = append(u.Resources, Resource{Name: res.GetName(), Version: res.GetVersion(), Body: res.GetResource()})
 	}
 	for _, name := range r.GetRemovedResources() {
 		if s.wanted(name) {
@@ -191,7 +199,7 @@ func (m *Machine) Receive(r *Response) (Update, error) {
 	return u, nil
 }
 
-func (s *subscription) wanted(name string) bool { return s.wildcard || s.names[name] }
+func (s *subscription) wanted(name string) bool { return s.wildcard || s.unasked || s.names[name] }
 
 // Answer returns the ACK of a response, or its NACK if something was refused,
 // and notes what counts from now on.

@@ -86,7 +86,7 @@ func (s *side) prepare(t *testing.T, i int, sc *scenario.Scenario) error {
 		scripts = append([]*scenario.Upstream{{Name: "backend"}}, scripts...)
 	}
 	for _, script := range scripts {
-		u, err := peer.Serve(v.IP, script, s.pki)
+		u, err := peer.Serve(v.IP, v.Workspace, script, s.pki)
 		if err != nil {
 			return err
 		}

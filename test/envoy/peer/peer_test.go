@@ -19,7 +19,7 @@ func talk(t *testing.T, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := Serve("127.0.0.1", s.Upstreams[0], pki)
+	u, err := Serve("127.0.0.1", t.TempDir(), s.Upstreams[0], pki)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type Upstream struct {
 	script *scenario.Upstream
 	l      net.Listener
 	pki    *PKI
+	dir    string // of the scenario's files
 
 	mu     sync.Mutex
 	seen   []string // guarded by mu: the requests, or what came over TCP
@@ -36,13 +37,13 @@ type Upstream struct {
 // ok is what an upstream answers if its scenario does not care.
 var ok = scenario.Step{Text: "HTTP/1.1 200 OK\ncontent-length: 2\n\nok"}
 
-// Serve starts an upstream at an address of its own on ip.
-func Serve(ip string, script *scenario.Upstream, pki *PKI) (*Upstream, error) {
+// Serve starts an upstream at an address of its own on ip. dir has the scenario's files.
+func Serve(ip, dir string, script *scenario.Upstream, pki *PKI) (*Upstream, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{script: script, l: l, pki: pki, open: map[net.Conn]bool{}}
+	u := &Upstream{script: script, l: l, pki: pki, dir: dir, open: map[net.Conn]bool{}}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -143,6 +144,9 @@ func (u *Upstream) serve(c net.Conn) {
 		c = secure
 	}
 	switch u.script.Attrs["proto"] {
+	case "xds":
+		_ = c.SetDeadline(time.Time{}) // it lasts as long as the proxy
+		u.discovery(c)
 	case "tcp":
 		u.tcp(c)
 	case "h2":

@@ -1,0 +1,80 @@
+package build
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newDemand() (*demand, *int) {
+	woken := new(int)
+	return &demand{wishes: map[string]*wish{}, wake: func() { *woken++ }}, woken
+}
+
+func all(string) bool { return true }
+
+// Everybody who waits for a host is told once, and the control plane is asked once.
+func TestDemandAnswers(t *testing.T) {
+	d, woken := newDemand()
+	var told []bool
+	note := func(found bool) { told = append(told, found) }
+	d.Ask("table", "a.example", note)
+	d.Ask("table", "a.example", note)
+	if *woken != 1 || len(d.names(all)) != 1 || len(told) != 0 {
+		t.Fatalf("woken %d times, names %v, told %v", *woken, d.names(all), told)
+	}
+	d.settle(func(_, host string) bool { return host == "a.example" }, func(string) bool { return false })
+	d.Ask("table", "a.example", note) // a request that began with the table of before
+	if fmt.Sprint(told) != "[true true true]" {
+		t.Errorf("told %v, want true three times", told)
+	}
+	// The virtual host has gone again.
+	d.settle(func(string, string) bool { return false }, func(string) bool { return false })
+	d.Ask("table", "a.example", note)
+	if told[3] {
+		t.Error("a host that has gone is still there")
+	}
+}
+
+// A request does not wait for ever for a control plane that says nothing.
+func TestDemandPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := newDemand()
+		told := make(chan bool, 1)
+		began := time.Now()
+		d.Ask("table", "a.example", func(found bool) { told <- found })
+		if found := <-told; found || time.Since(began) != wishPatience {
+			t.Errorf("found %v after %v, want false after %v", found, time.Since(began), wishPatience)
+		}
+	})
+}
+
+// Names that clients invent do not fill the memory, and push out no host that is there.
+func TestDemandBounded(t *testing.T) {
+	d, _ := newDemand()
+	d.Ask("table", "good.example", func(bool) {})
+	has := func(_, host string) bool { return host == "good.example" }
+	refused := 0
+	for i := range 3 * maxWishes {
+		d.Ask("table", fmt.Sprintf("x%d.example", i), func(found bool) { refused++ })
+		if i%100 == 0 {
+			d.settle(has, all)
+		}
+	}
+	if n := len(d.names(all)); n > maxWishes {
+		t.Errorf("%d names are asked for, want at most %d", n, maxWishes)
+	}
+	if w := d.wishes[vhostName("table", "good.example")]; w == nil || w.answer != present {
+		t.Error("a host that is there was forgotten")
+	}
+}
+
+// Names of tables may have slashes; hosts have none.
+func TestTableOf(t *testing.T) {
+	for name, want := range map[string]string{"a/b.example": "a", "a/b/c.example:80": "a/b", "a": ""} {
+		if got := tableOf(name); got != want {
+			t.Errorf("tableOf(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
