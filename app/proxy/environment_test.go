@@ -2,14 +2,11 @@ package proxy
 
 import (
 	"log/slog"
-	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/build"
-	"github.com/mallamesh/malla/proxy/cluster"
 )
 
 // from makes an environment of variables.
@@ -113,27 +110,6 @@ func TestStatisticsShown(t *testing.T) {
 	} {
 		if got := e.Shown.MatchString(name); got != want {
 			t.Errorf("%s shown: %v, want %v", name, got, want)
-		}
-	}
-}
-
-// A cluster of names uses the addresses that its family means.
-func TestFamilies(t *testing.T) {
-	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
-	for _, test := range []struct {
-		family cluster.Family
-		all    []netip.Addr
-		want   []netip.Addr
-	}{
-		{cluster.Auto, []netip.Addr{four, six}, []netip.Addr{six}},
-		{cluster.Auto, []netip.Addr{four}, []netip.Addr{four}},
-		{cluster.V4Preferred, []netip.Addr{six, four}, []netip.Addr{four}},
-		{cluster.V4Only, []netip.Addr{six}, nil},
-		{cluster.V6Only, []netip.Addr{four, six}, []netip.Addr{six}},
-		{cluster.All, []netip.Addr{four, six}, []netip.Addr{four, six}},
-	} {
-		if got := choose(test.all, test.family); !slices.Equal(got, test.want) {
-			t.Errorf("family %d of %v: %v, want %v", test.family, test.all, got, test.want)
 		}
 	}
 }

@@ -21,7 +21,9 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/admin"
 	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/xdsclient"
@@ -89,6 +91,14 @@ func (p *plan) limits() build.Limits {
 	return p.boot.Limits
 }
 
+// names says whom to ask for names: what the bootstrap says, if it does.
+func (p *plan) names() resolve.Config {
+	if p.boot == nil || p.boot.Names == nil {
+		return resolve.Config{}
+	}
+	return *p.boot.Names
+}
+
 // assemble builds the parts that every proxy has. ctx ends what goes on by itself.
 func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
@@ -103,8 +113,9 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
+	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: newNames(pl.dialer), Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.log.Error("listeners that could not be opened", "error", err)

@@ -20,11 +20,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 var bootstrapFields = []*Message{
-	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager"),
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager", "typed_dns_resolver_config"),
 		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
 		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
 		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
@@ -63,6 +64,8 @@ type Bootstrap struct {
 	LDS, CDS  bool               // by ADS
 	Files     []xdsclient.Source // listeners and clusters that are in files
 	ADS       *ADS
+	// Names says whom to ask for names; nil: as the machine says.
+	Names *resolve.Config
 	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
 	LocalCluster string
 	Limits       Limits
@@ -95,6 +98,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	r := &reader{}
 	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
 	b.Limits = r.limits(m)
+	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}

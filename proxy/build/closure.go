@@ -161,13 +161,17 @@ func (s *Store) activate(e *clusterEntry) bool {
 
 // resolve begins to look up the names of a cluster.
 func (s *Store) resolve(e *clusterEntry) {
-	if s.env.Names == nil {
+	names := e.live.DNS.Resolver
+	if names == nil {
+		names = s.env.Names
+	}
+	if names == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(s.env.Context)
 	e.stop, e.named = cancel, false
 	made := e.live
-	go made.RunDNS(ctx, s.env.Names, e.built.Assignment, func() {
+	go made.RunDNS(ctx, names, e.built.Assignment, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if e.live == made {

@@ -23,7 +23,7 @@ var clusterFields = []*Message{
 		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
-			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type",
+			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
@@ -129,7 +129,7 @@ func byAddress(k cluster.Kind) bool { return k == cluster.OriginalDst || k == cl
 
 func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 	if t := m.GetClusterType(); t != nil {
-		r.dynamicForward(t, c)
+		r.customCluster(t, c)
 		return
 	}
 	switch m.GetType() {
@@ -156,6 +156,7 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 			Jitter:      r.duration(m.GetDnsJitter(), field.At("dns_jitter")),
 			FailureBase: r.duration(m.GetDnsFailureRefreshRate().GetBaseInterval(), field.At("dns_failure_refresh_rate", "base_interval")),
 			FailureMax:  r.duration(m.GetDnsFailureRefreshRate().GetMaxInterval(), field.At("dns_failure_refresh_rate", "max_interval")),
+			Resolver:    r.resolver(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config")),
 		}
 	case clusterv3.Cluster_ORIGINAL_DST:
 		c.Kind = cluster.OriginalDst

@@ -19,8 +19,7 @@ var dynamicForwardFields = []*Message{
 	message((*clusterv3.Cluster_CustomClusterType)(nil), reads("name", "typed_config")),
 	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config")),
 	message((*dnscachev3.DnsCacheConfig)(nil), reads("name", "dns_lookup_family", "dns_refresh_rate", "dns_min_refresh_rate", "host_ttl", "max_hosts", "dns_failure_refresh_rate",
-		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames"),
-		ignores("there is one resolver: that of the system", "typed_dns_resolver_config")),
+		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames", "typed_dns_resolver_config")),
 	message((*dnscachev3.DnsCacheCircuitBreakers)(nil), reads("max_pending_requests")),
 	message((*forwardv3.FilterConfig)(nil), reads("dns_cache_config")),
 	message((*forwardv3.PerRouteConfig)(nil), reads("host_rewrite_literal", "host_rewrite_header")),
@@ -71,7 +70,11 @@ func (r *reader) nameCache(m *dnscachev3.DnsCacheConfig, at *field.Path) *cluste
 		}
 		config.Preresolve = append(config.Preresolve, p.GetAddress())
 	}
-	if len(r.errs) > 0 || r.env.Names == nil {
+	names := r.resolver(m.GetTypedDnsResolverConfig(), at.Child("typed_dns_resolver_config"))
+	if names == nil {
+		names = r.env.Names
+	}
+	if len(r.errs) > 0 || names == nil {
 		return nil
 	}
 	r.env.cachesMu.Lock()
@@ -83,7 +86,7 @@ func (r *reader) nameCache(m *dnscachev3.DnsCacheConfig, at *field.Path) *cluste
 	if r.env.caches == nil {
 		r.env.caches = map[string]namedCache{}
 	}
-	made := cluster.NewNameCache(r.env.Context, config, r.env.Names, set)
+	made := cluster.NewNameCache(r.env.Context, config, names, set)
 	r.env.caches[m.GetName()] = namedCache{m, made}
 	return made
 }

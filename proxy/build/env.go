@@ -12,6 +12,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -24,8 +25,10 @@ type Env struct {
 	Secrets *Secrets
 	Files   Files            // access logs
 	Names   cluster.Resolver // for clusters of names
-	Log     *slog.Logger
-	Shards  int // how many there are
+	// Resolver makes another one for a cluster that says whom to ask; nil: none is made.
+	Resolver func(resolve.Config) cluster.Resolver
+	Log      *slog.Logger
+	Shards   int // how many there are
 	// Publish puts a runtime in force. It is called by one goroutine at a time.
 	Publish func(*shard.Runtime)
 	// Context ends with the proxy: it ends what resolves names.

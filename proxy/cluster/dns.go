@@ -28,6 +28,8 @@ type DNSConfig struct {
 	RespectTTL              bool          // the answer's time to live in place of Refresh
 	FailureBase, FailureMax time.Duration // back-off while answers fail; 0: Refresh; ten times the base
 	Jitter                  time.Duration // added to each wait, at random up to this
+	MinRefresh              time.Duration // the least time to live that is respected
+	Resolver                Resolver      // nil: the proxy's own
 }
 
 // A Resolver looks up names. TTL is the least of the answer's, 0 if unknown. No address
@@ -36,8 +38,13 @@ type Resolver interface {
 	Resolve(ctx context.Context, name string, family Family) (addrs []netip.Addr, ttl time.Duration, err error)
 }
 
-// resolveTimeout bounds one look-up.
-const resolveTimeout = 5 * time.Second
+const (
+	// resolveTimeout bounds the look-up of a name that a request asks for (dns_query_timeout).
+	resolveTimeout = 5 * time.Second
+	// patience bounds one look-up of a cluster's name: the resolver gives up by itself, after it has
+	// asked all servers.
+	patience = time.Minute
+)
 
 // A nameSet is the endpoints of a DNS cluster with what their names meant last.
 type nameSet struct {
@@ -119,7 +126,7 @@ func (d *DNSConfig) wait(failures int, ttl time.Duration, random uint64) time.Du
 		wait = min(wait, limit)
 		wait -= time.Duration(random % uint64(wait/4+1)) // not all at once
 	case d.RespectTTL && ttl > 0:
-		wait = max(ttl, time.Second)
+		wait = max(ttl, d.MinRefresh, time.Second)
 	}
 	if d.Jitter > 0 {
 		wait += time.Duration(random % uint64(d.Jitter))
@@ -129,7 +136,7 @@ func (d *DNSConfig) wait(failures int, ttl time.Duration, random uint64) time.Du
 
 func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool) {
 	n.c.Stats.UpdateAttempt.Inc()
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	addrs, ttl, err := n.r.Resolve(ctx, n.endpoints[i].Name, n.c.DNS.Family)
 	if err != nil {
@@ -140,7 +147,7 @@ func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool
 	if len(addrs) == 0 {
 		n.c.Stats.UpdateEmpty.Inc()
 	}
-	addrs = n.c.DNS.Family.choose(addrs)
+	addrs = n.c.DNS.Family.Choose(addrs)
 	if n.c.Kind == LogicalDNS && len(addrs) > 1 {
 		addrs = addrs[:1]
 	}
@@ -155,8 +162,8 @@ func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool
 	return ttl, true
 }
 
-// choose applies the family to an answer that may hold both, on a copy.
-func (f Family) choose(addrs []netip.Addr) []netip.Addr {
+// Choose applies the family to an answer that may hold both, on a copy.
+func (f Family) Choose(addrs []netip.Addr) []netip.Addr {
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
 		if a = a.Unmap(); a.Is4() {

@@ -180,7 +180,7 @@ func (c *NameCache) resolve(host string, n *name) (ttl time.Duration, ok bool) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Timeout)
 	defer cancel()
 	addrs, ttl, err := c.r.Resolve(ctx, host, c.cfg.DNS.Family)
-	addrs = c.cfg.DNS.Family.choose(addrs)
+	addrs = c.cfg.DNS.Family.Choose(addrs)
 	var addr netip.Addr
 	switch {
 	case ctx.Err() != nil && c.ctx.Err() == nil:

@@ -27,6 +27,8 @@ type Upstream struct {
 	pki    *PKI
 	dir    string // of the scenario's files
 
+	packets net.PacketConn // of a name server
+
 	mu     sync.Mutex
 	seen   []string // guarded by mu: the requests, or what came over TCP
 	answer int      // guarded by mu: answers given
@@ -44,6 +46,12 @@ func Serve(ip, dir string, script *scenario.Upstream, pki *PKI) (*Upstream, erro
 		return nil, err
 	}
 	u := &Upstream{script: script, l: l, pki: pki, dir: dir, open: map[net.Conn]bool{}}
+	if script.Attrs["proto"] == "dns" {
+		if err := u.datagrams(); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -64,6 +72,9 @@ func (u *Upstream) Addr() string { return u.l.Addr().String() }
 // Close ends the upstream and its connections.
 func (u *Upstream) Close() {
 	u.l.Close()
+	if u.packets != nil {
+		u.packets.Close()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
@@ -144,6 +155,9 @@ func (u *Upstream) serve(c net.Conn) {
 		c = secure
 	}
 	switch u.script.Attrs["proto"] {
+	case "dns":
+		_ = c.SetDeadline(time.Time{})
+		u.dns(c)
 	case "xds":
 		_ = c.SetDeadline(time.Time{}) // it lasts as long as the proxy
 		u.discovery(c)
