@@ -4,7 +4,7 @@
 // and line in the annotation [Source]; whoever writes it next without that
 // annotation (malla apply, kubectl) takes it over, so an object belongs to its
 // last writer. A file that goes, or no longer holds an object, takes along what
-// it still owns, and nothing else. A document that is wrong is reported with its
+// it still owns, and nothing else; a directory that goes as a whole takes nothing along. A document that is wrong is reported with its
 // place and changes nothing: the last good version stays in force.
 //
 // The package reads files and talks to the API server; it does not judge
@@ -15,9 +15,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +69,8 @@ type Options struct {
 	Reject func([]Rejection)
 	// Tell hears of changes and mistakes as they happen; may be nil.
 	Tell func(Event)
+	// Look is how often Follow looks for what the system tells nobody of; 0: a second.
+	Look time.Duration
 }
 
 // A Follower applies files and remembers what it applied. Its methods are for
@@ -76,6 +80,7 @@ type Follower struct {
 	files   map[string]bool // that the last pass read
 	applied map[Key]string  // Source of what stands in the files
 	texts   map[Key]string  // what was last sent, to leave alone what did not change
+	seen    map[string]os.FileInfo
 	wrong   []Rejection
 }
 
@@ -87,8 +92,8 @@ func New(o Options) *Follower {
 // Pass reads the files and applies what changed. All mistakes are returned, and
 // given to Reject; what is right is applied all the same.
 func (f *Follower) Pass(ctx context.Context) []Rejection {
-	docs, wrong, read := f.load()
-	unread := unreadable(wrong) // a file with a broken document may still hold what we cannot see
+	docs, wrong, read, unread := f.load()
+	unreadable(wrong, unread) // a file with a broken document may still hold what we cannot see
 	now := map[Key]string{}
 	owners := f.owners(docs)
 	for _, d := range docs {
@@ -241,13 +246,14 @@ func (f *Follower) Adopt(ctx context.Context) error {
 	return nil
 }
 
-// load reads all paths.
-func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read map[string]bool) {
-	read = map[string]bool{}
+// load reads all paths. In unread are the files of a path that cannot be read at all.
+func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read, unread map[string]bool) {
+	read, unread = map[string]bool{}, map[string]bool{}
 	for _, path := range f.Paths {
 		result, err := load.Path(path, f.Recursive)
 		if err != nil {
 			wrong = append(wrong, Rejection{Source: path, Message: err.Error()})
+			f.keep(path, unread)
 			continue
 		}
 		for _, e := range result.Errors {
@@ -264,7 +270,18 @@ func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read map[string]
 		}
 	}
 	slices.SortStableFunc(docs, func(a, b *load.Doc) int { return rank(a.Object.GetKind()) - rank(b.Object.GetKind()) })
-	return docs, wrong, read
+	return docs, wrong, read, unread
+}
+
+// keep notes the files below a path as unread. A directory that has gone is one that somebody
+// is moving, or a file system that hangs, rather than the wish that all of its objects end.
+func (f *Follower) keep(path string, unread map[string]bool) {
+	for _, source := range f.applied {
+		file := fileOf(source)
+		if rest, err := filepath.Rel(path, file); err == nil && rest != "." && rest != ".." && !strings.HasPrefix(rest, ".."+string(filepath.Separator)) {
+			unread[file] = true
+		}
+	}
 }
 
 // rank orders kinds so that what others need comes first: a pod should find its
@@ -289,15 +306,13 @@ func reject(k Key, source, message string) Rejection {
 	return Rejection{Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, Source: source, Message: message}
 }
 
-// unreadable lists the files that hold a document nobody could read.
-func unreadable(wrong []Rejection) map[string]bool {
-	files := map[string]bool{}
+// unreadable adds the files that hold a document nobody could read.
+func unreadable(wrong []Rejection, files map[string]bool) {
 	for _, r := range wrong {
 		if r.Kind == "" {
 			files[fileOf(r.Source)] = true
 		}
 	}
-	return files
 }
 
 // fileOf cuts the line off a position.

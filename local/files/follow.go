@@ -1,9 +1,11 @@
 package files
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -26,10 +28,13 @@ func (f *Follower) Follow(ctx context.Context) error {
 	}
 	defer w.Close()
 	f.watch(w)
+	f.seen = f.look()
 	f.Pass(ctx) // what changed before the watch began
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	defer quiet.Stop()
+	look := time.NewTicker(cmp.Or(f.Look, time.Second))
+	defer look.Stop()
 	for {
 		select {
 		case e, ok := <-w.Events:
@@ -41,7 +46,12 @@ func (f *Follower) Follow(ctx context.Context) error {
 			}
 		case <-w.Errors: // events were lost: read everything again
 			quiet.Reset(settle)
+		case <-look.C:
+			if f.changed(w) {
+				quiet.Reset(settle)
+			}
 		case <-quiet.C:
+			f.seen = f.look()
 			f.Pass(ctx)
 			f.watch(w)
 		case <-ctx.Done():
@@ -74,4 +84,43 @@ func (f *Follower) watch(w *fsnotify.Watcher) {
 			return nil
 		})
 	}
+}
+
+// look takes down what the files and directories are like; nil stands for one that is not there.
+func (f *Follower) look() map[string]os.FileInfo {
+	now := map[string]os.FileInfo{}
+	note := func(path string) {
+		info, err := os.Stat(path)
+		if err != nil {
+			info = nil
+		}
+		now[path] = info
+	}
+	for _, dir := range f.dirs() {
+		note(dir)
+	}
+	for file := range f.files {
+		note(file)
+	}
+	return now
+}
+
+// changed reports what the watcher does not: a directory that is another one than it was, or is there
+// again, and a symlink's target that was written. It stops watching what is no longer at its place.
+func (f *Follower) changed(w *fsnotify.Watcher) bool {
+	changed, seen := false, f.seen
+	f.seen = f.look()
+	for path, now := range f.seen {
+		before, known := seen[path]
+		switch {
+		case !known || now == nil && before == nil:
+			continue
+		case now != nil && before != nil && os.SameFile(now, before):
+			changed = changed || now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime())
+			continue
+		}
+		changed = true
+		_ = w.Remove(path) // an error says that it is not watched
+	}
+	return changed
 }
