@@ -226,3 +226,19 @@ func TestTheMeshsOwnDirectoryIsHidden(t *testing.T) {
 		}
 	})
 }
+
+// What a container writes is memory of the machine, of which it gets a part only.
+func TestScratchSpaceHasABound(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		a := m.pod("a")
+		total, _ := a.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")
+		for _, dir := range []string{"/", "/tmp", "/etc"} {
+			size, _ := a.run("df -k " + dir + " | awk 'NR==2 {print $2}'")
+			have, err := strconv.Atoi(size)
+			of, err2 := strconv.Atoi(total)
+			if err != nil || err2 != nil || have > of/9 || have < of/11 {
+				m.Errorf("%s: room for %s KB of %s, want a tenth", dir, size, total)
+			}
+		}
+	})
+}

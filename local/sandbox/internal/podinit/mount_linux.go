@@ -74,7 +74,7 @@ func mirror(dir, lower, upper string) error {
 		_ = unix.Unmount(from, unix.MNT_DETACH)
 		_ = os.Remove(from)
 	}()
-	if err := mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	if err := mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,"+scratch); err != nil {
 		return err
 	}
 	return mirrorInto(dir, from, upper)

@@ -43,14 +43,18 @@ func (r *rooter) close() {
 	}
 }
 
+// scratch bounds what a container may write: its files are this machine's memory, and without a bound, half
+// of that for each of them. The number of files has one too, because their names count for nothing else.
+const scratch = "size=10%,nr_inodes=200k"
+
 // base makes the tmpfs root with the machine's system directories.
 func (r *rooter) base() error {
-	if err := mount("tmpfs", r.root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	if err := mount("tmpfs", r.root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,"+scratch); err != nil {
 		return err
 	}
 	// Skeletons are overlays' upper layers: a second tmpfs, because an application
 	// must not reach them.
-	if err := mount("tmpfs", r.pod.skeletonDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+	if err := mount("tmpfs", r.pod.skeletonDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,"+scratch); err != nil {
 		return err
 	}
 	for _, d := range []struct {
