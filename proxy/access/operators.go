@@ -47,8 +47,8 @@ var operators = map[string]operator{
 	"RESPONSE_FLAGS_LONG":   {compile: flagsOp(true)},
 
 	"CONNECTION_TERMINATION_DETAILS":      {compile: textOp(func(r *Record) string { return r.Termination })},
-	"UPSTREAM_TRANSPORT_FAILURE_REASON":   {compile: textOp(func(r *Record) string { return r.UpstreamFailure })},
-	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": {compile: textOp(func(r *Record) string { return r.LocalFailure })},
+	"UPSTREAM_TRANSPORT_FAILURE_REASON":   {compile: textOp(func(r *Record) string { return oneWord(r.UpstreamFailure) })},
+	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": {compile: textOp(func(r *Record) string { return oneWord(r.LocalFailure) })},
 	"UPSTREAM_LOCAL_CLOSE_REASON":         {compile: textOp(func(r *Record) string { return r.UpstreamClose })},
 	"DOWNSTREAM_LOCAL_CLOSE_REASON":       {compile: textOp(func(r *Record) string { return r.LocalClose })},
 

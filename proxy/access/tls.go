@@ -144,3 +144,6 @@ func join[T any](list []T, text func(T) string) string {
 	}
 	return strings.Join(names, ",")
 }
+
+// oneWord writes a reason as Envoy logs it, so that a line can be cut at its spaces.
+func oneWord(reason string) string { return strings.ReplaceAll(reason, " ", "_") }

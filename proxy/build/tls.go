@@ -4,25 +4,18 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"maps"
-	"slices"
 	"strings"
-	"sync"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
-	"github.com/mallamesh/malla/proxy/route"
 	malltls "github.com/mallamesh/malla/proxy/tls"
 )
 
@@ -44,83 +37,14 @@ var tlsFields = []*Message{
 	message((*tlsv3.TlsParameters)(nil), reads("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")),
 	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key")),
 	message((*tlsv3.SdsSecretConfig)(nil), reads("name", "sds_config")),
-	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "system_root_certs", "trust_chain_verification", "match_typed_subject_alt_names", "match_subject_alt_names"),
-		only("allow_expired_certificate", "an expired certificate proves nothing", "false"),
+	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "system_root_certs", "trust_chain_verification", "match_typed_subject_alt_names", "match_subject_alt_names",
+		"verify_certificate_hash", "verify_certificate_spki", "crl", "only_verify_leaf_cert_crl", "max_verify_depth", "allow_expired_certificate", "custom_validator_config"),
 		ignores("a list of CA names is never sent to clients", "suppress_client_ca_list")),
 	message((*tlsv3.CertificateValidationContext_SystemRootCerts)(nil)),
-	message((*tlsv3.SubjectAltNameMatcher)(nil), reads("san_type", "matcher")),
+	message((*tlsv3.SubjectAltNameMatcher)(nil), reads("san_type", "matcher", "oid")),
+	message((*tlsv3.SPIFFECertValidatorConfig)(nil), reads("trust_domains", "trust_bundles")),
+	message((*tlsv3.SPIFFECertValidatorConfig_TrustDomain)(nil), reads("name", "trust_bundle")),
 	message((*tlsv3.Secret)(nil), reads("name", "tls_certificate", "validation_context")),
-}
-
-// Secrets are the identities and roots that contexts refer to by name. They come
-// from SDS, from the bootstrap, or from the node's agent; those that come from the
-// agent are never asked of the control plane.
-type Secrets struct {
-	mu         sync.Mutex
-	identities map[string]*malltls.Identity // guarded by mu
-	trusts     map[string]*malltls.Trust    // guarded by mu
-	local      map[string]bool              // guarded by mu: supplied here, not by SDS
-}
-
-// NewSecrets returns an empty set.
-func NewSecrets() *Secrets {
-	return &Secrets{identities: map[string]*malltls.Identity{}, trusts: map[string]*malltls.Trust{}, local: map[string]bool{}}
-}
-
-// Identity returns the identity called name; the first call makes it, empty.
-func (s *Secrets) Identity(name string) *malltls.Identity {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.identities[name] == nil {
-		s.identities[name] = malltls.NewIdentity(name)
-	}
-	return s.identities[name]
-}
-
-// Trust returns the roots called name; the first call makes them, empty.
-func (s *Secrets) Trust(name string) *malltls.Trust {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.trusts[name] == nil {
-		s.trusts[name] = malltls.NewTrust(name)
-	}
-	return s.trusts[name]
-}
-
-// Local says that these names are supplied by this process: the agent's "default"
-// and "ROOTCA", or static secrets.
-func (s *Secrets) Local(names ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, n := range names {
-		s.local[n] = true
-	}
-}
-
-func (s *Secrets) isLocal(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.local[name]
-}
-
-// Names lists all identities and all roots.
-func (s *Secrets) Names() (identities, trusts []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.identities)), slices.Sorted(maps.Keys(s.trusts))
-}
-
-// ready reports whether a secret has arrived, as whichever of the two it is.
-func (s *Secrets) ready(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := s.identities[name]; i != nil && i.Certificate() == nil {
-		return false
-	}
-	if t := s.trusts[name]; t != nil && t.Bundle() == nil {
-		return false
-	}
-	return true
 }
 
 // unpack opens a typed configuration, nil if it does not parse (Check has said so).
@@ -260,15 +184,23 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 	switch c.GetValidationContextType().(type) {
 	case nil:
 	case *tlsv3.CommonTlsContext_ValidationContext:
-		r.validation(c.GetValidationContext(), &out, at.Child("validation_context"))
+		at := at.Child("validation_context")
+		var roots []*x509.Certificate
+		if roots, out.Rules = r.validation(c.GetValidationContext(), at); len(roots) > 0 {
+			out.Trust = malltls.NewTrust(at.String())
+			out.Trust.SetContext(roots, malltls.Rules{})
+		}
 	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:
 		name := r.secret(c.GetValidationContextSdsSecretConfig(), secrets, at.Child("validation_context_sds_secret_config"))
 		out.Trust = secrets.Trust(name)
 	case *tlsv3.CommonTlsContext_CombinedValidationContext:
 		at, both := at.Child("combined_validation_context"), c.GetCombinedValidationContext()
-		r.validation(both.GetDefaultValidationContext(), &out, at.Child("default_validation_context"))
+		var roots []*x509.Certificate
+		if roots, out.Rules = r.validation(both.GetDefaultValidationContext(), at.Child("default_validation_context")); len(roots) > 0 {
+			out.Rules.Roots = malltls.NewRoots(roots)
+		}
 		name := r.secret(both.GetValidationContextSdsSecretConfig(), secrets, at.Child("validation_context_sds_secret_config"))
-		out.Trust = secrets.Trust(name) // Envoy merges: roots of the secret, names of the default
+		out.Trust = secrets.Trust(name)
 	default:
 		r.errs.Addf(at, "has a validation context of a kind that is not supported")
 	}
@@ -293,97 +225,6 @@ func (r *reader) secret(s *tlsv3.SdsSecretConfig, secrets *Secrets, at *field.Pa
 	return name
 }
 
-func (r *reader) validation(v *tlsv3.CertificateValidationContext, out *malltls.Common, at *field.Path) {
-	if v.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED {
-		//nolint:staticcheck // deprecated, still sent
-		if v.GetTrustedCa() != nil || len(v.GetMatchTypedSubjectAltNames())+len(v.GetMatchSubjectAltNames()) > 0 {
-			r.errs.Addf(at.Child("trust_chain_verification"), "found ACCEPT_UNTRUSTED beside roots or names to check, want one or the other")
-		}
-		return // nothing is asked of the peer
-	}
-	if roots := r.roots(v, at); len(roots) > 0 {
-		out.Trust = malltls.NewTrust(at.String())
-		if err := out.Trust.Set(roots); err != nil {
-			r.errs.Addf(at, "%v", err)
-		}
-	}
-	for i, m := range v.GetMatchTypedSubjectAltNames() {
-		at := at.Child("match_typed_subject_alt_names").Index(i)
-		s := r.sanMatch(m.GetMatcher(), at.Child("matcher"))
-		switch m.GetSanType() {
-		case tlsv3.SubjectAltNameMatcher_URI:
-			s.Type = malltls.URISAN
-		case tlsv3.SubjectAltNameMatcher_DNS:
-			s.Type = malltls.DNSSAN
-		case tlsv3.SubjectAltNameMatcher_EMAIL:
-			s.Type = malltls.EmailSAN
-		case tlsv3.SubjectAltNameMatcher_IP_ADDRESS:
-			s.Type = malltls.IPSAN
-		default:
-			r.errs.Addf(at.Child("san_type"), "found %v, want URI, DNS, EMAIL or IP_ADDRESS", m.GetSanType())
-		}
-		out.SANs = append(out.SANs, s)
-	}
-	for i, m := range v.GetMatchSubjectAltNames() { //nolint:staticcheck // deprecated, still sent
-		out.SANs = append(out.SANs, r.sanMatch(m, at.Child("match_subject_alt_names").Index(i)))
-	}
-}
-
-func (r *reader) sanMatch(m *matcherv3.StringMatcher, at *field.Path) malltls.SANMatcher {
-	s := r.stringMatch(m, at)
-	out := malltls.SANMatcher{IgnoreCase: s.IgnoreCase}
-	switch s.Kind {
-	case route.Exact:
-		out.Exact = s.Value
-	case route.Prefix:
-		out.Prefix = s.Value
-	case route.Suffix:
-		out.Suffix = s.Value
-	case route.Contains:
-		out.Contains = s.Value
-	case route.Regex:
-		out.Regex = wholeRegex(s.Value)
-	}
-	if s.Value == "" {
-		r.errs.Addf(at, "compares with nothing, which every name would pass")
-	}
-	return out
-}
-
-func (r *reader) roots(v *tlsv3.CertificateValidationContext, at *field.Path) []*x509.Certificate {
-	text := r.data(v.GetTrustedCa(), at.Child("trusted_ca"))
-	if v.GetSystemRootCerts() != nil {
-		system, err := systemRoots()
-		if err != nil {
-			r.errs.Addf(at.Child("system_root_certs"), "%v", err)
-		}
-		text = append(system, text...)
-	}
-	if len(text) == 0 {
-		return nil
-	}
-	var certs []*x509.Certificate
-	for rest := text; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			r.errs.Addf(at.Child("trusted_ca"), "%v", err)
-			return nil
-		}
-		certs = append(certs, c)
-	}
-	if len(certs) == 0 {
-		r.errs.Addf(at.Child("trusted_ca"), "found no certificate in PEM")
-	}
-	return certs
-}
-
 func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certificate {
 	chain, key := r.data(c.GetCertificateChain(), at.Child("certificate_chain")), r.data(c.GetPrivateKey(), at.Child("private_key"))
 	pair, err := tls.X509KeyPair(chain, bytes.TrimSpace(key))
@@ -392,43 +233,4 @@ func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certi
 		return nil
 	}
 	return &pair
-}
-
-// A Secret is a secret that has been read: one of the two is set.
-type Secret struct {
-	Name        string
-	Certificate *tls.Certificate
-	Roots       []*x509.Certificate
-}
-
-func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
-	out := &Secret{Name: m.GetName()}
-	switch m.GetType().(type) {
-	case *tlsv3.Secret_TlsCertificate:
-		out.Certificate = r.certificate(m.GetTlsCertificate(), field.At("tls_certificate"))
-	case *tlsv3.Secret_ValidationContext:
-		v := m.GetValidationContext()
-		out.Roots = r.roots(v, field.At("validation_context"))
-		//nolint:staticcheck // deprecated, still sent
-		if len(v.GetMatchTypedSubjectAltNames())+len(v.GetMatchSubjectAltNames()) > 0 {
-			r.errs.Addf(field.At("validation_context"), "subject names are not supported in a secret, want them in the context that uses it")
-		}
-		if len(out.Roots) == 0 && len(r.errs) == 0 {
-			r.errs.Addf(field.At("validation_context", "trusted_ca"), "is not set")
-		}
-	default:
-		r.errs.Addf(nil, "want tls_certificate or validation_context")
-	}
-	return out
-}
-
-// set puts a secret to use.
-func (s *Secrets) set(secret *Secret) error {
-	switch {
-	case secret.Certificate != nil:
-		return s.Identity(secret.Name).Set(secret.Certificate)
-	case len(secret.Roots) > 0:
-		return s.Trust(secret.Name).Set(secret.Roots)
-	}
-	return errors.New("is empty")
 }

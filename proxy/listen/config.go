@@ -66,7 +66,7 @@ type Config struct {
 	Default *Chain
 
 	Stats *stats.Listener // nil: none
-	Logs  []Log           // told about connections that found no chain or failed before it served
+	Logs  []Log           // told about connections when they are over
 
 	compiled matchers
 	count    atomic.Int64 // open connections of all shards

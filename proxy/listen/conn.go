@@ -44,6 +44,7 @@ type Conn struct {
 	global     *Connections
 	limits     []*Limit // that count the connection
 	counted    bool
+	serving    bool // a filter has it
 	locals     map[any]any
 }
 
@@ -269,7 +270,7 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 	c.Handshake = time.Duration(c.Worker.Loop.Now() - c.Opened)
 	if err != nil {
 		if st != nil {
-			st.TLS.ConnectionError.Inc()
+			tls.CountFailure(&st.TLS, err)
 			if errors.Is(err, drive.ErrHandshakeTimeout) {
 				st.DownstreamCxTransportSocketConnectTimeout.Inc()
 			}
@@ -278,10 +279,10 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 		c.close()
 		return
 	}
-	if st != nil {
-		st.TLS.Handshake.Inc()
-	}
 	state := d.TLS()
+	if st != nil {
+		tls.Count(&st.TLS, state, c.peer)
+	}
 	c.TLS = c.Chain.TLS.Describe(state, c.peer)
 	if c.SNI == "" {
 		c.SNI = lowerASCII([]byte(state.ServerName))
@@ -290,10 +291,11 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 }
 
 func (c *Conn) serve() {
+	c.serving = true
 	c.Chain.Filter.Serve(c.Worker, c)
 }
 
-// log tells the listener's logs of a connection that nobody has served.
+// log tells the listener's logs of a connection that is over.
 func (c *Conn) log(flag access.Flag, details, failure string) {
 	if len(c.Listener.Logs) == 0 {
 		return
@@ -318,6 +320,9 @@ func (c *Conn) close() {
 func (c *Conn) Release() {
 	if c.ln == nil || !c.counted {
 		return
+	}
+	if c.serving {
+		c.log(access.NoFlag, "", "")
 	}
 	c.ln.unlink(c)
 	c.global.release()

@@ -103,12 +103,12 @@ func (u *upstream) secured(conn *drive.Conn, err error) {
 	}
 	st := &u.pool.cluster.Stats.TLS
 	if err != nil {
-		st.ConnectionError.Inc()
+		tls.CountFailure(st, err)
 		u.failed(ConnectFailed, tls.Reason(err))
 		return
 	}
-	st.Handshake.Inc()
 	state := conn.TLS()
+	tls.Count(st, state, u.peer)
 	u.info.ALPN = state.NegotiatedProtocol
 	u.info.TLS = u.describe(state)
 	u.made()

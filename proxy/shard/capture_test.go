@@ -97,7 +97,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 func TestNoChainIsLogged(t *testing.T) {
 	b := full(t)
 	rt := *b.rt
-	rt.Listeners = []*listen.Config{{Name: "in", Version: "2", Addrs: []netip.AddrPort{local}, Logs: []listen.Log{b.log}, Chains: []*listen.Chain{{Match: listen.Match{DestinationPort: 1}, Filter: b.config}}}}
+	rt.Listeners = []*listen.Config{{Name: "in", Version: "2", Addrs: []netip.AddrPort{local}, Logs: []listen.Log{unserved{b.log}}, Chains: []*listen.Chain{{Match: listen.Match{DestinationPort: 1}, Filter: b.config}}}}
 	if err := b.Apply(&rt); err != nil {
 		t.Fatal(err)
 	}

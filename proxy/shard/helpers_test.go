@@ -35,3 +35,12 @@ func (l *recordLog) Log(_ int, r *access.Record) {
 	l.peers = append(l.peers, r.Peer)
 	l.sni, l.chain, l.received, l.sent, l.flags = r.SNI, r.FilterChain, r.BytesReceived, r.BytesSent, r.Flags.String()
 }
+
+// unserved is a listener's log that leaves out connections which a filter has served: what became of those is in the filter's log.
+type unserved struct{ log listen.Log }
+
+func (u unserved) Log(shard int, r *access.Record) {
+	if r.CodeDetails != "" || r.LocalFailure != "" {
+		u.log.Log(shard, r)
+	}
+}

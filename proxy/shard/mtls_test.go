@@ -80,7 +80,7 @@ func newPair(t testing.TB, want []mtls.SANMatcher) *pair {
 	}
 	p := &pair{ca: ca, client: newSecrets(t, ca, productpage), server: newSecrets(t, ca, reviews)}
 	socket, err := mtls.NewClient(mtls.ClientConfig{SNI: "outbound_.80_._.reviews.default.svc.cluster.local", Common: mtls.Common{
-		Identities: []*mtls.Identity{p.client.identity}, Trust: p.client.trust, SANs: want, ALPN: []string{"istio-peer-exchange", "istio", "istio-http/1.1"},
+		Identities: []*mtls.Identity{p.client.identity}, Trust: p.client.trust, Rules: mtls.Rules{SANs: want}, ALPN: []string{"istio-peer-exchange", "istio", "istio-http/1.1"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func newPair(t testing.TB, want []mtls.SANMatcher) *pair {
 	}
 	b.config.Filters = []stream.Factory{peer.New(peer.Config{ID: "client", Own: &stats.Peer{Workload: "productpage-v1", Namespace: "default"}, Intern: metrics.Peer}), router.New(router.Config{})}
 	b.rt.Listeners = append(b.rt.Listeners, &listen.Config{
-		Name: "inbound", Version: "1", Addrs: []netip.AddrPort{podB}, TLSInspector: &listen.Inspector{}, Direction: listen.Inbound, Logs: []listen.Log{p.inLog},
+		Name: "inbound", Version: "1", Addrs: []netip.AddrPort{podB}, TLSInspector: &listen.Inspector{}, Direction: listen.Inbound, Logs: []listen.Log{unserved{p.inLog}},
 		Chains: []*listen.Chain{
 			{Name: "http-tls", Match: listen.Match{Transport: listen.TLS, ALPN: []string{"istio-http/1.1"}}, TLS: server, Filter: p.in},
 			{Name: "plain", Match: listen.Match{Transport: listen.RawBuffer}, Filter: p.in},
@@ -170,7 +170,7 @@ func TestWrongNameIsRefused(t *testing.T) {
 	if !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.HasSuffix(got, "reset reason: remote connection failure") {
 		t.Errorf("answer %q", got)
 	}
-	if !strings.Contains(p.log.last(), "503 UF upstream_reset_before_response_started{remote_connection_failure|TLS_error:|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_SAN_matcher:") {
+	if !strings.Contains(p.log.last(), "503 UF upstream_reset_before_response_started{remote_connection_failure|TLS_error:|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_SAN_matcher,_certificate_SANs_are_[spiffe://") {
 		t.Errorf("log %s", p.log.last())
 	}
 }

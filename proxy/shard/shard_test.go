@@ -84,7 +84,7 @@ func newBench(t testing.TB, routes []route.RouteConfig, clusters ...cluster.Conf
 	b.rt = &Runtime{
 		Listeners: []*listen.Config{{
 			Name: "in", Version: "1", Addrs: []netip.AddrPort{local},
-			Chains: []*listen.Chain{{Name: "c", Filter: b.config}}, Logs: []listen.Log{b.log},
+			Chains: []*listen.Chain{{Name: "c", Filter: b.config}}, Logs: []listen.Log{unserved{b.log}},
 		}},
 		Clusters: map[string]*cluster.Cluster{},
 		Routes:   map[string]*route.Table{"80": table},

@@ -116,6 +116,12 @@ func (s *Scope) gather(families map[string]*family, o *Options) {
 					add(families, name, "counter", row{labels: join(s.label(TagResponseCode, text), labels), n: int64(n)})
 				}
 			})
+		case *Named:
+			v.each(func(key string, n uint64) {
+				if o.shows(full+"."+key, true) {
+					add(families, name+"_"+sanitize(key), "counter", row{labels: labels, n: int64(n)})
+				}
+			})
 		}
 	}
 }

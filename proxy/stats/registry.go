@@ -74,6 +74,7 @@ const (
 	kindHistogram
 	kindCodes
 	kindClassCodes
+	kindNamed
 )
 
 // Close gives the set back; when the last user has, it is not shown any more.
@@ -197,7 +198,7 @@ var (
 	metricsByType = map[reflect.Type][]metric{}
 	metricKinds   = map[reflect.Type]metricKind{
 		reflect.TypeFor[Counter](): kindCounter, reflect.TypeFor[Gauge](): kindGauge, reflect.TypeFor[Histogram](): kindHistogram,
-		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes,
+		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes, reflect.TypeFor[Named](): kindNamed,
 	}
 )
 

@@ -180,6 +180,10 @@ type TLS struct {
 	FailVerifyError    Counter `stat:"fail_verify_error"`
 	FailVerifySAN      Counter `stat:"fail_verify_san"`
 	FailVerifyCertHash Counter `stat:"fail_verify_cert_hash"`
+	Ciphers            Named   `stat:"ciphers"`
+	Versions           Named   `stat:"versions"`
+	Curves             Named   `stat:"curves"`
+	SigAlgs            Named   `stat:"sigalgs"`
 }
 
 // HTTP1 holds "<prefix>.http1.".

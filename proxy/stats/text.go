@@ -140,6 +140,12 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 						numbers = append(numbers, sample{full, int64(n)})
 					}
 				})
+			case *Named:
+				v.each(func(key string, n uint64) {
+					if full := name + "." + key; o.shows(full, true) {
+						numbers = append(numbers, sample{full, int64(n)})
+					}
+				})
 			}
 		}
 	}

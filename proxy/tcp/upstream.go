@@ -64,11 +64,11 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 // secured goes on after the handshake.
 func (u *upstream) secured(c *drive.Conn, err error) {
 	if err != nil {
-		u.cluster.Stats.TLS.ConnectionError.Inc()
+		tls.CountFailure(&u.cluster.Stats.TLS, err)
 		u.failed(tls.Reason(err), cluster.ConnectFailed)
 		return
 	}
-	u.cluster.Stats.TLS.Handshake.Inc()
+	tls.Count(&u.cluster.Stats.TLS, c.TLS(), u.peer)
 	u.tls = u.client.Describe(c.TLS(), u.peer)
 	u.tls.SNI = u.client.ServerName(u.s.conn.SNI)
 	if x := u.s.config.Exchange; x != nil && u.tls.ALPN == exchangeProtocol {

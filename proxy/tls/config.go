@@ -15,67 +15,14 @@ package tls
 import (
 	"crypto/tls"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
-// SANType says which subject alternative names a matcher looks at.
-type SANType uint8
-
-const (
-	AnySAN SANType = iota // URI, DNS, e-mail or address: Envoy's deprecated match_subject_alt_names
-	URISAN
-	DNSSAN
-	EmailSAN
-	IPSAN
-)
-
-// A SANMatcher accepts a peer by one of its names. Exactly one of the strings is set.
-type SANMatcher struct {
-	Type                            SANType
-	Exact, Prefix, Suffix, Contains string
-	Regex                           *regexp.Regexp // must match the whole name
-	IgnoreCase                      bool
-}
-
-func (m *SANMatcher) match(kind SANType, name string) bool {
-	if m.Type != AnySAN && m.Type != kind {
-		return false
-	}
-	exact, prefix, suffix, contains := m.Exact, m.Prefix, m.Suffix, m.Contains
-	if m.IgnoreCase {
-		name = strings.ToLower(name)
-		exact, prefix, suffix, contains = strings.ToLower(exact), strings.ToLower(prefix), strings.ToLower(suffix), strings.ToLower(contains)
-	}
-	switch {
-	case m.Regex != nil:
-		loc := m.Regex.FindStringIndex(name)
-		return loc != nil && loc[0] == 0 && loc[1] == len(name)
-	case exact != "":
-		return name == exact || kind == DNSSAN && matchWildcard(name, exact)
-	case prefix != "":
-		return strings.HasPrefix(name, prefix)
-	case suffix != "":
-		return strings.HasSuffix(name, suffix)
-	}
-	return contains != "" && strings.Contains(name, contains)
-}
-
-// matchWildcard reports whether a certificate's name *.x covers the wanted host (one label, as Envoy).
-func matchWildcard(name, want string) bool {
-	rest, ok := strings.CutPrefix(name, "*")
-	if !ok || !strings.HasPrefix(rest, ".") {
-		return false
-	}
-	label, ok := strings.CutSuffix(strings.ToLower(want), strings.ToLower(rest))
-	return ok && label != "" && !strings.Contains(label, ".")
-}
-
 // Common is what both sides of a connection say of themselves and want of the other.
 type Common struct {
-	Identities []*Identity  // own certificates; a server picks by SNI, the first is the default
-	Trust      *Trust       // roots for the peer; nil: the peer is not verified
-	SANs       []SANMatcher // the peer must match one, if there are any
+	Identities []*Identity // own certificates; a server picks by SNI, the first is the default
+	Trust      *Trust      // roots for the peer; nil: the peer is not verified
+	Rules      Rules       // what else is asked of the peer
 	ALPN       []string
 	MinVersion uint16   // crypto/tls numbers; 0: TLS 1.2
 	MaxVersion uint16   // 0: TLS 1.3 (a client as Envoy's: TLS 1.2 unless told otherwise is left to the builder)

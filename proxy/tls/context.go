@@ -30,19 +30,26 @@ func NewServer(c ServerConfig) (*Server, error) {
 	if len(c.Identities) == 0 {
 		return nil, errors.New("a downstream TLS context needs a certificate")
 	}
-	if c.RequireClientCertificate && c.Trust == nil {
-		return nil, errors.New("require_client_certificate needs a validation context")
+	if c.RequireClientCertificate && c.Trust == nil && !c.Rules.demanding() && !c.Rules.AcceptUntrusted {
+		return nil, errors.New("require_client_certificate needs a validation context that says who is trusted") // Envoy does not even ask
 	}
 	s := &Server{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageClientAuth)}
 	base.GetCertificate = s.certificate
 	base.SessionTicketsDisabled = c.DisableTickets || c.Trust != nil // a resumed session would skip verification
-	switch {
-	case c.RequireClientCertificate:
-		base.ClientAuth = tls.RequireAnyClientCert
-	case c.Trust != nil:
-		base.ClientAuth = tls.RequestClientCert
-	}
 	return s, nil
+}
+
+// clientAuth says whether a client is asked for a certificate, and whether it must have one: a list of names or hashes
+// is there to be met.
+func (s *Server) clientAuth() tls.ClientAuthType {
+	bundle, rules := s.verify.effective()
+	switch {
+	case s.config.RequireClientCertificate, rules.demanding() && !rules.AcceptUntrusted:
+		return tls.RequireAnyClientCert
+	case bundle != nil, s.config.Trust != nil, rules.demanding(), rules.AcceptUntrusted:
+		return tls.RequestClientCert
+	}
+	return tls.NoClientCert
 }
 
 // A Client is an upstream transport socket.
@@ -131,9 +138,10 @@ func (c *Common) ready() bool {
 // may be nil.
 func (s *Server) Config(aside Aside, seen func(*Peer)) *tls.Config {
 	c := s.base.Clone()
+	c.ClientAuth = s.clientAuth()
 	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-		if len(raw) == 0 && !s.config.RequireClientCertificate {
-			return nil
+		if len(raw) == 0 {
+			return nil // crypto/tls has let that pass: none is required
 		}
 		peer, err := s.verify.verify(raw, "", aside)
 		if err == nil {
@@ -230,7 +238,7 @@ func (t *Client) Describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
 func (c *Common) describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
 	d := &access.TLS{
 		Version: state.Version, Cipher: state.CipherSuite, SNI: state.ServerName, ALPN: state.NegotiatedProtocol,
-		Group: state.CurveID.String(), Local: c.local(),
+		Group: curveName(state.CurveID), Local: c.local(),
 	}
 	if d.Local != nil && len(d.Local.URIs) > 0 {
 		d.LocalID = d.Local.URIs[0].String()
@@ -244,6 +252,9 @@ func (c *Common) describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
 // Reason puts a failed handshake's error into the form that Envoy logs as transport failure reason.
 func Reason(err error) string {
 	text := err.Error()
+	if isNoCertificate(err) {
+		return (&Failure{Kind: NoCertificate}).Error()
+	}
 	if strings.HasPrefix(text, "TLS_error") {
 		return text
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // An Identity is a certificate with its key that can be replaced at any time.
@@ -51,14 +50,29 @@ func (i *Identity) Certificate() *tls.Certificate { return i.cert.Load() }
 // f runs on the goroutine that calls Set.
 func (i *Identity) OnReady(f func()) { i.wait.add(f, func() bool { return i.cert.Load() != nil }) }
 
-// A Bundle is a set of roots at one point in time.
-type Bundle struct {
+// Roots are certificates that chains may end with.
+type Roots struct {
 	Certificates []*x509.Certificate
 	Pool         *x509.CertPool
-	Generation   uint64 // of its Trust; differs whenever the roots may differ
 }
 
-// Trust is a set of roots that can be replaced at any time.
+// NewRoots returns the set of these certificates.
+func NewRoots(list []*x509.Certificate) *Roots {
+	pool := x509.NewCertPool()
+	for _, c := range list {
+		pool.AddCert(c)
+	}
+	return &Roots{list, pool}
+}
+
+// A Bundle is what peers are verified against at one point in time.
+type Bundle struct {
+	*Roots
+	Rules      *Rules // that the secret brings beside roots; nil: none
+	Generation uint64 // of its Trust; differs whenever something may differ
+}
+
+// Trust is a set of roots that can be replaced at any time, perhaps with rules of its own.
 type Trust struct {
 	name   string
 	bundle atomic.Pointer[Bundle]
@@ -80,13 +94,16 @@ func (t *Trust) Set(roots []*x509.Certificate) error {
 	if len(roots) == 0 {
 		return fmt.Errorf("secret %s: found no root certificate", t.name)
 	}
-	pool := x509.NewCertPool()
-	for _, c := range roots {
-		pool.AddCert(c)
-	}
-	t.bundle.Store(&Bundle{Certificates: roots, Pool: pool, Generation: generation.Add(1)})
-	t.wait.wake()
+	t.set(roots, nil)
 	return nil
+}
+
+// SetContext replaces the roots, of which there may be none, and what else is asked of a certificate.
+func (t *Trust) SetContext(roots []*x509.Certificate, rules Rules) { t.set(roots, &rules) }
+
+func (t *Trust) set(roots []*x509.Certificate, rules *Rules) {
+	t.bundle.Store(&Bundle{Roots: NewRoots(roots), Rules: rules, Generation: generation.Add(1)})
+	t.wait.wake()
 }
 
 // Bundle returns the current roots, nil if there are none yet.
@@ -123,21 +140,3 @@ func (w *waiters) wake() {
 }
 
 var errNoIdentity = errors.New("secret is not supplied by SDS")
-
-// valid says whether a certificate may be used at a time.
-func valid(c *x509.Certificate, now time.Time) error {
-	switch {
-	case now.Before(c.NotBefore):
-		return fmt.Errorf("certificate of %s is valid from %s only", subject(c), c.NotBefore.UTC().Format(time.RFC3339))
-	case now.After(c.NotAfter):
-		return fmt.Errorf("certificate of %s expired at %s", subject(c), c.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
-func subject(c *x509.Certificate) string {
-	if len(c.URIs) > 0 {
-		return c.URIs[0].String()
-	}
-	return c.Subject.String()
-}

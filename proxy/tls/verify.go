@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -8,14 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
-)
-
-// Errors of a handshake in Envoy's words, which people know from access logs.
-var (
-	errNoPeerCertificate = errors.New("TLS_error:|268435645:SSL routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE:TLS_error_end")
-	errVerifyFailed      = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: %v:TLS_error_end"
 )
 
 // A Peer is who was found at the other end. It is immutable and shared by all
@@ -28,7 +24,8 @@ type Peer struct {
 	Fingerprint string // SHA-256 of the certificate, lower-case hex
 	NotBefore   time.Time
 	NotAfter    time.Time
-	Verified    bool // against a bundle; otherwise it merely says so
+	Verified    bool     // by a root or by a list of hashes or names; otherwise it merely says so
+	Doubt       *Failure // why it would have been refused, if everybody is let in; nil: no reason
 	Leaf        *x509.Certificate
 }
 
@@ -46,13 +43,14 @@ func (p *Peer) Principal() string {
 // reasons: roots change between handshakes, SPIFFE names stand in URIs that Go
 // does not match, and a peer that connects again is recognised without its
 // chain's signatures being verified anew. What is remembered is bound to the bundle's
-// generation and to every byte of the presented chain; dates are checked each time
+// generation and to every byte of the presented chain; dates, also those of revocation lists, are checked each time
 // on every certificate of the chain that was found.
 type verifier struct {
 	trust *Trust
-	sans  []SANMatcher
+	rules Rules
 	usage x509.ExtKeyUsage
 	now   func() time.Time
+	both  effective // the rules, with those that a secret brings
 
 	mu    sync.Mutex
 	cache map[chainKey]*verified
@@ -67,14 +65,25 @@ type chainKey struct {
 type verified struct {
 	peer   *Peer
 	leaf   *x509.Certificate
-	chains [][]*x509.Certificate
+	names  []name
+	chains [][]*x509.Certificate // none: nobody asked for a root
+	lists  time.Time             // when the first revocation list that was looked at goes out of date; zero: none was
 }
 
 // maxVerified bounds the cache; beyond it, entries are dropped at random.
 const maxVerified = 1024
 
 func newVerifier(c *Common, usage x509.ExtKeyUsage) *verifier {
-	return &verifier{trust: c.Trust, sans: c.SANs, usage: usage, now: time.Now, cache: map[chainKey]*verified{}}
+	return &verifier{trust: c.Trust, rules: c.Rules, usage: usage, now: time.Now, cache: map[chainKey]*verified{}}
+}
+
+// effective returns the roots and rules that hold now.
+func (v *verifier) effective() (*Bundle, *Rules) {
+	var bundle *Bundle
+	if v.trust != nil {
+		bundle = v.trust.Bundle()
+	}
+	return bundle, v.both.of(&v.rules, bundle)
 }
 
 // An Aside runs a function on another goroutine and returns when it has ended; it reports false
@@ -85,36 +94,43 @@ type Aside func(func()) bool
 // verify checks the presented chain; host, if any, must be a name of the certificate.
 func (v *verifier) verify(raw [][]byte, host string, aside Aside) (*Peer, error) {
 	if len(raw) == 0 {
-		return nil, errNoPeerCertificate
+		return nil, &Failure{Kind: NoCertificate}
 	}
-	if v.trust == nil {
-		return v.untrusted(raw)
-	}
-	bundle := v.trust.Bundle()
-	if bundle == nil {
+	bundle, rules := v.effective()
+	if v.trust != nil && bundle == nil {
 		return nil, fmt.Errorf("trust bundle %s: %w", v.trust.Name(), errNoIdentity)
 	}
-	key := chainKey{generation: bundle.Generation, sum: sum(raw)}
-	now := v.now()
-	known, err := v.lookup(key, raw, bundle, now, aside)
-	if err != nil {
-		return nil, fmt.Errorf(errVerifyFailed, err)
+	known, err := v.lookup(raw, bundle, rules, aside)
+	var failed *Failure
+	switch {
+	case errors.As(err, &failed) && rules.AcceptUntrusted:
+		return v.untrusted(raw, failed)
+	case err != nil:
+		return nil, err
 	}
-	if err := v.names(known.leaf, host); err != nil {
-		return nil, fmt.Errorf(errVerifyFailed, err)
+	if failed := rules.check(known.leaf, known.names, host); failed != nil {
+		if rules.AcceptUntrusted {
+			return v.untrusted(raw, failed)
+		}
+		return nil, failed
 	}
 	return known.peer, nil
 }
 
-func (v *verifier) lookup(key chainKey, raw [][]byte, bundle *Bundle, now time.Time, aside Aside) (*verified, error) {
+func (v *verifier) lookup(raw [][]byte, bundle *Bundle, rules *Rules, aside Aside) (*verified, error) {
+	key := chainKey{sum: sum(raw)}
+	if bundle != nil {
+		key.generation = bundle.Generation
+	}
+	now := v.now()
 	v.mu.Lock()
 	known := v.cache[key]
 	v.mu.Unlock()
 	if known != nil {
-		return known, known.stillValid(now)
+		return known, known.stillValid(now, rules)
 	}
 	var err error
-	build := func() { known, err = v.build(raw, bundle, now) }
+	build := func() { known, err = v.build(raw, bundle, rules, now) }
 	if aside == nil {
 		build()
 	} else if !aside(build) {
@@ -135,14 +151,20 @@ func (v *verifier) lookup(key chainKey, raw [][]byte, bundle *Bundle, now time.T
 }
 
 // stillValid wants one chain whose certificates are all inside their dates.
-func (k *verified) stillValid(now time.Time) error {
+func (k *verified) stillValid(now time.Time, rules *Rules) error {
+	if !k.lists.IsZero() && now.After(k.lists) {
+		return chainFailure(depthError{0, revocation + "CRL has expired"}, nil)
+	}
+	if rules.AllowExpired || len(k.chains) == 0 {
+		return nil
+	}
 	var first error
 next:
 	for _, chain := range k.chains {
-		for _, c := range chain {
-			if err := valid(c, now); err != nil {
+		for i, c := range chain {
+			if why := outsideDates(c, now); why != "" {
 				if first == nil {
-					first = err
+					first = chainFailure(depthError{i, why}, nil)
 				}
 				continue next
 			}
@@ -152,69 +174,173 @@ next:
 	return first
 }
 
-func (v *verifier) build(raw [][]byte, bundle *Bundle, now time.Time) (*verified, error) {
+// outsideDates says in OpenSSL's words why a certificate may not be used at a time; empty: it may.
+func outsideDates(c *x509.Certificate, now time.Time) string {
+	switch {
+	case now.Before(c.NotBefore):
+		return "certificate is not yet valid"
+	case now.After(c.NotAfter):
+		return "certificate has expired"
+	}
+	return ""
+}
+
+func (v *verifier) build(raw [][]byte, bundle *Bundle, rules *Rules, now time.Time) (*verified, error) {
 	leaf, rest, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	between := x509.NewCertPool()
-	for _, c := range rest {
-		between.AddCert(c)
-	}
-	chains, err := leaf.Verify(x509.VerifyOptions{
-		Roots: bundle.Pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{v.usage},
-	})
-	if err != nil {
-		return nil, err
+	roots, failed := rootsFor(leaf, bundle, rules)
+	if failed != nil {
+		return nil, failed
 	}
 	peer := describe(leaf)
+	if roots == nil {
+		peer.Verified = rules.demanding() && !rules.AcceptUntrusted
+		return &verified{peer: peer, leaf: leaf, names: namesOf(leaf)}, nil
+	}
+	presented := append([]*x509.Certificate{leaf}, rest...)
+	chains, err := chainsOf(leaf, rest, roots, rules, v.usage, now)
+	if err != nil {
+		return nil, chainFailure(err, presented)
+	}
+	known := &verified{peer: peer, leaf: leaf, names: namesOf(leaf)}
+	known.chains, known.lists, err = rules.accept(chains, now)
+	if err != nil {
+		return nil, chainFailure(err, presented)
+	}
 	peer.Verified = true
-	return &verified{peer: peer, leaf: leaf, chains: chains}, nil
+	return known, nil
 }
 
-// untrusted takes down who the peer says it is.
-func (v *verifier) untrusted(raw [][]byte) (*Peer, error) {
+// rootsFor picks the roots of a peer; nil: nobody asked for one.
+func rootsFor(leaf *x509.Certificate, bundle *Bundle, rules *Rules) (*Roots, *Failure) {
+	if rules.Domains == nil {
+		if bundle == nil || len(bundle.Certificates) == 0 {
+			return rules.Roots, nil
+		}
+		return bundle.Roots, nil
+	}
+	if failed := spiffeLeaf(leaf); failed != nil {
+		return nil, failed
+	}
+	if roots := rules.Domains[leaf.URIs[0].Host]; roots != nil {
+		return roots, nil
+	}
+	return nil, &Failure{Kind: NotTrusted, Why: "no trust bundle store"}
+}
+
+// chainsOf finds all chains from a leaf to a root.
+func chainsOf(leaf *x509.Certificate, rest []*x509.Certificate, roots *Roots, rules *Rules, usage x509.ExtKeyUsage, now time.Time) ([][]*x509.Certificate, error) {
+	pool := roots.Pool
+	if rules.AllowExpired {
+		// crypto/x509 cannot be told to leave dates alone: so it gets copies that are valid now.
+		leaf, pool = dateless(leaf, now), x509.NewCertPool()
+		for _, c := range roots.Certificates {
+			pool.AddCert(dateless(c, now))
+		}
+	}
+	between := x509.NewCertPool()
+	for _, c := range rest {
+		if rules.AllowExpired {
+			c = dateless(c, now)
+		}
+		between.AddCert(c)
+	}
+	return leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+}
+
+func dateless(c *x509.Certificate, now time.Time) *x509.Certificate {
+	own := *c
+	own.NotBefore, own.NotAfter = now.Add(-time.Hour), now.Add(time.Hour)
+	return &own
+}
+
+// accept leaves out the chains that are too long, or of which a certificate was revoked. It says when the first of the lists
+// that it looked at goes out of date.
+func (r *Rules) accept(chains [][]*x509.Certificate, now time.Time) (good [][]*x509.Certificate, until time.Time, err error) {
+	for _, chain := range chains {
+		if r.MaxChain > 0 && len(chain) > r.MaxChain {
+			err = depthError{r.MaxChain - 1, "unable to get local issuer certificate"}
+			continue
+		}
+		next, bad := r.revoked(chain, now)
+		if bad != nil {
+			err = bad
+			continue
+		}
+		if good = append(good, chain); !next.IsZero() && (until.IsZero() || next.Before(until)) {
+			until = next
+		}
+	}
+	if len(good) > 0 {
+		err = nil
+	}
+	return good, until, err
+}
+
+const revocation = "certificate revocation check against provided CRLs failed: "
+
+// revoked looks a chain up in the revocation lists: each certificate in the list of the authority that has issued it.
+func (r *Rules) revoked(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
+	if len(r.CRLs) == 0 {
+		return until, nil
+	}
+	for i, c := range chain {
+		if i > 0 && r.LeafCRL {
+			break
+		}
+		issuer := chain[min(i+1, len(chain)-1)]
+		list := r.listOf(issuer)
+		switch {
+		case list == nil:
+			return until, depthError{i, revocation + "unable to get certificate CRL"}
+		case now.Before(list.ThisUpdate):
+			return until, depthError{i, revocation + "CRL is not yet valid"}
+		case !list.NextUpdate.IsZero() && now.After(list.NextUpdate) && !r.AllowExpired:
+			return until, depthError{i, revocation + "CRL has expired"}
+		}
+		if slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(c.SerialNumber) == 0 }) {
+			return until, depthError{i, revocation + "certificate revoked"}
+		}
+		if !r.AllowExpired && !list.NextUpdate.IsZero() && (until.IsZero() || list.NextUpdate.Before(until)) {
+			until = list.NextUpdate
+		}
+	}
+	return until, nil
+}
+
+// listOf finds the newest list that an authority has signed.
+func (r *Rules) listOf(issuer *x509.Certificate) *x509.RevocationList {
+	var newest *x509.RevocationList
+	for _, l := range r.CRLs {
+		if bytes.Equal(l.RawIssuer, issuer.RawSubject) && l.CheckSignatureFrom(issuer) == nil && (newest == nil || l.ThisUpdate.After(newest.ThisUpdate)) {
+			newest = l
+		}
+	}
+	return newest
+}
+
+// spiffeLeaf wants a certificate to be a leaf of SPIFFE's X.509-SVID: one identity, and no authority (section 4).
+func spiffeLeaf(leaf *x509.Certificate) *Failure {
+	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		return &Failure{Kind: NotTrusted, Why: "SPIFFE precheck"}
+	}
+	if len(leaf.URIs) == 0 || leaf.URIs[0].Scheme != "spiffe" || leaf.URIs[0].Host == "" {
+		return &Failure{Kind: NotTrusted, Why: "no trust bundle store"}
+	}
+	return nil
+}
+
+// untrusted takes down who the peer says it is, and what was held against it.
+func (v *verifier) untrusted(raw [][]byte, failed *Failure) (*Peer, error) {
 	leaf, _, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	return describe(leaf), nil
-}
-
-// names checks the peer's names against the configuration.
-func (v *verifier) names(leaf *x509.Certificate, host string) error {
-	if host != "" {
-		if err := leaf.VerifyHostname(host); err != nil {
-			return err
-		}
-	}
-	if len(v.sans) == 0 {
-		return nil
-	}
-	for i := range v.sans {
-		m := &v.sans[i]
-		for _, u := range leaf.URIs {
-			if m.match(URISAN, u.String()) {
-				return nil
-			}
-		}
-		for _, d := range leaf.DNSNames {
-			if m.match(DNSSAN, d) {
-				return nil
-			}
-		}
-		for _, e := range leaf.EmailAddresses {
-			if m.match(EmailSAN, e) {
-				return nil
-			}
-		}
-		for _, ip := range leaf.IPAddresses {
-			if m.match(IPSAN, ip.String()) {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("SAN matcher: none of the names of %s is allowed", subject(leaf))
+	peer := describe(leaf)
+	peer.Doubt = failed
+	return peer, nil
 }
 
 // sum identifies a presented chain.

@@ -1,15 +1,18 @@
 package peer
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,18 +39,22 @@ var leaves = []struct {
 	{"client", "ca", "spiffe://cluster.local/ns/default/sa/client", []string{"client.example"}, time.Hour},
 	{"stranger", "other-ca", "spiffe://elsewhere/ns/default/sa/client", []string{"stranger.example"}, time.Hour},
 	{"expired", "ca", "", []string{"server.example"}, -time.Minute},
+	{"revoked", "ca", "spiffe://cluster.local/ns/default/sa/revoked", []string{"revoked.example"}, time.Hour},
+	{"deep", "middle", "spiffe://cluster.local/ns/default/sa/deep", []string{"deep.example"}, time.Hour},
 }
 
 // NewPKI makes keys and certificates in a directory.
 func NewPKI(dir string) (*PKI, error) {
 	p := &PKI{Dir: dir, pairs: map[string]tls.Certificate{}, roots: map[string]*x509.Certificate{}}
-	for i, name := range []string{"ca", "other-ca"} {
-		t := template(int64(i+1), name, time.Hour)
-		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign
-		if err := p.issue(name, t, name); err != nil {
+	for i, ca := range [][2]string{{"ca", "ca"}, {"other-ca", "other-ca"}, {"middle", "ca"}} {
+		t := template(int64(i+1), ca[0], time.Hour)
+		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
+		if err := p.issue(ca[0], t, ca[1]); err != nil {
 			return nil, err
 		}
-		p.roots[name] = p.pairs[name].Leaf
+		if ca[0] == ca[1] {
+			p.roots[ca[0]] = p.pairs[ca[0]].Leaf
+		}
 	}
 	for i, l := range leaves {
 		t := template(int64(i+10), l.name, l.valid)
@@ -60,11 +67,71 @@ func NewPKI(dir string) (*PKI, error) {
 			}
 			t.URIs = []*url.URL{id}
 		}
+		if l.name == "server" {
+			t.EmailAddresses, t.IPAddresses = []string{"server@server.example"}, []net.IP{net.IPv4(10, 1, 2, 3)}
+			if err := addOtherName(t, "server-principal"); err != nil {
+				return nil, err
+			}
+		}
 		if err := p.issue(l.name, t, l.issuer); err != nil {
 			return nil, err
 		}
 	}
-	return p, nil
+	return p, p.revoke()
+}
+
+// revoke writes revocation lists: the one of ca names "revoked", the one of middle nobody.
+func (p *PKI) revoke() error {
+	var both []byte
+	for _, ca := range []string{"ca", "middle"} {
+		list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
+		if ca == "ca" {
+			list.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: p.pairs["revoked"].Leaf.SerialNumber, RevocationTime: time.Now().Add(-time.Minute)}}
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, list, p.pairs[ca].Leaf, p.pairs[ca].PrivateKey.(crypto.Signer))
+		if err != nil {
+			return err
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+		both = append(both, text...)
+		if err := os.WriteFile(filepath.Join(p.Dir, ca+"-crl.pem"), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(p.Dir, "both-crl.pem"), both, 0o600)
+}
+
+// addOtherName gives a certificate a principal's name beside the names that it has, which crypto/x509 cannot write.
+func addOtherName(t *x509.Certificate, name string) error {
+	text, err := asn1.MarshalWithParams(name, "utf8")
+	if err != nil {
+		return err
+	}
+	var names []asn1.RawValue
+	oid, err := asn1.Marshal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3})
+	if err != nil {
+		return err
+	}
+	wrapped, err := asn1.Marshal(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: text})
+	if err != nil {
+		return err
+	}
+	names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: append(oid, wrapped...)})
+	for _, d := range t.DNSNames {
+		names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(d)})
+	}
+	for _, e := range t.EmailAddresses {
+		names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte(e)})
+	}
+	for _, u := range t.URIs {
+		names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(u.String())})
+	}
+	for _, ip := range t.IPAddresses {
+		names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 7, Bytes: ip.To4()})
+	}
+	value, err := asn1.Marshal(names)
+	t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value})
+	return err
 }
 
 func template(serial int64, name string, valid time.Duration) *x509.Certificate {
@@ -91,6 +158,9 @@ func (p *PKI) issue(name string, t *x509.Certificate, issuer string) error {
 		return err
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if !t.IsCA && issuer != "ca" && p.roots[issuer] == nil { // the authority between goes along
+		cert = append(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.pairs[issuer].Leaf.Raw})...)
+	}
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 	for file, text := range map[string][]byte{name + ".pem": cert, name + "-key.pem": keyPEM} {
 		if err := os.WriteFile(filepath.Join(p.Dir, file), text, 0o600); err != nil {

@@ -1,7 +1,16 @@
 package scenario
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -78,6 +87,10 @@ func (v *View) value(words []string) (string, error) {
 		return v.IP, nil
 	case "closed": // nobody listens there
 		return address(v.IP + ":9"), nil
+	case "hash", "spki":
+		if len(words) == 2 {
+			return v.fingerprint(words[1], words[0] == "spki")
+		}
 	case "upstream":
 		if len(words) == 2 && v.Upstream[words[1]] != "" {
 			return address(v.Upstream[words[1]]), nil
@@ -97,7 +110,32 @@ func (v *View) value(words []string) (string, error) {
 		}
 		return "{endpoints: [{lb_endpoints: [" + strings.Join(list, ", ") + "]}]}", nil
 	}
-	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}} or {{pki}}", strings.Join(words, " "))
+	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}}, {{pki}}, {{hash NAME}} or {{spki NAME}}", strings.Join(words, " "))
+}
+
+// fingerprint is the SHA-256 of a certificate in hex, or of its key in base64.
+func (v *View) fingerprint(name string, key bool) (string, error) {
+	text, err := os.ReadFile(filepath.Join(v.PKI, name+".pem"))
+	if errors.Is(err, fs.ErrNotExist) { // the configuration is only looked at: nobody has made certificates
+		return strings.Repeat("0", 64), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("%s.pem: found no certificate", name)
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(c.Raw)
+	if key {
+		sum = sha256.Sum256(c.RawSubjectPublicKeyInfo)
+		return base64.StdEncoding.EncodeToString(sum[:]), nil
+	}
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // address writes Envoy's address in YAML on one line.

@@ -1,0 +1,92 @@
+package tls
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// Count counts a handshake that has succeeded, as Envoy does; peer is nil if none was seen.
+func Count(st *stats.TLS, state *tls.ConnectionState, peer *Peer) {
+	st.Handshake.Inc()
+	if state.DidResume {
+		st.SessionReused.Inc()
+	}
+	switch {
+	case peer == nil:
+		st.NoCertificate.Inc()
+	case peer.Doubt != nil:
+		CountFailure(st, peer.Doubt)
+	}
+	st.Ciphers.Inc(CipherName(state.CipherSuite))
+	st.Versions.Inc(VersionName(state.Version))
+	if state.CurveID != 0 {
+		st.Curves.Inc(curveName(state.CurveID))
+	}
+	if peer != nil && !state.DidResume {
+		if name := signature(peer.Leaf); name != "" {
+			st.SigAlgs.Inc(name)
+		}
+	}
+}
+
+// CountFailure counts a handshake that has failed. A certificate that is refused is no error of the connection.
+func CountFailure(st *stats.TLS, err error) {
+	var failed *Failure
+	if !errors.As(err, &failed) {
+		if isNoCertificate(err) {
+			st.FailVerifyNoCert.Inc()
+		} else {
+			st.ConnectionError.Inc()
+		}
+		return
+	}
+	switch failed.Kind {
+	case NoCertificate:
+		st.FailVerifyNoCert.Inc()
+	case WrongName:
+		st.FailVerifySAN.Inc()
+	case WrongHash:
+		st.FailVerifyCertHash.Inc()
+	default:
+		st.FailVerifyError.Inc()
+	}
+}
+
+// isNoCertificate recognises the error of crypto/tls for a client that shows nothing where something is required.
+func isNoCertificate(err error) bool {
+	return err != nil && err.Error() == "tls: client didn't provide a certificate"
+}
+
+// signature is the algorithm by which a peer has signed, where its key leaves no choice. crypto/tls does not say
+// which one an RSA key was used with.
+func signature(leaf *x509.Certificate) string {
+	switch key := leaf.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		switch key.Curve.Params().BitSize {
+		case 256:
+			return "ecdsa_secp256r1_sha256"
+		case 384:
+			return "ecdsa_secp384r1_sha384"
+		case 521:
+			return "ecdsa_secp521r1_sha512"
+		}
+	case ed25519.PublicKey:
+		return "ed25519"
+	}
+	return ""
+}
+
+// curveName is BoringSSL's name of a way to exchange keys.
+func curveName(id tls.CurveID) string {
+	for name, c := range curves {
+		if c == id {
+			return name
+		}
+	}
+	return id.String()
+}
