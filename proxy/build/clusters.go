@@ -6,6 +6,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -55,15 +56,14 @@ var clusterFields = []*Message{
 	message((*httpv3.HttpProtocolOptions_AutoHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation")),
 	message((*corev3.HttpProtocolOptions)(nil),
-		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action"),
-		ignores("the limit of the codec counts", "max_response_headers_kb")),
-	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message"),
-		ignores("absolute-form is always understood, as RFC 9112, section 3.2.2 wants", "allow_absolute_url"),
+		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action", "max_response_headers_kb")),
+	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message",
+		"allow_absolute_url", "send_fully_qualified_url"),
 		ignores("there is one parser", "use_balsa_parser"),
 		only("allow_chunked_length", "both lengths in one message are how requests are smuggled", "false"),
-		only("send_fully_qualified_url", "requests to upstreams are in origin-form", "false"),
 		ignores("any token is a method", "allow_custom_methods")),
-	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat)(nil), reads("proper_case_words")),
+	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat)(nil), reads("proper_case_words", "stateful_formatter")),
+	message((*casev3.PreserveCaseFormatterConfig)(nil), reads("forward_reason_phrase", "formatter_type_on_envoy_headers")),
 	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords)(nil)),
 }
 
@@ -285,11 +285,17 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		}
 		http2At = http2At.Child("http2_protocol_options")
 	}
-	c.ProperCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
+	c.ProperCase, c.Spelling = r.keyFormat(h1.GetHeaderKeyFormat(), at.Child("http_protocol_options").Child("header_key_format"))
+	c.AbsoluteURL = h1.GetSendFullyQualifiedUrl()
 	c.HTTP2Options = r.http2(http2, http2At)
 	c.Trailers = h1.GetEnableTrailers()
 	if common == nil {
 		return
+	}
+	if kb := common.GetMaxResponseHeadersKb(); kb != nil {
+		if c.HTTP2Options.MaxHeaderBytes = int(kb.GetValue()) << 10; kb.GetValue() == 0 || kb.GetValue() > 8192 {
+			r.errs.Addf(commonAt.Child("max_response_headers_kb"), "found %d, want 1 to 8192", kb.GetValue())
+		}
 	}
 	c.HTTP2Options.MaxHeaders = int(common.GetMaxHeadersCount().GetValue())
 	c.IdleTimeout = r.optional(common.GetIdleTimeout(), commonAt.Child("idle_timeout"))

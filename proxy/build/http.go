@@ -8,9 +8,11 @@ import (
 	metadataexchangev3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/network/metadata_exchange/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -143,7 +145,8 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 		c.KeepAfterBad = o.GetValue()
 	}
 	c.AcceptHTTP10, c.DefaultHost = h1.GetAcceptHttp_10(), h1.GetDefaultHostForHttp_10()
-	c.ProperCase = h1.GetHeaderKeyFormat().GetProperCaseWords() != nil
+	c.NoAbsolute = h1.GetAllowAbsoluteUrl() != nil && !h1.GetAllowAbsoluteUrl().GetValue()
+	c.ProperCase, c.Spelling = r.keyFormat(h1.GetHeaderKeyFormat(), field.At("http_protocol_options", "header_key_format"))
 }
 
 // codec reads which versions clients may speak, and how HTTP/2 is spoken.
@@ -238,4 +241,19 @@ func (r *listenerReader) logs(list []*accesslogConfig, at *field.Path) []listen.
 		}
 	}
 	return out
+}
+
+// keyFormat reads how names of headers are written over HTTP/1.1.
+func (r *reader) keyFormat(m *corev3.Http1ProtocolOptions_HeaderKeyFormat, at *field.Path) (proper bool, out h1.Spelling) {
+	s := m.GetStatefulFormatter()
+	if s == nil {
+		return m.GetProperCaseWords() != nil, out
+	}
+	at = at.Child("stateful_formatter").Child("typed_config")
+	c, ok := r.unpack(s.GetTypedConfig(), at).(*casev3.PreserveCaseFormatterConfig)
+	if !ok {
+		r.errs.Addf(at, "found %s, want the type of envoy.http.stateful_header_formatters.preserve_case", s.GetTypedConfig().GetTypeUrl())
+		return false, out
+	}
+	return false, h1.Spelling{Names: true, Reason: c.GetForwardReasonPhrase(), Proper: c.GetFormatterTypeOnEnvoyHeaders() == casev3.PreserveCaseFormatterConfig_PROPER_CASE}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/proxyproto"
@@ -80,6 +81,8 @@ type Config struct {
 	BindV6                     netip.Addr // extra source address for v6 hosts
 	KeepAlive                  KeepAlive
 	Trailers                   bool // requests to HTTP/1.1 servers may carry trailers, and their answers
+	AbsoluteURL                bool // targets are in absolute form: the hosts are proxies
+	Spelling                   h1.Spelling
 	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown

@@ -7,11 +7,22 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 )
 
+// A Form is what a request's head says beyond its fields.
+type Form struct {
+	Chunked  bool // the body comes in chunks
+	Empty    bool // there is no body, where there could be one
+	Absolute bool // the target is in absolute form, for proxies
+}
+
 // AppendRequest appends a request's head. What the map says about framing other
-// than content-length is not written; chunked adds the transfer coding.
-func AppendRequest(dst []byte, m *header.Map, chunked bool) []byte {
+// than content-length is not written.
+func AppendRequest(dst []byte, m *header.Map, form Form) []byte {
 	dst = append(dst, m.Get(header.Method)...)
 	dst = append(dst, ' ')
+	if form.Absolute && m.Has(header.Path) {
+		dst = append(append(dst, m.Get(header.Scheme)...), "://"...)
+		dst = append(dst, m.Get(header.Authority)...)
+	}
 	if path := m.Get(header.Path); path != nil {
 		dst = append(dst, path...)
 	} else { // CONNECT
@@ -21,17 +32,34 @@ func AppendRequest(dst []byte, m *header.Map, chunked bool) []byte {
 	dst = append(dst, m.Get(header.Authority)...)
 	dst = append(dst, '\r', '\n')
 	dst = appendFields(dst, m)
-	return finishHead(dst, chunked)
+	if form.Empty {
+		dst = append(dst, "content-length: 0\r\n"...)
+	}
+	return finishHead(dst, form.Chunked)
+}
+
+// Bodiless reports whether requests of a method have no body, so that none has to be denied (as
+// RFC 9110, section 8.6, asks of the others).
+func Bodiless(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "DELETE", "TRACE", "CONNECT":
+		return true
+	}
+	return false
 }
 
 // AppendResponse appends a response's head. The reason phrase is the standard one, as
-// Envoy's. closing says that the connection will be closed; empty adds a content-length of 0.
+// Envoy's, unless the map keeps another. closing says that the connection will be closed; empty adds a content-length of 0.
 func AppendResponse(dst []byte, m *header.Map, chunked, closing, empty bool) []byte {
 	status := m.Get(header.Status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, status...)
 	dst = append(dst, ' ')
-	dst = append(dst, Reason(status)...)
+	if own := m.Reason(); len(own) > 0 {
+		dst = append(dst, own...)
+	} else {
+		dst = append(dst, Reason(status)...)
+	}
 	dst = append(dst, '\r', '\n')
 	dst = appendFields(dst, m)
 	if closing {
@@ -65,9 +93,7 @@ func appendFields(dst []byte, m *header.Map) []byte {
 	return dst
 }
 
-// ProperCase writes the names of a head's fields with capitals, as Envoy's formatter
-// proper_case_words does: the first letter, and each after a byte that is neither letter
-// nor digit. The first line stays as it is.
+// ProperCase writes the names of a head's fields with capitals. The first line stays as it is.
 func ProperCase(head []byte) {
 	for {
 		_, fields, ok := bytes.Cut(head, []byte("\r\n"))
@@ -75,16 +101,8 @@ func ProperCase(head []byte) {
 			return
 		}
 		head = fields
-		capital := true
-		for i, b := range fields {
-			if b == ':' || b == '\r' {
-				break
-			}
-			lower := 'a' <= b && b <= 'z'
-			if lower && capital {
-				fields[i] = b - 'a' + 'A'
-			}
-			capital = !lower && (b < '0' || b > '9') && (b < 'A' || b > 'Z')
+		if i := bytes.IndexByte(fields, ':'); i > 0 {
+			header.Proper(fields[:i])
 		}
 	}
 }

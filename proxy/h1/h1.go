@@ -94,6 +94,16 @@ type Parser struct {
 	MaxFields int // 0: DefaultFields
 
 	DropUnderscores, RejectUnderscores bool // in names of request fields
+
+	NoAbsolute bool // a target in absolute form is taken for a path
+	Spelling   Spelling
+}
+
+// Spelling says what of a head is kept as the sender wrote it.
+type Spelling struct {
+	Names  bool // names of fields
+	Proper bool // names that are added get capitals
+	Reason bool // the words beside a status
 }
 
 func (p *Parser) maxBytes() int {

@@ -230,7 +230,7 @@ func TestEncodeIsWhatWeParse(t *testing.T) {
 	if e != nil {
 		t.Fatal(e)
 	}
-	out := AppendRequest(nil, &m, false)
+	out := AppendRequest(nil, &m, Form{})
 	if string(out) != in {
 		t.Errorf("encoded %q, want %q", out, in)
 	}

@@ -19,6 +19,9 @@ var (
 // says otherwise; the caller knows better if the connection is encrypted.
 func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 	m.Reset()
+	if p.Spelling.Names {
+		m.BeginSpelling(p.Spelling.Proper)
+	}
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
 		return Head{}, errBareCRLF
@@ -80,6 +83,9 @@ func requestLine(line []byte) (method, target []byte, minor uint8, err *Error) {
 // to HEAD has no body, whatever it says.
 func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Error) {
 	m.Reset()
+	if p.Spelling.Names {
+		m.BeginSpelling(p.Spelling.Proper)
+	}
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
 		return Head{}, errBareCRLF
@@ -105,6 +111,9 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 		return *h, errLine
 	}
 	m.Add(header.Status, line[9:12])
+	if p.Spelling.Reason && len(line) > 13 {
+		m.KeepReason(line[13:])
+	}
 	if err := f.all(head[eol+1:]); err != nil {
 		return *h, err
 	}
@@ -171,6 +180,11 @@ func (f *fieldParser) all(b []byte) *Error {
 }
 
 func (f *fieldParser) line(line []byte) *Error {
+	if f.p.Spelling.Names {
+		if i := bytes.IndexByte(line, ':'); i > 0 {
+			f.m.KeepSpelling(line[:i])
+		}
+	}
 	i := 0
 	for i < len(line) {
 		c := lower[line[i]]
@@ -388,6 +402,10 @@ func (f *fieldParser) target(method, target []byte) *Error {
 		}
 	case len(target) == 1 && target[0] == '*':
 		if string(method) != "OPTIONS" {
+			return errTarget
+		}
+	case f.p.NoAbsolute:
+		if !header.ValidTarget(target) || !ascii(target) {
 			return errTarget
 		}
 	default:

@@ -31,6 +31,8 @@ type Map struct {
 	first  [numTokens]uint16 // index + 1 of the first field of a token
 	arena  []byte            // bytes of the Copy forms; only ever appended to between resets
 	owned  bool
+
+	spelling spelling
 }
 
 // Reset empties the map and keeps its memory.
@@ -39,6 +41,7 @@ func (m *Map) Reset() {
 	m.first = [numTokens]uint16{}
 	m.arena = m.arena[:0]
 	m.owned = false
+	m.spelling.reset()
 }
 
 // Release empties the map and gives its memory back, for messages that were unusually large.

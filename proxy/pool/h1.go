@@ -35,6 +35,11 @@ type h1Conn struct {
 	keep     bool // the connection can be used again
 }
 
+// limits is what a cluster takes of a response's head, and what is kept of it.
+func limits(c *cluster.Cluster) h1.Parser {
+	return h1.Parser{MaxBytes: c.HTTP2Options.MaxHeaderBytes, MaxFields: c.HTTP2Options.MaxHeaders, Spelling: c.Spelling}
+}
+
 // opened has the connection serve whoever waits. The others want more connections, if
 // it was thought that this one could carry them all.
 func (c *h1Conn) opened() {
@@ -84,8 +89,12 @@ func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
 	c.upgrade = m.Has(header.Upgrade)
 	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade
 	room := c.room(512)
-	b := h1.AppendRequest(room, m, c.chunked)
-	if c.pool.cluster.ProperCase {
+	empty := end && !c.upgrade && !m.Has(header.ContentLength) && !h1.Bodiless(c.method)
+	b := h1.AppendRequest(room, m, h1.Form{Chunked: c.chunked, Empty: empty, Absolute: c.pool.cluster.AbsoluteURL})
+	switch {
+	case m.Spelled():
+		m.Spell(b[len(room):])
+	case c.pool.cluster.ProperCase:
 		h1.ProperCase(b[len(room):])
 	}
 	c.conn.End(b)

@@ -52,7 +52,7 @@ func (p *Pool) speak(u *upstream) codec {
 		return newH2(u)
 	}
 	p.single = true
-	return &h1Conn{upstream: u}
+	return &h1Conn{upstream: u, parser: limits(u.pool.cluster)}
 }
 
 // offer is what a connection offers as ALPN in the place of the cluster's own list, empty for that list.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -98,7 +99,9 @@ type Config struct {
 
 	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool
-	KeepAfterBad  bool   // stream_error_on_invalid_http_message: a connection goes on after a reply of 400
+	KeepAfterBad  bool // stream_error_on_invalid_http_message: a connection goes on after a reply of 400
+	NoAbsolute    bool // allow_absolute_url: false
+	Spelling      h1.Spelling
 	ProperCase    bool   // names of headers are written with capitals over HTTP/1.1
 	NoTrailers    bool   // drop trailers of HTTP/1.1 messages, as Envoy does without enable_trailers
 	DefaultHost   string // default_host_for_http_10

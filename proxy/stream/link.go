@@ -76,6 +76,7 @@ func (l *link) goneWith(streams int) {
 		return
 	}
 	st.DownstreamCxDestroyRemote.Inc()
+	st.DownstreamRqRxReset.Add(uint64(streams))
 	if streams > 0 {
 		st.DownstreamCxDestroyActiveRq.Inc()
 		st.DownstreamCxDestroyRemoteActiveRq.Inc()

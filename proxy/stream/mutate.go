@@ -24,7 +24,7 @@ func (s *Stream) prepare() bool {
 	c, m := s.Config, &s.Request
 	s.GRPC = header.IsGRPC(m.Get(header.ContentType))
 	path := m.Get(header.Path)
-	if len(path) == 1 && path[0] == '*' {
+	if len(path) > 0 && path[0] != '/' {
 		s.Reply(404, "", "absolute_path_rejected")
 		return false
 	}

@@ -36,7 +36,7 @@ type server struct {
 func (m *manager) serveHTTP1(conn *listen.Conn) {
 	c := m.cfg
 	v := &server{link: link{m: m, conn: conn}}
-	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores}
+	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, NoAbsolute: c.NoAbsolute, Spelling: c.Spelling}
 	v.timer.Handler, v.idle.Handler = v, idleTimer{v}
 	if st := c.Stats; st != nil {
 		v.open(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
@@ -283,7 +283,10 @@ func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
 	if v.http10 { // Envoy answers in the version of the request
 		b[len(room)+len("HTTP/1.")] = '0'
 	}
-	if v.m.cfg.ProperCase {
+	switch {
+	case m.Spelled():
+		m.Spell(b[len(room):])
+	case v.m.cfg.ProperCase:
 		h1.ProperCase(b[len(room):])
 	}
 	v.s.Rec.HeaderBytesSent += uint64(len(b) - len(room))

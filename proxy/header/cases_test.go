@@ -1,0 +1,39 @@
+package header
+
+import "testing"
+
+// Names of a head are written as the sender wrote them, the others with capitals or not at all.
+func TestSpell(t *testing.T) {
+	const head = "GET /x:y HTTP/1.1\r\nhost: A\r\nx-some-thing: b\r\nx-some-thing: c\r\nx-request-id: 1\r\n\r\n"
+	for proper, want := range map[bool]string{
+		false: "GET /x:y HTTP/1.1\r\nHOST: A\r\nX-some-THING: b\r\nX-some-THING: c\r\nx-request-id: 1\r\n\r\n",
+		true:  "GET /x:y HTTP/1.1\r\nHOST: A\r\nX-some-THING: b\r\nX-some-THING: c\r\nX-Request-Id: 1\r\n\r\n",
+	} {
+		var m Map
+		m.BeginSpelling(proper)
+		for _, name := range []string{"HOST", "X-some-THING", "x-SOME-thing"} {
+			m.KeepSpelling([]byte(name))
+		}
+		got := []byte(head)
+		if m.Spell(got); string(got) != want {
+			t.Errorf("proper %v: %q\nwant %q", proper, got, want)
+		}
+		if m.Reset(); m.Spelled() {
+			t.Error("the next message is spelled like this one")
+		}
+	}
+}
+
+// Spelling a message allocates nothing once a map has grown to its size.
+func TestSpellAllocs(t *testing.T) {
+	var m Map
+	name, head := []byte("X-Some-Thing"), []byte("GET / HTTP/1.1\r\nx-some-thing: b\r\n\r\n")
+	if n := testing.AllocsPerRun(100, func() {
+		m.Reset()
+		m.BeginSpelling(true)
+		m.KeepSpelling(name)
+		m.Spell(head)
+	}); n != 0 {
+		t.Errorf("spelling allocates %v times, want 0", n)
+	}
+}
