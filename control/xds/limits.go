@@ -42,6 +42,13 @@ func DefaultLimits() *Limits {
 // up to 253 bytes, a subset of 63 and a port.
 const maxName = 1024
 
+// maxNode is the largest node that is looked at. A pod's annotations, which Istio's agents tell us, have at most
+// 256 KiB.
+const maxNode = 512 << 10
+
+// maxDetail is how much is kept of what a client says when it refuses something.
+const maxDetail = 8 << 10
+
 // shortNames checks the names of a request.
 func shortNames[Request any](wire wire[Request], r Request) error {
 	longest := 0

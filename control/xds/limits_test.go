@@ -8,11 +8,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
@@ -213,5 +217,57 @@ func TestClassesAreDistinct(t *testing.T) {
 	}
 	if a, b := class(&model.Proxy{Metadata: map[string]string{"NAME": "x-1"}}), class(&model.Proxy{Metadata: map[string]string{"NAME": "x-2"}}); a != b {
 		t.Error("replicas are of different classes")
+	}
+}
+
+// A workload that says of itself what it likes, and asks for what is not there, fills so much memory and no
+// more; it is answered all the same, and others notice nothing.
+func TestWhatIsKeptForAnIdentityIsBounded(t *testing.T) {
+	body := &wrapperspb.BytesValue{Value: make([]byte, 1<<20)}
+	s := NewMesh(Translation{Resource: func(_ *model.View, _, name string) (proto.Message, bool) { return body, name == "there" }},
+		&model.Mesh{}, time.Now())
+	of := func(account, label string) Resources {
+		return s.For(&model.Proxy{Namespace: "n", ServiceAccount: account, Labels: map[string]string{"x": label}}).Resources()
+	}
+	s.now.Load().keep("n/bad", maxKept-10<<20) // of which there is much already
+	for i := range 50 {
+		if _, ok := of("bad", fmt.Sprint(i)).Resource(ClusterType, "there"); !ok {
+			t.Fatal("not answered")
+		}
+	}
+	for i := range 100_000 {
+		if _, ok := of("bad", "").Resource(ClusterType, fmt.Sprint("not there ", i)); ok {
+			t.Fatal("what is not there is")
+		}
+	}
+	of("good", "").Resource(ClusterType, "there")
+	entries, good := 0, false
+	s.now.Load().made.Range(func(k, v any) bool {
+		entries++
+		good = good || strings.Contains(k.(key).class, "good")
+		return true
+	})
+	if most := 10<<20/keptCost + 50; entries > most || !good {
+		t.Errorf("%d entries are kept, want at most %d; that of another identity %v, want true", entries, most, good)
+	}
+}
+
+func TestHugeNodesAndRefusals(t *testing.T) {
+	_, _, client := start(t, fixture{1, nil})
+	stream, err := client.DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge, _ := structpb.NewStruct(map[string]any{"X": strings.Repeat("x", maxNode)})
+	if err := stream.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: ClusterType, Node: &corev3.Node{Id: "n", Metadata: huge}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a huge node: %v, want InvalidArgument", err)
+	}
+	w := newWatch(ClusterType)
+	w.sent("1", nil)
+	if w.answered("1", strings.Repeat("ü", maxDetail), time.Now()); len(w.nack.Detail) > maxDetail+3 || !utf8.ValidString(w.nack.Detail) {
+		t.Errorf("%d bytes of a refusal are kept", len(w.nack.Detail))
 	}
 }

@@ -39,6 +39,30 @@ type generation struct {
 	mesh *model.Mesh
 	born time.Time
 	made sync.Map // key -> *made
+	kept sync.Map // identity -> *atomic.Int64: bytes in made of what its proxies asked for
+}
+
+// maxKept bounds what is kept in one generation for the proxies of one identity. What a proxy says of itself
+// decides its class, and what it asks for need not exist: without a bound, a workload in somebody else's
+// hands could have us keep the mesh once for every stream that it opens. Beyond it, resources are
+// translated each time that they are asked for.
+const maxKept = 1 << 30
+
+// keptCost is what an entry takes beside its name and its resource.
+const keptCost = 256
+
+// keep takes n bytes of what may be kept for an identity, and reports whether there was room.
+func (g *generation) keep(who string, n int) bool {
+	kept, ok := g.kept.Load(who)
+	if !ok {
+		kept, _ = g.kept.LoadOrStore(who, new(atomic.Int64))
+	}
+	c := kept.(*atomic.Int64)
+	if c.Load()+int64(n) > maxKept {
+		return false
+	}
+	c.Add(int64(n))
+	return true
 }
 
 // key names a resource as one class of equal proxies sees it.
@@ -112,19 +136,29 @@ func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	if inbound(name) { // made from the pod's own addresses and ports
 		k.class += "|" + v.view.Proxy.ID
 	}
-	entry, ok := v.generation.made.Load(k)
+	g, p := v.generation, v.view.Proxy
+	who := p.Namespace + "/" + p.ServiceAccount
+	entry, ok := g.made.Load(k)
 	if !ok {
-		entry, _ = v.generation.made.LoadOrStore(k, &made{})
+		if !g.keep(who, keptCost+len(name)) {
+			return v.translate(typeURL, name)
+		}
+		entry, _ = g.made.LoadOrStore(k, &made{})
 	}
 	m := entry.(*made)
 	m.once.Do(func() {
-		message, ok := v.translation.Resource(v.view, typeURL, name)
-		if !ok {
-			return
-		}
-		m.res, m.ok = pack(message), true
+		m.res, m.ok = v.translate(typeURL, name)
+		g.keep(who, len(m.res.Body.GetValue()))
 	})
 	return m.res, m.ok
+}
+
+func (v *meshView) translate(typeURL, name string) (Resource, bool) {
+	message, ok := v.translation.Resource(v.view, typeURL, name)
+	if !ok {
+		return Resource{}, false
+	}
+	return pack(message), true
 }
 
 // inbound reports whether a resource is about what a proxy's own pod receives.

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mallamesh/malla/pki"
 )
@@ -143,6 +144,9 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	node := wire.node(first)
 	if node.GetId() == "" {
 		return status.Error(codes.InvalidArgument, "xds: the first request has no node id")
+	}
+	if n := proto.Size(node); n > maxNode {
+		return status.Errorf(codes.InvalidArgument, "xds: the node has %d bytes, at most %d are looked at", n, maxNode)
 	}
 	proxy, err := s.Source.Open(node, caller)
 	if err != nil {

@@ -3,6 +3,7 @@ package xds
 import (
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -241,6 +242,9 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 	if detail != "" {
 		// The client keeps its last good version. What we have noted as sent stays noted: the same
 		// bytes would be refused again, so they are not sent again before they change.
+		if len(detail) > maxDetail {
+			detail = strings.ToValidUTF8(detail[:maxDetail], "") + "..."
+		}
 		w.nack = &Nack{Type: w.typeURL, Names: r.names, Detail: detail, At: at}
 		return true
 	}
