@@ -192,14 +192,45 @@ func (s *fdSocket) connected() error {
 }
 
 func (s *fdSocket) localAddr() netip.AddrPort {
-	sa, err := unix.Getsockname(s.fd)
-	if err != nil {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	if _, _, errno := syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(s.fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size))); errno != 0 {
 		return netip.AddrPort{}
 	}
-	return addrPort(sa)
+	return rawAddrPort(&sa)
 }
 
 func (s *fdSocket) originalDst() (netip.AddrPort, error) { return originalDst(s.fd, s.localAddr()) }
+
+// accept4 is unix.Accept4 without its question, for every connection, which protocol the socket speaks.
+func accept4(listener int) (int, netip.AddrPort, syscall.Errno) {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	fd, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	return int(fd), rawAddrPort(&sa), 0
+}
+
+// rawAddrPort is addrPort for what the system writes.
+func rawAddrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), networkOrder(v4.Port))
+	case unix.AF_INET6:
+		v6 := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom16(v6.Addr).Unmap(), networkOrder(v6.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// networkOrder reads a port as it stands in a sockaddr.
+func networkOrder(port uint16) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(&port))
+	return uint16(b[0])<<8 | uint16(b[1])
+}
 
 // addrPort is the address in a sockaddr; v4 in v6 becomes v4.
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
@@ -231,16 +262,14 @@ func originalDst(fd int, local netip.AddrPort) (netip.AddrPort, error) {
 		if errno := getsockopt(fd, unix.SOL_IP, soOriginalDst, unsafe.Pointer(&sa), &size); errno != 0 {
 			return local, errno
 		}
-		port := (*[2]byte)(unsafe.Pointer(&sa.Port))
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(port[0])<<8|uint16(port[1])), nil
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), networkOrder(sa.Port)), nil
 	}
 	var sa syscall.RawSockaddrInet6
 	size := uint32(unsafe.Sizeof(sa))
 	if errno := getsockopt(fd, unix.SOL_IPV6, soOriginalDst, unsafe.Pointer(&sa), &size); errno != 0 {
 		return local, errno
 	}
-	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
-	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(port[0])<<8|uint16(port[1])), nil
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), networkOrder(sa.Port)), nil
 }
 
 func getsockopt(fd, level, name int, value unsafe.Pointer, size *uint32) syscall.Errno {

@@ -203,9 +203,9 @@ const maxAccepts = 64
 
 func (ln *Listener) accept() {
 	for range maxAccepts {
-		fd, sa, err := unix.Accept4(ln.socket.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, remote, err := accept4(ln.socket.fd)
 		switch err {
-		case nil:
+		case 0:
 		case unix.EINTR, unix.ECONNABORTED:
 			continue
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -215,7 +215,7 @@ func (ln *Listener) accept() {
 			return
 		}
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, addrPort(sa)))
+		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, remote))
 		if ln.closed {
 			return
 		}
