@@ -41,7 +41,7 @@ func TestAutoSNIReachesTheTransport(t *testing.T) {
 		if !ok || client.ByAuthority() != auto {
 			t.Errorf("auto_sni %v: connections by authority: %v", auto, ok && client.ByAuthority())
 		}
-		if got := client.ServerName("example.com:443"); auto && got != "example.com" {
+		if got := client.ServerName("example.com:443", ""); auto && got != "example.com" {
 			t.Errorf("sends the name %q", got)
 		}
 	}

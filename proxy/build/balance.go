@@ -47,7 +47,8 @@ var balanceFields = []*Message{
 	message((*corev3.HealthStatusSet)(nil), reads("statuses")),
 	message((*clusterv3.LoadBalancingPolicy)(nil), reads("policies")),
 	message((*clusterv3.LoadBalancingPolicy_Policy)(nil), reads("typed_extension_config")),
-	message((*leastv3.LeastRequest)(nil), reads("choice_count", "active_request_bias", "slow_start_config", "locality_lb_config", "enable_full_scan", "selection_method")),
+	message((*leastv3.LeastRequest)(nil), reads("choice_count", "active_request_bias", "slow_start_config", "locality_lb_config", "selection_method"),
+		ignores("Envoy reads selection_method in its place, too", "enable_full_scan")),
 	message((*roundv3.RoundRobin)(nil), reads("slow_start_config", "locality_lb_config")),
 	message((*randomv3.Random)(nil), reads("locality_lb_config")),
 	message((*ringv3.RingHash)(nil),
@@ -64,7 +65,7 @@ var balanceFields = []*Message{
 	message((*commonlbv3.LocalityLbConfig)(nil), reads("zone_aware_lb_config", "locality_weighted_lb_config")),
 	message((*commonlbv3.LocalityLbConfig_LocalityWeightedLbConfig)(nil)),
 	message((*commonlbv3.LocalityLbConfig_ZoneAwareLbConfig)(nil), reads("routing_enabled", "min_cluster_size", "fail_traffic_on_panic", "locality_basis"),
-		only("force_locality_direct_routing", "is not built", "false")),
+		refuses("is not built", "force_locality_direct_routing")),
 	message((*commonlbv3.ConsistentHashingLbConfig)(nil), reads("use_hostname_for_hashing", "hash_balance_factor")),
 }
 
@@ -114,7 +115,11 @@ func (r *reader) balance(m *clusterv3.Cluster, c *cluster.Config) {
 		c.Localities.Zone = r.zone(nil)
 	}
 	if h := common.GetConsistentHashingLbConfig(); h != nil {
-		r.hashing(h, c, at.Child("consistent_hashing_lb_config"))
+		at := at.Child("consistent_hashing_lb_config")
+		r.hashing(h, c, at)
+		if c.HashByName && c.Kind != cluster.StrictDNS { // the extensions leave that to whoever writes them
+			r.errs.Addf(at.Child("use_hostname_for_hashing"), "hosts of a cluster of type %v have no names, want type STRICT_DNS", c.Kind)
+		}
 	}
 	if s := m.GetLbSubsetConfig(); len(s.GetSubsetSelectors()) > 0 {
 		if c.Policy.Kind == lb.OriginalDst {
@@ -162,9 +167,6 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: p.GetChoiceCount().GetValue(), Bias: bias(p.GetActiveRequestBias()),
 			SlowStart: r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config")),
 			FullScan:  p.GetSelectionMethod() == leastv3.LeastRequest_FULL_SCAN}
-		if p.GetEnableFullScan() != nil { //nolint:staticcheck // deprecated, still sent
-			c.Policy.FullScan = p.GetEnableFullScan().GetValue() //nolint:staticcheck
-		}
 		r.choices(c, at)
 		r.localities(p.GetLocalityLbConfig(), c)
 	case *randomv3.Random:
@@ -242,9 +244,6 @@ func (r *reader) hashing(h interface {
 	GetHashBalanceFactor() *wrapperspb.UInt32Value
 }, c *cluster.Config, at *field.Path) {
 	c.HashByName = h.GetUseHostnameForHashing()
-	if c.HashByName && c.Kind != cluster.StrictDNS {
-		r.errs.Addf(at.Child("use_hostname_for_hashing"), "hosts of a cluster of type %v have no names, want type STRICT_DNS", c.Kind)
-	}
 	if f := h.GetHashBalanceFactor(); f != nil {
 		if c.Policy.Balance = f.GetValue(); f.GetValue() < 100 {
 			r.errs.Addf(at.Child("hash_balance_factor"), "found %d, want at least 100", f.GetValue())

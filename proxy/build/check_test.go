@@ -1,17 +1,27 @@
 package build
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
@@ -31,6 +41,7 @@ func TestCheck(t *testing.T) {
 		{"a field that is read", &clusterv3.Cluster{Name: "a"}, ""},
 		{"a field that nobody reads", &clusterv3.Cluster{HealthChecks: nil, LrsReportEndpointMetrics: []string{"x"}}, "lrs_report_endpoint_metrics: is not supported"},
 		{"a field without effect, whatever it holds", &clusterv3.Cluster{CleanupInterval: durationpb.New(-1)}, ""},
+		{"a field of which more is to be said", &tlsv3.UpstreamTlsContext{AllowRenegotiation: true}, "allow_renegotiation: is not supported: renegotiation is a hole"},
 		{"a value that is not built", &clusterv3.Cluster{LbSubsetConfig: &clusterv3.Cluster_LbSubsetConfig{MetadataFallbackPolicy: clusterv3.Cluster_LbSubsetConfig_FALLBACK_LIST}},
 			"lb_subset_config.metadata_fallback_policy: found FALLBACK_LIST, want METADATA_NO_FALLBACK"},
 		{"a field of a version to come", future, "field number 4711 of message envoy.config.cluster.v3.Cluster is not known"},
@@ -51,6 +62,66 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %s", test.what, errs, test.want)
 		}
 	}
+}
+
+// Of a field that is supported in part, what the table lists may be set, and every other value is refused with the
+// field's path and the reason.
+func TestValuesInPart(t *testing.T) {
+	for name, rows := range Messages {
+		for _, row := range rows.Fields {
+			if row.Support != Limited {
+				continue
+			}
+			fd := rows.Descriptor.Fields().ByName(row.Name)
+			for _, v := range valuesOf(fd) {
+				m, err := protoregistry.GlobalTypes.FindMessageByName(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				one := m.New()
+				one.Set(fd, v)
+				if !one.Has(fd) {
+					continue // the default, which is as if nothing were set
+				}
+				text := valueText(one, fd)
+				errs := Check(one.Interface())
+				switch {
+				case slices.Contains(row.Values, text) && len(errs) > 0:
+					t.Errorf("%s.%s: %s is refused: %v", name, row.Name, text, errs)
+				case !slices.Contains(row.Values, text) && (len(errs) == 0 || !strings.Contains(errs[0].Error(), string(row.Name)+": found "+text) || !strings.Contains(errs[0].Error(), row.Reason)):
+					t.Errorf("%s.%s: %s: %v; want it to be refused", name, row.Name, text, errs)
+				}
+			}
+		}
+	}
+}
+
+// valuesOf lists every value of a yes or no and of an enumeration, and two of a number.
+func valuesOf(fd protoreflect.FieldDescriptor) (out []protoreflect.Value) {
+	switch fd.Kind() {
+	case protoreflect.BoolKind:
+		return []protoreflect.Value{protoreflect.ValueOfBool(false), protoreflect.ValueOfBool(true)}
+	case protoreflect.EnumKind:
+		for i := range fd.Enum().Values().Len() {
+			out = append(out, protoreflect.ValueOfEnum(fd.Enum().Values().Get(i).Number()))
+		}
+	case protoreflect.Uint32Kind:
+		return []protoreflect.Value{protoreflect.ValueOfUint32(0), protoreflect.ValueOfUint32(1)}
+	case protoreflect.Uint64Kind:
+		return []protoreflect.Value{protoreflect.ValueOfUint64(0), protoreflect.ValueOfUint64(1)}
+	case protoreflect.MessageKind: // a wrapper
+		typ, err := protoregistry.GlobalTypes.FindMessageByName(fd.Message().FullName())
+		if err != nil {
+			return nil
+		}
+		inner := typ.Descriptor().Fields().ByName("value")
+		for _, v := range valuesOf(inner) {
+			m := typ.New()
+			m.Set(inner, v)
+			out = append(out, protoreflect.ValueOfMessage(m))
+		}
+	}
+	return out
 }
 
 // A message that contains itself without end is refused and does not end us.
@@ -120,4 +191,37 @@ func FuzzFile(f *testing.F) {
 			s.Apply(xdsclient.Update{Type: body.GetTypeUrl(), Resources: []xdsclient.Resource{{Name: "a", Body: body}}})
 		}
 	})
+}
+
+// TCP keep-alive of a cluster stands on the connections to its hosts.
+func TestKeepAliveOfHosts(t *testing.T) {
+	r := &reader{env: &Env{}}
+	c := r.cluster(&clusterv3.Cluster{Name: "a", UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+		KeepaliveProbes: wrapperspb.UInt32(3), KeepaliveTime: wrapperspb.UInt32(60), KeepaliveInterval: wrapperspb.UInt32(10)}}}, NewSecrets())
+	if len(r.errs) > 0 {
+		t.Fatal(r.errs)
+	}
+	want := map[int]int{soKeepAlive: 1, tcpKeepCount: 3, tcpKeepIdle: 60, tcpKeepInterval: 10}
+	got := map[int]int{}
+	for _, o := range c.Config.SocketOptions {
+		got[o.Name] = o.Value
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("options %v, want %v", got, want)
+	}
+}
+
+// The policy inside of wrr_locality chooses the host; the weights of localities choose the locality. Envoy takes only
+// a policy inside that we do not have, so that no scenario shows it.
+func TestPolicyInsideOfWeightedLocalities(t *testing.T) {
+	inside := &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "least", TypedConfig: packed(t, &leastv3.LeastRequest{})}}}}
+	r := &reader{env: &Env{}}
+	c := r.cluster(&clusterv3.Cluster{Name: "a", LoadBalancingPolicy: &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+		TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "wrr", TypedConfig: packed(t, &wrrv3.WrrLocality{EndpointPickingPolicy: inside})}}}}}, NewSecrets())
+	if len(r.errs) > 0 {
+		t.Fatal(r.errs)
+	}
+	if c.Config.Policy.Kind != lb.LeastRequest || !c.Config.Localities.Weighted {
+		t.Errorf("policy %v, weighted localities %v", c.Config.Policy.Kind, c.Config.Localities.Weighted)
+	}
 }

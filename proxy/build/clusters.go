@@ -35,7 +35,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
 	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds")),
-	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining", "max_connection_pools")),
+	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining")),
 	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "min_retry_concurrency")),
 	message((*clusterv3.OutlierDetection)(nil),
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
@@ -60,7 +60,7 @@ var clusterFields = []*Message{
 	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message",
 		"allow_absolute_url", "send_fully_qualified_url"),
 		ignores("there is one parser", "use_balsa_parser"),
-		only("allow_chunked_length", "both lengths in one message are how requests are smuggled", "false"),
+		refuses("both lengths in one message are how requests are smuggled", "allow_chunked_length"),
 		ignores("any token is a method", "allow_custom_methods")),
 	message((*corev3.Http1ProtocolOptions_HeaderKeyFormat)(nil), reads("proper_case_words", "stateful_formatter")),
 	message((*casev3.PreserveCaseFormatterConfig)(nil), reads("forward_reason_phrase", "formatter_type_on_envoy_headers")),
@@ -177,7 +177,7 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 	for i, t := range m.GetCircuitBreakers().GetThresholds() {
 		at := field.At("circuit_breakers", "thresholds").Index(i)
 		limits := cluster.Limits{Connections: number(t.GetMaxConnections()), Pending: number(t.GetMaxPendingRequests()), Requests: number(t.GetMaxRequests()),
-			Retries: number(t.GetMaxRetries()), Pools: number(t.GetMaxConnectionPools()), TrackRemaining: t.GetTrackRemaining()}
+			Retries: number(t.GetMaxRetries()), TrackRemaining: t.GetTrackRemaining()}
 		if b := t.GetRetryBudget(); b != nil {
 			limits.Budget = &cluster.Budget{Percent: 20, Min: 3}
 			if b.GetBudgetPercent() != nil {
@@ -240,8 +240,7 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 		set(e.GetAddress(), at.Child("extra_source_addresses").Index(i).Child("address"))
 	}
 	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
-		c.KeepAlive = cluster.KeepAlive{On: true, Probes: k.GetKeepaliveProbes().GetValue(),
-			Time: time.Duration(k.GetKeepaliveTime().GetValue()) * time.Second, Interval: time.Duration(k.GetKeepaliveInterval().GetValue()) * time.Second}
+		c.SocketOptions = keepAlive(k)
 	}
 }
 

@@ -50,7 +50,7 @@ func (r *reader) endpoints(m *endpointv3.ClusterLoadAssignment, names bool, at *
 }
 
 func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) (cluster.Endpoint, bool) {
-	out := cluster.Endpoint{Weight: max(e.GetLoadBalancingWeight().GetValue(), 1), Name: e.GetEndpoint().GetHostname(), Health: healths[e.GetHealthStatus()]}
+	out := cluster.Endpoint{Weight: max(e.GetLoadBalancingWeight().GetValue(), 1), Hostname: e.GetEndpoint().GetHostname(), Health: healths[e.GetHealthStatus()]}
 	s := e.GetEndpoint().GetAddress().GetSocketAddress()
 	where := at.Child("endpoint").Child("address")
 	switch {

@@ -36,7 +36,7 @@ var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
 	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
 	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges"),
-		only("unix_sockets", "there are no listeners on Unix sockets", "false")),
+		refuses("there are no listeners on Unix sockets", "unix_sockets")),
 	message((*hcmv3.HttpConnectionManager_Tracing)(nil), reads("client_sampling", "random_sampling", "overall_sampling"),
 		ignores(notTraced, "operation", "verbose", "max_path_tag_length", "custom_tags", "provider", "spawn_upstream_span", "upstream_operation", "no_context_propagation")),
 	message((*hcmv3.RequestIDExtension)(nil), reads("typed_config")),
@@ -44,7 +44,7 @@ var httpFields = append([]*Message{
 		ignores("the digit that says why a request is traced is always set, as by default", "pack_trace_reason"),
 		ignores("the decision is made for the request id, as by default", "use_request_id_for_trace_sampling")),
 	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite"),
-		only("match_upstream", "is not built yet", "false")),
+		refuses("is not built yet", "match_upstream")),
 	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol"),
 		ignores("peers say who they are themselves, or their endpoints do", "enable_discovery")),
 }, filterFields...)

@@ -13,7 +13,7 @@ var http2Fields = []*Message{
 			"max_outbound_frames", "max_outbound_control_frames", "max_consecutive_inbound_frames_with_empty_payload",
 			"max_inbound_priority_frames_per_stream", "max_inbound_window_update_frames_per_data_frame_sent",
 			"stream_error_on_invalid_http_messaging", "override_stream_error_on_invalid_http_message", "connection_keepalive"),
-		only("allow_metadata", "METADATA frames are not part of HTTP/2", "false"),
+		refuses("METADATA frames are not part of HTTP/2", "allow_metadata"),
 		ignores("there are no METADATA frames", "max_metadata_size"),
 		ignores("there is one codec", "use_oghttp2_codec"),
 		ignores("values that will be seen once are sent as they are, which costs the peer less; the peer cannot tell", "enable_huffman_encoding")),

@@ -26,7 +26,7 @@ import (
 var identityFields = []*Message{
 	message((*csrfv3.CsrfPolicy)(nil), reads("filter_enabled", "shadow_enabled", "additional_origins")),
 	message((*basicv3.BasicAuth)(nil), reads("users", "forward_username_header", "authentication_header", "allow_missing", "realm"),
-		only("emit_dynamic_metadata", "filters keep no metadata yet", "false")),
+		refuses("filters keep no metadata yet", "emit_dynamic_metadata")),
 	message((*basicv3.BasicAuthPerRoute)(nil), reads("users", "realm")),
 	message((*apikeyv3.ApiKeyAuth)(nil), reads("credentials", "key_sources", "forwarding")),
 	message((*apikeyv3.ApiKeyAuthPerRoute)(nil), reads("credentials", "key_sources", "allowed_clients", "forwarding")),

@@ -32,7 +32,7 @@ var listenerFilterFields = []*Message{
 	message((*tlsinspectorv3.TlsInspector)(nil),
 		ignores("the buffer grows as needed", "initial_read_buffer_size"),
 		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),
-		only("close_connection_on_client_hello_parsing_errors", "what is no client hello is plain text", "false")),
+		refuses("what is no client hello is plain text", "close_connection_on_client_hello_parsing_errors")),
 	message((*httpinspectorv3.HttpInspector)(nil)),
 	message((*proxyprotocolv3.ProxyProtocol)(nil), reads("allow_requests_without_proxy_protocol", "pass_through_tlvs", "disallowed_versions", "stat_prefix")),
 	message((*corev3.ProxyProtocolPassThroughTLVs)(nil), reads("match_type", "tlv_type")),

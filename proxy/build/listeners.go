@@ -134,14 +134,20 @@ func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOpt
 		out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
 	}
 	if k := m.GetTcpKeepalive(); k != nil {
-		out = append(out, drive.SocketOption{Level: solSocket, Name: soKeepAlive, Value: 1})
-		for _, v := range []struct {
-			value *wrapperspb.UInt32Value
-			name  int
-		}{{k.GetKeepaliveProbes(), tcpKeepCount}, {k.GetKeepaliveTime(), tcpKeepIdle}, {k.GetKeepaliveInterval(), tcpKeepInterval}} {
-			if v.value != nil {
-				out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: v.name, Value: int(v.value.GetValue())})
-			}
+		out = append(out, keepAlive(k)...)
+	}
+	return out
+}
+
+// keepAlive reads TCP keep-alive; what is not set is left to the system.
+func keepAlive(k *corev3.TcpKeepalive) []drive.SocketOption {
+	out := []drive.SocketOption{{Level: solSocket, Name: soKeepAlive, Value: 1}}
+	for _, v := range []struct {
+		value *wrapperspb.UInt32Value
+		name  int
+	}{{k.GetKeepaliveProbes(), tcpKeepCount}, {k.GetKeepaliveTime(), tcpKeepIdle}, {k.GetKeepaliveInterval(), tcpKeepInterval}} {
+		if v.value != nil {
+			out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: v.name, Value: int(v.value.GetValue())})
 		}
 	}
 	return out

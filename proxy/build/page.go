@@ -92,7 +92,7 @@ func pageMessage(b *bytes.Buffer, m *Message, shown map[string]string) {
 		case Read:
 			fmt.Fprintf(b, "| `%s` | supported | %s |\n", name, cmp.Or(proof, "nothing shows it yet"))
 		case Refused:
-			fmt.Fprintf(b, "| `%s` | refused | |\n", name)
+			fmt.Fprintf(b, "| `%s` | refused | %s|\n", name, strings.TrimLeft(f.Reason+" ", " "))
 		case Limited:
 			fmt.Fprintf(b, "| `%s` | only %s | %s; %s |\n", name, strings.Join(f.Values, ", "), f.Reason, cmp.Or(proof, "nothing shows it yet"))
 		case WithoutEffect:

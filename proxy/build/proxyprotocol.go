@@ -13,7 +13,7 @@ import (
 
 var proxyProtocolFields = []*Message{
 	message((*upstreamv3.ProxyProtocolUpstreamTransport)(nil), reads("config", "transport_socket"),
-		only("allow_unspecified_address", "is not built yet", "false"),
+		refuses("is not built yet", "allow_unspecified_address"),
 		ignores("connections are shared only by clients whose headers are equal", "tlv_as_pool_key")),
 	message((*corev3.ProxyProtocolConfig)(nil), reads("version", "pass_through_tlvs", "added_tlvs")),
 	message((*corev3.TlvEntry)(nil), reads("type", "value")),

@@ -40,7 +40,7 @@ var rateLimitFields = []*Message{
 	message((*typev3.TokenBucket)(nil), reads("max_tokens", "tokens_per_fill", "fill_interval")),
 	message((*typev3.HttpStatus)(nil), reads("code")),
 	message((*routev3.RateLimit)(nil), reads("stage", "disable_key", "actions", "hits_addend", "x_ratelimit_option"),
-		only("apply_on_stream_done", "is not built yet", "false")),
+		refuses("is not built yet", "apply_on_stream_done")),
 	message((*routev3.RateLimit_HitsAddend)(nil), reads("number", "format", "is_negative_hits")),
 	message((*routev3.RateLimit_Action)(nil), reads("source_cluster", "destination_cluster", "request_headers", "query_parameters", "remote_address", "generic_key",
 		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match")),

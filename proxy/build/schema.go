@@ -28,7 +28,7 @@ const (
 type Field struct {
 	Name    protoreflect.Name
 	Support Support
-	Reason  string   // for WithoutEffect and Limited
+	Reason  string   // for WithoutEffect and Limited; for Refused, if there is more to say
 	Values  []string // for Limited: as they are written in JSON ("AUTO", "false")
 }
 
@@ -64,6 +64,15 @@ func ignores(reason string, names ...protoreflect.Name) []Field {
 	out := make([]Field, len(names))
 	for i, n := range names {
 		out[i] = Field{Name: n, Support: WithoutEffect, Reason: reason}
+	}
+	return out
+}
+
+// refuses declares fields of which the reason why they are refused is worth telling.
+func refuses(reason string, names ...protoreflect.Name) []Field {
+	out := make([]Field, len(names))
+	for i, n := range names {
+		out[i] = Field{Name: n, Support: Refused, Reason: reason}
 	}
 	return out
 }
@@ -139,6 +148,10 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	case WithoutEffect:
 		return
 	case Refused:
+		if row.Reason != "" {
+			errs.Addf(at, "is not supported: %s", row.Reason)
+			return
+		}
 		errs.Addf(at, "is not supported")
 		return
 	case Limited:

@@ -23,12 +23,12 @@ var tlsFields = []*Message{
 	message((*rawv3.RawBuffer)(nil)),
 	message((*tlsv3.DownstreamTlsContext)(nil), reads("common_tls_context", "require_client_certificate", "disable_stateless_session_resumption"),
 		ignores("sessions are resumed by tickets only", "disable_stateful_session_resumption"),
-		only("require_sni", "a chain's match on server_names does that", "false"),
+		refuses("a chain's match on server_names does that", "require_sni"),
 		ignores("there is no OCSP stapling, and without a staple all policies but MUST_STAPLE are the same", "ocsp_staple_policy"),
 		ignores("a certificate is chosen by all names of all certificates", "full_scan_certs_on_sni_mismatch"),
 		ignores("for TLS 1.3 and the suites of 1.2 on offer the order makes no difference in strength", "prefer_client_ciphers")),
 	message((*tlsv3.UpstreamTlsContext)(nil), reads("common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation"),
-		only("allow_renegotiation", "renegotiation is a hole", "false"),
+		refuses("renegotiation is a hole", "allow_renegotiation"),
 		ignores("sessions to upstreams are not resumed, so that every connection verifies its peer", "max_session_keys"),
 		ignores("crypto/tls always does", "enforce_rsa_key_usage")),
 	message((*tlsv3.CommonTlsContext)(nil), reads("tls_params", "tls_certificates", "tls_certificate_sds_secret_configs", "validation_context", "validation_context_sds_secret_config",
@@ -107,7 +107,7 @@ func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 		return nil
 	}
 	c := malltls.ClientConfig{Common: r.tlsCommon(u.GetCommonTlsContext(), secrets, at.Child("common_tls_context")), SNI: u.GetSni(),
-		AutoSNI: u.GetAutoHostSni() || r.autoSNI, AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
+		AutoSNI: r.autoSNI, AutoHostSNI: u.GetAutoHostSni(), AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
 	client, err := malltls.NewClient(c)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)

@@ -11,7 +11,6 @@ import (
 // retries 3.
 type Limits struct {
 	Connections, Pending, Requests, Retries *uint32
-	Pools                                   *uint32 // default: no limit
 	TrackRemaining                          bool    // fill the remaining_* gauges
 	Budget                                  *Budget // replaces Retries
 }
@@ -27,7 +26,7 @@ type Budget struct {
 type Breakers struct {
 	Connections, Pending, Requests Resource
 	Retries                        Resource
-	Pools                          Resource
+	Pools                          Resource // without a limit; its gauges are Envoy's
 	budget                         *Budget
 }
 
@@ -95,7 +94,7 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)
 	limit(&b.Requests, l.Requests, 1024, &open.RqOpen)
 	limit(&b.Retries, l.Retries, 3, &open.RqRetryOpen)
-	limit(&b.Pools, l.Pools, math.MaxUint32, &open.CxPoolOpen)
+	limit(&b.Pools, nil, math.MaxUint32, &open.CxPoolOpen)
 	if remaining != nil {
 		b.Connections.remaining, b.Pending.remaining, b.Requests.remaining = &remaining.Cx, &remaining.Pending, &remaining.Rq
 		b.Retries.remaining, b.Pools.remaining = &remaining.Retries, &remaining.CxPools

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
@@ -74,26 +76,19 @@ type Config struct {
 	HTTP2                      bool           // speaks HTTP/2 to its hosts
 	ALPN                       bool           // speaks what a host chooses in the TLS handshake (auto_config)
 	HTTP2Options               h2.Options
-	SameProtocol               bool       // use_downstream_protocol
-	AutoSNI, AutoSANValidation bool       // SNI and expected name follow the request's host
-	BufferLimit                uint32     // per_connection_buffer_limit_bytes; 0: 1 MiB
-	Bind                       netip.Addr // upstream_bind_config source address
-	BindV6                     netip.Addr // extra source address for v6 hosts
-	KeepAlive                  KeepAlive
-	Trailers                   bool // requests to HTTP/1.1 servers may carry trailers, and their answers
-	AbsoluteURL                bool // targets are in absolute form: the hosts are proxies
+	SameProtocol               bool                 // use_downstream_protocol
+	AutoSNI, AutoSANValidation bool                 // SNI and expected name follow the request's host
+	BufferLimit                uint32               // per_connection_buffer_limit_bytes; 0: 1 MiB
+	Bind                       netip.Addr           // upstream_bind_config source address
+	BindV6                     netip.Addr           // extra source address for v6 hosts
+	SocketOptions              []drive.SocketOption // of connections to hosts
+	Trailers                   bool                 // requests to HTTP/1.1 servers may carry trailers, and their answers
+	AbsoluteURL                bool                 // targets are in absolute form: the hosts are proxies
 	Spelling                   h1.Spelling
 	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
 	Metadata    any                // opaque here
-}
-
-// KeepAlive is TCP keep-alive; zero fields take the system's values.
-type KeepAlive struct {
-	On             bool
-	Probes         uint32
-	Time, Interval time.Duration
 }
 
 // OverrideHost says which other sources than the socket may name an original destination.
@@ -287,7 +282,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 // host returns the host of an endpoint: the old one if nothing has changed, else a new one with the old one's state.
 func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := Host{
-		Addr: e.Addr, Name: e.Name, Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
+		Addr: e.Addr, Name: cmp.Or(e.Hostname, e.Name), Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
 		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight,
 	}
 	if h.Metadata == nil {

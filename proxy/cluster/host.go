@@ -44,8 +44,9 @@ type Metadata struct {
 // An Endpoint is one address of a cluster as configuration names it.
 type Endpoint struct {
 	Addr     netip.AddrPort // invalid if Name must be resolved
-	Name     string         // host name of a DNS cluster's endpoint; or a host name for auto_host_rewrite
+	Name     string         // of a DNS cluster's endpoint: what to resolve
 	Port     uint16         // with Name
+	Hostname string         // what the host is called, wherever it is; empty: by Name
 	Weight   uint32         // 0 counts as 1
 	Priority uint32
 	Locality Locality
@@ -59,7 +60,7 @@ type Endpoint struct {
 // in State.
 type Host struct {
 	Addr     netip.AddrPort
-	Name     string // host name, empty for a plain address
+	Name     string // what it is called, empty for a plain address
 	Weight   uint32
 	Priority uint32
 	Locality Locality

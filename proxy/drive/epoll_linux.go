@@ -305,6 +305,11 @@ func prepare(fd int, o Dial) error {
 		return nil
 	}
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	for _, option := range o.Options {
+		if err := option.set(fd); err != nil {
+			return err
+		}
+	}
 	if o.Mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, o.Mark); err != nil {
 			return os.NewSyscallError("setsockopt SO_MARK", err)

@@ -89,20 +89,28 @@ func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
 	return setOptions(fd, o.Options, Listening)
 }
 
+// set sets one option.
+func (o *SocketOption) set(fd int) error {
+	var err error
+	if o.Bytes != nil {
+		err = unix.SetsockoptString(fd, o.Level, o.Name, string(o.Bytes))
+	} else {
+		err = unix.SetsockoptInt(fd, o.Level, o.Name, o.Value)
+	}
+	if err != nil {
+		return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
+	}
+	return nil
+}
+
 // setOptions sets the options whose time has come.
 func setOptions(fd int, options []SocketOption, when SocketState) error {
 	for _, o := range options {
 		if o.When != when {
 			continue
 		}
-		var err error
-		if o.Bytes != nil {
-			err = unix.SetsockoptString(fd, o.Level, o.Name, string(o.Bytes))
-		} else {
-			err = unix.SetsockoptInt(fd, o.Level, o.Name, o.Value)
-		}
-		if err != nil {
-			return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
+		if err := o.set(fd); err != nil {
+			return err
 		}
 	}
 	return nil

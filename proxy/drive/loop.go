@@ -278,10 +278,11 @@ type Dial struct {
 	// Transparent allows a Source that is no address of this machine's, for which the system routes
 	// answers here (IP_TRANSPARENT).
 	Transparent bool
-	Path        string // a Unix socket, if Addr is not valid
+	Path        string         // a Unix socket, if Addr is not valid
+	Options     []SocketOption // of TCP; set before connecting, whatever their moment
 }
 
-// A SocketOption is set on a listening socket.
+// A SocketOption is set on a socket.
 type SocketOption struct {
 	Level, Name int
 	Value       int

@@ -41,7 +41,7 @@ func (o *Origin) Introduce(c *drive.Conn, h *cluster.Host) bool {
 
 // DialOptions say how a host of a cluster is reached.
 func (w *Worker) DialOptions(c *cluster.Cluster, h *cluster.Host, o *Origin) drive.Dial {
-	d := drive.Dial{Addr: h.Addr, Mark: w.Mark, Source: c.Bind}
+	d := drive.Dial{Addr: h.Addr, Mark: w.Mark, Source: c.Bind, Options: c.SocketOptions}
 	if h.Addr.Addr().Is6() && c.BindV6.IsValid() {
 		d.Source = c.BindV6
 	}

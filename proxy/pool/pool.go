@@ -200,7 +200,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	client, _ := h.Transport.Socket.(*tls.Client)
 	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq.HTTP2), origin: rq.Origin.key(h)}
 	if client != nil && client.ByAuthority() {
-		key.name = client.ServerName(string(authority))
+		key.name = client.ServerName(string(authority), "")
 	}
 	if client != nil && client.InMesh() {
 		key.offers = rq.Offers

@@ -79,7 +79,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 		u.failed(ConnectFailed, tls.ErrNotReady.Error())
 		return
 	}
-	config := client.Config(u.pool.key.name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
+	config := client.Config(u.pool.key.name, u.info.Host.Name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
 	if offer := u.pool.offer(); offer != "" {
 		config.NextProtos = strings.Split(offer, ",")
 	} else if len(config.NextProtos) == 0 {
@@ -116,7 +116,7 @@ func (u *upstream) secured(conn *drive.Conn, err error) {
 
 func (u *upstream) describe(state *cryptotls.ConnectionState) *access.TLS {
 	d := u.pool.client.Describe(state, u.peer)
-	d.SNI = u.pool.client.ServerName(u.pool.key.name)
+	d.SNI = u.pool.client.ServerName(u.pool.key.name, u.info.Host.Name)
 	return d
 }
 

@@ -56,7 +56,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	case !u.client.Ready():
 		u.failed(tls.ErrNotReady.Error(), cluster.ConnectFailed)
 	default:
-		config := u.client.Config(u.s.conn.SNI, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
+		config := u.client.Config(u.s.conn.SNI, u.host.Name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
 		u.conn.StartTLS(false, config, u.cluster.ConnectTimeout, u.secured)
 	}
 }
@@ -70,7 +70,7 @@ func (u *upstream) secured(c *drive.Conn, err error) {
 	}
 	tls.Count(&u.cluster.Stats.TLS, c.TLS(), u.peer)
 	u.tls = u.client.Describe(c.TLS(), u.peer)
-	u.tls.SNI = u.client.ServerName(u.s.conn.SNI)
+	u.tls.SNI = u.client.ServerName(u.s.conn.SNI, u.host.Name)
 	if x := u.s.config.Exchange; x != nil && u.tls.ALPN == exchangeProtocol {
 		u.told.expected = true
 		c.Write(x.Message)

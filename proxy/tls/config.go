@@ -40,9 +40,11 @@ type ServerConfig struct {
 // ClientConfig describes an upstream transport socket.
 type ClientConfig struct {
 	Common
-	SNI      string
-	AutoSNI  bool // the host name of the request's :authority, if SNI is empty
-	AutoSANs bool // verify the certificate for the name that was sent as SNI
+	SNI     string
+	AutoSNI bool // the host name of the request's :authority, if SNI is empty
+	// AutoHostSNI: the name of the host, where it has one, in place of SNI.
+	AutoHostSNI bool
+	AutoSANs    bool // verify the certificate for the name that was sent as SNI
 }
 
 // suites are the TLS 1.2 cipher suites that Envoy and Go both know. TLS 1.3's are not configurable in either.

@@ -170,18 +170,18 @@ func withoutALPN(c *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
 	return bare
 }
 
-// Config returns the crypto/tls configuration of one handshake. authority is
-// the host of the request for which the connection is made; it is used only where the configuration says so.
+// Config returns the crypto/tls configuration of one handshake. authority is the host of the request for which
+// the connection is made, host the name of the cluster's host; each is used only where the configuration says so.
 // aside and seen are those of [Server.Config].
-func (t *Client) Config(authority string, aside Aside, seen func(*Peer)) *tls.Config {
+func (t *Client) Config(authority, host string, aside Aside, seen func(*Peer)) *tls.Config {
 	c := t.base.Clone()
-	c.ServerName = t.ServerName(authority)
-	host := ""
+	c.ServerName = t.ServerName(authority, host)
+	must := ""
 	if t.config.AutoSANs {
-		host = c.ServerName
+		must = c.ServerName
 	}
 	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-		peer, err := t.verify.verify(raw, host, aside)
+		peer, err := t.verify.verify(raw, must, aside)
 		if err == nil {
 			seen(peer)
 		}
@@ -190,8 +190,11 @@ func (t *Client) Config(authority string, aside Aside, seen func(*Peer)) *tls.Co
 	return c
 }
 
-// ServerName is the SNI that a connection for this authority sends.
-func (t *Client) ServerName(authority string) string {
+// ServerName is the SNI that a connection for this authority to this host of a cluster sends.
+func (t *Client) ServerName(authority, host string) string {
+	if t.config.AutoHostSNI && host != "" {
+		return host
+	}
 	if t.config.SNI != "" || !t.config.AutoSNI {
 		return t.config.SNI
 	}

@@ -225,7 +225,7 @@ func TestContexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for authority, want := range map[string]string{"a.b:443": "a.b", "a.b": "a.b", "[::1]:8": "::1"} {
-		if got := c.ServerName(authority); got != want {
+		if got := c.ServerName(authority, ""); got != want {
 			t.Errorf("SNI of %q is %q, want %q", authority, got, want)
 		}
 	}
