@@ -33,7 +33,7 @@ type Options struct {
 	Store     *build.Store
 	Secrets   *build.Secrets
 	Stats     *stats.Registry
-	Metrics   []func([]byte) []byte // more in the Prometheus form: Istio's
+	Metrics   []func([]byte, stats.Flush) []byte // more in the Prometheus form: Istio's
 	Bootstrap *bootstrapv3.Bootstrap
 	Node      *corev3.Node
 	Level     *slog.LevelVar

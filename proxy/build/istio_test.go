@@ -21,7 +21,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	want := func(why string, values ...string) {
 		t.Helper()
 		got := ""
-		for _, line := range strings.Split(string(istio.AppendPrometheus(nil)), "\n") {
+		for _, line := range strings.Split(string(istio.AppendPrometheus(nil, nil)), "\n") {
 			if strings.HasPrefix(line, "istio_tcp_") && !strings.Contains(line, "# ") {
 				name, _, _ := strings.Cut(strings.TrimPrefix(line, "istio_tcp_"), "{")
 				got += name + "=" + line[strings.LastIndexByte(line, ' ')+1:] + " "
@@ -47,7 +47,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 
 	r = &access.Record{ConnectionID: 9, ClusterRaw: "PassthroughCluster"}
 	step(access.TCPUpstreamConnected, 0, 0)
-	if text := string(istio.AppendPrometheus(nil)); !strings.Contains(text, `destination_service="unknown"`) || !strings.Contains(text, `destination_service_name="PassthroughCluster"`) {
+	if text := string(istio.AppendPrometheus(nil, nil)); !strings.Contains(text, `destination_service="unknown"`) || !strings.Contains(text, `destination_service_name="PassthroughCluster"`) {
 		t.Errorf("a connection to where no service is does not name PassthroughCluster:\n%s", text)
 	}
 }

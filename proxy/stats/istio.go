@@ -215,10 +215,14 @@ func series[T any](m *Istio, all map[Key]*T, k Key) *T {
 	return s
 }
 
+// maxHost is how much of a host that somebody asked for is kept: names in DNS have at most 253 bytes, and a port.
+const maxHost = 253 + len(":65535")
+
 // Host returns the destination of a request whose cluster belongs to no known service:
 // the host it asked for, and the name of the cluster ("PassthroughCluster", "BlackHoleCluster") or,
 // if that is empty, the host again.
 func (c *Cache) Host(host []byte, cluster string) *Destination {
+	host = host[:min(len(host), maxHost)]
 	if d := c.hosts[string(host)]; d != nil && (cluster == "" && d.Name == d.Service || d.Name == cluster) {
 		return d
 	}
@@ -233,22 +237,22 @@ func (c *Cache) Host(host []byte, cluster string) *Destination {
 
 // AppendPrometheus appends all series in the text exposition format; it is one of
 // the extra writers of [Registry.WritePrometheus].
-func (m *Istio) AppendPrometheus(b []byte) []byte {
+func (m *Istio) AppendPrometheus(b []byte, flush Flush) []byte {
 	m.mu.Lock()
 	requests, connections := list(m, m.http), list(m, m.tcp)
 	m.mu.Unlock()
 	b = append(b, "# TYPE istio_build gauge\n"...)
 	b = append(appendLabel(append(b, `istio_build{component="proxy",`...), "tag", known(m.o.Version)), "} 1\n"...)
-	b = appendCounters(b, "istio_requests_total", requests, func(s *HTTPSeries) *Counter { return &s.Requests }, true)
-	b = appendCounters(b, "istio_request_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.RequestMessages }, false)
-	b = appendCounters(b, "istio_response_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.ResponseMessages }, false)
-	b = appendCounters(b, "istio_tcp_connections_opened_total", connections, func(s *TCPSeries) *Counter { return &s.Opened }, true)
-	b = appendCounters(b, "istio_tcp_connections_closed_total", connections, func(s *TCPSeries) *Counter { return &s.Closed }, true)
-	b = appendCounters(b, "istio_tcp_sent_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Sent }, true)
-	b = appendCounters(b, "istio_tcp_received_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Received }, true)
-	b = appendHistograms(b, "istio_request_duration_milliseconds", requests, func(s *HTTPSeries) *Histogram { return &s.Duration })
-	b = appendHistograms(b, "istio_request_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.RequestBytes })
-	return appendHistograms(b, "istio_response_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.ResponseBytes })
+	b = appendCounters(b, "istio_requests_total", requests, func(s *HTTPSeries) *Counter { return &s.Requests }, true, flush)
+	b = appendCounters(b, "istio_request_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.RequestMessages }, false, flush)
+	b = appendCounters(b, "istio_response_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.ResponseMessages }, false, flush)
+	b = appendCounters(b, "istio_tcp_connections_opened_total", connections, func(s *TCPSeries) *Counter { return &s.Opened }, true, flush)
+	b = appendCounters(b, "istio_tcp_connections_closed_total", connections, func(s *TCPSeries) *Counter { return &s.Closed }, true, flush)
+	b = appendCounters(b, "istio_tcp_sent_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Sent }, true, flush)
+	b = appendCounters(b, "istio_tcp_received_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Received }, true, flush)
+	b = appendHistograms(b, "istio_request_duration_milliseconds", requests, func(s *HTTPSeries) *Histogram { return &s.Duration }, flush)
+	b = appendHistograms(b, "istio_request_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.RequestBytes }, flush)
+	return appendHistograms(b, "istio_response_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.ResponseBytes }, flush)
 }
 
 type labeled[T any] struct {
@@ -265,7 +269,7 @@ func list[T any](m *Istio, all map[Key]*T) []labeled[T] {
 	return l
 }
 
-func appendCounters[T any](b []byte, name string, list []labeled[T], of func(*T) *Counter, zeros bool) []byte {
+func appendCounters[T any](b []byte, name string, list []labeled[T], of func(*T) *Counter, zeros bool, flush Flush) []byte {
 	first := true
 	for _, l := range list {
 		n := of(l.series).Value()
@@ -275,17 +279,17 @@ func appendCounters[T any](b []byte, name string, list []labeled[T], of func(*T)
 		if first {
 			b, first = append(append(append(b, "# TYPE "...), name...), " counter\n"...), false
 		}
-		b = append(strconv.AppendUint(appendRow(b, name, "", l.labels, ""), n, 10), '\n')
+		b = flush.take(append(strconv.AppendUint(appendRow(b, name, "", l.labels, ""), n, 10), '\n'))
 	}
 	return b
 }
 
-func appendHistograms[T any](b []byte, name string, list []labeled[T], of func(*T) *Histogram) []byte {
+func appendHistograms[T any](b []byte, name string, list []labeled[T], of func(*T) *Histogram, flush Flush) []byte {
 	for i, l := range list {
 		if i == 0 {
 			b = append(append(append(b, "# TYPE "...), name...), " histogram\n"...)
 		}
-		b = appendHistogram(b, name, l.labels, of(l.series))
+		b = flush.take(appendHistogram(b, name, l.labels, of(l.series)))
 	}
 	return b
 }

@@ -19,9 +19,23 @@ type row struct {
 	h      *Histogram
 }
 
+// A Flush takes what was appended so far, if that is much, and returns the buffer to go on with: there may be
+// many series, and what they are called is up to others. Nil takes nothing.
+type Flush func([]byte) []byte
+
+func (f Flush) take(b []byte) []byte {
+	if f == nil {
+		return b
+	}
+	return f(b)
+}
+
+// flushAt is how much text is collected before it is written.
+const flushAt = 64 << 10
+
 // WritePrometheus writes the text exposition format: names with "envoy_" in front, what
 // varies as labels. Then come what the extra writers append, such as Istio's metrics.
-func (r *Registry) WritePrometheus(w io.Writer, o Options, extra ...func([]byte) []byte) error {
+func (r *Registry) WritePrometheus(w io.Writer, o Options, extra ...func([]byte, Flush) []byte) error {
 	families := map[string]*family{}
 	for _, s := range r.scopes() {
 		s.gather(families, &o)
@@ -32,19 +46,32 @@ func (r *Registry) WritePrometheus(w io.Writer, o Options, extra ...func([]byte)
 	}
 	slices.Sort(names)
 	var b []byte
+	var err error
+	flush := Flush(func(b []byte) []byte {
+		if len(b) < flushAt && err == nil {
+			return b
+		}
+		if err == nil {
+			_, err = w.Write(b)
+		}
+		return b[:0]
+	})
 	for _, name := range names {
-		b = families[name].append(b, name)
+		b = families[name].append(b, name, flush)
 	}
 	for _, f := range extra {
-		b = f(b)
+		b = f(b, flush)
 	}
-	_, err := w.Write(b)
+	if err == nil {
+		_, err = w.Write(b)
+	}
 	return err
 }
 
-func (f *family) append(b []byte, name string) []byte {
+func (f *family) append(b []byte, name string, flush Flush) []byte {
 	b = append(append(append(append(append(b, "# TYPE "...), name...), ' '), f.kind...), '\n')
 	for _, r := range f.rows {
+		b = flush.take(b)
 		if r.h != nil {
 			b = appendHistogram(b, name, r.labels, r.h)
 			continue

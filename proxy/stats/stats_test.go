@@ -178,7 +178,7 @@ func TestIstioLabels(t *testing.T) {
 	c.HTTP(Key{Peer: ratings, Destination: dest, Code: 200, GRPCStatus: -1, Local: "spiffe://cluster.local/ns/default/sa/reviews"}).Requests.Inc()
 	c.HTTP(Key{Reporter: Dest, Code: 503, GRPCStatus: 14, Protocol: ProtocolGRPC, Security: SecurityNone, Flags: 1}).Duration.Record(3)
 	c.TCP(Key{Reporter: Dest, Security: SecurityMutualTLS, Code: 9}).Opened.Inc()
-	text := string(m.AppendPrometheus(nil))
+	text := string(m.AppendPrometheus(nil, nil))
 	for _, want := range []string{
 		// What a source reports: itself first; the namespace of the peer is the one its certificate proves.
 		`istio_requests_total{reporter="source",source_workload="reviews-v1",source_canonical_service="reviews",source_canonical_revision="v1",source_workload_namespace="default",source_principal="spiffe://cluster.local/ns/default/sa/reviews",source_app="reviews",source_version="v1",source_cluster="Kubernetes",destination_workload="ratings-v1",destination_workload_namespace="proven",destination_principal="spiffe://cluster.local/ns/proven/sa/ratings",destination_app="unknown",destination_version="unknown",destination_service="ratings.default.svc.cluster.local",destination_canonical_service="ratings",destination_canonical_revision="latest",destination_service_name="ratings",destination_service_namespace="default",destination_cluster="Kubernetes",request_protocol="http",response_code="200",grpc_response_status="",response_flags="-",connection_security_policy="unknown"} 1`,
@@ -269,6 +269,42 @@ func TestConcurrentScrape(t *testing.T) {
 		r.WriteText(&b, Options{})
 	}
 	wg.Wait()
+}
+
+// pieces is a writer that knows how much it was given at a time.
+type pieces struct {
+	strings.Builder
+	longest int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.longest = max(p.longest, len(b))
+	return p.Builder.Write(b)
+}
+
+// A scrape costs the memory of a few series, however many there are and whatever clients call themselves.
+func TestScrapeIsWrittenInPieces(t *testing.T) {
+	r, m := NewRegistry(false), NewIstio(IstioOptions{})
+	c := m.NewCache()
+	for i := range 500 {
+		host := fmt.Sprint("h", i, strings.Repeat("x", 50_000))
+		c.HTTP(Key{Destination: c.Host([]byte(host), "PassthroughCluster"), Code: 200}).Duration.Record(1)
+		set, _ := r.Cluster(fmt.Sprint("c", i))
+		set.UpstreamRqTime.Record(1)
+	}
+	var p pieces
+	if err := r.WritePrometheus(&p, Options{}, m.AppendPrometheus); err != nil {
+		t.Fatal(err)
+	}
+	if p.longest > 2*flushAt {
+		t.Errorf("%d bytes were written at once, want about %d", p.longest, flushAt)
+	}
+	if text := string(m.AppendPrometheus(nil, nil)); !strings.HasSuffix(p.String(), text) || len(text) > 500*100*2000 {
+		t.Errorf("%d bytes in pieces; %d of Istio's metrics as a whole, which should be their end", p.Len(), len(text))
+	}
+	if n := strings.Count(p.String(), "# TYPE istio_request_duration_milliseconds "); n != 1 {
+		t.Errorf("the type is told %d times", n)
+	}
 }
 
 // Every metric has a name of its own.

@@ -59,8 +59,12 @@ func (f *factory) New(w *pool.Worker) any {
 	return &exchange{factory: f, known: known}
 }
 
-// maxPeers bounds what a shard remembers; after that it starts afresh.
-const maxPeers = 2048
+// maxPeers bounds what a shard remembers; after that it starts afresh. What is longer than maxKept tells
+// of no workload that we would meet again.
+const (
+	maxPeers = 2048
+	maxKept  = 8 << 10
+)
 
 // A cache finds the peer that a field's value tells of.
 type cache struct {
@@ -87,6 +91,10 @@ func (c *cache) find(principal string, text []byte) *stats.Peer {
 	p.Principal = principal
 	if c.intern != nil {
 		p = c.intern(*p)
+	}
+	if len(c.key) > maxKept {
+		c.key = nil
+		return p
 	}
 	if len(c.peers) >= maxPeers {
 		clear(c.peers)

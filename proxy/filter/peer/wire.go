@@ -3,6 +3,7 @@ package peer
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -99,22 +100,22 @@ func Decode(b []byte) (*stats.Peer, error) {
 	err := entries(b, func(key string, value, nested []byte) error {
 		switch key {
 		case keyNamespace:
-			p.Namespace = string(value)
+			p.Namespace = name(value)
 		case keyWorkload:
-			p.Workload = string(value)
+			p.Workload = name(value)
 		case keyCluster:
-			p.Cluster = string(value)
+			p.Cluster = name(value)
 		case keyLabels:
 			return entries(nested, func(key string, value, _ []byte) error {
 				switch key {
 				case labelName:
-					p.CanonicalService = string(value)
+					p.CanonicalService = name(value)
 				case labelRevision:
-					p.CanonicalRevision = string(value)
+					p.CanonicalRevision = name(value)
 				case labelApp:
-					p.App = string(value)
+					p.App = name(value)
 				case labelVersion:
-					p.Version = string(value)
+					p.Version = name(value)
 				}
 				return nil
 			})
@@ -137,6 +138,12 @@ func Decode(b []byte) (*stats.Peer, error) {
 	}
 	return p, nil
 }
+
+// maxName is the longest name that is taken as a whole; Kubernetes' have at most 253 bytes.
+const maxName = 253
+
+// name is a name that anybody may have told: metrics keep it, and a scraper takes none that is not UTF-8.
+func name(b []byte) string { return strings.ToValidUTF8(string(b[:min(len(b), maxName)]), "?") }
 
 // entries calls f for the entries of a Struct: value is a string's, nested a Struct's bytes.
 func entries(b []byte, f func(key string, value, nested []byte) error) error {

@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -93,5 +95,19 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if p := c.find("spiffe://x", []byte("not base64")); p == nil || p.Principal != "spiffe://x" {
 		t.Errorf("somebody who tells nonsense is %+v", p)
+	}
+}
+
+// What a stranger tells of itself costs little memory, and does not break the scrape.
+func TestStrangersNames(t *testing.T) {
+	long := strings.Repeat("x", 50_000)
+	p, err := Decode(Encode(&stats.Peer{Workload: long, CanonicalService: "a\xffb"}, nil))
+	if err != nil || len(p.Workload) != maxName || p.CanonicalService != "a?b" {
+		t.Errorf("a workload of %d bytes, service %q, %v; want %d, \"a?b\"", len(p.Workload), p.CanonicalService, err, maxName)
+	}
+	c := &cache{peers: map[string]*stats.Peer{}}
+	text := base64.StdEncoding.EncodeToString(Encode(&stats.Peer{Workload: long}, nil))
+	if p := c.find("", []byte(text)); len(p.Workload) != maxName || len(c.peers) != 0 {
+		t.Errorf("a workload of %d bytes, %d are remembered; want %d and none", len(p.Workload), len(c.peers), maxName)
 	}
 }
