@@ -131,7 +131,7 @@ func (c *Conn) start() {
 		return
 	}
 	if c.prepare(); c.phase == inspected {
-		c.choose()
+		c.choose(false)
 		return
 	}
 	c.wait()
@@ -175,7 +175,7 @@ func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
 			return n
 		}
 		if c.prepare(); c.phase == inspected {
-			c.choose()
+			c.choose(len(b) > n)
 			return n
 		}
 		if b = b[n:]; len(b) == 0 {
@@ -183,7 +183,7 @@ func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
 		}
 	}
 	if c.inspect(b) {
-		c.choose()
+		c.choose(true)
 	}
 	return n
 }
@@ -227,12 +227,14 @@ func (c *Conn) OnTimer(*drive.Timer) {
 		c.prepare()
 	}
 	c.phase = inspected
-	c.choose()
+	c.choose(c.HasInput())
 	c.Resume()
 }
 
-// choose picks the chain and hands the connection to its filter.
-func (c *Conn) choose() {
+// choose picks the chain and hands the connection to its filter. unread says that the client
+// has sent bytes which nobody took: if there is no chain, it sees a reset, as when a socket is
+// closed with them in it.
+func (c *Conn) choose(unread bool) {
 	c.Worker.Loop.Cancel(&c.timer)
 	chain := c.ln.matcher.Match(&Subject{
 		Destination: c.Local, SNI: c.SNI, Transport: c.transport, ALPN: c.ALPN,
@@ -243,7 +245,11 @@ func (c *Conn) choose() {
 			st.NoFilterChainMatch.Inc()
 		}
 		c.log(access.NoRouteFound, "filter_chain_not_found", "")
-		c.close()
+		if unread {
+			c.refuse()
+		} else {
+			c.close()
+		}
 		return
 	}
 	c.Chain = chain

@@ -108,6 +108,26 @@ func TestNoChainIsLogged(t *testing.T) {
 	}
 }
 
+// A client whose first bytes show that no chain wants it is reset, as the real Envoy's is: it
+// peeks, and a socket that is closed with unread bytes in it answers with a reset.
+func TestUnwantedFirstBytesAreReset(t *testing.T) {
+	b := full(t)
+	rt := *b.rt
+	rt.Listeners = []*listen.Config{{
+		Name: "in", Version: "2", Addrs: []netip.AddrPort{local}, Logs: []listen.Log{b.log}, TLSInspector: &listen.Inspector{},
+		Chains: []*listen.Chain{{Match: listen.Match{Transport: listen.TLS}, Filter: b.config}},
+	}}
+	if err := b.Apply(&rt); err != nil {
+		t.Fatal(err)
+	}
+	p := b.dial()
+	p.WriteString(get("/"))
+	b.Step()
+	if !p.Broken || !strings.Contains(b.log.last(), " NR filter_chain_not_found ") {
+		t.Errorf("reset %v, closed %v, log %s; want a reset", p.Broken, p.Closed, b.log.last())
+	}
+}
+
 func TestTCPConnectFailure(t *testing.T) {
 	b, log := outbound(t)
 	b.endpoints("redis", gone)

@@ -306,7 +306,7 @@ func (h httpbin) peerAuthentication(t *testing.T) {
 		switch {
 		case r.Code == 0:
 			return r.Out
-		case r.Code == 56 || r.Code == 52 || strings.Contains(r.Err, "reset"):
+		case r.Code == 56 || strings.Contains(r.Err, "reset"):
 			return refused
 		}
 		return r.String()
