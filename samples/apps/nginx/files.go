@@ -131,11 +131,30 @@ func (d disk) glob(pattern string) ([]string, error) {
 
 // root is the tree of files that a root directive means.
 func (d disk) root(dir string) fs.FS {
-	if (dir == htmlDir || strings.HasPrefix(dir, htmlDir+"/")) && !d.mounted(dir, htmlDir) {
-		sub, err := fs.Sub(html, path.Join("html", strings.TrimPrefix(dir, htmlDir)))
-		if err == nil {
-			return sub
-		}
+	return tree{d, path.Clean(dir), os.DirFS(filepath.Join(d.prefix, filepath.FromSlash(dir)))}
+}
+
+// A tree shows a directory with the image's default pages in their place, and over
+// them what is mounted, be it all of them, a directory below or a single file.
+type tree struct {
+	disk  disk
+	dir   string
+	files fs.FS // the directory itself
+}
+
+// Open implements [fs.FS].
+func (t tree) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	return os.DirFS(filepath.Join(d.prefix, filepath.FromSlash(dir)))
+	full := path.Join(t.dir, name)
+	if (full == htmlDir || strings.HasPrefix(full, htmlDir+"/")) && !t.disk.mounted(full, htmlDir) && !t.disk.leads(full) {
+		return html.Open(path.Join("html", strings.TrimPrefix(full, htmlDir)))
+	}
+	return t.files.Open(name)
+}
+
+// leads reports whether a mount lies below a directory.
+func (d disk) leads(dir string) bool {
+	return slices.ContainsFunc(d.mounts, func(m string) bool { return strings.HasPrefix(m, dir+"/") })
 }

@@ -284,6 +284,39 @@ func TestNothingMounted(t *testing.T) {
 	}
 }
 
+// What is mounted below the default pages, a directory or one file, shows in its
+// place; the image's own stay around it, and the machine's never show.
+func TestMountedAmongTheDefaultPages(t *testing.T) {
+	d := mount(t, map[string]string{
+		"t.conf":                                 "server { location / { root /usr/share/nginx/html; } location /html/ { root /usr/share/nginx; } }",
+		"/usr/share/nginx/html/index.html":       "mine",
+		"/usr/share/nginx/html/50x.html":         "the machine's",
+		"/usr/share/nginx/html/a/b/page.html":    "deep",
+		"/usr/share/nginx/html/a/b/index.html":   "deep index",
+		"/usr/share/nginx/html/machine/pag.html": "the machine's",
+	})
+	d.mounts = []string{confDir, htmlDir + "/index.html", htmlDir + "/a/b"}
+	h := run(t, d)
+	for path, want := range map[string]string{
+		"/": "200 mine", "/index.html": "200 mine", "/html/index.html": "200 mine", "/a/b/page.html": "200 deep", "/a/b/": "200 deep index",
+		"/a/b": "301", "/a/": "403", "/machine/pag.html": "404", "/html/machine/pag.html": "404",
+	} {
+		w := get(h, "http://h"+path)
+		got := fmt.Sprint(w.Code)
+		if w.Code == 200 {
+			got += " " + w.Body.String()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	// The same without the mount of one file: the image's welcome page.
+	d.mounts = []string{confDir, htmlDir + "/a/b"}
+	if w := get(run(t, d), "http://h/"); !strings.Contains(w.Body.String(), "Welcome to nginx!") {
+		t.Errorf("%d %s, want the welcome page", w.Code, w.Body)
+	}
+}
+
 func TestMountInfo(t *testing.T) {
 	got := mountPoints(strings.NewReader("36 35 98:0 /mnt1 /etc/nginx/conf.d rw,noatime master:1 - ext3 /dev/root rw\n37 35 0:1 / /a\\040b rw - tmpfs x rw\n38 35 0:2 / /etc/nginx rw - overlay x rw\nshort\n"))
 	if want := "[/etc/nginx/conf.d /a b]"; fmt.Sprint(got) != want {
