@@ -38,7 +38,10 @@ type ControlOptions struct {
 	Kubeconfig string // "" inside a pod
 	Namespace  string
 	Listen     string // host of the listeners; "" is every address
-	Log        *slog.Logger
+	// AccessLogFile is MeshConfig's accessLogFile where it is not written; "" as in
+	// Istio is no access log.
+	AccessLogFile string
+	Log           *slog.Logger
 }
 
 // controlCommand runs `malla control run`.
@@ -49,6 +52,7 @@ func controlCommand(ctx context.Context, args []string, stderr io.Writer) error 
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "read this kubeconfig instead of the pod's service account")
 	f.StringVar(&o.Namespace, "namespace", envOr("POD_NAMESPACE", "istio-system"), "the control plane's namespace")
 	f.StringVar(&o.Listen, "listen", "", "address to listen on, all if empty")
+	f.StringVar(&o.AccessLogFile, "access-log-file", "", "accessLogFile of a MeshConfig that does not say it")
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -232,7 +236,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		}
 	}
 	base := model.DefaultMeshConfig()
-	base.RootNamespace = c.o.Namespace
+	base.RootNamespace, base.AccessLogFile = c.o.Namespace, c.o.AccessLogFile
 	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
 	c.found = nil
 	for _, e := range errs {
