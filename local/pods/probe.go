@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"iter"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mallamesh/malla/control/inject"
 )
 
 const (
@@ -65,20 +70,21 @@ func (r *run) watch(ctx context.Context) {
 		r.readiness(ctx, p)
 		return
 	}
-	r.waitForPorts(ctx)
+	r.waitForPorts(ctx, r.ports())
 	if ctx.Err() == nil {
 		r.c.setReady(true, "")
+		r.waitForPorts(ctx, r.served())
 		r.tellLoopback(ctx)
 	}
 }
 
-// waitForPorts waits until the ports that the container declares are open.
-// Kubernetes would count it as ready at once; here that would only mean refused
+// waitForPorts waits until ports are open. Kubernetes would count a container as
+// ready before those that it declares are; here that would only mean refused
 // connections.
-func (r *run) waitForPorts(ctx context.Context) {
+func (r *run) waitForPorts(ctx context.Context, ports iter.Seq[int32]) {
 	ctx, cancel := context.WithTimeout(ctx, opens)
 	defer cancel()
-	for port := range r.ports() {
+	for port := range ports {
 		for wait := eager / 2; !r.opened(ctx, r.address(), port) && !r.opened(ctx, loopback, port); {
 			if !sleep(ctx, wait) {
 				return
@@ -113,10 +119,50 @@ func (r *run) opened(ctx context.Context, host string, port int32) bool {
 	return true
 }
 
+// served are the ports at which Services reach the container though it does not
+// declare them: declaring is a habit, and nothing depends on it. In a pod of several
+// applications nobody knows whose they are.
+func (r *run) served() iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		w, applications := r.c.w, 0
+		for _, c := range w.containers {
+			if c.name != inject.Container {
+				applications++
+			}
+		}
+		if applications != 1 || r.c.name == inject.Container {
+			return
+		}
+		services, err := w.k.services.Services(w.namespace).List(labels.Everything())
+		if err != nil {
+			return
+		}
+		known := slices.Collect(r.ports())
+		for _, s := range services {
+			if len(s.Spec.Selector) == 0 || !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(w.object().Labels)) {
+				continue
+			}
+			for _, p := range s.Spec.Ports {
+				port := p.TargetPort.IntVal // a name means a port that is declared
+				if p.TargetPort == (intstr.IntOrString{}) {
+					port = p.Port
+				}
+				if port == 0 || slices.Contains(known, port) || p.Protocol == corev1.ProtocolUDP || p.Protocol == corev1.ProtocolSCTP {
+					continue
+				}
+				known = append(known, port)
+				if !yield(port) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // tellLoopback tells people about ports that only the pod itself can reach, since
 // all that others see of it is a 503.
 func (r *run) tellLoopback(ctx context.Context) {
-	for port := range r.ports() {
+	for _, port := range slices.AppendSeq(slices.Collect(r.ports()), r.served()) {
 		// In this order: one that opens everywhere meanwhile is not accused.
 		if !r.opened(ctx, loopback, port) || r.opened(ctx, r.address(), port) || ctx.Err() != nil {
 			continue

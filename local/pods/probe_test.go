@@ -182,6 +182,40 @@ func TestLoopbackIsTold(t *testing.T) {
 	})
 }
 
+// A port that only a Service names counts too; but who has nothing there is left alone,
+// and ready at once.
+func TestLoopbackIsToldOfAServicesPort(t *testing.T) {
+	const undeclared = "  containers: [{name: app, image: app}]\n"
+	service := "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n"
+	for _, test := range []struct {
+		name string
+		app  program
+		want int
+	}{
+		{"on loopback, a while after the start", func(p *fakeProcess) int {
+			time.Sleep(300 * time.Millisecond)
+			p.b.listen("127.0.0.1:8080", answers(200, ""))
+			return serves(p)
+		}, 1},
+		{"everywhere", opensAfter(300*time.Millisecond, answers(200, "")), 0},
+		{"nothing", serves, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			story(t, map[string]program{"app": test.app}, func(c *cluster) {
+				c.apply(service)
+				c.after(time.Second)
+				c.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: default, labels: {app: web}}\nspec:\n  nodeName: malla\n" + undeclared)
+				c.after(100 * time.Millisecond)
+				c.want("Running, app ready")
+				c.after(5 * time.Second)
+				if e := c.events("ListensOnLoopback"); len(e) != test.want {
+					t.Errorf("events: %v, want %d", e, test.want)
+				}
+			})
+		})
+	}
+}
+
 func TestEventsCount(t *testing.T) {
 	story(t, map[string]program{"app": serves}, func(c *cluster) {
 		c.pod(with("readinessProbe: {tcpSocket: {port: 1}, periodSeconds: 1}"))
