@@ -29,6 +29,7 @@ func detach(ctx context.Context, o cli.UpOptions) error {
 	}
 	defer in.Close()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) // our own file may be gone already (go run)
+	cmd.Args[0] = os.Args[0]                              // what people type next is told by it
 	cmd.Env = append(os.Environ(), envDetached+"=1")
 	cmd.ExtraFiles = []*os.File{out}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

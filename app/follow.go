@@ -10,9 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -56,11 +54,13 @@ func (u *up) follow(ctx context.Context) error {
 	}
 	show := cli.NewProgress(u.o.Out, u.o.Terminal, u.began)
 	var shown map[string]bool
-	var tell atomic.Bool // changes are told once the mesh is up
 	f := files.New(files.Options{
 		Paths: u.o.Paths, Recursive: u.o.Recursive, Client: anything,
 		Check: func(d *load.Doc) field.List { return validate.Object(d.Object, d.Pos).Errors },
 		Reject: func(all []files.Rejection) {
+			if ctx.Err() != nil {
+				return // whoever ends the mesh is not told what was not applied any more
+			}
 			now := map[string]bool{}
 			for _, r := range all {
 				line := rejectionLine(r)
@@ -72,8 +72,8 @@ func (u *up) follow(ctx context.Context) error {
 			u.reject(ctx, transport, all)
 		},
 		Tell: func(e files.Event) {
-			if tell.Load() && e.Change != files.Unchanged {
-				fmt.Fprintf(u.o.Out, "%s %s %s (%s)\n", time.Now().Format("15:04:05"), e.Key, e.Change, e.Source)
+			if u.tell.Load() && e.Change != files.Unchanged {
+				fmt.Fprintf(u.o.Out, "%s %s %s (%s)\n", time.Now().Format(time.TimeOnly), e.Key, e.Change, e.Source)
 			}
 		},
 	})
@@ -105,7 +105,7 @@ func (u *up) follow(ctx context.Context) error {
 	} else {
 		fmt.Fprintln(u.o.Out, "\nFollowing the files. Ctrl-C ends the mesh.")
 	}
-	tell.Store(true)
+	u.tell.Store(true)
 	return <-following
 }
 
@@ -162,14 +162,4 @@ func announce(wrong int, log string) error {
 	}
 	defer out.Close()
 	return redirect(out, 1, 2)
-}
-
-// sortedKeys returns the keys of a map in order.
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

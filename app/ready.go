@@ -3,9 +3,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 
 	"github.com/mallamesh/malla/cli"
 	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/seed"
 )
 
@@ -290,16 +294,17 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 		}
 	}
 	s.u.mu.Lock()
-	for _, host := range sortedKeys(s.u.published) {
-		pub := s.u.published[host]
-		if pub.Port >= 15000 && pub.Port < 15100 {
-			continue // a proxy's own ports
+	offered := slices.SortedFunc(maps.Values(s.u.published), byInterest)
+	s.u.mu.Unlock()
+	for _, pub := range offered {
+		if ownPort(pub) {
+			continue
 		}
 		scheme, at := "http", ""
 		if pub.Port == 443 || pub.Port == 8443 {
 			scheme = "https"
 		}
-		if scheme == "http" && strings.Contains(pub.Owner, "gateway") {
+		if scheme == "http" && gateway(pub) {
 			at = path
 		}
 		what := pub.Owner
@@ -308,20 +313,42 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 		}
 		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at})
 	}
-	s.u.mu.Unlock()
-	flag := meshFlag(s.u.o.Mesh)
-	next = append(next, "malla "+flag+"get pods")
+	malla := s.u.typed + " " + meshFlag(s.u.o.Mesh)
+	next = append(next, malla+"get pods")
 	if len(links) > 0 {
 		next = append(next, "curl -i "+links[0].URL)
 	}
 	if sidecar != "" {
-		next = append(next, "malla "+flag+"logs "+sidecar+" -c istio-proxy")
+		next = append(next, malla+"logs "+sidecar+" -c istio-proxy")
 	}
 	if len(next) < 3 {
-		next = append(next, "malla "+flag+"stop")
+		next = append(next, malla+"stop")
 	}
 	return pods, links, next
 }
+
+// ownPort reports whether a port is a proxy's own.
+func ownPort(p broker.Published) bool { return p.Port >= 15000 && p.Port < 15100 }
+
+func gateway(p broker.Published) bool { return strings.Contains(p.Owner, "gateway") }
+
+// byInterest puts first what people look at first: gateways, then the ports that
+// Services are known by, then their node ports.
+func byInterest(a, b broker.Published) int {
+	rank := func(p broker.Published) int {
+		switch {
+		case gateway(p):
+			return 0
+		case p.Port < firstNodePort:
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Host.Compare(b.Host))
+}
+
+// firstNodePort is the first of the ports that node ports are taken from.
+const firstNodePort = 30000
 
 // firstPath is the first path that a route at a gateway names.
 func (s *state) firstPath(ctx context.Context) string {

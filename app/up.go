@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,9 +48,11 @@ type up struct {
 	dir     meshDir
 	images  []imageRule
 	publish map[uint16]netip.AddrPort
+	typed   string // how this program is called here
 	began   time.Time
 	release func() // of the lock
 	token   string
+	tell    atomic.Bool // changes are told, once the mesh is up
 
 	mu        sync.Mutex
 	published map[string]broker.Published // by host address; guarded by mu
@@ -57,7 +60,11 @@ type up struct {
 
 func newUp(o cli.UpOptions) (*up, error) {
 	u := &up{o: o, began: time.Now(), published: map[string]broker.Published{}}
-	var err error
+	cwd, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	u.typed = typed(os.Args[0], cwd)
 	for i, p := range o.Paths {
 		if _, err := os.Stat(p); err != nil {
 			return nil, err
@@ -214,11 +221,19 @@ func (u *up) onPublish(p broker.Published) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if p.Closed {
-		delete(u.published, p.Host.String())
-		return
+	change := "is offered at " + p.Host.String()
+	if p.Wanted.IsValid() && p.Wanted != p.Host {
+		change += fmt.Sprintf(", since %d is in use", p.Wanted.Port())
 	}
-	u.published[p.Host.String()] = p
+	if p.Closed {
+		change = "is no longer offered"
+		delete(u.published, p.Host.String())
+	} else {
+		u.published[p.Host.String()] = p
+	}
+	if u.tell.Load() && !ownPort(p) {
+		fmt.Fprintf(u.o.Out, "%s port %d of %s %s\n", time.Now().Format(time.TimeOnly), p.Port, p.Owner, change)
+	}
 }
 
 // startSupervisor starts the supervisor; ready receives nil when it answers.

@@ -163,6 +163,9 @@ func hintFor(msg string, local bool) string {
 		}
 		return "malla api-resources lists the kinds that there are"
 	}
+	if strings.Contains(msg, `the server doesn't have a resource type "endpoints"`) && local {
+		return "malla get endpointslices: the kind Endpoints is deprecated in Kubernetes, and not kept here"
+	}
 	if strings.Contains(msg, "the server doesn't have a resource type") {
 		return "malla api-resources lists the kinds that there are"
 	}

@@ -65,9 +65,9 @@ func run(ctx context.Context, args []string, roles Roles, streams genericiooptio
 func newRoot(roles Roles, streams genericiooptions.IOStreams, t *target) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "malla",
-		Short: "A service mesh on Kubernetes, on machines, or on this laptop",
+		Short: "A service mesh that runs whole on this machine",
 		Long: `malla is a service mesh. It speaks Istio's configuration, needs no change in the
-applications, and runs on Kubernetes, on plain machines, or whole on this one:
+applications, and runs whole on this machine:
 
   malla up samples/bookinfo     run a mesh here, from a directory of manifests
   malla get pods                look at it: the verbs are kubectl's

@@ -64,7 +64,7 @@ apply, removing it a delete. Ctrl-C ends the mesh and leaves nothing behind.`,
 	f.BoolVar(&o.Inject, "inject", false, "give every pod a sidecar, without asking for namespace labels")
 	f.BoolVar(&o.Detach, "detach", false, "return when everything is ready, and leave the mesh running")
 	f.StringArrayVar(&o.Publish, "publish", nil, "offer PORT of a Gateway or LoadBalancer on port HOST of this machine, as `HOST:PORT` (repeatable)")
-	f.StringArrayVar(&o.Images, "image", nil, "run `PATTERN=COMMAND` for images that match, or a file with such lines (repeatable)")
+	f.StringArrayVar(&o.Images, "image", nil, "as `PATTERN=COMMAND`, run COMMAND for images that match PATTERN; or a file with such lines (repeatable)")
 	return cmd
 }
 

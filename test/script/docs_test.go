@@ -68,6 +68,7 @@ func docSteps(text string) []docStep {
 // shape is a line without what changes from run to run.
 func shape(line string) string {
 	for _, r := range []struct{ of, is string }{
+		{`go run \./cmd/malla`, "malla"},
 		{`-[a-z0-9]{6,10}-[a-z0-9]{5}\b`, "-POD"},
 		{`\b(hello|reviews|details)-v\d\b`, "$1-vN"},
 		{`\d+\.\d+ s\b`, "N s"},

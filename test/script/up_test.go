@@ -531,6 +531,19 @@ func TestForeground(t *testing.T) {
 		return err
 	})
 	words(t, "up", out.String(), "web-", "istiod-", "istio-ingressgateway-")
+	busy, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.Addr().(*net.TCPAddr).Port
+	write(t, filepath.Join(dir, "more.yaml"), strings.NewReplacer("number: 80, name: http", fmt.Sprintf("number: %d, name: http", port), "{name: web}", "{name: more}", "[web]", "[more]").Replace(gateway80))
+	mesh.Until(t, 10*time.Second, "a port that is added later and is in use: where it is offered", func() error {
+		if want := fmt.Sprintf("port %d of istio-system/istio-ingressgateway is offered at 127.0.0.1:", port); !strings.Contains(out.String(), want) || !strings.Contains(out.String(), fmt.Sprintf("since %d is in use", port)) {
+			return fmt.Errorf("want %q in:\n%s", want, out)
+		}
+		return nil
+	})
 	tree := m.Tree()
 	// The terminal sends Ctrl-C to the whole group.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
@@ -538,6 +551,36 @@ func TestForeground(t *testing.T) {
 		t.Errorf("up after Ctrl-C: %v\n%s", err, out)
 	}
 	gone(t, m, tree)
+}
+
+// Who ends a mesh while it starts is told nothing about what was not applied any more.
+func TestInterruptedStart(t *testing.T) {
+	linux(t)
+	files := map[string]string{}
+	for i := range 20 {
+		files[fmt.Sprintf("web%d.yaml", i)] = service(fmt.Sprintf("web%d", i), 80, 80)
+	}
+	m := mesh.New(t, mesh.Options{Name: "halt"})
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := m.Command(ctx, "up", dirOf(t, files))
+	out := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	mesh.Until(t, 30*time.Second, "the first file applied", func() error {
+		_, err := os.Stat(filepath.Join(m.Dir(), "api.sock"))
+		return err
+	})
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != 130 {
+		t.Errorf("up after Ctrl-C: %v", err)
+	}
+	if strings.Contains(out.String(), "error") {
+		t.Errorf("after Ctrl-C:\n%s", out)
+	}
 }
 
 // A lockedBuffer is written by a command while a test reads it.
