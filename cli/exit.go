@@ -151,7 +151,10 @@ func tellStopped(w io.Writer, s stopped, t *target) int {
 	return code
 }
 
-var noKind = regexp.MustCompile(`no matches for kind "([^"]+)" in version "([^"]+)"`)
+var (
+	noKind     = regexp.MustCompile(`no matches for kind "([^"]+)" in version "([^"]+)"`)
+	noResource = regexp.MustCompile(`the server doesn't have a resource type "([^"]+)"`)
+)
 
 // hintFor knows what helps against some of kubectl's errors.
 func hintFor(msg string, local bool) string {
@@ -163,10 +166,10 @@ func hintFor(msg string, local bool) string {
 		}
 		return "malla api-resources lists the kinds that there are"
 	}
-	if strings.Contains(msg, `the server doesn't have a resource type "endpoints"`) && local {
-		return "malla get endpointslices: the kind Endpoints is deprecated in Kubernetes, and not kept here"
-	}
-	if strings.Contains(msg, "the server doesn't have a resource type") {
+	if m := noResource.FindStringSubmatch(msg); m != nil {
+		if r, ok := kind.RefusedResource(m[1]); ok && local {
+			return r.Kind + " is " + r.Why
+		}
 		return "malla api-resources lists the kinds that there are"
 	}
 	return ""

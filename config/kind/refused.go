@@ -1,6 +1,11 @@
 package kind
 
-import "k8s.io/apimachinery/pkg/runtime/schema"
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
 
 // A Refusal names a kind that people may expect and that is not there, in any version.
 type Refusal struct {
@@ -52,4 +57,29 @@ func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// shortRefused are Kubernetes' short names of kinds that are refused.
+var shortRefused = map[string]string{
+	"sts": "statefulsets", "ds": "daemonsets", "cj": "cronjobs", "rc": "replicationcontrollers", "ep": "endpoints",
+	"pv": "persistentvolumes", "pvc": "persistentvolumeclaims", "no": "nodes", "ing": "ingresses", "ra": "requestauthentications", "ap": "authorizationpolicies",
+}
+
+// RefusedResource returns the refused kind that a command calls by the given word, as
+// statefulsets, sts or StatefulSet.apps, and whether there is one.
+func RefusedResource(word string) (Refusal, bool) {
+	name, group, _ := strings.Cut(strings.ToLower(word), ".")
+	if long, ok := shortRefused[name]; ok {
+		name = long
+	}
+	for _, r := range Refusals {
+		if r.Kind == "" || group != "" && group != r.Group && !strings.HasSuffix(group, "."+r.Group) {
+			continue
+		}
+		plural, singular := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Group: r.Group, Kind: r.Kind})
+		if name == plural.Resource || name == singular.Resource {
+			return r, true
+		}
+	}
+	return Refusal{}, false
 }
