@@ -150,9 +150,27 @@ func (t *programs) user(r imageRule, args []string) (pods.Program, error) {
 	if err != nil {
 		return pods.Program{}, fmt.Errorf("--image %s: command %q is not on this machine", r.Pattern, r.Argv[0])
 	}
-	p := pods.Program{Argv: append(append([]string{found}, r.Argv[1:]...), args...), Dir: t.cwd}
+	p := pods.Program{Argv: append(append([]string{found}, r.Argv[1:]...), asImage(r.Argv, args)...), Dir: t.cwd}
 	t.show(&p)
 	return p, nil
+}
+
+// asImage returns the arguments of a rule's command. If the rule is only a program's
+// name, they are as an image would have them: some manifests repeat the name, since the
+// image starts by a script, and nginx, which goes to the background by itself (the
+// container would be over), stays in front.
+func asImage(argv, args []string) []string {
+	if len(argv) > 1 {
+		return args
+	}
+	name := filepath.Base(argv[0])
+	if len(args) > 0 && args[0] == name {
+		args = args[1:]
+	}
+	if name == "nginx" && len(args) == 0 {
+		return []string{"-g", "daemon off;"}
+	}
+	return args
 }
 
 // show makes what a rule's command needs readable: the directory where `up` was

@@ -117,3 +117,22 @@ func executable(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+func TestARulesProgramGetsTheArgumentsOfItsImage(t *testing.T) {
+	for _, test := range []struct{ rule, args, want string }{
+		{"nginx", "", "-g|daemon off;"},
+		{"/usr/sbin/nginx", "nginx|-g|daemon off;", "-g|daemon off;"},
+		{"nginx", "nginx-debug|-g|daemon off;", "nginx-debug|-g|daemon off;"},
+		{"nginx", "-c|/etc/mine.conf", "-c|/etc/mine.conf"},
+		{"nginx|-e|stderr", "", ""},
+		{"./shop", "shop|--port|80", "--port|80"},
+		{"./shop", "", ""},
+	} {
+		split := func(s string) []string {
+			return strings.FieldsFunc(s, func(r rune) bool { return r == '|' })
+		}
+		if got := strings.Join(asImage(split(test.rule), split(test.args)), "|"); got != test.want {
+			t.Errorf("rule %s, args %s: %s, want %s", test.rule, test.args, got, test.want)
+		}
+	}
+}
