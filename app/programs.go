@@ -88,10 +88,21 @@ type programs struct {
 	shims string      // directory of small scripts, for programs that the machine lacks
 }
 
-// program returns what a container runs. A manifest's command that this machine
+// program returns what a container runs.
+func (t *programs) program(image string, command, args []string) (pods.Program, error) {
+	p, err := t.find(image, command, args)
+	if err == nil && filepath.Base(p.Argv[0]) == "nginx" {
+		var dir string
+		dir, err = t.nginxEtc()
+		p.Mounts = append(p.Mounts, sandbox.Mount{Path: "/etc/nginx", Source: dir, ReadOnly: true})
+	}
+	return p, err
+}
+
+// find looks a program up. A manifest's command that this machine
 // has runs with any image, because it takes the place of the image's own; else a
 // rule of the user says what the image's own is, else it is a built-in program.
-func (t *programs) program(image string, command, args []string) (pods.Program, error) {
+func (t *programs) find(image string, command, args []string) (pods.Program, error) {
 	for _, r := range t.rules {
 		if !apps.Match(r.Pattern, image) {
 			continue

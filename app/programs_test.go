@@ -136,3 +136,34 @@ func TestARulesProgramGetsTheArgumentsOfItsImage(t *testing.T) {
 		}
 	}
 }
+
+// The machine's own nginx runs with the manifest's configuration and no other.
+func TestTheMachinesNginxSeesTheImagesFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "nginx"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	table := &programs{rules: []imageRule{{"nginx", []string{"nginx"}}}, cwd: t.TempDir(), shims: filepath.Join(dir, "shims")}
+	for name, command := range map[string][]string{"nginx:1.27": nil, "nobody/knows:1": {"nginx", "-g", "daemon off;"}} {
+		p, err := table.program(name, command, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(p.Argv[1:], "|"); got != "-g|daemon off;" {
+			t.Errorf("%s: arguments %s", name, got)
+		}
+		etc := ""
+		for _, m := range p.Mounts {
+			if m.Path == "/etc/nginx" {
+				etc = m.Source
+			}
+		}
+		for file, want := range map[string]string{"nginx.conf": "include /etc/nginx/conf.d/*.conf;", "conf.d/default.conf": "listen 80;", "mime.types": "text/html"} {
+			text, err := os.ReadFile(filepath.Join(etc, file))
+			if err != nil || !strings.Contains(string(text), want) || strings.Contains(string(text), "sites-enabled") {
+				t.Errorf("%s: %s: %v\n%s", name, file, err, text)
+			}
+		}
+	}
+}

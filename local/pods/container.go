@@ -3,7 +3,9 @@ package pods
 import (
 	"context"
 	"fmt"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -282,7 +284,7 @@ func (c *container) containerSpec(b box) (s *sandbox.ContainerSpec, reason strin
 	}
 	s = &sandbox.ContainerSpec{
 		Name: c.name, Argv: program.Argv, Env: append(env.list(), program.Env...), Dir: c.spec.WorkingDir,
-		Mounts: append(mounts, program.Mounts...), Stdin: c.spec.Stdin, TTY: c.spec.TTY, Log: c.log.next(),
+		Mounts: withOwn(mounts, program.Mounts), Stdin: c.spec.Stdin, TTY: c.spec.TTY, Log: c.log.next(),
 	}
 	if s.Dir == "" {
 		s.Dir = program.Dir
@@ -297,6 +299,17 @@ func (c *container) containerSpec(b box) (s *sandbox.ContainerSpec, reason strin
 		}
 	}
 	return s, "", nil
+}
+
+// withOwn adds a program's own mounts, save where the manifest has one: that is meant.
+func withOwn(mounts, own []sandbox.Mount) []sandbox.Mount {
+	n := len(mounts)
+	for _, m := range own {
+		if !slices.ContainsFunc(mounts[:n], func(o sandbox.Mount) bool { return path.Clean(o.Path) == path.Clean(m.Path) }) {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts
 }
 
 func mountPaths(c *corev1.Container) string {

@@ -193,7 +193,7 @@ func TestLoopbackIsToldOfAServicesPort(t *testing.T) {
 		want int
 	}{
 		{"on loopback, a while after the start", func(p *fakeProcess) int {
-			time.Sleep(300 * time.Millisecond)
+			<-time.After(300 * time.Millisecond) // of the test's clock
 			p.b.listen("127.0.0.1:8080", answers(200, ""))
 			return serves(p)
 		}, 1},
