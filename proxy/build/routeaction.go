@@ -45,7 +45,13 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		if out.Upgrades == nil {
 			out.Upgrades = map[string]bool{}
 		}
-		out.Upgrades[strings.ToLower(u.GetUpgradeType())] = truth(u.GetEnabled(), true)
+		kind := strings.ToLower(u.GetUpgradeType())
+		out.Upgrades[kind] = truth(u.GetEnabled(), true)
+		if u.GetConnectConfig() != nil {
+			if out.Connect = true; kind != "connect" {
+				r.errs.Addf(at.Child("upgrade_configs"), "connect_config is set for upgrade_type %q, want CONNECT", u.GetUpgradeType())
+			}
+		}
 	}
 	return out
 }

@@ -30,6 +30,7 @@ type h1Conn struct {
 	chunked  bool   // the request is sent in chunks
 	sentAll  bool
 	upgrade  bool // the request asks for one
+	connect  bool // the request is a CONNECT
 	inBody   bool
 	tunnel   bool
 	keep     bool // the connection can be used again
@@ -86,8 +87,8 @@ func (c *h1Conn) Info() *Info { return &c.info }
 // SendHeaders encodes the request's head.
 func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
 	c.method = m.Get(header.Method)
-	c.upgrade = m.Has(header.Upgrade)
-	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade
+	c.upgrade, c.connect = m.Has(header.Upgrade), string(c.method) == "CONNECT"
+	c.chunked = !end && !m.Has(header.ContentLength) && !c.upgrade && !c.connect
 	room := c.room(512)
 	empty := end && !c.upgrade && !m.Has(header.ContentLength) && !h1.Bodiless(c.method)
 	b := h1.AppendRequest(room, m, h1.Form{Chunked: c.chunked, Empty: empty, Absolute: c.pool.cluster.AbsoluteURL})
@@ -304,6 +305,9 @@ func (c *h1Conn) readHead(b []byte) int {
 		r.Map.Remove(header.Upgrade)
 		r.Map.Remove(header.Connection)
 	}
+	if c.tunnels(&head) {
+		return n
+	}
 	c.keep = c.keep && head.KeepAlive
 	c.body.Start(&head)
 	if c.body.Done() {
@@ -313,6 +317,19 @@ func (c *h1Conn) readHead(b []byte) int {
 	c.inBody = true
 	c.handler.OnHeaders(&r.Map, false)
 	return n
+}
+
+// tunnels begins a tunnel if the host agrees to a CONNECT. What the response says of a body
+// means nothing then (RFC 9110, section 9.3.6).
+func (c *h1Conn) tunnels(head *h1.Head) bool {
+	if !c.connect || head.Status >= 300 {
+		return false
+	}
+	c.response.Map.Remove(header.ContentLength)
+	c.keep, c.inBody, c.tunnel = false, true, true
+	c.body.Tunnel()
+	c.handler.OnHeaders(&c.response.Map, false)
+	return true
 }
 
 // interim passes a 1xx response on. 101 ends HTTP on this connection, if we asked for it.

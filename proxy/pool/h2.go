@@ -178,10 +178,14 @@ func (r *h2Stream) Info() *Info { return &r.c.info }
 
 // SendHeaders sends the request's head.
 func (r *h2Stream) SendHeaders(m *header.Map, end bool) {
-	if r.handler != nil {
-		r.sentAll = end
-		r.s.SendHeaders(m, end)
+	if r.handler == nil {
+		return
 	}
+	if string(m.Get(header.Method)) == "CONNECT" && !m.Has(header.Protocol) {
+		m.Remove(header.Scheme) // RFC 9113, section 8.5
+	}
+	r.sentAll = end
+	r.s.SendHeaders(m, end)
 }
 
 // SendData sends a piece of the request's body.

@@ -134,6 +134,7 @@ type Offers struct{ HTTP11, HTTP2 string }
 type Pending struct {
 	Offers Offers
 	Origin Origin
+	Raw    bool // the connection is to carry the request's bytes and no HTTP
 	HTTP2  bool // the request came by HTTP/2, and goes by it where the cluster follows its clients
 
 	next, prev *Pending
@@ -198,7 +199,7 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 // pool returns the pool of a host for a request.
 func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq *Pending) *Pool {
 	client, _ := h.Transport.Socket.(*tls.Client)
-	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq.HTTP2), origin: rq.Origin.key(h)}
+	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq), origin: rq.Origin.key(h)}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority), "")
 	}

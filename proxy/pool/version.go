@@ -13,11 +13,14 @@ const (
 	http1  version = iota
 	http2          // with prior knowledge, or by a TLS handshake that offers nothing else
 	byALPN         // what the host chooses in the TLS handshake
+	raw            // none
 )
 
 // versionFor returns how a cluster wants a request sent.
-func versionFor(c *cluster.Cluster, cameByHTTP2 bool) version {
-	switch {
+func versionFor(c *cluster.Cluster, rq *Pending) version {
+	switch cameByHTTP2 := rq.HTTP2; {
+	case rq.Raw:
+		return raw
 	case c.SameProtocol && cameByHTTP2, c.HTTP2:
 		return http2
 	case c.ALPN:
@@ -51,6 +54,9 @@ func (p *Pool) speak(u *upstream) codec {
 		p.single = false
 		return newH2(u)
 	}
+	if p.key.version == raw {
+		return &rawConn{upstream: u}
+	}
 	p.single = true
 	return &h1Conn{upstream: u, parser: limits(u.pool.cluster)}
 }
@@ -59,6 +65,8 @@ func (p *Pool) speak(u *upstream) codec {
 func (p *Pool) offer() string {
 	o := p.key.offers
 	switch {
+	case p.key.version == raw:
+		return ""
 	case p.key.version == http1:
 		return o.HTTP11
 	case p.key.version == http2:
@@ -76,13 +84,15 @@ func (p *Pool) fallback() []string {
 		return []string{"h2"}
 	case byALPN:
 		return []string{"h2", "http/1.1"}
+	case raw:
+		return nil
 	}
 	return []string{"http/1.1"}
 }
 
 // perConnection is how many requests a connection that is being made will carry at once.
 func (p *Pool) perConnection() int {
-	if p.key.version == http1 || p.key.version == byALPN && p.single {
+	if p.key.version == http1 || p.key.version == raw || p.key.version == byALPN && p.single {
 		return 1
 	}
 	n := uint32(1024)

@@ -26,6 +26,7 @@ type Forward struct {
 	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
 	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
+	Connect       bool            // a CONNECT ends here, and its bytes go to the host by TCP
 	Upgrades      map[string]bool // nil: the connection manager's
 	MetadataMatch any
 	RateLimits    any // opaque here
@@ -74,7 +75,7 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
 		Retry: c.Retry, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
-		Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, RateLimits: c.RateLimits, clusterHeader: []byte(lower(c.ClusterHeader)),
+		Connect: c.Connect, Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, RateLimits: c.RateLimits, clusterHeader: []byte(lower(c.ClusterHeader)),
 		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}
 	if c.Timeout != nil {

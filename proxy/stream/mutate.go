@@ -99,6 +99,9 @@ func (s *Stream) match() {
 
 func (s *Stream) upgradeAllowed() bool {
 	kind := strings.ToLower(string(s.Request.Get(header.Upgrade)))
+	if kind == "" && string(s.Request.Get(header.Method)) == "CONNECT" {
+		kind = "connect"
+	}
 	if kind == "" || s.Route == nil {
 		return false
 	}

@@ -193,15 +193,12 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 	v.body.Start(head)
 	v.inBody = !v.body.Done()
 	s.Upgrade = head.Upgrade || head.Connect
-	if head.Upgrade {
+	if head.Upgrade || head.Connect {
 		// What follows the head is for whoever the protocol is switched to. It must not
 		// reach a server that does not switch, so it waits for the 101.
 		v.body.Tunnel()
 		v.inBody, v.closing = true, true
 		v.PauseRequest()
-	}
-	if head.Connect {
-		v.closing = true
 	}
 	if head.Expect && cfg.Expect100Here {
 		s.Request.Remove(header.Expect)
@@ -300,7 +297,7 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	v.alive()
 	v.wroteHead = true
 	status := v.s.status
-	if status == 101 {
+	if status == 101 || v.s.Upgrade && status/100 == 2 && string(v.s.Request.Get(header.Method)) == "CONNECT" {
 		v.startTunnel(m)
 		return
 	}

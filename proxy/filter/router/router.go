@@ -234,6 +234,7 @@ func (r *Router) try() {
 	a := r.cur
 	a.host = h
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
+	a.pending.Raw = r.forward.Connect && string(s.Request.Get(header.Method)) == "CONNECT"
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = h.Addr, h.Name
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
 	if h.Peer != nil {

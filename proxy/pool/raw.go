@@ -1,0 +1,176 @@
+package pool
+
+import (
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/tls"
+)
+
+// rawConn is an upstream connection that speaks no HTTP: a CONNECT that ends here has its bytes
+// passed on as they are. It carries one request and then ends.
+type rawConn struct {
+	*upstream
+	handler  Handler // nil: none yet, or over
+	rqLimits *cluster.Breakers
+	response *Message
+	answered bool // the client has heard that it is connected
+}
+
+var ok200 = []byte("200")
+
+// opened has the connection serve whoever waits; nobody else could use it.
+func (c *rawConn) opened() {
+	if !c.pool.serve(c) {
+		c.retire()
+	}
+}
+
+// begin starts a request.
+func (c *rawConn) begin(h Handler, limits *cluster.Breakers, response *Message) Stream {
+	c.handler, c.rqLimits, c.response = h, limits, response
+	c.info.Requests++
+	c.pool.active++
+	st := c.pool.cluster.Stats
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	c.info.Host.RqTotal.Inc()
+	c.info.Host.Active.Add(1)
+	return c
+}
+
+// finish ends the request's account, and with it the connection's.
+func (c *rawConn) finish(withRequest bool) {
+	c.handler = nil
+	c.rqLimits.Requests.Release()
+	c.pool.active--
+	c.pool.cluster.Stats.UpstreamRqActive.Dec()
+	c.info.Host.Active.Add(-1)
+	c.destroyed(withRequest)
+}
+
+// Info says what is known of the connection.
+func (c *rawConn) Info() *Info { return &c.info }
+
+// SendHeaders answers in the host's place: there is a connection. The caller is still busy with the
+// request, so the answer comes in the next turn.
+func (c *rawConn) SendHeaders(*header.Map, bool) {
+	c.pool.w.Loop.Post(func() {
+		if c.handler == nil {
+			return
+		}
+		c.answered = true
+		m := &c.response.Map
+		m.Reset()
+		c.response.Trailers.Reset()
+		m.Add(header.Status, ok200)
+		c.handler.OnHeaders(m, false)
+		if c.handler != nil && c.conn.HasInput() {
+			c.conn.Resume()
+		}
+	})
+}
+
+// SendData passes bytes on.
+func (c *rawConn) SendData(b []byte, end bool) {
+	if c.handler == nil {
+		return
+	}
+	c.conn.Write(b)
+	if end {
+		c.conn.CloseWrite()
+	}
+}
+
+// SendTrailers ends the request's bytes.
+func (c *rawConn) SendTrailers(*header.Map) { c.SendData(nil, true) }
+
+// Full says that the request should pause.
+func (c *rawConn) Full() bool { return c.conn.Full() }
+
+// Pause stops reading.
+func (c *rawConn) Pause() {
+	c.pool.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
+	c.conn.Pause()
+}
+
+// Resume reads again.
+func (c *rawConn) Resume() {
+	c.pool.cluster.Stats.UpstreamFlowControlResumedReading.Inc()
+	c.conn.Resume()
+}
+
+// Cancel gives the request up.
+func (c *rawConn) Cancel() {
+	if c.handler != nil {
+		c.finish(true)
+		c.conn.Close() // after what the client has sent
+	}
+}
+
+// OnData passes on bytes of the host, once the client knows that it is connected.
+func (c *rawConn) OnData(_ *drive.Conn, b []byte) int {
+	switch {
+	case c.handler == nil:
+		return len(b)
+	case !c.answered:
+		return 0
+	}
+	c.handler.OnData(b, false)
+	return len(b)
+}
+
+// OnEnd passes on that the host will send no more.
+func (c *rawConn) OnEnd(*drive.Conn) {
+	h := c.handler
+	switch {
+	case h == nil:
+		c.retire()
+	case !c.answered:
+		c.gone(nil)
+	default:
+		c.finish(false)
+		c.conn.Close()
+		h.OnData(nil, true)
+	}
+}
+
+// OnClose notices that the connection has broken.
+func (c *rawConn) OnClose(_ *drive.Conn, err error) { c.gone(err) }
+
+func (c *rawConn) gone(err error) {
+	if c.dead {
+		return
+	}
+	st := c.pool.cluster.Stats
+	st.UpstreamCxDestroyRemote.Inc()
+	h := c.handler
+	if h == nil {
+		c.retire()
+		return
+	}
+	st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
+	c.finish(true)
+	c.conn.Close()
+	why := ""
+	if err != nil && c.info.TLS != nil {
+		why = tls.Reason(err)
+	}
+	h.OnReset(ConnectionTerminated, why, MaybeSeen)
+}
+
+// OnDrained passes on that output has gone.
+func (c *rawConn) OnDrained(*drive.Conn) {
+	if c.handler != nil {
+		c.handler.OnDrained()
+	}
+}
+
+// OnDeadline is not used.
+func (c *rawConn) OnDeadline(*drive.Conn) {}
+
+// retire closes a connection that nobody wants.
+func (c *rawConn) retire() {
+	c.destroyed(false)
+	c.conn.Close()
+}
