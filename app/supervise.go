@@ -30,7 +30,6 @@ import (
 
 	"github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/base/version"
-	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/control/ca"
@@ -388,21 +387,19 @@ const rejectionsPath = "/malla/rejections"
 func withRejections(server *api.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", server.Handler())
-	told := map[string]bool{}
 	mux.HandleFunc("PUT "+rejectionsPath, func(w http.ResponseWriter, r *http.Request) {
 		var all []files.Rejection
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&all); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		for source := range told {
-			server.ClearRejections(source)
-		}
-		clear(told)
+		var list []api.Rejection
 		for _, x := range perObject(all) {
-			k, _ := kind.Named(x.Kind)
-			server.Reject(api.Rejection{Kind: k, Namespace: x.Namespace, Name: x.Name, Source: x.Source, Message: x.Message})
-			told[x.Source] = true
+			list = append(list, api.Rejection(x))
+		}
+		if err := server.SetRejections(list); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})

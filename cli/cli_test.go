@@ -21,7 +21,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/local/api"
 )
 
@@ -130,10 +129,11 @@ func (m *mesh) fill(t *testing.T) {
 	if _, err := c.CoreV1().Pods("default").UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range kind.All {
-		if k.Kind == "VirtualService" {
-			m.api.Reject(api.Rejection{Kind: k, Namespace: "default", Name: "bad", Source: "rules.yaml:7", Message: "spec.hosts: none, want at least one"})
-		}
+	if err := m.api.SetRejections([]api.Rejection{
+		{Kind: "VirtualService", Namespace: "default", Name: "bad", Source: "rules.yaml:7", Message: "spec.hosts: none, want at least one"},
+		{Kind: "Gizmo", Name: "x", Source: "rules.yaml:20", Message: "kind: unknown kind \"Gizmo\""},
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

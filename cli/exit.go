@@ -142,8 +142,8 @@ func tellStopped(w io.Writer, s stopped, t *target) int {
 			fmt.Fprintln(w, asMalla(line))
 		}
 	}
-	if hint == "" {
-		hint = hintFor(msg, t.client != nil)
+	if better := hintFor(msg, t.client != nil); better != "" {
+		hint = better
 	}
 	if hint != "" {
 		fmt.Fprintln(w, "malla: hint:", hint)
@@ -158,6 +158,9 @@ var (
 
 // hintFor knows what helps against some of kubectl's errors.
 func hintFor(msg string, local bool) string {
+	if strings.HasSuffix(msg, "Required resource not specified.") {
+		return "malla get all, or malla get --help"
+	}
 	if m := noKind.FindStringSubmatch(msg); m != nil && local {
 		if gv, err := schema.ParseGroupVersion(m[2]); err == nil {
 			if why, ok := kind.RefusedBecause(schema.GroupKind{Group: gv.Group, Kind: m[1]}); ok {
@@ -168,7 +171,7 @@ func hintFor(msg string, local bool) string {
 	}
 	if m := noResource.FindStringSubmatch(msg); m != nil {
 		if r, ok := kind.RefusedResource(m[1]); ok && local {
-			return r.Kind + " is " + r.Why
+			return r.Kind + " is " + r.Why + "; malla get refusals shows the documents that were refused"
 		}
 		return "malla api-resources lists the kinds that there are"
 	}

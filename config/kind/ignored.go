@@ -35,6 +35,7 @@ var ignored = []*Kind{
 	without("admissionregistration.k8s.io", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false, whyWebhook, func() runtime.Object { return new(admissionv1.MutatingWebhookConfiguration) }, "v1"),
 	without("monitoring.coreos.com", "ServiceMonitor", "servicemonitors", true, whyMonitor, nil, "v1").short("smon"),
 	without("monitoring.coreos.com", "PodMonitor", "podmonitors", true, whyMonitor, nil, "v1").short("pmon"),
+	refusal(),
 	without("monitoring.coreos.com", "PrometheusRule", "prometheusrules", true, whyMonitor, nil, "v1").short("promrule"),
 }
 
@@ -60,5 +61,18 @@ func without(group, kind, plural string, namespaced bool, why string, empty func
 
 func (k *Kind) short(names ...string) *Kind {
 	k.Short = names
+	return k
+}
+
+// refusal is the kind of which `malla up` makes one for each document that it refused,
+// so that `get all` shows also what never became an object.
+func refusal() *Kind {
+	k := without("malla.dev", "Refusal", "refusals", false, "malla up makes one for each document of its files that it refused", nil, "v1")
+	k.Categories = []string{"all"}
+	k.Columns = []Column{
+		{Name: "Kind", Type: "string", JSONPath: ".spec.kind"},
+		{Name: "Object", Type: "string", JSONPath: ".spec.name"},
+		{Name: "Status", Type: "string", JSONPath: ".status.message"},
+	}
 	return k
 }

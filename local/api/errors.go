@@ -23,6 +23,13 @@ func notFound(res *resource, name string) error {
 	return apierrors.NewNotFound(res.gr, name)
 }
 
+// notFoundBecause says why there is no such object.
+func notFoundBecause(res *resource, name, why string) error {
+	err := apierrors.NewNotFound(res.gr, name)
+	err.ErrStatus.Message += ": " + why
+	return err
+}
+
 func noSuchPath(path string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,

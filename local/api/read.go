@@ -48,8 +48,14 @@ func (s *Server) get(w http.ResponseWriter, q *request) error {
 		}
 		return s.writeTable(w, q, form, rows, rows[0].version())
 	}
-	if o == nil {
+	refused, wrong := s.reject.one(q.res, q.namespace, q.name)
+	switch {
+	case o == nil && wrong:
+		return notFoundBecause(q.res, q.name, "its document was refused: "+refused.told())
+	case o == nil:
 		return notFound(q.res, q.name)
+	case wrong && q.user.admin && partialForm(q.Request) == "":
+		q.warnings.add(about(q.res, q.namespace, q.name, []string{"an older version is in force; the newest was refused: " + refused.told()})...)
 	}
 	return s.writeObject(w, q, http.StatusOK, o)
 }
@@ -86,6 +92,9 @@ func (s *Server) list(w http.ResponseWriter, q *request) error {
 	}
 	if form := tableForm(q.Request); form != nil {
 		rows := s.objects(q, objects, nil)
+		if hint := s.reject.hint(); hint != "" && q.res.key != refusals {
+			q.warnings.add(hint)
+		}
 		return s.writeTable(w, q, form, s.rejected(q, rows, match), version)
 	}
 	writeRaw(w, http.StatusOK, q.listBody(objects, version))

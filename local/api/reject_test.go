@@ -3,13 +3,14 @@ package api_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/local/api"
 )
 
@@ -48,32 +49,73 @@ func rows(t *testing.T, s *api.Server, path string) string {
 // good version of the object stays.
 func TestRejectionsShowUntilTheyAreCleared(t *testing.T) {
 	s, c := start(t, api.Options{})
-	svc, ok := kind.ByGVK(corev1.SchemeGroupVersion.WithKind("Service"))
-	if !ok {
-		t.Fatal("no kind Service")
-	}
 	make1(t, c.CoreV1().Services("default").Create, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web"},
 		Spec: corev1.ServiceSpec{ClusterIP: "None", Ports: []corev1.ServicePort{{Port: 80}}}})
-	s.Reject(api.Rejection{Kind: svc, Namespace: "default", Name: "web", Source: "a.yaml:3", Message: "spec.ports: wrong"})
-	s.Reject(api.Rejection{Kind: svc, Namespace: "default", Name: "web", Source: "a.yaml:4", Message: "spec.ports: still wrong"})
-	s.Reject(api.Rejection{Kind: svc, Namespace: "default", Name: "new", Source: "b.yaml:1", Message: "spec: missing"})
+	refuse(t, s, api.Rejection{Kind: "Service", Namespace: "default", Name: "web", Source: "a.yaml:4", Message: "spec.ports: wrong"},
+		api.Rejection{Kind: "Service", Namespace: "default", Name: "new", Source: "b.yaml:1", Message: "spec: missing"})
 	const path = "/api/v1/namespaces/default/services"
 	want := "kubernetes ClusterIP 10.96.0.1 \\u003cnone\\u003e 443/TCP \\u003cnone\\u003e Accepted \n" +
-		"new      b.yaml:1: spec: missing \n" +
-		"web ClusterIP None \\u003cnone\\u003e 80/TCP \\u003cnone\\u003e a.yaml:4: spec.ports: still wrong \n"
+		"new      refused: b.yaml:1: spec: missing \n" +
+		"web ClusterIP None \\u003cnone\\u003e 80/TCP \\u003cnone\\u003e refused: a.yaml:4: spec.ports: wrong \n"
 	if got := rows(t, s, path); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	if got := rows(t, s, path+"/new"); got != "new      b.yaml:1: spec: missing \n" {
+	if got := rows(t, s, path+"/new"); got != "new      refused: b.yaml:1: spec: missing \n" {
 		t.Errorf("get of the refused one: %s", got)
 	}
 	if _, err := c.CoreV1().Services("default").Get(within(t), "web", metav1.GetOptions{}); err != nil {
 		t.Errorf("the last good version: %v", err)
 	}
-	s.ClearRejections("a.yaml")
-	s.ClearRejections("b.yaml:1")
+	if _, err := c.CoreV1().Services("default").Get(within(t), "new", metav1.GetOptions{}); !apierrors.IsNotFound(err) || !strings.Contains(err.Error(), "b.yaml:1: spec: missing") {
+		t.Errorf("what never was an object: %v, want why it is not there", err)
+	}
+	refuse(t, s)
 	if got := rows(t, s, path); strings.Contains(got, "yaml") || strings.Contains(got, "Accepted") {
 		t.Errorf("after clearing:\n%s", got)
+	}
+}
+
+func refuse(t *testing.T, s *api.Server, list ...api.Rejection) {
+	t.Helper()
+	if err := s.SetRejections(list); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A document of which nobody knows the kind, or even that, is an object of a kind of its
+// own; it goes when it is mended, and a change that changes nothing wakes nobody.
+func TestDocumentsOfNoKind(t *testing.T) {
+	s, _ := start(t, api.Options{})
+	const path = "/apis/malla.dev/v1/refusals"
+	gizmo := api.Rejection{Kind: "Gizmo", Name: "x", Source: "dir/Some File.yaml:3", Message: "kind: unknown"}
+	broken := api.Rejection{Source: "dir/rules.yaml:7", Message: "did not find expected ','"}
+	again := api.Rejection{Source: "other/rules.yaml:7", Message: "indented with a tab"}
+	refuse(t, s, gizmo, broken, again)
+	all := "rules.yaml-7   refused: dir/rules.yaml:7: did not find expected ',' \n" +
+		"rules.yaml-7-2   refused: other/rules.yaml:7: indented with a tab \n"
+	want := all + "some-file.yaml-3 Gizmo x refused: dir/Some File.yaml:3: kind: unknown \n"
+	if got := rows(t, s, path); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	version := func() string {
+		c := s.Config()
+		resp, err := c.Transport.RoundTrip(httptest.NewRequestWithContext(within(t), "GET", c.Host+path, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var list metav1.PartialObjectMetadataList
+		if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+			t.Fatal(err)
+		}
+		return list.ResourceVersion
+	}
+	before := version()
+	if refuse(t, s, gizmo, broken, again); version() != before {
+		t.Error("the same refusals are written again")
+	}
+	if refuse(t, s, broken, again); rows(t, s, path) != all {
+		t.Errorf("one mended, but\n%s", rows(t, s, path))
 	}
 }
 

@@ -1,63 +1,116 @@
 package api
 
 import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/local/api/store"
 )
 
 // A Rejection is a document that could not be applied. People see it where they
-// look for the object: in the STATUS column of `malla get`.
+// look for the object: in the STATUS column of `malla get`. Each is an object of
+// the kind Refusal besides, so that one whose kind is not known, or that could not
+// be read at all, shows in `malla get refusals` and `malla get all`.
 type Rejection struct {
-	Kind            *kind.Kind
+	Kind            string // as it was written; "" if the document could not be read
 	Namespace, Name string
 	Source          string // "file:line"
 	Message         string // what is wrong, without Source
 }
 
 type rejections struct {
-	mu   sync.Mutex
-	list []Rejection
+	mu      sync.Mutex
+	list    []Rejection
+	nowhere int // how many are of no kind that is here
 }
 
-// Reject records a rejection. It replaces an earlier one of the same object and source.
-func (s *Server) Reject(r Rejection) {
+// refusals is the key of the kind Refusal.
+const refusals = "refusals.malla.dev"
+
+// SetRejections makes list all that is refused. Of several for one object the
+// last shows beside it.
+func (s *Server) SetRejections(list []Rejection) error {
+	nowhere := 0
+	for _, r := range list {
+		if _, known := kind.Named(r.Kind); !known {
+			nowhere++
+		}
+	}
 	s.reject.mu.Lock()
 	defer s.reject.mu.Unlock()
-	for i, have := range s.reject.list {
-		if have.Kind == r.Kind && have.Namespace == r.Namespace && have.Name == r.Name && have.file() == r.file() {
-			s.reject.list[i] = r
-			return
-		}
-	}
-	s.reject.list = append(s.reject.list, r)
+	s.reject.list, s.reject.nowhere = list, nowhere
+	return s.putRefusals(list)
 }
 
-// ClearRejections forgets the rejections whose source is source, or lies in the file source.
-func (s *Server) ClearRejections(source string) {
-	s.reject.mu.Lock()
-	defer s.reject.mu.Unlock()
-	kept := s.reject.list[:0]
-	for _, r := range s.reject.list {
-		if r.Source != source && r.file() != source {
-			kept = append(kept, r)
+// putRefusals makes the objects of the kind Refusal those of list.
+func (s *Server) putRefusals(list []Rejection) error {
+	old, _ := s.store.List(refusals, "")
+	stale := map[string]*store.Object{}
+	for _, o := range old {
+		stale[o.Key.Name] = o
+	}
+	used := map[string]bool{}
+	for _, r := range list {
+		name := refusalName(r.Source, used)
+		spec := map[string]any{"kind": r.Kind, "namespace": r.Namespace, "name": r.Name, "source": r.Source}
+		status := map[string]any{"message": "refused: " + r.told()}
+		k := store.Key{Resource: refusals, Name: name}
+		if o := stale[name]; o != nil {
+			delete(stale, name)
+			if reflect.DeepEqual(o.Value.Object["spec"], spec) && reflect.DeepEqual(o.Value.Object["status"], status) {
+				continue
+			}
+			u := o.Value.DeepCopy()
+			u.Object["spec"], u.Object["status"] = spec, status
+			if _, err := s.store.Put(k, o.Version, u, nil); err != nil {
+				return fmt.Errorf("note a refusal: %w", err)
+			}
+			continue
+		}
+		if err := s.put(k, map[string]any{"spec": spec, "status": status}); err != nil {
+			return fmt.Errorf("note a refusal: %w", err)
 		}
 	}
-	clear(s.reject.list[len(kept):])
-	s.reject.list = kept
+	for _, o := range stale {
+		if _, err := s.store.Delete(o.Key, o.Version, o.Value); err != nil {
+			return fmt.Errorf("forget a refusal: %w", err)
+		}
+	}
+	return nil
 }
 
-// file is the source without its line.
-func (r Rejection) file() string {
-	for i := len(r.Source) - 1; i >= 0; i-- {
-		switch c := r.Source[i]; {
-		case c == ':' && i < len(r.Source)-1:
-			return r.Source[:i]
-		case c < '0' || c > '9':
-			return r.Source
-		}
+var notOfNames = regexp.MustCompile(`[^a-z0-9.]+`)
+
+// refusalName makes a name of a place: rules.yaml-7 of dir/rules.yaml:7.
+func refusalName(source string, used map[string]bool) string {
+	name := strings.Trim(notOfNames.ReplaceAllString(strings.ToLower(filepath.Base(source)), "-"), "-.")
+	if len(name) > 200 {
+		name = strings.Trim(name[len(name)-200:], "-.")
 	}
-	return r.Source
+	if name == "" {
+		name = "document"
+	}
+	unique := name
+	for n := 2; used[unique]; n++ {
+		unique = fmt.Sprintf("%s-%d", name, n)
+	}
+	used[unique] = true
+	return unique
+}
+
+// told is the message with its place.
+func (r Rejection) told() string {
+	if r.Source == "" {
+		return r.Message
+	}
+	return r.Source + ": " + r.Message
 }
 
 // of returns the rejections of a kind, in a namespace or ("") in all.
@@ -66,9 +119,45 @@ func (r *rejections) of(res *resource, namespace string) []Rejection {
 	defer r.mu.Unlock()
 	var out []Rejection
 	for _, have := range r.list {
-		if have.Kind == res.Kind && (namespace == "" || have.Namespace == namespace) {
+		if have.Kind == res.Kind.Kind && (namespace == "" || have.Namespace == namespace) {
 			out = append(out, have)
 		}
 	}
 	return out
+}
+
+// one returns what is refused of the object called name.
+func (r *rejections) one(res *resource, namespace, name string) (Rejection, bool) {
+	for _, have := range r.of(res, namespace) {
+		if have.Name == name {
+			return have, true
+		}
+	}
+	return Rejection{}, false
+}
+
+// hint points to what no list of a kind shows, "" if there is nothing.
+func (r *rejections) hint() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.nowhere {
+	case 0:
+		return ""
+	case 1:
+		return "a document of the files was refused, and is of no kind that is here: malla get refusals"
+	}
+	return fmt.Sprintf("%d documents of the files were refused, and are of no kind that is here: malla get refusals", r.nowhere)
+}
+
+// nobody is a row's object where there is none.
+func (q *request) nobody(r *Rejection) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetAPIVersion(apiVersion(q.res.Group, q.version))
+	u.SetKind(q.res.Kind.Kind)
+	u.SetName(r.Name)
+	if r.Name == "" {
+		u.SetName("<none>")
+	}
+	u.SetNamespace(r.Namespace)
+	return u
 }

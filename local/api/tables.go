@@ -194,19 +194,12 @@ func (s *Server) table(q *request, form *tableShape, rows []row, version uint64,
 // cells draws one row. What was refused and never accepted has a name and a status only.
 func (s *Server) cells(q *request, d *table.Drawing, r row, c table.Context) ([]any, *unstructured.Unstructured) {
 	if r.reject != nil {
-		c.Refused = r.reject.Message
-		if r.reject.Source != "" {
-			c.Refused = r.reject.Source + ": " + c.Refused
-		}
+		c.Refused = "refused: " + r.reject.told()
 	}
 	if r.object != nil {
 		return d.Row(r.object.Value, c), r.object.Value
 	}
-	u := &unstructured.Unstructured{Object: map[string]any{}}
-	u.SetAPIVersion(apiVersion(q.res.Group, q.version))
-	u.SetKind(q.res.Kind.Kind)
-	u.SetName(r.reject.Name)
-	u.SetNamespace(r.reject.Namespace)
+	u := q.nobody(r.reject)
 	c.Missing = true
 	return d.Row(u, c), u
 }
