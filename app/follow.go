@@ -110,15 +110,14 @@ func (u *up) follow(ctx context.Context) error {
 }
 
 func rejectionLine(r files.Rejection) string {
-	// The message of a field's error names the object already.
-	if r.Name == "" || strings.HasPrefix(r.Message, r.Kind+" ") {
+	name := r.Name
+	if r.Namespace != "" && name != "" {
+		name = r.Namespace + "/" + name
+	}
+	if name = strings.TrimSpace(r.Kind + " " + name); name == "" {
 		return r.Source + ": " + r.Message
 	}
-	name := r.Name
-	if r.Namespace != "" {
-		name = r.Namespace + "/" + r.Name
-	}
-	return r.Source + ": " + r.Kind + " " + name + ": " + r.Message
+	return r.Source + ": " + name + ": " + r.Message
 }
 
 // reject tells the API what is wrong with the files, for `malla get`.

@@ -406,14 +406,18 @@ func withRejections(server *api.Server) http.Handler {
 	return mux
 }
 
-// perObject makes one rejection of all mistakes of an object, which has one STATUS.
+// perObject makes one rejection of all mistakes of an object, which has one STATUS;
+// one without a name is what stands at its place.
 func perObject(all []files.Rejection) []files.Rejection {
-	type object struct{ kind, namespace, name string }
-	at := map[object]int{}
+	at := map[files.Rejection]int{}
 	var out []files.Rejection
 	for _, x := range all {
-		o := object{x.Kind, x.Namespace, x.Name}
-		if i, ok := at[o]; ok && x.Name != "" {
+		o := x
+		o.Message = ""
+		if x.Name != "" {
+			o.Source = ""
+		}
+		if i, ok := at[o]; ok && x.Kind != "" {
 			out[i].Message += "; " + x.Message
 			continue
 		}

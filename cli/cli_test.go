@@ -130,7 +130,7 @@ func (m *mesh) fill(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := m.api.SetRejections([]api.Rejection{
-		{Kind: "VirtualService", Namespace: "default", Name: "bad", Source: "rules.yaml:7", Message: "spec.hosts: none, want at least one"},
+		{Group: "networking.istio.io", Kind: "VirtualService", Namespace: "default", Name: "bad", Source: "rules.yaml:7", Message: "spec.hosts: none, want at least one"},
 		{Kind: "Gizmo", Name: "x", Source: "rules.yaml:20", Message: "kind: unknown kind \"Gizmo\""},
 	}); err != nil {
 		t.Fatal(err)

@@ -149,6 +149,16 @@ func ByGVK(gvk schema.GroupVersionKind) (*Kind, bool) {
 	return nil, false
 }
 
+// ByGK finds the row of a kind whatever its version.
+func ByGK(gk schema.GroupKind) (*Kind, bool) {
+	for _, k := range All {
+		if k.Group == gk.Group && k.Kind == gk.Kind {
+			return k, true
+		}
+	}
+	return nil, false
+}
+
 // ByResource finds the row of a resource ("deployments") in any served version.
 func ByResource(gvr schema.GroupVersionResource) (*Kind, bool) {
 	for _, k := range All {

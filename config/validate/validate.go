@@ -44,7 +44,7 @@ func Object(u *unstructured.Unstructured, pos Positions) Result {
 	c := &checker{}
 	c.check(u)
 	name := u.GetKind() + " " + u.GetName()
-	if ns := u.GetNamespace(); ns != "" {
+	if ns := u.GetNamespace(); ns != "" && u.GetName() != "" {
 		name = u.GetKind() + " " + ns + "/" + u.GetName()
 	}
 	if u.GetKind() == "" {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/local/api/store"
@@ -19,7 +20,7 @@ import (
 // the kind Refusal besides, so that one whose kind is not known, or that could not
 // be read at all, shows in `malla get refusals` and `malla get all`.
 type Rejection struct {
-	Kind            string // as it was written; "" if the document could not be read
+	Group, Kind     string // as they were written; "" if the document could not be read
 	Namespace, Name string
 	Source          string // "file:line"
 	Message         string // what is wrong, without Source
@@ -39,7 +40,7 @@ const refusals = "refusals.malla.dev"
 func (s *Server) SetRejections(list []Rejection) error {
 	nowhere := 0
 	for _, r := range list {
-		if _, known := kind.Named(r.Kind); !known {
+		if _, known := kind.ByGK(schema.GroupKind{Group: r.Group, Kind: r.Kind}); !known {
 			nowhere++
 		}
 	}
@@ -59,7 +60,7 @@ func (s *Server) putRefusals(list []Rejection) error {
 	used := map[string]bool{}
 	for _, r := range list {
 		name := refusalName(r.Source, used)
-		spec := map[string]any{"kind": r.Kind, "namespace": r.Namespace, "name": r.Name, "source": r.Source}
+		spec := map[string]any{"group": r.Group, "kind": r.Kind, "namespace": r.Namespace, "name": r.Name, "source": r.Source}
 		status := map[string]any{"message": "refused: " + r.told()}
 		k := store.Key{Resource: refusals, Name: name}
 		if o := stale[name]; o != nil {
@@ -119,7 +120,7 @@ func (r *rejections) of(res *resource, namespace string) []Rejection {
 	defer r.mu.Unlock()
 	var out []Rejection
 	for _, have := range r.list {
-		if have.Kind == res.Kind.Kind && (namespace == "" || have.Namespace == namespace) {
+		if have.Kind == res.Kind.Kind && have.Group == res.Group && (namespace == "" || have.Namespace == namespace) {
 			out = append(out, have)
 		}
 	}

@@ -36,9 +36,10 @@ const Source = "malla.dev/source"
 
 // A Rejection is a document, or an object in it, that was not applied.
 type Rejection struct {
-	Kind, Namespace, Name string // empty if the document could not even be read
-	Source                string // file:line
-	Message               string
+	Group, Kind     string // empty if the document could not even be read
+	Namespace, Name string
+	Source          string // file:line
+	Message         string // what is wrong, without the place and the object
 }
 
 // Key names an object.
@@ -102,7 +103,7 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 			unread[d.File] = true // nobody knows which object this was
 		}
 		if owner := owners[key]; owner != d {
-			wrong = append(wrong, reject(key, d.Source(), "stands in these files already at "+owner.Source()))
+			wrong = append(wrong, reject(d, d.Source(), "stands in these files already at "+owner.Source()))
 			continue
 		}
 		now[key] = d.Source()
@@ -112,12 +113,12 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 				if source == "" {
 					source = d.Pos(e.At)
 				}
-				wrong = append(wrong, reject(key, source, message(e)))
+				wrong = append(wrong, reject(d, source, onObject(e)))
 			}
 			continue
 		}
 		if err := f.one(ctx, key, d); err != nil {
-			wrong = append(wrong, reject(key, d.Source(), apiMessage(err)))
+			wrong = append(wrong, reject(d, d.Source(), apiMessage(err)))
 		}
 	}
 	f.drop(ctx, now, unread)
@@ -265,7 +266,7 @@ func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read, unread map
 		docs = append(docs, result.Docs...)
 	}
 	for _, d := range docs {
-		if k, ok := kind.ByGVK(d.Object.GroupVersionKind()); ok && k.Namespaced && d.Object.GetNamespace() == "" {
+		if k, ok := kind.ByGK(d.Object.GroupVersionKind().GroupKind()); ok && k.Namespaced && d.Object.GetNamespace() == "" {
 			d.Object.SetNamespace(metav1.NamespaceDefault)
 		}
 	}
@@ -302,8 +303,9 @@ func keyOf(u *unstructured.Unstructured) Key {
 	return Key{u.GetKind(), u.GetNamespace(), u.GetName()}
 }
 
-func reject(k Key, source, message string) Rejection {
-	return Rejection{Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, Source: source, Message: message}
+func reject(d *load.Doc, source, message string) Rejection {
+	u := d.Object
+	return Rejection{Group: u.GroupVersionKind().Group, Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), Source: source, Message: message}
 }
 
 // unreadable adds the files that hold a document nobody could read.
@@ -327,6 +329,13 @@ func fileOf(source string) string {
 func message(e *field.Error) string {
 	c := *e
 	c.Pos = ""
+	return c.Error()
+}
+
+// onObject is an error's text without place and object.
+func onObject(e *field.Error) string {
+	c := *e
+	c.Pos, c.In = "", ""
 	return c.Error()
 }
 
