@@ -52,6 +52,7 @@ func (r *Result) kustomize(dir string) {
 	if err != nil {
 		msg := strings.ReplaceAll(err.Error(), root+string(filepath.Separator), "")
 		r.errorf(shown(dir, root, files.root), "%s", msg)
+		r.Partial = true
 		return
 	}
 	sources := map[string][]*Doc{}

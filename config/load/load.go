@@ -34,6 +34,9 @@ type Result struct {
 	Docs   []*Doc
 	Errors field.List // with Pos; one per document or file that could not be read
 	Files  []string   // that were read, sorted; kustomizations and what they name as well
+	// Partial says that objects may be missing in Docs of which no error tells the
+	// file: a kustomization could not be built.
+	Partial bool
 }
 
 // Extensions are the endings of the files that are read from a directory.

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,29 +79,39 @@ type Options struct {
 // one goroutine.
 type Follower struct {
 	Options
-	files   map[string]bool // that the last pass read
-	applied map[Key]string  // Source of what stands in the files
-	texts   map[Key]string  // what was last sent, to leave alone what did not change
+	files   map[string]stamp // that the last pass read
+	applied map[Key]string   // Source of what stands in the files
+	texts   map[Key]string   // what was last sent, to leave alone what did not change
 	seen    map[string]os.FileInfo
 	wrong   []Rejection
 }
 
+// A stamp tells whether a file was saved, be it with what it held before.
+type stamp struct {
+	at   time.Time
+	size int64
+}
+
 // New returns a follower that has applied nothing.
 func New(o Options) *Follower {
-	return &Follower{Options: o, files: map[string]bool{}, applied: map[Key]string{}, texts: map[Key]string{}}
+	return &Follower{Options: o, files: map[string]stamp{}, applied: map[Key]string{}, texts: map[Key]string{}}
 }
 
 // Pass reads the files and applies what changed. All mistakes are returned, and
 // given to Reject; what is right is applied all the same.
 func (f *Follower) Pass(ctx context.Context) []Rejection {
 	docs, wrong, read, unread := f.load()
-	unreadable(wrong, unread) // a file with a broken document may still hold what we cannot see
+	for file, is := range read {
+		if was, known := f.files[file]; known && was != is {
+			f.saved(file)
+		}
+	}
 	now := map[Key]string{}
 	owners := f.owners(docs)
 	for _, d := range docs {
 		key := keyOf(d.Object)
 		if key.Name == "" || key.Kind == "" {
-			unread[d.File] = true // nobody knows which object this was
+			unread.files[d.File] = true // nobody knows which object this was
 		}
 		if owner := owners[key]; owner != d {
 			wrong = append(wrong, reject(d, d.Source(), "stands in these files already at "+owner.Source()))
@@ -123,13 +134,23 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 	}
 	f.drop(ctx, now, unread)
 	for key, source := range f.applied {
-		if _, ok := now[key]; !ok && unread[fileOf(source)] {
+		if _, ok := now[key]; !ok && unread.holds(source) {
 			now[key] = source
 		}
 	}
 	f.applied, f.files, f.wrong = now, read, wrong
 	f.Reject(wrong)
 	return wrong
+}
+
+// saved forgets what was sent of a file: who saves it means all of it, also what
+// somebody changed or deleted since.
+func (f *Follower) saved(file string) {
+	for key, source := range f.applied {
+		if fileOf(source) == file {
+			delete(f.texts, key)
+		}
+	}
 }
 
 // owners says, of several documents for one object, which one counts: that of the
@@ -188,9 +209,9 @@ func (f *Follower) one(ctx context.Context, key Key, d *load.Doc) error {
 
 // drop deletes what stood in the files before and no longer does, if the file
 // still owns it.
-func (f *Follower) drop(ctx context.Context, now map[Key]string, unread map[string]bool) {
+func (f *Follower) drop(ctx context.Context, now map[Key]string, unread unread) {
 	for key, source := range f.applied {
-		if _, ok := now[key]; ok || unread[fileOf(source)] {
+		if _, ok := now[key]; ok || unread.holds(source) {
 			continue
 		}
 		delete(f.texts, key)
@@ -247,21 +268,24 @@ func (f *Follower) Adopt(ctx context.Context) error {
 	return nil
 }
 
-// load reads all paths. In unread are the files of a path that cannot be read at all.
-func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read, unread map[string]bool) {
-	read, unread = map[string]bool{}, map[string]bool{}
+// load reads all paths.
+func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read map[string]stamp, missed unread) {
+	read = map[string]stamp{}
+	missed = unread{files: map[string]bool{}}
 	for _, path := range f.Paths {
 		result, err := load.Path(path, f.Recursive)
 		if err != nil {
 			wrong = append(wrong, Rejection{Source: path, Message: err.Error()})
-			f.keep(path, unread)
+			missed.path(path, f.files, err)
 			continue
 		}
+		missed.all = missed.all || result.Partial
 		for _, e := range result.Errors {
 			wrong = append(wrong, Rejection{Source: e.Pos, Message: message(e)})
+			missed.files[fileOf(e.Pos)] = true
 		}
 		for _, file := range result.Files {
-			read[file] = true
+			read[file] = stampOf(file)
 		}
 		docs = append(docs, result.Docs...)
 	}
@@ -271,18 +295,7 @@ func (f *Follower) load() (docs []*load.Doc, wrong []Rejection, read, unread map
 		}
 	}
 	slices.SortStableFunc(docs, func(a, b *load.Doc) int { return rank(a.Object.GetKind()) - rank(b.Object.GetKind()) })
-	return docs, wrong, read, unread
-}
-
-// keep notes the files below a path as unread. A directory that has gone is one that somebody
-// is moving, or a file system that hangs, rather than the wish that all of its objects end.
-func (f *Follower) keep(path string, unread map[string]bool) {
-	for _, source := range f.applied {
-		file := fileOf(source)
-		if rest, err := filepath.Rel(path, file); err == nil && rest != "." && rest != ".." && !strings.HasPrefix(rest, ".."+string(filepath.Separator)) {
-			unread[file] = true
-		}
-	}
+	return docs, wrong, read, missed
 }
 
 // rank orders kinds so that what others need comes first: a pod should find its
@@ -308,13 +321,42 @@ func reject(d *load.Doc, source, message string) Rejection {
 	return Rejection{Group: u.GroupVersionKind().Group, Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), Source: source, Message: message}
 }
 
-// unreadable adds the files that hold a document nobody could read.
-func unreadable(wrong []Rejection, files map[string]bool) {
-	for _, r := range wrong {
-		if r.Kind == "" {
-			files[fileOf(r.Source)] = true
+// path notes that a path cannot be read at all. A directory that has gone is one that
+// somebody is moving, or a file system that hangs, rather than the wish that all of its
+// objects end; a file that has gone was removed.
+func (u *unread) path(path string, before map[string]stamp, err error) {
+	if _, file := before[path]; !file || !errors.Is(err, fs.ErrNotExist) {
+		u.files[path] = true
+	}
+}
+
+// unread is what could not be read. It may still hold what we cannot see.
+type unread struct {
+	all   bool
+	files map[string]bool // and directories
+}
+
+// holds reports whether an object of that source may be in what was not read.
+func (u unread) holds(source string) bool {
+	if u.all {
+		return true
+	}
+	for path := fileOf(source); ; path = filepath.Dir(path) {
+		if u.files[path] {
+			return true
+		}
+		if path == filepath.Dir(path) {
+			return false
 		}
 	}
+}
+
+func stampOf(file string) stamp {
+	info, err := os.Stat(file)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info.ModTime(), info.Size()}
 }
 
 // fileOf cuts the line off a position.

@@ -214,3 +214,46 @@ func TestOneObjectTwiceIsToldTwice(t *testing.T) {
 		t.Errorf("rejected %+v, want the second, naming the first", x.wrong)
 	}
 }
+
+// Who saves a file means all of it: what somebody deleted or changed since is again as
+// the file says. Files that were not saved leave it alone.
+func TestSavingAgainIsApplyingAgain(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}")+configMap("two", "{k: v}"))
+	maps := x.client.Resource(configMaps).Namespace("default")
+	if err := maps.Delete(t.Context(), "one", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := maps.Patch(t.Context(), "two", types.MergePatchType, []byte(`{"data":{"k":"by hand"}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.write("b.yaml", configMap("three", "{k: v}")); got != "configmap/three in default created" || x.data("two") != "map[k:by hand]" {
+		t.Errorf("another file was saved: %q, %s", got, x.data("two"))
+	}
+	if got := x.write("a.yaml", configMap("one", "{k: v}")+configMap("two", "{k: v}")+"# saved\n"); got != "configmap/one in default created, configmap/two in default configured" {
+		t.Errorf("saved again: %q, %s", got, x.data("two"))
+	}
+}
+
+// A kustomization that cannot be built says nothing about what should go.
+func TestBrokenKustomizationLosesNothing(t *testing.T) {
+	x := newFixture(t)
+	if err := os.Mkdir(filepath.Join(x.dir, "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	x.write("base/kustomization.yaml", "resources: [cm.yaml]\n")
+	x.write("base/cm.yaml", configMap("one", "{k: v}"))
+	x.write("kustomization.yaml", "resources: [base]\nnamePrefix: my-\n")
+	if got := x.data("my-one"); got != "map[k:v]" {
+		t.Fatalf("got %s", got)
+	}
+	x.write("kustomization.yaml", "resources: [base, nosuch.yaml]\nnamePrefix: my-\n")
+	if got := x.data("my-one"); got != "map[k:v]" || len(x.wrong) != 1 {
+		t.Errorf("got %s, %+v", got, x.wrong)
+	}
+	x.write("base/cm.yaml", configMap("two", "{k: v}"))
+	x.write("kustomization.yaml", "resources: [base]\nnamePrefix: my-\n")
+	if one, two := x.data("my-one"), x.data("my-two"); !strings.Contains(one, "not found") || two != "map[k:v]" || len(x.wrong) != 0 {
+		t.Errorf("mended: my-one %s, my-two %s, %+v", one, two, x.wrong)
+	}
+}
