@@ -321,6 +321,12 @@ func reject(d *load.Doc, source, message string) Rejection {
 	return Rejection{Group: u.GroupVersionKind().Group, Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), Source: source, Message: message}
 }
 
+// unread is what could not be read. It may still hold what we cannot see.
+type unread struct {
+	all   bool
+	files map[string]bool // and directories
+}
+
 // path notes that a path cannot be read at all. A directory that has gone is one that
 // somebody is moving, or a file system that hangs, rather than the wish that all of its
 // objects end; a file that has gone was removed.
@@ -328,12 +334,6 @@ func (u *unread) path(path string, before map[string]stamp, err error) {
 	if _, file := before[path]; !file || !errors.Is(err, fs.ErrNotExist) {
 		u.files[path] = true
 	}
-}
-
-// unread is what could not be read. It may still hold what we cannot see.
-type unread struct {
-	all   bool
-	files map[string]bool // and directories
 }
 
 // holds reports whether an object of that source may be in what was not read.
