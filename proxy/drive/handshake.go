@@ -20,7 +20,8 @@ type shaker struct {
 	err    error   // of the last job
 }
 
-// spareShakers is how many stacks are kept.
+// spareShakers is how many stacks a loop keeps. One in memory keeps none: nobody ends it, and
+// a coroutine that waits would outlive its test.
 const spareShakers = 2
 
 func newShaker() *shaker {
@@ -66,7 +67,7 @@ func (l *Loop) shake() {
 		return
 	}
 	s.shaker = nil
-	if len(l.shakers) < spareShakers {
+	if len(l.shakers) < l.keepShakers {
 		l.shakers = append(l.shakers, k)
 	} else {
 		k.stop()

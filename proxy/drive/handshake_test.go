@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mallamesh/malla/pki"
@@ -63,21 +64,34 @@ func meet(t *testing.T, m *Memory, config func(*Conn) *tls.Config) *meeting {
 
 func TestHandshake(t *testing.T) {
 	config := serverTLS(t, nil)
+	synctest.Test(t, func(t *testing.T) { // which fails if a coroutine outlives it
+		m := NewMemory(time.Now())
+		for range 5 {
+			x := meet(t, m, func(*Conn) *tls.Config { return config })
+			m.Step()
+			if !x.over || x.outcome != nil {
+				t.Fatalf("handshake over: %v, with %v", x.over, x.outcome)
+			}
+			want(t, &x.heard, "data hello")
+			if x.server.TLS().Version != tls.VersionTLS13 {
+				t.Errorf("version %#x", x.server.TLS().Version)
+			}
+		}
+	})
+}
+
+func TestStacksAreKept(t *testing.T) {
+	config := serverTLS(t, nil)
 	m := NewMemory(time.Now())
-	for range 5 {
-		x := meet(t, m, func(*Conn) *tls.Config { return config })
-		m.Step()
-		if !x.over || x.outcome != nil {
-			t.Fatalf("handshake over: %v, with %v", x.over, x.outcome)
-		}
-		want(t, &x.heard, "data hello")
-		if x.server.TLS().Version != tls.VersionTLS13 {
-			t.Errorf("version %#x", x.server.TLS().Version)
-		}
+	m.Loop.keepShakers = spareShakers
+	for range 10 {
+		meet(t, m, func(*Conn) *tls.Config { return config })
 	}
-	if n := len(m.Loop.shakers); n == 0 || n > spareShakers {
-		t.Errorf("%d stacks are kept, want one to %d", n, spareShakers)
+	m.Step()
+	if n := len(m.Loop.shakers); n != spareShakers {
+		t.Errorf("%d stacks are kept, want %d", n, spareShakers)
 	}
+	m.Loop.finish()
 }
 
 // However many want to shake hands, a turn computes no more than one step of one of them.

@@ -53,9 +53,10 @@ type Loop struct {
 	ready      []*Conn
 	spareReady []*Conn
 
-	shaking []*secure // handshakes that can go on
-	shakers []*shaker // without a job
-	asides  int       // handshakes that wait for another goroutine
+	shaking     []*secure // handshakes that can go on
+	shakers     []*shaker // without a job
+	keepShakers int       // so many of them at most
+	asides      int       // handshakes that wait for another goroutine
 
 	mail struct {
 		mu    sync.Mutex
@@ -72,7 +73,7 @@ type Loop struct {
 func newLoop(b backend, start time.Time) *Loop {
 	l := &Loop{
 		back: b, start: start,
-		read: make([]byte, 160<<10), plain: make([]byte, 160<<10),
+		read: make([]byte, 160<<10), plain: make([]byte, 160<<10), keepShakers: spareShakers,
 	}
 	l.sweep.Handler = sweeper{l}
 	l.stamp()
