@@ -52,7 +52,7 @@ func TestValidate(t *testing.T) {
 		t.Errorf("%v, %q", err, out.String())
 	}
 	for _, test := range []struct{ text, want string }{
-		{fmt.Sprintf(bootstrap, 1, 2, "3", "  - {name: c, type: STATIC, health_checks: [{}]}"), "static_resources.clusters[1].health_checks: is not supported"},
+		{fmt.Sprintf(bootstrap, 1, 2, "3", "  - {name: c, type: STATIC, lrs_report_endpoint_metrics: [x]}"), "static_resources.clusters[1].lrs_report_endpoint_metrics: is not supported"},
 		{fmt.Sprintf(bootstrap, 1, 2, "3", "overload_manager: {actions: [{name: a}]}"), "overload_manager.actions: is not supported"},
 		{"nonsense: 1", "nonsense"},
 		{"a: 1\na: 2", "already"},

@@ -23,6 +23,7 @@ type files struct {
 type file struct {
 	sink    *access.Sink
 	buffers []*access.Buffer
+	events  *access.Buffer // of what happens outside the shards
 }
 
 // Open opens a file, or finds it open.
@@ -36,7 +37,7 @@ func (f *files) Open(path string) (build.Lines, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &file{sink: sink}
+	l := &file{sink: sink, events: sink.NewBuffer()}
 	for range f.shards {
 		l.buffers = append(l.buffers, sink.NewBuffer())
 	}
@@ -61,7 +62,7 @@ func (f *files) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.open {
-		for _, b := range l.buffers {
+		for _, b := range append(l.buffers, l.events) {
 			b.Close()
 		}
 		l.sink.Close()
@@ -75,3 +76,6 @@ func (l *file) Write(shard int, format *access.Format, r *access.Record) {
 		l.buffers[shard].Log(format, r)
 	}
 }
+
+// Append takes a finished line in on any goroutine.
+func (l *file) Append(line []byte) { l.events.Append(line) }

@@ -110,6 +110,16 @@ func (b *Buffer) Log(f *Format, r *Record) {
 	b.mu.Unlock()
 }
 
+// Append takes in a line that is formatted already, line end included.
+func (b *Buffer) Append(line []byte) {
+	b.mu.Lock()
+	b.data = append(b.data, line...)
+	if len(b.data) >= chunkSize {
+		b.handOver()
+	}
+	b.mu.Unlock()
+}
+
 // Close hands over what is left and ends the buffer.
 func (b *Buffer) Close() {
 	b.mu.Lock()

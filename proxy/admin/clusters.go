@@ -91,15 +91,28 @@ func count(n uint64) string { return strconv.FormatUint(n, 10) }
 // healthFlags are Envoy's words for what is wrong with a host.
 func healthFlags(h *cluster.Host) string {
 	var b strings.Builder
+	add := func(flag cluster.Check, word string) {
+		if h.Check()&flag != 0 {
+			b.WriteString(word)
+		}
+	}
+	add(cluster.CheckFailed, "/failed_active_hc")
 	if h.Ejected() {
 		b.WriteString("/failed_outlier_check")
 	}
 	switch h.Health {
 	case cluster.Unhealthy, cluster.HealthTimeout:
 		b.WriteString("/failed_eds_health")
-	case cluster.Degraded:
+	}
+	add(cluster.CheckDegraded, "/degraded_active_hc")
+	if h.Health == cluster.Degraded {
 		b.WriteString("/degraded_eds_health")
-	case cluster.Draining:
+	}
+	add(cluster.CheckLeaving, "/pending_dynamic_removal")
+	add(cluster.CheckPending, "/pending_active_hc")
+	add(cluster.CheckImmediate, "/excluded_via_immediate_hc_fail")
+	add(cluster.CheckTimeout, "/active_hc_timeout")
+	if h.Health == cluster.Draining {
 		b.WriteString("/eds_status_draining")
 	}
 	if b.Len() == 0 {
@@ -142,7 +155,12 @@ func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 			counter("rq_success", h.RqSuccess.Value()), counter("rq_timeout", h.RqTimeout.Value()), counter("rq_total", h.RqTotal.Value()),
 			gauge("cx_active", h.Connections.Value()), gauge("rq_active", int64(h.Active.Load())),
 		},
-		HealthStatus: &adminv3.HostHealthStatus{FailedOutlierCheck: h.Ejected(), EdsHealthStatus: edsHealth[h.Health]},
+		HealthStatus: &adminv3.HostHealthStatus{
+			FailedActiveHealthCheck: h.Check()&cluster.CheckFailed != 0, FailedActiveDegradedCheck: h.Check()&cluster.CheckDegraded != 0,
+			PendingDynamicRemoval: h.Check()&cluster.CheckLeaving != 0, PendingActiveHc: h.Check()&cluster.CheckPending != 0,
+			ExcludedViaImmediateHcFail: h.Check()&cluster.CheckImmediate != 0, ActiveHcTimeout: h.Check()&cluster.CheckTimeout != 0,
+			FailedOutlierCheck: h.Ejected(), EdsHealthStatus: edsHealth[h.Health],
+		},
 	}
 }
 

@@ -35,9 +35,11 @@ type Files interface {
 	Open(path string) (Lines, error)
 }
 
-// Lines takes lines of an access log in, on the thread of a shard, without waiting.
+// Lines takes lines of a log in without waiting, on the thread of a shard.
 type Lines interface {
 	Write(shard int, f *access.Format, r *access.Record)
+	// Append takes in a finished line, on any goroutine.
+	Append(line []byte)
 }
 
 // A logger is one access log of a listener, connection manager or TCP proxy.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -13,6 +14,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/healthcheck"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/xdsclient"
@@ -140,11 +142,16 @@ func (s *Store) activate(e *clusterEntry) bool {
 	}
 	if e.stop != nil {
 		e.stop()
-		e.stop = nil
 	}
-	e.live, e.built, e.next, e.named = made, e.next, nil, true
+	e.live, e.built, e.next, e.warm = made, e.next, nil, false
 	if s.env.local != nil && made.Name == s.env.LocalCluster {
 		s.env.local.Set(made)
+	}
+	ctx, cancel := context.WithCancel(s.env.Context)
+	work := &sync.WaitGroup{}
+	e.stop = func() {
+		cancel()
+		work.Wait()
 	}
 	switch made.Kind {
 	case cluster.EDS:
@@ -152,32 +159,52 @@ func (s *Store) activate(e *clusterEntry) bool {
 			made.Assign(have.list)
 		}
 	case cluster.StrictDNS, cluster.LogicalDNS:
-		s.resolve(e)
+		names := made.DNS.Resolver
+		if names == nil {
+			names = s.env.Names
+		}
+		if names != nil {
+			assignment := e.built.Assignment
+			work.Go(func() { made.RunDNS(ctx, names, assignment, func() { go s.named(ctx, e, made, work) }) })
+			return true
+		}
 	case cluster.Static:
 		made.Assign(e.built.Assignment)
 	}
+	s.check(ctx, e, work)
 	return true
 }
 
-// resolve begins to look up the names of a cluster.
-func (s *Store) resolve(e *clusterEntry) {
-	names := e.live.DNS.Resolver
-	if names == nil {
-		names = s.env.Names
+// named goes on with a cluster whose names have been resolved for the first time.
+func (s *Store) named(ctx context.Context, e *clusterEntry, made *cluster.Cluster, work *sync.WaitGroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.live == made && ctx.Err() == nil {
+		s.check(ctx, e, work)
+		s.settle()
 	}
-	if names == nil {
+}
+
+// check begins to check the hosts of a cluster, if it is to be, or says that it is warm. The caller holds mu.
+func (s *Store) check(ctx context.Context, e *clusterEntry, work *sync.WaitGroup) {
+	made := e.live
+	if e.built.Checks == nil {
+		e.warm = true
 		return
 	}
-	ctx, cancel := context.WithCancel(s.env.Context)
-	e.stop, e.named = cancel, false
-	made := e.live
-	go made.RunDNS(ctx, names, e.built.Assignment, func() {
+	set, scope := s.env.Stats.HealthChecks(made.StatName)
+	checker := healthcheck.Start(ctx, made, e.built.Checks, set, s.env.Dial, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if e.live == made {
-			e.named = true
+			e.warm = true
 			s.settle()
 		}
+	})
+	work.Go(func() {
+		<-ctx.Done()
+		checker.Close()
+		scope.Close()
 	})
 }
 
@@ -265,7 +292,7 @@ func (s *Store) clustersWait(typeURL string, names []string, since time.Time, w 
 			if w.until(since, warmingGrace) {
 				return true
 			}
-		case !e.named:
+		case !e.warm:
 			if w.until(since, namesGrace) {
 				return true
 			}

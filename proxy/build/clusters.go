@@ -13,6 +13,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/healthcheck"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -25,10 +26,9 @@ var clusterFields = []*Message{
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
 			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config",
-			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "upstream_connection_options", "load_balancing_policy"),
+			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "health_checks", "ignore_health_on_host_removal", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
-		ignores("there are no active health checks, and an ejected host gets no new requests anyway", "ignore_health_on_host_removal"),
 		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
 	message((*clusterv3.Cluster_PreconnectPolicy)(nil), reads("per_upstream_preconnect_ratio")),
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
@@ -41,8 +41,7 @@ var clusterFields = []*Message{
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
 			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
 			"enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "enforcing_local_origin_success_rate",
-			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin"),
-		ignores("there are no active health checks", "successful_active_health_check_uneject_host")),
+			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin", "successful_active_health_check_uneject_host")),
 	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses"),
 		ignores("a source address of this machine needs none", "freebind")),
 	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
@@ -73,6 +72,7 @@ type Cluster struct {
 	Needs  Needs
 	// Assignment holds the endpoints that the cluster itself names; of an EDS cluster none.
 	Assignment cluster.Assignment
+	Checks     *healthcheck.Config // nil: the hosts are not checked
 }
 
 func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
@@ -108,7 +108,8 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
 		c.Metadata = origin
 	}
-	out := &Cluster{Config: c}
+	checks := r.healthChecks(m, &c)
+	out := &Cluster{Config: c, Checks: checks}
 	if c.Kind != cluster.EDS {
 		at := field.At("load_assignment")
 		if m.GetLoadAssignment() == nil && !byAddress(c.Kind) && c.Kind != cluster.Static {

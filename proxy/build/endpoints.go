@@ -19,8 +19,7 @@ var endpointFields = []*Message{
 		ignores(forPeople, "metadata"),
 		ignores("nothing here balances by distance", "proximity")),
 	message((*endpointv3.LbEndpoint)(nil), reads("endpoint", "health_status", "metadata", "load_balancing_weight")),
-	message((*endpointv3.Endpoint)(nil), reads("address", "hostname"),
-		ignores("there are no active health checks", "health_check_config"),
+	message((*endpointv3.Endpoint)(nil), reads("address", "hostname", "health_check_config"),
 		ignores("statistics are by address", "observability_name")),
 }
 
@@ -65,6 +64,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 			return out, false
 		}
 	}
+	out.Check = r.checkTarget(e.GetEndpoint().GetHealthCheckConfig(), at.Child("endpoint").Child("health_check_config"))
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: matchable(metadata(m, "envoy.transport_socket_match"))}
 		lbValues(m, out.Metadata)

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type Env struct {
 	Names   cluster.Resolver // for clusters of names
 	// Resolver makes another one for a cluster that says whom to ask; nil: none is made.
 	Resolver func(resolve.Config) cluster.Resolver
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // for health checks
 	Log      *slog.Logger
 	Shards   int // how many there are
 	// Publish puts a runtime in force. It is called by one goroutine at a time.

@@ -16,6 +16,7 @@ type discard struct{}
 
 func (discard) Open(string) (Lines, error)                { return discard{}, nil }
 func (discard) Write(int, *access.Format, *access.Record) {}
+func (discard) Append([]byte)                             {}
 
 func testEnv(t *testing.T) *Env {
 	t.Helper()

@@ -24,6 +24,7 @@ type nowhere struct{}
 
 func (nowhere) Open(string) (build.Lines, error)          { return nowhere{}, nil }
 func (nowhere) Write(int, *access.Format, *access.Record) {}
+func (nowhere) Append([]byte)                             {}
 func newEnv(t *testing.T, published *[]*shard.Runtime) *build.Env {
 	t.Helper()
 	secrets := build.NewSecrets()

@@ -82,8 +82,8 @@ type clusterEntry struct {
 	since time.Time
 	live  *cluster.Cluster
 	built *Cluster  // what live was made of
-	stop  func()    // ends the resolving of names
-	named bool      // names were resolved once, or need not be
+	stop  func()    // ends the resolving of names, and the checks
+	warm  bool      // names were resolved once, and hosts checked, or that need not be
 	gone  time.Time // the control plane has taken it away
 }
 

@@ -213,7 +213,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 	w := newWorld(t)
 	w.take(xdsclient.ClusterType, resource(t, "a", &clusterv3.Cluster{}, "{name: a, type: STATIC, connect_timeout: 1s}"))
 	refused := w.Apply(xdsclient.Update{Type: xdsclient.ClusterType, Resources: []xdsclient.Resource{
-		resource(t, "a", &clusterv3.Cluster{}, "{name: a, type: STATIC, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}"),
+		resource(t, "a", &clusterv3.Cluster{}, "{name: a, type: STATIC, lrs_report_endpoint_metrics: [x]}"),
 		resource(t, "b", &clusterv3.Cluster{}, "{name: b, type: STATIC}"),
 		resource(t, "c", &clusterv3.Cluster{}, "{name: c, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}"),
 	}})
@@ -222,7 +222,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 		said = append(said, f.Name+": "+f.Err.Error())
 	}
 	want := []string{
-		"a: health_checks: is not supported",
+		"a: lrs_report_endpoint_metrics: is not supported",
 		"c: lb_policy: table_size 10, want a prime up to 5000011",
 	}
 	if !slices.Equal(said, want) {

@@ -64,6 +64,7 @@ type Config struct {
 	OverrideHealth uint8
 	Breakers       [2]Limits
 	Outlier        *OutlierConfig // nil: off
+	Check          *CheckPolicy   // of active health checks; nil: there are none
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS
 	Override       OverrideHost   // for OriginalDst
@@ -127,6 +128,10 @@ type Cluster struct {
 
 	ring  *stats.RingHash // of RingHash
 	table *stats.Maglev   // of Maglev
+
+	replaced bool                         // by a cluster that has its hosts; guarded by mu
+	follow   func([]*Host)                // of [Cluster.Follow]; guarded by mu
+	passive  atomic.Pointer[func(*State)] // of [Cluster.OnFailCheck]
 
 	origMu   sync.RWMutex // guards original
 	original map[netip.AddrPort]*Host
@@ -265,6 +270,15 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		changed = changed || h != old[e.Addr]
 		hosts = append(hosts, h)
 	}
+	for addr, h := range old {
+		switch {
+		case seen[addr]:
+			h.leaving(false)
+		case c.stays(h):
+			h.leaving(true)
+			hosts, seen[addr] = append(hosts, h), true
+		}
+	}
 	if !changed && len(hosts) == len(old) {
 		c.Stats.UpdateNoRebuild.Inc()
 		return false
@@ -276,6 +290,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	}
 	c.Stats.MembershipChange.Inc()
 	c.rebuild(hosts)
+	c.tell(hosts)
 	return true
 }
 
@@ -283,7 +298,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := Host{
 		Addr: e.Addr, Name: cmp.Or(e.Hostname, e.Name), Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
-		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight,
+		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight, Target: e.Check,
 	}
 	if h.Metadata == nil {
 		h.Metadata = &noMetadata
@@ -295,6 +310,7 @@ func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 		}
 	} else {
 		h.State = new(State)
+		h.check.Store(uint32(c.newCheck(e)))
 	}
 	return h.copied()
 }
@@ -308,7 +324,8 @@ const maxPriority = 128
 
 func (h *Host) same(o *Host) bool {
 	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
-		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata)
+		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata) &&
+		(h.Target == o.Target || h.Target != nil && o.Target != nil && *h.Target == *o.Target)
 }
 
 func (m *Metadata) same(o *Metadata) bool {
@@ -318,14 +335,15 @@ func (m *Metadata) same(o *Metadata) bool {
 
 func (c *Cluster) transport(m *Metadata) *Transport {
 	for i := range c.Transports {
-		if t := &c.Transports[i]; t.matches(m.Match) {
+		if t := &c.Transports[i]; t.Matches(m.Match) {
 			return t
 		}
 	}
 	panic("cluster: no default transport") // New made sure that there is one
 }
 
-func (t *Transport) matches(labels map[string]string) bool {
+// Matches reports whether an endpoint with these labels uses it.
+func (t *Transport) Matches(labels map[string]string) bool {
 	for k, v := range t.Match {
 		if labels[k] != v {
 			return false
@@ -338,6 +356,7 @@ func (t *Transport) matches(labels map[string]string) bool {
 func (c *Cluster) inherit(prev *Cluster) {
 	prev.mu.Lock()
 	defer prev.mu.Unlock()
+	prev.replaced = true
 	hosts := make([]*Host, 0, len(prev.hosts.Load().All))
 	for _, h := range prev.hosts.Load().All {
 		copied := *h
@@ -349,6 +368,11 @@ func (c *Cluster) inherit(prev *Cluster) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.Check == nil { // nobody would find them healthy
+		for _, h := range hosts {
+			h.check.Store(0)
+		}
+	}
 	if c.Outlier == nil { // nobody would let them back in
 		for _, h := range hosts {
 			if h.Ejected() {

@@ -54,6 +54,8 @@ type Endpoint struct {
 	Metadata *Metadata
 
 	LocalityWeight uint32 // of its locality at its priority; 0: it gets nothing where these count
+
+	Check *CheckTarget // where health checks go, if not to the endpoint; nil: there
 }
 
 // A Host is one address that a cluster may send to. It is immutable; what changes is
@@ -68,6 +70,7 @@ type Host struct {
 	Metadata *Metadata // never nil
 
 	LocalityWeight uint32
+	Target         *CheckTarget // of health checks; nil: the host itself
 
 	Transport *Transport  // how to talk to it; never nil once it is in a HostSet
 	Peer      *stats.Peer // what Istio's metrics say about it if it does not say it itself; nil: unknown
@@ -86,7 +89,8 @@ type State struct {
 	RqTotal, RqSuccess, RqError, RqTimeout stats.Counter
 
 	ejected atomic.Bool
-	recent  atomic.Bool // picked since the last sweep; original destinations only
+	check   atomic.Uint32 // a Check
+	recent  atomic.Bool   // picked since the last sweep; original destinations only
 	outlier outlierState
 	since   atomic.Int64 // when it was first balanced to; slow start only
 }
@@ -100,14 +104,16 @@ func (h *Host) Usable() bool {
 	case Unhealthy, Draining, HealthTimeout:
 		return false
 	}
-	return !h.Ejected()
+	return !h.Ejected() && h.Check()&CheckFailed == 0
 }
 
 // degraded reports whether the host is used only where healthy ones do not suffice.
-func (h *Host) degraded() bool { return h.Health == Degraded && !h.Ejected() }
+func (h *Host) degraded() bool {
+	return (h.Health == Degraded || h.Check()&CheckDegraded != 0) && h.Usable()
+}
 
 // well reports whether the host is healthy and not degraded.
-func (h *Host) well() bool { return h.Health != Degraded && h.Usable() }
+func (h *Host) well() bool { return h.Usable() && !h.degraded() }
 
 // key is what ring hash and Maglev know the host by.
 func (h *Host) key(byName bool) string {

@@ -15,6 +15,7 @@ type Level struct {
 	Panic                    bool   // too few are healthy: all are used
 	Load, DegradedLoad       uint32 // percent of the requests, for its healthy and for its degraded hosts
 
+	excluded               int    // hosts that do not count among those that could be healthy
 	health, degradedHealth uint32 // percent of what it is for that these can bear
 
 	all, healthy, degraded group // those that Load and Panic make use of
@@ -51,8 +52,9 @@ func (c *Cluster) rebuild(hosts []*Host) {
 	if c.Subsets != nil {
 		set.subsets = c.divide(set, old.subsets)
 	}
-	healthy, degraded := 0, 0
+	healthy, degraded, excluded := 0, 0, 0
 	for _, l := range set.Levels {
+		excluded += l.excluded
 		healthy += len(l.Healthy)
 		degraded += len(l.Degraded)
 		c.showSpread(l)
@@ -60,6 +62,7 @@ func (c *Cluster) rebuild(hosts []*Host) {
 	c.Stats.MembershipTotal.Set(int64(len(hosts)))
 	c.Stats.MembershipHealthy.Set(int64(healthy))
 	c.Stats.MembershipDegraded.Set(int64(degraded))
+	c.Stats.MembershipExcluded.Set(int64(excluded))
 	c.hosts.Store(set)
 }
 
@@ -95,6 +98,9 @@ func (c *Cluster) levels(hosts []*Host, old Levels, weighted bool) Levels {
 	for _, h := range hosts {
 		l := levels[h.Priority]
 		l.Hosts = append(l.Hosts, h)
+		if h.excluded() {
+			l.excluded++
+		}
 		switch {
 		case h.well():
 			l.Healthy = append(l.Healthy, h)

@@ -14,7 +14,7 @@ func (c *Cluster) spread(levels Levels) {
 	total := uint32(0)
 	for _, l := range levels {
 		l.health, l.degradedHealth = 0, 0
-		if n := len(l.Hosts); n > 0 {
+		if n := len(l.Hosts) - l.excluded; n > 0 {
 			l.health = min(100, c.overprovision*uint32(len(l.Healthy))/uint32(n))
 			l.degradedHealth = min(100, c.overprovision*uint32(len(l.Degraded))/uint32(n))
 		}
@@ -47,10 +47,10 @@ func (c *Cluster) panicThreshold() float64 {
 
 // usablePercent is the part of a level's hosts that are healthy or degraded.
 func (l *Level) usablePercent() float64 {
-	if len(l.Hosts) == 0 {
+	if len(l.Hosts) == l.excluded {
 		return 0
 	}
-	n := float64(len(l.Hosts))
+	n := float64(len(l.Hosts) - l.excluded)
 	return 100*float64(len(l.Healthy))/n + 100*float64(len(l.Degraded))/n
 }
 

@@ -261,12 +261,7 @@ func (c *Cluster) counters(d detector) (detected, enforced *stats.Counter, enfor
 
 // member reports whether a host with this state is still in the cluster.
 func (c *Cluster) member(h *Host) bool {
-	for _, m := range c.hosts.Load().All {
-		if m.State == h.State {
-			return true
-		}
-	}
-	return false
+	return indexOf(c.hosts.Load().All, h.State) >= 0
 }
 
 // mayEject applies the percentage of hosts that may be out at a time.

@@ -108,6 +108,12 @@ func (r *Registry) RingHash(name string) (*RingHash, *Scope) {
 	return s.set.Addr().Interface().(*RingHash), s
 }
 
+// HealthChecks returns the set of "cluster.<name>.health_check.".
+func (r *Registry) HealthChecks(name string) (*HealthChecks, *Scope) {
+	s := r.add("cluster."+name+".health_check.", "cluster.health_check.", func() any { return new(HealthChecks) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*HealthChecks), s
+}
+
 // Maglev returns the set of "cluster.<name>.maglev_lb.", which only clusters with a table have.
 func (r *Registry) Maglev(name string) (*Maglev, *Scope) {
 	s := r.add("cluster."+name+".maglev_lb.", "cluster.maglev_lb.", func() any { return new(Maglev) }, Tag{TagCluster, name})

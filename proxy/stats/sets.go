@@ -124,6 +124,18 @@ type Maglev struct {
 	MaxEntriesPerHost Gauge `stat:"max_entries_per_host"`
 }
 
+// HealthChecks holds "cluster.<name>.health_check.", which only clusters with active checks have.
+type HealthChecks struct {
+	Attempt        Counter `stat:"attempt"`
+	Success        Counter `stat:"success"`
+	Failure        Counter `stat:"failure"`
+	PassiveFailure Counter `stat:"passive_failure"`
+	NetworkFailure Counter `stat:"network_failure"`
+	VerifyCluster  Counter `stat:"verify_cluster"`
+	Degraded       Gauge   `stat:"degraded"`
+	Healthy        Gauge   `stat:"healthy"`
+}
+
 // Breakers holds "cluster.<name>.circuit_breakers.<priority>.".
 type Breakers struct {
 	CxOpen        Gauge `stat:"cx_open"`

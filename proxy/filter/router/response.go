@@ -38,6 +38,9 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	} else {
 		a.host.RqSuccess.Inc()
 	}
+	if m.Has(header.XEnvoyImmediateHealthCheckFail) {
+		r.cluster.FailCheck(a.host)
+	}
 	if r.policy != nil && !s.Upgrade {
 		bad := r.policy.OnResponse(r.policy.On, code, m)
 		if bad {

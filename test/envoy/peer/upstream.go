@@ -99,11 +99,14 @@ func (u *Upstream) Notes(v *scenario.View) scenario.Notes {
 	u.mu.Lock()
 	seen := slices.Clone(u.seen)
 	u.mu.Unlock()
-	if u.script.Attrs["order"] == "any" {
+	if u.script.Attrs["order"] == "any" || u.script.Attrs["count"] == "any" {
 		for i := range seen {
 			seen[i] = v.NormalizeHead(seen[i])
 		}
 		sort.Strings(seen)
+	}
+	if u.script.Attrs["count"] == "any" {
+		seen = slices.Compact(seen)
 	}
 	var n scenario.Notes
 	for i, text := range seen {

@@ -145,12 +145,14 @@ func address(hostport string) string {
 }
 
 var (
-	uuid     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	endpoint = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
-	hash     = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
-	dates    = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
-	took     = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
-	left     = regexp.MustCompile(`(?i)(x-envoy-expected-rq-timeout-ms: |grpc-timeout: )(\d+)`)
+	uuid      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	instant   = regexp.MustCompile(`"timestamp":"[0-9T:.-]+Z"`)
+	portValue = regexp.MustCompile(`"port_value":[0-9]+`)
+	endpoint  = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
+	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
+	dates     = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
+	took      = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
+	left      = regexp.MustCompile(`(?i)(x-envoy-expected-rq-timeout-ms: |grpc-timeout: )(\d+)`)
 )
 
 // Normalize takes out of a text what differs between two runs of one proxy: ids,
@@ -159,6 +161,8 @@ func (v *View) Normalize(text string) string {
 	text = strings.ReplaceAll(text, v.Prefix(), "")
 	text = endpoint.ReplaceAllString(text, "127.0.0.1:(port)")
 	text = strings.ReplaceAll(text, v.IP, "127.0.0.1")
+	text = instant.ReplaceAllString(text, `"timestamp":"(now)"`)
+	text = portValue.ReplaceAllString(text, `"port_value":(port)`)
 	for _, place := range [][2]string{{v.Workspace, "(dir)"}, {v.PKI, "(pki)"}} {
 		if place[0] != "" {
 			text = strings.ReplaceAll(text, place[0], place[1])
