@@ -11,6 +11,9 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -21,7 +24,7 @@ const adsBootstrap = `
 node: {id: test, cluster: test}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
 dynamic_resources:
-  ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
+  ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}, initial_metadata: [{key: x-who, value: me}]}]}
   lds_config: {ads: {}, resource_api_version: V3}
   cds_config: {ads: {}, resource_api_version: V3}
 static_resources:
@@ -43,7 +46,18 @@ type foreign struct {
 	listener *anypb.Any
 }
 
+// who is refused if it does not say what its configuration has it say.
+func who(ctx context.Context) error {
+	if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("x-who")) != 1 || md.Get("x-who")[0] != "me" {
+		return status.Errorf(codes.PermissionDenied, "x-who is %q, want me", md.Get("x-who"))
+	}
+	return nil
+}
+
 func (f *foreign) StreamAggregatedResources(s discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	if err := who(s.Context()); err != nil {
+		return err
+	}
 	for {
 		r, err := s.Recv()
 		if err != nil {
@@ -63,6 +77,9 @@ func (f *foreign) StreamAggregatedResources(s discoveryv3.AggregatedDiscoverySer
 }
 
 func (f *foreign) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	if err := who(s.Context()); err != nil {
+		return err
+	}
 	for {
 		r, err := s.Recv()
 		if err != nil {

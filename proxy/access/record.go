@@ -67,17 +67,18 @@ func (t Type) String() string { return typeNames[t] }
 // TLS holds what one end of a TLS connection knows about the other. It is made
 // once per connection, after the handshake, and never changes.
 type TLS struct {
-	Version   uint16            // tls.VersionTLS13
-	Cipher    uint16            // tls.TLS_AES_128_GCM_SHA256
-	Group     string            // key exchange, such as "X25519MLKEM768"
-	SessionID []byte            // empty under TLS 1.3 without resumption
-	SNI       string            // what the client asked for
-	ALPN      string            // what was agreed
-	Peer      *x509.Certificate // nil without client certificate
-	Local     *x509.Certificate // the certificate that we presented
-	PeerID    string            // the peer's first URI SAN (its SPIFFE id), interned
-	LocalID   string            // our own
-	Verified  bool              // the peer's chain was verified
+	Version   uint16              // tls.VersionTLS13
+	Cipher    uint16              // tls.TLS_AES_128_GCM_SHA256
+	Group     string              // key exchange, such as "X25519MLKEM768"
+	SessionID []byte              // empty under TLS 1.3 without resumption
+	SNI       string              // what the client asked for
+	ALPN      string              // what was agreed
+	Peer      *x509.Certificate   // nil without client certificate
+	Chain     []*x509.Certificate // as the client sent it: Peer, and what came with it
+	Local     *x509.Certificate   // the certificate that we presented
+	PeerID    string              // the peer's first URI SAN (its SPIFFE id), interned
+	LocalID   string              // our own
+	Verified  bool                // the peer's chain was verified
 }
 
 // A Record holds everything that a log line, a metric or an explanation may say

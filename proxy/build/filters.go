@@ -27,7 +27,7 @@ var filterFields = []*Message{
 		ignores("requests are not traced yet", "start_child_span")),
 	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
 	message((*alpnv3.FilterConfig_AlpnOverride)(nil), reads("upstream_protocol", "alpn_override")),
-	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration", "reporter"),
+	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration"), only("reporter", "waypoints are not built yet", "UNSPECIFIED"),
 		ignores("series are bounded in number and live as long as the proxy", "rotation_interval", "graceful_deletion_interval")),
 	message((*peerv3.Config)(nil), reads("downstream_discovery", "upstream_discovery", "downstream_propagation", "upstream_propagation"),
 		ignores("filters before and after see the same stream", "shared_with_upstream")),
@@ -77,7 +77,7 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 	case *routerv3.Router:
 		c.Filters = append(c.Filters, router.New(r.router(m, at)))
 	case *peerv3.Config:
-		r.peer(m, c, at)
+		c.Filters = append(c.Filters, peer.New(r.peer(m, at)))
 	case *istiostatsv3.PluginConfig:
 		c.Logs = append(c.Logs, r.metrics(m, at))
 	case *alpnv3.FilterConfig:
@@ -133,7 +133,7 @@ func (r *listenerReader) networkFilter(m proto.Message, at *field.Path) {
 
 // peer reads Istio's exchange of metadata in headers: a server's side listens to
 // clients, a client's to servers.
-func (r *listenerReader) peer(m *peerv3.Config, c *stream.Config, at *field.Path) {
+func (r *listenerReader) peer(m *peerv3.Config, at *field.Path) peer.Config {
 	down, up := m.GetDownstreamDiscovery(), m.GetUpstreamDiscovery()
 	if len(down) > 0 && len(up) > 0 {
 		r.errs.Addf(at, "has both downstream_discovery and upstream_discovery, want one")
@@ -160,7 +160,7 @@ func (r *listenerReader) peer(m *peerv3.Config, c *stream.Config, at *field.Path
 			r.errs.Addf(at.Child("discovery").Index(i), "is empty, want istio_headers or workload_discovery")
 		}
 	}
-	c.Filters = append(c.Filters, peer.New(config))
+	return config
 }
 
 // metadataExchange reads Istio's exchange of metadata over TCP.

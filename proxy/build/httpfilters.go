@@ -133,6 +133,7 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		if c := r.fault(m, at); c != nil {
 			return c
 		}
+		return &fault.Config{} // nothing, where a level above says something
 	case *forwardv3.PerRouteConfig:
 		return forwardRewrite(m)
 	case *corsv3.CorsPolicy:
@@ -202,8 +203,8 @@ func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Con
 		if factory == "" {
 			factory = v.GetObjectKey()
 		}
-		if factory != "envoy.string" {
-			r.errs.Addf(at.Child("factory_key"), "found %q, want envoy.string: objects of other kinds are not supported", factory)
+		if factory != "envoy.string" && factory != "envoy.hashable_string" {
+			r.errs.Addf(at.Child("factory_key"), "found %q, want envoy.string or envoy.hashable_string: objects of other kinds are not supported", factory)
 		}
 		f := r.substitution(v.GetFormatString(), at.Child("format_string"))
 		if f == nil {

@@ -46,9 +46,6 @@ func (r *listenerReader) metrics(c *istiostatsv3.PluginConfig, at *field.Path) *
 	if r.outbound {
 		m.reporter = stats.Source
 	}
-	if c.GetReporter() == istiostatsv3.Reporter_SERVER_GATEWAY {
-		r.errs.Addf(at.Child("reporter"), "found SERVER_GATEWAY: waypoints are not built yet")
-	}
 	return m
 }
 

@@ -126,16 +126,19 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 		out.TLS = route.TLSAll
 	}
 	for i, m := range v.GetRoutes() {
-		out.Routes = append(out.Routes, r.route(m, limit, at.Child("routes").Index(i)))
+		out.Routes = append(out.Routes, r.route(m, v.GetName(), limit, at.Child("routes").Index(i)))
 	}
 	return out
 }
 
-func (r *reader) route(m *routev3.Route, limit int, at *field.Path) route.RouteConfig {
+func (r *reader) route(m *routev3.Route, virtualHost string, limit int, at *field.Path) route.RouteConfig {
 	out := route.RouteConfig{
 		Name: m.GetName(), Match: r.match(m.GetMatch(), at.Child("match")), Headers: r.headers(m, at),
 		PerFilter: r.perFilter(m.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
-		Decorator: m.GetDecorator().GetOperation(), StatName: m.GetStatPrefix(),
+		Decorator: m.GetDecorator().GetOperation(),
+	}
+	if p := m.GetStatPrefix(); p != "" {
+		out.Stats = r.env.Stats.Route(virtualHost, p)
 	}
 	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
 		out.Metadata = origin

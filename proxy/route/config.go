@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // A Config describes a route table. NewTable compiles it and keeps no part that the
@@ -70,9 +71,9 @@ type RouteConfig struct {
 	Direct    *Direct
 	Headers   HeadersConfig
 	PerFilter map[string]any
-	Decorator string // operation name of spans
-	Metadata  any    // opaque here
-	StatName  string // route.<prefix> statistics
+	Decorator string          // operation name of spans
+	Metadata  any             // opaque here
+	Stats     *stats.RouteUse // nil: none of its own
 }
 
 // A PathKind says how a route looks at the path.

@@ -1,6 +1,9 @@
 package route
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // GRPC is the time that a grpc-timeout field allows, within the route's limits, 0: any. It reports
 // whether there is such a field.
@@ -13,6 +16,15 @@ func (l *MaxStream) GRPC(v []byte) (time.Duration, bool) {
 		asked = most
 	}
 	return asked, ok
+}
+
+// AppendGRPCTimeout writes a time as a grpc-timeout field: in milliseconds where eight digits, which is what gRPC
+// allows, are enough.
+func AppendGRPCTimeout(dst []byte, d time.Duration) []byte {
+	if ms := d.Milliseconds(); ms < 1e8 {
+		return append(strconv.AppendInt(dst, ms, 10), 'm')
+	}
+	return append(strconv.AppendInt(dst, int64(d/time.Second), 10), 'S')
 }
 
 // parseGRPCTimeout reads a grpc-timeout (gRPC over HTTP/2: at most eight digits and a unit).

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // A Request is what matching looks at. Authority and Path are as received; the path
@@ -68,7 +69,7 @@ type Route struct {
 	Direct    *Direct
 	Decorator string
 	Metadata  any
-	StatName  string
+	Stats     *stats.RouteUse // nil: none of its own
 
 	table   *Table
 	order   uint64
@@ -148,7 +149,7 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 
 func newRoute(c *RouteConfig, v *VirtualHostConfig, t *Config) (*Route, error) {
 	r := &Route{
-		Name: c.Name, Direct: c.Direct, Decorator: c.Decorator, Metadata: c.Metadata, StatName: c.StatName, filters: c.PerFilter,
+		Name: c.Name, Direct: c.Direct, Decorator: c.Decorator, Metadata: c.Metadata, Stats: c.Stats, filters: c.PerFilter,
 	}
 	var err error
 	if r.match, err = newMatch(c.Match); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	TagListener     = "envoy.listener_address"
 	TagTCP          = "envoy.tcp_prefix"
 	TagRDS          = "envoy.rds_route_config"
+	TagVirtualHost  = "envoy.virtual_host"
+	TagRoute        = "envoy.route"
 	TagResponseCode = "envoy.response_code"
 	TagCodeClass    = "envoy.response_code_class"
 )
@@ -155,6 +158,18 @@ func (r *Registry) ListenerHTTP(address, prefix string) (*ListenerHTTP, *Scope) 
 	full := "listener." + address + ".http." + prefix + "."
 	s := r.add(full, "listener.http.", func() any { return new(ListenerHTTP) }, Tag{TagHTTP, prefix}, Tag{TagListener, address})
 	return s.set.Addr().Interface().(*ListenerHTTP), s
+}
+
+// A RouteUse holds the statistics of a route for as long as somebody holds the use: a table of routes goes without a
+// word, when the last request that it serves has gone.
+type RouteUse struct{ *Route }
+
+// Route returns the set of "vhost.<virtual host>.route.<prefix>.", shared by all who ask for it.
+func (r *Registry) Route(virtualHost, prefix string) *RouteUse {
+	s := r.add("vhost."+virtualHost+".route."+prefix+".", "vhost.route.", func() any { return new(Route) }, Tag{TagVirtualHost, virtualHost}, Tag{TagRoute, prefix})
+	u := &RouteUse{s.set.Addr().Interface().(*Route)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
 }
 
 // Shared returns the set of a prefix, which ends with a dot and holds no tag; made by the first call and shared by

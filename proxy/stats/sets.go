@@ -228,6 +228,18 @@ type HTTP2 struct {
 	TxReset                                  Counter `stat:"tx_reset"`
 }
 
+// Route counts the requests of a route that has a name of its own for it (stat_prefix).
+type Route struct {
+	UpstreamRq                   Codes   `stat:"upstream_rq"`
+	UpstreamRqCompleted          Counter `stat:"upstream_rq_completed"`
+	UpstreamRqTotal              Counter `stat:"upstream_rq_total"`
+	UpstreamRqTimeout            Counter `stat:"upstream_rq_timeout"`
+	UpstreamRqRetry              Counter `stat:"upstream_rq_retry"`
+	UpstreamRqRetrySuccess       Counter `stat:"upstream_rq_retry_success"`
+	UpstreamRqRetryOverflow      Counter `stat:"upstream_rq_retry_overflow"`
+	UpstreamRqRetryLimitExceeded Counter `stat:"upstream_rq_retry_limit_exceeded"`
+}
+
 // HTTP holds "http.<stat prefix>.": one connection manager.
 type HTTP struct {
 	DownstreamCxTotal                    Counter   `stat:"downstream_cx_total"`

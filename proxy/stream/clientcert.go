@@ -39,12 +39,21 @@ func (s *Stream) clientCert() {
 // element is what we say of a connection's client; it is made once per connection.
 func (m *manager) element(s *Stream) []byte {
 	if s.link.certElement == nil {
-		s.link.certElement = m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local)
+		s.link.certElement = m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local, s.Conn.TLS.Chain)
 	}
 	return s.link.certElement
 }
 
-func (d ClientCertDetails) element(peer, local *x509.Certificate) []byte {
+// escaped is PEM as a part of a URL; a space is %20 there.
+func escaped(certs ...*x509.Certificate) string {
+	var text []byte
+	for _, c := range certs {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20")
+}
+
+func (d ClientCertDetails) element(peer, local *x509.Certificate, chain []*x509.Certificate) []byte {
 	var parts []string
 	if local != nil && len(local.URIs) > 0 {
 		parts = append(parts, "By="+local.URIs[0].String())
@@ -52,7 +61,10 @@ func (d ClientCertDetails) element(peer, local *x509.Certificate) []byte {
 	digest := sha256.Sum256(peer.Raw)
 	parts = append(parts, "Hash="+hex.EncodeToString(digest[:]))
 	if d.Cert {
-		parts = append(parts, `Cert="`+url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: peer.Raw})))+`"`)
+		parts = append(parts, `Cert="`+escaped(peer)+`"`)
+	}
+	if d.Chain {
+		parts = append(parts, `Chain="`+escaped(chain...)+`"`)
 	}
 	if d.Subject {
 		parts = append(parts, `Subject="`+strings.ReplaceAll(peer.Subject.String(), `"`, `\"`)+`"`)

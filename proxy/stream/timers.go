@@ -6,6 +6,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/route"
 )
 
 const (
@@ -41,6 +42,9 @@ func (s *Stream) maxDuration() time.Duration {
 		return d
 	}
 	if asked, ok := limit.GRPC(s.Request.Get(header.GrpcTimeout)); ok {
+		if asked > 0 && header.IsGRPC(s.Request.Get(header.ContentType)) { // what is left is what the host may count on
+			s.Request.SetCopy(header.GrpcTimeout, route.AppendGRPCTimeout(nil, asked))
+		}
 		return asked
 	}
 	return d

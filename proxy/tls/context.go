@@ -247,6 +247,7 @@ func (c *Common) describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
 		d.LocalID = d.Local.URIs[0].String()
 	}
 	if peer != nil {
+		d.Chain = peer.Chain
 		d.Peer, d.PeerID, d.Verified = peer.Leaf, peer.Principal(), peer.Verified
 	}
 	return d

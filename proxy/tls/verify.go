@@ -27,6 +27,7 @@ type Peer struct {
 	Verified    bool     // by a root or by a list of hashes or names; otherwise it merely says so
 	Doubt       *Failure // why it would have been refused, if everybody is let in; nil: no reason
 	Leaf        *x509.Certificate
+	Chain       []*x509.Certificate // as it was sent: Leaf, and what came with it
 }
 
 // Principal is the SPIFFE identity: the first URI, "" if there is none.
@@ -194,7 +195,7 @@ func (v *verifier) build(raw [][]byte, bundle *Bundle, rules *Rules, now time.Ti
 	if failed != nil {
 		return nil, failed
 	}
-	peer := describe(leaf)
+	peer := describe(leaf, rest)
 	if roots == nil {
 		peer.Verified = rules.demanding() && !rules.AcceptUntrusted
 		return &verified{peer: peer, leaf: leaf, names: namesOf(leaf)}, nil
@@ -334,11 +335,11 @@ func spiffeLeaf(leaf *x509.Certificate) *Failure {
 
 // untrusted takes down who the peer says it is, and what was held against it.
 func (v *verifier) untrusted(raw [][]byte, failed *Failure) (*Peer, error) {
-	leaf, _, err := parse(raw)
+	leaf, rest, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	peer := describe(leaf)
+	peer := describe(leaf, rest)
 	peer.Doubt = failed
 	return peer, nil
 }
@@ -374,11 +375,12 @@ func parse(raw [][]byte) (*x509.Certificate, []*x509.Certificate, error) {
 	return leaf, rest, nil
 }
 
-func describe(c *x509.Certificate) *Peer {
+func describe(c *x509.Certificate, rest []*x509.Certificate) *Peer {
 	digest := sha256.Sum256(c.Raw)
 	return &Peer{
 		URIs: uris(c.URIs), DNS: c.DNSNames, Subject: c.Subject.String(), Issuer: c.Issuer.String(),
 		Serial: c.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(digest[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Leaf: c,
+		Chain: append([]*x509.Certificate{c}, rest...),
 	}
 }
 

@@ -114,6 +114,9 @@ func (a *attempt) outOfTime() {
 	}
 	r := a.r
 	r.cluster.Stats.UpstreamRqTimeout.Inc()
+	if st := r.s.Route.Stats; st != nil {
+		st.UpstreamRqTimeout.Inc()
+	}
 	a.host.RqTimeout.Inc()
 	if r.responded {
 		return

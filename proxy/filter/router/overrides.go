@@ -112,11 +112,7 @@ func (r *Router) expect(m *header.Map) {
 		}
 	}
 	if l := r.forward.MaxStream; left > 0 && l != nil && l.Response && header.IsGRPC(m.Get(header.ContentType)) {
-		if ms := left.Milliseconds(); ms < 1e8 { // eight digits, says gRPC
-			m.SetCopy(header.GrpcTimeout, append(strconv.AppendInt(r.number[:0], ms, 10), 'm'))
-		} else {
-			m.SetCopy(header.GrpcTimeout, append(strconv.AppendInt(r.number[:0], ms/1000, 10), 'S'))
-		}
+		m.SetCopy(header.GrpcTimeout, route.AppendGRPCTimeout(r.number[:0], left))
 	}
 	if left > 0 && !r.config.SuppressEnvoyHeaders {
 		m.SetCopy(header.XEnvoyExpectedRqTimeoutMs, strconv.AppendInt(r.number[:0], left.Milliseconds(), 10))

@@ -56,6 +56,9 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	}
 	if r.retries > 0 && code < 500 {
 		r.cluster.Stats.UpstreamRqRetrySuccess.Inc()
+		if st := r.s.Route.Stats; st != nil {
+			st.UpstreamRqRetrySuccess.Inc()
+		}
 	}
 	r.win(a, info)
 	r.endTry()

@@ -38,22 +38,31 @@ func (r *Router) schedule(wait *time.Duration) bool {
 		told, *wait = *wait, 0
 	}
 	r.endTry()
-	st := r.cluster.Stats
+	st, own := r.cluster.Stats, r.s.Route.Stats
 	switch {
 	case r.retries >= *r.policy.NumRetries:
 		st.UpstreamRqRetryLimitExceeded.Inc()
+		if own != nil {
+			own.UpstreamRqRetryLimitExceeded.Inc()
+		}
 		r.s.Rec.Flags.Set(access.UpstreamRetryLimitExceeded)
 		return false
 	case !r.keep:
 		return false
 	case !r.limits.TryRetry():
 		st.UpstreamRqRetryOverflow.Inc()
+		if own != nil {
+			own.UpstreamRqRetryOverflow.Inc()
+		}
 		r.s.Rec.Flags.Set(access.UpstreamOverflow)
 		return false
 	}
 	r.retries++
 	r.retrying = true
 	st.UpstreamRqRetry.Inc()
+	if own != nil {
+		own.UpstreamRqRetry.Inc()
+	}
 	if told > 0 {
 		st.UpstreamRqRetryBackoffRatelimited.Inc()
 		// A little later than told, and not all at once.

@@ -204,6 +204,9 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 func (r *Router) countAttempt(m *header.Map, n uint32) {
 	r.attempts = n
 	r.s.Rec.Attempts = n
+	if st := r.s.Route.Stats; st != nil {
+		st.UpstreamRqTotal.Inc()
+	}
 	if v := r.s.Route.VHost; v != nil && v.AttemptCountInRequest {
 		m.SetCopy(header.XEnvoyAttemptCount, strconv.AppendUint(r.number[:0], uint64(n), 10))
 	}
@@ -482,4 +485,8 @@ func (r *Router) charge(code int) {
 	st.UpstreamRqCompleted.Inc()
 	st.ExternalRq.Add(code)
 	st.ExternalRqCompleted.Inc()
+	if own := r.s.Route.Stats; own != nil {
+		own.UpstreamRq.Add(code)
+		own.UpstreamRqCompleted.Inc()
+	}
 }

@@ -169,7 +169,12 @@ func (v *View) Normalize(text string) string {
 		}
 	}
 	text = hash.ReplaceAllString(text, `="(hash)"`)
-	text = uuid.ReplaceAllString(text, "(uuid)")
+	text = uuid.ReplaceAllStringFunc(text, func(id string) string {
+		if id[14] == '4' { // the version, which is where the decision to trace is kept
+			return "(uuid)"
+		}
+		return "(uuid " + id[14:15] + ")"
+	})
 	text = took.ReplaceAllString(text, "${1}(ms)")
 	text = left.ReplaceAllStringFunc(text, func(l string) string { // what is left of a timeout, in tenths of a second
 		m := left.FindStringSubmatch(l)
