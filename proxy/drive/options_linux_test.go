@@ -1,7 +1,9 @@
 package drive
 
 import (
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,5 +30,20 @@ func TestOptionsOfADial(t *testing.T) {
 	}
 	if err := prepare(fd, Dial{Addr: netip.MustParseAddrPort("127.0.0.1:1"), Options: []SocketOption{{Level: 9999, Name: 1}}}); err == nil {
 		t.Error("an option that there is not was set")
+	}
+}
+
+// A transparent socket takes connections to any address; whoever may not make one is told so, and gets none.
+func TestTransparentSocket(t *testing.T) {
+	s, err := Bind(netip.MustParseAddrPort("127.0.0.1:0"), BindOptions{Transparent: true})
+	if errors.Is(err, unix.EPERM) && strings.Contains(err.Error(), "IP_TRANSPARENT") {
+		return // not allowed here
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got, err := unix.GetsockoptInt(s.fd, unix.SOL_IP, unix.IP_TRANSPARENT); err != nil || got != 1 {
+		t.Errorf("IP_TRANSPARENT is %d, %v; want 1", got, err)
 	}
 }

@@ -303,7 +303,7 @@ func TestGRPCWeb(t *testing.T) {
 
 func TestGRPCStats(t *testing.T) {
 	reg := stats.NewRegistry(false)
-	c := &grpcstats.Config{Methods: map[string]bool{"/s.S/M": true}}
+	c := &grpcstats.Config{Methods: map[string]bool{"/s.S/M": true}, Upstream: true}
 	b := filtered(t, grpcstats.New("g", c, grpcstats.NewCounters(reg, "grpc", false)), nil)
 	b.answer = func(_ *bench, p *drive.Pipe, request string) {
 		p.WriteString("HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n10\r\n" + frame + frame + "\r\n0\r\ngrpc-status: 5\r\n\r\n")
@@ -315,6 +315,9 @@ func TestGRPCStats(t *testing.T) {
 		set, _ := reg.GRPC("app", "grpc", test.service, test.method)
 		if set.Failure.Value() != 1 || set.NotFound.Value() != 1 || set.RequestMessageCount.Value() != 1 || set.ResponseMessageCount.Value() != 2 {
 			t.Errorf("%+v: %d failures, %d messages and %d back", test, set.Failure.Value(), set.RequestMessageCount.Value(), set.ResponseMessageCount.Value())
+		}
+		if n := set.UpstreamRqTime.Count(); n != 1 {
+			t.Errorf("%+v: the time of %d calls is known, want 1", test, n)
 		}
 	}
 }
