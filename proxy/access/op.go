@@ -122,6 +122,13 @@ func textOp(of func(*Record) string) func(command) (*op, error) {
 	}
 }
 
+// emptyOp is textOp for a text that may be empty without being missing.
+func emptyOp(of func(*Record) string) func(command) (*op, error) {
+	return func(command) (*op, error) {
+		return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) { return append(dst, of(r)...), true }}, nil
+	}
+}
+
 // bytesOp is textOp for bytes.
 func bytesOp(of func(*Record) []byte) func(command) (*op, error) {
 	return func(command) (*op, error) {

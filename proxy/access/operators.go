@@ -136,7 +136,7 @@ var operators = map[string]operator{
 	"VIRTUAL_CLUSTER_NAME":  {compile: textOp(func(r *Record) string { return r.VirtualCluster })},
 	"FILTER_CHAIN_NAME":     {compile: textOp(func(r *Record) string { return r.FilterChain })},
 	"ACCESS_LOG_TYPE":       {compile: textOp(func(r *Record) string { return r.Type.String() })},
-	"LOCAL_REPLY_BODY":      {compile: textOp(func(r *Record) string { return r.LocalReplyBody })},
+	"LOCAL_REPLY_BODY":      {compile: emptyOp(func(r *Record) string { return r.LocalReplyBody })},
 	"TRACE_ID":              {compile: bytesOp(func(r *Record) []byte { return r.TraceID })},
 	"STREAM_ID":             {compile: bytesOp(streamID)},
 	"HOSTNAME":              {compile: hostname},
@@ -275,6 +275,11 @@ func GRPCStatus(r *Record) (int, bool) {
 	if r.Request == nil || !isGRPC(r.Request.Get(header.ContentType)) {
 		return 0, false
 	}
+	return StatusOf(r)
+}
+
+// StatusOf is GRPCStatus of a stream whose request may have been anything.
+func StatusOf(r *Record) (int, bool) {
 	for _, m := range [...]*header.Map{r.Trailers, r.Response} {
 		if m == nil {
 			continue

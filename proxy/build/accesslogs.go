@@ -13,7 +13,12 @@ import (
 
 var accessFields = []*Message{
 	message((*accesslogv3.AccessLog)(nil), reads("name", "filter", "typed_config")),
-	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter")),
+	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter",
+		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter")),
+	message((*accesslogv3.HeaderFilter)(nil), reads("header")),
+	message((*accesslogv3.GrpcStatusFilter)(nil), reads("statuses", "exclude")),
+	message((*accesslogv3.LogTypeFilter)(nil), reads("types", "exclude")),
+	message((*accesslogv3.RuntimeFilter)(nil), reads("percent_sampled", "use_independent_randomness"), ignores(noRuntime, "runtime_key")),
 	message((*accesslogv3.NotHealthCheckFilter)(nil)),
 	message((*accesslogv3.AndFilter)(nil), reads("filters")),
 	message((*accesslogv3.OrFilter)(nil), reads("filters")),
@@ -193,7 +198,7 @@ func (r *listenerReader) logFilter(m *accesslogv3.AccessLogFilter, at *field.Pat
 			return false
 		}
 	}
-	return func(*access.Record) bool { return true }
+	return r.moreFilters(m, at)
 }
 
 func (r *listenerReader) logFilters(list []*accesslogv3.AccessLogFilter, at *field.Path) []filter {

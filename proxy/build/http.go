@@ -26,7 +26,7 @@ var httpFields = append([]*Message{
 			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_error_on_invalid_http_message", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
-			"proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
+			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
 			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
@@ -88,6 +88,7 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	r.codec(m, c, at)
 	r.clientCert(m, c, at)
 	r.internalAddresses(m, c, at)
+	r.detectors(m, c, at)
 	c.Tracing = r.tracing(m.GetTracing())
 	if x := m.GetRequestIdExtension(); x != nil {
 		at := at.Child("request_id_extension")
@@ -108,6 +109,7 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	perListener, scope := r.env.Stats.ListenerHTTP(r.statName, c.StatPrefix)
 	c.Listener, r.scopes = perListener, append(r.scopes, scope)
 	c.Logs = r.logs(m.GetAccessLog(), at.Child("access_log"))
+	c.LocalReply = r.localReply(m.GetLocalReplyConfig(), at.Child("local_reply_config"))
 	r.httpFilters(m.GetHttpFilters(), c, at.Child("http_filters"))
 	return c
 }

@@ -168,17 +168,9 @@ func (r *reader) direct(m *routev3.DirectResponseAction, limit int, at *field.Pa
 	}
 	out := &route.Direct{Status: uint16(m.GetStatus()), Body: body}
 	if f := m.GetBodyFormat(); f != nil {
-		r.bodyFormat(f, out, at.Child("body_format"))
+		if b := r.bodyFormat(f, at.Child("body_format")); b != nil {
+			out.Format, out.ContentType = b.Format, b.ContentType
+		}
 	}
 	return out
-}
-
-// bodyFormat reads a format that a response's body is made with. Its type is text/plain, or
-// application/json for JSON, unless the format says otherwise.
-func (r *reader) bodyFormat(f *corev3.SubstitutionFormatString, out *route.Direct, at *field.Path) {
-	out.Format = r.substitution(f, at)
-	out.ContentType = f.GetContentType()
-	if out.ContentType == "" && f.GetJsonFormat() != nil {
-		out.ContentType = "application/json"
-	}
 }

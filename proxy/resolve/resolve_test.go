@@ -204,10 +204,7 @@ func TestOtherServers(t *testing.T) {
 // What is said of another name is no answer: only aliases of the question lead on.
 func TestStrangers(t *testing.T) {
 	s := newServer(t, zone...)
-	m := new(dns.Msg)
-	for _, rr := range s.zone {
-		m.Answer = append(m.Answer, rr)
-	}
+	m := &dns.Msg{Answer: s.zone}
 	if a := addresses(m, "unknown.example.", dns.TypeA); len(a.addrs) != 0 {
 		t.Errorf("unknown.example is %v", a.addrs)
 	}

@@ -74,6 +74,7 @@ type Config struct {
 	UseRemoteAddress     bool
 	TrustedHops          int // xff_num_trusted_hops
 	SkipXFFAppend        bool
+	Detectors            []Detector // in place of the two above
 	Forward              ForwardClientCert
 	ForwardDetails       ClientCertDetails
 	Server               ServerHeader
@@ -97,7 +98,8 @@ type Config struct {
 	// UpstreamALPN is what Istio's ALPN filter says.
 	UpstreamALPN pool.Offers
 
-	Upgrades      []string // upgrade types that are allowed, lower case ("websocket")
+	LocalReply    *LocalReply // nil: answers of our own stay as they are
+	Upgrades      []string    // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool
 	KeepAfterBad  bool // stream_error_on_invalid_http_message: a connection goes on after a reply of 400
 	NoAbsolute    bool // allow_absolute_url: false

@@ -37,7 +37,9 @@ func (s *Stream) prepare() bool {
 		return false
 	}
 	s.authority()
-	s.addresses()
+	if !s.addresses() {
+		return false
+	}
 	s.sanitize()
 	s.clientCert()
 	s.requestID()
@@ -162,8 +164,9 @@ func portNumber(b []byte) int {
 	return n
 }
 
-// addresses settles who the client is: x-forwarded-for, x-forwarded-proto and scheme.
-func (s *Stream) addresses() {
+// addresses settles who the client is: x-forwarded-for, x-forwarded-proto and scheme. It reports whether the
+// request goes on.
+func (s *Stream) addresses() bool {
 	c, m := s.Config, &s.Request
 	remote := s.Conn.Remote
 	proto := httpScheme
@@ -182,6 +185,18 @@ func (s *Stream) addresses() {
 			m.SetCopy(header.XForwardedFor, s.appendForwarded(xff))
 		}
 		if c.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
+			m.Set(header.XForwardedProto, proto)
+		}
+	case len(c.Detectors) > 0:
+		a, trusted, ok := s.detect()
+		if !ok {
+			return false
+		}
+		if a != remote.Addr() {
+			remote = netip.AddrPortFrom(a, 0)
+		}
+		s.internal = trusted && s.isInternal(a)
+		if !validScheme(m.Get(header.XForwardedProto)) {
 			m.Set(header.XForwardedProto, proto)
 		}
 	default:
@@ -208,6 +223,7 @@ func (s *Stream) addresses() {
 	default:
 		m.Set(header.Scheme, proto)
 	}
+	return true
 }
 
 var viaName = []byte("via")
@@ -228,12 +244,7 @@ func appendVia(m *header.Map, name []byte) {
 func validScheme(p []byte) bool { return string(p) == "http" || string(p) == "https" }
 
 func (s *Stream) isInternal(a netip.Addr) bool {
-	for _, p := range s.Config.InternalAddresses {
-		if p.Contains(a.Unmap()) {
-			return true
-		}
-	}
-	return false
+	return within(s.Config.InternalAddresses, a)
 }
 
 // appendForwarded is x-forwarded-for with the peer's address added.

@@ -48,19 +48,30 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 	if s.inData { // the rest of the request may be on its way, as Envoy sees it
 		s.closeAfter()
 	}
+	m.Add(header.Status, statusText(&s.statusTx, status))
+	s.finalizeReply(m)
+	if edit != nil && !s.GRPC {
+		edit(m)
+	}
+	contentType := ""
+	if s.Config.LocalReply != nil {
+		was := body
+		status, body, contentType = s.rewrite(m, status, body)
+		if body == was && m.Has(header.ContentType) {
+			contentType = "" // which belongs to the body
+		}
+	}
 	if s.GRPC {
 		s.grpcReply(m, status, body, edit)
 		return Stop
 	}
-	m.Add(header.Status, statusText(&s.statusTx, status))
-	s.finalizeReply(m)
-	if edit != nil {
-		edit(m)
-	}
 	head := string(s.Request.Get(header.Method)) == "HEAD"
 	if len(body) > 0 {
 		m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
-		if !m.Has(header.ContentType) {
+		switch {
+		case contentType != "":
+			m.SetCopy(header.ContentType, []byte(contentType))
+		case !m.Has(header.ContentType):
 			m.Add(header.ContentType, textPlain)
 		}
 	}
@@ -75,8 +86,7 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 
 // grpcReply is a response with trailers only (gRPC over HTTP/2, "Responses").
 func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
-	m.Add(header.Status, statusText(&s.statusTx, 200))
-	s.finalizeReply(m)
+	m.Set(header.Status, statusText(&s.statusTx, 200))
 	m.Set(header.ContentType, grpcType)
 	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(GRPCStatus(status)), 10))
 	if body != "" {
