@@ -88,6 +88,8 @@ type State struct {
 	CxTotal, CxConnectFail                 stats.Counter
 	RqTotal, RqSuccess, RqError, RqTimeout stats.Counter
 
+	Idle IdleLimit // of connections of HTTP/1.1
+
 	ejected atomic.Bool
 	check   atomic.Uint32 // a Check
 	recent  atomic.Bool   // picked since the last sweep; original destinations only

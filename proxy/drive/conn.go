@@ -40,6 +40,7 @@ type socket interface {
 	closeWrite()
 	close(reset bool)
 	connected() error // outcome of an asynchronous connect
+	unacked() int     // bytes written that the peer's system has not acknowledged
 	localAddr() netip.AddrPort
 	originalDst() (netip.AddrPort, error)
 }
@@ -136,6 +137,12 @@ func (c *Conn) LocalAddr() netip.AddrPort {
 	}
 	return c.local
 }
+
+// Broken is the error that the socket holds, of which nobody has been told; nil: none.
+func (c *Conn) Broken() error { return c.sock.connected() }
+
+// Unacked is how many bytes of what was written, on the wire, have not reached the peer's system, as far as is known.
+func (c *Conn) Unacked() int { return c.sock.unacked() }
 
 // OriginalDst is the destination that the peer dialled before the kernel redirected it.
 func (c *Conn) OriginalDst() (netip.AddrPort, error) { return c.sock.originalDst() }

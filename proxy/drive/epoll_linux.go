@@ -191,6 +191,14 @@ func (s *fdSocket) connected() error {
 	return nil
 }
 
+func (s *fdSocket) unacked() int {
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (s *fdSocket) localAddr() netip.AddrPort {
 	var sa unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)

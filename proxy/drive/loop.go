@@ -380,5 +380,6 @@ func (deadSocket) write([]byte) (int, error)                  { return 0, errAga
 func (deadSocket) closeWrite()                                {}
 func (deadSocket) close(bool)                                 {}
 func (deadSocket) connected() error                           { return nil }
+func (deadSocket) unacked() int                               { return 0 }
 func (deadSocket) localAddr() (a netip.AddrPort)              { return a }
 func (deadSocket) originalDst() (a netip.AddrPort, err error) { return a, errAgain }

@@ -38,12 +38,13 @@ func NewMemory(start time.Time) *Memory {
 
 // A Pipe is the test's end of a connection of the loop.
 type Pipe struct {
-	In     []byte // what the loop wrote and nobody has taken
-	EOF    bool   // the loop has shut its side
-	Closed bool   // the loop has closed the connection
-	Broken bool   // by a reset
-	Window int    // how much the loop may write before somebody takes it; 0: all
-	OnData func(*Pipe)
+	In      []byte // what the loop wrote and nobody has taken
+	EOF     bool   // the loop has shut its side
+	Closed  bool   // the loop has closed the connection
+	Broken  bool   // by a reset
+	Unacked int    // how much of what the loop wrote has not come through
+	Window  int    // how much the loop may write before somebody takes it; 0: all
+	OnData  func(*Pipe)
 
 	sock *memSocket
 }
@@ -302,6 +303,7 @@ func (s *memSocket) close(reset bool) {
 }
 
 func (s *memSocket) connected() error          { return s.err }
+func (s *memSocket) unacked() int              { return s.pipe.Unacked }
 func (s *memSocket) localAddr() netip.AddrPort { return s.local }
 
 func (s *memSocket) originalDst() (netip.AddrPort, error) {

@@ -240,7 +240,10 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 		return nil
 	case header.Connection:
 		f.options(value) // stays in the map if it announces an upgrade, see upgrade
-	case header.KeepAlive, header.ProxyConnection:
+	case header.KeepAlive:
+		f.head.Idle = keepAliveTimeout(value)
+		return nil
+	case header.ProxyConnection:
 		return nil
 	case header.TE:
 		if !hasToken(value, "trailers") {
@@ -252,6 +255,28 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 	}
 	f.m.AddParsed(t, name, value)
 	return nil
+}
+
+// keepAliveTimeout reads "timeout=5, max=100" (RFC 2068, section 19.7.1.1, and what servers make of it); 0: it does
+// not say, or makes no sense.
+func keepAliveTimeout(list []byte) int32 {
+	for len(list) > 0 {
+		var t []byte
+		t, list = nextToken(list)
+		const name = "timeout="
+		if len(t) <= len(name) || !equalFold(t[:len(name)], name) {
+			continue
+		}
+		n := int32(0)
+		for _, c := range t[len(name):] {
+			if c < '0' || c > '9' || n > 1e6 {
+				return 0
+			}
+			n = n*10 + int32(c-'0')
+		}
+		return n
+	}
+	return 0
 }
 
 // options reads a connection field.

@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"time"
+
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
@@ -15,6 +17,7 @@ type h1Conn struct {
 	parser h1.Parser
 
 	isIdle   bool
+	idleAt   int64 // since when
 	nextIdle *h1Conn
 	prevIdle *h1Conn
 
@@ -33,6 +36,8 @@ type h1Conn struct {
 	connect  bool // the request is a CONNECT
 	inBody   bool
 	tunnel   bool
+	doubt    bool // the host has closed its side, and it is open whether it has got the request
+	lost     bool // it has not
 	keep     bool // the connection can be used again
 }
 
@@ -45,6 +50,7 @@ func limits(c *cluster.Cluster) h1.Parser {
 // it was thought that this one could carry them all.
 func (c *h1Conn) opened() {
 	c.info.Protocol = access.HTTP11
+	c.timer.Handler = c
 	c.pool.cluster.Stats.UpstreamCxHTTP1Total.Inc()
 	c.pool.release(c)
 	if next := c.pool.first(); next != nil && c.pool.key.version == byALPN {
@@ -61,6 +67,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	response.Trailers.Reset()
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
+	c.doubt, c.lost = false, false
 	c.info.Requests++
 	p.active++
 	st := p.cluster.Stats
@@ -194,7 +201,10 @@ func (c *h1Conn) retire() {
 }
 
 // OnClose notices that the connection has broken.
-func (c *h1Conn) OnClose(_ *drive.Conn, err error) { c.gone(err) }
+func (c *h1Conn) OnClose(_ *drive.Conn, err error) {
+	c.lost = c.doubt && err != nil
+	c.gone(err)
+}
 
 // OnEnd notices that the host has closed its side. In a tunnel that is the end of both, as in Envoy.
 func (c *h1Conn) OnEnd(*drive.Conn) {
@@ -203,7 +213,45 @@ func (c *h1Conn) OnEnd(*drive.Conn) {
 		c.endResponse()
 		return
 	}
+	if c.handler != nil && c.unread() && !Idempotent(c.method) {
+		if err := c.conn.Broken(); err != nil { // the reset has come, too
+			c.lost = true
+			c.gone(err)
+			return
+		}
+		c.doubt = true
+		c.pool.w.Loop.Schedule(&c.timer, proofTime)
+		return
+	}
 	c.gone(nil)
+}
+
+// proofTime is how long a reset may take that proves that a host has closed its side before
+// the request came: there and back on a slow network.
+const proofTime = 250 * time.Millisecond
+
+// unread reports that nothing of the request has reached the host's system when it closed its side. If a reset
+// follows, nobody was there any more to read it, and it can be sent again whatever its method. (A host that
+// closes one side only, reads on, and then resets looks the same; but it could not have answered.)
+func (c *h1Conn) unread() bool {
+	sent := c.conn.BytesOut - c.sentAt
+	if c.info.Requests < 2 || c.conn.BytesIn != c.gotAt || c.tunnel || sent == 0 {
+		return false
+	}
+	if c.info.TLS != nil && sent > oneRecord {
+		return false // the first records may have come through
+	}
+	return uint64(c.conn.Unacked()) >= sent
+}
+
+// oneRecord is a request that fits into one record of TLS, which is read as a whole or not at all.
+const oneRecord = 8 << 10
+
+// OnTimer ends the wait for proof.
+func (c *h1Conn) OnTimer(*drive.Timer) {
+	if c.doubt && !c.dead && c.handler != nil {
+		c.gone(nil)
+	}
 }
 
 func (c *h1Conn) gone(err error) {
@@ -214,6 +262,9 @@ func (c *h1Conn) gone(err error) {
 	st.UpstreamCxDestroyRemote.Inc()
 	h := c.handler
 	if h == nil {
+		if c.isIdle {
+			c.info.Host.Idle.Seen(time.Duration(c.pool.w.Loop.Now()-c.idleAt), c.pool.w.Loop.Wall())
+		}
 		c.retire()
 		return
 	}
@@ -235,7 +286,7 @@ func (c *h1Conn) gone(err error) {
 // seen says what the host can have seen of the request in flight.
 func (c *h1Conn) seen() Seen {
 	switch {
-	case c.conn.BytesOut == c.sentAt:
+	case c.conn.BytesOut == c.sentAt, c.lost:
 		return Unseen
 	case c.info.Requests > 1 && c.conn.BytesIn == c.gotAt:
 		return Raced
@@ -301,6 +352,7 @@ func (c *h1Conn) readHead(b []byte) int {
 		c.interim(&head)
 		return n
 	}
+	c.info.Host.Idle.Said(time.Duration(head.Idle) * time.Second)
 	if head.Upgrade { // 101 says that; in other responses it is an offer that we do not pass on
 		r.Map.Remove(header.Upgrade)
 		r.Map.Remove(header.Connection)

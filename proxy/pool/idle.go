@@ -7,7 +7,7 @@ package pool
 func (p *Pool) idleConn() *h1Conn {
 	for p.idle != nil {
 		c := p.idle
-		if c.conn.Alive() && !c.conn.Ended() {
+		if at := c.conn.Deadline(); c.conn.Alive() && !c.conn.Ended() && (at == 0 || p.w.Loop.Now() < at) {
 			return c
 		}
 		c.retire()
@@ -16,7 +16,7 @@ func (p *Pool) idleConn() *h1Conn {
 }
 
 func (p *Pool) putIdle(c *h1Conn) {
-	c.isIdle = true
+	c.isIdle, c.idleAt = true, p.w.Loop.Now()
 	p.idles++
 	c.nextIdle, c.prevIdle = p.idle, nil
 	if p.idle != nil {
@@ -46,7 +46,7 @@ func (p *Pool) release(c *h1Conn) {
 	if p.serve(c) {
 		return
 	}
-	if timeout := *p.cluster.IdleTimeout; timeout > 0 {
+	if timeout := c.info.Host.Idle.Keep(*p.cluster.IdleTimeout, p.w.Loop.Wall); timeout > 0 {
 		c.conn.SetDeadline(p.w.Loop.Now() + int64(timeout))
 	}
 	p.putIdle(c)

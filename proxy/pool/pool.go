@@ -60,7 +60,8 @@ type Handler interface {
 type Seen uint8
 
 const (
-	// Unseen: not a byte has left us. Sending it again is safe, whatever it is.
+	// Unseen: not a byte has left us, or none has reached the host before it closed. Sending it
+	// again is safe, whatever it is.
 	Unseen Seen = iota
 	// Raced: sent on a connection that had been used before and that ended without a
 	// byte of a response. Most likely the host closed it while idle; sending again is safe if the
@@ -69,6 +70,15 @@ const (
 	// MaybeSeen: the host may have acted on it.
 	MaybeSeen
 )
+
+// Idempotent reports whether a request of a method may be sent twice (RFC 9110, section 9.2.2).
+func Idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
 
 // A Message is where a response is put. It belongs to whoever asks for the stream.
 type Message struct {

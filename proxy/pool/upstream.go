@@ -159,6 +159,7 @@ func (u *upstream) destroyed(withRequest bool) {
 	}
 	u.dead = true
 	p := u.pool
+	p.w.Loop.Cancel(&u.timer)
 	p.forget(u.codec)
 	p.total--
 	u.limits.Connections.Release()

@@ -385,20 +385,41 @@ func TestKeptConnectionIsUsedAgain(t *testing.T) {
 	}
 }
 
-// A server that closes an idle connection just when a request is on its way costs nobody an error.
+// A server that closes an idle connection just when a request is on its way costs nobody an error, as far as
+// it is sure, or does no harm, that the server has not read it.
 func TestRaceWithAnIdleClose(t *testing.T) {
+	reset := func(b *bench, p *drive.Pipe) { p.Reset() }
+	closed := func(arrived, then bool) func(*bench, *drive.Pipe) {
+		return func(b *bench, p *drive.Pipe) {
+			if !arrived {
+				p.Unacked = 1 << 20
+			}
+			p.CloseWrite()
+			b.Step()
+			if then {
+				p.Reset()
+			}
+		}
+	}
 	for _, test := range []struct {
+		what   string
 		method string
+		race   func(*bench, *drive.Pipe)
 		want   string
 	}{
-		{"GET", "HTTP/1.1 200"},
-		{"POST", "HTTP/1.1 503"}, // the server may have acted
+		{"a reset, and the method may be repeated", "GET", reset, "HTTP/1.1 200"},
+		{"a reset: the server may have read it", "POST", reset, "HTTP/1.1 503"},
+		{"closed before it arrived, and reset when it did", "POST", closed(false, true), "HTTP/1.1 200"},
+		{"closed before it arrived, and nothing more", "POST", closed(false, false), "HTTP/1.1 503"},
+		{"closed after it arrived", "POST", closed(true, true), "HTTP/1.1 503"},
+		{"closed, and the method may be repeated", "DELETE", closed(true, false), "HTTP/1.1 200"},
 	} {
 		b := full(t)
 		n := 0
+		var raced *drive.Pipe
 		b.answer = func(b *bench, p *drive.Pipe, request string) {
 			if n++; n == 2 {
-				p.Reset()
+				raced = p
 				return
 			}
 			answers(b, p, request)
@@ -410,8 +431,62 @@ func TestRaceWithAnIdleClose(t *testing.T) {
 		p.Take()
 		p.WriteString(request)
 		b.Step()
+		test.race(b, raced)
+		b.Step()
+		if got := p.Take(); got == "" {
+			b.Advance(time.Second) // no proof comes
+			p.In = append(p.In, p.Take()...)
+		} else {
+			p.In = []byte(got)
+		}
 		if got := p.Take(); !strings.HasPrefix(got, test.want) {
-			t.Errorf("%s: answer %q, want %s", test.method, got, test.want)
+			t.Errorf("%s (%s): answer %q, want %s", test.what, test.method, got, test.want)
+		}
+	}
+}
+
+// A connection is not kept for longer than its server keeps it.
+func TestConnectionsEndBeforeTheServerEndsThem(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		says   string
+		idle   time.Duration // between requests
+		closes time.Duration // after which the server closes; 0: never
+		want   uint64        // connections for four requests
+	}{
+		{"the server says how long", "keep-alive: timeout=5, max=100\r\n", 4600 * time.Millisecond, 0, 4},
+		{"and that was not over", "keep-alive: timeout=5\r\n", 4 * time.Second, 0, 1},
+		{"it says nothing", "", 10 * time.Second, 0, 1},
+		{"it has closed after 5 seconds", "", 4600 * time.Millisecond, 5 * time.Second, 4},
+	} {
+		b := full(t)
+		var last *drive.Pipe
+		b.answer = func(b *bench, p *drive.Pipe, request string) {
+			last = p
+			p.WriteString("HTTP/1.1 200 OK\r\n" + test.says + "content-length: 0\r\n\r\n")
+		}
+		p := b.dial()
+		ask := func() {
+			p.WriteString(get("/raw"))
+			b.Step()
+			if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 200") {
+				t.Fatalf("%s: answer %q", test.name, got)
+			}
+		}
+		total := &b.rt.Clusters["app"].Stats.UpstreamCxTotal
+		if test.closes > 0 {
+			ask()
+			b.Advance(test.closes)
+			last.CloseWrite()
+			b.Step()
+		}
+		before := total.Value()
+		for range 4 {
+			ask()
+			b.Advance(test.idle)
+		}
+		if got := total.Value() - before; got != test.want {
+			t.Errorf("%s: %d connections, want %d", test.name, got, test.want)
 		}
 	}
 }

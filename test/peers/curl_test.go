@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/process"
 )
 
@@ -79,12 +80,12 @@ func origin(t *testing.T, file string) string {
 
 // curl gets and sends what it should in both versions, plain and TLS, before servers of both.
 func TestCurl(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	file, sum := big(t, 40<<20)
 	at := origin(t, file)
-	x := malla(t, p,
-		hop{name: "plain_h1", to: at}, hop{name: "plain_h2", to: at, toH2: true},
-		hop{name: "tls_h1", tls: true, to: at}, hop{name: "tls_h2", tls: true, to: at, toH2: true})
+	x := hop.Malla(t, p,
+		hop.Hop{Name: "plain_h1", To: at}, hop.Hop{Name: "plain_h2", To: at, ToH2: true},
+		hop.Hop{Name: "tls_h1", TLS: true, To: at}, hop.Hop{Name: "tls_h2", TLS: true, To: at, ToH2: true})
 	for _, way := range []struct {
 		name  string
 		tls   bool
@@ -105,7 +106,7 @@ func TestCurl(t *testing.T) {
 				if way.tls {
 					base, name = "https://", "tls_"
 				}
-				base += x.at[name+up]
+				base += x.At[name+up]
 				curl := func(args ...string) string {
 					t.Helper()
 					args = append(append([]string{"-sS", "--cacert", p.Dir + "/ca.pem", "--insecure", "--max-time", "50"}, way.flags...), args...)
@@ -157,10 +158,10 @@ func sha(t *testing.T, download func(path string)) string {
 
 // h2load's streams all end well: many at once, with big headers, through small windows.
 func TestH2Load(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	file, _ := big(t, 300<<10)
 	at := origin(t, file)
-	x := malla(t, p, hop{name: "plain_h1", to: at}, hop{name: "plain_h2", to: at, toH2: true}, hop{name: "tls_h2", tls: true, to: at, toH2: true})
+	x := hop.Malla(t, p, hop.Hop{Name: "plain_h1", To: at}, hop.Hop{Name: "plain_h2", To: at, ToH2: true}, hop.Hop{Name: "tls_h2", TLS: true, To: at, ToH2: true})
 	fat := []string{"-H", "x-fat: " + strings.Repeat("f", 20_000), "-H", "x-other: " + strings.Repeat("o", 20_000)}
 	for _, way := range []struct {
 		name  string
@@ -174,7 +175,7 @@ func TestH2Load(t *testing.T) {
 		{"bodies", "/sum", 200, []string{"-c", "2", "-m", "20", "-d", file}},
 		{"HTTP/1.1", "/hello", 2000, []string{"--h1", "-c", "16"}},
 	} {
-		for name, at := range x.at {
+		for name, at := range x.At {
 			t.Run(way.name+" through "+name, func(t *testing.T) {
 				t.Parallel()
 				scheme := "http://"
@@ -192,14 +193,14 @@ func TestH2Load(t *testing.T) {
 
 // nghttp shows what it got, trailers included, and takes a page with its priorities and windows.
 func TestNghttp(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	file, sum := big(t, 5<<20)
 	at := origin(t, file)
-	x := malla(t, p, hop{name: "plain", to: at}, hop{name: "tls", tls: true, to: at, toH2: true})
+	x := hop.Malla(t, p, hop.Hop{Name: "plain", To: at}, hop.Hop{Name: "tls", TLS: true, To: at, ToH2: true})
 	for scheme, name := range map[string]string{"http": "plain", "https": "tls"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			base := scheme + "://" + x.at[name]
+			base := scheme + "://" + x.At[name]
 			if out := command(t, "nghttp", "-nv", "--no-verify-peer", "-w", "10", "-W", "12", base+"/trailers"); !strings.Contains(out, "x-sum: abc") {
 				t.Errorf("nghttp shows no trailer:\n%s", out)
 			}

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -116,7 +117,7 @@ func client(t *testing.T, address string, options ...grpc.DialOption) testgrpc.T
 // grpcServer serves the suite's service.
 func grpcServer(t *testing.T, service testgrpc.TestServiceServer, options ...grpc.ServerOption) string {
 	t.Helper()
-	l := serve(t)
+	l := hop.Serve(t)
 	s := grpc.NewServer(options...)
 	testgrpc.RegisterTestServiceServer(s, service)
 	go func() { _ = s.Serve(l) }()
@@ -127,14 +128,14 @@ func grpcServer(t *testing.T, service testgrpc.TestServiceServer, options ...grp
 // grpc-go's interoperability suite passes through one hop, plain and TLS, and through
 // two with mutual TLS between them.
 func TestGRPCInterop(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	server := grpcServer(t, suite.NewTestServer())
-	inner := malla(t, p, hop{name: "inner", tls: true, mutual: true, to: server, toH2: true})
-	x := malla(t, p,
-		hop{name: "plain", to: server, toH2: true},
-		hop{name: "tls", tls: true, to: server, toH2: true},
-		hop{name: "outer", to: inner.at["inner"], toH2: true, toTLS: true})
-	for name, target := range map[string]string{"plain": "plain " + x.at["plain"], "tls": "tls " + x.at["tls"], "mutual TLS between two": "plain " + x.at["outer"]} {
+	inner := hop.Malla(t, p, hop.Hop{Name: "inner", TLS: true, Mutual: true, To: server, ToH2: true})
+	x := hop.Malla(t, p,
+		hop.Hop{Name: "plain", To: server, ToH2: true},
+		hop.Hop{Name: "tls", TLS: true, To: server, ToH2: true},
+		hop.Hop{Name: "outer", To: inner.At["inner"], ToH2: true, ToTLS: true})
+	for name, target := range map[string]string{"plain": "plain " + x.At["plain"], "tls": "tls " + x.At["tls"], "mutual TLS between two": "plain " + x.At["outer"]} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if out, err := suiteProcess(target); err != nil {
@@ -212,10 +213,10 @@ func newStreamer() *streamer {
 func TestGRPCBackPressure(t *testing.T) {
 	s := newStreamer()
 	server := grpcServer(t, s)
-	p := pki(t)
-	inner := malla(t, p, hop{name: "inner", tls: true, mutual: true, to: server, toH2: true})
-	x := malla(t, p, hop{name: "outer", to: inner.at["inner"], toH2: true, toTLS: true})
-	tc := client(t, x.at["outer"])
+	p := hop.PKI(t)
+	inner := hop.Malla(t, p, hop.Hop{Name: "inner", TLS: true, Mutual: true, To: server, ToH2: true})
+	x := hop.Malla(t, p, hop.Hop{Name: "outer", To: inner.At["inner"], ToH2: true, ToTLS: true})
+	tc := client(t, x.At["outer"])
 	const pieces = 2000 // 125 MB
 	before := rss(t, x) + rss(t, inner)
 
@@ -289,10 +290,10 @@ func stopped(t *testing.T, what string, n *atomic.Int64) {
 // What the client does not want any more, by cancelling or by its deadline, ends at the server.
 func TestGRPCEndsReachTheServer(t *testing.T) {
 	s := newStreamer()
-	p := pki(t)
-	inner := malla(t, p, hop{name: "inner", tls: true, mutual: true, to: grpcServer(t, s), toH2: true})
-	x := malla(t, p, hop{name: "outer", to: inner.at["inner"], toH2: true, toTLS: true})
-	tc := client(t, x.at["outer"])
+	p := hop.PKI(t)
+	inner := hop.Malla(t, p, hop.Hop{Name: "inner", TLS: true, Mutual: true, To: grpcServer(t, s), ToH2: true})
+	x := hop.Malla(t, p, hop.Hop{Name: "outer", To: inner.At["inner"], ToH2: true, ToTLS: true})
+	tc := client(t, x.At["outer"])
 
 	ctx, cancel := context.WithCancel(t.Context())
 	in, err := tc.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{{Size: 1 << 30}}})
@@ -332,23 +333,23 @@ func heard(t *testing.T, ended chan error) {
 // No call fails when connections are told to go: by the proxy after some requests, by the
 // server when they are old, or because one of two proxies is drained.
 func TestGRPCDrainLosesNothing(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	old := grpcServer(t, suite.NewTestServer(), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 20 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Second}))
 	server := grpcServer(t, suite.NewTestServer())
-	few := hop{name: "few", to: server, toH2: true, hcm: "common_http_protocol_options: {max_requests_per_connection: 30}"}
-	aging := hop{name: "aging", to: old, toH2: true}
-	aged := hop{name: "aged", to: server, toH2: true, hcm: "common_http_protocol_options: {max_connection_duration: 0.05s}\ndrain_timeout: 0.05s"}
-	stay := hop{name: "main", to: server, toH2: true}
-	x, y := malla(t, p, few, aging, aged, stay), malla(t, p, stay)
-	for _, h := range []hop{few, aging, aged} {
-		t.Run(h.name, func(t *testing.T) {
+	few := hop.Hop{Name: "few", To: server, ToH2: true, HCM: "common_http_protocol_options: {max_requests_per_connection: 30}"}
+	aging := hop.Hop{Name: "aging", To: old, ToH2: true}
+	aged := hop.Hop{Name: "aged", To: server, ToH2: true, HCM: "common_http_protocol_options: {max_connection_duration: 0.05s}\ndrain_timeout: 0.05s"}
+	stay := hop.Hop{Name: "main", To: server, ToH2: true}
+	x, y := hop.Malla(t, p, few, aging, aged, stay), hop.Malla(t, p, stay)
+	for _, h := range []hop.Hop{few, aging, aged} {
+		t.Run(h.Name, func(t *testing.T) {
 			t.Parallel()
-			calls(t, client(t, x.at[h.name]), 1500, func() {})
+			calls(t, client(t, x.At[h.Name]), 1500, func() {})
 		})
 	}
 	t.Run("drained", func(t *testing.T) {
 		r := manual.NewBuilderWithScheme("two")
-		r.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: y.at["main"]}, {Addr: x.at["main"]}}})
+		r.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: y.At["main"]}, {Addr: x.At["main"]}}})
 		tc := client(t, "two:///x", grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 		long, err := tc.FullDuplexCall(t.Context()) // one of these is in the middle of something
 		if err != nil {
@@ -370,7 +371,7 @@ func TestGRPCDrainLosesNothing(t *testing.T) {
 		}
 		talk()
 		calls(t, tc, 3000, func() {
-			resp, err := http.Post("http://"+y.admin+"/drain_listeners?graceful", "", nil)
+			resp, err := http.Post("http://"+y.Admin+"/drain_listeners?graceful", "", nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -378,7 +379,7 @@ func TestGRPCDrainLosesNothing(t *testing.T) {
 			resp.Body.Close()
 		})
 		talk()
-		if n := y.stat(t, "http.main.downstream_rq_total"); n < 10 {
+		if n := y.Stat(t, "http.main.downstream_rq_total"); n < 10 {
 			t.Errorf("the drained proxy has served %d calls", n)
 		}
 	})
@@ -412,7 +413,7 @@ func calls(t *testing.T, tc testgrpc.TestServiceClient, n int, middle func()) {
 }
 
 // rss is a proxy's resident memory.
-func rss(t testing.TB, x *proxy) int64 {
+func rss(t testing.TB, x *hop.Proxy) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", x.Cmd.Process.Pid))
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"github.com/summerwind/h2spec/hpack"
 	"github.com/summerwind/h2spec/http2"
 	"github.com/summerwind/h2spec/spec"
+
+	"github.com/mallamesh/malla/test/hop"
 )
 
 // A port in plain text that takes both versions answers what is no preface as HTTP/1.1
@@ -23,16 +25,16 @@ const badPreface = "http2/3.5/2"
 
 // Every case of h2spec passes, the strict ones as well, whatever the upstream speaks.
 func TestH2Spec(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	h1, h2 := backend(t), backend(t)
-	x := malla(t, p,
-		hop{name: "plain_h1", to: h1, hcm: "codec_type: HTTP2"},
-		hop{name: "both_h1", to: h1},
-		hop{name: "plain_h2", to: h2, toH2: true, hcm: "codec_type: HTTP2"},
-		hop{name: "tls_h1", tls: true, to: h1},
-		hop{name: "tls_h2", tls: true, to: h2, toH2: true})
+	x := hop.Malla(t, p,
+		hop.Hop{Name: "plain_h1", To: h1, HCM: "codec_type: HTTP2"},
+		hop.Hop{Name: "both_h1", To: h1},
+		hop.Hop{Name: "plain_h2", To: h2, ToH2: true, HCM: "codec_type: HTTP2"},
+		hop.Hop{Name: "tls_h1", TLS: true, To: h1},
+		hop.Hop{Name: "tls_h2", TLS: true, To: h2, ToH2: true})
 	for _, name := range []string{"plain_h1", "both_h1", "plain_h2", "tls_h1", "tls_h2"} {
-		ip, port, _ := net.SplitHostPort(x.at[name])
+		ip, port, _ := net.SplitHostPort(x.At[name])
 		n, _ := strconv.Atoi(port)
 		c := &config.Config{Host: ip, Port: n, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true, TLS: name[:3] == "tls", Insecure: true}
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +82,7 @@ func backend(t testing.TB) string {
 }
 
 func backendOf(t testing.TB, h http.Handler) string {
-	l := serve(t)
+	l := hop.Serve(t)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)

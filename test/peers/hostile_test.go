@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
@@ -328,7 +329,7 @@ drain_timeout: 0.3s
 common_http_protocol_options: {idle_timeout: 1s}`
 
 // hostile is a proxy for hostile clients.
-func hostile(t *testing.T) hop {
+func hostile(t *testing.T) hop.Hop {
 	slow := make(chan struct{})
 	t.Cleanup(func() { close(slow) })
 	body := strings.Repeat("x", 100_000)
@@ -345,17 +346,17 @@ func hostile(t *testing.T) hop {
 			_, _ = io.Copy(io.Discard, r.Body)
 		}
 	}))
-	return hop{name: "main", to: at, hcm: hostileOptions, cluster: "circuit_breakers: {thresholds: [{max_connections: 2000, max_requests: 100000, max_pending_requests: 100000}]}"}
+	return hop.Hop{Name: "main", To: at, HCM: hostileOptions, Cluster: "circuit_breakers: {thresholds: [{max_connections: 2000, max_requests: 100000, max_pending_requests: 100000}]}"}
 }
 
 // A hostile client is sent away with the right word, costs little memory, takes nothing from
 // other clients, and is counted as by Envoy, which is attacked in the same way.
 func TestFloods(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	h := hostile(t)
-	x := malla(t, p, h)
-	envoy := run(t, process.Envoy(t), []string{"--use-dynamic-base-id", "--concurrency", "1"}, p, h)
-	by := bystand(t, x.at["main"])
+	x := hop.Malla(t, p, h)
+	envoy := hop.Run(t, process.Envoy(t), []string{"--use-dynamic-base-id", "--concurrency", "1"}, p, h)
+	by := bystand(t, x.At["main"])
 	before := rss(t, x)
 	for _, a := range floods {
 		t.Run(a.name, func(t *testing.T) {
@@ -373,10 +374,10 @@ func TestFloods(t *testing.T) {
 
 // Clients that fall silent lose their streams and connections to timeouts, and have cost what windows allow.
 func TestSilence(t *testing.T) {
-	p := pki(t)
-	x := malla(t, p, hostile(t))
+	p := hop.PKI(t)
+	x := hop.Malla(t, p, hostile(t))
 	before := rss(t, x)
-	by := bystand(t, x.at["main"])
+	by := bystand(t, x.At["main"])
 	t.Run("all", func(t *testing.T) {
 		for _, a := range silences {
 			t.Run(a.name, func(t *testing.T) {
@@ -392,19 +393,19 @@ func TestSilence(t *testing.T) {
 }
 
 // counted attacks a proxy and waits for what it says and counts.
-func counted(t *testing.T, who string, x *proxy, a assault, fate []string) {
+func counted(t *testing.T, who string, x *hop.Proxy, a assault, fate []string) {
 	t.Helper()
 	before := map[string]int64{}
 	for _, name := range a.stats {
-		before[name] = max(0, x.stat(t, name))
+		before[name] = max(0, x.Stat(t, name))
 	}
-	e := attack(t, x.at["main"])
+	e := attack(t, x.At["main"])
 	defer e.Close()
 	a.do(e)
 	e.hears(t, fate...)
 	for _, name := range a.stats {
 		mesh.Until(t, 10*time.Second, who+" counting "+name, func() error {
-			if n := x.stat(t, name); n <= before[name] {
+			if n := x.Stat(t, name); n <= before[name] {
 				return fmt.Errorf("it is %d, and was %d before", n, before[name])
 			}
 			return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/test/envoy/peer"
+	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
@@ -45,8 +46,8 @@ func listening(t *testing.T, addresses ...string) {
 }
 
 // pages gets small and big answers through every hop, by curl in both versions and many at once by h2load.
-func pages(t *testing.T, x *proxy, size int) {
-	for name, at := range x.at {
+func pages(t *testing.T, x *hop.Proxy, size int) {
+	for name, at := range x.At {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, version := range []string{"--http1.1", "--http2-prior-knowledge"} {
@@ -67,9 +68,9 @@ func pages(t *testing.T, x *proxy, size int) {
 
 // nginx behind us, in HTTP/1.1 and HTTP/2, plain and TLS.
 func TestNginx(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	dir, size := site(t)
-	plain, h2, tls := free(t), free(t), free(t)
+	plain, h2, tls := hop.Free(t), hop.Free(t), hop.Free(t)
 	conf := filepath.Join(t.TempDir(), "nginx.conf")
 	tmp := t.TempDir()
 	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
@@ -88,14 +89,14 @@ http {
 	}
 	process.Start(t, process.Tool(t, "nginx"), "-c", conf, "-e", "stderr")
 	listening(t, plain, h2, tls)
-	pages(t, malla(t, p, hop{name: "h1", to: plain}, hop{name: "h2", to: h2, toH2: true}, hop{name: "tls_h2", to: tls, toH2: true, toTLS: true}, hop{name: "tls_h1", to: tls, toTLS: true}), size)
+	pages(t, hop.Malla(t, p, hop.Hop{Name: "h1", To: plain}, hop.Hop{Name: "h2", To: h2, ToH2: true}, hop.Hop{Name: "tls_h2", To: tls, ToH2: true, ToTLS: true}, hop.Hop{Name: "tls_h1", To: tls, ToTLS: true}), size)
 }
 
 // nghttpd behind us, plain and TLS.
 func TestNghttpd(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	dir, size := site(t)
-	plain, tls := free(t), free(t)
+	plain, tls := hop.Free(t), hop.Free(t)
 	at := func(address string) []string {
 		ip, port, _ := net.SplitHostPort(address)
 		return []string{"-a", ip, "-d", dir, port}
@@ -104,21 +105,21 @@ func TestNghttpd(t *testing.T) {
 	process.Start(t, nghttpd, append([]string{"--no-tls"}, at(plain)...)...)
 	process.Start(t, nghttpd, append(at(tls), p.Dir+"/server-key.pem", p.Dir+"/server.pem")...)
 	listening(t, plain, tls)
-	pages(t, malla(t, p, hop{name: "h2", to: plain, toH2: true}, hop{name: "tls_h2", to: tls, toH2: true, toTLS: true}), size)
+	pages(t, hop.Malla(t, p, hop.Hop{Name: "h2", To: plain, ToH2: true}, hop.Hop{Name: "tls_h2", To: tls, ToH2: true, ToTLS: true}), size)
 }
 
 // Node's http2 module before us and behind us: many streams, bodies both ways, trailers, a stream that is broken off.
 func TestNode(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	node := process.Tool(t, "node")
-	h2, h1 := free(t), free(t)
+	h2, h1 := hop.Free(t), hop.Free(t)
 	process.Start(t, node, "testdata/server.js", h1, h2)
 	listening(t, h1, h2)
-	x := malla(t, p, hop{name: "h2", to: h2, toH2: true}, hop{name: "tls_h2", tls: true, to: h2, toH2: true}, hop{name: "h1", to: h1})
+	x := hop.Malla(t, p, hop.Hop{Name: "h2", To: h2, ToH2: true}, hop.Hop{Name: "tls_h2", TLS: true, To: h2, ToH2: true}, hop.Hop{Name: "h1", To: h1})
 	for name, scheme := range map[string]string{"h2": "http", "tls_h2": "https", "h1": "http"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := strings.TrimSpace(command(t, "node", "testdata/client.js", scheme+"://"+x.at[name])); got != "all is well" {
+			if got := strings.TrimSpace(command(t, "node", "testdata/client.js", scheme+"://"+x.At[name])); got != "all is well" {
 				t.Error(got)
 			}
 		})

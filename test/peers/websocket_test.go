@@ -19,20 +19,22 @@ import (
 	coder "github.com/coder/websocket"
 	"github.com/gorilla/websocket"
 	"golang.org/x/net/http2"
+
+	"github.com/mallamesh/malla/test/hop"
 )
 
 // WebSockets work end to end, gorilla's server behind and two libraries before the proxy,
 // whatever versions of HTTP are between them.
 func TestWebSocket(t *testing.T) {
-	p := pki(t)
+	p := hop.PKI(t)
 	server := backendOf(t, http.HandlerFunc(echoSocket))
 	connect := "allow_connect: true"
-	inner := malla(t, p, hop{name: "inner", tls: true, mutual: true, to: server, h2: connect})
-	x := malla(t, p,
-		hop{name: "h1", to: server, h2: connect},
-		hop{name: "tls", tls: true, to: server, h2: connect},
-		hop{name: "two_h1", to: inner.at["inner"], toTLS: true, h2: connect},
-		hop{name: "two_h2", to: inner.at["inner"], toTLS: true, toH2: true, h2: connect})
+	inner := hop.Malla(t, p, hop.Hop{Name: "inner", TLS: true, Mutual: true, To: server, H2: connect})
+	x := hop.Malla(t, p,
+		hop.Hop{Name: "h1", To: server, H2: connect},
+		hop.Hop{Name: "tls", TLS: true, To: server, H2: connect},
+		hop.Hop{Name: "two_h1", To: inner.At["inner"], ToTLS: true, H2: connect},
+		hop.Hop{Name: "two_h2", To: inner.At["inner"], ToTLS: true, ToH2: true, H2: connect})
 	for _, way := range []struct {
 		name, hop string
 		secure    bool
@@ -57,7 +59,7 @@ func TestWebSocket(t *testing.T) {
 			if way.secure {
 				scheme = "wss"
 			}
-			url := scheme + "://" + x.at[way.hop] + "/chat"
+			url := scheme + "://" + x.At[way.hop] + "/chat"
 			for _, c := range socketCases {
 				t.Run(c.name, func(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -79,7 +81,7 @@ func TestWebSocket(t *testing.T) {
 	for _, hop := range []string{"h1", "two_h1", "two_h2"} {
 		t.Run("gorilla through "+hop, func(t *testing.T) {
 			t.Parallel()
-			gorilla(t, "ws://"+x.at[hop]+"/chat")
+			gorilla(t, "ws://"+x.At[hop]+"/chat")
 		})
 	}
 }
@@ -235,7 +237,7 @@ func gorilla(t *testing.T, url string) {
 func overH2(secure bool) http.RoundTripper {
 	t := &http2.Transport{AllowHTTP: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	if !secure {
-		t.DialTLSContext = plain
+		t.DialTLSContext = hop.Plain
 	}
 	return upgrader{t}
 }

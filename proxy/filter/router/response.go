@@ -150,7 +150,7 @@ func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
 	if r.replayed || reason != pool.ConnectionTerminated && reason != pool.RemoteRefused || r.s.Upgrade || !r.keep {
 		return false
 	}
-	if seen == pool.MaybeSeen || seen == pool.Raced && !idempotent(r.s.Request.Get(header.Method)) {
+	if seen == pool.MaybeSeen || seen == pool.Raced && !pool.Idempotent(r.s.Request.Get(header.Method)) {
 		return false
 	}
 	if p := r.policy; reason == pool.RemoteRefused && p != nil && p.OnReset(p.On, route.ResetRefused, true) && r.retries < *p.NumRetries {
@@ -159,15 +159,6 @@ func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
 	r.replayed = true
 	r.try()
 	return true
-}
-
-// idempotent methods may be sent twice (RFC 9110, section 9.2.2).
-func idempotent(method []byte) bool {
-	switch string(method) {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		return true
-	}
-	return false
 }
 
 // flags and reasons by kind of reset.

@@ -1,4 +1,8 @@
-package peers
+// Package hop runs malla-proxy, or the real Envoy, between the clients and servers of a test.
+//
+// A [Hop] is a way through it: a listener and a cluster. What a test is about stands in the fields of the hop;
+// all else is as a bootstrap of Envoy's has it.
+package hop
 
 import (
 	"context"
@@ -16,48 +20,39 @@ import (
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
-func TestMain(m *testing.M) {
-	if name := os.Getenv(interopCase); name != "" {
-		os.Exit(interop(name))
-	}
-	code := m.Run()
-	process.Clean()
-	os.Exit(code)
+// A Hop is a way through a proxy: a listener and a cluster of its own.
+type Hop struct {
+	Name    string
+	TLS     bool   // downstream
+	Mutual  bool   // a client certificate is wanted
+	To      string // the upstream's address
+	ToH2    bool   // the upstream speaks HTTP/2
+	ToTLS   bool   // the upstream speaks TLS, and is shown our certificate
+	HCM     string // more fields of the connection manager, a line each
+	H2      string // fields of its http2_protocol_options
+	Cluster string // more fields of the cluster, a line each
 }
 
-// A hop is a way through a proxy: a listener and a cluster of its own.
-type hop struct {
-	name    string
-	tls     bool   // downstream
-	mutual  bool   // a client certificate is wanted
-	to      string // the upstream's address
-	toH2    bool   // the upstream speaks HTTP/2
-	toTLS   bool   // the upstream speaks TLS, and is shown our certificate
-	hcm     string // more fields of the connection manager, a line each
-	h2      string // fields of its http2_protocol_options
-	cluster string // more fields of the cluster, a line each
-}
-
-// A proxy is a running one.
-type proxy struct {
+// A Proxy is a running one.
+type Proxy struct {
 	*process.Process
-	admin string
-	at    map[string]string // addresses of the hops' listeners
+	Admin string
+	At    map[string]string // addresses of the hops' listeners
 }
 
-// host is an address of this process's own, so that ports that were free stay so.
-var host = fmt.Sprintf("127.%d.%d.%d", 220+os.Getpid()>>14&15, os.Getpid()>>7&127, 1+os.Getpid()&127)
+// Host is an address of this process's own, so that ports that were free stay so.
+var Host = fmt.Sprintf("127.%d.%d.%d", 220+os.Getpid()>>14&15, os.Getpid()>>7&127, 1+os.Getpid()&127)
 
-// plain dials without TLS, where a transport of HTTP/2 would expect it.
-func plain(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
+// Plain dials without TLS, where a transport of HTTP/2 would expect it.
+func Plain(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)
 }
 
-// free returns an address that nobody listens on.
-func free(t testing.TB) string {
+// Free returns an address that nobody listens on.
+func Free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
+	l, err := net.Listen("tcp", Host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,9 +60,10 @@ func free(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func serve(t testing.TB) net.Listener {
+// Serve listens on a free address until the test ends.
+func Serve(t testing.TB) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
+	l, err := net.Listen("tcp", Host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +71,8 @@ func serve(t testing.TB) net.Listener {
 	return l
 }
 
-func pki(t testing.TB) *peer.PKI {
+// PKI makes the certificates of a test.
+func PKI(t testing.TB) *peer.PKI {
 	t.Helper()
 	p, err := peer.NewPKI(t.TempDir())
 	if err != nil {
@@ -84,16 +81,16 @@ func pki(t testing.TB) *peer.PKI {
 	return p
 }
 
-// malla runs malla-proxy with some hops.
-func malla(t testing.TB, p *peer.PKI, hops ...hop) *proxy {
+// Malla runs malla-proxy with some hops.
+func Malla(t testing.TB, p *peer.PKI, hops ...Hop) *Proxy {
 	t.Helper()
-	return run(t, process.Proxy(t), nil, p, hops...)
+	return Run(t, process.Proxy(t), nil, p, hops...)
 }
 
-// run runs a proxy until the test ends.
-func run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...hop) *proxy {
+// Run runs a proxy until the test ends.
+func Run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...Hop) *Proxy {
 	t.Helper()
-	x := &proxy{admin: free(t), at: map[string]string{}}
+	x := &Proxy{Admin: Free(t), At: map[string]string{}}
 	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
 	if err := os.WriteFile(file, []byte(x.bootstrap(t, p, hops)), 0o600); err != nil {
 		t.Fatal(err)
@@ -105,7 +102,7 @@ func run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...hop) 
 			t.Fatalf("the proxy has ended:\n%s", x.Log())
 		default:
 		}
-		text, err := peer.Ask(x.admin, "/ready")
+		text, err := peer.Ask(x.Admin, "/ready")
 		if err == nil && !strings.HasPrefix(text, "LIVE") {
 			err = fmt.Errorf("it says %s", text)
 		}
@@ -114,10 +111,10 @@ func run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...hop) 
 	return x
 }
 
-// stat is a counter or gauge; -1 if there is none of that name.
-func (x *proxy) stat(t testing.TB, name string) int64 {
+// Stat is a counter or gauge; -1 if there is none of that name.
+func (x *Proxy) Stat(t testing.TB, name string) int64 {
 	t.Helper()
-	text, err := peer.Ask(x.admin, "/stats")
+	text, err := peer.Ask(x.Admin, "/stats")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +131,14 @@ func (x *proxy) stat(t testing.TB, name string) int64 {
 }
 
 // bootstrap writes the configuration.
-func (x *proxy) bootstrap(t testing.TB, p *peer.PKI, hops []hop) string {
+func (x *Proxy) bootstrap(t testing.TB, p *peer.PKI, hops []Hop) string {
 	var listeners, clusters strings.Builder
 	for _, h := range hops {
-		x.at[h.name] = free(t)
-		listeners.WriteString(h.listener(x.at[h.name], p))
+		x.At[h.Name] = Free(t)
+		listeners.WriteString(h.listener(x.At[h.Name], p))
 		clusters.WriteString(h.upstream(p))
 	}
-	return fmt.Sprintf("admin:\n  address: %s\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", socket(x.admin), listeners.String(), clusters.String())
+	return fmt.Sprintf("admin:\n  address: %s\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", socket(x.Admin), listeners.String(), clusters.String())
 }
 
 func socket(address string) string {
@@ -157,7 +154,7 @@ func indent(by int, text string) string {
 	return pad + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n"+pad) + "\n"
 }
 
-func (h *hop) listener(at string, p *peer.PKI) string {
+func (h *Hop) listener(at string, p *peer.PKI) string {
 	return fmt.Sprintf(`  - name: %s
     address: %s
     filter_chains:
@@ -175,15 +172,15 @@ func (h *hop) listener(at string, p *peer.PKI) string {
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-%s`, h.name, socket(at), h.name, h.h2, indent(10, h.hcm), h.name, h.secured(p))
+%s`, h.Name, socket(at), h.Name, h.H2, indent(10, h.HCM), h.Name, h.secured(p))
 }
 
-func (h *hop) secured(p *peer.PKI) string {
-	if !h.tls {
+func (h *Hop) secured(p *peer.PKI) string {
+	if !h.TLS {
 		return ""
 	}
 	trust := ""
-	if h.mutual {
+	if h.Mutual {
 		trust = fmt.Sprintf("\n            validation_context: {trusted_ca: {filename: %s/ca.pem}}", p.Dir)
 	}
 	return fmt.Sprintf(`      transport_socket:
@@ -194,12 +191,12 @@ func (h *hop) secured(p *peer.PKI) string {
           common_tls_context:
             alpn_protocols: [h2, http/1.1]
             tls_certificates: [{certificate_chain: {filename: %s/server.pem}, private_key: {filename: %s/server-key.pem}}]%s
-`, h.mutual, p.Dir, p.Dir, trust)
+`, h.Mutual, p.Dir, p.Dir, trust)
 }
 
-func (h *hop) upstream(p *peer.PKI) string {
+func (h *Hop) upstream(p *peer.PKI) string {
 	protocol := "http_protocol_options: {enable_trailers: true}"
-	if h.toH2 {
+	if h.ToH2 {
 		protocol = "http2_protocol_options: {allow_connect: true}"
 	}
 	text := fmt.Sprintf(`  - name: %s
@@ -211,8 +208,8 @@ func (h *hop) upstream(p *peer.PKI) string {
     load_assignment:
       cluster_name: %s
       endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-%s`, h.name, protocol, h.name, socket(h.to), indent(4, h.cluster))
-	if h.toTLS {
+%s`, h.Name, protocol, h.Name, socket(h.To), indent(4, h.Cluster))
+	if h.ToTLS {
 		text += fmt.Sprintf(`    transport_socket:
       name: envoy.transport_sockets.tls
       typed_config:
