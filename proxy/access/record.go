@@ -130,6 +130,7 @@ type Record struct {
 	Attempts        uint32 // requests sent upstream, retries included; 0: none
 	ConnectionID    uint64
 	UpstreamConnID  uint64
+	JA3, JA4        string // fingerprints of the client hello, where the listener takes them
 	UpstreamFailure string // transport failure reason, "TLS_error:|..." and the like
 	LocalFailure    string // downstream transport failure reason
 	UpstreamClose   string // local close reason of the upstream connection

@@ -25,11 +25,7 @@ func tlsOp(of func(*Record) *TLS, fact func(*TLS) string) operator {
 // certTime writes a moment of the peer's certificate, with a layout as START_TIME has.
 func certTime(of func(*Record) *TLS, moment func(*x509.Certificate) time.Time) operator {
 	return operator{argument: mayArgument, compile: func(c command) (*op, error) {
-		arg := c.arg
-		if arg == "" {
-			arg = "%b %e %H:%M:%S %Y GMT" // as OpenSSL prints it
-		}
-		l, err := newLayout(arg, false)
+		l, err := newLayout(c.arg, false)
 		if err != nil {
 			return nil, err
 		}
@@ -132,9 +128,23 @@ func fingerprint256(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// pemOf is the certificate as Envoy prints it: PEM, percent-encoded into one line.
-func pemOf(c *x509.Certificate) string {
-	return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+// oneLine encodes PEM into one line, as Envoy does.
+var oneLine = strings.NewReplacer("\n", "%0A", " ", "%20", "+", "%2B", "/", "%2F", "=", "%3D")
+
+// EncodePEM writes certificates as Envoy prints them: PEM, percent-encoded into one line.
+func EncodePEM(list ...*x509.Certificate) string {
+	var text []byte
+	for _, c := range list {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return oneLine.Replace(string(text))
+}
+
+func pemOf(c *x509.Certificate) string { return EncodePEM(c) }
+
+// chain writes a fact about each certificate that the peer has shown.
+func chain(fact func(*x509.Certificate) string) func(*TLS) string {
+	return func(t *TLS) string { return join(t.Chain, fact) }
 }
 
 func join[T any](list []T, text func(T) string) string {

@@ -47,7 +47,7 @@ func TestTLSFacts(t *testing.T) {
 		{"%DOWNSTREAM_PEER_URI_SAN% %UPSTREAM_LOCAL_URI_SAN%", "spiffe://cluster.local/ns/default/sa/sleep spiffe://cluster.local/ns/default/sa/sleep"},
 		{"%DOWNSTREAM_PEER_DNS_SAN% %DOWNSTREAM_PEER_IP_SAN% %DOWNSTREAM_PEER_EMAIL_SAN%", "a.example,b.example 10.0.0.1 a@b.c"},
 		{"%DOWNSTREAM_PEER_SUBJECT% %DOWNSTREAM_PEER_SERIAL%", "CN=sleep,O=malla 1234"},
-		{"%DOWNSTREAM_PEER_CERT_V_START%", "Nov  1 02:03:04 2026 GMT"}, // as OpenSSL prints it
+		{"%DOWNSTREAM_PEER_CERT_V_START%", "2026-11-01T02:03:04.000Z"},
 		{"%UPSTREAM_PEER_CERT_V_END(%Y-%m-%d)%", "2026-11-21"},
 		{"%UPSTREAM_SERVER_NAME%", "outbound_.80_._.a"},
 	} {

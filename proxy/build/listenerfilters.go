@@ -29,7 +29,7 @@ var listenerFilterFields = []*Message{
 	message((*originaldstv3.OriginalDst)(nil)),
 	message((*originalsrcv3.OriginalSrc)(nil), reads("mark"),
 		only("bind_port", "the port of the client is in use by the client", "false")),
-	message((*tlsinspectorv3.TlsInspector)(nil),
+	message((*tlsinspectorv3.TlsInspector)(nil), reads("enable_ja3_fingerprinting", "enable_ja4_fingerprinting"),
 		ignores("the buffer grows as needed", "initial_read_buffer_size"),
 		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),
 		refuses("what is no client hello is plain text", "close_connection_on_client_hello_parsing_errors")),
@@ -90,6 +90,7 @@ func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, 
 	case *originalsrcv3.OriginalSrc:
 		c.OriginalSrc = &listen.OriginalSrc{Mark: int(m.GetMark())}
 	case *tlsinspectorv3.TlsInspector:
+		inspector.JA3, inspector.JA4 = m.GetEnableJa3Fingerprinting().GetValue(), m.GetEnableJa4Fingerprinting().GetValue()
 		c.TLSInspector = inspector
 	case *httpinspectorv3.HttpInspector:
 		c.HTTPInspector = inspector

@@ -18,14 +18,15 @@ import (
 // agent are never asked of the control plane.
 type Secrets struct {
 	mu         sync.Mutex
-	identities map[string]*malltls.Identity // guarded by mu
-	trusts     map[string]*malltls.Trust    // guarded by mu
-	local      map[string]bool              // guarded by mu: supplied here, not by SDS
+	identities map[string]*malltls.Identity   // guarded by mu
+	trusts     map[string]*malltls.Trust      // guarded by mu
+	tickets    map[string]*malltls.TicketKeys // guarded by mu
+	local      map[string]bool                // guarded by mu: supplied here, not by SDS
 }
 
 // NewSecrets returns an empty set.
 func NewSecrets() *Secrets {
-	return &Secrets{identities: map[string]*malltls.Identity{}, trusts: map[string]*malltls.Trust{}, local: map[string]bool{}}
+	return &Secrets{identities: map[string]*malltls.Identity{}, trusts: map[string]*malltls.Trust{}, tickets: map[string]*malltls.TicketKeys{}, local: map[string]bool{}}
 }
 
 // Identity returns the identity called name; the first call makes it, empty.
@@ -46,6 +47,16 @@ func (s *Secrets) Trust(name string) *malltls.Trust {
 		s.trusts[name] = malltls.NewTrust(name)
 	}
 	return s.trusts[name]
+}
+
+// Tickets returns the session ticket keys called name; the first call makes them, empty.
+func (s *Secrets) Tickets(name string) *malltls.TicketKeys {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tickets[name] == nil {
+		s.tickets[name] = malltls.NewTicketKeys(name)
+	}
+	return s.tickets[name]
 }
 
 // Local says that these names are supplied by this process: the agent's "default"
@@ -81,6 +92,9 @@ func (s *Secrets) ready(name string) bool {
 	if t := s.trusts[name]; t != nil && t.Bundle() == nil {
 		return false
 	}
+	if t := s.tickets[name]; t != nil && !t.Ready() {
+		return false
+	}
 	return true
 }
 
@@ -90,6 +104,7 @@ type Secret struct {
 	Certificate *tls.Certificate
 	Roots       []*x509.Certificate
 	Rules       malltls.Rules
+	Tickets     [][]byte
 }
 
 func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
@@ -99,8 +114,10 @@ func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
 		out.Certificate = r.certificate(m.GetTlsCertificate(), field.At("tls_certificate"))
 	case *tlsv3.Secret_ValidationContext:
 		out.Roots, out.Rules = r.validation(m.GetValidationContext(), field.At("validation_context"))
+	case *tlsv3.Secret_SessionTicketKeys:
+		out.Tickets = r.ticketKeys(m.GetSessionTicketKeys(), field.At("session_ticket_keys"))
 	default:
-		r.errs.Addf(nil, "want tls_certificate or validation_context")
+		r.errs.Addf(nil, "want session_ticket_keys, tls_certificate or validation_context")
 	}
 	return out
 }
@@ -109,6 +126,10 @@ func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
 func (s *Secrets) set(secret *Secret) error {
 	if secret.Certificate != nil {
 		return s.Identity(secret.Name).Set(secret.Certificate)
+	}
+	if len(secret.Tickets) > 0 {
+		s.Tickets(secret.Name).Set(secret.Tickets)
+		return nil
 	}
 	s.Trust(secret.Name).SetContext(secret.Roots, secret.Rules)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"strings"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -21,21 +22,20 @@ import (
 
 var tlsFields = []*Message{
 	message((*rawv3.RawBuffer)(nil)),
-	message((*tlsv3.DownstreamTlsContext)(nil), reads("common_tls_context", "require_client_certificate", "disable_stateless_session_resumption"),
+	message((*tlsv3.DownstreamTlsContext)(nil), reads("common_tls_context", "require_client_certificate", "disable_stateless_session_resumption",
+		"session_ticket_keys", "session_ticket_keys_sds_secret_config", "session_timeout", "ocsp_staple_policy", "full_scan_certs_on_sni_mismatch"),
 		ignores("sessions are resumed by tickets only", "disable_stateful_session_resumption"),
 		refuses("a chain's match on server_names does that", "require_sni"),
-		ignores("there is no OCSP stapling, and without a staple all policies but MUST_STAPLE are the same", "ocsp_staple_policy"),
-		ignores("a certificate is chosen by all names of all certificates", "full_scan_certs_on_sni_mismatch"),
 		ignores("for TLS 1.3 and the suites of 1.2 on offer the order makes no difference in strength", "prefer_client_ciphers")),
-	message((*tlsv3.UpstreamTlsContext)(nil), reads("common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation"),
+	message((*tlsv3.UpstreamTlsContext)(nil), reads("common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation", "max_session_keys"),
 		refuses("renegotiation is a hole", "allow_renegotiation"),
-		ignores("sessions to upstreams are not resumed, so that every connection verifies its peer", "max_session_keys"),
 		ignores("crypto/tls always does", "enforce_rsa_key_usage")),
 	message((*tlsv3.CommonTlsContext)(nil), reads("tls_params", "tls_certificates", "tls_certificate_sds_secret_configs", "validation_context", "validation_context_sds_secret_config",
 		"combined_validation_context", "alpn_protocols")),
 	message((*tlsv3.CommonTlsContext_CombinedCertificateValidationContext)(nil), reads("default_validation_context", "validation_context_sds_secret_config")),
 	message((*tlsv3.TlsParameters)(nil), reads("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")),
-	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key")),
+	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key", "ocsp_staple")),
+	message((*tlsv3.TlsSessionTicketKeys)(nil), reads("keys")),
 	message((*tlsv3.SdsSecretConfig)(nil), reads("name", "sds_config")),
 	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "system_root_certs", "trust_chain_verification", "match_typed_subject_alt_names", "match_subject_alt_names",
 		"verify_certificate_hash", "verify_certificate_spki", "crl", "only_verify_leaf_cert_crl", "max_verify_depth", "allow_expired_certificate", "custom_validator_config"),
@@ -44,7 +44,7 @@ var tlsFields = []*Message{
 	message((*tlsv3.SubjectAltNameMatcher)(nil), reads("san_type", "matcher", "oid")),
 	message((*tlsv3.SPIFFECertValidatorConfig)(nil), reads("trust_domains", "trust_bundles")),
 	message((*tlsv3.SPIFFECertValidatorConfig_TrustDomain)(nil), reads("name", "trust_bundle")),
-	message((*tlsv3.Secret)(nil), reads("name", "tls_certificate", "validation_context")),
+	message((*tlsv3.Secret)(nil), reads("name", "tls_certificate", "validation_context", "session_ticket_keys")),
 }
 
 // unpack opens a typed configuration, nil if it does not parse (Check has said so).
@@ -87,12 +87,45 @@ func (r *reader) server(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 		r.errs.Addf(at, "found %s, want a DownstreamTlsContext or RawBuffer", anyName(m))
 		return nil
 	}
-	server, err := malltls.NewServer(malltls.ServerConfig{Common: r.tlsCommon(d.GetCommonTlsContext(), secrets, at.Child("common_tls_context")),
-		RequireClientCertificate: d.GetRequireClientCertificate().GetValue(), DisableTickets: d.GetDisableStatelessSessionResumption()})
+	c := malltls.ServerConfig{Common: r.tlsCommon(d.GetCommonTlsContext(), secrets, at.Child("common_tls_context")),
+		RequireClientCertificate: d.GetRequireClientCertificate().GetValue(), DisableTickets: d.GetDisableStatelessSessionResumption(),
+		SessionTimeout: r.duration(d.GetSessionTimeout(), at.Child("session_timeout")).Truncate(time.Second),
+		FullScan:       d.GetFullScanCertsOnSniMismatch().GetValue(), Staple: stapling[d.GetOcspStaplePolicy()]}
+	if keys := d.GetSessionTicketKeys(); keys != nil {
+		c.Tickets = malltls.NewTicketKeys(at.Child("session_ticket_keys").String())
+		c.Tickets.Set(r.ticketKeys(keys, at.Child("session_ticket_keys")))
+	}
+	if s := d.GetSessionTicketKeysSdsSecretConfig(); s != nil {
+		c.Tickets = secrets.Tickets(r.secret(s, secrets, at.Child("session_ticket_keys_sds_secret_config")))
+	}
+	server, err := malltls.NewServer(c)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
 	}
 	return server
+}
+
+var stapling = map[tlsv3.DownstreamTlsContext_OcspStaplePolicy]malltls.Stapling{
+	tlsv3.DownstreamTlsContext_LENIENT_STAPLING: malltls.LenientStapling, tlsv3.DownstreamTlsContext_STRICT_STAPLING: malltls.StrictStapling,
+	tlsv3.DownstreamTlsContext_MUST_STAPLE: malltls.MustStaple,
+}
+
+// ticketKeySize is how long BoringSSL wants a key to be; crypto/tls makes keys of its own of it.
+const ticketKeySize = 80
+
+func (r *reader) ticketKeys(m *tlsv3.TlsSessionTicketKeys, at *field.Path) (keys [][]byte) {
+	for i, d := range m.GetKeys() {
+		at := at.Child("keys").Index(i)
+		key := r.data(d, at)
+		if len(key) != ticketKeySize {
+			r.errs.Addf(at, "found %d bytes, want %d", len(key), ticketKeySize)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		r.errs.Addf(at.Child("keys"), "is empty")
+	}
+	return keys
 }
 
 func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.Path) any {
@@ -107,7 +140,13 @@ func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 		return nil
 	}
 	c := malltls.ClientConfig{Common: r.tlsCommon(u.GetCommonTlsContext(), secrets, at.Child("common_tls_context")), SNI: u.GetSni(),
-		AutoSNI: r.autoSNI, AutoHostSNI: u.GetAutoHostSni(), AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
+		AutoSNI: r.autoSNI, HostSNI: u.GetAutoHostSni(), MaxSessions: 1, AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
+	if m := u.GetMaxSessionKeys(); m != nil {
+		c.MaxSessions = int(min(m.GetValue(), 1<<16))
+	}
+	if n := len(c.Identities); n > 1 {
+		r.errs.Addf(at.Child("common_tls_context"), "found %d certificates, want at most one towards upstreams", n)
+	}
 	client, err := malltls.NewClient(c)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
@@ -231,6 +270,9 @@ func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certi
 	if err != nil {
 		r.errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "tls: "))
 		return nil
+	}
+	if c.GetOcspStaple() != nil {
+		pair.OCSPStaple = r.data(c.GetOcspStaple(), at.Child("ocsp_staple"))
 	}
 	return &pair
 }

@@ -75,6 +75,7 @@ type Config struct {
 // An Inspector is a listener filter that reads the first bytes.
 type Inspector struct {
 	DisabledPorts []PortRange // original destination ports on which it does not run
+	JA3, JA4      bool        // tls_inspector: take the client hello's fingerprints
 }
 
 // A PortRange is a range of ports, both ends included; Not turns it around.

@@ -40,11 +40,12 @@ type Conn struct {
 	timer      drive.Timer
 	transport  string
 	phase      phase
-	peer       *tls.Peer
+	found      tls.Found
 	global     *Connections
 	limits     []*Limit // that count the connection
 	counted    bool
 	serving    bool // a filter has it
+	ja3, ja4   string
 	locals     map[any]any
 }
 
@@ -98,6 +99,7 @@ func (c *Conn) Fill(r *access.Record) {
 	r.ConnectionID = c.ID
 	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
 	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
+	r.JA3, r.JA4 = c.ja3, c.ja4
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
 	if c.Chain != nil {
 		r.FilterChain = c.Chain.Name
@@ -198,6 +200,12 @@ func (c *Conn) inspect(b []byte) bool {
 		c.phase = inspectHTTP
 		if err == nil {
 			c.transport, c.SNI, c.ALPN = TLS, hello.SNI, hello.ALPN
+			if c.Listener.TLSInspector.JA3 {
+				c.ja3 = ja3(hello.body)
+			}
+			if c.Listener.TLSInspector.JA4 {
+				c.ja4 = ja4(hello.body)
+			}
 			c.phase = inspected
 		}
 	}
@@ -266,7 +274,7 @@ func (c *Conn) choose(unread bool) {
 	if timeout == 0 {
 		timeout = 15 * time.Second
 	}
-	config := chain.TLS.Config(c.Aside, func(p *tls.Peer) { c.peer = p })
+	config := chain.TLS.Config(c.Aside, &c.found)
 	c.StartTLS(true, config, timeout, c.secured)
 }
 
@@ -287,12 +295,9 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 	}
 	state := d.TLS()
 	if st != nil {
-		tls.Count(&st.TLS, state, c.peer)
+		tls.Count(&st.TLS, state, c.found.Peer)
 	}
-	c.TLS = c.Chain.TLS.Describe(state, c.peer)
-	if c.SNI == "" {
-		c.SNI = lowerASCII([]byte(state.ServerName))
-	}
+	c.TLS = tls.Describe(state, &c.found)
 	c.serve()
 }
 

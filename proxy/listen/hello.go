@@ -9,6 +9,7 @@ import (
 type Hello struct {
 	SNI  string
 	ALPN []string
+	body []byte // borrowed
 }
 
 // Outcomes of looking at first bytes.
@@ -100,7 +101,7 @@ func helloFields(b []byte) (Hello, error) {
 	r.vector(1)    // session
 	r.vector(2)    // cipher suites
 	r.vector(1)    // compression
-	var h Hello
+	h := Hello{body: b}
 	if r.ok && len(r.b) == 0 {
 		return h, nil // no extensions
 	}

@@ -19,7 +19,7 @@ type upstream struct {
 	info   Info
 	began  int64
 	timer  drive.Timer // of connecting
-	peer   *tls.Peer
+	found  tls.Found
 	codec  codec // nil while connecting
 	dead   bool
 }
@@ -79,7 +79,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 		u.failed(ConnectFailed, tls.ErrNotReady.Error())
 		return
 	}
-	config := client.Config(u.pool.key.name, u.info.Host.Name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
+	config := client.Config(u.pool.key.name, u.info.Host.Name, u.conn.Aside, &u.found)
 	if offer := u.pool.offer(); offer != "" {
 		config.NextProtos = strings.Split(offer, ",")
 	} else if len(config.NextProtos) == 0 {
@@ -108,14 +108,14 @@ func (u *upstream) secured(conn *drive.Conn, err error) {
 		return
 	}
 	state := conn.TLS()
-	tls.Count(st, state, u.peer)
+	tls.Count(st, state, u.found.Peer)
 	u.info.ALPN = state.NegotiatedProtocol
 	u.info.TLS = u.describe(state)
 	u.made()
 }
 
 func (u *upstream) describe(state *cryptotls.ConnectionState) *access.TLS {
-	d := u.pool.client.Describe(state, u.peer)
+	d := tls.Describe(state, &u.found)
 	d.SNI = u.pool.client.ServerName(u.pool.key.name, u.info.Host.Name)
 	return d
 }

@@ -2,12 +2,10 @@ package stream
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"net/url"
 	"strings"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -39,32 +37,24 @@ func (s *Stream) clientCert() {
 // element is what we say of a connection's client; it is made once per connection.
 func (m *manager) element(s *Stream) []byte {
 	if s.link.certElement == nil {
-		s.link.certElement = m.cfg.ForwardDetails.element(s.Conn.TLS.Peer, s.Conn.TLS.Local, s.Conn.TLS.Chain)
+		s.link.certElement = m.cfg.ForwardDetails.element(s.Conn.TLS)
 	}
 	return s.link.certElement
 }
 
-// escaped is PEM as a part of a URL; a space is %20 there.
-func escaped(certs ...*x509.Certificate) string {
-	var text []byte
-	for _, c := range certs {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20")
-}
-
-func (d ClientCertDetails) element(peer, local *x509.Certificate, chain []*x509.Certificate) []byte {
+func (d ClientCertDetails) element(tls *access.TLS) []byte {
 	var parts []string
+	peer, local := tls.Peer, tls.Local
 	if local != nil && len(local.URIs) > 0 {
 		parts = append(parts, "By="+local.URIs[0].String())
 	}
 	digest := sha256.Sum256(peer.Raw)
 	parts = append(parts, "Hash="+hex.EncodeToString(digest[:]))
 	if d.Cert {
-		parts = append(parts, `Cert="`+escaped(peer)+`"`)
+		parts = append(parts, `Cert="`+access.EncodePEM(peer)+`"`)
 	}
 	if d.Chain {
-		parts = append(parts, `Chain="`+escaped(chain...)+`"`)
+		parts = append(parts, `Chain="`+access.EncodePEM(tls.Chain...)+`"`)
 	}
 	if d.Subject {
 		parts = append(parts, `Subject="`+strings.ReplaceAll(peer.Subject.String(), `"`, `\"`)+`"`)

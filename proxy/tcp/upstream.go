@@ -19,7 +19,7 @@ type upstream struct {
 	limits  *cluster.Breakers
 	conn    *drive.Conn
 	client  *tls.Client
-	peer    *tls.Peer
+	found   tls.Found
 	tls     *access.TLS
 	told    peerMessage
 	timer   drive.Timer
@@ -56,7 +56,7 @@ func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	case !u.client.Ready():
 		u.failed(tls.ErrNotReady.Error(), cluster.ConnectFailed)
 	default:
-		config := u.client.Config(u.s.conn.SNI, u.host.Name, u.conn.Aside, func(p *tls.Peer) { u.peer = p })
+		config := u.client.Config(u.s.conn.SNI, u.host.Name, u.conn.Aside, &u.found)
 		u.conn.StartTLS(false, config, u.cluster.ConnectTimeout, u.secured)
 	}
 }
@@ -68,8 +68,8 @@ func (u *upstream) secured(c *drive.Conn, err error) {
 		u.failed(tls.Reason(err), cluster.ConnectFailed)
 		return
 	}
-	tls.Count(&u.cluster.Stats.TLS, c.TLS(), u.peer)
-	u.tls = u.client.Describe(c.TLS(), u.peer)
+	tls.Count(&u.cluster.Stats.TLS, c.TLS(), u.found.Peer)
+	u.tls = tls.Describe(c.TLS(), &u.found)
 	u.tls.SNI = u.client.ServerName(u.s.conn.SNI, u.host.Name)
 	if x := u.s.config.Exchange; x != nil && u.tls.ALPN == exchangeProtocol {
 		u.told.expected = true

@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Common is what both sides of a connection say of themselves and want of the other.
@@ -34,17 +35,30 @@ type Common struct {
 type ServerConfig struct {
 	Common
 	RequireClientCertificate bool
-	DisableTickets           bool // session tickets; always off where client certificates are required
+	DisableTickets           bool          // sessions are not resumed
+	Tickets                  *TicketKeys   // nil: keys of our own making, which change every day
+	SessionTimeout           time.Duration // how old a session may be that is resumed; 0: 7 days, crypto/tls's own limit
+	FullScan                 bool          // if no certificate is for the client's server name, all are looked at; else the first is shown
+	Staple                   Stapling
 }
+
+// Stapling says what becomes of certificates without a valid OCSP response.
+type Stapling uint8
+
+const (
+	LenientStapling Stapling = iota // they are shown without
+	StrictStapling                  // those whose response is out of date are not shown
+	MustStaple                      // none is shown
+)
 
 // ClientConfig describes an upstream transport socket.
 type ClientConfig struct {
 	Common
-	SNI     string
-	AutoSNI bool // the host name of the request's :authority, if SNI is empty
-	// AutoHostSNI: the name of the host, where it has one, in place of SNI.
-	AutoHostSNI bool
+	SNI         string
+	AutoSNI     bool // the host name of the request's :authority, in place of SNI
+	HostSNI     bool // the name of the host that the connection goes to, if it has one, in place of SNI
 	AutoSANs    bool // verify the certificate for the name that was sent as SNI
+	MaxSessions int  // to be remembered, so that a connection can go on with one; 0: every connection begins anew
 }
 
 // suites are the TLS 1.2 cipher suites that Envoy and Go both know. TLS 1.3's are not configurable in either.

@@ -16,9 +16,10 @@ var ErrNotReady = errors.New("TLS context is not ready: secret is not supplied b
 
 // A Server is a downstream transport socket.
 type Server struct {
-	config ServerConfig
-	base   *tls.Config
-	verify *verifier
+	config  ServerConfig
+	base    *tls.Config
+	verify  *verifier
+	tickets ticketKeys
 }
 
 // NewServer checks a configuration and makes a transport socket of it.
@@ -30,12 +31,16 @@ func NewServer(c ServerConfig) (*Server, error) {
 	if len(c.Identities) == 0 {
 		return nil, errors.New("a downstream TLS context needs a certificate")
 	}
+	for _, id := range c.Identities {
+		if cert := id.Certificate(); c.Staple == MustStaple && cert != nil && len(cert.OCSPStaple) == 0 {
+			return nil, fmt.Errorf("%s: has no ocsp_staple, which MUST_STAPLE asks for", id.Name())
+		}
+	}
 	if c.RequireClientCertificate && c.Trust == nil && !c.Rules.demanding() && !c.Rules.AcceptUntrusted {
 		return nil, errors.New("require_client_certificate needs a validation context that says who is trusted") // Envoy does not even ask
 	}
-	s := &Server{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageClientAuth)}
-	base.GetCertificate = s.certificate
-	base.SessionTicketsDisabled = c.DisableTickets || c.Trust != nil // a resumed session would skip verification
+	s := &Server{config: c, base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageClientAuth), tickets: ticketKeys{from: c.Tickets}}
+	base.SessionTicketsDisabled = c.DisableTickets
 	return s, nil
 }
 
@@ -68,7 +73,8 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}
 	t := &Client{config: c, mesh: slices.Contains(c.ALPN, "istio"), base: base, verify: newVerifier(&c.Common, x509.ExtKeyUsageServerAuth)}
 	base.InsecureSkipVerify = true // verifier decides
-	base.SessionTicketsDisabled = true
+	base.SessionTicketsDisabled = c.MaxSessions == 0
+	base.ClientSessionCache = &sessions{of: t, max: c.MaxSessions, byName: map[string]session{}}
 	if len(c.Identities) > 0 {
 		base.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if cert := c.Identities[0].Certificate(); cert != nil {
@@ -103,23 +109,10 @@ func (c *Common) base() (*tls.Config, error) {
 	return b, nil
 }
 
-// certificate picks by SNI: an exact name, a wildcard, else the first.
-func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if len(s.config.Identities) > 1 && hello.ServerName != "" {
-		for _, id := range s.config.Identities {
-			if c := id.Certificate(); c != nil && c.Leaf.VerifyHostname(hello.ServerName) == nil {
-				return c, nil
-			}
-		}
-	}
-	if c := s.config.Identities[0].Certificate(); c != nil {
-		return c, nil
-	}
-	return nil, ErrNotReady
-}
-
 // Ready reports whether every secret that a handshake needs has arrived.
-func (s *Server) Ready() bool { return s.config.ready() }
+func (s *Server) Ready() bool {
+	return s.config.ready() && (s.config.Tickets == nil || s.config.Tickets.Ready())
+}
 
 // Ready reports whether every secret that a handshake needs has arrived.
 func (c *Client) Ready() bool { return c.config.ready() }
@@ -133,21 +126,27 @@ func (c *Common) ready() bool {
 	return c.Trust == nil || c.Trust.Bundle() != nil
 }
 
-// Config returns the crypto/tls configuration of one handshake. seen is called
-// once, inside the handshake, with the peer if it showed a certificate that is acceptable. aside
-// may be nil.
-func (s *Server) Config(aside Aside, seen func(*Peer)) *tls.Config {
+// Found is what a handshake has brought to light, beside what crypto/tls says of it.
+type Found struct {
+	Peer  *Peer             // nil: it showed no certificate
+	Local *x509.Certificate // that we showed; nil: none
+}
+
+// Config returns the crypto/tls configuration of one handshake, which fills found. aside may be nil.
+func (s *Server) Config(aside Aside, found *Found) *tls.Config {
+	s.tickets.renew(s.base)
 	c := s.base.Clone()
 	c.ClientAuth = s.clientAuth()
-	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-		if len(raw) == 0 {
-			return nil // crypto/tls has let that pass: none is required
-		}
-		peer, err := s.verify.verify(raw, "", aside)
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		cert, err := s.certificate(hello)
 		if err == nil {
-			seen(peer)
+			found.Local = cert.Leaf
 		}
-		return err
+		return cert, err
+	}
+	s.verify.hook(c, "", aside, found)
+	if !c.SessionTicketsDisabled {
+		s.sessions(c)
 	}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return withoutALPN(c, hello), nil }
 	return c
@@ -170,42 +169,37 @@ func withoutALPN(c *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
 	return bare
 }
 
-// Config returns the crypto/tls configuration of one handshake. authority is the host of the request for which
-// the connection is made, host the name of the cluster's host; each is used only where the configuration says so.
-// aside and seen are those of [Server.Config].
-func (t *Client) Config(authority, host string, aside Aside, seen func(*Peer)) *tls.Config {
+// Config returns the crypto/tls configuration of one handshake, which fills found. authority is
+// the host of the request for which the connection is made, host the name of the host that it goes to; they are used
+// only where the configuration says so. aside may be nil.
+func (t *Client) Config(authority, host string, aside Aside, found *Found) *tls.Config {
 	c := t.base.Clone()
 	c.ServerName = t.ServerName(authority, host)
-	must := ""
+	found.Local = t.config.local()
+	expected := ""
 	if t.config.AutoSANs {
-		must = c.ServerName
+		expected = c.ServerName
 	}
-	c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-		peer, err := t.verify.verify(raw, must, aside)
-		if err == nil {
-			seen(peer)
-		}
-		return err
-	}
+	t.verify.hook(c, expected, aside, found)
 	return c
 }
 
-// ServerName is the SNI that a connection for this authority to this host of a cluster sends.
+// ServerName is the SNI that a connection for this authority to a host of this name sends.
 func (t *Client) ServerName(authority, host string) string {
-	if t.config.AutoHostSNI && host != "" {
+	if t.config.AutoSNI && authority != "" {
+		if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+			authority = authority[:i]
+		}
+		return strings.Trim(authority, "[]")
+	}
+	if t.config.HostSNI && host != "" {
 		return host
 	}
-	if t.config.SNI != "" || !t.config.AutoSNI {
-		return t.config.SNI
-	}
-	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
-		authority = authority[:i]
-	}
-	return strings.Trim(authority, "[]")
+	return t.config.SNI
 }
 
 // ByAuthority reports whether connections differ by the request's authority.
-func (t *Client) ByAuthority() bool { return t.config.SNI == "" && t.config.AutoSNI }
+func (t *Client) ByAuthority() bool { return t.config.AutoSNI }
 
 // ALPN is what the client offers.
 func (t *Client) ALPN() []string { return t.config.ALPN }
@@ -228,27 +222,17 @@ func (c *Common) local() *x509.Certificate {
 	return nil
 }
 
-// Describe says what a record tells of a connection after its handshake. peer is nil if none was seen.
-func (s *Server) Describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
-	return s.config.describe(state, peer)
-}
-
 // Describe says what a record tells of a connection after its handshake.
-func (t *Client) Describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
-	return t.config.describe(state, peer)
-}
-
-func (c *Common) describe(state *tls.ConnectionState, peer *Peer) *access.TLS {
+func Describe(state *tls.ConnectionState, found *Found) *access.TLS {
 	d := &access.TLS{
 		Version: state.Version, Cipher: state.CipherSuite, SNI: state.ServerName, ALPN: state.NegotiatedProtocol,
-		Group: curveName(state.CurveID), Local: c.local(),
+		Group: curveName(state.CurveID), Local: found.Local,
 	}
 	if d.Local != nil && len(d.Local.URIs) > 0 {
 		d.LocalID = d.Local.URIs[0].String()
 	}
-	if peer != nil {
-		d.Chain = peer.Chain
-		d.Peer, d.PeerID, d.Verified = peer.Leaf, peer.Principal(), peer.Verified
+	if peer := found.Peer; peer != nil {
+		d.Peer, d.Chain, d.PeerID, d.Verified = peer.Leaf, peer.Chain, peer.Principal(), peer.Verified
 	}
 	return d
 }
@@ -262,7 +246,26 @@ func Reason(err error) string {
 	if strings.HasPrefix(text, "TLS_error") {
 		return text
 	}
+	for part, boring := range reasons {
+		if strings.Contains(text, part) {
+			text = boring
+			break
+		}
+	}
 	return "TLS_error:|" + text + ":TLS_error_end"
+}
+
+// reasons are what BoringSSL says where crypto/tls says the other; what is not here has no counterpart.
+var reasons = map[string]string{
+	"client offered only unsupported versions":          "268435696:SSL routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL",
+	"no cipher suite supported by both":                 "268435640:SSL routines:OPENSSL_internal:NO_SHARED_CIPHER",
+	"first record does not look like a TLS handshake":   "268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER",
+	"remote error: tls: bad certificate":                "268436498:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE",
+	"remote error: tls: unknown certificate authority":  "268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA",
+	"remote error: tls: handshake failure":              "268436496:SSL routines:OPENSSL_internal:SSLV3_ALERT_HANDSHAKE_FAILURE",
+	"remote error: tls: protocol version not supported": "268436526:SSL routines:OPENSSL_internal:TLSV1_ALERT_PROTOCOL_VERSION",
+	"remote error: tls: unknown certificate":            "268436502:SSL routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+	"remote error: tls: expired certificate":            "268436501:SSL routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_EXPIRED",
 }
 
 // VersionName and CipherName are the names that Envoy prints.

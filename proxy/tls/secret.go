@@ -1,20 +1,24 @@
 package tls
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"golang.org/x/crypto/ocsp"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // An Identity is a certificate with its key that can be replaced at any time.
 // Connections that exist keep theirs; the next handshake uses the new one.
 type Identity struct {
-	name string
-	cert atomic.Pointer[tls.Certificate]
-	wait waiters
+	name   string
+	cert   atomic.Pointer[tls.Certificate]
+	staple atomic.Pointer[time.Time] // when the OCSP response goes out of date
+	wait   waiters
 }
 
 // NewIdentity returns an identity without a certificate: handshakes that need
@@ -38,9 +42,41 @@ func (i *Identity) Set(c *tls.Certificate) error {
 		own.Leaf = leaf
 		c = &own
 	}
+	if len(c.OCSPStaple) > 0 {
+		until, err := stapleUntil(c)
+		if err != nil {
+			return fmt.Errorf("secret %s: OCSP response: %w", i.name, err)
+		}
+		i.staple.Store(&until)
+	}
 	i.cert.Store(c)
 	i.wait.wake()
 	return nil
+}
+
+// stapleUntil says when a certificate's OCSP response goes out of date. One that says nothing good of this certificate is a
+// mistake. That the authority has signed it is for clients to see: its certificate may not be at hand.
+func stapleUntil(c *tls.Certificate) (time.Time, error) {
+	r, err := ocsp.ParseResponse(c.OCSPStaple, nil)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case r.SerialNumber.Cmp(c.Leaf.SerialNumber) != 0:
+		return time.Time{}, errors.New("is about another certificate")
+	case r.Status != ocsp.Good:
+		return time.Time{}, errors.New("does not say that the certificate is good")
+	case r.NextUpdate.IsZero():
+		return time.Now().Add(100 * 365 * 24 * time.Hour), nil
+	}
+	return r.NextUpdate, nil
+}
+
+// StapleUntil is when the OCSP response of the certificate goes out of date; zero: there is none.
+func (i *Identity) StapleUntil() time.Time {
+	if t := i.staple.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
 }
 
 // Certificate returns the current certificate, nil if there is none yet. It must not be written.
@@ -68,8 +104,9 @@ func NewRoots(list []*x509.Certificate) *Roots {
 // A Bundle is what peers are verified against at one point in time.
 type Bundle struct {
 	*Roots
-	Rules      *Rules // that the secret brings beside roots; nil: none
-	Generation uint64 // of its Trust; differs whenever something may differ
+	Rules      *Rules            // that the secret brings beside roots; nil: none
+	Sum        [sha256.Size]byte // of all roots
+	Generation uint64            // of its Trust; differs whenever something may differ
 }
 
 // Trust is a set of roots that can be replaced at any time, perhaps with rules of its own.
@@ -102,7 +139,11 @@ func (t *Trust) Set(roots []*x509.Certificate) error {
 func (t *Trust) SetContext(roots []*x509.Certificate, rules Rules) { t.set(roots, &rules) }
 
 func (t *Trust) set(roots []*x509.Certificate, rules *Rules) {
-	t.bundle.Store(&Bundle{Roots: NewRoots(roots), Rules: rules, Generation: generation.Add(1)})
+	h := sha256.New()
+	for _, c := range roots {
+		h.Write(c.Raw)
+	}
+	t.bundle.Store(&Bundle{Roots: NewRoots(roots), Rules: rules, Sum: [sha256.Size]byte(h.Sum(nil)), Generation: generation.Add(1)})
 	t.wait.wake()
 }
 

@@ -217,7 +217,7 @@ func TestContexts(t *testing.T) {
 	if !s.Ready() || ready != 1 {
 		t.Errorf("ready %v, told %d times; want true and once", s.Ready(), ready)
 	}
-	if got := s.Config(nil, nil); got.MinVersion != tls.VersionTLS12 || !got.DynamicRecordSizingDisabled {
+	if got := s.Config(nil, &Found{}); got.MinVersion != tls.VersionTLS12 || !got.DynamicRecordSizingDisabled {
 		t.Errorf("minimum %#x, dynamic records %v", got.MinVersion, !got.DynamicRecordSizingDisabled)
 	}
 	c, err := NewClient(ClientConfig{AutoSNI: true})
@@ -261,7 +261,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		a, b := net.Pipe()
 		done := make(chan error, 1)
-		accepted := tls.Server(b, server.Config(nil, func(*Peer) {}))
+		accepted := tls.Server(b, server.Config(nil, &Found{}))
 		go func() { done <- accepted.Handshake() }()
 		c := tls.Client(a, &tls.Config{InsecureSkipVerify: true, NextProtos: test.offers})
 		if err := c.Handshake(); err != nil {

@@ -200,15 +200,14 @@ func (v *verifier) build(raw [][]byte, bundle *Bundle, rules *Rules, now time.Ti
 		peer.Verified = rules.demanding() && !rules.AcceptUntrusted
 		return &verified{peer: peer, leaf: leaf, names: namesOf(leaf)}, nil
 	}
-	presented := append([]*x509.Certificate{leaf}, rest...)
 	chains, err := chainsOf(leaf, rest, roots, rules, v.usage, now)
 	if err != nil {
-		return nil, chainFailure(err, presented)
+		return nil, chainFailure(err, peer.Chain)
 	}
 	known := &verified{peer: peer, leaf: leaf, names: namesOf(leaf)}
 	known.chains, known.lists, err = rules.accept(chains, now)
 	if err != nil {
-		return nil, chainFailure(err, presented)
+		return nil, chainFailure(err, peer.Chain)
 	}
 	peer.Verified = true
 	return known, nil

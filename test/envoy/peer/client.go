@@ -33,10 +33,11 @@ type Client struct {
 	Admin string // host:port of the admin interface
 	Notes scenario.Notes
 
-	conns   map[string]*conn
-	order   []string
-	answers int
-	asked   int // questions to the admin interface
+	conns    map[string]*conn
+	order    []string
+	answers  int
+	asked    int                    // questions to the admin interface
+	sessions tls.ClientSessionCache // of connections that are to resume
 }
 
 // A conn is a connection of the client to the proxy.
@@ -203,6 +204,12 @@ func (cl *Client) secure(c *conn, name string, step scenario.Step) bool {
 	versions := map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	config.MaxVersion = versions[step.Attrs["max"]]
 	config.MinVersion = versions[step.Attrs["min"]]
+	if step.Has("resume") {
+		if cl.sessions == nil {
+			cl.sessions = tls.NewLRUClientSessionCache(8)
+		}
+		config.ClientSessionCache = cl.sessions
+	}
 	s := tls.Client(c.Conn, config)
 	title := cl.title(name) + " tls"
 	if err := s.Handshake(); err != nil {
@@ -210,7 +217,14 @@ func (cl *Client) secure(c *conn, name string, step scenario.Step) bool {
 		return false
 	}
 	state := s.ConnectionState()
-	cl.Notes.Add(title, fmt.Sprintf("%s, protocol %q, certificate %s", tls.VersionName(state.Version), state.NegotiatedProtocol, state.PeerCertificates[0].Subject.CommonName))
+	what := fmt.Sprintf("%s, protocol %q, certificate %s", tls.VersionName(state.Version), state.NegotiatedProtocol, state.PeerCertificates[0].Subject.CommonName)
+	if state.DidResume {
+		what += ", resumed"
+	}
+	if len(state.OCSPResponse) > 0 {
+		what += ", stapled"
+	}
+	cl.Notes.Add(title, what)
 	c.Conn = s
 	return true
 }

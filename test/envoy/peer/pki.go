@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -17,6 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // A PKI holds the certificates of a run: authorities "ca" and "other-ca", and what
@@ -40,6 +43,7 @@ var leaves = []struct {
 	{"stranger", "other-ca", "spiffe://elsewhere/ns/default/sa/client", []string{"stranger.example"}, time.Hour},
 	{"expired", "ca", "", []string{"server.example"}, -time.Minute},
 	{"revoked", "ca", "spiffe://cluster.local/ns/default/sa/revoked", []string{"revoked.example"}, time.Hour},
+	{"rsa", "ca", "", []string{"server.example"}, time.Hour},
 	{"deep", "middle", "spiffe://cluster.local/ns/default/sa/deep", []string{"deep.example"}, time.Hour},
 }
 
@@ -76,6 +80,9 @@ func NewPKI(dir string) (*PKI, error) {
 		if err := p.issue(l.name, t, l.issuer); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.staple(); err != nil {
+		return nil, err
 	}
 	return p, p.revoke()
 }
@@ -141,7 +148,7 @@ func template(serial int64, name string, valid time.Duration) *x509.Certificate 
 
 // issue makes a key and a certificate; an issuer of the same name signs itself.
 func (p *PKI) issue(name string, t *x509.Certificate, issuer string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := newKey(name)
 	if err != nil {
 		return err
 	}
@@ -149,7 +156,7 @@ func (p *PKI) issue(name string, t *x509.Certificate, issuer string) error {
 	if issuer != name {
 		parent, signer = p.pairs[issuer].Leaf, p.pairs[issuer].PrivateKey
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, parent, &key.PublicKey, signer)
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
 	if err != nil {
 		return fmt.Errorf("certificate %s: %w", name, err)
 	}
@@ -169,6 +176,25 @@ func (p *PKI) issue(name string, t *x509.Certificate, issuer string) error {
 	}
 	p.pairs[name], err = tls.X509KeyPair(cert, keyPEM)
 	return err
+}
+
+// newKey makes an RSA key for the certificate of that name, else one of P-256.
+func newKey(name string) (crypto.Signer, error) {
+	if name == "rsa" {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// staple writes server.ocsp, by which ca says that the certificate of that name is good.
+func (p *PKI) staple() error {
+	ca := p.pairs["ca"]
+	r, err := ocsp.CreateResponse(ca.Leaf, ca.Leaf, ocsp.Response{Status: ocsp.Good, SerialNumber: p.pairs["server"].Leaf.SerialNumber,
+		ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}, ca.PrivateKey.(crypto.Signer))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.Dir, "server.ocsp"), r, 0o600)
 }
 
 // Certificate returns a certificate with its key; an unknown name is an empty one.
