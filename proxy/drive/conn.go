@@ -83,6 +83,7 @@ type Conn struct {
 	tail   int           // unconsumed input beyond which the connection is not read; 0: maxTail
 	stall  time.Duration // how long output may wait for the peer to take a byte, 0: for ever
 	linger time.Duration // how long a gentle close waits for the peer
+	late   func()        // told that it waited in vain
 	moved  int64         // when the peer last took bytes, while it blocks
 	timer  Timer
 }
@@ -185,8 +186,11 @@ func (c *Conn) SetInput(n int) { c.tail = max(n, maxTail) }
 
 // SetPatience bounds the waits for a peer. A connection whose output waits for stall without
 // a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever (looked
-// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second.
-func (c *Conn) SetPatience(stall, linger time.Duration) { c.stall, c.linger = stall, linger }
+// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second; late, if it is not nil,
+// is told that it did not come.
+func (c *Conn) SetPatience(stall, linger time.Duration, late func()) {
+	c.stall, c.linger, c.late = stall, linger, late
+}
 
 // stuck notes that the socket takes no more, so that the sweep can see for how long.
 func (c *Conn) stuck() {
@@ -342,6 +346,9 @@ func (c *Conn) shutdown(how closing) {
 // OnTimer ends a close that the peer does not cooperate with.
 func (c *Conn) OnTimer(*Timer) {
 	if !c.state.dead {
+		if c.state.closing == lingering && c.late != nil {
+			c.late()
+		}
 		c.destroy(c.Buffered() > 0)
 	}
 }
@@ -634,13 +641,15 @@ func (c *Conn) event(readable, writable, hup, broken bool) {
 	if c.state.dead {
 		return
 	}
+	// Before anything else: a host may have said all that it has to say, and its FIN, by the time that we see that
+	// we are connected, and there is no second edge for that.
+	c.state.hup = c.state.hup || hup || broken
 	if c.state.connecting {
 		if writable || broken {
 			c.connected()
 		}
 		return
 	}
-	c.state.hup = c.state.hup || hup || broken
 	if writable && c.state.blocked {
 		c.state.blocked = false
 		c.flush()

@@ -274,6 +274,20 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// A host may have spoken and gone by the time that we see that we are connected; that it has gone comes with that news,
+// and never again.
+func TestHostThatHasGoneWhenWeAreConnected(t *testing.T) {
+	m := NewMemory(time.Unix(0, 0))
+	m.Handle(here, func(*Pipe) {})
+	c := m.Loop.Dial(Dial{Addr: here}, &script{})
+	if !c.state.connecting {
+		t.Fatal("connected before anybody looked")
+	}
+	if c.event(true, true, true, false); !c.state.hup {
+		t.Error("the end of the host's bytes is forgotten: after a short read nobody would look for it")
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	m, _, c, s := accepted(t)
 	c.SetDeadline(m.Loop.Now() + int64(5*time.Second))

@@ -43,7 +43,7 @@ func (m *manager) serveHTTP2(conn *listen.Conn) {
 	}
 	conn.Served = v
 	conn.SetHandler(v)
-	conn.SetPatience(m.cfg.FlushTimeout, m.cfg.DelayedClose)
+	conn.SetPatience(m.cfg.FlushTimeout, m.cfg.DelayedClose, m.late)
 	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
 	v.deliver = v.http.Deliver
 	v.idle()

@@ -22,6 +22,7 @@ type manager struct {
 	spare int       // streams in free
 	done  []*Stream // over, but perhaps still on the stack of a caller in this turn
 	atEnd func()    // recycle, bound once
+	late  func()    // counts connections whose clients did not end them in time
 
 	table    *route.Table // that of source, looked up once per configuration
 	source   pool.Source
@@ -41,6 +42,9 @@ func newManager(w *pool.Worker, c *Config) *manager {
 		m.server = []byte(c.ServerName)
 	}
 	m.atEnd = m.recycle
+	if st := c.Stats; st != nil {
+		m.late = st.DownstreamCxDelayedCloseTimeout.Inc
+	}
 	return m
 }
 

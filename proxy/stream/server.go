@@ -45,7 +45,7 @@ func (m *manager) serveHTTP1(conn *listen.Conn) {
 	}
 	conn.Served = v
 	conn.SetHandler(v)
-	conn.SetPatience(c.FlushTimeout, c.DelayedClose)
+	conn.SetPatience(c.FlushTimeout, c.DelayedClose, m.late)
 	conn.SetInput(c.MaxHeaderBytes + headSlack)
 	v.idleFromNow()
 }
