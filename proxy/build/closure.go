@@ -411,6 +411,13 @@ func (s *Store) Sources() []xdsclient.Source {
 		slices.Sort(list)
 		out = append(out, xdsclient.Source{Type: k.typeURL, Place: k.place, Names: list})
 	}
+	for name, e := range s.secrets {
+		for _, place := range e.files {
+			if !e.Static { // what the bootstrap refers to is read once, as by Envoy
+				out = append(out, xdsclient.Source{Type: xdsclient.SecretType, Place: place, Names: []string{name}, Data: true})
+			}
+		}
+	}
 	return out
 }
 

@@ -60,6 +60,7 @@ type reader struct {
 	env   *Env
 	errs  field.List
 	needs Needs
+	files []string // that were read as a part of the configuration
 
 	autoSNI, autoSANs bool // of the cluster whose transports are read
 }

@@ -29,6 +29,7 @@ func (r *reader) data(d *corev3.DataSource, at *field.Path) []byte {
 		}
 		return []byte(v)
 	case *corev3.DataSource_Filename:
+		r.files = append(r.files, d.GetFilename())
 		text, err := readFile(d.GetFilename())
 		if err != nil {
 			r.errs.Addf(at.Child("filename"), "%v", err)

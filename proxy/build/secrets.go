@@ -11,6 +11,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	malltls "github.com/mallamesh/malla/proxy/tls"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 // Secrets are the identities and roots that contexts refer to by name. They come
@@ -105,6 +106,7 @@ type Secret struct {
 	Roots       []*x509.Certificate
 	Rules       malltls.Rules
 	Tickets     [][]byte
+	Files       []xdsclient.Place // that it refers to
 }
 
 func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
@@ -118,6 +120,13 @@ func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
 		out.Tickets = r.ticketKeys(m.GetSessionTicketKeys(), field.At("session_ticket_keys"))
 	default:
 		r.errs.Addf(nil, "want session_ticket_keys, tls_certificate or validation_context")
+	}
+	watched := m.GetTlsCertificate().GetWatchedDirectory().GetPath() + m.GetValidationContext().GetWatchedDirectory().GetPath() // of one of the two
+	if watched != "" {
+		r.exists(watched, field.At("watched_directory", "path"))
+	}
+	for _, f := range r.files {
+		out.Files = append(out.Files, xdsclient.Place{Path: f, Directory: watched})
 	}
 	return out
 }

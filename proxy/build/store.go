@@ -112,6 +112,7 @@ type endpointEntry struct {
 
 type secretEntry struct {
 	Record
+	files  []xdsclient.Place // that it refers to, and that are read again when they change
 	absent bool
 }
 
@@ -456,7 +457,25 @@ func (s *Store) readSecret(r xdsclient.Resource) error {
 		return err
 	}
 	secret.Name = r.Name
+	if s.secrets[r.Name].files = secret.Files; len(secret.Files) > 0 {
+		s.changed() // there is something to watch
+	}
 	return s.env.Secrets.set(secret)
+}
+
+// Reread reads a secret again that refers to files of which one has changed.
+func (s *Store) Reread(typeURL, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.secrets[name]
+	if typeURL != xdsclient.SecretType || e == nil || e.Body == nil {
+		return nil
+	}
+	if err := s.readSecret(xdsclient.Resource{Name: name, Body: e.Body}); err != nil {
+		return err
+	}
+	e.Updated = s.env.Now()
+	return nil
 }
 
 // remove takes a resource away. The caller holds mu.

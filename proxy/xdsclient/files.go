@@ -41,6 +41,17 @@ type Source struct {
 	Place Place
 	All   bool     // everything: what is not in the file any more has gone
 	Names []string // else these
+	// Data says that the file holds no resources: the one resource that Names lists refers to it, and is to be
+	// read again when it changes.
+	Data bool
+}
+
+func (s *Source) key() string {
+	key := s.Type + " " + s.Place.Path + " " + s.Place.Directory
+	if s.Data {
+		key += " " + s.Names[0]
+	}
+	return key
 }
 
 // A FileConsumer takes what files hold.
@@ -50,6 +61,8 @@ type FileConsumer interface {
 	Sources() []Source
 	// Apply takes an update in and returns what it does not accept of it.
 	Apply(Update) []Refusal
+	// Reread reads a resource anew that refers to a file which has changed. An error leaves what there was in force.
+	Reread(typeURL, name string) error
 }
 
 // Files is a subscription to files, Envoy's path_config_source. A file that does not
@@ -108,7 +121,7 @@ func (f *Files) Run(ctx context.Context) error {
 func (f *Files) refresh(w *fsnotify.Watcher) {
 	wanted := map[string]bool{}
 	for _, s := range f.consumer.Sources() {
-		key := s.Type + " " + s.Place.Path + " " + s.Place.Directory
+		key := s.key()
 		wanted[key] = true
 		if old := f.read[key]; old != nil && slices.Equal(old.Names, s.Names) {
 			continue
@@ -117,8 +130,9 @@ func (f *Files) refresh(w *fsnotify.Watcher) {
 			f.log.Warn("watch files", "directory", s.Place.watched(), "error", err)
 		}
 		now := &followed{Source: s}
-		f.read[key] = now
-		f.load(now)
+		if f.read[key] = now; !s.Data {
+			f.load(now)
+		}
 	}
 	for key := range f.read {
 		if !wanted[key] {
@@ -129,9 +143,19 @@ func (f *Files) refresh(w *fsnotify.Watcher) {
 
 // changed reads the files anew that something in a watched directory is about.
 func (f *Files) changed(name string) {
+	again := map[[2]string]bool{} // a certificate and its key may come by one move
 	for _, s := range f.read {
-		if s.Place.concerns(name) {
+		switch {
+		case !s.Place.concerns(name):
+		case s.Data:
+			again[[2]string{s.Type, s.Names[0]}] = true
+		default:
 			f.load(s)
+		}
+	}
+	for resource := range again {
+		if err := f.consumer.Reread(resource[0], resource[1]); err != nil {
+			f.log.Warn("configuration refused", "path", name, "resource", resource[1], "reason", err)
 		}
 	}
 }

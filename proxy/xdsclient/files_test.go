@@ -32,6 +32,40 @@ func (s *sheet) Apply(u Update) []Refusal {
 	return nil
 }
 
+func (s *sheet) Reread(_, name string) error {
+	s.updates <- "again " + name
+	return nil
+}
+
+// A file that a resource refers to is not of resources: when it is replaced, the resource is read again, once for
+// all of its files that a move in their directory is about.
+func TestData(t *testing.T) {
+	dir := t.TempDir()
+	move(t, filepath.Join(dir, "cert.pem"), "x")
+	one := Source{Type: SecretType, Place: Place{Path: filepath.Join(dir, "cert.pem"), Directory: dir}, Names: []string{"secret"}, Data: true}
+	two := one
+	two.Place.Path = filepath.Join(dir, "key.pem")
+	path := filepath.Join(t.TempDir(), "cds.json") // tells when the subscription stands
+	move(t, path, clusters("1", "a"))
+	s := &sheet{sources: []Source{one, two, {Type: ClusterType, Place: Place{Path: path}, All: true}}, updates: make(chan string, 10)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = NewFiles(s, parseJSON, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	if got := <-s.updates; got != "1 +a" {
+		t.Errorf("at first %q", got)
+	}
+	if err := os.Symlink("there", filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-s.updates; got != "again secret" {
+		t.Errorf("after a move %q", got)
+	}
+	move(t, path, clusters("2", "a"))
+	if got := <-s.updates; got != "2 +a" {
+		t.Errorf("after that %q, want nothing more about the secret", got)
+	}
+}
+
 func parseJSON(_ string, text []byte) (*discovery.DiscoveryResponse, error) {
 	r := &discovery.DiscoveryResponse{}
 	return r, protojson.Unmarshal(text, r)

@@ -87,6 +87,14 @@ func (v *View) value(words []string) (string, error) {
 		return v.IP, nil
 	case "closed": // nobody listens there
 		return address(v.IP + ":9"), nil
+	case "pem":
+		if len(words) == 2 {
+			text, err := os.ReadFile(filepath.Join(v.PKI, words[1]+".pem"))
+			if errors.Is(err, fs.ErrNotExist) { // as for fingerprints
+				return "", nil
+			}
+			return string(text), err
+		}
 	case "hash", "spki":
 		if len(words) == 2 {
 			return v.fingerprint(words[1], words[0] == "spki")
@@ -110,7 +118,7 @@ func (v *View) value(words []string) (string, error) {
 		}
 		return "{endpoints: [{lb_endpoints: [" + strings.Join(list, ", ") + "]}]}", nil
 	}
-	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}}, {{pki}}, {{hash NAME}} or {{spki NAME}}", strings.Join(words, " "))
+	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}}, {{pki}}, {{pem NAME}}, {{hash NAME}} or {{spki NAME}}", strings.Join(words, " "))
 }
 
 // fingerprint is the SHA-256 of a certificate in hex, or of its key in base64.
