@@ -113,9 +113,13 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
+	events, err := p.events()
+	if err != nil {
+		return nil, err
+	}
 	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.log.Error("listeners that could not be opened", "error", err)
@@ -129,6 +133,18 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.ready = p.store.Ready
 	p.places = xdsclient.NewFiles(p.store, build.ParseFile, p.log)
 	return p, nil
+}
+
+// events opens the file in which the bootstrap has outlier detection told; nil: none.
+func (p *parts) events() (cluster.Journal, error) {
+	if p.boot == nil || p.boot.OutlierLog == "" {
+		return nil, nil
+	}
+	lines, err := p.files.Open(p.boot.OutlierLog)
+	if err != nil {
+		return nil, fmt.Errorf("cluster_manager.outlier_detection.event_log_path: %w", err)
+	}
+	return lines, nil
 }
 
 // wake has the client look at what is wanted.

@@ -32,8 +32,9 @@ var bootstrapFields = []*Message{
 		ignores("these statistics are always there", "enable_dispatcher_stats"),
 		ignores("all configuration may come by ads", "default_config_source"),
 		ignores("the name of a compatible reload version only", "stats_server_version_override")),
-	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name"),
+	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name", "outlier_detection"),
 		ignores("clusters are small until they are used", "enable_deferred_cluster_creation")),
+	message((*bootstrapv3.ClusterManager_OutlierDetection)(nil), reads("event_log_path")),
 	message((*bootstrapv3.Bootstrap_StaticResources)(nil), reads("listeners", "clusters", "secrets")),
 	message((*bootstrapv3.Bootstrap_DynamicResources)(nil), reads("lds_config", "cds_config", "ads_config")),
 	message((*bootstrapv3.Admin)(nil), reads("address"),
@@ -68,6 +69,7 @@ type Bootstrap struct {
 	Names *resolve.Config
 	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
 	LocalCluster string
+	OutlierLog   string // path of the file in which ejections are told; empty: none
 	Limits       Limits
 }
 
@@ -102,6 +104,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}
+	b.OutlierLog = m.GetClusterManager().GetOutlierDetection().GetEventLogPath()
 	if a := m.GetAdmin().GetAddress(); a != nil {
 		b.Admin = r.address(a, field.At("admin", "address"))
 	}

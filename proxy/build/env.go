@@ -43,6 +43,9 @@ type Env struct {
 	// LocalCluster is the cluster of the proxy's own peers (local_cluster_name); empty: not known.
 	LocalCluster string
 
+	// OutlierLog takes in what outlier detection does; nil: nobody is told.
+	OutlierLog cluster.Journal
+
 	// Limits bound the connections of clients.
 	Limits Limits
 

@@ -394,7 +394,7 @@ func (s *Store) readCluster(r xdsclient.Resource, static bool) error {
 	if err := reader.errs.Err(); err != nil {
 		return err
 	}
-	c.Config.Added = !static
+	c.Config.Added, c.Config.OutlierLog = !static, s.env.OutlierLog
 	e := s.clusters[r.Name]
 	e.next, e.since, e.gone = c, s.env.Now(), time.Time{}
 	return nil

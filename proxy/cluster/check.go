@@ -1,6 +1,9 @@
 package cluster
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // CheckPolicy says what active health checks mean for a cluster's hosts. The checks themselves
 // are the work of package healthcheck.
@@ -84,7 +87,10 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 	}
 	changed := was != now
 	if uneject && s.ejected.Load() {
+		now := time.Now()
 		c.uneject(hosts[i])
+		c.tellUneject(hosts[i], now)
+		hosts[i].outlier.backAt = now
 		changed = true
 	}
 	if now&CheckLeaving != 0 && now&CheckFailed != 0 {

@@ -64,6 +64,7 @@ type Config struct {
 	OverrideHealth uint8
 	Breakers       [2]Limits
 	Outlier        *OutlierConfig // nil: off
+	OutlierLog     Journal        // where ejections are told; nil: nowhere
 	Check          *CheckPolicy   // of active health checks; nil: there are none
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS

@@ -113,6 +113,7 @@ type outlierState struct {
 	external, internal     tally         // since the last sweep; of answers, and if Split of connections
 
 	// Guarded by the cluster's mu.
+	ejections uint32    // in all
 	backoff   uint32    // times ejected, less the quiet intervals since
 	ejectedAt time.Time // of the last ejection
 	until     time.Time
@@ -208,14 +209,15 @@ func (c *Cluster) detected(h *Host, d detector, now time.Time) {
 		h.outlier.errors.Store(0)
 		c.Stats.Outlier.EjectionsConsecutive5xx.Inc()
 	}
-	if c.consider(h, d, now) {
+	if c.consider(h, finding{by: d}, now) {
 		c.rebuild(c.hosts.Load().All)
 	}
 }
 
 // consider ejects a host that was detected, if that is allowed and enforced; the host set is then to be
 // made anew. The caller holds c.mu.
-func (c *Cluster) consider(h *Host, d detector, now time.Time) bool {
+func (c *Cluster) consider(h *Host, f finding, now time.Time) bool {
+	d := f.by
 	if h.ejected.Load() {
 		return false
 	}
@@ -230,10 +232,12 @@ func (c *Cluster) consider(h *Host, d detector, now time.Time) bool {
 		st.EjectionsTotal.Inc()
 	}
 	if c.random.Uint32N(100) >= enforce {
+		c.tellEject(h, f, false, now)
 		return false
 	}
 	enforced.Inc()
 	c.eject(h, now)
+	c.tellEject(h, f, true, now)
 	return true
 }
 
@@ -282,6 +286,7 @@ func (c *Cluster) eject(h *Host, now time.Time) {
 	if c.Outlier.Jitter > 0 {
 		span += time.Duration(c.random.Int64N(int64(c.Outlier.Jitter) + 1))
 	}
+	s.ejections++
 	s.ejectedAt, s.until = now, now.Add(span)
 	h.ejected.Store(true)
 	c.ejected++
@@ -333,6 +338,7 @@ func (c *Cluster) Sweep(now time.Time) {
 	for _, h := range hosts {
 		if h.ejected.Load() && !now.Before(h.outlier.until) {
 			c.uneject(h)
+			c.tellUneject(h, now)
 			h.outlier.backAt = now
 			changed = true
 		}

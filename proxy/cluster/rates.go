@@ -68,7 +68,7 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 		}
 		for _, r := range bySuccess {
 			if r.success < limit {
-				changed = c.consider(r.host, d, now) || changed
+				changed = c.consider(r.host, finding{d, r.success, sum / float64(n), limit}, now) || changed
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 		}
 		for _, r := range byFailure {
 			if 100-r.success >= float64(*o.FailureThreshold) {
-				changed = c.consider(r.host, d, now) || changed
+				changed = c.consider(r.host, finding{by: d, success: r.success}, now) || changed
 			}
 		}
 	}

@@ -80,7 +80,7 @@ func TestAClusterIsChecked(t *testing.T) {
 	journal, ready := &lines{}, make(chan struct{})
 	span := 5 * time.Millisecond
 	k := Start(t.Context(), c, &Config{Timeout: time.Second, Interval: span, NoTrafficInterval: span, UnhealthyThreshold: 1, HealthyThreshold: 1,
-		Probe: &HTTP{Path: "/"}, Events: []Journal{journal}}, set, new(net.Dialer).DialContext, func() { close(ready) })
+		Probe: &HTTP{Path: "/"}, Events: []cluster.Journal{journal}}, set, new(net.Dialer).DialContext, func() { close(ready) })
 	<-ready
 	if got := usable(); got != 1 {
 		t.Errorf("%d hosts are used after the first round, want 1", got)

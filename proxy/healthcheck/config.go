@@ -28,7 +28,7 @@ type Config struct {
 	Transport                            *cluster.Transport // in place of the host's; nil: that
 
 	LogFailures, LogSuccesses bool      // every one, not only changes
-	Events                    []Journal // where changes are told
+	Events                    []cluster.Journal // where changes are told
 
 	Probe Probe
 

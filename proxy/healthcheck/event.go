@@ -8,9 +8,6 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
-// A Journal takes lines in, without waiting.
-type Journal interface{ Append(line []byte) }
-
 // An eventKind is one of the things that are told of a host.
 type eventKind uint8
 

@@ -105,21 +105,29 @@ func (s *Shards) Start() {
 	first.Post(func() { first.Schedule(&s.sweeper, time.Second) })
 }
 
-// clusterSweeper does what clusters want done once a second.
+// clusterSweeper does what clusters want done once a second, or more often.
 type clusterSweeper struct{ s *Shards }
 
 func (c clusterSweeper) OnTimer(t *drive.Timer) {
 	loop := c.s.shards[0].w.Loop
-	sweep(c.s.current.Load(), loop.Wall())
-	loop.Schedule(t, time.Second)
+	loop.Schedule(t, sweep(c.s.current.Load(), loop.Wall()))
 }
 
-func sweep(rt *Runtime, now time.Time) {
+// leastSweep bounds how often clusters are looked at.
+const leastSweep = 100 * time.Millisecond
+
+// sweep returns when it is to be called again.
+func sweep(rt *Runtime, now time.Time) time.Duration {
+	next := time.Second
 	for _, c := range rt.Clusters {
 		if c.Outlier != nil || c.ByAddress() {
 			c.Sweep(now)
 		}
+		if c.Outlier != nil {
+			next = min(next, c.Outlier.Interval)
+		}
 	}
+	return max(next, leastSweep)
 }
 
 // Runtime returns the present configuration.
