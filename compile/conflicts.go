@@ -15,44 +15,60 @@ import (
 // What follows finds objects that have no effect, or less than they say, because an
 // older one has it, or because there is nothing that they are about.
 
-// sameHosts finds rules of the mesh for a host that older ones have.
+// sameHosts finds rules of the mesh for a host that others have, for everybody who sees them.
 func (f *finder) sameHosts(m *memo) {
 	objects := map[*model.RouteRules]*config.Object{}
 	for _, c := range m.kinds["VirtualService"] {
-		if c.result.Rules != nil {
+		if c.result.Rules != nil && c.result.Rules.Applies("mesh") {
 			objects[c.result.Rules] = c.object
 		}
 	}
-	first := map[string][]*model.RouteRules{}
-	rules := slices.Collect(maps.Keys(objects))
-	slices.SortFunc(rules, func(a, b *model.RouteRules) int { return refOfRules(a).compare(refOfRules(b)) })
+	rules := slices.SortedFunc(maps.Keys(objects), func(a, b *model.RouteRules) int { return refOfRules(a).compare(refOfRules(b)) })
+	having := map[string][]*model.RouteRules{}
 	for _, r := range rules {
-		if !r.Applies("mesh") {
-			continue
-		}
-		for i, host := range r.Hosts {
-			older := slices.IndexFunc(first[host], func(o *model.RouteRules) bool {
-				return o != r && f.common(o.From.Namespace, o.ExportTo, r.From.Namespace, r.ExportTo, f.mesh.Config.RulesExportTo)
-			})
-			if older < 0 {
-				first[host] = append(first[host], r)
-				continue
+		for _, host := range r.Hosts {
+			if !slices.Contains(having[host], r) {
+				having[host] = append(having[host], r)
 			}
-			f.at(objects[r])
-			f.add(HostConflict, soon, field.At("spec", "hosts").Index(i), "the host %s has the rules of %s, which is older: for sidecars these have no effect", host, first[host][older].From)
+		}
+	}
+	for _, r := range rules {
+		for i, host := range r.Hosts {
+			if first := f.instead(r, having[host]); first != nil {
+				f.at(objects[r])
+				f.add(HostConflict, soon, field.At("spec", "hosts").Index(i), "the host %s has the rules of %s: for sidecars these have no effect", host, first.From)
+			}
 		}
 	}
 }
 
-// common reports whether some namespace sees resources of both, as far as is known.
-func (f *finder) common(ns string, exported model.ExportTo, ns2 string, exported2 model.ExportTo, def model.ExportTo) bool {
-	const other = "\x00" // any namespace that nobody names
-	for _, client := range slices.Concat([]string{ns, ns2, other}, exported, exported2, def) {
-		if exported.Sees(ns, client, def) && exported2.Sees(ns2, client, def) {
-			return true
-		}
+// instead returns the rules that come before r wherever r is seen, as far as is known;
+// nil if r comes first for somebody, or nobody sees it. All have one host, the oldest first.
+func (f *finder) instead(r *model.RouteRules, all []*model.RouteRules) (instead *model.RouteRules) {
+	if len(all) < 2 {
+		return nil
 	}
-	return false
+	def := f.mesh.Config.RulesExportTo
+	clients := append([]string{"\x00"}, def...) // any namespace that nobody names
+	for _, o := range all {
+		clients = append(append(clients, o.From.Namespace), o.ExportTo...)
+	}
+	for _, client := range clients {
+		if !r.ExportTo.Sees(r.From.Namespace, client, def) {
+			continue
+		}
+		first := r
+		for _, o := range slices.Backward(all) {
+			if o.ExportTo.Sees(o.From.Namespace, client, def) && o.Rank(client, def) <= first.Rank(client, def) {
+				first = o
+			}
+		}
+		if first == r {
+			return nil
+		}
+		instead = first
+	}
+	return instead
 }
 
 // destinationRules finds those of hosts that nobody has, and what is left out of
@@ -67,8 +83,9 @@ func (f *finder) destinationRules(m *memo) {
 		}
 		objects[d.From], rules[d.From] = c.object, d
 		f.at(c.object)
-		if !slices.ContainsFunc(f.mesh.Registry.Services, func(s *model.Service) bool { return model.HostMatches(d.Host, s.Host) }) &&
-			len(f.services(d.Host)) == 0 {
+		// Only a wildcard has to be held against every service of a large mesh.
+		if len(f.services(d.Host)) == 0 && !(model.IsWildcard(d.Host) &&
+			slices.ContainsFunc(f.mesh.Registry.Services, func(s *model.Service) bool { return model.HostMatches(d.Host, s.Host) })) {
 			f.add(UnknownHost, soon, field.At("spec", "host"), "no service has the host %s: the rule has no effect", d.Host)
 		}
 	}

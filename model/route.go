@@ -2,6 +2,7 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,23 @@ func (r *RouteRules) Applies(gateway string) bool {
 		}
 	}
 	return false
+}
+
+// Rank says how near the rules are to a namespace that sees them: 0 are its own, kept
+// from others, 1 are exported to it, 2 are for all. The lower comes first. Def applies
+// where the rules do not say who sees them.
+func (r *RouteRules) Rank(client string, def ExportTo) int {
+	to := r.ExportTo
+	if len(to) == 0 {
+		to = def
+	}
+	switch {
+	case len(to) == 0 || slices.Contains(to, "*"):
+		return 2
+	case r.From.Namespace == client:
+		return 0
+	}
+	return 1
 }
 
 // An HTTPRule is one http entry: if one of the matches fits, one action is taken.

@@ -148,7 +148,10 @@ func (v *View) TargetPort(p Port) (uint16, bool) {
 	return 0, false
 }
 
-// Rules returns the rules that the proxy sees, oldest first.
+// Rules returns the rules that the proxy sees, those that come first where two have
+// a host first: its namespace's own that nobody else sees, so that a client can route
+// for itself what others offer to all; then those that were exported to some
+// namespaces; then those for everybody. Among equals the oldest is first.
 func (v *View) Rules() []*RouteRules {
 	v.rulesOnce.Do(func() {
 		for _, r := range v.Mesh.Rules {
@@ -157,12 +160,14 @@ func (v *View) Rules() []*RouteRules {
 				v.rules = append(v.rules, r)
 			}
 		}
+		rank := func(r *RouteRules) int { return r.Rank(v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) }
+		slices.SortStableFunc(v.rules, func(a, b *RouteRules) int { return rank(a) - rank(b) })
 	})
 	return v.rules
 }
 
 // MeshRules returns the rules that a sidecar keeps to for a host: those with
-// the most specific host, the oldest of them; nil if there are none.
+// the most specific host, the first of them; nil if there are none.
 func (v *View) MeshRules(host string) *RouteRules {
 	type key struct{}
 	byHost := v.Memo(key{}, v.meshRules).(map[string]*RouteRules)
@@ -177,10 +182,10 @@ func (v *View) MeshRules(host string) *RouteRules {
 	return byHost["*"]
 }
 
-// meshRules returns the oldest rules of each host.
+// meshRules returns the first rules of each host.
 func (v *View) meshRules() any {
 	byHost := make(map[string]*RouteRules)
-	for _, r := range v.Rules() { // oldest first
+	for _, r := range v.Rules() { // in their rank
 		if !r.Applies("mesh") {
 			continue
 		}

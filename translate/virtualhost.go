@@ -93,7 +93,7 @@ func virtualHosts(v *model.View, port uint16) []*routev3.VirtualHost {
 			if covered[h] {
 				continue
 			}
-			covered[h] = true // the oldest rules have the host
+			covered[h] = true // the first rules have the host
 			if routes := sc.routes(r); len(routes) > 0 {
 				out = append(out, virtualHost(h, port, domainsOf(h, v.Proxy.Namespace), routes))
 			}
