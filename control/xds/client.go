@@ -6,15 +6,16 @@ import (
 	"sync"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-
 	"github.com/mallamesh/malla/pki"
 )
 
 // client is one connected stream.
 type client struct {
 	server *Server
-	node   *corev3.Node
+	node   string // its id
+	group  string // its "cluster": what replicas share
+	guest  *guest
+	own    int // bytes kept of the node
 	caller pki.ID
 	proxy  Proxy
 	stream uint64 // number of the stream, in its nonces
@@ -114,7 +115,7 @@ type TypeStatus struct {
 func (c *client) status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Node: c.node.GetId(), Cluster: c.node.GetCluster(), Identity: c.caller.String(), Connected: c.since, Acked: c.acked(), Types: map[string]TypeStatus{}}
+	s := Status{Node: c.node, Cluster: c.group, Identity: c.caller.String(), Connected: c.since, Acked: c.acked(), Types: map[string]TypeStatus{}}
 	for t, w := range c.watches {
 		row := TypeStatus{Wildcard: w.wildcard, State: "SYNCED", Acked: w.acked, Nack: w.nack}
 		for _, version := range w.have {

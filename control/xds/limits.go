@@ -20,6 +20,7 @@ type Limits struct {
 	Streams         int // at a time
 	IdentityStreams int // at a time, of one identity; a namespace's pods may all have the same
 	Names           int // that one type's subscription asks for
+	IdentityBytes   int // of what streams say of themselves and ask for, of one identity
 
 	Opens     rate.Limit    // streams per second; more wait their turn
 	OpenBurst int           // at once
@@ -32,7 +33,7 @@ type Limits struct {
 // DefaultLimits returns the limits that hold if none are given.
 func DefaultLimits() *Limits {
 	return &Limits{
-		Streams: 50_000, IdentityStreams: 10_000, Names: 100_000,
+		Streams: 50_000, IdentityStreams: 10_000, Names: 100_000, IdentityBytes: 2 << 30,
 		Opens: 200, OpenBurst: 500, OpenWait: 10 * time.Second,
 		Requests: 500, RequestBurst: 5_000,
 	}
@@ -41,6 +42,12 @@ func DefaultLimits() *Limits {
 // maxName is the longest name of a resource that is looked at. Ours have a host of
 // up to 253 bytes, a subset of 63 and a port.
 const maxName = 1024
+
+// nameCost is what a name that is asked for takes beside its bytes, in the maps of a watch.
+const nameCost = 128
+
+// nodeCost is how many bytes one byte of a node may become when it is read.
+const nodeCost = 4
 
 // maxNode is the largest node that is looked at. A pod's annotations, which Istio's agents tell us, have at most
 // 256 KiB.
@@ -59,32 +66,68 @@ func shortNames[Request any](wire wire[Request], r Request) error {
 	return nil
 }
 
-// A gate counts the streams that are open.
+// A gate counts the streams that are open, and what they have us keep.
 type gate struct {
 	limits *Limits
 	pace   *rate.Limiter
 
-	mu  sync.Mutex
-	all int            // guarded by mu
-	of  map[pki.ID]int // guarded by mu
+	mu   sync.Mutex
+	all  int            // guarded by mu
+	of   map[pki.ID]int // guarded by mu
+	kept map[pki.ID]int // guarded by mu: bytes
 }
 
 func newGate(l *Limits) gate {
-	return gate{limits: l, pace: rate.NewLimiter(l.Opens, l.OpenBurst), of: map[pki.ID]int{}}
+	return gate{limits: l, pace: rate.NewLimiter(l.Opens, l.OpenBurst), of: map[pki.ID]int{}, kept: map[pki.ID]int{}}
 }
 
-// enter lets one more stream in, until leave is called.
-func (g *gate) enter(ctx context.Context, who pki.ID) (leave func(), err error) {
+// A guest is a stream that was let in. It is used by one goroutine.
+type guest struct {
+	gate *gate
+	who  pki.ID
+	kept int // bytes
+}
+
+// keeps notes that the stream has us keep n bytes in all. It is an error if its identity
+// has too many then.
+func (v *guest) keeps(n int) error {
+	g := v.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.kept[v.who] += n - v.kept
+	v.kept = n
+	if all := g.kept[v.who]; all > g.limits.IdentityBytes {
+		return status.Errorf(codes.ResourceExhausted, "xds: the streams of %s have %d bytes of nodes and names kept, at most %d are", named(v.who), all, g.limits.IdentityBytes)
+	}
+	return nil
+}
+
+// leave ends what enter began.
+func (v *guest) leave() {
+	g := v.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.kept[v.who] -= v.kept; g.kept[v.who] == 0 {
+		delete(g.kept, v.who)
+	}
+	g.leave(v.who)
+}
+
+func named(who pki.ID) string { return cmp.Or(who.String(), "plain-text clients") }
+
+// enter lets one more stream in, until it leaves.
+func (g *gate) enter(ctx context.Context, who pki.ID) (*guest, error) {
 	if err := g.count(who); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, g.limits.OpenWait)
 	defer cancel()
+	v := &guest{gate: g, who: who}
 	if err := g.pace.Wait(wait); err != nil {
-		g.leave(who)
+		v.leave()
 		return nil, status.Errorf(codes.ResourceExhausted, "xds: more than %v new streams a second for %s; try again later", g.limits.Opens, g.limits.OpenWait)
 	}
-	return func() { g.leave(who) }, nil
+	return v, nil
 }
 
 func (g *gate) count(who pki.ID) error {
@@ -94,16 +137,15 @@ func (g *gate) count(who pki.ID) error {
 	case g.all >= g.limits.Streams:
 		return status.Errorf(codes.ResourceExhausted, "xds: %d streams are open, which is the limit; try again later", g.all)
 	case g.of[who] >= g.limits.IdentityStreams:
-		return status.Errorf(codes.ResourceExhausted, "xds: %d streams of %s are open, which is the limit for one identity", g.of[who], cmp.Or(who.String(), "plain-text clients"))
+		return status.Errorf(codes.ResourceExhausted, "xds: %d streams of %s are open, which is the limit for one identity", g.of[who], named(who))
 	}
 	g.all++
 	g.of[who]++
 	return nil
 }
 
+// leave is count undone. The caller holds mu.
 func (g *gate) leave(who pki.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.all--
 	if g.of[who]--; g.of[who] == 0 {
 		delete(g.of, who)

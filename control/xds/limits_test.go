@@ -27,7 +27,10 @@ func TestStreamsAreBounded(t *testing.T) {
 	l.Streams, l.IdentityStreams = 3, 2
 	g := newGate(l)
 	a, b := pki.ID{TrustDomain: "t", Namespace: "n", Account: "a"}, pki.ID{TrustDomain: "t", Namespace: "n", Account: "b"}
-	enter := func(who pki.ID) (func(), error) { return g.enter(t.Context(), who) }
+	enter := func(who pki.ID) (func(), error) {
+		v, err := g.enter(t.Context(), who)
+		return v.leave, err
+	}
 	leave, err := enter(a)
 	if err != nil {
 		t.Fatal(err)
@@ -242,13 +245,72 @@ func TestWhatIsKeptForAnIdentityIsBounded(t *testing.T) {
 	}
 	of("good", "").Resource(ClusterType, "there")
 	entries, good := 0, false
+	theirs := class(&model.Proxy{Namespace: "n", ServiceAccount: "good", Labels: map[string]string{"x": ""}})
 	s.now.Load().made.Range(func(k, v any) bool {
 		entries++
-		good = good || strings.Contains(k.(key).class, "good")
+		good = good || k.(key).class == theirs
 		return true
 	})
 	if most := 10<<20/keptCost + 50; entries > most || !good {
 		t.Errorf("%d entries are kept, want at most %d; that of another identity %v, want true", entries, most, good)
+	}
+}
+
+// What a proxy says of itself is as long as it likes; the class that each of its resources
+// is kept by is not.
+func TestClassesAreShort(t *testing.T) {
+	s := NewMesh(Translation{Resource: func(*model.View, string, string) (proto.Message, bool) { return nil, false }}, &model.Mesh{}, time.Now())
+	long := strings.Repeat("x", maxNode)
+	r := s.For(&model.Proxy{ID: long, Labels: map[string]string{"x": long}}).Resources()
+	for _, name := range []string{"there", "virtualInbound"} {
+		r.Resource(ClusterType, name)
+	}
+	n := 0
+	s.now.Load().made.Range(func(k, _ any) bool {
+		if n++; len(k.(key).class) > keptCost {
+			t.Errorf("a class of %d bytes is kept for %s, and not counted", len(k.(key).class), k.(key).name)
+		}
+		return true
+	})
+	if n != 2 {
+		t.Errorf("%d resources are kept, want 2", n)
+	}
+}
+
+// Streams of one identity may say of themselves, and ask for, so much together; what they
+// no longer ask for, and what a stream that ended had, no longer counts.
+func TestWhatStreamsKeepIsBounded(t *testing.T) {
+	s, _, client := start(t, fixture{1, nil})
+	const names = 10
+	s.Limits.IdentityBytes = nodeCost*2*proto.Size(node) + names*(nameCost+1) + 50
+	stream := func(subscribe ...string) (discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, error) {
+		t.Helper()
+		stream, err := client.DeltaAggregatedResources(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: node, TypeUrl: EndpointType, ResourceNamesSubscribe: subscribe}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return stream, err
+	}
+	all := strings.Split("abcdefghijk", "")
+	first, err := stream(all[:names]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream("k"); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a name too many: %v, want ResourceExhausted", err)
+	}
+	if err := first.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: EndpointType, ResourceNamesUnsubscribe: all[1:names], ResourceNamesSubscribe: all[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream("k"); err != nil {
+		t.Errorf("there is room again, but: %v", err)
 	}
 }
 

@@ -98,13 +98,16 @@ func (s *Mesh) Open(node *corev3.Node, caller pki.ID) (Proxy, error) {
 }
 
 // For returns the resources of a proxy that is not connected, for dumps.
-func (s *Mesh) For(p *model.Proxy) Proxy { return &meshProxy{source: s, proxy: p, class: class(p)} }
+func (s *Mesh) For(p *model.Proxy) Proxy {
+	return &meshProxy{source: s, proxy: p, class: class(p), own: class(p, p.ID)}
+}
 
 // meshProxy is one proxy of a Mesh.
 type meshProxy struct {
 	source *Mesh
 	proxy  *model.Proxy
-	class  string
+	class  string // of what equal proxies share
+	own    string // of what they do not
 	view   atomic.Pointer[meshView]
 }
 
@@ -114,7 +117,7 @@ func (p *meshProxy) Resources() Resources {
 	if v := p.view.Load(); v != nil && v.generation == g {
 		return v
 	}
-	v := &meshView{generation: g, class: p.class, translation: p.source.translation, view: model.NewView(p.proxy, g.mesh)}
+	v := &meshView{generation: g, class: p.class, own: p.own, translation: p.source.translation, view: model.NewView(p.proxy, g.mesh)}
 	p.view.Store(v)
 	return v
 }
@@ -122,7 +125,7 @@ func (p *meshProxy) Resources() Resources {
 // meshView is one generation as one proxy sees it.
 type meshView struct {
 	generation  *generation
-	class       string
+	class, own  string
 	translation Translation
 	view        *model.View
 }
@@ -134,7 +137,7 @@ func (v *meshView) Names(typeURL string) []string { return v.translation.Names(v
 func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	k := key{v.class, typeURL, name}
 	if inbound(name) { // made from the pod's own addresses and ports
-		k.class += "|" + v.view.Proxy.ID
+		k.class = v.own
 	}
 	g, p := v.generation, v.view.Proxy
 	who := p.Namespace + "/" + p.ServiceAccount
@@ -181,7 +184,7 @@ func pack(m proto.Message) Resource {
 // same. Names and addresses stay out for a workload's replicas, but for the
 // address families and the node. Every part stands behind its length, so that no
 // two proxies that differ are of one class, whatever is written in their labels.
-func class(p *model.Proxy) string {
+func class(p *model.Proxy, more ...string) string {
 	var b []byte
 	part := func(text string) {
 		b = strconv.AppendInt(b, int64(len(text)), 10)
@@ -210,7 +213,11 @@ func class(p *model.Proxy) string {
 	}
 	pairs(p.Labels, nil)
 	pairs(p.Metadata, ownMetadata)
-	return string(b)
+	for _, text := range more {
+		part(text)
+	}
+	sum := sha256.Sum256(b) // a node may have half a megabyte, and every resource that is kept has its class
+	return string(sum[:])
 }
 
 // ownMetadata differs between replicas and is not translated.

@@ -129,11 +129,11 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	leave, err := s.gate.enter(ctx, caller)
+	guest, err := s.gate.enter(ctx, caller)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer guest.leave()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	requests, received := receive(ctx, recv, s.Limits)
@@ -145,14 +145,21 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	if node.GetId() == "" {
 		return status.Error(codes.InvalidArgument, "xds: the first request has no node id")
 	}
-	if n := proto.Size(node); n > maxNode {
-		return status.Errorf(codes.InvalidArgument, "xds: the node has %d bytes, at most %d are looked at", n, maxNode)
+	if n := max(len(node.GetId()), len(node.GetCluster())); n > maxName {
+		return status.Errorf(codes.InvalidArgument, "xds: the node's id or cluster has %d bytes, at most %d are served", n, maxName)
+	}
+	size := proto.Size(node)
+	if size > maxNode {
+		return status.Errorf(codes.InvalidArgument, "xds: the node has %d bytes, at most %d are looked at", size, maxNode)
+	}
+	if err := guest.keeps(nodeCost * size); err != nil {
+		return err
 	}
 	proxy, err := s.Source.Open(node, caller)
 	if err != nil {
 		return status.Errorf(codes.PermissionDenied, "xds: node %q: %v", node.GetId(), err)
 	}
-	c := s.add(node, caller, proxy)
+	c := s.add(node, guest, proxy)
 	defer s.remove(c)
 	if err := request(c, wire, first); err != nil {
 		return err
@@ -251,9 +258,16 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 	always := wire.subscribe(w, r)
 	held := c.held[typeURL] && len(w.unanswered) == 0
 	asked, most := len(w.asked), c.server.Limits.Names
+	kept := c.own
+	for _, w := range c.watches {
+		kept += w.size
+	}
 	c.mu.Unlock()
 	if asked > most {
 		return status.Errorf(codes.ResourceExhausted, "xds: %s: the subscription has %d names, at most %d are served", Short(typeURL), asked, most)
+	}
+	if err := c.guest.keeps(kept); err != nil {
+		return err
 	}
 	c.converged()
 	if !always && !held {
@@ -307,17 +321,17 @@ func respond[Request any](c *client, wire wire[Request], w *watch, resources Res
 	return err
 }
 
-func (s *Server) add(node *corev3.Node, caller pki.ID, proxy Proxy) *client {
+func (s *Server) add(node *corev3.Node, guest *guest, proxy Proxy) *client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opened++
-	c := &client{server: s, node: node, caller: caller, proxy: proxy, stream: s.opened, since: s.Now(),
+	c := &client{server: s, node: node.GetId(), group: node.GetCluster(), guest: guest, own: guest.kept, caller: guest.who, proxy: proxy, stream: s.opened, since: s.Now(),
 		watches: map[string]*watch{}, held: map[string]bool{}, pending: map[string]bool{}, woken: make(chan struct{}, 1)}
 	s.clients[c] = struct{}{}
 	if s.Metrics != nil {
 		s.Metrics.connected(len(s.clients))
 	}
-	s.Log.Info("proxy connected", "node", node.GetId(), "identity", caller.String())
+	s.Log.Info("proxy connected", "node", c.node, "identity", c.caller.String())
 	return c
 }
 
@@ -328,7 +342,7 @@ func (s *Server) remove(c *client) {
 	if s.Metrics != nil {
 		s.Metrics.connected(len(s.clients))
 	}
-	s.Log.Info("proxy left", "node", c.node.GetId())
+	s.Log.Info("proxy left", "node", c.node)
 }
 
 // refused reports a NACK.
@@ -339,7 +353,7 @@ func (s *Server) refused(c *client, n *Nack) {
 	if s.Metrics != nil {
 		s.Metrics.refused(n.Type)
 	}
-	s.Log.Warn("proxy refuses configuration", "node", c.node.GetId(), "type", Short(n.Type), "resources", n.Names, "reason", n.Detail)
+	s.Log.Warn("proxy refuses configuration", "node", c.node, "type", Short(n.Type), "resources", n.Names, "reason", n.Detail)
 }
 
 // Clients reports on every connected client, sorted by node id.

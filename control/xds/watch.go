@@ -50,6 +50,7 @@ type watch struct {
 	typeURL    string
 	wildcard   bool
 	asked      map[string]bool   // by name
+	size       int               // of asked, with what it takes beside the names
 	have       map[string]string // version of each resource at the client, or gone
 	unanswered []response        // oldest first
 	seen       uint64            // newest generation compared with what the client has
@@ -105,7 +106,10 @@ func (w *watch) subscribe(req *discovery.DeltaDiscoveryRequest) (answer bool) {
 			w.wildcard = true
 			continue
 		}
-		w.asked[name] = true
+		if !w.asked[name] {
+			w.asked[name] = true
+			w.size += nameCost + len(name)
+		}
 		if !first { // asking again asks for it to be sent again
 			delete(w.have, name)
 		}
@@ -115,7 +119,10 @@ func (w *watch) subscribe(req *discovery.DeltaDiscoveryRequest) (answer bool) {
 			w.wildcard = false
 			continue
 		}
-		delete(w.asked, name)
+		if w.asked[name] {
+			delete(w.asked, name)
+			w.size -= nameCost + len(name)
+		}
 		if !w.wildcard {
 			delete(w.have, name)
 		}
@@ -153,7 +160,10 @@ func (w *watch) ask(names []string) (answer bool) {
 				delete(w.have, n)
 			}
 		}
-		w.asked = asked
+		w.asked, w.size = asked, 0
+		for n := range asked {
+			w.size += nameCost + len(n)
+		}
 	}
 	return first || answer
 }
