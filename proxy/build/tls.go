@@ -1,10 +1,8 @@
 package build
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -34,7 +32,7 @@ var tlsFields = []*Message{
 		"combined_validation_context", "alpn_protocols")),
 	message((*tlsv3.CommonTlsContext_CombinedCertificateValidationContext)(nil), reads("default_validation_context", "validation_context_sds_secret_config")),
 	message((*tlsv3.TlsParameters)(nil), reads("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")),
-	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key", "ocsp_staple", "watched_directory")),
+	message((*tlsv3.TlsCertificate)(nil), reads("certificate_chain", "private_key", "ocsp_staple", "watched_directory", "password", "pkcs12")),
 	message((*tlsv3.TlsSessionTicketKeys)(nil), reads("keys")),
 	message((*tlsv3.SdsSecretConfig)(nil), reads("name", "sds_config")),
 	message((*tlsv3.CertificateValidationContext)(nil), reads("trusted_ca", "system_root_certs", "trust_chain_verification", "match_typed_subject_alt_names", "match_subject_alt_names",
@@ -262,17 +260,4 @@ func (r *reader) secret(s *tlsv3.SdsSecretConfig, secrets *Secrets, at *field.Pa
 	}
 	r.needs.Secrets = append(r.needs.Secrets, Need{name, r.secretSource(s.GetSdsConfig(), at.Child("sds_config"))})
 	return name
-}
-
-func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certificate {
-	chain, key := r.data(c.GetCertificateChain(), at.Child("certificate_chain")), r.data(c.GetPrivateKey(), at.Child("private_key"))
-	pair, err := tls.X509KeyPair(chain, bytes.TrimSpace(key))
-	if err != nil {
-		r.errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "tls: "))
-		return nil
-	}
-	if c.GetOcspStaple() != nil {
-		pair.OCSPStaple = r.data(c.GetOcspStaple(), at.Child("ocsp_staple"))
-	}
-	return &pair
 }

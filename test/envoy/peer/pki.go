@@ -19,7 +19,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/youmark/pkcs8"
 	"golang.org/x/crypto/ocsp"
+	"software.sslmate.com/src/go-pkcs12"
 )
 
 // A PKI holds the certificates of a run: authorities "ca" and "other-ca", and what
@@ -80,6 +82,9 @@ func NewPKI(dir string) (*PKI, error) {
 		if err := p.issue(l.name, t, l.issuer); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.encrypt(); err != nil {
+		return nil, err
 	}
 	if err := p.staple(); err != nil {
 		return nil, err
@@ -184,6 +189,23 @@ func newKey(name string) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, 2048)
 	}
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// encrypt writes second's key as PKCS #8 and with its certificate as PKCS #12, under the password "secret".
+func (p *PKI) encrypt() error {
+	pair := p.pairs["second"]
+	der, err := pkcs8.MarshalPrivateKey(pair.PrivateKey, []byte("secret"), nil)
+	if err != nil {
+		return err
+	}
+	both, err := pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, nil, "secret")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(p.Dir, "second.p12"), both, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.Dir, "second-key-encrypted.pem"), pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // staple writes server.ocsp, by which ca says that the certificate of that name is good.
