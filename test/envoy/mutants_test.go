@@ -15,10 +15,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mallamesh/malla/test/envoy/scenario"
@@ -60,17 +62,24 @@ func TestMutants(t *testing.T) {
 	}
 	sort.Slice(guards, func(i, j int) bool { return fmt.Sprint(guards[i]) < fmt.Sprint(guards[j]) })
 	m := plant(t, guards)
+	slots := make(chan struct{}, runtime.NumCPU()) // each waits most of its time
+	var group sync.WaitGroup
 	for _, g := range guards {
-		left := by[g]
-		for i, mutant := range m.all {
-			if mutant.Guard == g && len(left) > 0 {
-				left = m.survivors(t, i+1, left)
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			left := by[g]
+			for i, mutant := range m.all {
+				if mutant.Guard == g && len(left) > 0 {
+					left = m.survivors(t, i+1, left)
+				}
 			}
-		}
-		for _, s := range left {
-			t.Errorf("%s does not notice that %s %s does nothing", s.Name, g.File, g.Func)
-		}
+			for _, s := range left {
+				t.Errorf("%s does not notice that %s %s does nothing", s.Name, g.File, g.Func)
+			}
+		})
 	}
+	group.Wait()
 }
 
 // mutants is a binary with a mutant for each number from 1.
