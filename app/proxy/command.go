@@ -26,6 +26,7 @@ type Options struct {
 	Concurrency int           // workers; 0: as the environment says, else 1
 	FlushEvery  time.Duration // access logs reach their files after this; 0: a second
 	DrainTime   time.Duration // for listeners that go; 0: as the configuration says
+	Immediate   bool          // connections of these end with their next response, not more and more of them; so always in a mesh
 	Level       *slog.LevelVar
 	Log         *slog.Logger
 	Type        string // sidecar or router; empty: sidecar
@@ -70,6 +71,7 @@ func Command(ctx context.Context, name string, args []string, stdout, stderr io.
 	f.StringVar(&o.Type, "type", "", "sidecar or router (a gateway), in a mesh")
 	flush := f.Uint("file-flush-interval-msec", 0, "access logs reach their files after so many `ms` (default 1000)")
 	drain := f.Uint("drain-time-s", 0, "`seconds` that connections of a listener that goes have to end (default 600 with -c)")
+	strategy := f.String("drain-strategy", "", "gradual or immediate: more and more connections of a listener that goes are told to end, or each with its next response (default gradual with -c, and only immediate without)")
 	var warnings []string
 	addEnvoyFlags(f, func(text string) { warnings = append(warnings, text) })
 	if err := f.Parse(args); err != nil {
@@ -94,7 +96,13 @@ func Command(ctx context.Context, name string, args []string, stdout, stderr io.
 	default:
 		return ErrUsage{fmt.Errorf("--mode: found %q, want serve or validate", *mode)}
 	}
+	if o.Immediate = *strategy == "immediate"; *strategy != "" && !o.Immediate && *strategy != "gradual" {
+		return ErrUsage{fmt.Errorf("--drain-strategy: found %q, want gradual or immediate", *strategy)}
+	}
 	if !o.static() {
+		if *strategy == "gradual" {
+			return ErrUsage{fmt.Errorf("--drain-strategy: found gradual, want immediate: so connections of a mesh drain")}
+		}
 		if err := needBootstrap(f, o.Validate); err != nil {
 			return ErrUsage{err}
 		}

@@ -68,7 +68,7 @@ func TestValidate(t *testing.T) {
 // Mistakes on the command line are told from those in configuration.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"--stats-tag", "a:b"}, {"--restart-epoch", "1"}, {"--drain-strategy", "gradual"}, {"--service-node", "n"}, {"--component-log-level", "upstream"}, {"--mode", "dance"}, {"--mode", "validate"}, {"--log-level", "loud"}, {"extra"}, {"--nothing"}, {"-c", write(t, "admin: {}"), "--concurrency", "-1"},
+		{"--stats-tag", "a:b"}, {"--restart-epoch", "1"}, {"--drain-strategy", "gradual"}, {"-c", "x", "--drain-strategy", "never"}, {"--service-node", "n"}, {"--component-log-level", "upstream"}, {"--mode", "dance"}, {"--mode", "validate"}, {"--log-level", "loud"}, {"extra"}, {"--nothing"}, {"-c", write(t, "admin: {}"), "--concurrency", "-1"},
 	} {
 		err := Command(t.Context(), "malla-proxy", args, io.Discard, io.Discard)
 		if usage := (ErrUsage{}); !errors.As(err, &usage) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/listen"
 	malltls "github.com/mallamesh/malla/proxy/tls"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -44,7 +45,7 @@ func runFile(ctx context.Context, o Options) error {
 		return err
 	}
 	d := markedDialer(0)
-	p, err := assemble(inner, o, plan{node: b.Node, boot: b, peers: b.LocalCluster, workers: workers, drain: cmp.Or(o.DrainTime, fileDrain), dialer: d})
+	p, err := assemble(inner, o, plan{node: b.Node, boot: b, peers: b.LocalCluster, workers: workers, drain: listen.Pace{Time: cmp.Or(o.DrainTime, fileDrain), Gradual: !o.Immediate}, dialer: d})
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,6 @@ func addEnvoyFlags(f *flag.FlagSet, warn func(string)) {
 		return nil
 	})
 	oneOf(f, "restart-epoch", "0", "there is no hot restart: start a new process beside the old one, and stop that")
-	oneOf(f, "drain-strategy", "immediate", "connections of a listener that goes are told to end with their next response")
 	oneOf(f, "local-address-ip-version", "v4", "the node has no address of another kind")
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/mallamesh/malla/node/agent"
 	"github.com/mallamesh/malla/proxy/admin"
 	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -67,7 +68,7 @@ func (e *environment) plan(o Options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	pl := &plan{node: node, local: e.peer(), istio: true, drain: e.DrainTime}
+	pl := &plan{node: node, local: e.peer(), istio: true, drain: listen.Pace{Time: e.DrainTime}}
 	if pl.boot, err = build.NewBootstrap("bootstrap", e.bootstrap(node)); err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (p *parts) meshServers(e *environment) []server {
 			p.refresh()
 			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
 		},
-		Quit: p.quit, Drain: func() { p.drainListeners(true, true) },
+		Quit: p.quit, Drain: func() { p.drainListeners(true, true, false) },
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},
 	}
 	return []server{

@@ -56,7 +56,7 @@ type parts struct {
 	workers  int
 	draining atomic.Bool
 	quit     context.CancelFunc
-	drain    time.Duration
+	drain    listen.Pace
 }
 
 // Run runs a proxy until ctx ends, and then drains it.
@@ -76,7 +76,7 @@ type plan struct {
 	istio   bool   // statistics in Istio's manner
 	workers int
 	mark    int
-	drain   time.Duration
+	drain   listen.Pace
 	dialer  *net.Dialer
 	extra   func(*listen.Config) []netip.AddrPort
 	socket  func(*listen.Config, netip.AddrPort) (net.Listener, error)
@@ -109,7 +109,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.stats.Add("control_plane.", &p.control)
 	p.rest = newRest()
 	var err error
-	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, DrainTime: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
+	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -174,25 +174,34 @@ func (p *parts) admin() *admin.Server {
 		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte, stats.Flush) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot.Proto, Node: p.node,
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
-			AdminAddressPath: p.o.AdminPath, DrainStrategy: adminv3.CommandLineOptions_Immediate, Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain)},
+			AdminAddressPath: p.o.AdminPath, DrainStrategy: strategy(p.drain), Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain.Time)},
 		State: p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,
 	})
 }
 
+// strategy is Envoy's word for how a drain goes.
+func strategy(p listen.Pace) adminv3.CommandLineOptions_DrainStrategy {
+	if p.Gradual {
+		return adminv3.CommandLineOptions_Gradual
+	}
+	return adminv3.CommandLineOptions_Immediate
+}
+
 // drainListeners is what the administration interface asks for: at once, or with
-// time for connections to end.
-func (p *parts) drainListeners(graceful, inboundOnly bool) {
+// time for connections to end; stay has the listeners go on after that.
+func (p *parts) drainListeners(graceful, inboundOnly, stay bool) {
 	p.shards.Drain(inboundOnly)
 	stop := func() {
 		if err := p.shards.StopListening(inboundOnly); err != nil {
 			p.log.Warn("stop listening", "error", err)
 		}
 	}
-	if !graceful {
+	switch {
+	case !graceful:
 		stop()
-		return
+	case !stay:
+		time.AfterFunc(p.drain.Time, stop)
 	}
-	time.AfterFunc(p.drain, stop)
 }
 
 // refresh brings the numbers up to date that nobody keeps.

@@ -43,7 +43,7 @@ type Options struct {
 	Arguments *adminv3.CommandLineOptions
 
 	State func() adminv3.ServerInfo_State // of the process
-	Drain func(graceful, inboundOnly bool)
+	Drain func(graceful, inboundOnly, stay bool)
 	Quit  func()
 	// Refresh brings up to date what is shown next; may be nil.
 	Refresh func()
@@ -247,10 +247,14 @@ func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "active loggers:\n  main: %s\n\n", levelName(s.Level.Level()))
 }
 
-// drain serves /drain_listeners?graceful&inboundonly.
+// drain serves /drain_listeners?graceful&inboundonly&skip_exit.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	s.Drain(q.Has("graceful"), q.Has("inboundonly"))
+	if q.Has("skip_exit") && !q.Has("graceful") {
+		http.Error(w, "skip_exit requires graceful", http.StatusBadRequest)
+		return
+	}
+	s.Drain(q.Has("graceful"), q.Has("inboundonly"), q.Has("skip_exit"))
 	fmt.Fprintln(w, "OK")
 }
 

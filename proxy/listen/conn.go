@@ -78,19 +78,6 @@ const (
 	inspected
 )
 
-// Draining reports whether the connection should end soon, because its listener was replaced or
-// because the proxy is about to end.
-func (c *Conn) Draining() bool {
-	return c.ln.draining || c.Worker.Draining[c.Listener.drainClass()]
-}
-
-func (c *Config) drainClass() int {
-	if c.Direction == Outbound {
-		return 1
-	}
-	return 0
-}
-
 // Secure reports whether the client speaks TLS to us.
 func (c *Conn) Secure() bool { return c.TLS != nil }
 

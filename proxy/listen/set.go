@@ -35,18 +35,19 @@ type Set struct {
 	byName map[string]*listener
 	byAddr map[netip.AddrPort]*listener
 	old    map[*listener]struct{} // draining
+	drains [2]drain               // of the whole proxy, by class
 }
 
 // A listener is a Config at work on one shard.
 type listener struct {
-	set      *Set
-	config   *Config
-	matcher  *Matcher
-	accepts  []*drive.Listener
-	conns    Conn // head of a ring
-	open     int
-	draining bool
-	timer    drive.Timer
+	set     *Set
+	config  *Config
+	matcher *Matcher
+	accepts []*drive.Listener
+	conns   Conn // head of a ring
+	open    int
+	drained drain
+	timer   drive.Timer
 }
 
 // NewSet returns an empty set.
@@ -56,9 +57,9 @@ func NewSet(w *pool.Worker) *Set {
 
 // Apply makes the set that of a new configuration. sockets are those of each
 // listener that binds, by name; what is not in them any more is no longer accepted from. Listeners that are
-// gone or changed drain: their connections have drainTime to end, except those whose
+// gone or changed drain at that pace, except for connections whose
 // chain is also a chain of the new listener, which simply move there.
-func (s *Set) Apply(configs []*Config, sockets map[string][]*drive.Socket, drainTime time.Duration) error {
+func (s *Set) Apply(configs []*Config, sockets map[string][]*drive.Socket, pace Pace) error {
 	before := s.byName
 	s.byName = make(map[string]*listener, len(configs))
 	s.byAddr = make(map[netip.AddrPort]*listener, len(configs))
@@ -82,7 +83,7 @@ func (s *Set) Apply(configs []*Config, sockets map[string][]*drive.Socket, drain
 		}
 	}
 	for _, l := range before {
-		l.drain(drainTime)
+		l.drain(pace)
 	}
 	for name, l := range s.byName {
 		if err := l.accept(sockets[name]); err != nil {
@@ -197,7 +198,7 @@ func (l *listener) unlink(c *Conn) {
 		st.DownstreamCxDestroy.Inc()
 		st.DownstreamCxLengthMS.Record(uint64(max(0, l.set.w.Loop.Now()-c.Opened) / int64(time.Millisecond)))
 	}
-	if l.draining && l.open == 0 {
+	if l.drained.began && l.open == 0 {
 		l.set.w.Loop.Cancel(&l.timer)
 		delete(l.set.old, l)
 	}
@@ -216,56 +217,6 @@ func (l *listener) handOver(to *listener) {
 			to.link(c)
 		}
 		c = next
-	}
-}
-
-// drain stops accepting and lets connections end.
-func (l *listener) drain(limit time.Duration) {
-	for _, a := range l.accepts {
-		a.Close()
-	}
-	l.accepts = nil
-	l.draining = true
-	if l.open == 0 {
-		return
-	}
-	l.set.old[l] = struct{}{}
-	for c := l.conns.next; c != &l.conns; {
-		next := c.next
-		if c.Served != nil {
-			c.Served.Drain()
-		}
-		c = next
-	}
-	l.set.w.Loop.Schedule(&l.timer, limit)
-}
-
-// OnTimer ends what has not ended by itself.
-func (l *listener) OnTimer(*drive.Timer) {
-	for c := l.conns.next; c != &l.conns; {
-		next := c.next
-		if c.Served != nil {
-			c.Served.Kill()
-		} else {
-			c.close()
-		}
-		c = next
-	}
-}
-
-// Drain tells the connections of a class (0 inbound and unspecified, 1 outbound) that they should end soon.
-func (s *Set) Drain(class int) {
-	for _, l := range s.byName {
-		if l.config.drainClass() != class {
-			continue
-		}
-		for c := l.conns.next; c != &l.conns; {
-			next := c.next
-			if c.Served != nil {
-				c.Served.Drain()
-			}
-			c = next
-		}
 	}
 }
 

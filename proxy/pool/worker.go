@@ -42,10 +42,6 @@ type Worker struct {
 	// Shadows is how many bytes the copies of requests that are under way to mirrors hold; it is the router's.
 	Shadows int
 
-	// Draining says that connections of this direction should end: responses
-	// say so. Index 0 is inbound and unspecified, 1 outbound.
-	Draining [2]bool
-
 	random *rand.ChaCha8
 	pools  map[poolKey]*Pool
 	last   *Pool

@@ -249,7 +249,7 @@ func TestDrainInTwoSteps(t *testing.T) {
 	c.get(1, "/x")
 	b.Step()
 	c.take()
-	b.Drain(0)
+	b.Drain(false, listen.Pace{Time: time.Minute})
 	b.Step()
 	if got := c.take(); got != "GOAWAY 2147483647 NO_ERROR " {
 		t.Errorf("the client got %q", got)

@@ -10,6 +10,7 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/fault"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -534,7 +535,7 @@ func TestDrainSaysConnectionClose(t *testing.T) {
 	p.WriteString(get("/raw"))
 	b.Step()
 	p.Take()
-	b.Memory.Drain(0)
+	b.Memory.Drain(false, listen.Pace{Time: time.Minute})
 	b.Step()
 	if p.EOF {
 		t.Fatal("an idle connection was closed: the client's next request may be on its way")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 )
 
@@ -12,6 +13,7 @@ import (
 type Memory struct {
 	*drive.Memory
 	Worker *pool.Worker
+	Pace   listen.Pace // of listeners that go
 
 	one     *one
 	runtime *Runtime
@@ -21,7 +23,7 @@ type Memory struct {
 // NewMemory returns a shard in memory without a configuration.
 func NewMemory(start time.Time) *Memory {
 	net := drive.NewMemory(start)
-	m := &Memory{Memory: net, runtime: &Runtime{}, one: newOne(0, net.Loop, 0, &Runtime{})}
+	m := &Memory{Memory: net, runtime: &Runtime{}, Pace: listen.Pace{Time: 45 * time.Second}, one: newOne(0, net.Loop, 0, &Runtime{})}
 	m.Worker = m.one.w
 	m.sweeper.Handler = m
 	net.Loop.Schedule(&m.sweeper, time.Second)
@@ -42,14 +44,11 @@ func (m *Memory) Apply(rt *Runtime) error {
 		}
 	}
 	m.runtime = rt
-	return m.one.apply(rt, nil, 45*time.Second, filters(rt))
+	return m.one.apply(rt, nil, m.Pace, filters(rt))
 }
 
 // Drain is [Shards.Drain].
-func (m *Memory) Drain(class int) {
-	m.Worker.Draining[class] = true
-	m.one.set.Drain(class)
-}
+func (m *Memory) Drain(inboundOnly bool, pace listen.Pace) { m.one.set.Drain(inboundOnly, pace) }
 
 // Dial connects to a listener as a client at remote who has dialed local. If the
 // listener asks for the original destination, local is that.

@@ -28,9 +28,9 @@ import (
 
 // Options say how shards run.
 type Options struct {
-	Concurrency int           // 0: 1
-	Mark        int           // SO_MARK of upstream sockets, so that interception lets them pass; 0: none
-	DrainTime   time.Duration // that connections of a listener that has gone have to end; 0: 45 s, Istio's default
+	Concurrency int         // 0: 1
+	Mark        int         // SO_MARK of upstream sockets, so that interception lets them pass; 0: none
+	Pace        listen.Pace // at which connections of listeners that go are led to their end; its time is 45 s, Istio's default, if it is 0
 	// Listener gives a listening socket that somebody else has made (a broker, a process
 	// that this one replaces); nil, nil means that it is to be bound here. It may be nil.
 	Listener func(c *listen.Config, addr netip.AddrPort) (net.Listener, error)
@@ -49,7 +49,7 @@ type Shards struct {
 	sockets map[netip.AddrPort]*drive.Socket
 	started bool
 	closed  bool
-	stopped [2]bool // listening: inbound, outbound; configuration that comes later does not begin again
+	stopped [2]bool // listening: inbound listeners, all others; configuration that comes later does not begin again
 	done    sync.WaitGroup
 }
 
@@ -64,8 +64,8 @@ func New(o Options) (*Shards, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = 1
 	}
-	if o.DrainTime == 0 {
-		o.DrainTime = 45 * time.Second
+	if o.Pace.Time == 0 {
+		o.Pace.Time = 45 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -149,19 +149,11 @@ func (s *Shards) listening(rt *Runtime) *Runtime {
 	left := *rt
 	left.Listeners = nil
 	for _, l := range rt.Listeners {
-		if !s.stopped[class(l)] {
+		if !s.stopped[l.Class()] {
 			left.Listeners = append(left.Listeners, l)
 		}
 	}
 	return &left
-}
-
-// class is 1 for outbound listeners and 0 for all others, which drain with the inbound ones.
-func class(l *listen.Config) int {
-	if l.Direction == listen.Outbound {
-		return 1
-	}
-	return 0
 }
 
 func (s *Shards) apply(rt *Runtime) error {
@@ -177,7 +169,7 @@ func (s *Shards) apply(rt *Runtime) error {
 		wait.Add(1)
 		sh.w.Loop.Post(func() {
 			defer wait.Done()
-			failed[i] = sh.apply(rt, sockets, s.o.DrainTime, live)
+			failed[i] = sh.apply(rt, sockets, s.o.Pace, live)
 		})
 	}
 	closeOld := func() {
@@ -196,9 +188,9 @@ func (s *Shards) apply(rt *Runtime) error {
 	return errors.Join(append(errs, failed...)...)
 }
 
-func (o *one) apply(rt *Runtime, sockets map[string][]*drive.Socket, drain time.Duration, live map[any]bool) error {
+func (o *one) apply(rt *Runtime, sockets map[string][]*drive.Socket, pace listen.Pace, live map[any]bool) error {
 	o.w.Source = rt
-	err := o.set.Apply(rt.Listeners, sockets, drain)
+	err := o.set.Apply(rt.Listeners, sockets, pace)
 	o.w.Retain(live)
 	return err
 }
@@ -285,17 +277,9 @@ func (s *Shards) Addr(listener string) (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
-// Drain has connections end with their next response: inbound ones, or all. New
-// ones are still accepted, because somebody may not know yet that we are leaving.
+// Drain has connections of inbound listeners, or all, told that they should end; see [listen.Set.Drain].
 func (s *Shards) Drain(inboundOnly bool) {
-	s.each(func(o *one) {
-		o.w.Draining[0] = true
-		o.set.Drain(0)
-		if !inboundOnly {
-			o.w.Draining[1] = true
-			o.set.Drain(1)
-		}
-	})
+	s.each(func(o *one) { o.set.Drain(inboundOnly, s.o.Pace) })
 }
 
 // StopListening closes the listening sockets of inbound listeners, or of all, for good:

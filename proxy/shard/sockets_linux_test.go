@@ -239,7 +239,7 @@ func TestStoppedListenersStayStopped(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(echo))
 	defer backend.Close()
 	l := newLive(t, backend.Listener.Addr().String(), 1)
-	if err := l.StopListening(true); err != nil {
+	if err := l.StopListening(false); err != nil {
 		t.Fatal(err)
 	}
 	next := *l.rt

@@ -33,9 +33,6 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 	x.began = true
 	s.Rec.HeaderBytesReceived = uint64(m.Size())
 	x.alive()
-	if x.v.conn.Draining() {
-		x.v.Drain()
-	}
 	s.Upgrade = m.Has(header.Upgrade) || string(m.Get(header.Method)) == "CONNECT"
 	if x.tunnel = s.Upgrade; x.tunnel {
 		// What follows is for whoever the protocol is switched to. It must not reach a
@@ -108,7 +105,7 @@ func (x *exchange) WriteInterim(m *header.Map) { x.hs.SendInformational(m) }
 // WriteHeaders sends a response's headers.
 func (x *exchange) WriteHeaders(m *header.Map, end bool) {
 	x.alive()
-	if x.v.conn.Draining() {
+	if !x.v.draining && x.v.conn.Draining() {
 		x.v.Drain()
 	}
 	if string(x.s.Request.Get(header.Method)) == "HEAD" {

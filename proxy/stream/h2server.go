@@ -80,7 +80,7 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	}
 	x.alive()
 	if n := v.m.cfg.MaxRequests; n > 0 && v.requests >= n {
-		v.Drain()
+		v.leave()
 	}
 	return x, &s.Request, &s.Trailers
 }
@@ -210,7 +210,7 @@ func (v *server2) OnDeadline(*drive.Conn) {
 	if st := v.m.cfg.Stats; st != nil {
 		st.DownstreamCxIdleTimeout.Inc()
 	}
-	v.Drain()
+	v.leave()
 }
 
 // lookAgain has OnDeadline called at that time, or before.
@@ -260,13 +260,21 @@ func (v *server2) OnTimer(t *drive.Timer) {
 		if st := v.m.cfg.Stats; st != nil {
 			st.DownstreamCxMaxDurationReached.Inc()
 		}
-		v.Drain()
+		v.leave()
 	}
 }
 
-// Drain announces the end of the connection. Streams that the client begins before it
-// has heard of that are served.
+// Drain has the connection end because its listener does.
 func (v *server2) Drain() {
+	if !v.closed && !v.draining {
+		v.countDrain()
+		v.leave()
+	}
+}
+
+// leave announces the end of the connection. Streams that the client begins before it
+// has heard of that are served.
+func (v *server2) leave() {
 	if v.closed || v.draining {
 		return
 	}

@@ -170,3 +170,10 @@ func (u *unknown) Kill() {
 	u.m.serveHTTP1(u.conn)
 	u.conn.Served.Kill()
 }
+
+// countDrain counts a connection that is told to end because its listener does.
+func (l *link) countDrain() {
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxDrainClose.Inc()
+	}
+}

@@ -303,7 +303,11 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	}
 	// An answer before the end of the request leaves bytes that are no request: the
 	// connection cannot be used again.
-	v.closing = v.closing || v.inBody || v.conn.Draining()
+	v.closing = v.closing || v.inBody
+	if !v.closing && v.conn.Draining() {
+		v.closing = true
+		v.countDrain()
+	}
 	bodiless := status == 204 || status == 304 || status < 200
 	empty := false
 	sized := m.Has(header.ContentLength)
@@ -488,7 +492,9 @@ func (v *server) OnTimer(*drive.Timer) {
 	if st := v.m.cfg.Stats; st != nil {
 		st.DownstreamCxMaxDurationReached.Inc()
 	}
-	v.Drain()
+	if v.s == nil || !v.wroteHead {
+		v.closing = true
+	}
 	v.endIfIdle()
 }
 
@@ -499,13 +505,9 @@ func (v *server) endIfIdle() {
 	}
 }
 
-// Drain has the connection end after the next response. An idle one stays until
+// Drain has nothing to tell: the next response will. An idle connection stays until
 // the client's next request, or its own end: closing it now would race with one that is on its way.
-func (v *server) Drain() {
-	if v.s == nil || !v.wroteHead {
-		v.closing = true
-	}
-}
+func (v *server) Drain() {}
 
 // Kill ends the connection now.
 func (v *server) Kill() {
