@@ -1,11 +1,14 @@
 package drive
 
-// Buffers come in four sizes. A connection has one only while it holds bytes, so
+// Buffers come in five sizes. A connection has one only while it holds bytes, so
 // an idle connection costs none.
-var classes = [...]int{4 << 10, 16 << 10, 64 << 10, 256 << 10}
+var classes = [...]int{4 << 10, 16 << 10, 64 << 10, 128 << 10, largest}
+
+// largest is the largest size that is kept; output beyond it goes into several (see output.go).
+const largest = 256 << 10
 
 // spare is how many free buffers of a class a loop keeps.
-var spare = [len(classes)]int{256, 64, 32, 8}
+var spare = [len(classes)]int{256, 64, 32, 8, 8}
 
 // buffers is a loop's stock of free buffers.
 type buffers struct {
@@ -49,8 +52,8 @@ func (p *buffers) grow(b []byte, n int) []byte {
 		return p.get(n)
 	}
 	want := len(b) + n
-	if want > classes[len(classes)-1] {
-		want = max(want, 2*cap(b))
+	if want > largest { // by a quarter: what a peer makes us keep is not to cost twice as much
+		want = max(want, cap(b)+cap(b)/4)
 	}
 	larger := append(p.get(want), b...)
 	p.put(b)

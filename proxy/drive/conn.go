@@ -62,10 +62,12 @@ type Conn struct {
 	sock socket
 	tls  *secure
 
-	in     []byte // input that was not consumed
-	out    []byte // output that was not written (before encryption)
-	outOff int
-	pipe   *pipe // output that is before out; nil: none
+	in     []byte   // input that was not consumed
+	full   [][]byte // output before out, in buffers that are full; see output.go
+	out    []byte   // output that was not written (before encryption)
+	outOff int      // written of the first buffer
+	behind int      // bytes in full
+	pipe   *pipe    // output that is before out; nil: none
 
 	toward *Conn // where input may go without being seen; nil: nowhere
 	bulk   int   // long reads in a row
@@ -222,7 +224,10 @@ func (c *Conn) Write(b []byte) {
 			return
 		}
 	}
-	c.End(append(c.loop.bufs.grow(c.Begin(), len(b)), b...))
+	if len(c.out)+len(b) > largest {
+		b = c.fill(b)
+	}
+	c.End(append(c.Room(len(b)), b...))
 }
 
 // Begin returns the output to append to; the longer slice must go to End before anything else is called.
@@ -239,7 +244,7 @@ func (c *Conn) End(b []byte) {
 		return
 	}
 	c.out = b
-	if len(b)-c.outOff >= eagerMark {
+	if c.queued() >= eagerMark {
 		c.eager()
 	}
 	if c.Buffered() > c.mark {
@@ -258,7 +263,7 @@ func (c *Conn) touch() {
 
 // Buffered is the number of bytes of output that the socket has not taken.
 func (c *Conn) Buffered() int {
-	n := len(c.out) - c.outOff
+	n := c.queued()
 	if c.pipe != nil {
 		n += c.pipe.n
 	}
@@ -382,10 +387,7 @@ func (c *Conn) destroy(reset bool) {
 		c.loop.putPipe(c.pipe)
 		c.pipe = nil
 	}
-	if c.out != nil {
-		c.loop.bufs.put(c.out)
-		c.out, c.outOff = nil, 0
-	}
+	c.forgetOutput()
 	if c.tls != nil {
 		c.tls.abandon()
 	}
@@ -566,18 +568,16 @@ func (c *Conn) flush() {
 		if !c.flushTLS() {
 			return
 		}
-	} else if len(c.out) > c.outOff {
-		n, err := c.sock.write(c.out[c.outOff:])
+	} else if c.queued() > 0 {
+		n, err := c.send()
 		if err != nil && err != errAgain {
 			c.fail(err)
 			return
 		}
-		c.BytesOut += uint64(n)
-		c.outOff += n
 		if n > 0 {
 			c.progress()
 		}
-		if c.outOff < len(c.out) {
+		if c.queued() > 0 {
 			c.stuck()
 		}
 	}
@@ -593,7 +593,7 @@ func (c *Conn) progress() {
 
 // written does what had to wait for output to go.
 func (c *Conn) written() {
-	if c.out != nil && c.outOff == len(c.out) {
+	if c.out != nil && c.queued() == 0 {
 		c.loop.bufs.put(c.out)
 		c.out, c.outOff = nil, 0
 	}
@@ -702,12 +702,6 @@ func (ignore) OnClose(*Conn, error)         {}
 func (ignore) OnDrained(*Conn)              {}
 func (ignore) OnDeadline(*Conn)             {}
 func (ignore) OnConnect(*Conn, error)       {}
-
-// Room is Begin with place for n more bytes.
-func (c *Conn) Room(n int) []byte {
-	c.out = c.loop.bufs.grow(c.Begin(), n)
-	return c.out
-}
 
 // HasInput reports whether there is input that was not consumed.
 func (c *Conn) HasInput() bool { return len(c.in) > 0 }

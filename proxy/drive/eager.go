@@ -13,10 +13,7 @@ func (c *Conn) eager() {
 	if c.tls != nil {
 		c.tls.eager()
 	} else {
-		n, _ := c.sock.write(c.out[c.outOff:])
-		c.BytesOut += uint64(n)
-		c.outOff += n
-		if n > 0 && c.outOff < len(c.out) {
+		if n, _ := c.send(); n > 0 && c.queued() > 0 {
 			c.stuck()
 		}
 	}
@@ -48,14 +45,15 @@ func (c *Conn) WriteClear(b []byte) bool {
 // eager is the same for TLS.
 func (s *secure) eager() {
 	c := s.conn
-	for c.outOff < len(c.out) || s.wireOff < len(s.wire) {
+	for c.queued() > 0 || s.wireOff < len(s.wire) {
 		if s.wireOff == len(s.wire) {
 			s.wire, s.wireOff = s.wire[:0], 0
-			n := min(len(c.out)-c.outOff, encryptStep)
-			if _, err := s.tls.Write(c.out[c.outOff : c.outOff+n]); err != nil {
+			b := c.first()
+			b = b[:min(len(b), encryptStep)]
+			if _, err := s.tls.Write(b); err != nil {
 				return
 			}
-			c.outOff += n
+			c.took(len(b))
 		}
 		n, _ := c.sock.write(s.wire[s.wireOff:])
 		c.BytesOut += uint64(n)
@@ -70,6 +68,9 @@ func (s *secure) eager() {
 
 // compact moves output to the front of its buffer, if that costs little.
 func (c *Conn) compact() {
+	if len(c.full) > 0 {
+		return
+	}
 	if left := len(c.out) - c.outOff; c.outOff > 0 && left <= c.outOff {
 		copy(c.out, c.out[c.outOff:])
 		c.out, c.outOff = c.out[:left], 0

@@ -346,14 +346,15 @@ const encryptStep = 128 << 10
 func (s *secure) encrypt() bool {
 	c := s.conn
 	s.wire, s.wireOff = s.wire[:0], 0
-	if n := min(len(c.out)-c.outOff, encryptStep); n > 0 {
-		if _, err := s.tls.Write(c.out[c.outOff : c.outOff+n]); err != nil {
+	if b := c.first(); len(b) > 0 {
+		b = b[:min(len(b), encryptStep)]
+		if _, err := s.tls.Write(b); err != nil {
 			c.fail(err)
 			return false
 		}
-		c.outOff += n
+		c.took(len(b))
 	}
-	if c.outOff == len(c.out) && !s.closed && (c.state.shut || c.state.closing != open) && s.state.HandshakeComplete {
+	if c.queued() == 0 && !s.closed && (c.state.shut || c.state.closing != open) && s.state.HandshakeComplete {
 		s.closed = true
 		s.tls.CloseWrite()
 	}

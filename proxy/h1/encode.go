@@ -118,6 +118,30 @@ func AppendChunk(dst, data []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
+// An Output is where bytes are written, as a connection.
+type Output interface {
+	Room(n int) []byte // output to append n bytes to
+	End(b []byte)      // what Room gave, longer
+	Write(b []byte)
+}
+
+// wholeChunk is the longest chunk that is written in one piece.
+const wholeChunk = 16 << 10
+
+// WriteChunk writes data as one chunk; a long one in pieces, so that they fill the output's buffers.
+func WriteChunk(o Output, data []byte) {
+	switch {
+	case len(data) == 0:
+	case len(data) <= wholeChunk:
+		o.End(AppendChunk(o.Room(len(data)+32), data))
+	default:
+		head := strconv.AppendUint(o.Room(32), uint64(len(data)), 16)
+		o.End(append(head, '\r', '\n'))
+		o.Write(data)
+		o.End(append(o.Room(2), '\r', '\n'))
+	}
+}
+
 // ChunkOverhead is how many bytes AppendChunk adds to data of this length.
 func ChunkOverhead(n int) int { return hexDigits(uint64(n)) + 4 }
 

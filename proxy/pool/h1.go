@@ -115,9 +115,7 @@ func (c *h1Conn) SendData(b []byte, end bool) {
 		return // the response is complete: nobody wants the rest
 	}
 	if c.chunked {
-		if len(b) > 0 {
-			c.conn.End(h1.AppendChunk(c.room(len(b)+32), b))
-		}
+		h1.WriteChunk(c.conn, b)
 		if end {
 			c.conn.End(h1.AppendLastChunk(c.conn.Begin(), nil))
 		}

@@ -339,9 +339,7 @@ func (v *server) WriteData(b []byte, end bool) {
 	switch {
 	case v.headOnly:
 	case v.chunked:
-		if len(b) > 0 {
-			v.conn.End(h1.AppendChunk(v.conn.Room(len(b)+32), b))
-		}
+		h1.WriteChunk(v.conn, b)
 		if end {
 			v.conn.End(h1.AppendLastChunk(v.conn.Room(16), nil))
 		}
