@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -18,7 +19,7 @@ import (
 func (c *compiler) regex(pattern string, at *field.Path) {
 	if pattern == "" {
 		c.out.Errors.Addf(at, "is empty, want a regular expression")
-	} else if _, err := regexp.Compile(pattern); err != nil {
+	} else if _, err := regex.Compile(pattern); err != nil {
 		c.out.Errors.Addf(at, "is %q, want a regular expression in RE2's syntax: %v", pattern, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/regex"
 )
 
 // host checks a host name. Wildcards stand for at least one label, and only in front.
@@ -87,9 +88,9 @@ func (r *ruler) regex(at *field.Path, pattern string) *regexp.Regexp {
 		r.errorf(at, "a pattern of %d bytes, want at most %d", len(pattern), maxRegex)
 		return nil
 	}
-	re, err := regexp.Compile(pattern)
+	re, err := regex.Compile(pattern)
 	if err != nil {
-		r.errorf(at, "found %q, want a regular expression in RE2's syntax: %s", pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		r.errorf(at, "found %.100q, want a regular expression in RE2's syntax: %s", pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		return nil
 	}
 	return re

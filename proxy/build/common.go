@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -217,7 +218,7 @@ func (r *reader) prefixes(list []*corev3.CidrRange, at *field.Path) []netip.Pref
 }
 
 func (r *reader) regex(m *matcherv3.RegexMatcher, at *field.Path) string {
-	if _, err := regexp.Compile(m.GetRegex()); err != nil {
+	if _, err := regex.Compile(m.GetRegex()); err != nil {
 		r.errs.Addf(at.Child("regex"), "found %q: %v", m.GetRegex(), err)
 	}
 	return m.GetRegex()
@@ -317,7 +318,7 @@ func matchable(m map[string]any) map[string]string {
 
 // wholeRegex compiles an expression that has been checked.
 func wholeRegex(expression string) *regexp.Regexp {
-	re, err := regexp.Compile(expression)
+	re, err := regex.Compile(expression)
 	if err != nil {
 		return nil // reported where it was read
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"weak"
 
+	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -65,15 +66,15 @@ func newRegex(expr string) (matcher, error) {
 // and shards have it. The memory goes when nobody uses it.
 var programs sync.Map // string -> weak.Pointer[regexp.Regexp]
 
-// compile returns the program of an expression, which is RE2's syntax and runs in linear time. What it
-// may cost is bounded by the parser: at most 1,000 repetitions, nested 1,000 deep.
+// compile returns the program of an expression, which is RE2's syntax and runs in linear time; what it
+// may cost is bounded.
 func compile(expr string) (*regexp.Regexp, error) {
 	if v, ok := programs.Load(expr); ok {
 		if re := v.(weak.Pointer[regexp.Regexp]).Value(); re != nil {
 			return re, nil
 		}
 	}
-	re, err := regexp.Compile(expr)
+	re, err := regex.Compile(expr)
 	if err != nil {
 		return nil, err
 	}
