@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kballard/go-shellquote"
 
@@ -86,6 +87,9 @@ type programs struct {
 	rules []imageRule // the user's, asked first
 	cwd   string      // where `up` was typed; commands of rules run there
 	shims string      // directory of small scripts, for programs that the machine lacks
+
+	etcMu sync.Mutex
+	etc   string // what stands at nginx's /etc/nginx, once it is made; guarded by etcMu
 }
 
 // program returns what a container runs.

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,5 +167,21 @@ func TestTheMachinesNginxSeesTheImagesFiles(t *testing.T) {
 				t.Errorf("%s: %s: %v\n%s", name, file, err, text)
 			}
 		}
+	}
+}
+
+// Of the machine's /etc/nginx a container sees lists of types and parameters: no server,
+// and nothing secret.
+func TestTheMachinesNginxKeepsItsSecrets(t *testing.T) {
+	machine := t.TempDir()
+	for name, text := range map[string]string{"mime.types": "types {}", "fastcgi_params": "x y;", "nginx.conf": "its own", ".htpasswd": "joe:secret", "server.key": "secret"} {
+		if err := os.WriteFile(filepath.Join(machine, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := nginxFiles(machine)
+	names := slices.Sorted(maps.Keys(files))
+	if want := []string{"conf.d/default.conf", "fastcgi_params", "mime.types", "nginx.conf"}; !slices.Equal(names, want) || string(files["nginx.conf"]) != nginxMain {
+		t.Errorf("files %v, want %v", names, want)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/mallamesh/malla/base/field"
@@ -44,7 +45,7 @@ type Rejection struct {
 }
 
 // Key names an object.
-type Key struct{ Kind, Namespace, Name string }
+type Key struct{ Group, Kind, Namespace, Name string }
 
 func (k Key) String() string {
 	if k.Namespace == "" {
@@ -84,6 +85,7 @@ type Follower struct {
 	texts   map[Key]string   // what was last sent, to leave alone what did not change
 	seen    map[string]os.FileInfo
 	wrong   []Rejection
+	undone  bool // something that should be deleted is still there
 }
 
 // A stamp tells whether a file was saved, be it with what it held before.
@@ -132,7 +134,9 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 			wrong = append(wrong, reject(d, d.Source(), apiMessage(err)))
 		}
 	}
-	f.drop(ctx, now, unread)
+	left := f.drop(ctx, now, unread)
+	f.undone = len(left) > 0
+	wrong = append(wrong, left...)
 	for key, source := range f.applied {
 		if _, ok := now[key]; !ok && unread.holds(source) {
 			now[key] = source
@@ -208,34 +212,53 @@ func (f *Follower) one(ctx context.Context, key Key, d *load.Doc) error {
 }
 
 // drop deletes what stood in the files before and no longer does, if the file
-// still owns it.
-func (f *Follower) drop(ctx context.Context, now map[Key]string, unread unread) {
+// still owns it. What cannot be deleted stays in now, for the next pass.
+func (f *Follower) drop(ctx context.Context, now map[Key]string, unread unread) (left []Rejection) {
 	for key, source := range f.applied {
 		if _, ok := now[key]; ok || unread.holds(source) {
 			continue
 		}
 		delete(f.texts, key)
-		f.deleteOwned(ctx, key, source)
+		err := f.deleteOwned(ctx, key, source)
+		if err == nil {
+			continue
+		}
+		now[key] = source
+		left = append(left, Rejection{Group: key.Group, Kind: key.Kind, Namespace: key.Namespace, Name: key.Name, Source: source,
+			Message: "is in no file any more, but cannot be deleted: " + apiMessage(err)})
 	}
+	return left
 }
 
-func (f *Follower) deleteOwned(ctx context.Context, key Key, source string) {
+func (f *Follower) deleteOwned(ctx context.Context, key Key, source string) error {
 	r, u, err := f.get(ctx, key)
-	if err != nil || fileOf(u.GetAnnotations()[Source]) != fileOf(source) {
-		return // gone already, or somebody else's now
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):
+		return nil
+	case err != nil:
+		return err
+	case fileOf(u.GetAnnotations()[Source]) != fileOf(source):
+		return nil // somebody else's now
 	}
 	uid := u.GetUID()
 	background := metav1.DeletePropagationBackground
 	err = r.Delete(ctx, key.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &background})
-	if err == nil && f.Tell != nil {
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // or already another object of that name
+		return nil
+	case err != nil:
+		return err
+	}
+	if f.Tell != nil {
 		f.Tell(Event{Key: key, Change: Deleted, Source: source})
 	}
+	return nil
 }
 
 func (f *Follower) get(ctx context.Context, key Key) (dynamic.ResourceInterface, *unstructured.Unstructured, error) {
-	k, ok := byName(key.Kind)
-	if !ok {
-		return nil, nil, fmt.Errorf("kind %s is not known here", key.Kind)
+	k, ok := kind.ByGK(schema.GroupKind{Group: key.Group, Kind: key.Kind})
+	if !ok { // it was refused, so there is none
+		return nil, nil, apierrors.NewNotFound(schema.GroupResource{Group: key.Group, Resource: key.Kind}, key.Name)
 	}
 	var r dynamic.ResourceInterface = f.Client.Resource(k.GVR())
 	if k.Namespaced {
@@ -261,7 +284,7 @@ func (f *Follower) Adopt(ctx context.Context) error {
 		}
 		for i := range list.Items {
 			if source := list.Items[i].GetAnnotations()[Source]; source != "" {
-				f.applied[Key{k.Kind, list.Items[i].GetNamespace(), list.Items[i].GetName()}] = source
+				f.applied[Key{k.Group, k.Kind, list.Items[i].GetNamespace(), list.Items[i].GetName()}] = source
 			}
 		}
 	}
@@ -313,7 +336,7 @@ func rank(kind string) int {
 }
 
 func keyOf(u *unstructured.Unstructured) Key {
-	return Key{u.GetKind(), u.GetNamespace(), u.GetName()}
+	return Key{u.GroupVersionKind().Group, u.GetKind(), u.GetNamespace(), u.GetName()}
 }
 
 func reject(d *load.Doc, source, message string) Rejection {
@@ -388,15 +411,6 @@ func apiMessage(err error) string {
 		return status.Status().Message
 	}
 	return err.Error()
-}
-
-func byName(name string) (*kind.Kind, bool) {
-	for _, k := range kind.All {
-		if k.Kind == name {
-			return k, true
-		}
-	}
-	return nil, false
 }
 
 // dirs lists the directories to watch: those named, and those of the files read.

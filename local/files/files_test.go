@@ -1,7 +1,9 @@
 package files
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +30,12 @@ type fixture struct {
 	f      *Follower
 	events []string
 	wrong  []Rejection
+	broken bool // nothing gets through to the server
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
@@ -37,11 +44,19 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	client, err := dynamic.NewForConfig(server.Config())
-	if err != nil {
+	x := &fixture{t: t, dir: t.TempDir()}
+	cfg := server.Config()
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if x.broken {
+				return nil, errors.New("the server hangs")
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	if x.client, err = dynamic.NewForConfig(cfg); err != nil {
 		t.Fatal(err)
 	}
-	x := &fixture{t: t, dir: t.TempDir(), client: client}
 	x.f = x.follower()
 	return x
 }
@@ -102,6 +117,35 @@ func TestSavingIsApplyingAndRemovingIsDeleting(t *testing.T) {
 		if got := x.write(step.name, step.text); got != step.want {
 			t.Errorf("got %q, want %q", got, step.want)
 		}
+	}
+}
+
+// What the server could not delete is told, and is deleted by the next pass.
+func TestWhatCannotBeDeletedIsNotForgotten(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", configMap("one", "{k: v}"))
+	x.broken = true
+	if got := x.write("a.yaml", ""); got != "" || len(x.wrong) != 1 || !strings.Contains(x.wrong[0].Message, "cannot be deleted") {
+		t.Errorf("%q, refusals %v", got, x.wrong)
+	}
+	x.broken = false
+	x.events = nil
+	x.f.Pass(t.Context())
+	if got := strings.Join(x.events, ", "); got != "configmap/one in default deleted" || len(x.wrong) != 0 {
+		t.Errorf("then %q, refusals %v", got, x.wrong)
+	}
+}
+
+// Kinds of one name and different groups are different kinds.
+func TestKindsOfOneNameAreToldApart(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: shop}\nspec: {gatewayClassName: istio}\n---\n"+
+		"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: shop}\nspec: {selector: {istio: x}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\"]}]}\n")
+	if got := strings.Join(x.events, ", "); got != "gateway/shop in default created" {
+		t.Errorf("got %q", got)
+	}
+	if len(x.wrong) != 1 || x.wrong[0].Group != "gateway.networking.k8s.io" || strings.Contains(x.wrong[0].Message, "stands in these files already") {
+		t.Errorf("refused: %+v", x.wrong)
 	}
 }
 

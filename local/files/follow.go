@@ -47,7 +47,7 @@ func (f *Follower) Follow(ctx context.Context) error {
 		case <-w.Errors: // events were lost: read everything again
 			quiet.Reset(settle)
 		case <-look.C:
-			if f.changed(w) {
+			if f.changed(w) || f.undone {
 				quiet.Reset(settle)
 			}
 		case <-quiet.C:
