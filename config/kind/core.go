@@ -115,6 +115,6 @@ var volumeFields = join(
 	ref(whyNoVolume, "persistentVolumeClaim", "ephemeral", "csi", "nfs", "iscsi", "glusterfs", "rbd", "flexVolume", "cinder", "cephfs", "flocker", "fc",
 		"azureFile", "azureDisk", "vsphereVolume", "quobyte", "photonPersistentDisk", "portworxVolume", "scaleIO", "storageos", "gcePersistentDisk", "awsElasticBlockStore"),
 	ref("not supported; use a configMap", "gitRepo", "image"),
-	ign("scratch space is memory of this machine, up to a tenth of it for each container", "emptyDir.medium", "emptyDir.sizeLimit"),
+	ign("scratch space is memory of this machine, up to a quarter of it for all pods together", "emptyDir.medium", "emptyDir.sizeLimit"),
 	ref(whyNotYet, "projected.sources[].clusterTrustBundle", "projected.sources[].podCertificate"),
 )

@@ -50,6 +50,10 @@ type Runtime struct {
 	closed bool
 }
 
+// volumes bounds what pods may write to volumes of theirs, all of them together: it is
+// this machine's memory.
+const volumes = "size=25%,nr_inodes=1m"
+
 // New returns the runtime of the supervisor that calls it, whose network
 // namespace net routes. dir is a directory of the host; a tmpfs of the
 // supervisor's own covers it, so the host's stays empty. hidden are directories of
@@ -62,7 +66,7 @@ func New(dir string, net *router.Router, log *slog.Logger, hidden ...string) (*R
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of pods: %w", err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,"+volumes); err != nil {
 		return nil, fmt.Errorf("mount tmpfs at %s: %w", dir, err)
 	}
 	r := &Runtime{dir: dir, net: net, log: log, pods: make(map[*Pod]struct{}), hidden: append([]string{dir}, hidden...)}
