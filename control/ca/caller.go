@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +98,11 @@ func (t TokenReviewer) Review(ctx context.Context, token string) (namespace, acc
 	}
 	if got.Status.Error != "" || !got.Status.Authenticated {
 		return "", "", fmt.Errorf("not accepted: %s", orUnknown(got.Status.Error))
+	}
+	// A server that knows nothing of audiences leaves the question out, and means its own
+	// (TokenReviewStatus.audiences): every pod has such a token.
+	if !slices.Contains(got.Status.Audiences, Audience) {
+		return "", "", fmt.Errorf("is for the audiences %q, want %s among them", got.Status.Audiences, Audience)
 	}
 	// system:serviceaccount:<namespace>:<account>
 	parts := strings.Split(got.Status.User.Username, ":")
