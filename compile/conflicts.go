@@ -35,8 +35,12 @@ func (f *finder) sameHosts(m *memo) {
 	for _, r := range rules {
 		for i, host := range r.Hosts {
 			if first := f.instead(r, having[host]); first != nil {
+				why := "is older"
+				if refOfRules(first).compare(refOfRules(r)) > 0 {
+					why = "fewer namespaces see"
+				}
 				f.at(objects[r])
-				f.add(HostConflict, soon, field.At("spec", "hosts").Index(i), "the host %s has the rules of %s: for sidecars these have no effect", host, first.From)
+				f.add(HostConflict, soon, field.At("spec", "hosts").Index(i), "the host %s has the rules of %s, which %s: for sidecars these have no effect", host, first.From, why)
 			}
 		}
 	}

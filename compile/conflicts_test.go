@@ -22,7 +22,7 @@ func TestObjectsWithoutEffect(t *testing.T) {
 	const route = `http: [{route: [{destination: {host: reviews.prod.svc.cluster.local}}]}]`
 	for _, test := range []struct{ what, docs, want string }{
 		{"rules for a host that older ones have", doc("VirtualService", "prod/young", "2", "{hosts: [reviews], "+route+"}") + doc("VirtualService", "prod/old", "1", "{hosts: [other, reviews], "+route+"}"),
-			"VirtualService prod/young: spec.hosts[0]: the host reviews.prod.svc.cluster.local has the rules of VirtualService prod/old: for sidecars these have no effect"},
+			"VirtualService prod/young: spec.hosts[0]: the host reviews.prod.svc.cluster.local has the rules of VirtualService prod/old, which is older: for sidecars these have no effect"},
 		{"rules that no namespace sees both of", doc("VirtualService", "prod/old", "1", "{hosts: [reviews], exportTo: [\".\"], "+route+"}") +
 			doc("VirtualService", "dev/young", "2", "{hosts: [reviews.prod.svc.cluster.local], exportTo: [\".\"], "+route+"}"), ""},
 		{"younger rules that a namespace has for itself", doc("VirtualService", "prod/old", "1", "{hosts: [reviews], "+route+"}") +
@@ -31,7 +31,7 @@ func TestObjectsWithoutEffect(t *testing.T) {
 			doc("VirtualService", "prod/young", "2", "{hosts: [reviews], "+route+"}"), ""},
 		{"rules that everybody has something nearer for", doc("VirtualService", "prod/old", "1", "{hosts: [reviews], exportTo: [dev], "+route+"}") +
 			doc("VirtualService", "dev/young", "2", "{hosts: [reviews.prod.svc.cluster.local], exportTo: [\".\"], "+route+"}"),
-			"VirtualService prod/old: spec.hosts[0]: the host reviews.prod.svc.cluster.local has the rules of VirtualService dev/young: for sidecars these have no effect"},
+			"VirtualService prod/old: spec.hosts[0]: the host reviews.prod.svc.cluster.local has the rules of VirtualService dev/young, which fewer namespaces see: for sidecars these have no effect"},
 		{"rules of a gateway, which are merged", doc("Gateway", "prod/g", "1", `{selector: {istio: edge}, servers: [{port: {number: 80, name: p, protocol: HTTP}, hosts: ["*"]}]}`) +
 			doc("VirtualService", "prod/old", "1", "{hosts: [a.example.com], gateways: [g], "+route+"}") + doc("VirtualService", "prod/young", "2", "{hosts: [a.example.com], gateways: [g], "+route+"}"), ""},
 		{"a destination that nobody has", doc("DestinationRule", "prod/d", "1", "{host: nowhere}"),
