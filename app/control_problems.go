@@ -41,11 +41,9 @@ func problemOfMesh(e *field.Error, o *config.Object) problem {
 // logged them.
 func unreadable(source *kube.Source) []problem {
 	var out []problem
-	for id, st := range source.Standings() {
-		if st.Unreadable != "" {
-			out = append(out, problem{about: id, uid: st.UID, finding: status.Finding{Reason: compile.Invalid.Name, Code: compile.Invalid.Code,
-				URL: compile.Invalid.Documentation(), Error: true, Text: "cannot be read, and what was known before stays in force: " + st.Unreadable}})
-		}
+	for id, st := range source.Unreadable() {
+		out = append(out, problem{about: id, uid: st.UID, finding: status.Finding{Reason: compile.Invalid.Name, Code: compile.Invalid.Code,
+			URL: compile.Invalid.Documentation(), Error: true, Text: "cannot be read, and what was known before stays in force: " + oneLine(st.Unreadable)}})
 	}
 	return out
 }
@@ -55,8 +53,11 @@ func unreadable(source *kube.Source) []problem {
 func onItself(e *field.Error) string {
 	c := *e
 	c.In, c.Pos = "", ""
-	return strings.Join(strings.Fields(c.Error()), " ")
+	return oneLine(c.Error())
 }
+
+// oneLine is a text without its line ends: the lines of a status are findings.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // problems logs each problem when it appears, and again if it comes back after it
 // was mended.

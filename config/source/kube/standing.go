@@ -46,6 +46,20 @@ func (s *Source) Standings() map[ID]Standing {
 	return maps.Clone(s.standings)
 }
 
+// Unreadable returns those whose newest version cannot be read. It is asked with
+// every change, of which few are about such objects.
+func (s *Source) Unreadable() map[ID]Standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[ID]Standing{}
+	for id, st := range s.standings {
+		if st.Unreadable != "" {
+			out[id] = st
+		}
+	}
+	return out
+}
+
 // Resource returns the resource that the objects of a kind are read by; false as
 // long as the server does not have the kind.
 func (s *Source) Resource(kindName string) (schema.GroupVersionResource, bool) {
