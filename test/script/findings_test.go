@@ -61,7 +61,7 @@ func TestWhatIsWrongIsSeen(t *testing.T) {
 		within(10*time.Second, "STATUS", shows(missing, true, "get", "vs", "web"))
 		words(t, "describe", m.Must("describe", "vs", "web"), missing, "Reconciled", "ReferencedResourceNotFound", "IST0101", "spec.http[0].route[0].destination.host")
 		words(t, "-o yaml", m.Must("get", "vs", "web", "-o", "yaml"), "validationMessages:", "code: IST0101", "level: WARNING")
-		within(10*time.Second, "the younger rules", shows("VirtualService default/web, which is older", true, "get", "vs", "younger"))
+		within(10*time.Second, "the younger rules", shows("has the rules of VirtualService default/web", true, "get", "vs", "younger"))
 	})
 	t.Run("it is written once, and restarts of the control plane do not touch it", func(t *testing.T) {
 		version := m.Field("vs/web", ".metadata.resourceVersion")
