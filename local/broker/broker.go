@@ -53,6 +53,8 @@ type Options struct {
 type ListenRequest struct {
 	Owner string // who listens; replicas of one gateway say the same: "istio-system/istio-ingressgateway"
 	Port  uint16 // the port in the mesh's terms: a Gateway's 80
+	// Brief says that nobody takes over: the port closes with its last user, at once.
+	Brief bool
 }
 
 // Published says which host address serves a mesh port.
@@ -84,6 +86,7 @@ type request struct {
 	Addr    string `json:"addr,omitempty"`
 	Owner   string `json:"owner,omitempty"`
 	Port    uint16 `json:"port,omitempty"`
+	Brief   bool   `json:"brief,omitempty"`
 	Query   []byte `json:"query,omitempty"` // a DNS message
 }
 

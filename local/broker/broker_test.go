@@ -152,7 +152,7 @@ func TestDefaultAddress(t *testing.T) {
 func TestListen(t *testing.T) {
 	port := freePort(t)
 	c, published, _ := start(t, Options{Linger: time.Hour})
-	l, p, err := c.Listen(t.Context(), ListenRequest{"ns/gw", port})
+	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "ns/gw", Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestListen(t *testing.T) {
 
 	// A replica of the same gateway shares the port; when the first goes, the
 	// second has every connection, also those that came between.
-	l2, p2, err := c.Listen(t.Context(), ListenRequest{"ns/gw", port})
+	l2, p2, err := c.Listen(t.Context(), ListenRequest{Owner: "ns/gw", Port: port})
 	if err != nil || p2.Host != p.Host {
 		t.Fatalf("the second replica: %+v, %v", p2, err)
 	}
@@ -188,7 +188,7 @@ func TestListen(t *testing.T) {
 	}
 
 	// Another gateway that wants the same port gets the next free one.
-	l3, p3, err := c.Listen(t.Context(), ListenRequest{"ns/other", port})
+	l3, p3, err := c.Listen(t.Context(), ListenRequest{Owner: "ns/other", Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestListen(t *testing.T) {
 	if got := <-published; got != p3 {
 		t.Errorf("OnPublish heard %+v, want %+v", got, p3)
 	}
-	if _, _, err := c.Listen(t.Context(), ListenRequest{"ns/gw", 0}); err == nil {
+	if _, _, err := c.Listen(t.Context(), ListenRequest{Owner: "ns/gw", Port: 0}); err == nil {
 		t.Error("port 0 was opened")
 	}
 	l2.Close()
@@ -209,7 +209,7 @@ func TestListen(t *testing.T) {
 func TestLinger(t *testing.T) {
 	port := freePort(t)
 	c, published, stop := start(t, Options{Linger: 30 * time.Millisecond})
-	l, p, err := c.Listen(t.Context(), ListenRequest{"gw", port})
+	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "gw", Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestLinger(t *testing.T) {
 		conn.Close()
 		t.Error("the port is still open")
 	}
-	l, again, err := c.Listen(t.Context(), ListenRequest{"gw", port})
+	l, again, err := c.Listen(t.Context(), ListenRequest{Owner: "gw", Port: port})
 	if err != nil || again.Host != p.Host {
 		t.Errorf("again: %+v, %v, want %s as before", again, err, p.Host)
 	}
@@ -239,7 +239,7 @@ func TestLinger(t *testing.T) {
 func TestPublish(t *testing.T) {
 	wanted := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), freePort(t))
 	c, _, _ := start(t, Options{Publish: map[uint16]netip.AddrPort{80: wanted, 81: netip.MustParseAddrPort("192.0.2.1:9")}})
-	l, p, err := c.Listen(t.Context(), ListenRequest{"gw", 80})
+	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "gw", Port: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestPublish(t *testing.T) {
 	if p.Host != wanted {
 		t.Errorf("published %s, want %s", p.Host, wanted)
 	}
-	if _, _, err := c.Listen(t.Context(), ListenRequest{"gw", 81}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+	if _, _, err := c.Listen(t.Context(), ListenRequest{Owner: "gw", Port: 81}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Errorf("an address that is not the host's: %v", err)
 	}
 }
@@ -316,4 +316,22 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A port that nobody takes over closes with its user, and not after a while.
+func TestBrief(t *testing.T) {
+	c, published, _ := start(t, Options{Linger: time.Hour})
+	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "default/shop", Port: freePort(t), Brief: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-published
+	l.Close()
+	if got := <-published; !got.Closed || got.Host != p.Host {
+		t.Errorf("OnPublish heard %+v, want that %s is closed", got, p.Host)
+	}
+	if conn, err := net.Dial("tcp", p.Host.String()); err == nil {
+		conn.Close()
+		t.Error("the port is still open")
+	}
 }

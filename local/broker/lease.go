@@ -34,7 +34,7 @@ func (l *Lease) Close() error {
 
 // Lease opens a port of the host, or shares it with a replica that has it open.
 func (c *Client) Lease(ctx context.Context, req ListenRequest) (*Lease, error) {
-	r, files, conn, err := c.ask(ctx, request{Op: "listen", Owner: req.Owner, Port: req.Port}, true)
+	r, files, conn, err := c.ask(ctx, request{Op: "listen", Owner: req.Owner, Port: req.Port, Brief: req.Brief}, true)
 	if err == nil {
 		err = r.err()
 	}

@@ -32,7 +32,7 @@ func lent(t *testing.T, from *Client, owner string) *Client {
 
 func lease(t *testing.T, c *Client, owner string, port uint16) *Lease {
 	t.Helper()
-	l, err := c.Lease(t.Context(), ListenRequest{owner, port})
+	l, err := c.Lease(t.Context(), ListenRequest{Owner: owner, Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestOnePodCannotStarveOthers(t *testing.T) {
 	for i := range maxPodLeases {
 		lease(t, greedy, "", uint16(20000+i))
 	}
-	if _, err := greedy.Lease(t.Context(), ListenRequest{"", 21000}); err == nil || !strings.Contains(err.Error(), "under way already") {
+	if _, err := greedy.Lease(t.Context(), ListenRequest{Owner: "", Port: 21000}); err == nil || !strings.Contains(err.Error(), "under way already") {
 		t.Errorf("the greedy pod has more than its %d ports: %v", maxPodLeases, err)
 	}
 	for range 50 {
@@ -129,7 +129,7 @@ func TestBothLoopbacks(t *testing.T) {
 	defer busy.Close()
 	port := uint16(busy.Addr().(*net.TCPAddr).Port)
 	c, published, _ := start(t, Options{})
-	l, p, err := c.Listen(t.Context(), ListenRequest{"ns/gw", port})
+	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "ns/gw", Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}

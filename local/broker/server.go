@@ -126,7 +126,7 @@ func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-ch
 		_ = answer(c, failed(err))
 		return
 	}
-	defer s.release(key, p)
+	defer s.release(key, p, q.Brief)
 	if err := answer(c, reply{Published: p.published}, p.files...); err != nil {
 		return
 	}
@@ -230,11 +230,15 @@ func (p *port) add(at netip.AddrPort) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(host.Addr().Unmap(), host.Port()), nil
 }
 
-// release takes a user away; a port without users closes when it has lingered.
-func (s *server) release(key portKey, p *port) {
+// release takes a user away; a port without users closes when it has lingered, or at once.
+func (s *server) release(key portKey, p *port, brief bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.users--; p.users > 0 || s.closed {
+		return
+	}
+	if brief {
+		s.shut(key, p)
 		return
 	}
 	var t *time.Timer
@@ -242,14 +246,19 @@ func (s *server) release(key portKey, p *port) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if p.linger == t && p.users == 0 && !s.closed {
-			delete(s.ports, key)
-			p.close()
-			gone := p.published
-			gone.Closed = true
-			s.tell(gone)
+			s.shut(key, p)
 		}
 	})
 	p.linger = t
+}
+
+// shut closes a port that nobody has. The caller holds s.mu.
+func (s *server) shut(key portKey, p *port) {
+	delete(s.ports, key)
+	p.close()
+	gone := p.published
+	gone.Closed = true
+	s.tell(gone)
 }
 
 func (p *port) close() {

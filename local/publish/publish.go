@@ -192,7 +192,7 @@ func (p *publisher) set(ctx context.Context, all map[key]want) {
 		if time.Since(p.failed[k]) < 5*time.Second {
 			continue
 		}
-		l, published, err := p.host.Listen(ctx, broker.ListenRequest{Owner: k.owner, Port: k.port})
+		l, published, err := p.host.Listen(ctx, broker.ListenRequest{Owner: k.owner, Port: k.port, Brief: true})
 		if err != nil {
 			p.failed[k] = time.Now()
 			p.log.Warn("port not published, trying again", "service", k.owner, "port", k.port, "reason", err)
