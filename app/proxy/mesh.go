@@ -28,8 +28,15 @@ const (
 	rootSecret     = "ROOTCA"
 )
 
+// meshFlush is when a line of the access log is to be seen: who sends a request looks for it at once.
+// A sink without lines sleeps, so that it costs ten writes a second at the most.
+const meshFlush = 100 * time.Millisecond
+
 // runMesh runs a sidecar or a gateway.
 func runMesh(ctx context.Context, o Options) error {
+	if o.FlushEvery == 0 {
+		o.FlushEvery = meshFlush
+	}
 	e, err := readEnvironment(o)
 	if err != nil {
 		return err

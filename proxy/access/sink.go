@@ -35,6 +35,7 @@ type Sink struct {
 	closed  bool
 
 	wake   chan struct{}
+	first  chan struct{} // an empty buffer has a line now
 	reopen atomic.Bool
 	done   chan struct{}
 }
@@ -65,7 +66,7 @@ func newSink(path string, every time.Duration, dropped *stats.Counter, open func
 	if every <= 0 {
 		every = flushEvery
 	}
-	s := &Sink{path: path, open: open, dropped: dropped, every: every, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &Sink{path: path, open: open, dropped: dropped, every: every, wake: make(chan struct{}, 1), first: make(chan struct{}, 1), done: make(chan struct{})}
 	w, err := open()
 	if err != nil {
 		return nil, err
@@ -83,11 +84,11 @@ func (keepOpen) Close() error { return nil }
 func (s *Sink) Path() string { return s.path }
 
 // A Buffer collects the lines of one shard. Only its shard calls Log; the sink's own
-// goroutine takes what is left once a second.
+// goroutine takes what is left some time after the first of them.
 type Buffer struct {
 	s *Sink
 
-	mu   sync.Mutex // guards data; uncontended but for once a second
+	mu   sync.Mutex // guards data; uncontended but for that
 	data []byte
 }
 
@@ -103,6 +104,7 @@ func (s *Sink) NewBuffer() *Buffer {
 // Log formats one record into the buffer.
 func (b *Buffer) Log(f *Format, r *Record) {
 	b.mu.Lock()
+	b.begin()
 	b.data = f.Append(b.data, r)
 	if len(b.data) >= chunkSize {
 		b.handOver()
@@ -113,11 +115,23 @@ func (b *Buffer) Log(f *Format, r *Record) {
 // Append takes in a line that is formatted already, line end included.
 func (b *Buffer) Append(line []byte) {
 	b.mu.Lock()
+	b.begin()
 	b.data = append(b.data, line...)
 	if len(b.data) >= chunkSize {
 		b.handOver()
 	}
 	b.mu.Unlock()
+}
+
+// begin wakes the sink at the first line: what nobody uses costs nothing. The caller holds b.mu.
+func (b *Buffer) begin() {
+	if len(b.data) > 0 {
+		return
+	}
+	select {
+	case b.s.first <- struct{}{}:
+	default:
+	}
 }
 
 // Close hands over what is left and ends the buffer.
@@ -215,12 +229,21 @@ func (s *Sink) collect() {
 // run writes until the sink is closed.
 func (s *Sink) run(w io.WriteCloser) {
 	defer close(s.done)
-	tick := time.NewTicker(s.every)
-	defer tick.Stop()
+	due := time.NewTimer(s.every)
+	due.Stop()
+	defer due.Stop()
+	armed := false
 	for {
 		select {
 		case <-s.wake:
-		case <-tick.C:
+		case <-s.first:
+			if !armed {
+				armed = true
+				due.Reset(s.every)
+			}
+			continue
+		case <-due.C:
+			armed = false
 			s.collect()
 		}
 		if s.reopen.Swap(false) {

@@ -223,3 +223,29 @@ type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) Close() error                { return nil }
+
+// Who asks for lines soon has them soon, and a sink without lines never wakes.
+func TestSinkWakesForLinesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var file memory
+		s, err := newSink("memory", 50*time.Millisecond, nil, func() (io.WriteCloser, error) { return &file, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		b := s.NewBuffer()
+		began := time.Now()
+		for i := range 3 {
+			time.Sleep(time.Hour) // with nothing to do, the clock of this test jumps to its end
+			b.Log(code(t), &Record{Code: 200})
+			b.Log(code(t), &Record{Code: 200})
+			time.Sleep(51 * time.Millisecond)
+			if got, want := file.String(), strings.Repeat("200\n", 2*i+2); got != want {
+				t.Errorf("51 ms after a line the file holds %q, want %q", got, want)
+			}
+		}
+		if d := time.Since(began); d < 3*time.Hour {
+			t.Errorf("the test took %s of its own time", d)
+		}
+	})
+}
