@@ -148,14 +148,16 @@ func stop(ctx context.Context, name string, out io.Writer, must bool) error {
 	if pid <= 0 {
 		return fmt.Errorf("mesh %q: no process number in %s", name, dir.path(filePID))
 	}
+	all := openTree(pid)
+	defer all.close()
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("end process %d: %w", pid, err)
 	}
-	ended := func() bool { return !dir.running() || ctx.Err() != nil }
+	ended := func() bool { return len(all.alive()) == 0 && !dir.running() || ctx.Err() != nil }
 	if !poll(10*time.Second, ended) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		if !poll(5*time.Second, ended) {
-			return fmt.Errorf("mesh %q: process %d does not end", name, pid)
+			return fmt.Errorf("mesh %q: these processes do not end: %v", name, all.alive())
 		}
 	}
 	fmt.Fprintf(out, "mesh %q has ended\n", name)
