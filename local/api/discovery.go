@@ -54,6 +54,8 @@ func (s *Server) resources(group, version string) []found {
 		out = append(out, found{name: res.Plural, singular: res.One(), kind: res.Kind.Kind, namespaced: res.Namespaced,
 			verbs: verbs, short: res.Short, categories: res.Categories, parts: res.parts()})
 	}
+	// By name, as Kubernetes does: lists of several kinds (get all) come in this order.
+	slices.SortFunc(out, func(a, b found) int { return strings.Compare(a.name, b.name) })
 	create := metav1.Verbs{"create"}
 	switch {
 	case group == "authentication.k8s.io" && version == "v1":
