@@ -64,7 +64,7 @@ func newUp(o cli.UpOptions) (*up, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.typed = typed(os.Args[0], cwd)
+	u.typed = cli.Typed(os.Args[0], cwd)
 	for i, p := range o.Paths {
 		if _, err := os.Stat(p); err != nil {
 			return nil, err

@@ -88,10 +88,10 @@ func tell(w io.Writer, err error) int {
 	var h hinted
 	switch {
 	case errors.As(err, &u):
-		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s --help\n", err, u.cmd.CommandPath())
+		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s\n", err, asTyped(u.cmd.CommandPath()+" --help"))
 		return exitUsage
 	case errors.As(err, &h):
-		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s\n", err, h.hint)
+		fmt.Fprintf(w, "malla: error: %v\nmalla: hint: %s\n", err, asTyped(h.hint))
 		return exitError
 	case strings.HasPrefix(err.Error(), "unknown command "):
 		first, rest, _ := strings.Cut(err.Error(), "\n")
@@ -104,7 +104,7 @@ func tell(w io.Writer, err error) int {
 				break
 			}
 		}
-		fmt.Fprintf(w, "malla: error: %s\nmalla: hint: %s\n", first, hint)
+		fmt.Fprintf(w, "malla: error: %s\nmalla: hint: %s\n", first, asTyped(hint))
 		return exitUsage
 	}
 	fmt.Fprintf(w, "malla: error: %v\n", err)
@@ -146,7 +146,7 @@ func tellStopped(w io.Writer, s stopped, t *target) int {
 		hint = better
 	}
 	if hint != "" {
-		fmt.Fprintln(w, "malla: hint:", hint)
+		fmt.Fprintln(w, "malla: hint:", asTyped(hint))
 	}
 	return code
 }

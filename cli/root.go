@@ -48,6 +48,9 @@ const (
 // Main runs the command line args (without the program's name) and returns the
 // exit code.
 func Main(ctx context.Context, args []string, roles Roles) int {
+	if cwd, err := os.Getwd(); err == nil {
+		program = Typed(os.Args[0], cwd)
+	}
 	return run(ctx, args, roles, genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}, os.Getenv)
 }
 
