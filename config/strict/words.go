@@ -29,6 +29,12 @@ func quoted(v any) string {
 	switch v.(type) {
 	case []any, map[string]any:
 		return ""
+	case bool: // YAML 1.1 has many words for them
+		words := "no, n and off"
+		if v == true {
+			words = "yes, y and on"
+		}
+		return fmt.Sprintf("; without quotes %s are %v too: put in quotes what stands there", words, v)
 	case float64: // 1.20 was read as 1.2: the author knows better what was written
 		return "; put it in quotes, as it was written"
 	}
