@@ -87,12 +87,27 @@ func Malla(t testing.TB, p *peer.PKI, hops ...Hop) *Proxy {
 	return Run(t, process.Proxy(t), nil, p, hops...)
 }
 
-// Run runs a proxy until the test ends.
+// Run runs a proxy with some hops until the test ends.
 func Run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...Hop) *Proxy {
 	t.Helper()
 	x := &Proxy{Admin: Free(t), At: map[string]string{}}
+	x.start(t, binary, flags, x.bootstrap(t, p, hops))
+	return x
+}
+
+// Configured runs malla-proxy with a bootstrap's text, to which the section admin is added.
+func Configured(t testing.TB, flags []string, text string) *Proxy {
+	t.Helper()
+	x := &Proxy{Admin: Free(t)}
+	x.start(t, process.Proxy(t), flags, "admin: {address: "+Socket(x.Admin)+"}\n"+text)
+	return x
+}
+
+// start runs the proxy until the test ends.
+func (x *Proxy) start(t testing.TB, binary string, flags []string, bootstrap string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
-	if err := os.WriteFile(file, []byte(x.bootstrap(t, p, hops)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(bootstrap), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	x.Process = process.Start(t, binary, append([]string{"-c", file, "--log-level", "warning", "--drain-time-s", "2"}, flags...)...)
@@ -108,7 +123,6 @@ func Run(t testing.TB, binary string, flags []string, p *peer.PKI, hops ...Hop) 
 		}
 		return err
 	})
-	return x
 }
 
 // Stat is a counter or gauge; -1 if there is none of that name.
@@ -138,10 +152,11 @@ func (x *Proxy) bootstrap(t testing.TB, p *peer.PKI, hops []Hop) string {
 		listeners.WriteString(h.listener(x.At[h.Name], p))
 		clusters.WriteString(h.upstream(p))
 	}
-	return fmt.Sprintf("admin:\n  address: %s\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", socket(x.Admin), listeners.String(), clusters.String())
+	return fmt.Sprintf("admin:\n  address: %s\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", Socket(x.Admin), listeners.String(), clusters.String())
 }
 
-func socket(address string) string {
+// Socket is an address as Envoy's API has it.
+func Socket(address string) string {
 	ip, port, _ := net.SplitHostPort(address)
 	return fmt.Sprintf("{socket_address: {address: %s, port_value: %s}}", ip, port)
 }
@@ -172,7 +187,7 @@ func (h *Hop) listener(at string, p *peer.PKI) string {
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-%s`, h.Name, socket(at), h.Name, h.H2, indent(10, h.HCM), h.Name, h.secured(p))
+%s`, h.Name, Socket(at), h.Name, h.H2, indent(10, h.HCM), h.Name, h.secured(p))
 }
 
 func (h *Hop) secured(p *peer.PKI) string {
@@ -208,7 +223,7 @@ func (h *Hop) upstream(p *peer.PKI) string {
     load_assignment:
       cluster_name: %s
       endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-%s`, h.Name, protocol, h.Name, socket(h.To), indent(4, h.Cluster))
+%s`, h.Name, protocol, h.Name, Socket(h.To), indent(4, h.Cluster))
 	if h.ToTLS {
 		text += fmt.Sprintf(`    transport_socket:
       name: envoy.transport_sockets.tls
