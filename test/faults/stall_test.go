@@ -185,21 +185,28 @@ func TestStalledPeersSlowNobody(t *testing.T) {
 		}
 		return nil
 	})
-	n := 5000
+	rounds := 30
 	if testing.Short() {
-		n = 1000
+		rounds = 10
 	}
 	for tries := 3; ; tries-- {
-		with, without, err := compare(t.Context(), n, x.At["good"], control.At["good"])
-		if err != nil {
-			t.Fatal(err)
+		var with, without []time.Duration
+		for range rounds { // what else the machine does spoils some of them
+			a, b, err := compare(t.Context(), 400, x.At["good"], control.At["good"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			with, without = append(with, a), append(without, b)
 		}
-		t.Logf("99 of 100 requests take at most %v with, %v without", with, without)
-		if with <= without*12/10 {
+		slices.Sort(with)
+		slices.Sort(without)
+		a, b := with[rounds/2], without[rounds/2]
+		t.Logf("99 of 100 requests take at most %v with, %v without", a, b)
+		if a <= b*12/10 {
 			break
 		}
 		if tries == 1 {
-			t.Errorf("99 of 100 requests take at most %v with stalled peers, %v without, want 1.2 times that at most", with, without)
+			t.Errorf("99 of 100 requests take at most %v with stalled peers, %v without, want 1.2 times that at most", a, b)
 			break
 		}
 	}
@@ -210,17 +217,17 @@ func TestStalledPeersSlowNobody(t *testing.T) {
 	}
 }
 
-// compare asks two proxies in turn, by eight clients, and returns the time in which 99 of 100 requests were answered by each.
+// compare asks each of two proxies n times, in turn, by eight clients, and returns the time in which 99 of 100 requests were answered by each.
 func compare(ctx context.Context, n int, addresses ...string) (first, second time.Duration, err error) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	took := make([][]time.Duration, 2)
-	for range 8 {
+	for c := range 8 {
 		all.Go(func() {
 			client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
 			defer client.CloseIdleConnections()
-			for i := range n / 4 {
-				req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addresses[i%2]+"/", nil)
+			for i := range n / 8 * len(addresses) {
+				req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addresses[(i+c)%2]+"/", nil)
 				begun := time.Now()
 				resp, e := client.Do(req)
 				if e == nil {
@@ -228,7 +235,7 @@ func compare(ctx context.Context, n int, addresses ...string) (first, second tim
 					resp.Body.Close()
 				}
 				mu.Lock()
-				took[i%2] = append(took[i%2], time.Since(begun))
+				took[(i+c)%2] = append(took[(i+c)%2], time.Since(begun))
 				err = errors.Join(err, e)
 				mu.Unlock()
 			}
