@@ -10,7 +10,7 @@ import (
 // WebSockets: none of them notices.
 func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
-	rounds := 4
+	rounds := 3
 	if testing.Short() {
 		rounds = 2
 	}

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "4") // tests here wait more than they work; -parallel still goes before
 	code := m.Run()
 	process.Clean()
 	os.Exit(code)
@@ -70,7 +72,8 @@ func (c *tally) ask(client *http.Client, method, url string, body []byte) {
 // method. Requests come in waves whose distance is the server's own time, so that every connection is used again at just the
 // moment at which it is closed.
 func TestServersThatCloseIdleConnections(t *testing.T) {
-	length := 60 * time.Second // 200 requests a second
+	t.Parallel()
+	length := 40 * time.Second // 200 requests a second
 	if testing.Short() {
 		length = 6 * time.Second
 	}

@@ -25,6 +25,7 @@ func both() *http.Protocols {
 // echo answers with what it is sent, on a WebSocket too.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") == "" {
+		_ = http.NewResponseController(w).EnableFullDuplex() // or 256 KB of the request would go where nobody sees them
 		_, _ = io.Copy(w, r.Body)
 		return
 	}
@@ -111,7 +112,7 @@ func talk(address, text string) error {
 	}
 	defer ws.CloseNow()
 	for range 10 {
-		time.Sleep(50 * time.Millisecond)
+		pause(50 * time.Millisecond)
 		if err := ws.Write(ctx, coder.MessageText, []byte(text)); err != nil {
 			return err
 		}

@@ -78,6 +78,7 @@ func newCut(c net.Conn) net.Conn {
 type usage struct {
 	descriptors int
 	memory      int64  // resident bytes
+	most        int64  // that memory has ever been
 	busy        string // gauges of connections and requests that are not 0
 }
 
@@ -98,9 +99,11 @@ func holds(t *testing.T, x *hop.Proxy) usage {
 		t.Fatal(err)
 	}
 	for l := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(l, "VmRSS:"); ok {
-			_, _ = fmt.Sscan(v, &u.memory)
-			u.memory <<= 10
+		for field, to := range map[string]*int64{"VmRSS:": &u.memory, "VmHWM:": &u.most} {
+			if v, ok := strings.CutPrefix(l, field); ok {
+				_, _ = fmt.Sscan(v, to)
+				*to <<= 10
+			}
 		}
 	}
 	stats, err := peer.Ask(x.Admin, "/stats")
