@@ -2,6 +2,7 @@
 #   make            build bin/malla and bin/malla-proxy
 #   make test       everything that must hold (installs what the tests need and the machine lacks)
 #   make bench      side by side with the peers; prints ratios
+#   make soak       half an hour of traffic and of change; what a proxy holds must not grow
 #   make check      vet and staticcheck only
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//')
@@ -9,7 +10,7 @@ NUMBER  := $(if $(findstring .,$(VERSION)),$(VERSION),0.1.0-g$(VERSION))
 LDFLAGS := -s -w -X github.com/mallamesh/malla/base/version.Number=$(NUMBER)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test check bench tools clean
+.PHONY: all build test check bench soak tools clean
 all: build
 
 build:
@@ -34,6 +35,11 @@ RACE := ./proxy/... ./control/... ./local/api/... ./node/... ./local/broker/...
 
 bench: tools build
 	MALLA_BIN=$(CURDIR)/bin/malla go run ./test/bench
+
+# SOAK is for how long.
+SOAK := 30m
+soak: build
+	MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 0 -count 1 -v ./test/faults -run TestSoak -soak $(SOAK)
 
 clean:
 	rm -rf bin .cache

@@ -77,6 +77,7 @@ func newCut(c net.Conn) net.Conn {
 // usage is what a proxy holds.
 type usage struct {
 	descriptors int
+	threads     int64
 	memory      int64  // resident bytes
 	most        int64  // that memory has ever been
 	busy        string // gauges of connections and requests that are not 0
@@ -104,6 +105,9 @@ func holds(t *testing.T, x *hop.Proxy) usage {
 				_, _ = fmt.Sscan(v, to)
 				*to <<= 10
 			}
+		}
+		if v, ok := strings.CutPrefix(l, "Threads:"); ok {
+			_, _ = fmt.Sscan(v, &u.threads)
 		}
 	}
 	stats, err := peer.Ask(x.Admin, "/stats")
