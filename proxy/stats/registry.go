@@ -38,13 +38,13 @@ type Registry struct {
 	label map[string]string // tag -> label of the Prometheus form
 
 	mu   sync.Mutex // guards sets and the Scopes' users
-	sets map[string]*Scope
+	sets map[setKey]*Scope
 }
 
 // NewRegistry returns an empty registry. Its Prometheus form has the label names of Istio's bootstrap
 // ("cluster_name") if istio is set, else Envoy's own ("envoy_cluster_name").
 func NewRegistry(istio bool) *Registry {
-	r := &Registry{sets: map[string]*Scope{}}
+	r := &Registry{sets: map[setKey]*Scope{}}
 	if istio {
 		r.label = istioLabels
 	}
@@ -88,7 +88,7 @@ func (s *Scope) Close() {
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
 	if s.users--; s.users == 0 {
-		delete(s.registry.sets, s.prefix)
+		delete(s.registry.sets, setKey{s.prefix, s.set.Type()})
 	}
 }
 
@@ -201,14 +201,21 @@ func (r *Registry) Add(prefix string, set any, tags ...Tag) *Scope {
 // FormatAddress writes a listener's address as names have it: colons would be read as separators.
 func FormatAddress(address string) string { return strings.ReplaceAll(address, ":", "_") }
 
+// A setKey finds a set. Sets of two types may have one prefix, if their metrics have other names.
+type setKey struct {
+	prefix string
+	of     reflect.Type
+}
+
 func (r *Registry) add(prefix, family string, set func() any, tags ...Tag) *Scope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.sets[prefix]
+	v := reflect.ValueOf(set()).Elem()
+	key := setKey{prefix, v.Type()}
+	s := r.sets[key]
 	if s == nil {
-		v := reflect.ValueOf(set()).Elem()
 		s = &Scope{registry: r, prefix: prefix, family: family, tags: tags, set: v, fields: metricsOf(v.Type())}
-		r.sets[prefix] = s
+		r.sets[key] = s
 	}
 	s.users++
 	return s

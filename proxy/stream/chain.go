@@ -1,6 +1,11 @@
 package stream
 
-import "github.com/mallamesh/malla/proxy/route"
+import (
+	"slices"
+
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/route"
+)
 
 // What filters ask of their stream stands here.
 
@@ -67,12 +72,46 @@ func (s *Stream) InjectResponse(f Filter, b []byte, end bool) {
 	if s.over || s.finished || len(b) == 0 && !end {
 		return
 	}
-	for i, other := range s.filters {
-		if other == f {
-			s.passResponse(i-1, b, end)
-			return
-		}
+	if i := s.index(f); i >= 0 {
+		s.passResponse(i-1, b, end)
 	}
+}
+
+// InjectRequest passes bytes of a request's body on behind filter f: what it has taken, or adds. It may be
+// called inside a turn, after f has seen the headers.
+func (s *Stream) InjectRequest(f Filter, b []byte, end bool) {
+	if i := s.index(f); i >= 0 && (len(b) > 0 || end) {
+		s.passData(i+1, b, end)
+		s.checkOver()
+	}
+}
+
+// EndRequest ends a request behind filter f, which has taken its end, with trailers.
+func (s *Stream) EndRequest(f Filter, m *header.Map) {
+	if i := s.index(f); i >= 0 && !s.over && !s.finished && !s.replied {
+		s.passTrailers(i+1, m)
+		s.checkOver()
+	}
+}
+
+// EndResponse ends a response behind filter f, which has taken its end, with trailers.
+func (s *Stream) EndResponse(f Filter, m *header.Map) {
+	if i := s.index(f); i >= 0 && !s.over && !s.finished {
+		s.passResponseTrailers(i-1, m)
+	}
+}
+
+func (s *Stream) index(f Filter) int { return slices.Index(s.filters, f) }
+
+// Active returns the i-th filter of the chain, nil if it is off for this request. ok is false behind the last one.
+func (s *Stream) Active(i int) (f Filter, ok bool) {
+	if i >= len(s.filters) {
+		return nil, false
+	}
+	if !s.skipped(i) {
+		f = s.filters[i]
+	}
+	return f, true
 }
 
 // PauseResponse has the upstream wait: a filter has as much of the response as it can take.

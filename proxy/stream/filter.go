@@ -36,8 +36,8 @@ const (
 	// Collect holds a message's headers until all of it has come, and then goes on.
 	// Only [Stream.CollectRequest] and [Stream.CollectResponse] return it.
 	Collect
-	// Taken says that a filter has kept a piece of a response's body, and its end if it
-	// was the last one; [Stream.InjectResponse] passes it on later.
+	// Taken says that a filter has kept a piece of a body, and its end if it
+	// was the last one; [Stream.InjectRequest] or [Stream.InjectResponse] passes it on later.
 	Taken
 )
 
@@ -61,11 +61,10 @@ type DataFilter interface {
 	OnResponseData(s *Stream, b *Buffer, end bool) Verdict
 }
 
-// A TrailerFilter also sees trailers. Those of a response can be held back until
-// [Stream.Proceed].
+// A TrailerFilter also sees trailers. They can be held back until [Stream.Proceed].
 type TrailerFilter interface {
 	Filter
-	OnRequestTrailers(*Stream, *header.Map)
+	OnRequestTrailers(*Stream, *header.Map) Verdict
 	OnResponseTrailers(*Stream, *header.Map) Verdict
 }
 

@@ -90,6 +90,7 @@ type held struct {
 	bytes    []byte
 	end      bool
 	trailers *header.Map
+	after    int  // trailers go on with this filter
 	headers  bool // the headers have not passed either
 	collect  bool // until the message is whole
 	cut      bool // what is beyond the limit is dropped
@@ -103,6 +104,10 @@ func (h *held) room() int {
 	}
 	return maxHeld - len(h.bytes)
 }
+
+// raw reports whether the filters before the one that waits have not seen the body either: it
+// has stopped the headers, and the body stays with them.
+func (h *held) raw() bool { return h.headers && !h.collect }
 
 // maxHeld bounds a body that waits behind a filter.
 const maxHeld = 1 << 20
@@ -212,18 +217,22 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 	if s.over || s.finished || s.replied {
 		return
 	}
-	if s.reqWait >= 0 && i <= s.reqWait {
+	if s.reqWait >= 0 && i <= s.reqWait && (s.reqHeld.raw() || !s.anyData) {
 		s.holdRequest(b, end)
 		return
 	}
 	if s.anyData {
 		for ; i < len(s.filters); i++ {
+			if i == s.reqWait { // those before it have seen the piece
+				s.holdRequest(b, end)
+				return
+			}
 			if s.data[i] == nil || s.skipped(i) {
 				continue
 			}
 			s.buffer.Bytes = b
-			if s.data[i].OnRequestData(s, &s.buffer, end) == Stop {
-				if !s.over && !s.responded {
+			if v := s.data[i].OnRequestData(s, &s.buffer, end); v != Continue {
+				if !s.over && !s.responded && v == Stop {
 					s.reqWait = i
 					s.holdRequest(s.buffer.Bytes, end)
 				}
@@ -276,22 +285,36 @@ func (s *Stream) onTrailers() {
 	s.Rec.RequestEnd = s.mark()
 	switch {
 	case s.over || s.finished || s.replied:
-	case s.reqWait >= 0:
+	case s.reqWait >= 0 && s.reqHeld.raw():
 		s.reqHeld.end, s.reqHeld.trailers = true, &s.Trailers
-		if s.reqHeld.collect {
-			s.requestWhole()
-		}
 	default:
-		s.passTrailers(&s.Trailers)
+		s.passTrailers(0, &s.Trailers)
 	}
 	s.checkOver()
 }
 
-// passTrailers leads a request's trailers to the terminal.
-func (s *Stream) passTrailers(m *header.Map) {
-	for i := 0; s.anyTrailing && i < len(s.filters); i++ {
-		if s.trailing[i] != nil && !s.skipped(i) {
-			s.trailing[i].OnRequestTrailers(s, m)
+// passTrailers leads a request's trailers through the filters from i on to the terminal.
+func (s *Stream) passTrailers(i int, m *header.Map) {
+	for ; i < len(s.filters); i++ {
+		if i == s.reqWait { // those before it have seen them
+			s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = true, m, i
+			if s.reqHeld.collect {
+				s.requestWhole()
+			}
+			return
+		}
+		if s.trailing[i] == nil || s.skipped(i) {
+			continue
+		}
+		if s.trailing[i].OnRequestTrailers(s, m) != Continue {
+			if !s.over && !s.responded {
+				s.reqWait = i
+				s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = true, m, i+1
+			}
+			return
+		}
+		if s.over || s.responded && s.replied {
+			return
 		}
 	}
 	s.passedEnd = true
@@ -314,7 +337,7 @@ func (s *Stream) proceedFrom(i int) {
 	}
 	if s.over || s.responded || s.reqWait >= 0 {
 		if s.reqWait >= 0 { // stopped again further on: keep what has not passed
-			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers = h.bytes, h.end, h.trailers
+			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = h.bytes, h.end, h.trailers, h.after
 		}
 		s.checkOver()
 		return
@@ -327,7 +350,7 @@ func (s *Stream) proceedFrom(i int) {
 		s.passData(from, append([]byte(nil), h.bytes...), h.end && h.trailers == nil)
 	}
 	if h.trailers != nil && !s.over && s.reqWait < 0 {
-		s.passTrailers(h.trailers)
+		s.passTrailers(h.after, h.trailers)
 	}
 	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()
@@ -404,7 +427,7 @@ func (s *Stream) Data(b []byte, end bool) {
 	if s.over || s.finished {
 		return
 	}
-	if s.respWait >= 0 {
+	if s.respWait >= 0 && s.respHeld.raw() {
 		s.holdResponse(b, end)
 		return
 	}
@@ -437,8 +460,16 @@ func (s *Stream) responseWhole() {
 }
 
 func (s *Stream) passResponse(i int, b []byte, end bool) {
+	if s.respWait >= 0 && !s.anyData {
+		s.holdResponse(b, end)
+		return
+	}
 	if s.anyData {
 		for i = min(i, s.at-1); i >= 0; i-- {
+			if i == s.respWait { // those before it have seen the piece
+				s.holdResponse(b, end)
+				return
+			}
 			if s.data[i] == nil || s.skipped(i) {
 				continue
 			}
@@ -479,19 +510,23 @@ func (s *Stream) ResponseTrailers(m *header.Map) {
 	if s.over || s.finished {
 		return
 	}
-	if s.respWait >= 0 {
+	if s.respWait >= 0 && s.respHeld.raw() {
 		s.respHeld.end, s.respHeld.trailers = true, m
-		if s.respHeld.collect {
-			s.responseWhole()
-		}
 		return
 	}
 	s.passResponseTrailers(len(s.filters)-1, m)
 }
 
 func (s *Stream) passResponseTrailers(i int, m *header.Map) {
-	if s.anyTrailing {
+	if s.anyTrailing || s.respWait >= 0 {
 		for i = min(i, s.at-1); i >= 0; i-- {
+			if i == s.respWait { // those before it have seen them
+				s.respHeld.end, s.respHeld.trailers = true, m
+				if s.respHeld.collect {
+					s.responseWhole()
+				}
+				return
+			}
 			if s.trailing[i] == nil || s.skipped(i) {
 				continue
 			}

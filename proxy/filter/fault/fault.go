@@ -160,7 +160,9 @@ func (i *injector) OnResponseData(_ *stream.Stream, b *stream.Buffer, end bool) 
 }
 
 // OnRequestTrailers passes them on.
-func (i *injector) OnRequestTrailers(*stream.Stream, *header.Map) {}
+func (i *injector) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict {
+	return stream.Continue
+}
 
 // OnResponseTrailers holds trailers back until the body has gone.
 func (i *injector) OnResponseTrailers(*stream.Stream, *header.Map) stream.Verdict {

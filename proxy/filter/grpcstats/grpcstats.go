@@ -97,7 +97,9 @@ func (f *filter) OnResponseData(_ *stream.Stream, b *stream.Buffer, _ bool) stre
 }
 
 // OnRequestTrailers has nothing to do.
-func (f *filter) OnRequestTrailers(*stream.Stream, *header.Map) {}
+func (f *filter) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict {
+	return stream.Continue
+}
 
 // OnResponseTrailers counts the call.
 func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verdict {

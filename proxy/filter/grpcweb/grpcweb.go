@@ -155,7 +155,9 @@ func (f *filter) OnResponseData(_ *stream.Stream, b *stream.Buffer, _ bool) stre
 }
 
 // OnRequestTrailers passes them on.
-func (f *filter) OnRequestTrailers(*stream.Stream, *header.Map) {}
+func (f *filter) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict {
+	return stream.Continue
+}
 
 // OnResponseTrailers makes the body's last frame of the trailers.
 func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verdict {

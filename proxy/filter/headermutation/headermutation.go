@@ -82,10 +82,11 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 }
 
 // OnRequestTrailers changes the request's trailers.
-func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) {
+func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
 	for _, l := range f.levels {
 		l.(*Config).RequestTrailers.Apply(m, &s.Rec)
 	}
+	return stream.Continue
 }
 
 // OnResponseTrailers changes the response's trailers.
