@@ -54,7 +54,11 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/pires/go-proxyproto v0.8.1
+require (
+	github.com/andybalholm/brotli v1.2.0
+	github.com/klauspost/compress v1.20.0
+	github.com/pires/go-proxyproto v0.8.1
+)
 
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
@@ -62,7 +66,7 @@ require (
 	github.com/mattn/go-colorable v0.1.14 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
 	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78
-	golang.org/x/crypto v0.57.0 // indirect
+	golang.org/x/crypto v0.57.0
 	software.sslmate.com/src/go-pkcs12 v0.7.4
 )
 

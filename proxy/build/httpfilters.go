@@ -7,8 +7,10 @@ import (
 	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
 	basicv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/basic_auth/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	compressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	csrfv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/csrf/v3"
+	decompressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/decompressor/v3"
 	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
@@ -101,6 +103,10 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return grpcweb.New(name, r.grpcCounters("grpc-web", true))
 	case *grpcstatsv3.FilterConfig:
 		return grpcstats.New(name, r.grpcStats(m), r.grpcCounters("grpc", !m.GetReplaceDotsInGrpcServiceName() || !m.GetStatsForAllMethods().GetValue()))
+	case *compressorv3.Compressor:
+		return r.compressor(name, m, c, at)
+	case *decompressorv3.Decompressor:
+		return r.decompressor(name, m, c, at)
 	case *csrfv3.CsrfPolicy:
 		return r.csrf(name, m, c, at)
 	case *basicv3.BasicAuth:
@@ -145,6 +151,10 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 			return buffer.Off
 		}
 		return r.bufferLimit(m.GetBuffer(), at.Child("buffer"))
+	case *compressorv3.CompressorPerRoute:
+		if w := r.compressorWord(m, at); w != nil {
+			return w
+		}
 	case *csrfv3.CsrfPolicy:
 		return r.csrfPolicy(m, at)
 	case *basicv3.BasicAuthPerRoute:

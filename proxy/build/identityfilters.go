@@ -58,15 +58,7 @@ func (r *reader) csrfPolicy(m *csrfv3.CsrfPolicy, at *field.Path) *csrf.Policy {
 	if f := r.runtimeFraction(m.GetShadowEnabled(), at.Child("shadow_enabled")); f != nil {
 		p.Shadow = *f
 	}
-	for i, o := range m.GetAdditionalOrigins() {
-		at := at.Child("additional_origins").Index(i)
-		c, err := route.NewMatcher(r.stringMatch(o, at))
-		if err != nil {
-			r.errs.Addf(at, "%v", err)
-			continue
-		}
-		p.Origins = append(p.Origins, c)
-	}
+	p.Origins = r.stringMatchers(m.GetAdditionalOrigins(), at.Child("additional_origins"))
 	return p
 }
 

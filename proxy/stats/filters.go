@@ -66,6 +66,50 @@ type StatefulSession struct {
 	FailedClosed Counter `stat:"failed_closed"`
 }
 
+// Compressor holds "http.<prefix>.compressor.<library>.<coding>.", with "request." or "response." behind it.
+type Compressor struct {
+	Compressed            Counter `stat:"compressed"`
+	NotCompressed         Counter `stat:"not_compressed"`
+	UncompressedBytes     Counter `stat:"total_uncompressed_bytes"`
+	CompressedBytes       Counter `stat:"total_compressed_bytes"`
+	ContentLengthTooSmall Counter `stat:"content_length_too_small"`
+}
+
+// CompressorChoice holds "http.<prefix>.compressor.<library>.<coding>.": why clients got what they got.
+type CompressorChoice struct {
+	CompressorUsed    Counter `stat:"header_compressor_used"`
+	Overshadowed      Counter `stat:"header_compressor_overshadowed"`
+	Identity          Counter `stat:"header_identity"`
+	NotValid          Counter `stat:"header_not_valid"`
+	Wildcard          Counter `stat:"header_wildcard"`
+	NoAcceptHeader    Counter `stat:"no_accept_header"`
+	NotCompressedETag Counter `stat:"not_compressed_etag"`
+}
+
+// Decompressor holds "http.<prefix>.decompressor.<library>.<coding>.", with "request." or "response." behind it.
+type Decompressor struct {
+	Decompressed      Counter `stat:"decompressed"`
+	NotDecompressed   Counter `stat:"not_decompressed"`
+	UncompressedBytes Counter `stat:"total_uncompressed_bytes"`
+	CompressedBytes   Counter `stat:"total_compressed_bytes"`
+}
+
+// Gunzip holds "http.<prefix>.decompressor.<library>.gzip.decompressor_library.".
+type Gunzip struct {
+	DataError Counter `stat:"zlib_data_error"`
+}
+
+// Unbrotli holds "http.<prefix>.decompressor.<library>.brotli.decompressor_library.".
+type Unbrotli struct {
+	Error    Counter `stat:"brotli_error"`
+	Overflow Counter `stat:"brotli_output_overflow"`
+}
+
+// Unzstd holds "http.<prefix>.decompressor.<library>.zstd.decompressor_library.".
+type Unzstd struct {
+	Error Counter `stat:"zstd_generic_error"`
+}
+
 // HealthCheck holds "http.<prefix>.health_check.".
 type HealthCheck struct {
 	RequestTotal           Counter `stat:"request_total"`
@@ -175,6 +219,26 @@ func (r *Registry) APIKeyAuth(prefix string) (*APIKeyAuth, *Scope) {
 // StatefulSession returns the set of "http.<prefix>.stateful_session.<filter>.".
 func (r *Registry) StatefulSession(prefix, filter string) (*StatefulSession, *Scope) {
 	return ofManager[StatefulSession](r, prefix, "stateful_session."+filter+".")
+}
+
+// Compressor returns the set of "http.<prefix>.compressor.<library>." with its direction behind it.
+func (r *Registry) Compressor(prefix, library string) (*Compressor, *Scope) {
+	return ofManager[Compressor](r, prefix, "compressor."+library+".")
+}
+
+// CompressorChoice returns the set of "http.<prefix>.compressor.<library>.".
+func (r *Registry) CompressorChoice(prefix, library string) (*CompressorChoice, *Scope) {
+	return ofManager[CompressorChoice](r, prefix, "compressor."+library+".")
+}
+
+// Decompressor returns the set of "http.<prefix>.decompressor.<library>." with its direction behind it.
+func (r *Registry) Decompressor(prefix, library string) (*Decompressor, *Scope) {
+	return ofManager[Decompressor](r, prefix, "decompressor."+library+".")
+}
+
+// DecompressorLibrary returns the set of "http.<prefix>.decompressor.<library>.decompressor_library.": T is [Gunzip], [Unbrotli] or [Unzstd].
+func DecompressorLibrary[T any](r *Registry, prefix, library string) (*T, *Scope) {
+	return ofManager[T](r, prefix, "decompressor."+library+".decompressor_library.")
 }
 
 // ofManager returns a set of a filter of a connection manager.

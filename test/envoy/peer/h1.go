@@ -162,7 +162,7 @@ func readBody(c *conn, r *bufio.Reader, method, code, proto string, fields []fie
 			c.fate = "closed"
 		}
 	}
-	note("body", short(body))
+	note("body", short(plainly(first(fields, "content-encoding"), body)))
 	if err != nil {
 		note("error", "body: "+reason(err))
 		c.fate = reason(err)

@@ -110,7 +110,12 @@ func (u *Upstream) Notes(v *scenario.View) scenario.Notes {
 	}
 	var n scenario.Notes
 	for i, text := range seen {
-		if head, body, _ := strings.Cut(text, "\r\n\r\n"); len(body) > longest {
+		head, body, _ := strings.Cut(text, "\r\n\r\n")
+		if coding := codingOf(head); coding != "" {
+			body = string(plainly(coding, []byte(body)))
+			text = head + "\r\n\r\n" + body
+		}
+		if len(body) > longest {
 			text = fmt.Sprintf("%s\r\n\r\n%s", head, short([]byte(body)))
 		}
 		n.Add(fmt.Sprintf("upstream %s %d", u.script.Name, i+1), v.NormalizeHead(text))

@@ -1,0 +1,119 @@
+// Package coding compresses and decompresses bodies, piece by piece: HTTP's content codings gzip, br and zstd.
+//
+// An [Encoding] makes encoders of one kind, a [Decoding] decoders. What they need of memory is far more
+// than a message otherwise does, so a shard has a [Stock] of it: a bounded amount, beyond which there is no
+// encoder to be had and bodies go as they are, and a few encoders that are kept for the next body.
+//
+// The libraries' decoders want to wait for their input; a [Decoder] turns that around with a coroutine. What a body
+// may grow to is bounded by how much of it has come (Envoy's max_inflate_ratio).
+//
+// Headers are not known here.
+package coding
+
+import "io"
+
+// Names of codings, as content-encoding has them.
+const (
+	Gzip   = "gzip"
+	Brotli = "br"
+	Zstd   = "zstd"
+)
+
+// An Encoder compresses one body after the other.
+type Encoder interface {
+	io.Writer
+	Flush() error // what was written can be read by the other side
+	Close() error
+	Reset(io.Writer)
+}
+
+// An Encoding makes encoders. Its address is what they are kept by.
+type Encoding struct {
+	Name   string // of the coding
+	memory int    // bytes that an encoder takes, roughly
+	make   func() Encoder
+}
+
+// A Decoding makes decoders.
+type Decoding struct {
+	Name   string
+	Ratio  int // how many times as large as what has come a body may be
+	memory int
+	make   func() reader
+}
+
+// reader is a library's decoder.
+type reader interface {
+	io.Reader
+	Reset(io.Reader) error
+}
+
+// A Stock is a shard's memory for bodies that are compressed or decompressed.
+type Stock struct {
+	left     int
+	encoders map[*Encoding][]Encoder
+	readers  map[*Decoding][]reader
+}
+
+const (
+	stockSize = 256 << 20
+	kept      = 2 // encoders or readers of a kind that wait for the next body
+)
+
+// NewStock returns a stock of which nothing is in use.
+func NewStock() *Stock {
+	return &Stock{left: stockSize, encoders: map[*Encoding][]Encoder{}, readers: map[*Decoding][]reader{}}
+}
+
+// StockKey is what a shard keeps its stock by.
+type StockKey struct{}
+
+// Encoder returns an encoder that writes to w, nil if the memory is used up.
+func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
+	if k.left < e.memory {
+		return nil
+	}
+	k.left -= e.memory
+	out, ok := take(k.encoders, e)
+	if !ok {
+		out = e.make()
+	}
+	out.Reset(w)
+	return out
+}
+
+// Return gives an encoder back, in whatever state it is.
+func (k *Stock) Return(e *Encoding, used Encoder) {
+	k.left += e.memory
+	used.Reset(io.Discard)
+	keep(k.encoders, e, used)
+}
+
+// Decoder returns a decoder, nil if the memory is used up.
+func (k *Stock) Decoder(d *Decoding) *Decoder {
+	if k.left < d.memory {
+		return nil
+	}
+	k.left -= d.memory
+	r, ok := take(k.readers, d)
+	if !ok {
+		r = d.make()
+	}
+	return newDecoder(k, d, r)
+}
+
+func take[K comparable, V any](stock map[K][]V, key K) (v V, ok bool) {
+	list := stock[key]
+	if len(list) == 0 {
+		return v, false
+	}
+	v = list[len(list)-1]
+	stock[key] = list[:len(list)-1]
+	return v, true
+}
+
+func keep[K comparable, V any](stock map[K][]V, key K, v V) {
+	if list := stock[key]; len(list) < kept {
+		stock[key] = append(list, v)
+	}
+}

@@ -1,0 +1,210 @@
+package coding
+
+import (
+	"bytes"
+	stdgzip "compress/gzip"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+var text = []byte(strings.Repeat("It was the best of times, it was the worst of times. ", 400))
+
+func mustZstd(t testing.TB) (*Encoding, *Decoding) {
+	t.Helper()
+	e, err := NewZstd(3, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewUnzstd(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, d
+}
+
+func pairs(t testing.TB) map[*Encoding]*Decoding {
+	z, uz := mustZstd(t)
+	return map[*Encoding]*Decoding{
+		NewGzip(DefaultLevel, 0): NewGunzip(1000), NewGzip(9, 9): NewGunzip(1000), NewGzip(HuffmanOnly, 15): NewGunzip(1000),
+		NewBrotli(3, 18): NewUnbrotli(), NewBrotli(11, 10): NewUnbrotli(), z: uz,
+	}
+}
+
+// What was flushed can be read at once, whatever pieces it comes in, and the end is the end.
+func TestPiecesComeThrough(t *testing.T) {
+	for e, d := range pairs(t) {
+		k := NewStock()
+		for range 3 { // encoders and decoders are used again
+			var wire bytes.Buffer
+			w := k.Encoder(e, &wire)
+			u := k.Decoder(d)
+			var got []byte
+			for i := 0; i < len(text); i += 1000 {
+				piece := text[i:min(len(text), i+1000)]
+				w.Write(piece)
+				last := i+1000 >= len(text)
+				if last {
+					w.Close()
+				} else {
+					w.Flush()
+				}
+				for b := wire.Bytes(); len(b) > 0; {
+					n := min(len(b), 1+rand.IntN(50))
+					var err error
+					if got, err = u.Write(got, b[:n], last && n == len(b)); err != nil {
+						t.Fatalf("%s: %v", e.Name, err)
+					}
+					b = b[n:]
+				}
+				wire.Reset()
+				if !bytes.Equal(got, text[:min(len(text), i+1000)]) {
+					t.Fatalf("%s: %d bytes were flushed and %d can be read", e.Name, i+len(piece), len(got))
+				}
+			}
+			k.Return(e, w)
+			u.Close()
+		}
+		if k.left != stockSize {
+			t.Errorf("%s: %d bytes are lost", e.Name, stockSize-k.left)
+		}
+	}
+}
+
+func gzipped(b []byte) []byte {
+	var out bytes.Buffer
+	w := stdgzip.NewWriter(&out)
+	w.Write(b)
+	w.Close()
+	return out.Bytes()
+}
+
+func TestBodiesThatAreNotWhatTheySay(t *testing.T) {
+	z, uz := mustZstd(t)
+	_ = z
+	whole := gzipped(text)
+	for _, test := range []struct {
+		what string
+		d    *Decoding
+		in   []byte
+		want error // nil: any
+	}{
+		{"no gzip", NewGunzip(100), []byte("this is no gzip"), nil},
+		{"nothing", NewGunzip(100), nil, io.ErrUnexpectedEOF},
+		{"cut", NewGunzip(1000), whole[:len(whole)-10], io.ErrUnexpectedEOF},
+		{"another sum", NewGunzip(1000), append(whole[:len(whole)-8:len(whole)-8], make([]byte, 8)...), nil},
+		{"a bomb", NewGunzip(100), gzipped(make([]byte, 10<<20)), ErrTooLarge},
+		{"no brotli", NewUnbrotli(), []byte("\xff\xff\xff\xff"), nil},
+		{"no zstd", uz, []byte("this is no zstd"), nil},
+	} {
+		k := NewStock()
+		d := k.Decoder(test.d)
+		out, err := d.Write(nil, test.in, true)
+		if err == nil || test.want != nil && !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.what, err, test.want)
+		}
+		if len(out) > 4<<20 {
+			t.Errorf("%s: %d bytes came out", test.what, len(out))
+		}
+		if _, again := d.Write(nil, text, true); again == nil {
+			t.Errorf("%s: and then it goes on", test.what)
+		}
+		d.Close()
+	}
+}
+
+func TestGzipOfSeveralMembers(t *testing.T) {
+	d := NewStock().Decoder(NewGunzip(100))
+	defer d.Close()
+	in := append(append(gzipped([]byte("one")), gzipped([]byte("two"))...), "not three"...)
+	if got, err := d.Write(nil, in, true); string(got) != "onetwo" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	k, e := NewStock(), NewBrotli(9, 22)
+	n := 0
+	for ; n < 1000 && k.Encoder(e, io.Discard) != nil; n++ {
+	}
+	if n == 0 || n*e.memory > stockSize {
+		t.Errorf("%d encoders of %d bytes", n, e.memory)
+	}
+	if d := k.Decoder(NewUnbrotli()); d != nil && k.left < 0 {
+		t.Error("a decoder beyond the bound")
+	}
+}
+
+// FuzzGzip compares our own framing with the standard library's reader, and our reader with that as well.
+func FuzzGzip(f *testing.F) {
+	f.Add(gzipped([]byte("hello")), 3)
+	f.Fuzz(func(t *testing.T, in []byte, at int) {
+		k, e := NewStock(), NewGzip(6, 0)
+		var wire bytes.Buffer
+		w := k.Encoder(e, &wire)
+		w.Write(in)
+		w.Close()
+		if r, err := stdgzip.NewReader(&wire); err != nil {
+			t.Fatal(err)
+		} else if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, in) {
+			t.Fatalf("%q became %q, %v", in, got, err)
+		}
+		want, wantErr := []byte(nil), error(nil)
+		if r, err := stdgzip.NewReader(bytes.NewReader(in)); err != nil {
+			wantErr = err
+		} else {
+			r.Multistream(false)
+			want, wantErr = io.ReadAll(r)
+		}
+		d := k.Decoder(NewGunzip(1032))
+		defer d.Close()
+		at = max(0, min(at, len(in)))
+		got, err := d.Write(nil, in[:at], false)
+		if err == nil {
+			got, err = d.Write(got, in[at:], true)
+		}
+		if (err == nil) && wantErr != nil || err == nil && !bytes.HasPrefix(got, want) {
+			t.Fatalf("%q, %v; the standard library says %q, %v", got, err, want, wantErr)
+		}
+	})
+}
+
+// A dictionary is needed on both sides.
+func TestDictionary(t *testing.T) {
+	contents := make([][]byte, 0, 100)
+	for i := range 100 {
+		contents = append(contents, bytes.ToUpper(text[i:i+100]), text[i:i+200])
+	}
+	dictionary, err := zstd.BuildDict(zstd.BuildDictOptions{ID: 7, Contents: contents, History: text[:1000], Offsets: [3]int{1, 4, 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := NewZstd(3, false, dictionary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := NewStock()
+	var wire bytes.Buffer
+	w := k.Encoder(e, &wire)
+	w.Write(text[:300])
+	w.Close()
+	for _, known := range [][][]byte{{dictionary}, nil} {
+		d, err := NewUnzstd(known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := k.Decoder(d)
+		got, err := u.Write(nil, wire.Bytes(), true)
+		if ok := err == nil && bytes.Equal(got, text[:300]); ok != (known != nil) {
+			t.Errorf("with %d dictionaries: %q, %v", len(known), got, err)
+		}
+		u.Close()
+	}
+	if _, err := NewZstd(3, false, []byte("no dictionary")); err == nil {
+		t.Error("anything is taken for a dictionary")
+	}
+}

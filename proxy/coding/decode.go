@@ -1,0 +1,195 @@
+package coding
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrTooLarge is what becomes of a body that grows beyond what its compressed size allows.
+var ErrTooLarge = errors.New("decompressed data is too large for the compressed")
+
+// DefaultRatio is Envoy's.
+const DefaultRatio = 100
+
+// maxWindow is how far back decoders look (RFC 8878, section 3.1.1.1.2, recommends to take 8 MiB).
+const maxWindow = 8 << 20
+
+// NewGunzip returns a decoding of gzip.
+func NewGunzip(ratio int) *Decoding {
+	return &Decoding{Name: Gzip, Ratio: ratio, memory: 128 << 10, make: func() reader { return &gzipReader{in: bufio.NewReader(nil)} }}
+}
+
+// NewUnbrotli returns a decoding of br.
+func NewUnbrotli() *Decoding {
+	return &Decoding{Name: Brotli, Ratio: DefaultRatio, memory: 16 << 20, make: func() reader { return brotli.NewReader(nil) }}
+}
+
+// NewUnzstd returns a decoding of zstd, which knows some dictionaries.
+func NewUnzstd(dictionaries [][]byte) (*Decoding, error) {
+	options := []zstd.DOption{zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow)}
+	if len(dictionaries) > 0 {
+		options = append(options, zstd.WithDecoderDicts(dictionaries...))
+	}
+	if _, err := zstd.NewReader(nil, options...); err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	return &Decoding{Name: Zstd, Ratio: DefaultRatio, memory: 2 * maxWindow, make: func() reader {
+		r, err := zstd.NewReader(nil, options...)
+		if err != nil {
+			panic("coding: options that were fine no longer are: " + err.Error())
+		}
+		return r
+	}}, nil
+}
+
+// A gzipReader reads members one after the other. As gzip does, and Envoy, it passes over bytes behind
+// the last one that do not begin another.
+type gzipReader struct {
+	z  gzip.Reader
+	in *bufio.Reader
+}
+
+func (g *gzipReader) Reset(r io.Reader) error {
+	g.in.Reset(r)
+	return g.member()
+}
+
+func (g *gzipReader) member() error {
+	if err := g.z.Reset(g.in); err != nil {
+		return err
+	}
+	g.z.Multistream(false)
+	return nil
+}
+
+func (g *gzipReader) Read(b []byte) (int, error) {
+	n, err := g.z.Read(b)
+	if err != io.EOF {
+		return n, err
+	}
+	if _, err := g.in.Peek(1); err != nil || g.member() != nil {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// A Decoder decompresses one body.
+type Decoder struct {
+	stock  *Stock
+	of     *Decoding
+	reader reader
+	resume func() (struct{}, bool)
+	stop   func()
+	yield  func(struct{}) bool
+
+	in     []byte // has not been read
+	ended  bool   // nothing comes after in
+	closed bool
+	out    []byte
+	limit  int // of out
+	input  int // all that has come
+	output int // and what it was, before out
+	err    error
+}
+
+func newDecoder(k *Stock, of *Decoding, r reader) *Decoder {
+	d := &Decoder{stock: k, of: of, reader: r}
+	d.resume, d.stop = iter.Pull(func(yield func(struct{}) bool) {
+		d.yield = yield
+		d.err = d.run()
+	})
+	return d
+}
+
+// errClosed ends a decoder that waits.
+var errClosed = errors.New("closed")
+
+// source is the input as the reader sees it: it waits for more.
+type source struct{ d *Decoder }
+
+func (s source) Read(b []byte) (int, error) {
+	d := s.d
+	for len(d.in) == 0 {
+		switch {
+		case d.closed:
+			return 0, errClosed
+		case d.ended:
+			return 0, io.EOF
+		case !d.yield(struct{}{}):
+			d.closed = true
+		}
+	}
+	n := copy(b, d.in)
+	d.in = d.in[n:]
+	return n, nil
+}
+
+const pieceSize = 4 << 10
+
+// run decompresses all of a body.
+func (d *Decoder) run() error {
+	if err := d.reader.Reset(source{d}); err != nil {
+		return notShort(err)
+	}
+	for {
+		if cap(d.out)-len(d.out) < pieceSize {
+			d.out = append(make([]byte, 0, 2*cap(d.out)+pieceSize), d.out...)
+		}
+		n, err := d.reader.Read(d.out[len(d.out):cap(d.out)])
+		d.out = d.out[:len(d.out)+n]
+		switch {
+		case err != nil && err != io.EOF:
+			return err
+		case len(d.out) > d.limit:
+			return ErrTooLarge
+		case err == io.EOF:
+			return io.EOF
+		}
+	}
+}
+
+// notShort tells a body that ends before it has begun from one that has ended.
+func notShort(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// smallest is the size of a piece below which its growth is not looked at by itself.
+const smallest = 16 << 10
+
+// Write takes a piece and appends to dst what it was. After the last piece nothing may come. An error is final: the
+// body is not what it says, or breaks off, or is too large.
+func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
+	if d.err == io.EOF { // behind the end
+		return dst, nil
+	}
+	if d.err != nil {
+		return dst, d.err
+	}
+	d.input += len(b)
+	d.in, d.ended, d.out = b, last, dst
+	d.limit = len(dst) + min(d.input*d.of.Ratio-d.output, max(len(b), smallest)*d.of.Ratio)
+	d.resume()
+	dst, d.output = d.out, d.output+len(d.out)-len(dst)
+	d.in, d.out = nil, nil
+	if d.err == io.EOF {
+		return dst, nil
+	}
+	return dst, d.err
+}
+
+// Close gives the decoder's memory back.
+func (d *Decoder) Close() {
+	d.stop()
+	d.stock.left += d.of.memory
+	keep(d.stock.readers, d.of, d.reader)
+}
