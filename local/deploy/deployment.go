@@ -50,6 +50,9 @@ func (c *Controller) deployment(ctx context.Context, namespace, name string) (ti
 	slices.SortFunc(sets, func(a, b *appsv1.ReplicaSet) int { return cmp.Compare(revisionOf(a), revisionOf(b)) })
 	current, old := split(d, sets)
 	if d.Spec.Paused {
+		if err := c.scalePaused(ctx, d, sets); err != nil {
+			return 0, err
+		}
 		return 0, c.deploymentStatus(ctx, d, current, old)
 	}
 	if current == nil {
@@ -233,6 +236,41 @@ func (c *Controller) roll(ctx context.Context, d *appsv1.Deployment, current *ap
 		}
 	}
 	return nil
+}
+
+// scalePaused gives a Deployment that is not rolled out its number of pods, as Kubernetes does: the set that has pods, or
+// else the newest, gets them all; several, in the midst of a rollout, each by its share, as far as what a
+// rollout may have is not the right number already.
+func (c *Controller) scalePaused(ctx context.Context, d *appsv1.Deployment, sets []*appsv1.ReplicaSet) error {
+	want, total := replicas(d.Spec.Replicas), int32(0)
+	var active []*appsv1.ReplicaSet
+	for _, rs := range sets {
+		if n := replicas(rs.Spec.Replicas); n > 0 {
+			active, total = append(active, rs), total+n
+		}
+	}
+	if len(active) == 0 && len(sets) > 0 {
+		active = sets[len(sets)-1:]
+	}
+	if len(active) == 0 {
+		return nil
+	}
+	newest := active[len(active)-1]
+	if len(active) == 1 {
+		return c.scale(ctx, d, newest, want)
+	}
+	if surge, unavailable := limits(d); total >= want-int32(unavailable) && total <= want+int32(surge) {
+		return nil
+	}
+	left := want
+	for _, rs := range active[:len(active)-1] {
+		n := want * replicas(rs.Spec.Replicas) / total
+		left -= n
+		if err := c.scale(ctx, d, rs, n); err != nil {
+			return err
+		}
+	}
+	return c.scale(ctx, d, newest, left)
 }
 
 // plan is one step of a rolling update: the size of the current set and of each

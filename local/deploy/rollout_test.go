@@ -189,6 +189,19 @@ func TestScaleAndPause(t *testing.T) {
 	if n := len(c.pods()); n != 0 {
 		t.Errorf("%d pods are left", n)
 	}
+	// A pause holds the new template back, and not the number.
+	c.change(func(d *appsv1.Deployment) {
+		n := int32(3)
+		d.Spec.Paused, d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Image = true, &n, "other"
+	})
+	c.until("web", func(d *appsv1.Deployment) bool { return d.Status.Replicas == 3 && d.Status.AvailableReplicas == 3 })
+	for _, p := range c.pods() {
+		if p.Spec.Containers[0].Image == "other" {
+			t.Errorf("%s has the new image while the rollout is paused", p.Name)
+		}
+	}
+	c.change(func(d *appsv1.Deployment) { d.Spec.Paused = false })
+	c.until("web", settled(3))
 }
 
 func TestDeletedPodIsReplaced(t *testing.T) {
