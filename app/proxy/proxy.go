@@ -56,6 +56,7 @@ type parts struct {
 	workers  int
 	draining atomic.Bool
 	quit     context.CancelFunc
+	unbound  chan error // a listener of the bootstrap could not be opened
 	drain    listen.Pace
 }
 
@@ -101,7 +102,7 @@ func (p *plan) names() resolve.Config {
 
 // assemble builds the parts that every proxy has. ctx ends what goes on by itself.
 func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
-	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain}
+	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain, unbound: make(chan error, 1)}
 	runtime.GOMAXPROCS(p.workers + 1) // so that building configuration and collecting garbage do not stall the path
 	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
 	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
@@ -122,7 +123,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
-				p.log.Error("listeners that could not be opened", "error", err)
+				p.refused(err)
 			}
 			if pl.publish != nil {
 				pl.publish(r)
@@ -145,6 +146,24 @@ func (p *parts) events() (cluster.Journal, error) {
 		return nil, fmt.Errorf("cluster_manager.outlier_detection.event_log_path: %w", err)
 	}
 	return lines, nil
+}
+
+// refused tells of listeners that could not be opened. Without one of the bootstrap's own the proxy is not
+// what it was started as, and ends.
+func (p *parts) refused(err error) {
+	p.log.Error("listeners that could not be opened", "error", err)
+	all, _ := err.(interface{ Unwrap() []error })
+	if all == nil || p.boot == nil {
+		return
+	}
+	for _, e := range all.Unwrap() {
+		if b, ok := errors.AsType[*shard.BindError](e); ok && p.boot.HasListener(b.Listener) {
+			select {
+			case p.unbound <- b:
+			default: // the first is enough
+			}
+		}
+	}
 }
 
 // wake has the client look at what is wanted.
@@ -272,6 +291,14 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 		case <-inner.Done():
 		}
 		return errStopped
+	})
+	group.Go(func() error {
+		select {
+		case err := <-p.unbound:
+			return err
+		case <-inner.Done():
+			return errStopped
+		}
 	})
 	watchReopen(inner, p.files.Reopen, p.o.reopen)
 	p.log.Info("proxy started", "version", version.String(), "node", p.node.GetId(), "workers", p.workers, "pid", os.Getpid())

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -71,6 +72,21 @@ type Bootstrap struct {
 	LocalCluster string
 	OutlierLog   string // path of the file in which ejections are told; empty: none
 	Limits       Limits
+}
+
+// listenerName is the name of the listener at i, which may have none of its own.
+func (b *Bootstrap) listenerName(i int) string {
+	return cmp.Or(b.Listeners[i].GetName(), fmt.Sprintf("listener_%d", i))
+}
+
+// HasListener reports whether the bootstrap itself has a listener of that name.
+func (b *Bootstrap) HasListener(name string) bool {
+	for i := range b.Listeners {
+		if b.listenerName(i) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // An ADS says where configuration comes from.

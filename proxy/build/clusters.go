@@ -42,7 +42,7 @@ var clusterFields = []*Message{
 			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
 			"enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "enforcing_local_origin_success_rate",
 			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin", "successful_active_health_check_uneject_host")),
-	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses"),
+	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses", "additional_source_addresses"),
 		ignores("a source address of this machine needs none", "freebind")),
 	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive"),
@@ -224,7 +224,14 @@ func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster
 func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 	at := field.At("upstream_bind_config")
 	set := func(s *corev3.SocketAddress, at *field.Path) {
-		a := r.socketAddress(s, at).Addr()
+		bound := r.socketAddress(s, at)
+		if bound.Port() != 0 {
+			r.errs.Addf(at.Child("port_value"), "found %d, want 0: one port is good for one connection", bound.Port())
+		}
+		a := bound.Addr()
+		if a.Is4() && c.Bind.IsValid() || a.Is6() && c.BindV6.IsValid() {
+			r.errs.Addf(at.Child("address"), "found %q, a second address of its family; want at most one of each", s.GetAddress())
+		}
 		switch {
 		case !a.IsValid() || a.IsUnspecified():
 		case a.Is4():
@@ -236,6 +243,14 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 	b := m.GetUpstreamBindConfig()
 	if b.GetSourceAddress() != nil {
 		set(b.GetSourceAddress(), at.Child("source_address"))
+	}
+	//nolint:staticcheck // deprecated, still sent
+	additional := b.GetAdditionalSourceAddresses()
+	if len(additional) > 0 && len(b.GetExtraSourceAddresses()) > 0 {
+		r.errs.Addf(at.Child("additional_source_addresses"), "is set beside extra_source_addresses, want one of them")
+	}
+	for i, a := range additional {
+		set(a, at.Child("additional_source_addresses").Index(i))
 	}
 	for i, e := range b.GetExtraSourceAddresses() {
 		set(e.GetAddress(), at.Child("extra_source_addresses").Index(i).Child("address"))

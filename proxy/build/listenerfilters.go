@@ -28,7 +28,7 @@ import (
 var listenerFilterFields = []*Message{
 	message((*originaldstv3.OriginalDst)(nil)),
 	message((*originalsrcv3.OriginalSrc)(nil), reads("mark"),
-		only("bind_port", "the port of the client is in use by the client", "false")),
+		only("bind_port", "Envoy does not do it either: a port that the client uses is not always free", "false")),
 	message((*tlsinspectorv3.TlsInspector)(nil), reads("enable_ja3_fingerprinting", "enable_ja4_fingerprinting"),
 		ignores("the buffer grows as needed", "initial_read_buffer_size"),
 		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),

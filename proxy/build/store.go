@@ -173,9 +173,8 @@ func (s *Store) Static(b *Bootstrap) error {
 		add(xdsclient.ClusterType, m.GetName(), m)
 	}
 	for i, m := range b.Listeners {
-		name := m.GetName()
-		if name == "" {
-			name = fmt.Sprintf("listener_%d", i)
+		name := b.listenerName(i)
+		if m.GetName() == "" {
 			m = proto.CloneOf(m)
 			m.Name = name
 		}

@@ -297,7 +297,7 @@ func (b *epoll) dial(o Dial) (socket, bool, error) {
 	}
 	if err := prepare(fd, o); err != nil {
 		unix.Close(fd)
-		return nil, false, err
+		return nil, false, &UnreadyError{err}
 	}
 	err = unix.Connect(fd, sa)
 	if err != nil && err != unix.EINPROGRESS {
@@ -320,7 +320,7 @@ func prepare(fd int, o Dial) error {
 	}
 	if o.Mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, o.Mark); err != nil {
-			return os.NewSyscallError("setsockopt SO_MARK", err)
+			return optionError("SO_MARK", err)
 		}
 	}
 	if !o.Source.IsValid() || o.Source.Is4() != o.Addr.Addr().Unmap().Is4() {
@@ -332,7 +332,7 @@ func prepare(fd int, o Dial) error {
 			level, name, what = unix.SOL_IPV6, unix.IPV6_TRANSPARENT, "IPV6_TRANSPARENT"
 		}
 		if err := unix.SetsockoptInt(fd, level, name, 1); err != nil {
-			return os.NewSyscallError("setsockopt "+what, err)
+			return optionError(what, err)
 		}
 	}
 	// Istio's ::6, unlike 127.0.0.6, is an address that no interface has.

@@ -67,7 +67,7 @@ func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
 			continue
 		}
 		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
-			return os.NewSyscallError("setsockopt "+opt.what, err)
+			return optionError(opt.what, err)
 		}
 	}
 	if err := setOptions(fd, o.Options, BeforeBind); err != nil {
@@ -87,6 +87,15 @@ func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
 		return os.NewSyscallError("listen", err)
 	}
 	return setOptions(fd, o.Options, Listening)
+}
+
+// optionError says which option could not be set, and what is missing if that is not allowed.
+func optionError(what string, err error) error {
+	failed := os.NewSyscallError("setsockopt "+what, err)
+	if err == unix.EPERM {
+		return fmt.Errorf("%w: it needs CAP_NET_ADMIN", failed)
+	}
+	return failed
 }
 
 // set sets one option.

@@ -283,6 +283,13 @@ type Dial struct {
 	Options     []SocketOption // of TCP; set before connecting, whatever their moment
 }
 
+// An UnreadyError is why a socket could not be made ready to connect: the machine or our rights
+// are to blame, not the peer.
+type UnreadyError struct{ Err error }
+
+func (e *UnreadyError) Error() string { return e.Err.Error() }
+func (e *UnreadyError) Unwrap() error { return e.Err }
+
 // A SocketOption is set on a socket.
 type SocketOption struct {
 	Level, Name int

@@ -104,9 +104,12 @@ func (c *Conn) start() {
 		return
 	}
 	if cfg.OriginalDst || cfg.UseOriginalDst { // Envoy adds the listener filter where the flag is set
-		if addr, err := c.Conn.OriginalDst(); err == nil {
-			c.Local, c.Restored = addr, addr != c.DirectLocal || cfg.Transparent
+		addr, err := c.Conn.OriginalDst()
+		if err == nil {
+			c.Local = addr
 		}
+		// By TPROXY the socket's own address is the destination, whether or not the kernel tracks connections.
+		c.Restored = c.Local != c.DirectLocal || cfg.Transparent
 	}
 	c.Listener = cfg
 	if cfg.BufferLimit > 0 {

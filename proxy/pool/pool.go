@@ -29,11 +29,12 @@ const (
 	ActiveOverflow             // a limit of the cluster: no more may be under way
 	ProtocolError              // the response made no sense
 	RemoteRefused              // the host says that it has not begun (REFUSED_STREAM, GOAWAY)
+	LocalConnectFailed         // no connection, and the host is not to blame
 )
 
 var resetNames = [...]string{
 	"", "local reset", "remote reset", "remote connection failure", "connection timeout",
-	"connection termination", "overflow", "overflow", "protocol error", "remote refused stream reset",
+	"connection termination", "overflow", "overflow", "protocol error", "remote refused stream reset", "local connection failure",
 }
 
 // String returns Envoy's words.
@@ -307,6 +308,9 @@ func (p *Pool) failWaiting(r Reset, why string) {
 
 // ConnectError puts an error into Envoy's words.
 func ConnectError(err error) string {
+	if unready, ok := errors.AsType[*drive.UnreadyError](err); ok {
+		return unready.Error()
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		text := errno.Error()

@@ -2,6 +2,7 @@ package pool
 
 import (
 	cryptotls "crypto/tls"
+	"errors"
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -63,7 +64,11 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 // OnConnect goes on with TLS, or is done.
 func (u *upstream) OnConnect(_ *drive.Conn, err error) {
 	if err != nil {
-		u.failed(ConnectFailed, ConnectError(err))
+		reset := ConnectFailed
+		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
+			reset = LocalConnectFailed
+		}
+		u.failed(reset, ConnectError(err))
 		return
 	}
 	if !u.pool.origin.Introduce(u.conn, u.info.Host) {

@@ -218,6 +218,15 @@ func filters(rt *Runtime) map[any]bool {
 	return live
 }
 
+// A BindError is why a listener could not be opened.
+type BindError struct {
+	Listener string
+	Err      error
+}
+
+func (e *BindError) Error() string { return fmt.Sprintf("listener %s: %v", e.Listener, e.Err) }
+func (e *BindError) Unwrap() error { return e.Err }
+
 // bind gets the sockets of all listeners that want some.
 func (s *Shards) bind(rt *Runtime) (byName map[string][]*drive.Socket, wanted map[netip.AddrPort]bool, errs []error) {
 	byName, wanted = map[string][]*drive.Socket{}, map[netip.AddrPort]bool{}
@@ -233,7 +242,7 @@ func (s *Shards) bind(rt *Runtime) (byName map[string][]*drive.Socket, wanted ma
 			if socket == nil {
 				var err error
 				if socket, err = s.socket(c, addr); err != nil {
-					errs = append(errs, fmt.Errorf("listener %s: %w", c.Name, err))
+					errs = append(errs, &BindError{c.Name, err})
 					continue
 				}
 				s.sockets[addr] = socket

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/mallamesh/malla/test/script/mesh"
@@ -125,9 +126,15 @@ func (p *Process) Log() string {
 // Start starts a program. If the test fails, what the program said is shown.
 func Start(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
+	return StartAs(t, diesWithUs(), name, args...)
+}
+
+// StartAs is Start for a program with attributes of its own, as namespaces.
+func StartAs(t testing.TB, attr *syscall.SysProcAttr, name string, args ...string) *Process {
+	t.Helper()
 	p := &Process{Cmd: exec.Command(name, args...), Done: make(chan struct{})}
 	p.Cmd.Stdout, p.Cmd.Stderr = p, p
-	p.Cmd.SysProcAttr = diesWithUs()
+	p.Cmd.SysProcAttr = attr
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

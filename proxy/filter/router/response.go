@@ -165,12 +165,12 @@ func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
 var (
 	flags = map[pool.Reset]access.Flag{
 		pool.LocalReset: access.LocalReset, pool.RemoteReset: access.UpstreamRemoteReset,
-		pool.ConnectFailed: access.UpstreamConnectionFailure, pool.ConnectTimedOut: access.UpstreamConnectionFailure,
+		pool.ConnectFailed: access.UpstreamConnectionFailure, pool.LocalConnectFailed: access.UpstreamConnectionFailure, pool.ConnectTimedOut: access.UpstreamConnectionFailure,
 		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow, pool.ActiveOverflow: access.UpstreamOverflow,
 		pool.ProtocolError: access.UpstreamProtocolError, pool.RemoteRefused: access.UpstreamRemoteReset,
 	}
 	resets = map[pool.Reset]route.ResetReason{
-		pool.LocalReset: route.ResetByPeer, pool.RemoteReset: route.ResetByPeer, pool.ConnectFailed: route.ResetConnectFailure,
+		pool.LocalReset: route.ResetByPeer, pool.RemoteReset: route.ResetByPeer, pool.ConnectFailed: route.ResetConnectFailure, pool.LocalConnectFailed: route.ResetConnectFailure,
 		pool.ConnectTimedOut: route.ResetConnectFailure, pool.ConnectionTerminated: route.ResetByPeer,
 		pool.Overflow: route.ResetOverflow, pool.ActiveOverflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
 	}
