@@ -148,7 +148,13 @@ func (s *Server) Config(aside Aside, found *Found) *tls.Config {
 	if !c.SessionTicketsDisabled {
 		s.sessions(c)
 	}
-	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return withoutALPN(c, hello), nil }
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		// Whoever resumes a session is shown no certificate; who we are is what we would have shown.
+		if cert, err := s.certificate(hello); err == nil {
+			found.Local = cert.Leaf
+		}
+		return withoutALPN(c, hello), nil
+	}
 	return c
 }
 

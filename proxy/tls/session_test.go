@@ -70,6 +70,9 @@ func TestSessionsWithClientCertificates(t *testing.T) {
 		if found.Peer.Principal() != spiffe || !found.Peer.Verified {
 			t.Errorf("%s: peer %+v", what, found.Peer)
 		}
+		if found.Local != id.Certificate().Leaf {
+			t.Errorf("%s: we are %v, want who the certificate says", what, found.Local)
+		}
 	}
 	step("first", false)
 	step("second", true)
