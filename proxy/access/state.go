@@ -1,6 +1,12 @@
 package access
 
-import "strconv"
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
 
 // A State is what filters say about a stream by name: Envoy's filter state, as far as its
 // objects are text. It is used again for the next stream and then allocates nothing.
@@ -42,27 +48,52 @@ func (s *State) Set(key string, value []byte, fixed bool) bool {
 	return true
 }
 
-// filterState compiles FILTER_STATE(key) and FILTER_STATE(key:PLAIN). Without PLAIN Envoy writes the
-// object as JSON, which for text is a string in quotes.
-func filterState(c command) (*op, error) {
-	key, plain := c.arg, false
-	for _, suffix := range []string{":PLAIN", ":TYPED"} {
-		if n := len(key) - len(suffix); n > 0 && key[n:] == suffix {
-			key, plain = key[:n], suffix == ":PLAIN"
-			break
-		}
+// SetHeaders gives a key an object that is a message of header fields: formats write it as JSON.
+func (s *State) SetHeaders(key string, m *header.Map) {
+	type field struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
 	}
-	limit := c.length
+	var all struct {
+		Headers []field `json:"headers"`
+	}
+	for i := range m.Len() {
+		f := m.At(i)
+		all.Headers = append(all.Headers, field{string(f.Name), string(f.Value)})
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		panic("access: header fields are no JSON: " + err.Error()) // they are strings
+	}
+	s.Set(key+asJSON, text, false)
+}
+
+// What formats ask of an object, behind its key.
+const (
+	asText = ":PLAIN"
+	asJSON = ":TYPED"
+)
+
+// filterState compiles FILTER_STATE(key) and FILTER_STATE(key:PLAIN). Without PLAIN Envoy
+// writes the object as JSON, which for text is a string in quotes.
+func filterState(c command) (*op, error) {
+	key, quoted := c.arg, true
+	if strings.HasSuffix(key, asText) {
+		key, quoted = strings.TrimSuffix(key, asText), false
+	} else {
+		key = strings.TrimSuffix(key, asJSON)
+	}
+	limit, message := c.length, key+asJSON
 	return &op{text: key, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
-		v, ok := r.State.Get(o.text)
-		if !ok {
-			return dst, false
-		}
 		from := len(dst)
-		if plain {
+		if v, ok := r.State.Get(o.text); ok && quoted {
+			dst = strconv.AppendQuote(dst, string(v))
+		} else if ok {
+			dst = append(dst, v...)
+		} else if v, ok = r.State.Get(message); ok && quoted {
 			dst = append(dst, v...)
 		} else {
-			dst = strconv.AppendQuote(dst, string(v))
+			return dst, false
 		}
 		if limit >= 0 && len(dst)-from > limit {
 			dst = dst[:from+limit]

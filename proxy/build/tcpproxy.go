@@ -6,12 +6,16 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/tcp"
 )
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
-		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match")),
+		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config")),
+	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
+		"propagate_response_headers", "propagate_response_trailers")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
@@ -46,6 +50,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	default:
 		r.errs.Addf(at, "names no cluster, want cluster or weighted_clusters")
 	}
+	c.Tunnel = r.tunnel(m.GetTunnelingConfig(), at.Child("tunneling_config"))
 	counters, scope := r.env.Stats.TCP(c.StatPrefix)
 	c.Stats, r.scopes = counters, append(r.scopes, scope)
 	if r.tcpMetrics != nil {
@@ -58,4 +63,33 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 		c.Exchange = r.exchange
 	}
 	return c
+}
+
+// tunnel reads how bytes are carried over a request, nil if they are not.
+func (r *listenerReader) tunnel(m *tcpv3.TcpProxy_TunnelingConfig, at *field.Path) *tcp.Tunnel {
+	if m == nil {
+		return nil
+	}
+	t := &tcp.Tunnel{PostPath: m.GetPostPath(), KeepHeaders: m.GetPropagateResponseHeaders(), KeepTrailers: m.GetPropagateResponseTrailers()}
+	if m.GetHostname() == "" {
+		r.errs.Addf(at.Child("hostname"), "is empty, want the host to be asked for")
+	}
+	var err error
+	if t.Host, err = access.Compile(m.GetHostname()); err != nil {
+		r.errs.Addf(at.Child("hostname"), "%v", err)
+	}
+	switch {
+	case m.GetUsePost() && t.PostPath == "":
+		t.PostPath = "/"
+	case !m.GetUsePost() && t.PostPath != "":
+		r.errs.Addf(at.Child("post_path"), "found %q without use_post, want none for a CONNECT", t.PostPath)
+	}
+	var add []route.Mutation
+	for _, v := range r.headerValues(m.GetHeadersToAdd(), at.Child("headers_to_add")) {
+		add = append(add, route.Mutation{Append: &v})
+	}
+	if t.Headers, err = route.NewMutations(add); err != nil {
+		r.errs.Addf(at.Child("headers_to_add"), "%v", err)
+	}
+	return t
 }

@@ -3,8 +3,10 @@ package tcp
 import (
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -30,6 +32,16 @@ type Config struct {
 	// Exchange, if set, is told to the peer, and the peer's is awaited, over TLS
 	// connections that agreed on ALPN istio-peer-exchange.
 	Exchange *Exchange
+	Tunnel   *Tunnel // nil: bytes go to the host as they are
+}
+
+// A Tunnel says how bytes are carried over a request: a CONNECT, or a POST.
+type Tunnel struct {
+	Host     *access.Format
+	PostPath string           // of a POST; "": a CONNECT
+	Headers  *route.Mutations // nil: none
+	// KeepHeaders and KeepTrailers have formats know the response's (FILTER_STATE).
+	KeepHeaders, KeepTrailers bool
 }
 
 // A Weighted is one destination of several.

@@ -10,6 +10,9 @@
 // byte on TLS connections that agreed on istio-peer-exchange; what the peer tells is
 // taken off the stream.
 //
+// With a [Tunnel] configured, the host is a proxy: bytes go to it as the body of a CONNECT, or of a POST, on a
+// connection of the cluster's pools, by HTTP/1.1 or HTTP/2. A host that refuses has failed to be reached.
+//
 // Bytes are copied through the loop's buffers, or move by splice(2) where there are many and both sides
 // are plain; see [drive.Conn.SpliceTo].
 package tcp
@@ -38,7 +41,7 @@ type session struct {
 	w      *pool.Worker
 	conn   *listen.Conn
 	origin pool.Origin
-	up     *upstream // nil: none yet, or no more
+	up     side // nil: none yet, or no more
 	rec    access.Record
 
 	opened    bool // and logged
@@ -149,7 +152,7 @@ func (s *session) try(c *cluster.Cluster) {
 		return
 	}
 	limits := c.Limit(cluster.Default)
-	if !limits.Connections.TryAcquire() {
+	if s.config.Tunnel != nil && !limits.Connections.Free() || s.config.Tunnel == nil && !limits.Connections.TryAcquire() {
 		c.Stats.UpstreamCxOverflow.Inc()
 		s.fail(access.UpstreamOverflow, "upstream_cx_overflow")
 		return
@@ -163,13 +166,31 @@ func (s *session) try(c *cluster.Cluster) {
 	if h.Dest != nil {
 		s.rec.Destination = h.Dest
 	}
+	if s.config.Tunnel != nil {
+		s.up = newTunnel(s, c, h)
+		s.up.(*tunnel).open()
+		return
+	}
 	s.up = newUpstream(s, c, h, limits)
 }
 
+// A side is the host's end of a session.
+type side interface {
+	joined() bool  // bytes can pass
+	expects() bool // what the host tells of itself has not come yet
+	splice()       // lets bytes go by the kernel, where that can be
+	Write(b []byte)
+	CloseWrite() // the client will send no more
+	Full() bool
+	Paused() bool
+	Resume()
+	Ended() bool // the host will send no more
+	Reset()
+	end() // closes it, after what is still to be written
+}
+
 // connected joins both sides.
-func (s *session) connected(u *upstream) {
-	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
-	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
+func (s *session) connected() {
 	s.alive()
 	s.open()
 	if every := s.config.Periodic; every > 0 {
@@ -182,18 +203,17 @@ func (s *session) connected(u *upstream) {
 // open logs that both sides are joined, once what the peers tell of themselves has come: a
 // connection must not be counted as opened by nobody and closed by somebody.
 func (s *session) open() {
-	if s.opened || s.up == nil || !s.up.up || s.seen.expected || s.up.told.expected {
+	if s.opened || s.up == nil || !s.up.joined() || s.seen.expected || s.up.expects() {
 		return
 	}
 	s.opened = true
 	s.connectedLog()
-	s.conn.SpliceTo(s.up.conn)
-	s.up.conn.SpliceTo(s.conn.Conn)
+	s.up.splice()
 }
 
 // mustOpen is open for those who have waited long enough.
 func (s *session) mustOpen() {
-	if s.up != nil && s.up.up && !s.opened {
+	if s.up != nil && s.up.joined() && !s.opened {
 		s.opened = true
 		s.connectedLog()
 	}
@@ -204,17 +224,17 @@ func (s *session) connectedLog() {
 }
 
 // notConnected tries another host, or gives up.
-func (s *session) notConnected(u *upstream, why string) {
+func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) {
 	s.up = nil
 	s.rec.Flags.Set(access.UpstreamConnectionFailure)
 	s.rec.UpstreamFailure = strings.ReplaceAll(why, " ", "_")
 	if s.attempts >= max(1, s.config.Attempts) {
-		u.cluster.Stats.UpstreamCxConnectAttemptsExceeded.Inc()
+		c.Stats.UpstreamCxConnectAttemptsExceeded.Inc()
 		s.fail(access.UpstreamRetryLimitExceeded, "")
 		return
 	}
-	s.tried = append(s.tried, u.host)
-	s.try(u.cluster)
+	s.tried = append(s.tried, h)
+	s.try(c)
 }
 
 // alive notes that bytes have passed.
@@ -237,7 +257,7 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 	if s.up == nil {
 		return n
 	}
-	s.up.conn.Write(b)
+	s.up.Write(b)
 	s.OnSpliced(s.conn.Conn, len(b))
 	return n
 }
@@ -250,12 +270,33 @@ func (s *session) OnSpliced(_ *drive.Conn, n int) {
 		st.DownstreamCxRxBytesTotal.Add(uint64(n))
 	}
 	s.rec.UpstreamBytesSent += uint64(n)
-	if s.up.conn.Full() {
+	if s.up.Full() {
 		if st := s.config.Stats; st != nil {
 			st.DownstreamFlowControlPausedReading.Inc()
 		}
 		s.conn.Pause()
 	}
+}
+
+// came accounts for bytes of the host that are on their way to the client.
+func (s *session) came(n int) {
+	s.alive()
+	s.rec.UpstreamBytesReceived += uint64(n)
+	s.rec.BytesSent += uint64(n)
+	if st := s.config.Stats; st != nil {
+		st.DownstreamCxTxBytesTotal.Add(uint64(n))
+	}
+}
+
+// flows lets the client's bytes flow again: the host takes more.
+func (s *session) flows() {
+	if s.over || !s.conn.Paused() {
+		return
+	}
+	if st := s.config.Stats; st != nil {
+		st.DownstreamFlowControlResumedReading.Inc()
+	}
+	s.conn.Resume()
 }
 
 // OnEnd passes on that the client will send no more.
@@ -264,13 +305,13 @@ func (s *session) OnEnd(*drive.Conn) {
 		s.finish()
 		return
 	}
-	s.up.conn.CloseWrite()
+	s.up.CloseWrite()
 	s.ended()
 }
 
 // ended finishes once both directions have ended.
 func (s *session) ended() {
-	if s.conn.Ended() && s.up != nil && s.up.conn.Ended() {
+	if s.conn.Ended() && s.up != nil && s.up.Ended() {
 		s.finish()
 	}
 }
@@ -282,15 +323,15 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	}
 	s.rec.Flags.Set(access.DownstreamConnectionTermination)
 	if s.up != nil && errors.Is(err, syscall.ECONNRESET) {
-		s.up.conn.Reset() // as the client did
+		s.up.Reset() // as the client did
 	}
 	s.finish()
 }
 
 // OnDrained lets the host's bytes flow again.
 func (s *session) OnDrained(*drive.Conn) {
-	if s.up != nil && s.up.conn.Paused() {
-		s.up.conn.Resume()
+	if s.up != nil && s.up.Paused() {
+		s.up.Resume()
 	}
 }
 
@@ -346,8 +387,7 @@ func (s *session) finish() {
 	s.w.Loop.Cancel(&s.lines)
 	if u := s.up; u != nil {
 		s.up = nil
-		u.release()
-		u.conn.Close()
+		u.end()
 	}
 	s.rec.WireBytesReceived, s.rec.WireBytesSent = s.conn.BytesIn, s.conn.BytesOut
 	s.log(access.TCPConnectionEnd, true)

@@ -84,7 +84,9 @@ func (u *upstream) ready() {
 	u.up = true
 	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Wall())
-	s.connected(u)
+	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
+	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
+	s.connected()
 }
 
 // OnTimer ends connecting that takes too long.
@@ -105,7 +107,7 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Wall())
 	u.release()
 	u.conn.Close()
-	u.s.notConnected(u, why)
+	u.s.notConnected(u.cluster, u.host, why)
 }
 
 // release ends the connection's account.
@@ -124,6 +126,26 @@ func (u *upstream) release() {
 	st.UpstreamCxLengthMS.Record(ms(u.s.w.Loop.Now() - u.began))
 	u.host.Connections.Dec()
 	u.host.Active.Add(-1)
+}
+
+func (u *upstream) joined() bool   { return u.up }
+func (u *upstream) expects() bool  { return u.told.expected }
+func (u *upstream) Write(b []byte) { u.conn.Write(b) }
+func (u *upstream) CloseWrite()    { u.conn.CloseWrite() }
+func (u *upstream) Full() bool     { return u.conn.Full() }
+func (u *upstream) Paused() bool   { return u.conn.Paused() }
+func (u *upstream) Resume()        { u.conn.Resume() }
+func (u *upstream) Ended() bool    { return u.conn.Ended() }
+func (u *upstream) Reset()         { u.conn.Reset() }
+
+func (u *upstream) splice() {
+	u.s.conn.SpliceTo(u.conn)
+	u.conn.SpliceTo(u.s.conn.Conn)
+}
+
+func (u *upstream) end() {
+	u.release()
+	u.conn.Close()
 }
 
 // OnData takes bytes of the host.
@@ -147,12 +169,7 @@ func (u *upstream) OnData(_ *drive.Conn, b []byte) int {
 // OnSpliced accounts for bytes of the host that are on their way to the client.
 func (u *upstream) OnSpliced(_ *drive.Conn, n int) {
 	s := u.s
-	s.alive()
-	s.rec.UpstreamBytesReceived += uint64(n)
-	s.rec.BytesSent += uint64(n)
-	if st := s.config.Stats; st != nil {
-		st.DownstreamCxTxBytesTotal.Add(uint64(n))
-	}
+	s.came(n)
 	if s.conn.Full() {
 		u.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
 		u.conn.Pause()
@@ -191,11 +208,8 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 
 // OnDrained lets the client's bytes flow again.
 func (u *upstream) OnDrained(*drive.Conn) {
-	if s := u.s; !s.over && u.up && s.conn.Paused() {
-		if st := s.config.Stats; st != nil {
-			st.DownstreamFlowControlResumedReading.Inc()
-		}
-		s.conn.Resume()
+	if u.up {
+		u.s.flows()
 	}
 }
 

@@ -28,6 +28,7 @@ func (u *Upstream) h2(c net.Conn) {
 	}
 	requests := map[uint32]*strings.Builder{}
 	paths := map[uint32]string{}
+	tunnels := map[uint32]*message{} // that echo, with what they say at their end
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
@@ -54,6 +55,9 @@ func (u *Upstream) h2(c net.Conn) {
 					fmt.Fprintf(requests[id], "%s: %s\r\n", h.Name, h.Value)
 				}
 				requests[id].WriteString("\r\n")
+				if u.echoes() {
+					tunnels[id] = u.openH2(f, id, paths[id])
+				}
 			} else {
 				for _, h := range frame.Fields {
 					fmt.Fprintf(requests[id], "\ntrailer %s: %s", h.Name, h.Value)
@@ -63,6 +67,9 @@ func (u *Upstream) h2(c net.Conn) {
 		case *http2.DataFrame:
 			if b := requests[id]; b != nil {
 				b.Write(frame.Data())
+			}
+			if tunnels[id] != nil {
+				_ = f.WriteData(id, false, frame.Data())
 			}
 			end = frame.StreamEnded()
 		case *http2.RSTStreamFrame:
@@ -74,11 +81,49 @@ func (u *Upstream) h2(c net.Conn) {
 		if end && requests[id] != nil {
 			u.note(requests[id].String())
 			delete(requests, id)
+			if m := tunnels[id]; m != nil {
+				delete(tunnels, id)
+				endH2(f, id, m)
+				continue
+			}
 			if !u.sayH2(c, f, id, paths[id]) {
 				return
 			}
 		}
 	}
+}
+
+// echoes reports whether requests are tunnels.
+func (u *Upstream) echoes() bool {
+	for _, a := range u.script.Answers {
+		if a.Has("echo") {
+			return true
+		}
+	}
+	return false
+}
+
+// openH2 agrees to a tunnel, or refuses it (nil).
+func (u *Upstream) openH2(f *http2.Framer, id uint32, path string) *message {
+	m, err := parseMessage(u.next(path).Text, "")
+	if err != nil {
+		u.note("(the scenario's answer: " + err.Error() + ")")
+		return nil
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: encode(m.headers), EndHeaders: true})
+	if m.body != "" {
+		_ = f.WriteData(id, false, []byte(m.body))
+	}
+	return m
+}
+
+// endH2 ends a tunnel whose other side has ended.
+func endH2(f *http2.Framer, id uint32, m *message) {
+	if m.trailers == nil {
+		_ = f.WriteData(id, true, nil)
+		return
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: encode(m.trailers), EndHeaders: true, EndStream: true})
 }
 
 // sayH2 answers one request; false ends the connection.
