@@ -15,7 +15,7 @@ type Shard struct {
 	spare       int    // streams in free
 	chunks      *chunk // that held input
 	spareChunks int
-	heldChunks  int // that hold input
+	heldChunks  int        // that hold input
 	drop        header.Map // where blocks are decoded that nobody wants
 }
 

@@ -27,7 +27,7 @@ type Config struct {
 	ALPN                                 []string
 	Transport                            *cluster.Transport // in place of the host's; nil: that
 
-	LogFailures, LogSuccesses bool      // every one, not only changes
+	LogFailures, LogSuccesses bool              // every one, not only changes
 	Events                    []cluster.Journal // where changes are told
 
 	Probe Probe
