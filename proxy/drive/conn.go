@@ -314,6 +314,13 @@ func (c *Conn) Close() { c.shutdown(flushing) }
 // wrote last.
 func (c *Conn) CloseGently() { c.shutdown(flushThenLinger) }
 
+// Push writes as much of the output as the socket takes, now and not at the end of the turn.
+func (c *Conn) Push() {
+	if c.Alive() && !c.state.blocked {
+		c.flush()
+	}
+}
+
 // Abort closes the connection at once; output is lost and the peer may see a reset.
 func (c *Conn) Abort() {
 	if !c.state.dead {

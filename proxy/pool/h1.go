@@ -173,6 +173,9 @@ func (c *h1Conn) Cancel() {
 	}
 	c.finish()
 	c.destroyed(true)
+	if c.tunnel {
+		c.conn.Push() // what the client has sent before it went
+	}
 	c.conn.Abort()
 }
 

@@ -483,8 +483,8 @@ func TestWordsOfTheCommandLine(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"get", "pods"}, 1, "malla: hint: malla --mesh absent up DIR"},
-		{[]string{"up"}, 2, "malla: hint: malla up --help"},
+		{[]string{"get", "pods"}, 1, "/malla --mesh absent up DIR"},
+		{[]string{"up"}, 2, "/malla up --help"},
 		{[]string{"up", "--publish", "x", "."}, 2, "HOST:PORT"},
 		{[]string{"gte", "pods"}, 2, "malla: error: unknown command"},
 		{[]string{"up", "--detach", "no-such-directory"}, 1, "no-such-directory"},

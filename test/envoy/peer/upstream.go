@@ -109,6 +109,9 @@ func (u *Upstream) Notes(v *scenario.View) scenario.Notes {
 		seen = slices.Compact(seen)
 	}
 	var n scenario.Notes
+	if u.script.Attrs["seen"] == "no" {
+		return n
+	}
 	for i, text := range seen {
 		head, body, _ := strings.Cut(text, "\r\n\r\n")
 		if coding := codingOf(head); coding != "" {
