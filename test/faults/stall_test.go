@@ -80,7 +80,7 @@ func TestServersThatStallAnywhere(t *testing.T) {
 		_, _ = io.WriteString(c, answer[:n])
 		<-over
 	})
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: server, HCM: "stream_idle_timeout: 1s"}), 504)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: server, HCM: "stream_idle_timeout: 3s"}), 504)
 }
 
 // A server that closes its connection early is seen to have done so.

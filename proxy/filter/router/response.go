@@ -147,7 +147,7 @@ func (a *attempt) OnReset(reason pool.Reset, why string, seen pool.Seen) {
 // replay sends a request once more that lost a race with the end of an idle connection, or that
 // the host says it has not begun.
 func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
-	if r.replayed || reason != pool.ConnectionTerminated && reason != pool.RemoteRefused || r.s.Upgrade || !r.keep {
+	if r.replayed || reason != pool.ConnectionTerminated && reason != pool.RemoteRefused || !r.keep {
 		return false
 	}
 	if seen == pool.MaybeSeen || seen == pool.Raced && !pool.Idempotent(r.s.Request.Get(header.Method)) {

@@ -363,6 +363,9 @@ func (r *Router) drop() {
 // OnRequestData sends a piece of the request's body.
 func (r *Router) OnRequestData(b []byte, end bool) {
 	r.ended = r.ended || end
+	if r.s.Upgrade && len(b) > 0 {
+		r.drop() // what goes into a tunnel goes once
+	}
 	if r.keep && !r.s.Upgrade {
 		over := len(r.body)+len(b) > r.limit()
 		if over && (r.policy != nil || r.mirrors != nil) {
