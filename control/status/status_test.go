@@ -224,18 +224,27 @@ func TestEventsAreRenewed(t *testing.T) {
 func TestRefusedWritesBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster()
-		err := errors.New("no")
-		c.refuse = func() error { return err }
+		refuse := func(err error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.refuse = func() error { return err }
+		}
+		tries := func() int {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.writes
+		}
+		refuse(errors.New("no"))
 		w := c.writer()
 		defer run(w)()
 		w.Set(want(1, wrong))
 		time.Sleep(10 * time.Minute)
-		if c.writes < 10 || c.writes > 30 {
-			t.Errorf("%d tries in ten minutes, want some 20", c.writes)
+		if n := tries(); n < 10 || n > 30 {
+			t.Errorf("%d tries in ten minutes, want some 20", n)
 		}
-		err = apierrors.NewConflict(rules.GroupResource(), "web", fmt.Errorf("stale"))
+		refuse(apierrors.NewConflict(rules.GroupResource(), "web", fmt.Errorf("stale")))
 		time.Sleep(2 * lastRetry)
-		err = nil
+		refuse(nil)
 		time.Sleep(2 * lastRetry)
 		if got := c.see(t); got != wrong.Text {
 			t.Errorf("shows %q", got)

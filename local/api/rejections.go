@@ -80,7 +80,7 @@ func (s *Server) putRefusals(list []Rejection) error {
 		}
 	}
 	for _, o := range stale {
-		if _, err := s.store.Delete(o.Key, o.Version, o.Value); err != nil {
+		if _, err := s.store.Delete(o.Key, o.Version, nil); err != nil {
 			return fmt.Errorf("forget a refusal: %w", err)
 		}
 	}

@@ -56,6 +56,13 @@ func newServer(t *testing.T, records ...string) *nameServer {
 	return s
 }
 
+// set changes how the server behaves.
+func (s *nameServer) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	network := w.RemoteAddr().Network()
 	s.mu.Lock()
@@ -173,7 +180,7 @@ func TestSearch(t *testing.T) {
 // An answer that does not fit into a datagram comes by TCP.
 func TestTruncated(t *testing.T) {
 	s := newServer(t, zone...)
-	s.cut = true
+	s.set(func() { s.cut = true })
 	r := newResolver(t, Config{Servers: []netip.AddrPort{s.addr}, NoSearch: true}, "", "")
 	addrs, _, err := r.Resolve(t.Context(), "four.example", cluster.V4Only)
 	if want := "tcp A four.example., udp A four.example."; texts(addrs) != "10.0.0.4" || err != nil || s.questions() != want {
@@ -184,7 +191,8 @@ func TestTruncated(t *testing.T) {
 // A server that fails or says nothing is not the last one that is asked; if all do, that is an error.
 func TestOtherServers(t *testing.T) {
 	bad, mute, good := newServer(t, zone...), newServer(t, zone...), newServer(t, zone...)
-	bad.rcode, mute.mute = dns.RcodeServerFailure, true
+	bad.set(func() { bad.rcode = dns.RcodeServerFailure })
+	mute.set(func() { mute.mute = true })
 	all := []netip.AddrPort{bad.addr, mute.addr, good.addr}
 	r := newResolver(t, Config{Servers: all, NoSearch: true, Timeout: 50 * time.Millisecond}, "", "")
 	if addrs, _, err := r.Resolve(t.Context(), "four.example", cluster.V4Only); texts(addrs) != "10.0.0.4" || err != nil {
