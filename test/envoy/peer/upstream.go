@@ -185,6 +185,9 @@ func (u *Upstream) serve(c net.Conn) {
 // the proxy showed.
 func (u *Upstream) handshake(c net.Conn, name string) (net.Conn, error) {
 	config := &tls.Config{Certificates: []tls.Certificate{u.pki.Certificate(name)}, NextProtos: split(u.script.Attrs["alpn"])}
+	if u.script.Answers[0].Has("resume") { // tickets of one connection are good for the others
+		config.SetSessionTicketKeys([][32]byte{{}})
+	}
 	if u.script.Attrs["verify"] != "" {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, u.pki.Pool(u.script.Attrs["verify"])
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -84,6 +85,9 @@ func Load(root fs.FS) ([]*Scenario, error) {
 	return out, err
 }
 
+// swallowed finds a title that does not begin its line: what follows would be text of the section before.
+var swallowed = regexp.MustCompile(`(?m)\S-- (?:` + strings.Join(slices.Concat(configSections, stepSections, []string{"upstream", "stats", "differs"}), "|") + `)\b.* --$`)
+
 // Parse reads one scenario.
 func Parse(name string, text []byte) (*Scenario, error) {
 	a := txtar.Parse(text)
@@ -92,6 +96,9 @@ func Parse(name string, text []byte) (*Scenario, error) {
 		return nil, err
 	}
 	for _, f := range a.Files {
+		if title := swallowed.Find(f.Data); title != nil {
+			return nil, fmt.Errorf("section %q: found %q in its text, want a section's title on a line of its own", f.Name, title)
+		}
 		if err := s.section(f.Name, string(f.Data)); err != nil {
 			return nil, fmt.Errorf("section %q: %w", f.Name, err)
 		}

@@ -60,6 +60,7 @@ func TestParseRefuses(t *testing.T) {
 		{"A.\n-- differs --\nanswer 1 status\n", "without a reason"},
 		{"A.\nworkers: 2\n", "needs alone"},
 		{"A.\n-- upstream --\n", "want the upstream's name"},
+		{"A.\n-- upstream x --\nHTTP/1.1 200 OK\n\nok-- request --\n", "on a line of its own"},
 	} {
 		if _, err := Parse("x/y", []byte(test.text)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q: got %v, want %q", test.text, err, test.want)
