@@ -28,6 +28,7 @@ const (
 	fileToken     = "admin.token" // of the API server's administrator
 	fileAuthority = "api-ca.pem"  // signs the API server's certificate: certificate and key
 	fileEndpoint  = "api.addr"    // host:port of the API server on loopback
+	filePorts     = "ports.json"  // the ports that are open on this machine
 	filePID       = "up.pid"
 	fileLock      = "up.lock"
 	fileLog       = "up.log"

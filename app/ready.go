@@ -3,7 +3,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/mallamesh/malla/cli"
 	"github.com/mallamesh/malla/control/ca"
-	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/seed"
 )
 
@@ -172,10 +170,7 @@ func (s *state) lastWarning(ctx context.Context, p *corev1.Pod) string {
 	return " (" + last.Message + ")"
 }
 
-var (
-	gatewayResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "gateways"}
-	rulesResource   = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
-)
+var gatewayResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "gateways"}
 
 func (s *state) gatewaySelectors(ctx context.Context) ([]map[string]string, error) {
 	list, err := s.dynamic.Resource(gatewayResource).List(ctx, metav1.ListOptions{})
@@ -280,7 +275,6 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 	if err != nil {
 		return 0, nil, nil
 	}
-	path := s.firstPath(ctx)
 	var sidecar string // flag and name of a pod that has one
 	for i := range p.pods {
 		pod := &p.pods[i]
@@ -294,25 +288,9 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 		}
 	}
 	s.u.mu.Lock()
-	offered := slices.SortedFunc(maps.Values(s.u.published), byInterest)
+	offered := slices.Collect(maps.Values(s.u.published))
 	s.u.mu.Unlock()
-	for _, pub := range offered {
-		if ownPort(pub) {
-			continue
-		}
-		scheme, at := "http", ""
-		if pub.Port == 443 || pub.Port == 8443 {
-			scheme = "https"
-		}
-		if scheme == "http" && gateway(pub) {
-			at = path
-		}
-		what := pub.Owner
-		if pub.Wanted.IsValid() && pub.Wanted != pub.Host {
-			what += fmt.Sprintf(" (port %d was in use)", pub.Wanted.Port())
-		}
-		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at})
-	}
+	links = s.links(ctx, offered)
 	malla := s.u.typed + " " + meshFlag(s.u.o.Mesh)
 	next = append(next, malla+"get pods")
 	if len(links) > 0 {
@@ -325,57 +303,4 @@ func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next [
 		next = append(next, malla+"stop")
 	}
 	return pods, links, next
-}
-
-// ownPort reports whether a port is a proxy's own.
-func ownPort(p broker.Published) bool { return p.Port >= 15000 && p.Port < 15100 }
-
-func gateway(p broker.Published) bool { return strings.Contains(p.Owner, "gateway") }
-
-// byInterest puts first what people look at first: gateways, then the ports that
-// Services are known by, then their node ports.
-func byInterest(a, b broker.Published) int {
-	rank := func(p broker.Published) int {
-		switch {
-		case gateway(p):
-			return 0
-		case p.Port < firstNodePort:
-			return 1
-		}
-		return 2
-	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Host.Compare(b.Host))
-}
-
-// firstNodePort is the first of the ports that node ports are taken from.
-const firstNodePort = 30000
-
-// firstPath is the first path that a route at a gateway names.
-func (s *state) firstPath(ctx context.Context) string {
-	list, err := s.dynamic.Resource(rulesResource).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return ""
-	}
-	for _, vs := range list.Items {
-		if gws, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "gateways"); len(gws) == 0 {
-			continue
-		}
-		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
-		for _, r := range routes {
-			route, _ := r.(map[string]any)
-			if route["fault"] != nil || route["redirect"] != nil || route["directResponse"] != nil {
-				continue // not the one to look at first
-			}
-			matches, _, _ := unstructured.NestedSlice(route, "match")
-			for _, m := range matches {
-				match, _ := m.(map[string]any)
-				for _, how := range []string{"exact", "prefix"} {
-					if uri, ok, _ := unstructured.NestedString(match, "uri", how); ok {
-						return uri
-					}
-				}
-			}
-		}
-	}
-	return ""
 }

@@ -10,4 +10,4 @@ func systemRoles() []Role {
 }
 
 // Verbs are what the command line starts.
-func Verbs() cli.Roles { return cli.Roles{Up: Up, Stop: Stop, Local: LocalMesh} }
+func Verbs() cli.Roles { return cli.Roles{Up: Up, Stop: Stop, URLs: URLs, Local: LocalMesh} }

@@ -21,5 +21,6 @@ func Verbs() cli.Roles {
 	return cli.Roles{
 		Up:   func(context.Context, cli.UpOptions) error { return errLinux },
 		Stop: func(context.Context, cli.StopOptions) error { return errLinux },
+		URLs: func(context.Context, cli.URLsOptions) error { return errLinux },
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,7 +125,7 @@ func publishMap(values []string) (map[uint16]netip.AddrPort, error) {
 
 // close removes what only a running mesh has.
 func (u *up) close() {
-	for _, name := range []string{filePID, fileAPI, fileBroker, fileEndpoint} {
+	for _, name := range []string{filePID, fileAPI, fileBroker, fileEndpoint, filePorts} {
 		_ = os.Remove(u.dir.path(name))
 	}
 	if u.release != nil {
@@ -133,9 +135,9 @@ func (u *up) close() {
 
 // run starts the supervisor and stays until ctx or the supervisor ends.
 func (u *up) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := u.serveBroker(ctx); err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := u.serveBroker(ctx, cancel); err != nil {
 		return err
 	}
 	// The supervisor outlives ctx a little, to end in order.
@@ -158,12 +160,13 @@ func (u *up) run(ctx context.Context) error {
 	case <-time.After(startLimit):
 		return fmt.Errorf("the supervisor does not answer after %s; its log is %s", startLimit, u.dir.path(fileLog))
 	case <-ctx.Done():
-		return nil
+		return lost(ctx)
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- u.follow(ctx) }()
 	select {
 	case <-ctx.Done():
+		err = lost(ctx)
 	case err = <-failed:
 	case err = <-gone:
 		return fmt.Errorf("the supervisor ended: %w; its log is %s", orNil(err), u.dir.path(fileLog))
@@ -176,6 +179,14 @@ func (u *up) run(ctx context.Context) error {
 		<-gone
 	}
 	return err
+}
+
+// lost is why a context has ended, nil if somebody asked for that.
+func lost(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 func orNil(err error) error {
@@ -198,8 +209,9 @@ func (u *up) explain(err error) error {
 	return fmt.Errorf("this system refuses what a mesh on one machine needs:\n  %s", strings.Join(lines, "\n  "))
 }
 
-// serveBroker gives the mesh sockets of this network.
-func (u *up) serveBroker(ctx context.Context) error {
+// serveBroker gives the mesh sockets of this network until ctx ends; fail is told if
+// that ends before.
+func (u *up) serveBroker(ctx context.Context, fail func(error)) error {
 	path := u.dir.path(fileBroker)
 	_ = os.Remove(path)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -210,7 +222,10 @@ func (u *up) serveBroker(ctx context.Context) error {
 		return err
 	}
 	go func() {
-		_ = broker.Serve(ctx, l, broker.Options{Publish: u.publish, OnPublish: u.onPublish}) // ends with ctx
+		err := broker.Serve(ctx, l, broker.Options{Publish: u.publish, OnPublish: u.onPublish})
+		if ctx.Err() == nil { // a mesh without a way out is none
+			fail(fmt.Errorf("the mesh has lost this machine's network: %w", orNil(err)))
+		}
 	}()
 	return nil
 }
@@ -231,8 +246,20 @@ func (u *up) onPublish(p broker.Published) {
 	} else {
 		u.published[p.Host.String()] = p
 	}
+	u.notePorts()
 	if u.tell.Load() && !ownPort(p) {
 		fmt.Fprintf(u.o.Out, "%s port %d of %s %s\n", time.Now().Format(time.TimeOnly), p.Port, p.Owner, change)
+	}
+}
+
+// notePorts writes the open ports down, for `malla urls`. u.mu is held.
+func (u *up) notePorts() {
+	text, err := json.Marshal(slices.SortedFunc(maps.Values(u.published), byInterest))
+	if err == nil {
+		err = writeFile(u.dir.path(filePorts), text)
+	}
+	if err != nil {
+		fmt.Fprintf(u.o.Err, "malla: note the open ports: %v\n", err)
 	}
 }
 

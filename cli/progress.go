@@ -93,16 +93,21 @@ type Link struct{ What, URL string }
 func Ready(out io.Writer, took time.Duration, pods int, links []Link, next []string) {
 	fmt.Fprintf(out, "\n%d pods are ready after %.1f s.\n\n", pods, took.Seconds())
 	if len(links) > 0 {
-		w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(w, "WHAT\tURL")
-		for _, l := range links {
-			fmt.Fprintf(w, "%s\t%s\n", l.What, l.URL)
-		}
-		w.Flush()
+		Links(out, links)
 		fmt.Fprintln(out)
 	}
 	if len(next) > 0 {
 		fmt.Fprintln(out, "Next:")
 		fmt.Fprintln(out, "  "+strings.Join(next, "\n  "))
 	}
+}
+
+// Links prints a table of what can be reached from this machine.
+func Links(out io.Writer, links []Link) {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "WHAT\tURL")
+	for _, l := range links {
+		fmt.Fprintf(w, "%s\t%s\n", l.What, l.URL)
+	}
+	w.Flush()
 }

@@ -25,6 +25,7 @@ import (
 type Roles struct {
 	Up   func(context.Context, UpOptions) error
 	Stop func(context.Context, StopOptions) error
+	URLs func(context.Context, URLsOptions) error
 	// Local finds the API of the local mesh called name; nil without an error
 	// means that it does not run.
 	Local func(name string) (*Local, error)
@@ -100,6 +101,9 @@ the cluster of your kubeconfig.`,
 	}
 	if roles.Stop != nil {
 		add(groupMesh, newStop(interruptible(roles.Stop), t.meshName))
+	}
+	if roles.URLs != nil {
+		add(groupMesh, newURLs(interruptible(roles.URLs), t.meshName))
 	}
 	add(groupMesh, newKubeconfig(t))
 	add(groupObjects, kubectlVerbs(t, streams)...)

@@ -92,6 +92,24 @@ func newStop(stop func(context.Context, StopOptions) error, mesh func() string) 
 	return cmd
 }
 
+// URLsOptions are the words of `malla urls`.
+type URLsOptions struct {
+	Mesh string
+	Out  io.Writer
+}
+
+// newURLs returns `malla urls`; urls prints them.
+func newURLs(urls func(context.Context, URLsOptions) error, mesh func() string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "urls",
+		Short: "Show where the local mesh is reached from this machine",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return urls(cmd.Context(), URLsOptions{Mesh: mesh(), Out: cmd.OutOrStdout()})
+		},
+	}
+}
+
 // checkPublish accepts HOST:PORT, both port numbers.
 func checkPublish(s string) error {
 	var host, port uint16

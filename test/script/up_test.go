@@ -466,6 +466,7 @@ func TestGatewayPortAtRunTime(t *testing.T) {
 		}
 		return err
 	})
+	words(t, "urls", m.Must("urls"), "istio-system/istio-ingressgateway", fmt.Sprintf("http://127.0.0.1:%d\n", m.Port(8090)))
 	m.Delete(more)
 	mesh.Until(t, 20*time.Second, "the port closed", func() error {
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(m.Port(8090)))
@@ -489,6 +490,7 @@ func TestWordsOfTheCommandLine(t *testing.T) {
 		{[]string{"gte", "pods"}, 2, "malla: error: unknown command"},
 		{[]string{"up", "--detach", "no-such-directory"}, 1, "no-such-directory"},
 		{[]string{"stop"}, 1, "does not run"},
+		{[]string{"urls"}, 1, "does not run"},
 	} {
 		r := m.Run(test.args...)
 		if r.Code != test.code || !strings.Contains(r.Err, test.want) {

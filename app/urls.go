@@ -1,0 +1,136 @@
+//go:build linux
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/mallamesh/malla/cli"
+	"github.com/mallamesh/malla/local/broker"
+)
+
+var rulesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
+
+// URLs prints where a running mesh can be reached from this machine by now: ports that a
+// Gateway or Service got after the start are there, too.
+func URLs(ctx context.Context, o cli.URLsOptions) error {
+	dir, err := dirOf(o.Mesh)
+	if err != nil {
+		return err
+	}
+	if !dir.running() {
+		return cli.Hint(fmt.Errorf("mesh %q does not run", o.Mesh), "malla %sup DIR", meshFlag(o.Mesh))
+	}
+	var offered []broker.Published
+	text, err := os.ReadFile(dir.path(filePorts))
+	if err == nil {
+		err = json.Unmarshal(text, &offered)
+	}
+	if err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("read the open ports: %w", err)
+	}
+	token, err := dir.token()
+	if err != nil {
+		return err
+	}
+	client, err := dynamic.NewForConfig(clientOf(dir.path(fileAPI), token))
+	if err != nil {
+		return err
+	}
+	links := (&state{dynamic: client}).links(ctx, offered)
+	if len(links) == 0 {
+		fmt.Fprintln(o.Out, "Nothing is offered on this machine: a Gateway, or a Service of type LoadBalancer or NodePort, would be.")
+		return nil
+	}
+	cli.Links(o.Out, links)
+	return nil
+}
+
+// links are the URLs of what is offered on this machine.
+func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
+	path := s.firstPath(ctx)
+	var links []cli.Link
+	slices.SortFunc(offered, byInterest)
+	for _, pub := range offered {
+		if ownPort(pub) {
+			continue
+		}
+		scheme, at := "http", ""
+		if pub.Port == 443 || pub.Port == 8443 {
+			scheme = "https"
+		}
+		if scheme == "http" && gateway(pub) {
+			at = path
+		}
+		what := pub.Owner
+		if pub.Wanted.IsValid() && pub.Wanted != pub.Host {
+			what += fmt.Sprintf(" (port %d was in use)", pub.Wanted.Port())
+		}
+		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at})
+	}
+	return links
+}
+
+// ownPort reports whether a port is a proxy's own.
+func ownPort(p broker.Published) bool { return p.Port >= 15000 && p.Port < 15100 }
+
+func gateway(p broker.Published) bool { return strings.Contains(p.Owner, "gateway") }
+
+// byInterest puts first what people look at first: gateways, then the ports that
+// Services are known by, then their node ports.
+func byInterest(a, b broker.Published) int {
+	rank := func(p broker.Published) int {
+		switch {
+		case gateway(p):
+			return 0
+		case p.Port < firstNodePort:
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Host.Compare(b.Host))
+}
+
+// firstNodePort is the first of the ports that node ports are taken from.
+const firstNodePort = 30000
+
+// firstPath is the first path that a route at a gateway names.
+func (s *state) firstPath(ctx context.Context) string {
+	list, err := s.dynamic.Resource(rulesResource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return ""
+	}
+	for _, vs := range list.Items {
+		if gws, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "gateways"); len(gws) == 0 {
+			continue
+		}
+		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
+		for _, r := range routes {
+			route, _ := r.(map[string]any)
+			if route["fault"] != nil || route["redirect"] != nil || route["directResponse"] != nil {
+				continue // not the one to look at first
+			}
+			matches, _, _ := unstructured.NestedSlice(route, "match")
+			for _, m := range matches {
+				match, _ := m.(map[string]any)
+				for _, how := range []string{"exact", "prefix"} {
+					if uri, ok, _ := unstructured.NestedString(match, "uri", how); ok {
+						return uri
+					}
+				}
+			}
+		}
+	}
+	return ""
+}
