@@ -45,9 +45,9 @@ var clusterFields = []*Message{
 	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses", "additional_source_addresses"),
 		ignores("a source address of this machine needs none", "freebind")),
 	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
-	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive"),
-		ignores("addresses of a name are tried one after the other", "happy_eyeballs_config"),
+	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive", "happy_eyeballs_config"),
 		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
+	message((*clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig)(nil), reads("first_address_family_version", "first_address_family_count")),
 	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config")),
 	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
@@ -258,6 +258,24 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
 		c.SocketOptions = keepAlive(k)
 	}
+	c.Eyeballs = r.eyeballs(m.GetUpstreamConnectionOptions().GetHappyEyeballsConfig(), field.At("upstream_connection_options", "happy_eyeballs_config"))
+}
+
+var firstFamilies = map[clusterv3.UpstreamConnectionOptions_FirstAddressFamilyVersion]cluster.Family{
+	clusterv3.UpstreamConnectionOptions_DEFAULT: cluster.Auto, clusterv3.UpstreamConnectionOptions_V4: cluster.V4Only, clusterv3.UpstreamConnectionOptions_V6: cluster.V6Only,
+}
+
+// eyeballs reads in which order a host's addresses are tried.
+func (r *reader) eyeballs(m *clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig, at *field.Path) (out cluster.Eyeballs) {
+	first, ok := firstFamilies[m.GetFirstAddressFamilyVersion()]
+	if !ok {
+		r.errs.Addf(at.Child("first_address_family_version"), "found %v, want DEFAULT, V4 or V6", m.GetFirstAddressFamilyVersion())
+	}
+	out = cluster.Eyeballs{First: first, Count: m.GetFirstAddressFamilyCount().GetValue()}
+	if n := m.GetFirstAddressFamilyCount(); n != nil && n.GetValue() == 0 {
+		r.errs.Addf(at.Child("first_address_family_count"), "found 0, want at least 1")
+	}
+	return out
 }
 
 // httpOptions reads how a cluster speaks HTTP, from the extension or from the

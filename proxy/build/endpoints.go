@@ -1,6 +1,7 @@
 package build
 
 import (
+	"net/netip"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,8 +20,9 @@ var endpointFields = []*Message{
 		ignores(forPeople, "metadata"),
 		ignores("nothing here balances by distance", "proximity")),
 	message((*endpointv3.LbEndpoint)(nil), reads("endpoint", "health_status", "metadata", "load_balancing_weight")),
-	message((*endpointv3.Endpoint)(nil), reads("address", "hostname", "health_check_config"),
+	message((*endpointv3.Endpoint)(nil), reads("address", "additional_addresses", "hostname", "health_check_config"),
 		ignores("statistics are by address", "observability_name")),
+	message((*endpointv3.Endpoint_AdditionalAddress)(nil), reads("address")),
 }
 
 var healths = map[corev3.HealthStatus]cluster.Health{
@@ -64,6 +66,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 			return out, false
 		}
 	}
+	out.More = r.moreAddresses(e.GetEndpoint().GetAdditionalAddresses(), names, at.Child("endpoint").Child("additional_addresses"))
 	out.Check = r.checkTarget(e.GetEndpoint().GetHealthCheckConfig(), at.Child("endpoint").Child("health_check_config"))
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: matchable(metadata(m, "envoy.transport_socket_match"))}
@@ -73,6 +76,20 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 		}
 	}
 	return out, true
+}
+
+// moreAddresses reads where else an endpoint can be reached.
+func (r *reader) moreAddresses(list []*endpointv3.Endpoint_AdditionalAddress, names bool, at *field.Path) (out []netip.AddrPort) {
+	if len(list) > 0 && names {
+		r.errs.Addf(at, "has no meaning in a cluster of names, want a cluster of type STATIC or EDS")
+		return nil
+	}
+	for i, a := range list {
+		if addr := r.address(a.GetAddress(), at.Index(i).Child("address")); addr.IsValid() {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // peerOf reads what Istio says of the workload behind an endpoint:

@@ -67,6 +67,7 @@ type Config struct {
 	OutlierLog     Journal        // where ejections are told; nil: nowhere
 	Check          *CheckPolicy   // of active health checks; nil: there are none
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
+	Eyeballs       Eyeballs       // the order of a host's addresses
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS
 	Override       OverrideHost   // for OriginalDst
 	Names          *NameCache     // for DynamicForward
@@ -300,6 +301,7 @@ func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := Host{
 		Addr: e.Addr, Name: cmp.Or(e.Hostname, e.Name), Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
 		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight, Target: e.Check,
+		tried: c.order(e),
 	}
 	if h.Metadata == nil {
 		h.Metadata = &noMetadata
@@ -325,7 +327,7 @@ const maxPriority = 128
 
 func (h *Host) same(o *Host) bool {
 	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
-		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata) &&
+		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata) && sameAddresses(h, o) &&
 		(h.Target == o.Target || h.Target != nil && o.Target != nil && *h.Target == *o.Target)
 }
 

@@ -54,16 +54,16 @@ type nameSet struct {
 
 	overprovision uint32
 
-	mu    sync.Mutex // guards addrs
-	addrs [][]netip.Addr
+	mu    sync.Mutex     // guards addrs
+	addrs [][]netip.Addr // of a logical cluster in the name server's order, else sorted
 }
 
 // RunDNS resolves the endpoints of a StrictDNS or LogicalDNS cluster until ctx ends. Ready
 // is called once, when every name has been answered or refused for the first time.
 //
 // A failure keeps the addresses that are known: a name server that is away must not take
-// a service away. A strict cluster sends to all addresses of a name, a logical
-// one to the first.
+// a service away. A strict cluster has a host for each address of a name, a logical one
+// has one host, which is tried at all of them.
 func (c *Cluster) RunDNS(ctx context.Context, r Resolver, a Assignment, ready func()) {
 	endpoints := a.Endpoints
 	n := &nameSet{c: c, r: r, endpoints: endpoints, overprovision: a.Overprovision, addrs: make([][]netip.Addr, len(endpoints))}
@@ -148,10 +148,9 @@ func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool
 		n.c.Stats.UpdateEmpty.Inc()
 	}
 	addrs = n.c.DNS.Family.Choose(addrs)
-	if n.c.Kind == LogicalDNS && len(addrs) > 1 {
-		addrs = addrs[:1]
+	if n.c.Kind != LogicalDNS {
+		slices.SortFunc(addrs, netip.Addr.Compare)
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
 	n.mu.Lock()
 	changed := !slices.Equal(n.addrs[i], addrs)
 	n.addrs[i] = addrs
@@ -202,6 +201,11 @@ func (n *nameSet) publish() {
 				port = e.Addr.Port()
 			}
 			e.Addr = netip.AddrPortFrom(a, port)
+			if n.c.Kind == LogicalDNS {
+				e.More = beside(e.Addr, addrs)
+				list = append(list, e)
+				break
+			}
 			list = append(list, e)
 		}
 	}

@@ -43,11 +43,12 @@ type Metadata struct {
 
 // An Endpoint is one address of a cluster as configuration names it.
 type Endpoint struct {
-	Addr     netip.AddrPort // invalid if Name must be resolved
-	Name     string         // of a DNS cluster's endpoint: what to resolve
-	Port     uint16         // with Name
-	Hostname string         // what the host is called, wherever it is; empty: by Name
-	Weight   uint32         // 0 counts as 1
+	Addr     netip.AddrPort   // invalid if Name must be resolved
+	More     []netip.AddrPort // other addresses of the same host, the better ones first
+	Name     string           // of a DNS cluster's endpoint: what to resolve
+	Port     uint16           // with Name
+	Hostname string           // what the host is called, wherever it is; empty: by Name
+	Weight   uint32           // 0 counts as 1
 	Priority uint32
 	Locality Locality
 	Health   Health
@@ -71,6 +72,9 @@ type Host struct {
 
 	LocalityWeight uint32
 	Target         *CheckTarget // of health checks; nil: the host itself
+
+	tried []netip.AddrPort // all addresses, in the order in which they are tried; nil: Addr is the only one
+	named []netip.Addr     // of a DynamicForward cluster: all addresses of the name
 
 	Transport *Transport  // how to talk to it; never nil once it is in a HostSet
 	Peer      *stats.Peer // what Istio's metrics say about it if it does not say it itself; nil: unknown

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,8 @@ type NameCache struct {
 
 // A name is what is known of one.
 type name struct {
-	addr atomic.Pointer[netip.Addr] // the zero address: there is none; nil: not known yet
-	used atomic.Bool                // since the last look
+	addrs atomic.Pointer[[]netip.Addr] // empty: there is none; nil: not known yet
+	used  atomic.Bool                  // since the last look
 
 	mu      sync.Mutex // guards waiting
 	waiting []func()
@@ -70,25 +71,25 @@ func NewNameCache(ctx context.Context, cfg NamesConfig, r Resolver, set *stats.N
 	return c
 }
 
-// Lookup returns what a name, or the address that it spells, means now. The zero address
-// means that it has none; known is false if nobody knows yet.
-func (c *NameCache) Lookup(host string) (addr netip.Addr, known bool) {
+// Lookup returns what a name, or the address that it spells, means now: the addresses in the order
+// of the answer. known is false if nobody knows yet.
+func (c *NameCache) Lookup(host string) (addrs []netip.Addr, known bool) {
 	if a, err := netip.ParseAddr(host); err == nil {
-		return a, true
+		return []netip.Addr{a}, true
 	}
 	c.mu.RLock()
 	n := c.names[host]
 	c.mu.RUnlock()
 	if n == nil {
-		return netip.Addr{}, false
+		return nil, false
 	}
 	if !n.used.Load() {
 		n.used.Store(true)
 	}
-	if a := n.addr.Load(); a != nil {
+	if a := n.addrs.Load(); a != nil {
 		return *a, true
 	}
-	return netip.Addr{}, false
+	return nil, false
 }
 
 // An Answer says what became of [NameCache.Ask].
@@ -131,7 +132,7 @@ func (c *NameCache) Ask(host string, f func()) Answer {
 	}
 	c.mu.Unlock()
 	n.mu.Lock()
-	if n.addr.Load() == nil {
+	if n.addrs.Load() == nil {
 		n.waiting = append(n.waiting, done)
 		n.mu.Unlock()
 		return Asked
@@ -181,7 +182,6 @@ func (c *NameCache) resolve(host string, n *name) (ttl time.Duration, ok bool) {
 	defer cancel()
 	addrs, ttl, err := c.r.Resolve(ctx, host, c.cfg.DNS.Family)
 	addrs = c.cfg.DNS.Family.Choose(addrs)
-	var addr netip.Addr
 	switch {
 	case ctx.Err() != nil && c.ctx.Err() == nil:
 		c.stats.QueryTimeout.Inc()
@@ -190,17 +190,14 @@ func (c *NameCache) resolve(host string, n *name) (ttl time.Duration, ok bool) {
 		c.stats.QueryFailure.Inc()
 	case len(addrs) > 0:
 		c.stats.QuerySuccess.Inc()
-		addr, ok = addrs[0], true
+		ok = true
 	default:
 		c.stats.QuerySuccess.Inc()
 		ok = true
 	}
-	old := n.addr.Load()
-	if ok || old == nil {
-		if old == nil || *old != addr {
-			c.stats.AddressChanged.Inc()
-			n.addr.Store(&addr)
-		}
+	if old := n.addrs.Load(); old == nil || ok && !slices.Equal(*old, addrs) {
+		c.stats.AddressChanged.Inc()
+		n.addrs.Store(&addrs)
 	}
 	n.mu.Lock()
 	waiting := n.waiting

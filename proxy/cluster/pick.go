@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/mallamesh/malla/proxy/lb"
 )
@@ -12,6 +13,7 @@ type Pick struct {
 	Hash     uint64
 	HasHash  bool
 	Original netip.AddrPort // destination the client dialed, for OriginalDst, or named, for DynamicForward
+	Named    []netip.Addr   // all addresses of what is named
 
 	// Criteria choose the subset, nil: none are given.
 	Criteria *Criteria
@@ -58,7 +60,7 @@ func (c *Cluster) Hashes() bool { return c.Policy.Kind.Hashes() }
 // Pick chooses a host.
 func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
 	if c.ByAddress() {
-		return c.pickOriginal(p.Original)
+		return c.pickOriginal(p.Original, p.Named)
 	}
 	set := c.hosts.Load()
 	if p.Override.IsValid() {
@@ -187,7 +189,7 @@ func (r *Retry) avoids(h *Host) bool {
 }
 
 // pickOriginal returns the host of the address that the client dialed.
-func (c *Cluster) pickOriginal(addr netip.AddrPort) (*Host, Reason) {
+func (c *Cluster) pickOriginal(addr netip.AddrPort, named []netip.Addr) (*Host, Reason) {
 	if !addr.IsValid() {
 		c.Stats.OriginalDstHostInvalid.Inc()
 		return nil, NoOriginal
@@ -198,8 +200,8 @@ func (c *Cluster) pickOriginal(addr netip.AddrPort) (*Host, Reason) {
 	c.origMu.RLock()
 	h := c.original[addr]
 	c.origMu.RUnlock()
-	if h == nil {
-		h = c.addOriginal(addr)
+	if h == nil || len(named) > 1 && !slices.Equal(h.named, named) {
+		h = c.addOriginal(addr, named)
 	}
 	if !h.recent.Load() {
 		h.recent.Store(true)
@@ -207,13 +209,17 @@ func (c *Cluster) pickOriginal(addr netip.AddrPort) (*Host, Reason) {
 	return h, OK
 }
 
-func (c *Cluster) addOriginal(addr netip.AddrPort) *Host {
+func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 	c.origMu.Lock()
 	defer c.origMu.Unlock()
-	if h := c.original[addr]; h != nil {
-		return h
+	old := c.original[addr]
+	if old != nil && slices.Equal(old.named, named) {
+		return old
 	}
-	h := c.host(&Endpoint{Addr: addr}, nil)
+	h := c.host(&Endpoint{Addr: addr, More: beside(addr, named)}, old)
+	if h != old { // which others are reading
+		h.named = named
+	}
 	c.original[addr] = h
 	c.Stats.MembershipTotal.Set(int64(len(c.original)))
 	c.Stats.MembershipHealthy.Set(int64(len(c.original)))

@@ -39,13 +39,13 @@ func (o *Origin) Introduce(c *drive.Conn, h *cluster.Host) bool {
 	return h.Transport.Proxy == nil || c.WriteClear(h.Transport.Proxy.Header(o.Source, o.Destination, o.TLVs))
 }
 
-// DialOptions say how a host of a cluster is reached.
-func (w *Worker) DialOptions(c *cluster.Cluster, h *cluster.Host, o *Origin) drive.Dial {
-	d := drive.Dial{Addr: h.Addr, Mark: w.Mark, Source: c.Bind, Options: c.SocketOptions}
-	if h.Addr.Addr().Is6() && c.BindV6.IsValid() {
+// DialOptions say how an address of a cluster's host is reached.
+func (w *Worker) DialOptions(c *cluster.Cluster, addr netip.AddrPort, o *Origin) drive.Dial {
+	d := drive.Dial{Addr: addr, Mark: w.Mark, Source: c.Bind, Options: c.SocketOptions}
+	if addr.Addr().Is6() && c.BindV6.IsValid() {
 		d.Source = c.BindV6
 	}
-	if o.Transparent && o.Source.Addr().Unmap().Is4() == h.Addr.Addr().Unmap().Is4() {
+	if o.Transparent && o.Source.Addr().Unmap().Is4() == addr.Addr().Unmap().Is4() {
 		d.Source, d.Transparent = o.Source.Addr().Unmap(), true
 		if o.Mark != 0 {
 			d.Mark = o.Mark

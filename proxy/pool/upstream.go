@@ -1,27 +1,24 @@
 package pool
 
 import (
-	cryptotls "crypto/tls"
-	"errors"
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
-	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // An upstream is a connection to a host: what every one has, whatever it speaks. It
 // is made here, up to the end of the handshake; then its codec has it.
 type upstream struct {
 	pool   *Pool
-	conn   *drive.Conn
+	dial   Dialing
+	conn   *drive.Conn       // nil while connecting
 	limits *cluster.Breakers // that count the connection
 	info   Info
 	began  int64
 	timer  drive.Timer // of connecting
-	found  tls.Found
-	codec  codec // nil while connecting
+	codec  codec       // nil while connecting
 	dead   bool
 }
 
@@ -51,46 +48,13 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 	p.total++
 	p.dialing++
 	st := p.cluster.Stats
-	st.UpstreamCxTotal.Inc()
 	st.UpstreamCxActive.Inc()
 	p.host.CxTotal.Inc()
 	p.host.Connections.Inc()
 	p.w.Loop.Schedule(&u.timer, p.cluster.ConnectTimeout)
-	u.conn = p.w.Loop.Dial(p.w.DialOptions(p.cluster, p.host, &p.origin), u)
-	u.conn.SetMark(int(p.cluster.BufferLimit))
+	u.dial = Dialing{Worker: p.w, Cluster: p.cluster, Host: p.host, Origin: &p.origin, Name: p.key.name, Protocols: u.protocols, Owner: u}
+	u.dial.Start()
 	return true
-}
-
-// OnConnect goes on with TLS, or is done.
-func (u *upstream) OnConnect(_ *drive.Conn, err error) {
-	if err != nil {
-		reset := ConnectFailed
-		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
-			reset = LocalConnectFailed
-		}
-		u.failed(reset, ConnectError(err))
-		return
-	}
-	if !u.pool.origin.Introduce(u.conn, u.info.Host) {
-		u.failed(ConnectFailed, "")
-		return
-	}
-	client := u.pool.client
-	if client == nil {
-		u.made()
-		return
-	}
-	if !client.Ready() {
-		u.failed(ConnectFailed, tls.ErrNotReady.Error())
-		return
-	}
-	config := client.Config(u.pool.key.name, u.info.Host.Name, u.conn.Aside, &u.found)
-	if offer := u.pool.offer(); offer != "" {
-		config.NextProtos = strings.Split(offer, ",")
-	} else if len(config.NextProtos) == 0 {
-		config.NextProtos = u.pool.fallback()
-	}
-	u.conn.StartTLS(false, config, u.pool.cluster.ConnectTimeout, u.secured)
 }
 
 // OnTimer ends connecting that takes too long.
@@ -101,33 +65,24 @@ func (u *upstream) OnTimer(*drive.Timer) {
 	}
 }
 
-// secured goes on after the handshake.
-func (u *upstream) secured(conn *drive.Conn, err error) {
-	if u.dead {
-		return
+// protocols is what is offered as ALPN.
+func (u *upstream) protocols(own []string) []string {
+	if offer := u.pool.offer(); offer != "" {
+		return strings.Split(offer, ",")
 	}
-	st := &u.pool.cluster.Stats.TLS
-	if err != nil {
-		tls.CountFailure(st, err)
-		u.failed(ConnectFailed, tls.Reason(err))
-		return
+	if len(own) == 0 {
+		return u.pool.fallback()
 	}
-	state := conn.TLS()
-	tls.Count(st, state, u.found.Peer)
-	u.info.ALPN = state.NegotiatedProtocol
-	u.info.TLS = u.describe(state)
-	u.made()
+	return own
 }
 
-func (u *upstream) describe(state *cryptotls.ConnectionState) *access.TLS {
-	d := tls.Describe(state, &u.found)
-	d.SNI = u.pool.client.ServerName(u.pool.key.name, u.info.Host.Name)
-	return d
-}
-
-// made hands the connection to the codec that it is for.
-func (u *upstream) made() {
+// OnDialed hands the connection to the codec that it is for.
+func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	p := u.pool
+	u.conn, u.info.TLS = conn, secure
+	if secure != nil {
+		u.info.ALPN = secure.ALPN
+	}
 	p.w.Loop.Cancel(&u.timer)
 	p.dialing--
 	u.info.Conn, u.info.ConnID = u.conn, p.w.ConnectionID()
@@ -139,7 +94,14 @@ func (u *upstream) made() {
 	u.codec.opened()
 }
 
-// failed ends a connection that did not come up.
+// OnDialFailed ends a connection that did not come up.
+func (u *upstream) OnDialFailed(f DialFailure) {
+	if f.Closed {
+		u.pool.cluster.Stats.UpstreamCxDestroyRemote.Inc()
+	}
+	u.failed(f.Reset, f.Why)
+}
+
 func (u *upstream) failed(r Reset, why string) {
 	p := u.pool
 	p.w.Loop.Cancel(&u.timer)
@@ -152,8 +114,8 @@ func (u *upstream) failed(r Reset, why string) {
 		kind = cluster.Timeout
 	}
 	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Wall())
+	u.dial.Cancel()
 	u.destroyed(false)
-	u.conn.Close()
 	p.failWaiting(r, why)
 }
 
@@ -171,8 +133,12 @@ func (u *upstream) destroyed(withRequest bool) {
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Dec()
 	st.UpstreamCxDestroy.Inc()
-	st.UpstreamCxRxBytesTotal.Add(u.conn.BytesIn)
-	st.UpstreamCxTxBytesTotal.Add(u.conn.BytesOut)
+	in, out := u.dial.In, u.dial.Out
+	if u.conn != nil {
+		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
+	}
+	st.UpstreamCxRxBytesTotal.Add(in)
+	st.UpstreamCxTxBytesTotal.Add(out)
 	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - u.began))
 	if withRequest {
 		st.UpstreamCxDestroyWithActiveRq.Inc()
@@ -197,28 +163,3 @@ func (u *upstream) old() bool {
 	}
 	return false
 }
-
-// OnClose notices that the host has ended the connection in the middle of the handshake.
-func (u *upstream) OnClose(_ *drive.Conn, err error) {
-	if u.dead {
-		return
-	}
-	u.pool.cluster.Stats.UpstreamCxDestroyRemote.Inc()
-	why := "TLS_error:|connection closed during handshake:TLS_error_end"
-	if err != nil {
-		why = ConnectError(err)
-	}
-	u.failed(ConnectFailed, why)
-}
-
-// OnEnd is OnClose: half a handshake is none.
-func (u *upstream) OnEnd(c *drive.Conn) { u.OnClose(c, nil) }
-
-// OnData leaves bytes to the codec.
-func (u *upstream) OnData(*drive.Conn, []byte) int { return 0 }
-
-// OnDrained does nothing: nothing was written yet.
-func (u *upstream) OnDrained(*drive.Conn) {}
-
-// OnDeadline does nothing: none is set.
-func (u *upstream) OnDeadline(*drive.Conn) {}

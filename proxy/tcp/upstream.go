@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"cmp"
 	"errors"
 	"syscall"
 
@@ -8,7 +9,6 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/pool"
-	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // An upstream is the connection to a host.
@@ -17,9 +17,8 @@ type upstream struct {
 	cluster *cluster.Cluster
 	host    *cluster.Host
 	limits  *cluster.Breakers
-	conn    *drive.Conn
-	client  *tls.Client
-	found   tls.Found
+	dial    pool.Dialing
+	conn    *drive.Conn // nil while connecting
 	tls     *access.TLS
 	told    peerMessage
 	timer   drive.Timer
@@ -30,55 +29,26 @@ type upstream struct {
 
 func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluster.Breakers) *upstream {
 	u := &upstream{s: s, cluster: c, host: h, limits: limits, began: s.w.Loop.Now()}
-	u.client, _ = h.Transport.Socket.(*tls.Client)
 	st := c.Stats
-	st.UpstreamCxTotal.Inc()
 	st.UpstreamCxActive.Inc()
 	h.CxTotal.Inc()
 	h.Connections.Inc()
 	h.Active.Add(1)
 	u.timer.Handler = u
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
-	u.conn = s.w.Loop.Dial(s.w.DialOptions(c, h, &s.origin), u)
-	u.conn.SetMark(int(c.BufferLimit))
+	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Owner: u}
+	u.dial.Start()
 	return u
 }
 
-// OnConnect goes on with TLS, or joins.
-func (u *upstream) OnConnect(_ *drive.Conn, err error) {
-	switch {
-	case err != nil:
-		u.failed(pool.ConnectError(err), cluster.ConnectFailed)
-	case !u.s.origin.Introduce(u.conn, u.host):
-		u.failed("connection termination", cluster.ConnectFailed)
-	case u.client == nil:
-		u.ready()
-	case !u.client.Ready():
-		u.failed(tls.ErrNotReady.Error(), cluster.ConnectFailed)
-	default:
-		config := u.client.Config(u.s.conn.SNI, u.host.Name, u.conn.Aside, &u.found)
-		u.conn.StartTLS(false, config, u.cluster.ConnectTimeout, u.secured)
-	}
-}
-
-// secured goes on after the handshake.
-func (u *upstream) secured(c *drive.Conn, err error) {
-	if err != nil {
-		tls.CountFailure(&u.cluster.Stats.TLS, err)
-		u.failed(tls.Reason(err), cluster.ConnectFailed)
-		return
-	}
-	tls.Count(&u.cluster.Stats.TLS, c.TLS(), u.found.Peer)
-	u.tls = tls.Describe(c.TLS(), &u.found)
-	u.tls.SNI = u.client.ServerName(u.s.conn.SNI, u.host.Name)
-	if x := u.s.config.Exchange; x != nil && u.tls.ALPN == exchangeProtocol {
+// OnDialed joins.
+func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
+	u.conn, u.tls = c, secure
+	c.SetHandler(u)
+	if x := u.s.config.Exchange; x != nil && secure != nil && secure.ALPN == exchangeProtocol {
 		u.told.expected = true
 		c.Write(x.Message)
 	}
-	u.ready()
-}
-
-func (u *upstream) ready() {
 	s := u.s
 	s.w.Loop.Cancel(&u.timer)
 	u.up = true
@@ -97,6 +67,11 @@ func (u *upstream) OnTimer(*drive.Timer) {
 	}
 }
 
+// OnDialFailed tries another host, or gives up.
+func (u *upstream) OnDialFailed(f pool.DialFailure) {
+	u.failed(cmp.Or(f.Why, "connection termination"), cluster.ConnectFailed)
+}
+
 // failed ends an attempt to connect.
 func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	if u.freed {
@@ -105,8 +80,7 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	u.cluster.Stats.UpstreamCxConnectFail.Inc()
 	u.host.CxConnectFail.Inc()
 	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Wall())
-	u.release()
-	u.conn.Close()
+	u.end()
 	u.s.notConnected(u.cluster, u.host, why)
 }
 
@@ -121,8 +95,12 @@ func (u *upstream) release() {
 	st := u.cluster.Stats
 	st.UpstreamCxActive.Dec()
 	st.UpstreamCxDestroy.Inc()
-	st.UpstreamCxRxBytesTotal.Add(u.conn.BytesIn)
-	st.UpstreamCxTxBytesTotal.Add(u.conn.BytesOut)
+	in, out := u.dial.In, u.dial.Out
+	if u.conn != nil {
+		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
+	}
+	st.UpstreamCxRxBytesTotal.Add(in)
+	st.UpstreamCxTxBytesTotal.Add(out)
 	st.UpstreamCxLengthMS.Record(ms(u.s.w.Loop.Now() - u.began))
 	u.host.Connections.Dec()
 	u.host.Active.Add(-1)
@@ -135,8 +113,14 @@ func (u *upstream) CloseWrite()    { u.conn.CloseWrite() }
 func (u *upstream) Full() bool     { return u.conn.Full() }
 func (u *upstream) Paused() bool   { return u.conn.Paused() }
 func (u *upstream) Resume()        { u.conn.Resume() }
-func (u *upstream) Ended() bool    { return u.conn.Ended() }
-func (u *upstream) Reset()         { u.conn.Reset() }
+func (u *upstream) Ended() bool    { return u.up && u.conn.Ended() }
+
+// Reset breaks off as the client did.
+func (u *upstream) Reset() {
+	if u.up {
+		u.conn.Reset()
+	}
+}
 
 func (u *upstream) splice() {
 	u.s.conn.SpliceTo(u.conn)
@@ -144,8 +128,11 @@ func (u *upstream) splice() {
 }
 
 func (u *upstream) end() {
+	u.dial.Cancel()
 	u.release()
-	u.conn.Close()
+	if u.conn != nil {
+		u.conn.Close()
+	}
 }
 
 // OnData takes bytes of the host.
@@ -178,10 +165,6 @@ func (u *upstream) OnSpliced(_ *drive.Conn, n int) {
 
 // OnEnd passes on that the host will send no more.
 func (u *upstream) OnEnd(*drive.Conn) {
-	if !u.up {
-		u.failed("TLS_error:|connection closed during handshake:TLS_error_end", cluster.ConnectFailed)
-		return
-	}
 	if !u.s.over {
 		u.s.conn.CloseWrite()
 		u.s.ended()
@@ -190,10 +173,6 @@ func (u *upstream) OnEnd(*drive.Conn) {
 
 // OnClose notices that the host has broken off.
 func (u *upstream) OnClose(_ *drive.Conn, err error) {
-	if !u.up {
-		u.failed(pool.ConnectError(err), cluster.ConnectFailed)
-		return
-	}
 	s := u.s
 	if s.over {
 		return
@@ -208,9 +187,7 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 
 // OnDrained lets the client's bytes flow again.
 func (u *upstream) OnDrained(*drive.Conn) {
-	if u.up {
-		u.s.flows()
-	}
+	u.s.flows()
 }
 
 // OnDeadline is not used: the client's side keeps the time.

@@ -55,8 +55,8 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if len(host) == 0 {
 		return f.failed(s)
 	}
-	if addr, known := c.Names.Lookup(string(host)); known {
-		if !addr.IsValid() {
+	if addrs, known := c.Names.Lookup(string(host)); known {
+		if len(addrs) == 0 {
 			return f.failed(s)
 		}
 		return stream.Continue
@@ -73,7 +73,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 
 // known goes on, or answers, once there is an answer.
 func (f *filter) known(s *stream.Stream, c *cluster.Cluster, host string) {
-	if addr, _ := c.Names.Lookup(host); !addr.IsValid() {
+	if addrs, _ := c.Names.Lookup(host); len(addrs) == 0 {
 		f.failed(s)
 	}
 }
@@ -102,12 +102,12 @@ func Split(authority []byte) (host []byte, port uint16) {
 	return host, port
 }
 
-// Destination is where a request to a cluster that forwards goes; invalid if its host is not known.
-func Destination(c *cluster.Cluster, authority []byte) netip.AddrPort {
+// Destination is where a request to a cluster that forwards goes, and all addresses of its host; invalid if it is not known.
+func Destination(c *cluster.Cluster, authority []byte) (netip.AddrPort, []netip.Addr) {
 	host, port := Split(authority)
-	addr, known := c.Names.Lookup(string(host))
-	if !known || !addr.IsValid() {
-		return netip.AddrPort{}
+	addrs, known := c.Names.Lookup(string(host))
+	if !known || len(addrs) == 0 {
+		return netip.AddrPort{}, nil
 	}
 	if port == 0 {
 		port = 80
@@ -115,5 +115,5 @@ func Destination(c *cluster.Cluster, authority []byte) netip.AddrPort {
 			port = 443
 		}
 	}
-	return netip.AddrPortFrom(addr, port)
+	return netip.AddrPortFrom(addrs[0], port), addrs
 }

@@ -215,7 +215,8 @@ func (r *Router) countAttempt(m *header.Map, n uint32) {
 // try chooses a host and asks for a connection to it.
 func (r *Router) try() {
 	s := r.s
-	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Original: r.original(), Override: s.Host.Addr, Strict: s.Host.Strict}
+	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Override: s.Host.Addr, Strict: s.Host.Strict}
+	pick.Original, pick.Named = r.original()
 	if pick.Criteria, _ = r.forward.MetadataMatch.(*cluster.Criteria); s.Weighted != nil && s.Weighted.MetadataMatch != nil {
 		pick.Criteria, _ = s.Weighted.MetadataMatch.(*cluster.Criteria)
 	}
@@ -265,25 +266,25 @@ func (r *Router) avoid() *cluster.Retry {
 }
 
 // original is the destination that the client dialed, or that the request names, for clusters that go there.
-func (r *Router) original() netip.AddrPort {
+func (r *Router) original() (netip.AddrPort, []netip.Addr) {
 	switch r.cluster.Kind {
 	case cluster.OriginalDst:
 	case cluster.DynamicForward:
 		return forwardproxy.Destination(r.cluster, r.s.Request.Get(header.Authority))
 	default:
-		return netip.AddrPort{}
+		return netip.AddrPort{}, nil
 	}
 	if o := &r.cluster.Override; o.UseHeader {
 		if v := r.s.Request.LookupString(o.Header); v != nil {
 			if a, err := netip.ParseAddrPort(string(v)); err == nil {
-				return a
+				return a, nil
 			}
 		}
 	}
 	if r.s.Conn.Restored {
-		return r.s.Conn.Local
+		return r.s.Conn.Local, nil
 	}
-	return netip.AddrPort{}
+	return netip.AddrPort{}, nil
 }
 
 // OnReady sends the request as far as it has come.

@@ -157,6 +157,7 @@ var (
 	instant   = regexp.MustCompile(`"timestamp":"[0-9T:.-]+Z"`)
 	portValue = regexp.MustCompile(`"port_value":[0-9]+`)
 	endpoint  = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
+	ofName    = regexp.MustCompile(`\.example:[0-9]{5}\b`)
 	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
 	dates     = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
 	took      = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
@@ -168,6 +169,7 @@ var (
 func (v *View) Normalize(text string) string {
 	text = strings.ReplaceAll(text, v.Prefix(), "")
 	text = endpoint.ReplaceAllString(text, "127.0.0.1:(port)")
+	text = ofName.ReplaceAllString(text, ".example:(port)")
 	text = strings.ReplaceAll(text, v.IP, "127.0.0.1")
 	text = instant.ReplaceAllString(text, `"timestamp":"(now)"`)
 	text = portValue.ReplaceAllString(text, `"port_value":(port)`)

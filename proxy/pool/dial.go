@@ -1,0 +1,203 @@
+package pool
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/tls"
+)
+
+// A Dialing makes one connection to a host: TCP, the header of the PROXY protocol, TLS.
+//
+// A host with several addresses is tried at one after another (RFC 8305, as Envoy does it): an
+// attempt begins when the one before it has failed, or has had 300 ms. The first that is ready, its
+// handshake included, is the connection; the others are closed. Only if all fail has dialing failed, with
+// the reason of the last.
+//
+// Its owner embeds it, sets the exported fields and keeps the time (connect_timeout).
+type Dialing struct {
+	Worker    *Worker
+	Cluster   *cluster.Cluster
+	Host      *cluster.Host
+	Origin    *Origin
+	Name      string                      // that is asked for, where the TLS server name follows it
+	Protocols func(own []string) []string // what is offered as ALPN, given the cluster's own list; nil: that
+	Owner     Dialed
+
+	// In and Out are the bytes of attempts that came to nothing.
+	In, Out uint64
+
+	client *tls.Client
+	next   int // of the host's addresses: the one to be tried next
+	tries  []*try
+	first  try // most hosts have one address
+	room   [1]*try
+	timer  drive.Timer
+}
+
+// Dialed is told what becomes of a [Dialing], once.
+type Dialed interface {
+	// OnDialed takes over the connection; secure is nil for plain text.
+	OnDialed(c *drive.Conn, secure *access.TLS)
+	OnDialFailed(f DialFailure)
+}
+
+// A DialFailure says why there is no connection.
+type DialFailure struct {
+	Reset  Reset
+	Why    string // the transport's reason, for logs and bodies
+	Closed bool   // the host has accepted the connection, and ended it in the handshake
+}
+
+// nextAttempt is how long an attempt has before the next address is tried as well. RFC 8305 (section 5)
+// recommends 250 ms; Envoy waits for 300.
+const nextAttempt = 300 * time.Millisecond
+
+// Start begins.
+func (d *Dialing) Start() {
+	d.client, _ = d.Host.Transport.Socket.(*tls.Client)
+	d.timer.Handler = d
+	d.tries = d.room[:0]
+	d.try(&d.first)
+}
+
+// Cancel gives up. The owner hears nothing more.
+func (d *Dialing) Cancel() { d.end(nil) }
+
+// try begins an attempt at the next address.
+func (d *Dialing) try(t *try) {
+	o := d.Worker.DialOptions(d.Cluster, d.Host.Address(d.next), d.Origin)
+	d.next++
+	d.Cluster.Stats.UpstreamCxTotal.Inc() // as in Envoy each attempt counts, and only the last as a failure
+	t.d = d
+	t.conn = d.Worker.Loop.Dial(o, t)
+	t.conn.SetMark(int(d.Cluster.BufferLimit))
+	d.tries = append(d.tries, t)
+	if d.more() {
+		d.Worker.Loop.Schedule(&d.timer, nextAttempt)
+	}
+}
+
+// more reports whether there is an address that was not tried.
+func (d *Dialing) more() bool { return d.next < d.Host.Addresses() }
+
+// OnTimer tries the next address beside those that have not answered.
+func (d *Dialing) OnTimer(*drive.Timer) { d.try(&try{}) }
+
+// end ends all attempts but one.
+func (d *Dialing) end(but *try) {
+	d.Worker.Loop.Cancel(&d.timer)
+	for _, t := range d.tries {
+		if t != but {
+			t.close()
+		}
+	}
+	d.tries = nil
+}
+
+// A try is an attempt at one address.
+type try struct {
+	d     *Dialing
+	conn  *drive.Conn
+	found tls.Found
+	over  bool
+}
+
+func (t *try) close() {
+	t.over = true
+	t.d.In += t.conn.BytesIn
+	t.d.Out += t.conn.BytesOut
+	t.conn.Close()
+}
+
+// ready ends dialing with this attempt's connection.
+func (t *try) ready(secure *access.TLS) {
+	t.over = true
+	t.d.end(t)
+	t.d.Owner.OnDialed(t.conn, secure)
+}
+
+// failed goes on with the next address, or with the attempts that are under way, or is the end.
+func (t *try) failed(f DialFailure) {
+	if t.over {
+		return
+	}
+	d := t.d
+	t.close()
+	d.tries = slices.DeleteFunc(d.tries, func(o *try) bool { return o == t })
+	if d.more() {
+		d.Worker.Loop.Cancel(&d.timer)
+		d.try(&try{})
+	}
+	if len(d.tries) == 0 {
+		d.Owner.OnDialFailed(f)
+	}
+}
+
+// OnConnect goes on with TLS, or is ready.
+func (t *try) OnConnect(_ *drive.Conn, err error) {
+	d := t.d
+	switch {
+	case err != nil:
+		f := DialFailure{Reset: ConnectFailed, Why: ConnectError(err)}
+		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
+			f.Reset = LocalConnectFailed
+		}
+		t.failed(f)
+	case !d.Origin.Introduce(t.conn, d.Host):
+		t.failed(DialFailure{Reset: ConnectFailed})
+	case d.client == nil:
+		t.ready(nil)
+	case !d.client.Ready():
+		t.failed(DialFailure{Reset: ConnectFailed, Why: tls.ErrNotReady.Error()})
+	default:
+		config := d.client.Config(d.Name, d.Host.Name, t.conn.Aside, &t.found)
+		if d.Protocols != nil {
+			config.NextProtos = d.Protocols(config.NextProtos)
+		}
+		t.conn.StartTLS(false, config, d.Cluster.ConnectTimeout, t.secured)
+	}
+}
+
+// secured goes on after the handshake.
+func (t *try) secured(conn *drive.Conn, err error) {
+	if t.over {
+		return
+	}
+	d := t.d
+	st := &d.Cluster.Stats.TLS
+	if err != nil {
+		tls.CountFailure(st, err)
+		t.failed(DialFailure{Reset: ConnectFailed, Why: tls.Reason(err)})
+		return
+	}
+	tls.Count(st, conn.TLS(), t.found.Peer)
+	secure := tls.Describe(conn.TLS(), &t.found)
+	secure.SNI = d.client.ServerName(d.Name, d.Host.Name)
+	t.ready(secure)
+}
+
+// OnClose notices that the host has ended the connection in the middle of the handshake.
+func (t *try) OnClose(_ *drive.Conn, err error) {
+	why := "TLS_error:|connection closed during handshake:TLS_error_end"
+	if err != nil {
+		why = ConnectError(err)
+	}
+	t.failed(DialFailure{Reset: ConnectFailed, Why: why, Closed: true})
+}
+
+// OnEnd is OnClose: half a handshake is none.
+func (t *try) OnEnd(c *drive.Conn) { t.OnClose(c, nil) }
+
+// OnData leaves bytes to whoever takes the connection over.
+func (t *try) OnData(*drive.Conn, []byte) int { return 0 }
+
+// OnDrained does nothing: only a header was written.
+func (t *try) OnDrained(*drive.Conn) {}
+
+// OnDeadline does nothing: none is set.
+func (t *try) OnDeadline(*drive.Conn) {}
