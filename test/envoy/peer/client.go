@@ -22,6 +22,7 @@ import (
 // it would close may wait (Envoy waits a second for the client to close first).
 const (
 	answerTime = 8 * time.Second
+	silentTime = 400 * time.Millisecond // of a step that expects no answer
 	endTime    = 4 * time.Second
 	lookTime   = 80 * time.Millisecond // to see that a connection has been closed without a word
 )
@@ -38,14 +39,23 @@ type Client struct {
 	answers  int
 	asked    int                    // questions to the admin interface
 	sessions tls.ClientSessionCache // of connections that are to resume
+	silences []string               // where something should have come and did not
 }
 
 // A conn is a connection of the client to the proxy.
 type conn struct {
 	net.Conn
 	protocol
-	closing bool   // the proxy said that it would end the connection
-	fate    string // set once the end has been seen
+	wait    time.Duration // for the answer that is read just now
+	closing bool          // the proxy said that it would end the connection
+	fate    string        // set once the end has been seen
+}
+
+// end notes how the connection has ended; silence is no end.
+func (c *conn) end(err error) {
+	if why := reason(err); why != late {
+		c.fate = why
+	}
 }
 
 // A protocol reads and writes messages on a connection.
@@ -56,7 +66,8 @@ type protocol interface {
 	receive(c *conn, step scenario.Step, note func(key, value string)) error
 }
 
-// Play plays all steps. What a proxy does is noted; an error is the scenario's.
+// Play plays all steps. What a proxy does is noted; an error is the scenario's. So is silence that no step expects:
+// of both proxies alike it would compare well and show nothing.
 func (cl *Client) Play() error {
 	cl.conns = map[string]*conn{}
 	defer func() {
@@ -74,7 +85,30 @@ func (cl *Client) Play() error {
 	for _, name := range cl.order {
 		cl.end(name)
 	}
+	if len(cl.silences) > 0 {
+		return fmt.Errorf("%s: %s; if that is what it is about, say silent in the step's title", strings.Join(cl.silences, ", "), late)
+	}
 	return nil
+}
+
+// waits begins to wait for the answer that a step asks for, and returns who notes what comes.
+func (cl *Client) waits(c *conn, step scenario.Step) func(key, value string) {
+	cl.answers++
+	n := cl.answers
+	c.wait = answerTime
+	if step.Has("silent") {
+		c.wait = silentTime
+	}
+	if _, raw := c.protocol.(h1Reader); raw { // h2 reads all the time, and waits by a clock of its own
+		_ = c.SetReadDeadline(time.Now().Add(c.wait))
+	}
+	return func(key, value string) {
+		key = strings.TrimSpace(fmt.Sprintf("answer %d %s", n, key))
+		if strings.HasSuffix(value, late) && strings.HasSuffix(key, " error") && !step.Has("silent") {
+			cl.silences = append(cl.silences, key)
+		}
+		cl.Notes.Add(key, cl.View.Normalize(value))
+	}
 }
 
 func (cl *Client) step(step scenario.Step) error {
@@ -164,12 +198,9 @@ func (cl *Client) connect(step scenario.Step) (*conn, error) {
 	_ = raw.SetDeadline(time.Now().Add(patience))
 	c := &conn{Conn: raw, protocol: h1{}}
 	if step.Do == "connect" && step.Text != "" { // before TLS begins
-		text, err := scenario.Bytes(step.Text)
+		text, err := step.Bytes()
 		if err != nil {
 			return nil, err
-		}
-		if step.Has("exact") { // without the line end at the end
-			text = strings.TrimSuffix(text, "\r\n")
 		}
 		if _, err := io.WriteString(raw, text); err != nil {
 			c.fate = reason(err)
@@ -213,6 +244,9 @@ func (cl *Client) secure(c *conn, name string, step scenario.Step) bool {
 	s := tls.Client(c.Conn, config)
 	title := cl.title(name) + " tls"
 	if err := s.Handshake(); err != nil {
+		if reason(err) == late && !step.Has("silent") {
+			cl.silences = append(cl.silences, title)
+		}
 		cl.Notes.Add(title, "refused: "+cl.View.Normalize(reason(err)))
 		return false
 	}
@@ -230,14 +264,7 @@ func (cl *Client) secure(c *conn, name string, step scenario.Step) bool {
 }
 
 func (cl *Client) receive(c *conn, step scenario.Step) error {
-	cl.answers++
-	n := cl.answers
-	if _, raw := c.protocol.(h1Reader); raw { // h2 reads all the time, and waits by a clock of its own
-		_ = c.SetReadDeadline(time.Now().Add(answerTime))
-	}
-	return c.receive(c, step, func(key, value string) {
-		cl.Notes.Add(strings.TrimSpace(fmt.Sprintf("answer %d %s", n, key)), cl.View.Normalize(value))
-	})
+	return c.receive(c, step, cl.waits(c, step))
 }
 
 // read reads raw bytes: as many as bytes= says, or up to the end.
@@ -246,8 +273,7 @@ func (cl *Client) read(step scenario.Step) error {
 	if err != nil || c == nil {
 		return err
 	}
-	cl.answers++
-	_ = c.SetReadDeadline(time.Now().Add(answerTime))
+	note := cl.waits(c, step)
 	var b []byte
 	var r io.Reader = c
 	if buffered, ok := c.protocol.(h1Reader); ok {
@@ -264,9 +290,9 @@ func (cl *Client) read(step scenario.Step) error {
 	} else if b, err = io.ReadAll(r); err == nil {
 		c.fate = "closed"
 	}
-	cl.Notes.Add(fmt.Sprintf("answer %d bytes", cl.answers), cl.View.Normalize(short(b)))
+	note("bytes", short(b))
 	if err != nil {
-		cl.Notes.Add(fmt.Sprintf("answer %d error", cl.answers), reason(err))
+		note("error", reason(err))
 	}
 	return nil
 }
@@ -410,6 +436,9 @@ func Ask(address, path string) (string, error) {
 	return body, err
 }
 
+// late is the reason that something has not come.
+const late = "nothing in time"
+
 // reason is the text of an error without what the operating system adds.
 func reason(err error) string {
 	var alert tls.AlertError
@@ -423,7 +452,7 @@ func reason(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "closed"
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "nothing in time"
+		return late
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
 	}

@@ -29,12 +29,9 @@ func (h h1) reader(c *conn) *bufio.Reader {
 // send writes the bytes of a section while the answer may already be coming: a proxy
 // may answer before it has read everything, and then stop reading.
 func (h h1) send(c *conn, step scenario.Step) error {
-	text, err := scenario.Bytes(step.Text)
+	text, err := step.Bytes()
 	if err != nil {
 		return err
-	}
-	if step.Has("exact") {
-		text = strings.TrimSuffix(text, "\r\n")
 	}
 	if step.Do == "request" && len(text) > 32<<10 {
 		go func() { _, _ = io.WriteString(c, text) }()
@@ -60,7 +57,7 @@ func (h h1) receive(c *conn, step scenario.Step, note func(key, value string)) e
 			if head != "" {
 				note("bytes", head)
 			}
-			c.fate = reason(err)
+			c.end(err)
 			return nil
 		}
 		status, fields := lines(head)
@@ -165,7 +162,7 @@ func readBody(c *conn, r *bufio.Reader, method, code, proto string, fields []fie
 	note("body", short(plainly(first(fields, "content-encoding"), body)))
 	if err != nil {
 		note("error", "body: "+reason(err))
-		c.fate = reason(err)
+		c.end(err)
 	}
 }
 

@@ -272,8 +272,8 @@ func (h *h2) receive(c *conn, step scenario.Step, note func(key, value string)) 
 	defer h.mu.Unlock()
 	// headers is about the beginning of an answer, everything else about all of it.
 	done := func() bool { return s.ended || s.reset != "" || step.Has("headers") && len(s.headers) > 0 }
-	if !h.wait(answerTime, done) && h.err == nil {
-		note("error", "no end of the answer in time")
+	if !h.wait(c.wait, done) && h.err == nil {
+		note("error", "no end of the answer: "+late)
 	}
 	for ; s.noticed < len(s.headers); s.noticed++ {
 		block := s.headers[s.noticed]

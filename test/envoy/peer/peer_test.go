@@ -72,3 +72,27 @@ func TestFaceToFace(t *testing.T) {
 		}
 	}
 }
+
+// An answer that never comes is a failure of the scenario, unless the step says that none is to come.
+func TestSilence(t *testing.T) {
+	for _, test := range []struct {
+		words       []string
+		key, value  string
+		wantSilence bool
+	}{
+		{nil, "error", "no answer: " + late, true},
+		{nil, "error", "body: " + late, true},
+		{[]string{"silent"}, "error", "no answer: " + late, false},
+		{nil, "error", "no answer: closed", false},
+		{nil, "body", late, false}, // an answer that says so
+	} {
+		here, there := net.Pipe()
+		cl := &Client{View: &scenario.View{Scenario: &scenario.Scenario{Name: "x/y"}}}
+		cl.waits(&conn{Conn: here, protocol: h1{}}, scenario.Step{Do: "request", Words: test.words})(test.key, test.value)
+		if got := len(cl.silences) > 0; got != test.wantSilence {
+			t.Errorf("%q %s %q: silence %v, want %v", test.words, test.key, test.value, got, test.wantSilence)
+		}
+		here.Close()
+		there.Close()
+	}
+}

@@ -85,6 +85,13 @@ func Compare(s *Scenario, envoy, malla Notes) []string {
 	return out
 }
 
+// CompareButStats is Compare while statistics have not been asked for.
+func CompareButStats(s *Scenario, envoy, malla Notes) []string {
+	rest := *s
+	rest.Differs = slices.DeleteFunc(slices.Clone(s.Differs), func(d *Difference) bool { return strings.HasPrefix(d.Key, "stat ") })
+	return Compare(&rest, envoy, malla)
+}
+
 // keys lists the keys of both, in the order in which they were noted.
 func keys(all ...Notes) []string {
 	var out []string

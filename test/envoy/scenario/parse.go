@@ -19,6 +19,7 @@ type Scenario struct {
 	Refused  bool   // both proxies are to refuse the configuration
 	Alone    string // why it has processes of its own, "" if it shares them
 	Workers  int    // of its own processes
+	Unlogged string // why no access log is written, "" if one is
 
 	config    []Section
 	Upstreams []*Upstream
@@ -106,7 +107,29 @@ func Parse(name string, text []byte) (*Scenario, error) {
 	if len(s.Steps) == 0 && !s.Refused {
 		s.Steps = []Step{{Do: "request", Text: "GET / HTTP/1.1\nHost: test.example\n\n"}}
 	}
-	return s, nil
+	return s, s.ended()
+}
+
+// ended refuses a request of HTTP/1.1 whose head never ends: nothing would come back, of both proxies alike.
+// What is to stay open says so.
+func (s *Scenario) ended() error {
+	other := map[string]bool{} // connections that may speak HTTP/2
+	for i, step := range s.Steps {
+		conn := step.Attrs["conn"]
+		switch {
+		case step.Do == "connect":
+			other[conn] = step.Has("h2") || strings.Contains(step.Attrs["alpn"], "h2")
+		case step.Do == "request" && !other[conn] && !step.Has("open"):
+			text, err := step.Bytes()
+			if err == nil && !strings.Contains(text, "\r\n\r\n") {
+				err = fmt.Errorf("its head has no end, want an empty line, or the word open in the title")
+			}
+			if err != nil {
+				return fmt.Errorf("step %d, request: %w", i+1, err)
+			}
+		}
+	}
+	return nil
 }
 
 // head reads the sentence and the lines after it.
@@ -135,10 +158,16 @@ func (s *Scenario) head(text string) error {
 			if s.Alone = value; value == "" {
 				return fmt.Errorf("alone: want the reason")
 			}
+		case "unlogged":
+			if s.Unlogged = value; value == "" {
+				return fmt.Errorf("unlogged: want the reason")
+			}
 		case "workers":
 			if _, err := fmt.Sscan(value, &s.Workers); err != nil {
 				return fmt.Errorf("workers: found %q, want a number", value)
 			}
+		default:
+			return fmt.Errorf("found %q, want a line guards, refused, alone, unlogged or workers", l)
 		}
 	}
 	if s.Workers > 0 && s.Alone == "" {
@@ -212,6 +241,15 @@ func (s *Scenario) upstream(step Step) error {
 	}
 	s.Upstreams = append(s.Upstreams, &Upstream{Name: name, Attrs: step.Attrs, Answers: []Step{step}})
 	return nil
+}
+
+// Bytes is the step's text as it goes over the wire: the word exact leaves out the last CRLF.
+func (s Step) Bytes() (string, error) {
+	text, err := Bytes(s.Text)
+	if s.Has("exact") {
+		text = strings.TrimSuffix(text, "\r\n")
+	}
+	return text, err
 }
 
 // Has reports whether a word stands in the section's title.

@@ -59,11 +59,28 @@ func TestParseRefuses(t *testing.T) {
 		{"A.\n-- nonsense --\n", "want one of"},
 		{"A.\n-- differs --\nanswer 1 status\n", "without a reason"},
 		{"A.\nworkers: 2\n", "needs alone"},
+		{"A.\nunloged: x\n", "want a line guards"},
+		{"A.\n-- request --\nGET / HTTP/1.1\nHost: a\n", "its head has no end"}, // both proxies would wait
+		{"A.\n-- request exact --\nGET / HTTP/1.1\nHost: a\n\n", "its head has no end"},
 		{"A.\n-- upstream --\n", "want the upstream's name"},
 		{"A.\n-- upstream x --\nHTTP/1.1 200 OK\n\nok-- request --\n", "on a line of its own"},
 	} {
 		if _, err := Parse("x/y", []byte(test.text)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q: got %v, want %q", test.text, err, test.want)
+		}
+	}
+}
+
+// A request that is to stay open says so, and those of HTTP/2 end otherwise.
+func TestParseOpen(t *testing.T) {
+	for _, text := range []string{
+		"A.\n-- request open --\nGET / HTTP/1.1\nHost: a\n",
+		"A.\n-- connect h2 --\n-- request --\nGET /\n",
+		"A.\n-- connect tls alpn=h2,http/1.1 --\n-- request --\nGET /\n",
+		"A.\n-- send --\nGET / HTTP/1.1\n",
+	} {
+		if _, err := Parse("x/y", []byte(text)); err != nil {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
