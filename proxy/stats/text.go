@@ -24,6 +24,11 @@ func (o *Options) shows(name string, used bool) bool {
 	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.MatchString(name))
 }
 
+// showsBytes is shows for a name that is not a string yet: most are left out, and would be garbage.
+func (o *Options) showsBytes(name []byte, used bool) bool {
+	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.Match(name))
+}
+
 // WriteText writes the form of Envoy's /stats: "name: value", sorted; histograms after the rest.
 func (r *Registry) WriteText(w io.Writer, o Options) error {
 	numbers, histograms := r.collect(o)
@@ -114,35 +119,37 @@ type namedHistogram struct {
 
 // collect reads everything, sorted by name.
 func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHistogram) {
+	var name []byte
 	for _, s := range r.scopes() {
+		name = append(name[:0], s.prefix...)
 		for i := range s.fields {
 			m := &s.fields[i]
-			name := s.prefix + m.name
+			name = append(name[:len(s.prefix)], m.name...)
 			switch v := s.set.FieldByIndex(m.index).Addr().Interface().(type) {
 			case *Counter:
-				if n := int64(v.Value()); o.shows(name, n != 0) {
-					numbers = append(numbers, sample{name, n})
+				if n := int64(v.Value()); o.showsBytes(name, n != 0) {
+					numbers = append(numbers, sample{string(name), n})
 				}
 			case *Gauge:
-				if n := v.Value(); o.shows(name, n != 0) {
-					numbers = append(numbers, sample{name, n})
+				if n := v.Value(); o.showsBytes(name, n != 0) {
+					numbers = append(numbers, sample{string(name), n})
 				}
 			case *Histogram:
-				if o.shows(name, v.Count() > 0) {
-					histograms = append(histograms, namedHistogram{name, v})
+				if o.showsBytes(name, v.Count() > 0) {
+					histograms = append(histograms, namedHistogram{string(name), v})
 				}
 			case *ClassCodes:
-				numbers = v.collect(numbers, name, &o, true)
+				numbers = v.collect(numbers, string(name), &o, true)
 			case *Codes:
-				numbers = v.ClassCodes.collect(numbers, name, &o, false)
+				numbers = v.ClassCodes.collect(numbers, string(name), &o, false)
 				v.each(func(code int, n uint64) {
-					if full := name + "_" + strconv.Itoa(code); o.shows(full, true) {
+					if full := string(name) + "_" + strconv.Itoa(code); o.shows(full, true) {
 						numbers = append(numbers, sample{full, int64(n)})
 					}
 				})
 			case *Named:
 				v.each(func(key string, n uint64) {
-					if full := name + "." + key; o.shows(full, true) {
+					if full := string(name) + "." + key; o.shows(full, true) {
 						numbers = append(numbers, sample{full, int64(n)})
 					}
 				})
