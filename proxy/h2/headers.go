@@ -33,6 +33,9 @@ func (c *Conn) onHeaders(flags byte, id uint32, p []byte) *Error {
 		return c.onBlock(flags&flagEndStream != 0, id, p)
 	}
 	c.block, c.blockID, c.blockFlags = append(c.block[:0], p...), id, flags
+	if c.server && id&1 == 1 && id > c.history.last {
+		c.open(id) // a request begins with its first frame, however long the rest of its headers takes
+	}
 	return nil
 }
 
@@ -68,8 +71,11 @@ func (c *Conn) onBlock(end bool, id uint32, block []byte) *Error {
 			return errHalfClosed
 		}
 		s.HeaderBytes.In += uint64(frameHeader + len(block))
-		if s.gotHeaders {
+		switch {
+		case s.gotHeaders:
 			return c.onTrailers(s, end, block)
+		case c.server:
+			return c.onRequest(s, end, block)
 		}
 		return c.onResponse(s, end, block)
 	}
@@ -99,29 +105,44 @@ func (c *Conn) ignore(block []byte) *Error {
 	return nil
 }
 
-// onNew begins a request.
-func (c *Conn) onNew(end bool, id uint32, block []byte) *Error {
+// open begins a request, and returns nil if nobody wants it.
+func (c *Conn) open(id uint32) *Stream {
 	c.history.begin(id)
 	if c.leaving { // the client was told, and sends it elsewhere
 		c.history.set(id, abandoned)
-		return c.ignore(block)
+		return nil
 	}
 	if uint64(c.active) >= uint64(c.o.MaxConcurrentStreams) {
 		c.history.set(id, abandoned)
 		c.o.Stats.StreamRefusedErrors.Inc()
 		c.writeReset(id, RefusedStream)
-		return c.ignore(block)
+		return nil
 	}
 	s := c.begin(nil, nil, nil)
 	s.id = id
 	c.table.put(s)
-	s.HeaderBytes.In = uint64(frameHeader + len(block))
 	gen := s.gen
 	h, m, trailers := c.h.OnStream(s)
-	if s.gen != gen || s.gone { // not wanted
-		return c.ignore(block)
+	if s.gen != gen || s.gone {
+		return nil
 	}
 	s.h, s.headers, s.trailer = h, m, trailers
+	return s
+}
+
+// onNew takes a request whose headers have come in one piece.
+func (c *Conn) onNew(end bool, id uint32, block []byte) *Error {
+	s := c.open(id)
+	if s == nil {
+		return c.ignore(block)
+	}
+	s.HeaderBytes.In = uint64(frameHeader + len(block))
+	return c.onRequest(s, end, block)
+}
+
+// onRequest takes a request's headers.
+func (c *Conn) onRequest(s *Stream, end bool, block []byte) *Error {
+	m := s.headers
 	m.Reset()
 	flaw, err := c.dec.Decode(block, m)
 	if err != nil {

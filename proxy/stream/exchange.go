@@ -12,6 +12,7 @@ type exchange struct {
 	hs         *h2.Stream
 	s          *Stream // nil: over
 	idleAt     int64   // when nothing has happened for too long, 0: never
+	headAt     int64   // when its headers are late, 0: never
 	began      bool    // the request's headers have come
 	tunnel     bool    // waits for 101, or has it
 	bare       bool    // the response has no body, whatever the upstream sends
@@ -27,10 +28,19 @@ func (x *exchange) alive() {
 	}
 }
 
+// awaitHead bounds how long the request's headers may take to come whole.
+func (x *exchange) awaitHead() {
+	x.headAt = 0
+	if t := x.v.m.cfg.HeadersTimeout; t > 0 {
+		x.headAt = x.v.m.w.Loop.Now() + int64(t)
+		x.v.lookAgain(x.headAt)
+	}
+}
+
 // OnHeaders leads a request into its stream.
 func (x *exchange) OnHeaders(m *header.Map, end bool) {
 	s, cfg := x.s, x.v.m.cfg
-	x.began = true
+	x.began, x.headAt = true, 0
 	s.Rec.HeaderBytesReceived = uint64(m.Size())
 	x.alive()
 	s.Upgrade = m.Has(header.Upgrade) || string(m.Get(header.Method)) == "CONNECT"

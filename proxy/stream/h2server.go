@@ -79,6 +79,7 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 		st.DownstreamRqActive.Inc()
 	}
 	x.alive()
+	x.awaitHead()
 	if n := v.m.cfg.MaxRequests; n > 0 && v.requests >= n {
 		v.leave()
 	}
@@ -220,17 +221,28 @@ func (v *server2) lookAgain(at int64) {
 	}
 }
 
-// sweep ends streams that are idle.
+// lookAgainAt is lookAgain for those of some times that are not 0.
+func (v *server2) lookAgainAt(times ...int64) {
+	for _, at := range times {
+		if at != 0 {
+			v.lookAgain(at)
+		}
+	}
+}
+
+// sweep ends streams that are idle, or whose headers are late.
 func (v *server2) sweep(now int64) {
 	for x := v.live.next; x != &v.live && !v.closed; {
 		at := x
 		x = x.next
 		switch {
-		case at.idleAt == 0 || at.s == nil:
-		case now >= at.idleAt:
+		case at.s == nil:
+		case at.headAt != 0 && now >= at.headAt:
+			at.s.lateHeaders()
+		case at.idleAt != 0 && now >= at.idleAt:
 			at.s.idle()
 		default:
-			v.lookAgain(at.idleAt)
+			v.lookAgainAt(at.idleAt, at.headAt)
 		}
 	}
 }

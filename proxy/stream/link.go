@@ -126,12 +126,14 @@ var magic = []byte("PRI * HTTP/2")
 
 // unknown waits for the first bytes of a connection.
 type unknown struct {
-	m    *manager
-	conn *listen.Conn
+	m     *manager
+	conn  *listen.Conn
+	begun bool // some bytes have come, too few to tell
 }
 
 // OnData decides, and leaves the bytes to whoever it is.
 func (u *unknown) OnData(_ *drive.Conn, b []byte) int {
+	u.begun = true
 	switch n := min(len(b), len(magic)); {
 	case !bytes.Equal(b[:n], magic[:n]):
 		u.m.serveHTTP1(u.conn)
@@ -141,23 +143,25 @@ func (u *unknown) OnData(_ *drive.Conn, b []byte) int {
 	return 0
 }
 
-// OnEnd: HTTP/1.1 knows what to do with a beginning that has no end.
-func (u *unknown) OnEnd(c *drive.Conn) {
+// server is who goes on: HTTP/1.1 knows what to do with a beginning that has no end, and with silence.
+func (u *unknown) server() *server {
 	u.m.serveHTTP1(u.conn)
-	u.conn.Served.(*server).OnEnd(c)
+	v := u.conn.Served.(*server)
+	if u.begun {
+		v.seenHead = 1
+		v.startHead()
+	}
+	return v
 }
 
-// OnClose counts a connection that has said nothing.
-func (u *unknown) OnClose(c *drive.Conn, err error) {
-	u.m.serveHTTP1(u.conn)
-	u.conn.Served.(*server).OnClose(c, err)
-}
+// OnEnd counts a connection that has said too little.
+func (u *unknown) OnEnd(c *drive.Conn) { u.server().OnEnd(c) }
+
+// OnClose counts one that has broken.
+func (u *unknown) OnClose(c *drive.Conn, err error) { u.server().OnClose(c, err) }
 
 // OnDeadline ends one that has said nothing for too long.
-func (u *unknown) OnDeadline(c *drive.Conn) {
-	u.m.serveHTTP1(u.conn)
-	u.conn.Served.(*server).OnDeadline(c)
-}
+func (u *unknown) OnDeadline(c *drive.Conn) { u.server().OnDeadline(c) }
 
 // OnDrained does nothing: nothing was written.
 func (u *unknown) OnDrained(*drive.Conn) {}
@@ -166,10 +170,7 @@ func (u *unknown) OnDrained(*drive.Conn) {}
 func (u *unknown) Drain() {}
 
 // Kill ends the connection.
-func (u *unknown) Kill() {
-	u.m.serveHTTP1(u.conn)
-	u.conn.Served.Kill()
-}
+func (u *unknown) Kill() { u.server().Kill() }
 
 // countDrain counts a connection that is told to end because its listener does.
 func (l *link) countDrain() {

@@ -18,7 +18,8 @@ type server struct {
 	body   h1.Body
 	s      *Stream
 
-	seenHead  int
+	seenHead  int // bytes of a head that is not whole yet
+	begun     moment
 	inBody    bool // the request is not complete
 	http10    bool
 	headOnly  bool // the request was HEAD
@@ -30,6 +31,12 @@ type server struct {
 	headAt    int64
 	idle      drive.Timer // short idle times of streams
 	idleAt    int64
+}
+
+// A moment is when the first byte of a request has come, while its head is not whole.
+type moment struct {
+	at   access.Mark // 0: there is none
+	wall time.Time
 }
 
 // serveHTTP1 begins with a connection of HTTP/1.1.
@@ -77,14 +84,14 @@ type idleTimer struct{ v *server }
 
 func (i idleTimer) OnTimer(t *drive.Timer) {
 	v := i.v
-	if v.closed || v.s == nil {
+	if v.closed || v.s == nil && !v.beginning() {
 		return
 	}
 	if left := v.idleAt - v.m.w.Loop.Now(); left > 0 { // something has happened since
 		v.m.w.Loop.Schedule(t, time.Duration(left))
 		return
 	}
-	v.s.idle()
+	v.idled()
 }
 
 // headSlack is the input beyond the longest head that has to fit, so that a longer one is seen to be.
@@ -120,14 +127,15 @@ func (v *server) readHead(b []byte) int {
 		if b[0] == '\r' && len(b) > 1 && b[1] == '\n' {
 			return 2
 		}
-		v.headerTimeout()
 	}
 	n, e := v.parser.HeadEnd(b, min(v.seenHead, len(b)))
 	if n == 0 && e == nil {
+		if v.seenHead == 0 {
+			v.startHead()
+		}
 		v.seenHead = len(b)
 		return 0
 	}
-	v.seenHead = 0
 	s := v.newStream()
 	if e == nil {
 		var head h1.Head
@@ -143,16 +151,30 @@ func (v *server) readHead(b []byte) int {
 	return len(b)
 }
 
-func (v *server) headerTimeout() {
-	if t := v.m.cfg.HeadersTimeout; t > 0 && v.headAt == 0 {
-		v.headAt = v.m.w.Loop.Now() + int64(t)
-		v.conn.SetDeadline(v.headAt)
+// startHead notes that a request has begun whose head has come in part only. For Envoy it is a stream from its first
+// byte on: the connection is idle no more, and what is logged begins there.
+func (v *server) startHead() {
+	loop := v.m.w.Loop
+	v.begun = moment{access.Mark(loop.Now() + 1), loop.Wall()}
+	v.alive()
+	if t := v.m.cfg.HeadersTimeout; t > 0 {
+		v.headAt = loop.Now() + int64(t)
+		if at := v.conn.Deadline(); at == 0 || v.headAt < at {
+			v.conn.SetDeadline(v.headAt)
+		}
 	}
 }
 
+// beginning reports whether the head of a request has come in part.
+func (v *server) beginning() bool { return v.seenHead > 0 }
+
 func (v *server) newStream() *Stream {
 	s := v.m.get(v, &v.link)
-	v.s, v.headAt = s, 0
+	if v.begun.at != 0 {
+		s.Rec.Began, s.Rec.Start = v.begun.at, v.begun.wall
+		v.begun = moment{}
+	}
+	v.s, v.headAt, v.seenHead = s, 0, 0
 	v.requests++
 	v.http10, v.headOnly, v.chunked, v.inBody, v.wroteHead = false, false, false, false, false
 	s.Rec.Protocol = access.HTTP11
@@ -433,6 +455,9 @@ func (v *server) gone() {
 	if v.closed {
 		return
 	}
+	if v.s == nil && v.beginning() { // what was no request yet is logged as one that ended here
+		v.newStream()
+	}
 	s := v.s
 	v.closing = true
 	v.finish()
@@ -462,10 +487,11 @@ func (v *server) OnDeadline(*drive.Conn) {
 	switch {
 	case v.closed:
 	case v.s != nil:
-		v.closing = true
-		v.s.idle()
+		v.idled()
 	case v.headAt != 0 && v.m.w.Loop.Now() >= v.headAt:
 		v.lateHeaders()
+	case v.beginning():
+		v.idled()
 	default:
 		if st := v.m.cfg.Stats; st != nil {
 			st.DownstreamCxIdleTimeout.Inc()
@@ -475,14 +501,22 @@ func (v *server) OnDeadline(*drive.Conn) {
 	}
 }
 
+// idled ends a stream in which nothing has happened for too long, be it that its head never became whole.
+func (v *server) idled() {
+	s := v.s
+	if s == nil {
+		s = v.newStream()
+		v.inBody = true
+	}
+	v.closing = true
+	s.idle()
+}
+
 // lateHeaders answers a client that takes too long with its request's head.
 func (v *server) lateHeaders() {
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamRqHeaderTimeout.Inc()
-	}
 	s := v.newStream()
 	v.closing, v.inBody = true, true
-	s.Reply(408, "request header timeout", "request_header_timeout")
+	s.lateHeaders()
 }
 
 // OnTimer ends a connection that is too old, after the request that it is in.
@@ -497,7 +531,7 @@ func (v *server) OnTimer(*drive.Timer) {
 }
 
 func (v *server) endIfIdle() {
-	if v.s == nil && !v.closed {
+	if v.s == nil && !v.beginning() && !v.closed {
 		v.finish()
 		v.conn.Close()
 	}
@@ -511,6 +545,9 @@ func (v *server) Drain() {}
 func (v *server) Kill() {
 	if v.closed {
 		return
+	}
+	if v.s == nil && v.beginning() {
+		v.newStream()
 	}
 	if s := v.s; s != nil {
 		v.finish()

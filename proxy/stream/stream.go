@@ -646,5 +646,13 @@ func (s *Stream) idle() {
 	}
 }
 
+// lateHeaders answers a request whose headers take too long to come whole.
+func (s *Stream) lateHeaders() {
+	if st := s.Config.Stats; st != nil {
+		st.DownstreamRqHeaderTimeout.Inc()
+	}
+	s.Reply(408, "request header timeout", "request_header_timeout")
+}
+
 // Schedule arms a timer of a filter.
 func (s *Stream) Schedule(t *drive.Timer, d time.Duration) { s.Worker.Loop.Schedule(t, d) }
