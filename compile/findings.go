@@ -54,6 +54,8 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 	f.oneOfANamespace()
 	f.gatewayPorts()
 	f.ports()
+	f.entrySelectors()
+	f.doubleTLS()
 	return f.out
 }
 

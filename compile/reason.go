@@ -27,4 +27,5 @@ var (
 	SelectsNothing   = Reason{"NoMatchingWorkloadsFound", "IST0127"}
 	SidecarConflict  = Reason{"MultipleSidecarsWithoutWorkloadSelectors", "IST0111"}
 	PolicyConflict   = Reason{"ConflictingPolicies", "MAL0001"}
+	DoubleTLS        = Reason{"TLSInTLS", "MAL0002"}
 )

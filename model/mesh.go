@@ -26,7 +26,7 @@ type Mesh struct {
 	peers      map[string][]*PeerAuthentication // by namespace
 	workloads  map[[2]string]*Workload
 	byAddr     map[netip.Addr]*Workload
-	behind     map[netip.Addr][]*Service // services without selector by endpoint address
+	behind     map[netip.Addr][]*Service // services without selector, and ServiceEntries, by endpoint address
 }
 
 // Index builds the lookups. Compile calls it once, before the mesh is published.
@@ -102,7 +102,7 @@ func (m *Mesh) indexWorkloads() {
 func (m *Mesh) indexBehind() {
 	m.behind = make(map[netip.Addr][]*Service)
 	for _, s := range m.Registry.Services {
-		if len(s.Selector) > 0 {
+		if len(s.Selector) > 0 && s.Kubernetes {
 			continue
 		}
 		set := m.Registry.Endpoints[s.Key()]
@@ -143,12 +143,13 @@ func (m *Mesh) Endpoints(s *Service) []*Endpoint {
 // a proxy opens its ports before the first probe.
 func (m *Mesh) ServicesOf(namespace string, labels map[string]string, addrs []netip.Addr) []*Service {
 	var out []*Service
+	seen := make(map[*Service]bool)
 	for _, s := range m.selectable[namespace] {
 		if Labels(labels).Matches(s.Selector) {
+			seen[s] = true
 			out = append(out, s)
 		}
 	}
-	seen := make(map[*Service]bool)
 	for _, a := range addrs {
 		for _, s := range m.behind[a] {
 			if !seen[s] {

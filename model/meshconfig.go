@@ -6,8 +6,9 @@ import "time"
 type OutboundMode uint8
 
 const (
-	AllowAny     OutboundMode = iota // it passes
-	RegistryOnly                     // it is refused
+	AllowAny           OutboundMode = iota // it passes
+	RegistryOnly                           // it is refused
+	AllowAnyDynamicDNS                     // HTTP goes to the host that it names, the rest passes
 )
 
 // InboundMode says where the proxy sends what it received for its application.
@@ -40,6 +41,7 @@ type MeshConfig struct {
 	OutboundPort                                                          uint16
 	InboundPort                                                           uint16
 	Outbound                                                              OutboundMode
+	OutboundTLS                                                           *ClientTLS // of AllowAnyDynamicDNS; nil: plain
 	Inbound                                                               InboundMode
 	AutoMTLS                                                              bool
 	AccessLogFile                                                         string // empty: no access log

@@ -47,6 +47,7 @@ const (
 	DNSStrict                       // every address that DNS gives is an endpoint
 	DNSRoundRobin                   // the first address that DNS gives (LOGICAL_DNS)
 	Alias                           // another name for AliasOf (ExternalName)
+	DynamicDNS                      // the proxy resolves the host that each request, or TLS client, names
 )
 
 // A Service is a name with ports that clients call.
@@ -66,7 +67,7 @@ type Service struct {
 	AliasOf    string // the host behind an Alias
 	ExportTo   ExportTo
 	Labels     map[string]string
-	Selector   map[string]string // of the pods behind it, nil if none
+	Selector   map[string]string // of the pods and WorkloadEntries behind it, nil if none
 	Accounts   []string          // SPIFFE ids that its endpoints may have, sorted
 	SANs       []string          // a ServiceEntry's subjectAltNames
 	NodeLocal  bool              // internalTrafficPolicy: Local

@@ -130,8 +130,16 @@ func (v *View) MTLS(port uint16) MTLSMode {
 func (v *View) Workload() *Workload { return v.Mesh.Workload(v.Proxy.Namespace, v.Proxy.Name) }
 
 // TargetPort returns the port of the proxy's workload behind a port of one of
-// its services, false if it is a name that no container declares.
-func (v *View) TargetPort(p Port) (uint16, bool) {
+// its services, false if it is a name that no container declares. Of a ServiceEntry each endpoint
+// may have a port of its own.
+func (v *View) TargetPort(s *Service, p Port) (uint16, bool) {
+	if !s.Kubernetes {
+		for _, e := range v.Mesh.Endpoints(s) {
+			if e.PortName == p.Name && e.Port != 0 && slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return slices.Contains(v.Proxy.IPs, a) }) {
+				return e.Port, true
+			}
+		}
+	}
 	switch {
 	case p.Target.Number != 0:
 		return p.Target.Number, true

@@ -2,7 +2,7 @@
 // them, and workloads.
 //
 // They are made from Kubernetes' Services, EndpointSlices and Pods (package kube)
-// and from ServiceEntries (package entry). A [Builder] makes one
+// and from ServiceEntries and WorkloadEntries (package entry). A [Builder] makes one
 // [model.Registry] after another and keeps what did not change: an endpoint that
 // moves makes one new endpoint set, and every service, workload and other set is
 // the same pointer as before. That is the short way of endpoints: whoever sees
@@ -37,7 +37,7 @@ type Builder struct {
 type identity struct{ clusterDomain, trustDomain string }
 
 // Kinds are those whose objects a state is made from.
-var Kinds = []string{"Service", "EndpointSlice", "Pod", "ServiceEntry"}
+var Kinds = []string{"Service", "EndpointSlice", "Pod", "ServiceEntry", "WorkloadEntry"}
 
 // Build returns the state of a snapshot. Parts that did not change are those of
 // the state before; if nothing did, it is the same state.
@@ -46,7 +46,7 @@ func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig) *State {
 		*b = Builder{mesh: id}
 	}
 	k := b.kube.Build(s, mesh)
-	e := b.entry.Build(s, mesh)
+	e := b.entry.Build(s, mesh, k.Workloads)
 	if b.last != nil && !k.Changed && !e.Changed {
 		return b.last
 	}
@@ -60,9 +60,13 @@ func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig) *State {
 	})
 	// A Service beats a ServiceEntry of its namespace that takes its name.
 	next.Services = slices.CompactFunc(next.Services, func(a, b *model.Service) bool { return a.Key() == b.Key() })
-	for _, svc := range next.Services {
+	for i, svc := range next.Services {
 		key := svc.Key()
-		if set := k.Endpoints[key]; svc.Kubernetes && set != nil {
+		set := k.Endpoints[key]
+		if svc.Kubernetes {
+			next.Services[i], set = b.entry.Widen(svc, set, mesh)
+		}
+		if svc.Kubernetes && set != nil {
 			next.Endpoints[key] = set
 		} else if set := e.Endpoints[key]; !svc.Kubernetes && set != nil {
 			next.Endpoints[key] = set

@@ -91,7 +91,7 @@ func TestIncremental(t *testing.T) {
 	for step := range 300 {
 		for range 1 + r.IntN(3) {
 			n, name := r.IntN(8), fmt.Sprintf("s%d", r.IntN(4))
-			switch r.IntN(9) {
+			switch r.IntN(12) {
 			case 0, 1:
 				put(t, s, pod(n, fmt.Sprint(step), []string{"", ", version: v1", ", security.istio.io/tlsMode: istio"}[r.IntN(3)]))
 			case 2:
@@ -106,6 +106,12 @@ func TestIncremental(t *testing.T) {
 				put(t, s, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e%d, namespace: prod}\nspec: {hosts: [h%d.test, s1.prod.svc.cluster.local], resolution: DNS, ports: [{number: %d, name: http, protocol: HTTP}]}\n", n, n%3, 80+n))
 			case 8:
 				s.Delete("ServiceEntry", "prod", fmt.Sprintf("e%d", n))
+			case 9:
+				put(t, s, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e%d, namespace: prod}\nspec: {hosts: [w%d.test], resolution: STATIC, workloadSelector: {labels: {app: %s}}, ports: [{number: 80, name: http, protocol: HTTP}]}\n", n, n%3, []string{"x", name}[r.IntN(2)]))
+			case 10:
+				put(t, s, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w%d, namespace: prod}\nspec: {address: 192.0.2.%d, labels: {app: %s}, serviceAccount: vm%d}\n", n, n, []string{"x", name}[r.IntN(2)], r.IntN(2)))
+			case 11:
+				s.Delete("WorkloadEntry", "prod", fmt.Sprintf("w%d", n))
 			}
 		}
 		got, want := b.Build(s.Snapshot(), &mesh), Build(s.Snapshot(), &mesh)

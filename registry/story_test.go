@@ -68,7 +68,7 @@ func TestStories(t *testing.T) {
 // text writes a state for people.
 func text(s *State) string {
 	var b strings.Builder
-	resolution := []string{"endpoints", "passthrough", "DNS", "DNS round robin", "alias of"}
+	resolution := []string{"endpoints", "passthrough", "DNS", "DNS round robin", "alias of", "dynamic DNS"}
 	for _, svc := range s.Services {
 		fmt.Fprintf(&b, "%s in %s, %s%s", svc.Host, svc.Namespace, resolution[svc.Resolution], map[bool]string{true: " " + svc.AliasOf}[svc.AliasOf != ""])
 		for _, v := range svc.VIPs {

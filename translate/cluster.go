@@ -24,6 +24,11 @@ func Cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 			Name: name, ClusterDiscoveryType: typeOf(clusterv3.Cluster_STATIC),
 			ConnectTimeout: span(v.Mesh.Config.ConnectTimeout),
 		}, true
+	case dynamicDNSCluster:
+		if !forwardsAny(v) {
+			return nil, false
+		}
+		return anyHost(v), true
 	case passthroughCluster:
 		return originalDst(v, name), v.Proxy.Type == model.Sidecar
 	case inboundPassthroughCluster:
@@ -70,6 +75,9 @@ func ClusterNames(v *model.View) []string {
 			names = append(names, clusterName{inbound: true, port: p.target}.String())
 		}
 	}
+	if forwardsAny(v) {
+		names = append(names, dynamicDNSCluster)
+	}
 	for _, s := range v.Services() {
 		if s.Resolution == model.Alias {
 			continue
@@ -99,6 +107,8 @@ func typeOf(t clusterv3.Cluster_DiscoveryType) *clusterv3.Cluster_Type {
 // discovery says how the proxy finds the endpoints of a service.
 func discovery(v *model.View, s *model.Service, p model.TrafficPolicy) clusterv3.Cluster_DiscoveryType {
 	switch {
+	case s.Resolution == model.DynamicDNS:
+		return clusterv3.Cluster_ORIGINAL_DST // for a moment: setDynamic makes of it what has no name here
 	case s.Resolution == model.DNSStrict:
 		return clusterv3.Cluster_STRICT_DNS
 	case s.Resolution == model.DNSRoundRobin:
@@ -142,6 +152,11 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		c.CleanupInterval = span(time.Minute)
 	}
 	autoNames := setTLS(v, c, name, s, port, policy.TLS, policy.Pool)
+	if s.Resolution == model.DynamicDNS {
+		setDynamic(v, c)
+		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, true)
+		return c
+	}
 	if k := carried(port.Protocol); k == model.HTTP || k == model.Sniffed {
 		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, autoNames)
 	}
@@ -192,6 +207,9 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 		return false
 	}
 	mesh := meshClient(name.sni(), accounts, alpn)
+	if s.Resolution == model.DynamicDNS {
+		return false // who can be anybody is in no mesh
+	}
 	if c.GetType() == clusterv3.Cluster_ORIGINAL_DST {
 		if allSpeakTLS(v, s, port) {
 			c.TransportSocket = mesh

@@ -117,10 +117,10 @@ func endpointMetadata(v *model.View, e *model.Endpoint) *corev3.Metadata {
 }
 
 // dnsAssignment names the hosts that the proxy resolves. Without endpoints the
-// service's own host is resolved.
+// service's own host is resolved, if nobody selects some.
 func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model.Port, subset model.Subset, p model.TrafficPolicy) *endpointv3.ClusterLoadAssignment {
 	endpoints := behind(v, s, port, subset)
-	if len(endpoints) == 0 && len(v.Mesh.Endpoints(s)) == 0 && subset.Name == "" && !model.IsWildcard(s.Host) {
+	if len(endpoints) == 0 && len(v.Mesh.Endpoints(s)) == 0 && subset.Name == "" && !model.IsWildcard(s.Host) && len(s.Selector) == 0 {
 		target := port.Target.Number
 		if target == 0 {
 			target = port.Number

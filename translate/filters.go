@@ -51,7 +51,11 @@ func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
 		out = append(out, alpn)
 	}
 	peer.IsOptional, stats.IsOptional = v.Proxy.Stock, v.Proxy.Stock
-	return append(out, fault, cors, stats, router)
+	out = append(out, fault, cors, stats)
+	if f := lookup(v, d); f != nil {
+		out = append(out, f)
+	}
+	return append(out, router)
 }
 
 // peerMetadata makes two sidecars tell each other who they are, in headers that

@@ -54,7 +54,7 @@ func gatewayPorts(v *model.View) gatewayPlan {
 func listenPorts(v *model.View, port uint16) []uint16 {
 	for _, s := range v.ServicesOf() {
 		if p, ok := s.Port(port); ok {
-			if target, found := v.TargetPort(p); found {
+			if target, found := v.TargetPort(s, p); found {
 				return []uint16{target}
 			}
 		}
@@ -153,7 +153,7 @@ func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []stri
 			if len(names) == 0 {
 				continue
 			}
-			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(names)}, Filters: tcpFilters(v, tcpTo(v, rule.Forward, s.Port))}
+			c := &listenerv3.FilterChain{FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: serverNames(names)}, Filters: bytesTo(v, rule.Forward, s.Port)}
 			setPrefixes(c.FilterChainMatch, m.Subnets)
 			out = append(out, c)
 		}

@@ -42,7 +42,7 @@ func inboundPorts(v *model.View) []inboundPort {
 		byTarget := make(map[uint16]*inboundPort)
 		for _, s := range v.ServicesOf() {
 			for _, p := range s.Ports {
-				target, ok := v.TargetPort(p)
+				target, ok := v.TargetPort(s, p)
 				if !ok || p.Protocol == model.UDP {
 					continue
 				}
@@ -75,7 +75,7 @@ func ingressPorts(v *model.View, s *model.Scope) []inboundPort {
 		p := inboundPort{target: in.Port.Number, port: in.Port, mode: v.MTLS(in.Port.Number), ingress: in}
 		for _, svc := range all {
 			for _, port := range svc.Ports {
-				if target, ok := v.TargetPort(port); ok && target == p.target && port.Protocol != model.UDP {
+				if target, ok := v.TargetPort(svc, port); ok && target == p.target && port.Protocol != model.UDP {
 					if len(p.services) == 0 {
 						p.port.Number = port.Number // by which metrics know it
 					}

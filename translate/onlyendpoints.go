@@ -12,14 +12,14 @@ import (
 //
 // Endpoints pass into other types in two ways: what is behind a headless service is
 // named by listeners, and decides on TLS in clusters that go wherever the client
-// dialled; and a workload belongs to services without selector by its address.
+// dialled; and a workload belongs to services without selector, and to ServiceEntries, by its address.
 func OnlyEndpoints(before, after *model.Mesh) bool {
 	a, b := before.Registry, after.Registry
 	if !slices.Equal(a.Services, b.Services) || !slices.Equal(a.Workloads, b.Workloads) {
 		return false
 	}
 	for _, s := range b.Services {
-		if len(s.Selector) > 0 && s.Resolution == model.ByEndpoints && !s.Headless {
+		if len(s.Selector) > 0 && s.Kubernetes && s.Resolution == model.ByEndpoints && !s.Headless {
 			continue
 		}
 		if a.Endpoints[s.Key()] != b.Endpoints[s.Key()] {

@@ -14,8 +14,9 @@ func TestOnlyEndpoints(t *testing.T) {
 		service model.Service
 		want    bool
 	}{
-		"ordinary":                   {model.Service{Selector: selector}, true},
-		"headless":                   {model.Service{Selector: selector, Headless: true, Resolution: model.Passthrough}, false},
+		"ordinary":                   {model.Service{Selector: selector, Kubernetes: true}, true},
+		"of a ServiceEntry":          {model.Service{Selector: selector}, false},
+		"headless":                   {model.Service{Selector: selector, Kubernetes: true, Headless: true, Resolution: model.Passthrough}, false},
 		"headless, without selector": {model.Service{Headless: true, Resolution: model.Passthrough}, false},
 		"without selector":           {model.Service{}, false},
 	} {

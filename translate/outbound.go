@@ -256,7 +256,7 @@ func setPrefixes(m *listenerv3.FilterChainMatch, prefixes []netip.Prefix) {
 func bytesChains(v *model.View, s *model.Service, port uint16, prefixes []netip.Prefix, names []string) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	add := func(to []model.Split, prefixes []netip.Prefix, sni []string) {
-		c := &listenerv3.FilterChain{Filters: tcpFilters(v, tcpTo(v, to, port))}
+		c := &listenerv3.FilterChain{Filters: bytesTo(v, to, port)}
 		if sni = serverNames(sni); len(prefixes)+len(sni) > 0 {
 			c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: sni}
 			setPrefixes(c.FilterChainMatch, prefixes)

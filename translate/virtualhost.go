@@ -199,12 +199,16 @@ func unknownHost(v *model.View) *routev3.VirtualHost {
 			}},
 		}
 	}
+	name, cluster := "allow_any", passthroughCluster
+	if forwardsAny(v) {
+		name, cluster = "allow_any_dynamic_dns", dynamicDNSCluster
+	}
 	return &routev3.VirtualHost{
-		Name: "allow_any", Domains: []string{"*"}, IncludeRequestAttemptCount: true,
+		Name: name, Domains: []string{"*"}, IncludeRequestAttemptCount: true,
 		Routes: []*routev3.Route{{
-			Name: "allow_any", Match: everything(),
+			Name: name, Match: everything(),
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: passthroughCluster}, Timeout: span(0),
+				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: span(0),
 			}},
 		}},
 	}

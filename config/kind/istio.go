@@ -38,17 +38,11 @@ var gatewayFields = join(
 		"spec.servers[].tls.minProtocolVersion", "spec.servers[].tls.maxProtocolVersion", "spec.servers[].tls.cipherSuites"),
 )
 
-var serviceEntryFields = join(
-	ref(whyNotYet+"; list endpoints", "spec.workloadSelector"),
-	only(ref(whyNotYet+"; use NONE", "spec.resolution"), "DYNAMIC_DNS"),
-	ref("other networks are "+whyNotYet, "spec.endpoints[].network"),
-)
-
 var sidecarFields = join(
 	ref("outbound listeners of their own are "+whyNotYet+"; name the hosts in an entry without port", "spec.egress[].port", "spec.egress[].bind"),
 	only(ref("every connection is captured", "spec.egress[].captureMode", "spec.ingress[].captureMode"), "NONE"),
 	ref("inbound listeners on one address are "+whyNotYet, "spec.ingress[].bind"),
 	ref("TLS of the application's own is "+whyNotYet+"; serve it as bytes (protocol TLS)", "spec.ingress[].tls"),
 	ref("a way out through one proxy is "+whyNotYet, "spec.outboundTrafficPolicy.egressProxy"),
-	only(ref(whyNotYet+"; use ALLOW_ANY or REGISTRY_ONLY", "spec.outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
+	only(ref("Istio has it for the whole mesh only (MeshConfig); use ALLOW_ANY or REGISTRY_ONLY", "spec.outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
 )

@@ -29,8 +29,6 @@ var Refusals = []Refusal{
 	{"networking.k8s.io", "Ingress", "not supported yet; use a Gateway and a VirtualService"},
 	{"networking.istio.io", "EnvoyFilter", whyNotYet},
 	{"networking.istio.io", "ProxyConfig", whyNotYet},
-	{"networking.istio.io", "WorkloadEntry", whyNotYet + "; list the addresses as endpoints of the ServiceEntry"},
-	{"networking.istio.io", "WorkloadGroup", whyNotYet},
 	{"security.istio.io", "AuthorizationPolicy", whyNotYet + ": accepting it would look like protection"},
 	{"security.istio.io", "RequestAuthentication", whyNotYet + ": accepting it would look like protection"},
 	{"telemetry.istio.io", "", whyNotYet},

@@ -1,6 +1,8 @@
 package kind
 
 import (
+	"slices"
+
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -53,7 +55,6 @@ var All = append([]*Kind{
 		Fields: gatewayFields,
 		New:    func() runtime.Object { return new(networkingv1.Gateway) }},
 	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "ServiceEntry", Plural: "serviceentries", Short: []string{"se"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
-		Fields: serviceEntryFields,
 		Columns: []Column{
 			{Name: "Hosts", Type: "string", JSONPath: ".spec.hosts"},
 			{Name: "Location", Type: "string", JSONPath: ".spec.location"},
@@ -66,4 +67,4 @@ var All = append([]*Kind{
 	{Group: "security.istio.io", Versions: []string{"v1", "v1beta1"}, Kind: "PeerAuthentication", Plural: "peerauthentications", Short: []string{"pa"}, Categories: []string{"istio-io", "security-istio-io"}, Namespaced: true, Subresources: []string{"status"},
 		Columns: []Column{{Name: "Mode", Type: "string", JSONPath: ".spec.mtls.mode"}},
 		New:     func() runtime.Object { return new(securityv1.PeerAuthentication) }},
-}, ignored...)
+}, slices.Concat(machines, ignored)...)

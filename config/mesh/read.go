@@ -36,6 +36,8 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	case !r.has("outboundTrafficPolicy"):
 	case m.GetOutboundTrafficPolicy().GetMode() == meshv1alpha1.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY:
 		out.Outbound = model.RegistryOnly
+	case m.GetOutboundTrafficPolicy().GetMode() == meshv1alpha1.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS:
+		out.Outbound, out.OutboundTLS = model.AllowAnyDynamicDNS, r.outboundTLS(m.GetOutboundTrafficPolicy().GetTls())
 	default:
 		out.Outbound = model.AllowAny
 	}

@@ -26,6 +26,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/Gateway":         func(r *ruler, o runtime.Object) { r.gateway(o.(*networkingv1.Gateway)) },
 	"networking.istio.io/Sidecar":         func(r *ruler, o runtime.Object) { r.sidecar(o.(*networkingv1.Sidecar)) },
 	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
+	"networking.istio.io/WorkloadEntry":   func(r *ruler, o runtime.Object) { r.workloadEntry(o.(*networkingv1.WorkloadEntry)) },
 	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
 		r.peerAuthentication(o.(*securityv1.PeerAuthentication))
 	},

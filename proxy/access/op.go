@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -185,7 +186,10 @@ func addressOp(of func(*Record) netip.AddrPort, form addressForm) operator {
 }
 
 func appendAddress(dst []byte, a netip.AddrPort, form addressForm) []byte {
+	path, isPath := pipe.Path(a)
 	switch {
+	case isPath:
+		return append(dst, path...)
 	case form == justPort:
 		return strconv.AppendUint(dst, uint64(a.Port()), 10)
 	case form == withoutPort:

@@ -8,11 +8,13 @@ import (
 	forwardclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
 	dnscachev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/dynamic_forward_proxy/v3"
 	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
+	sniforwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
+	"github.com/mallamesh/malla/proxy/tcp"
 )
 
 var dynamicForwardFields = []*Message{
@@ -22,6 +24,7 @@ var dynamicForwardFields = []*Message{
 		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames", "typed_dns_resolver_config")),
 	message((*dnscachev3.DnsCacheCircuitBreakers)(nil), reads("max_pending_requests")),
 	message((*forwardv3.FilterConfig)(nil), reads("dns_cache_config")),
+	message((*sniforwardv3.FilterConfig)(nil), reads("dns_cache_config", "port_value")),
 	message((*forwardv3.PerRouteConfig)(nil), reads("host_rewrite_literal", "host_rewrite_header")),
 }
 
@@ -104,4 +107,22 @@ func (r *listenerReader) forwardFilter(m *forwardv3.FilterConfig, at *field.Path
 
 func forwardRewrite(m *forwardv3.PerRouteConfig) *forwardproxy.Rewrite {
 	return &forwardproxy.Rewrite{Literal: m.GetHostRewriteLiteral(), Header: strings.ToLower(m.GetHostRewriteHeader())}
+}
+
+// sniForward reads the network filter that has connections go to the host that a TLS client names.
+func (r *listenerReader) sniForward(m *sniforwardv3.FilterConfig, at *field.Path) {
+	port := m.GetPortValue()
+	if m.GetPortSpecifier() == nil {
+		port = 443
+	}
+	if port == 0 || port > 65535 {
+		r.errs.Addf(at.Child("port_value"), "found %d, want 1 to 65535", port)
+	}
+	at = at.Child("dns_cache_config")
+	if m.GetDnsCacheConfig() == nil {
+		r.errs.Addf(at, "is not set, want the cache that the cluster has")
+		return
+	}
+	r.nameCache(m.GetDnsCacheConfig(), at)
+	r.forward = &tcp.Forward{Port: uint16(port)}
 }

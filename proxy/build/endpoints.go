@@ -8,6 +8,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -54,7 +55,13 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	out := cluster.Endpoint{Weight: max(e.GetLoadBalancingWeight().GetValue(), 1), Hostname: e.GetEndpoint().GetHostname(), Health: healths[e.GetHealthStatus()]}
 	s := e.GetEndpoint().GetAddress().GetSocketAddress()
 	where := at.Child("endpoint").Child("address")
-	switch {
+	switch p := e.GetEndpoint().GetAddress().GetPipe(); {
+	case p != nil:
+		if path := p.GetPath(); names || !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") {
+			r.errs.Addf(where.Child("pipe").Child("path"), "found %q, want the absolute path of a socket, or @ and a name, in a cluster of type STATIC or EDS", path)
+			return out, false
+		}
+		out.Addr = pipe.Addr(p.GetPath())
 	case s == nil:
 		r.errs.Addf(where, "has no socket_address")
 		return out, false

@@ -9,6 +9,7 @@ import (
 	exchangev3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/network/metadata_exchange/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	sniforwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mallamesh/malla/base/field"
@@ -126,6 +127,8 @@ func (r *listenerReader) networkFilter(m proto.Message, at *field.Path) {
 		r.tcpMetrics = r.metrics(m, at)
 	case *exchangev3.MetadataExchange:
 		r.metadataExchange(m, at)
+	case *sniforwardv3.FilterConfig:
+		r.sniForward(m, at)
 	default:
 		r.errs.Addf(at, "found %s, which is no network filter", anyName(m))
 	}

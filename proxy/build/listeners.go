@@ -211,7 +211,7 @@ func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *liste
 		TLS:              r.server(f.GetTransportSocket(), r.env.Secrets, at.Child("transport_socket")),
 		HandshakeTimeout: r.duration(f.GetTransportSocketConnectTimeout(), at.Child("transport_socket_connect_timeout")),
 	}
-	r.exchange, r.tcpMetrics = nil, nil
+	r.exchange, r.tcpMetrics, r.forward = nil, nil, nil
 	filters := f.GetFilters()
 	for i, nf := range filters {
 		at := at.Child("filters").Index(i)
@@ -274,5 +274,6 @@ type listenerReader struct {
 
 	// What the network filters before the last one of a chain said.
 	exchange   *tcp.Exchange
+	forward    *tcp.Forward
 	tcpMetrics *istioMetrics
 }

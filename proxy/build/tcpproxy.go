@@ -62,6 +62,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	if r.exchange != nil {
 		c.Exchange = r.exchange
 	}
+	c.Forward = r.forward
 	return c
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -129,7 +130,7 @@ func (h *Host) key(byName bool) string {
 	case byName && h.Name != "":
 		return h.Name
 	}
-	return h.Addr.String()
+	return pipe.String(h.Addr)
 }
 
 // A HostSet is the hosts of a cluster at one time. It is immutable.

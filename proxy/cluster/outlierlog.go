@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/mallamesh/malla/base/pipe"
 )
 
 // A Journal takes lines of events in, without waiting, from any goroutine.
@@ -62,7 +64,7 @@ func (c *Cluster) outlierEvent(h *Host, kind, action string, last time.Time, enf
 	}
 	name, _ := json.Marshal(c.Name) // a string always can be
 	b = append(append(b, `,"cluster_name":`...), name...)
-	b = append(append(b, `,"upstream_url":"`...), h.Addr.String()...)
+	b = append(append(b, `,"upstream_url":"`...), pipe.String(h.Addr)...)
 	b = append(append(b, `","action":"`...), action...)
 	b = append(b, `","num_ejections":`...)
 	b = strconv.AppendUint(b, uint64(h.outlier.ejections), 10)

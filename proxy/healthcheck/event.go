@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
@@ -32,11 +33,18 @@ type event struct {
 func (e event) appendLine(b []byte, checker, cluster string, h *cluster.Host, at time.Time) []byte {
 	b = append(b, `{"health_checker_type":"`...)
 	b = append(b, checker...)
-	b = append(b, `","host":{"socket_address":{"protocol":"TCP","address":"`...)
-	b = h.Addr.Addr().AppendTo(b)
-	b = append(b, `","port_value":`...)
-	b = strconv.AppendUint(b, uint64(h.Addr.Port()), 10)
-	b = append(b, `,"resolver_name":"","ipv4_compat":false,"network_namespace_filepath":""}},"cluster_name":`...)
+	b = append(b, `","host":`...)
+	if path, ok := pipe.Path(h.Addr); ok {
+		b = appendString(append(b, `{"pipe":{"path":`...), path)
+		b = append(b, `,"mode":0}}`...)
+	} else {
+		b = append(b, `{"socket_address":{"protocol":"TCP","address":"`...)
+		b = h.Addr.Addr().AppendTo(b)
+		b = append(b, `","port_value":`...)
+		b = strconv.AppendUint(b, uint64(h.Addr.Port()), 10)
+		b = append(b, `,"resolver_name":"","ipv4_compat":false,"network_namespace_filepath":""}}`...)
+	}
+	b = append(b, `,"cluster_name":`...)
 	b = appendString(b, cluster)
 	if e.kind == eject || e.kind == addHealthy {
 		b = e.appendBody(append(b, ','))

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
 	malltls "github.com/mallamesh/malla/proxy/tls"
 )
@@ -208,7 +209,11 @@ func (s *session) authority(configured string) string {
 func (s *session) connect(deadline time.Time) result {
 	ctx, cancel := context.WithDeadline(s.ctx, deadline)
 	defer cancel()
-	c, err := s.k.dial(ctx, "tcp", s.address().String())
+	network, at := "tcp", s.address()
+	if _, ok := pipe.Path(at); ok {
+		network = "unix"
+	}
+	c, err := s.k.dial(ctx, network, pipe.String(at))
 	if err == nil {
 		c, err = s.secure(ctx, c)
 	}

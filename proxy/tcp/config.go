@@ -32,7 +32,8 @@ type Config struct {
 	// Exchange, if set, is told to the peer, and the peer's is awaited, over TLS
 	// connections that agreed on ALPN istio-peer-exchange.
 	Exchange *Exchange
-	Tunnel   *Tunnel // nil: bytes go to the host as they are
+	Tunnel   *Tunnel  // nil: bytes go to the host as they are
+	Forward  *Forward // nil: no client names its host
 }
 
 // A Tunnel says how bytes are carried over a request: a CONNECT, or a POST.

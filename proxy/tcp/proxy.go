@@ -20,6 +20,7 @@ package tcp
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +51,7 @@ type session struct {
 	elsewhere cluster.Retry
 	criteria  *cluster.Criteria // of the cluster that was picked
 	seen      peerMessage       // of the client
+	named     netip.AddrPort    // that the client names, of a [Forward]
 	age       drive.Timer
 	periodic  drive.Timer
 	lines     drive.Timer
@@ -129,6 +131,10 @@ func (s *session) connect(name string) {
 		return
 	}
 	s.rec.Cluster, s.rec.ClusterRaw, s.rec.Destination = c.StatName, c.Name, c.Destination
+	if c.Kind == cluster.DynamicForward {
+		s.forward(c)
+		return
+	}
 	s.try(c)
 }
 
@@ -144,6 +150,9 @@ func (s *session) try(c *cluster.Cluster) {
 	}
 	if c.Kind == cluster.OriginalDst && s.conn.Restored {
 		pick.Original = s.conn.Local
+	}
+	if c.Kind == cluster.DynamicForward {
+		pick.Original = s.named
 	}
 	h, reason := c.Pick(&pick)
 	if reason != cluster.OK {

@@ -1,12 +1,17 @@
-// Package entry makes services and endpoints of ServiceEntries.
+// Package entry makes services and endpoints of ServiceEntries and WorkloadEntries.
 //
-// Each host of an entry is a service of its own; all share the entry's addresses,
+// Each host of a ServiceEntry is a service of its own; all share the entry's addresses,
 // ports and endpoints. A resolution by DNS without endpoints resolves the host.
+//
+// A selector of a ServiceEntry selects pods and WorkloadEntries of its namespace alike, and so
+// does that of a Service ([Builder.Widen]).
 package entry
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,7 +20,6 @@ import (
 
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
-	"github.com/mallamesh/malla/registry/kube"
 	"github.com/mallamesh/malla/registry/protocol"
 )
 
@@ -29,26 +33,38 @@ type Part struct {
 // A Builder makes parts, and keeps what did not change from one to the next.
 type Builder struct {
 	last       *Part
-	generation uint64
+	generation [2]uint64         // of ServiceEntry, WorkloadEntry in last
+	pods       []*model.Workload // in last
 	made       map[*config.Object]made
+	entries    members // WorkloadEntries alone
+	widened    map[model.ServiceKey]widened
 }
 
 // made is what came of one entry. Its services share one set of endpoints
 // unless DNS resolves their hosts.
 type made struct {
+	selected []member
 	services []*model.Service
 	sets     []*model.EndpointSet
 }
 
-// Build returns the part of a snapshot. Of several entries in a namespace that
-// name one host the oldest counts.
-func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig) *Part {
-	generation := s.KindGeneration("ServiceEntry")
-	if b.last != nil && generation == b.generation {
+// Build returns the part of a snapshot, in which there are these pods. Of several entries in a
+// namespace that name one host the oldest counts.
+func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig, pods []*model.Workload) *Part {
+	generation := [2]uint64{s.KindGeneration("ServiceEntry"), s.KindGeneration("WorkloadEntry")}
+	if b.last != nil && generation == b.generation && slices.Equal(b.pods, pods) {
 		same := *b.last
 		same.Changed = false
 		return &same
 	}
+	if b.widened == nil || generation[1] != b.generation[1] {
+		b.entries = membersOf(s.List("WorkloadEntry"), nil)
+		maps.DeleteFunc(b.widened, func(k model.ServiceKey, _ widened) bool { return len(b.entries[k.Namespace]) == 0 })
+	}
+	if b.widened == nil {
+		b.widened = map[model.ServiceKey]widened{}
+	}
+	all := membersOf(s.List("WorkloadEntry"), pods)
 	objects := slices.Clone(s.List("ServiceEntry"))
 	slices.SortStableFunc(objects, func(x, y *config.Object) int {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Namespace, y.Namespace))
@@ -57,9 +73,10 @@ func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig) *Part {
 	part := &Part{Endpoints: map[model.ServiceKey]*model.EndpointSet{}, Changed: true}
 	taken := map[model.ServiceKey]bool{}
 	for _, o := range objects {
+		chosen := all.selected(o.Namespace, o.Value.(*networkingv1.ServiceEntry).Spec.GetWorkloadSelector().GetLabels())
 		m, ok := b.made[o]
-		if !ok {
-			m = services(o, mesh)
+		if !ok || !slices.Equal(m.selected, chosen) {
+			m = services(o, chosen, mesh).keep(m)
 		}
 		next[o] = m
 		for i, svc := range m.services {
@@ -74,16 +91,38 @@ func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig) *Part {
 			}
 		}
 	}
-	b.made, b.last, b.generation = next, part, generation
+	part.Changed = b.last == nil || !slices.Equal(b.last.Services, part.Services) || !maps.Equal(b.last.Endpoints, part.Endpoints) || generation[1] != b.generation[1]
+	b.made, b.last, b.generation, b.pods = next, part, generation, pods
 	return part
 }
 
-// services makes what follows from one entry.
-func services(o *config.Object, mesh *model.MeshConfig) (m made) {
+// keep puts what is the same as before in the place of what was made anew.
+func (m made) keep(old made) made {
+	for i := range m.services {
+		if i < len(old.services) && reflect.DeepEqual(old.services[i], m.services[i]) {
+			m.services[i] = old.services[i]
+		}
+		if i < len(old.sets) && reflect.DeepEqual(old.sets[i], m.sets[i]) {
+			m.sets[i] = old.sets[i]
+		}
+	}
+	return m
+}
+
+// services makes what follows from one entry and from what its selector selects.
+func services(o *config.Object, chosen []member, mesh *model.MeshConfig) made {
+	m := made{selected: chosen}
 	spec := &o.Value.(*networkingv1.ServiceEntry).Spec
+	selector := spec.GetWorkloadSelector().GetLabels()
 	shared := &model.EndpointSet{}
 	for _, e := range spec.GetEndpoints() {
 		shared.Endpoints = append(shared.Endpoints, endpoints(e, spec.GetPorts(), o.Namespace, mesh)...)
+	}
+	for _, x := range chosen {
+		for _, p := range spec.GetPorts() {
+			number := cmp.Or(ownPort(x, p.GetName()), uint16(p.GetTargetPort()), uint16(p.GetNumber()))
+			shared.Endpoints = append(shared.Endpoints, endpoint(x, p.GetName(), number, mesh))
+		}
 	}
 	sortEndpoints(shared)
 	for _, host := range spec.GetHosts() {
@@ -97,14 +136,15 @@ func services(o *config.Object, mesh *model.MeshConfig) (m made) {
 			ExportTo:   slices.Clone(spec.GetExportTo()),
 			SANs:       slices.Sorted(slices.Values(spec.GetSubjectAltNames())),
 			Accounts:   accounts(shared),
+			Selector:   selector,
 		}
 		svc.VIPs, svc.CIDRs = addresses(spec.GetAddresses())
 		slices.Sort(svc.ExportTo)
 		set := shared
 		switch {
-		case svc.Resolution == model.Passthrough:
-			set = nil
-		case len(spec.GetEndpoints()) == 0 && svc.Resolution != model.ByEndpoints:
+		case svc.Resolution == model.Passthrough || svc.Resolution == model.DynamicDNS:
+			set, svc.Accounts = nil, nil
+		case len(spec.GetEndpoints()) == 0 && len(selector) == 0 && svc.Resolution != model.ByEndpoints:
 			set = itself(host, o.Namespace, spec.GetPorts())
 		}
 		m.services, m.sets = append(m.services, svc), append(m.sets, set)
@@ -120,6 +160,8 @@ func resolution(r networking.ServiceEntry_Resolution) model.Resolution {
 		return model.DNSStrict
 	case networking.ServiceEntry_DNS_ROUND_ROBIN:
 		return model.DNSRoundRobin
+	case networking.ServiceEntry_DYNAMIC_DNS:
+		return model.DynamicDNS
 	}
 	return model.Passthrough
 }
@@ -154,23 +196,10 @@ func addresses(list []string) (vips []netip.Addr, cidrs []netip.Prefix) {
 func endpoints(e *networking.WorkloadEntry, ports []*networking.ServicePort, namespace string, mesh *model.MeshConfig) []*model.Endpoint {
 	var out []*model.Endpoint
 	for _, p := range ports {
-		ep := &model.Endpoint{
-			Port: uint16(portOf(e, p)), PortName: p.GetName(), Weight: e.GetWeight(), Labels: e.GetLabels(), Namespace: namespace,
-			Locality: e.GetLocality(), Network: e.GetNetwork(), TLS: e.GetLabels()[kube.TLSModeLabel] == "istio",
-		}
-		ep.Canonical, ep.Revision = kube.Canonical(e.GetLabels(), "")
-		if sa := e.GetServiceAccount(); sa != "" {
-			ep.ServiceAccount = kube.Account(mesh.TrustDomain, namespace, sa)
-		}
-		path, isPath := strings.CutPrefix(e.GetAddress(), "unix://")
-		addr, err := netip.ParseAddr(e.GetAddress())
-		switch {
-		case isPath:
-			ep.Path, ep.Port = path, 0
-		case err == nil:
-			ep.Addrs = []netip.Addr{addr.Unmap()}
-		default:
-			ep.Hostname = strings.ToLower(e.GetAddress())
+		ep := ofEntry(e, e.GetLabels(), namespace, mesh)
+		ep.PortName = p.GetName()
+		if ep.Path == "" {
+			ep.Port = uint16(portOf(e, p))
 		}
 		out = append(out, ep)
 	}

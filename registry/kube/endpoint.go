@@ -54,7 +54,7 @@ func endpoints(svc *service, mesh *model.MeshConfig) *model.EndpointSet {
 				if e.NodeName != nil {
 					ep.Node = *e.NodeName
 				}
-				describe(ep, w, mesh)
+				Describe(ep, w, mesh)
 				found[k] = ep
 				set.Endpoints = append(set.Endpoints, ep)
 			}
@@ -80,8 +80,8 @@ func healthOf(e *discoveryv1.Endpoint) (model.Health, bool) {
 	return model.Healthy, true
 }
 
-// describe adds what the pod behind an endpoint says.
-func describe(e *model.Endpoint, w *model.Workload, mesh *model.MeshConfig) {
+// Describe adds what the pod behind an endpoint says, if there is one.
+func Describe(e *model.Endpoint, w *model.Workload, mesh *model.MeshConfig) {
 	if w == nil {
 		return
 	}

@@ -50,7 +50,7 @@ func Workload(o *config.Object) *model.Workload {
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
-			w.Ready = c.Status == corev1.ConditionTrue
+			w.Ready = c.Status == corev1.ConditionTrue && p.DeletionTimestamp == nil
 		}
 	}
 	return w

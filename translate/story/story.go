@@ -172,6 +172,8 @@ func addService(r *model.Registry, words []string) error {
 			s.Resolution = model.Passthrough
 		case "dns":
 			s.Resolution = model.DNSStrict
+		case "dynamic":
+			s.Resolution = model.DynamicDNS
 		case "dns-round-robin":
 			s.Resolution = model.DNSRoundRobin
 		case "alias":
@@ -222,11 +224,13 @@ func addEndpoint(r *model.Registry, words []string) error {
 	}
 	host, number, _ := strings.Cut(words[1], ":")
 	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil {
+	if err != nil && host != "unix" {
 		return err
 	}
 	e := &model.Endpoint{Port: uint16(n), PortName: s.Ports[0].Name, Namespace: s.Namespace, Cluster: "Kubernetes"}
-	if a, err := netip.ParseAddr(host); err == nil {
+	if host == "unix" {
+		e.Path = number
+	} else if a, err := netip.ParseAddr(host); err == nil {
 		e.Addrs = []netip.Addr{a}
 	} else {
 		e.Hostname = host
@@ -315,6 +319,9 @@ func setMesh(c *model.MeshConfig, words []string) error {
 		switch key, value := word(w); key {
 		case "outbound":
 			c.Outbound = model.RegistryOnly
+			if value == "dynamic-dns" {
+				c.Outbound = model.AllowAnyDynamicDNS
+			}
 		case "inbound":
 			c.Inbound = model.InboundLocalhost
 		case "autoMTLS":

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -28,6 +29,7 @@ type Upstream struct {
 	dir    string // of the scenario's files
 
 	packets net.PacketConn // of a name server
+	socket  net.Listener   // on a file of the scenario's directory too
 
 	mu     sync.Mutex
 	seen   []string // guarded by mu: the requests, or what came over TCP
@@ -52,18 +54,27 @@ func Serve(ip, dir string, script *scenario.Upstream, pki *PKI) (*Upstream, erro
 			return nil, err
 		}
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if u.keep(c) {
-				go u.serve(c)
-			}
+	if name := script.Attrs["socket"]; name != "" {
+		if u.socket, err = net.Listen("unix", filepath.Join(dir, name)); err != nil {
+			u.Close()
+			return nil, err
 		}
-	}()
+		go u.accept(u.socket)
+	}
+	go u.accept(l)
 	return u, nil
+}
+
+func (u *Upstream) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if u.keep(c) {
+			go u.serve(c)
+		}
+	}
 }
 
 // Addr is where it listens.
@@ -74,6 +85,9 @@ func (u *Upstream) Close() {
 	u.l.Close()
 	if u.packets != nil {
 		u.packets.Close()
+	}
+	if u.socket != nil {
+		u.socket.Close()
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

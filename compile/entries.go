@@ -1,0 +1,39 @@
+package compile
+
+import (
+	"fmt"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
+)
+
+// entrySelectors finds ServiceEntries whose selector selects nothing.
+func (f *finder) entrySelectors() {
+	seen := map[model.Ref]bool{}
+	for _, s := range f.mesh.Registry.Services {
+		if s.Kubernetes || len(s.Selector) == 0 || len(f.mesh.Endpoints(s)) > 0 || seen[s.From] {
+			continue
+		}
+		seen[s.From] = true
+		f.out = append(f.out, Problem{Reason: SelectsNothing, Notice: true, Waits: later, Ref: s.From,
+			Error: &field.Error{In: s.From.String(), Pos: s.From.Pos, At: field.At("spec", "workloadSelector"),
+				Msg: fmt.Sprintf("no pod and no WorkloadEntry of namespace %s has the labels %s: requests are answered 503", s.Namespace, written(s.Selector))}})
+	}
+}
+
+// doubleTLS finds policies by which proxies put TLS around what is TLS already, as the port says.
+func (f *finder) doubleTLS() {
+	for _, d := range f.mesh.Policies {
+		for _, s := range f.services(d.Host) {
+			for _, p := range s.Ports {
+				t := d.Policy.On(p.Number, model.TrafficPolicy{}).TLS
+				if t == nil || !p.Protocol.IsTLS() || t.Mode != model.TLSSimple && t.Mode != model.TLSMutual {
+					continue
+				}
+				f.addTo(d.From, DoubleTLS, field.At("spec", "trafficPolicy"),
+					"port %d of %s is declared %s, so that the client speaks TLS itself, and the proxy would speak TLS around it; for clients that speak plain HTTP declare the port as {number: 80, name: http, protocol: HTTP, targetPort: %d}",
+					p.Number, s.Host, p.Protocol, p.Number)
+			}
+		}
+	}
+}
