@@ -1,8 +1,6 @@
 package tcp
 
 import (
-	"net/netip"
-
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 )
@@ -40,13 +38,11 @@ func (s *session) forward(c *cluster.Cluster) {
 // found goes to the host if its address is known, or known not to be: then the cluster has no host.
 // It reports false if nobody knows yet.
 func (s *session) found(c *cluster.Cluster, host string) bool {
-	addr, known := c.Names.Lookup(host)
+	addrs, known := c.Names.Lookup(host)
 	if !known {
 		return false
 	}
-	if addr.IsValid() {
-		s.named = netip.AddrPortFrom(addr, s.config.Forward.Port)
-	}
+	s.named = addrs
 	s.try(c)
 	return true
 }

@@ -51,7 +51,7 @@ type session struct {
 	elsewhere cluster.Retry
 	criteria  *cluster.Criteria // of the cluster that was picked
 	seen      peerMessage       // of the client
-	named     netip.AddrPort    // that the client names, of a [Forward]
+	named     []netip.Addr      // of the host that the client names, of a [Forward]
 	age       drive.Timer
 	periodic  drive.Timer
 	lines     drive.Timer
@@ -151,8 +151,8 @@ func (s *session) try(c *cluster.Cluster) {
 	if c.Kind == cluster.OriginalDst && s.conn.Restored {
 		pick.Original = s.conn.Local
 	}
-	if c.Kind == cluster.DynamicForward {
-		pick.Original = s.named
+	if len(s.named) > 0 {
+		pick.Original, pick.Named = netip.AddrPortFrom(s.named[0], s.config.Forward.Port), s.named
 	}
 	h, reason := c.Pick(&pick)
 	if reason != cluster.OK {
