@@ -77,7 +77,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	} else {
 		next.findings = findings(next, m)
 	}
-	return m, append(problems(next, r), next.findings...)
+	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m))
 }
 
 // A memo is what one mesh leaves for the next.

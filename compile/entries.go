@@ -7,18 +7,20 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// entrySelectors finds ServiceEntries whose selector selects nothing.
-func (f *finder) entrySelectors() {
+// emptySelectors finds ServiceEntries whose selector selects nothing. Unlike other findings these come and go
+// with endpoints.
+func emptySelectors(mesh *model.Mesh) (out []Problem) {
 	seen := map[model.Ref]bool{}
-	for _, s := range f.mesh.Registry.Services {
-		if s.Kubernetes || len(s.Selector) == 0 || len(f.mesh.Endpoints(s)) > 0 || seen[s.From] {
+	for _, s := range mesh.Registry.Services {
+		if s.Kubernetes || len(s.Selector) == 0 || len(mesh.Endpoints(s)) > 0 || seen[s.From] {
 			continue
 		}
 		seen[s.From] = true
-		f.out = append(f.out, Problem{Reason: SelectsNothing, Notice: true, Waits: later, Ref: s.From,
+		out = append(out, Problem{Reason: SelectsNothing, Notice: true, Waits: later, Ref: s.From,
 			Error: &field.Error{In: s.From.String(), Pos: s.From.Pos, At: field.At("spec", "workloadSelector"),
 				Msg: fmt.Sprintf("no pod and no WorkloadEntry of namespace %s has the labels %s: requests are answered 503", s.Namespace, written(s.Selector))}})
 	}
+	return out
 }
 
 // doubleTLS finds policies by which proxies put TLS around what is TLS already, as the port says.

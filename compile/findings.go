@@ -54,7 +54,6 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 	f.oneOfANamespace()
 	f.gatewayPorts()
 	f.ports()
-	f.entrySelectors()
 	f.doubleTLS()
 	return f.out
 }
