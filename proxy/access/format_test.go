@@ -131,7 +131,7 @@ func TestOperators(t *testing.T) {
 // An operator that we cannot fill is refused when the format is compiled, by name.
 func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ format, want string }{
-		{"%DYNAMIC_METADATA(a:b)%", "%DYNAMIC_METADATA% is not supported yet"},
+		{"%UNIQUE_ID%", "%UNIQUE_ID% is not supported yet"},
 		{"%NO_SUCH_THING%", "unknown command operator %NO_SUCH_THING%"},
 		{"%REQ%", "has no argument"},
 		{"%PROTOCOL(x)%", "has an argument"},

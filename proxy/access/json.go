@@ -79,7 +79,7 @@ func compileField(v any, at string, o JSONOptions) (f field, err error) {
 			f.sub.fields = append(f.sub.fields, sub)
 		}
 	case float64:
-		f.fixed = strconv.AppendFloat(nil, v, 'g', -1, 64)
+		f.fixed = appendNumber(nil, v)
 	case bool:
 		f.fixed = strconv.AppendBool(nil, v)
 	case nil:
@@ -144,6 +144,13 @@ func (f *field) append(dst []byte, r *Record) ([]byte, bool) {
 // typed writes an operator that stands alone.
 func (f *field) typed(dst []byte, r *Record) ([]byte, bool) {
 	o, n := f.parts[0].op, len(dst)
+	if o.typed != nil {
+		var ok bool
+		if dst, ok = o.typed(o, dst, r); !ok {
+			dst = append(dst[:n], "null"...)
+		}
+		return dst, ok
+	}
 	if !o.number {
 		dst = append(dst, '"')
 	}

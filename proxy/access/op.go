@@ -15,7 +15,8 @@ import (
 // An op is a compiled operator: append writes its value and reports whether there was one.
 type op struct {
 	write  func(o *op, dst []byte, r *Record) ([]byte, bool)
-	number bool // JSON writes it bare
+	number bool                                              // JSON writes it bare
+	typed  func(o *op, dst []byte, r *Record) ([]byte, bool) // writes JSON itself; nil: text, in quotes
 
 	name, alt []byte       // header names, lower case
 	token     header.Token // of name

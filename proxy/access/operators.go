@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 )
 
 // operators is the table of the command operators whose data a Record has.
@@ -134,6 +135,10 @@ var operators = map[string]operator{
 	"UPSTREAM_SERVER_NAME":                   tlsOp(upstreamTLS, func(t *TLS) string { return t.SNI }),
 
 	"FILTER_STATE":          {argument: mustArgument, length: true, compile: filterState},
+	"DYNAMIC_METADATA":      {argument: mustArgument, length: true, compile: metadataOp(dynamic)},
+	"CLUSTER_METADATA":      {argument: mustArgument, compile: metadataOp(ofCluster)},
+	"UPSTREAM_METADATA":     {argument: mustArgument, compile: metadataOp(configured(metadata.Host))},
+	"METADATA":              {argument: mustArgument, length: true, compile: anyMetadata},
 	"TLS_JA3_FINGERPRINT":   {compile: textOp(func(r *Record) string { return r.JA3 })},
 	"TLS_JA4_FINGERPRINT":   {compile: textOp(func(r *Record) string { return r.JA4 })},
 	"REQUESTED_SERVER_NAME": {compile: textOp(func(r *Record) string { return r.SNI })},
@@ -150,15 +155,15 @@ var operators = map[string]operator{
 
 // unsupported are the operators that Envoy 1.40 has and we do not: their data does not exist here yet.
 var unsupported = []string{
-	"BYTES_RETRANSMITTED", "PACKETS_RETRANSMITTED", "CEL", "CLUSTER_METADATA", "COALESCE", "CUSTOM_FLAGS",
+	"BYTES_RETRANSMITTED", "PACKETS_RETRANSMITTED", "CEL", "COALESCE", "CUSTOM_FLAGS",
 	"DOWNSTREAM_DETECTED_CLOSE_TYPE", "UPSTREAM_DETECTED_CLOSE_TYPE",
 	"DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
 	"UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
 	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
 	"DOWNSTREAM_PEER_OTHERNAME_SAN", "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
 	"UPSTREAM_PEER_OTHERNAME_SAN", "UPSTREAM_LOCAL_OTHERNAME_SAN",
-	"DYNAMIC_METADATA", "METADATA", "QUERY_PARAMS", "REQUEST_HEADER", "ROUNDTRIP_DURATION",
-	"UNIQUE_ID", "UPSTREAM_FILTER_STATE", "UPSTREAM_METADATA",
+	"QUERY_PARAMS", "REQUEST_HEADER", "ROUNDTRIP_DURATION",
+	"UNIQUE_ID", "UPSTREAM_FILTER_STATE",
 	"UPSTREAM_HOSTS_ATTEMPTED", "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_HOST_NAMES_ATTEMPTED",
 	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -160,6 +161,11 @@ type Record struct {
 	// State is what filters say to those that come after them, and to logs.
 	State State
 
+	// Dynamic is the metadata that filters gave the stream, Configured that of what serves it.
+	Dynamic    metadata.Dynamic
+	Configured [metadata.Kinds]*metadata.Set
+	Clusters   Clusters // that the stream may go to; survives Reset
+
 	// Scratch is memory for whoever formats on behalf of the stream. It holds nothing
 	// from one call to the next and survives Reset.
 	Scratch []byte
@@ -168,7 +174,22 @@ type Record struct {
 // Reset makes the record ready for the next stream.
 func (r *Record) Reset() {
 	r.State.Reset()
-	*r = Record{Scratch: r.Scratch[:0], State: r.State}
+	r.Dynamic.Reset()
+	*r = Record{Scratch: r.Scratch[:0], State: r.State, Dynamic: r.Dynamic, Clusters: r.Clusters}
+}
+
+// Clusters knows the metadata of clusters by their names.
+type Clusters interface {
+	ClusterMetadata(name string) *metadata.Set
+}
+
+// ClusterMetadata returns the metadata of the cluster that the stream goes to. It is looked up only
+// when somebody asks.
+func (r *Record) ClusterMetadata() *metadata.Set {
+	if name := rawCluster(r); name != "" && r.Clusters != nil {
+		return r.Clusters.ClusterMetadata(name)
+	}
+	return nil
 }
 
 // Duration is the time from the start of the stream to its end.

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"encoding/json"
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -23,6 +22,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/metadata"
 )
 
 var balanceFields = []*Message{
@@ -346,9 +346,6 @@ func sorted(keys []string) []string {
 	return slices.Compact(out)
 }
 
-// lbNamespace is where metadata says what balancing looks at.
-const lbNamespace = "envoy.lb"
-
 // has lists the values of a struct, by name.
 func has(s *structpb.Struct) []cluster.Has {
 	var out []cluster.Has
@@ -364,23 +361,16 @@ func has(s *structpb.Struct) []cluster.Has {
 	return out
 }
 
-// canonical writes a value such that equal values are equal texts.
-func canonical(v *structpb.Value) string {
-	text, err := json.Marshal(v.AsInterface()) // sorts by key
-	if err != nil {
-		return v.String() // a number that JSON does not have
-	}
-	return string(text)
-}
+func canonical(v *structpb.Value) string { return cluster.Canonical(v.AsInterface()) }
 
 // criteria reads what a route asks of hosts.
 func criteria(m *corev3.Metadata) *cluster.Criteria {
-	return cluster.NewCriteria(has(m.GetFilterMetadata()[lbNamespace]))
+	return cluster.NewCriteria(has(m.GetFilterMetadata()[metadata.LB]))
 }
 
 // lbValues reads what an endpoint says for balancing.
 func lbValues(m *corev3.Metadata, out *cluster.Metadata) {
-	fields := m.GetFilterMetadata()[lbNamespace].GetFields()
+	fields := m.GetFilterMetadata()[metadata.LB].GetFields()
 	if len(fields) == 0 {
 		return
 	}

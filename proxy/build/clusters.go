@@ -105,9 +105,7 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if d := destination(m.GetMetadata()); d != nil {
 		c.Destination = r.env.Istio.Destination(*d)
 	}
-	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
-		c.Metadata = origin
-	}
+	c.Metadata = metadataSet(m.GetMetadata())
 	checks := r.healthChecks(m, &c)
 	out := &Cluster{Config: c, Checks: checks}
 	if c.Kind != cluster.EDS {
@@ -343,7 +341,7 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 
 // destination reads Istio's metadata of a cluster: the service behind it.
 func destination(m *corev3.Metadata) *stats.Destination {
-	services, _ := metadata(m, "istio")["services"].([]any)
+	services, _ := spaceOf(m, "istio")["services"].([]any)
 	if len(services) == 0 {
 		return nil
 	}

@@ -276,8 +276,8 @@ func (r *reader) runtimeFraction(p *corev3.RuntimeFractionalPercent, at *field.P
 	return &f
 }
 
-// metadata returns one namespace of metadata as plain values.
-func metadata(m *corev3.Metadata, namespace string) map[string]any {
+// spaceOf returns one namespace of metadata as plain values.
+func spaceOf(m *corev3.Metadata, namespace string) map[string]any {
 	s := m.GetFilterMetadata()[namespace]
 	if s == nil {
 		return nil

@@ -76,9 +76,9 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	out.More = r.moreAddresses(e.GetEndpoint().GetAdditionalAddresses(), names, at.Child("endpoint").Child("additional_addresses"))
 	out.Check = r.checkTarget(e.GetEndpoint().GetHealthCheckConfig(), at.Child("endpoint").Child("health_check_config"))
 	if m := e.GetMetadata(); m != nil {
-		out.Metadata = &cluster.Metadata{Match: matchable(metadata(m, "envoy.transport_socket_match"))}
+		out.Metadata = &cluster.Metadata{Match: matchable(spaceOf(m, "envoy.transport_socket_match")), All: metadataSet(m)}
 		lbValues(m, out.Metadata)
-		if w, ok := metadata(m, "istio")["workload"].(string); ok {
+		if w, ok := spaceOf(m, "istio")["workload"].(string); ok {
 			out.Metadata.Peer = r.env.Istio.Peer(peerOf(w))
 		}
 	}

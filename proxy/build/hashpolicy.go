@@ -9,6 +9,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -128,7 +129,7 @@ func (r *reader) retryHosts(list []*routev3.RetryPolicy_RetryHostPredicate, out 
 			out.OmitCanary = true
 		case omitMetadata:
 			m, _ := r.unpack(h.GetTypedConfig(), at).(*omitv3.OmitHostMetadataConfig)
-			out.OmitHosts = has(m.GetMetadataMatch().GetFilterMetadata()[lbNamespace])
+			out.OmitHosts = has(m.GetMetadataMatch().GetFilterMetadata()[metadata.LB])
 		default:
 			r.errs.Addf(at, "found %q, want envoy.retry_host_predicates.previous_hosts, omit_canary_hosts or omit_host_metadata", h.GetName())
 		}

@@ -16,11 +16,13 @@ import (
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	headermetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
+	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -43,7 +45,7 @@ import (
 )
 
 var optionalFilterFields = []*Message{
-	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster", "headers", "downstream_nodes", "max_active_faults", "response_rate_limit"),
+	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster", "headers", "downstream_nodes", "max_active_faults", "response_rate_limit", "filter_metadata"),
 		ignores(noRuntime, "delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
 			"response_rate_limit_percent_runtime", "abort_grpc_status_runtime"),
 		ignores("faults are not counted by downstream cluster", "disable_downstream_cluster_stats")),
@@ -121,6 +123,10 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
+	case *setmetadatav3.Config:
+		return r.setMetadata(name, m, c, at)
+	case *headermetadatav3.Config:
+		return r.newHeaderToMetadata(name, m, at)
 	case *ondemandv3.OnDemand:
 		return ondemand.New(name, r.env.demand.Ask)
 	case *healthv3.HealthCheck:
@@ -169,6 +175,8 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		return r.rateLimitWord(m, at)
 	case *statev3.Config:
 		return r.filterState(m, at)
+	case *headermetadatav3.Config:
+		return r.headerToMetadataWord(m, at)
 	default:
 		r.errs.Addf(at, "found %s, which says nothing to a filter of ours", anyName(m))
 	}
@@ -253,7 +261,7 @@ func (r *listenerReader) health(m *healthv3.HealthCheck, at *field.Path) *health
 func (r *reader) fault(m *faultv3.HTTPFault, at *field.Path) *fault.Config {
 	c := &fault.Config{
 		Upstream: m.GetUpstreamCluster(), Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Nodes: m.GetDownstreamNodes(),
-		MaxActive: number(m.GetMaxActiveFaults()),
+		MaxActive: number(m.GetMaxActiveFaults()), Metadata: m.GetFilterMetadata().AsMap(),
 	}
 	if d := m.GetDelay(); d != nil {
 		at := at.Child("delay")

@@ -25,8 +25,7 @@ import (
 // identityFields are of filters that look at who asks: by a password, a key, a site or a session.
 var identityFields = []*Message{
 	message((*csrfv3.CsrfPolicy)(nil), reads("filter_enabled", "shadow_enabled", "additional_origins")),
-	message((*basicv3.BasicAuth)(nil), reads("users", "forward_username_header", "authentication_header", "allow_missing", "realm"),
-		refuses("filters keep no metadata yet", "emit_dynamic_metadata")),
+	message((*basicv3.BasicAuth)(nil), reads("users", "forward_username_header", "authentication_header", "allow_missing", "realm", "emit_dynamic_metadata")),
 	message((*basicv3.BasicAuthPerRoute)(nil), reads("users", "realm")),
 	message((*apikeyv3.ApiKeyAuth)(nil), reads("credentials", "key_sources", "forwarding")),
 	message((*apikeyv3.ApiKeyAuthPerRoute)(nil), reads("credentials", "key_sources", "allowed_clients", "forwarding")),
@@ -67,7 +66,7 @@ func (r *listenerReader) basicAuth(name string, m *basicv3.BasicAuth, c *stream.
 	r.scopes = append(r.scopes, scope)
 	return basicauth.New(name, &basicauth.Config{
 		Users: r.users(m.GetUsers(), at.Child("users")), Field: []byte(strings.ToLower(m.GetAuthenticationHeader())),
-		Forward: []byte(strings.ToLower(m.GetForwardUsernameHeader())), AllowMissing: m.GetAllowMissing(), Realm: m.GetRealm(),
+		Forward: []byte(strings.ToLower(m.GetForwardUsernameHeader())), AllowMissing: m.GetAllowMissing(), Realm: m.GetRealm(), Tell: m.GetEmitDynamicMetadata(),
 	}, set)
 }
 

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/metadata"
 )
 
 // The ALPN filter's names are offered by connections of the version that they are for.
@@ -97,14 +98,19 @@ func TestOriginsInMetadata(t *testing.T) {
 	r := &reader{env: testEnv(t)}
 	c := r.cluster(&clusterv3.Cluster{Name: "a", Metadata: origin(map[string]any{"config": "/apis/x/reviews",
 		"services": []any{map[string]any{"host": "reviews.prod.svc.cluster.local", "name": "reviews", "namespace": "prod"}}})}, NewSecrets())
-	if d := c.Config.Destination; d == nil || d.Service != "reviews.prod.svc.cluster.local" || d.Name != "reviews" || d.Namespace != "prod" || c.Config.Metadata != "/apis/x/reviews" {
+	if d := c.Config.Destination; d == nil || d.Service != "reviews.prod.svc.cluster.local" || d.Name != "reviews" || d.Namespace != "prod" || configOf(c.Config.Metadata) != "/apis/x/reviews" {
 		t.Errorf("destination %+v, origin %v", d, c.Config.Metadata)
 	}
 	got := r.route(&routev3.Route{Metadata: origin(map[string]any{"config": "/apis/x/vs"}), Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 200}}}, "v", 4096, nil)
-	if got.Metadata != "/apis/x/vs" || len(r.errs) > 0 {
+	if configOf(got.Metadata) != "/apis/x/vs" || len(r.errs) > 0 {
 		t.Errorf("a route comes from %v: %v", got.Metadata, r.errs)
 	}
+}
+
+func configOf(m *metadata.Set) any {
+	fields, _ := m.Space("istio")
+	return fields["config"]
 }
 
 // opened are the paths of access logs, and the last line of any of them.

@@ -22,16 +22,14 @@ var listenerFields = []*Message{
 	message((*listenerv3.Listener)(nil),
 		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
 			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
-			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit"),
-		ignores(forPeople, "metadata"),
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "metadata"),
 		ignores("connections of a changed listener drain; of a whole proxy, both directions are drained by the admin interface", "drain_type"),
 		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event"),
 		ignores("the overload manager does nothing but limit connections", "bypass_overload_manager")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
 	message((*listenerv3.AdditionalAddress)(nil), reads("address")),
-	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name"),
-		ignores(forPeople, "metadata")),
+	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata")),
 	message((*listenerv3.FilterChainMatch)(nil),
 		reads("destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol", "application_protocols")),
 	message((*listenerv3.Filter)(nil), reads("name", "typed_config")),
@@ -63,7 +61,7 @@ func (l *Listener) close() {
 
 func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	c := &listen.Config{
-		Name: m.GetName(), Bind: truth(m.GetBindToPort(), true), UseOriginalDst: m.GetUseOriginalDst().GetValue(),
+		Name: m.GetName(), Metadata: metadataSet(m.GetMetadata()), Bind: truth(m.GetBindToPort(), true), UseOriginalDst: m.GetUseOriginalDst().GetValue(),
 		FiltersTimeout: r.orDefault(m.GetListenerFiltersTimeout(), 15*time.Second, field.At("listener_filters_timeout")), ContinueOnTimeout: m.GetContinueOnListenerFiltersTimeout(),
 		Transparent: m.GetTransparent().GetValue(), FreeBind: m.GetFreebind().GetValue(),
 		Backlog:     int(m.GetTcpBacklogSize().GetValue()),
@@ -207,7 +205,7 @@ func (r *listenerReader) ports(p *listenerv3.ListenerFilterChainMatchPredicate, 
 
 func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *listen.Chain {
 	out := &listen.Chain{
-		Name: f.GetName(), Match: r.chainMatch(f.GetFilterChainMatch(), at.Child("filter_chain_match")),
+		Name: f.GetName(), Metadata: metadataSet(f.GetMetadata()), Match: r.chainMatch(f.GetFilterChainMatch(), at.Child("filter_chain_match")),
 		TLS:              r.server(f.GetTransportSocket(), r.env.Secrets, at.Child("transport_socket")),
 		HandshakeTimeout: r.duration(f.GetTransportSocketConnectTimeout(), at.Child("transport_socket_connect_timeout")),
 	}

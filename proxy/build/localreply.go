@@ -103,6 +103,8 @@ func (r *reader) moreFilters(m *accesslogv3.AccessLogFilter, at *field.Path) fil
 		}
 		exclude := f.GetExclude()
 		return func(rec *access.Record) bool { return slices.Contains(names, rec.Type.String()) != exclude }
+	case *accesslogv3.AccessLogFilter_MetadataFilter:
+		return r.metadataFilter(m.GetMetadataFilter(), at.Child("metadata_filter"))
 	case *accesslogv3.AccessLogFilter_RuntimeFilter:
 		f := m.GetRuntimeFilter()
 		_ = f.GetUseIndependentRandomness()

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -32,7 +33,7 @@ var rateLimitFields = []*Message{
 		"always_consume_default_token_bucket", "rate_limited_as_resource_exhausted", "rate_limits", "max_dynamic_descriptors", "enable_retry_after_header")),
 	message((*servicev3.RateLimit)(nil), reads("domain", "stage", "request_type", "timeout", "failure_mode_deny", "rate_limited_as_resource_exhausted", "rate_limit_service",
 		"enable_x_ratelimit_headers", "disable_x_envoy_ratelimited_header", "rate_limited_status", "response_headers_to_add", "status_on_error", "stat_prefix",
-		"filter_enabled", "filter_enforced", "failure_mode_deny_percent", "rate_limits", "enable_retry_after_header")),
+		"filter_enabled", "filter_enforced", "failure_mode_deny_percent", "rate_limits", "enable_retry_after_header", "metadata_namespace")),
 	message((*servicev3.RateLimitPerRoute)(nil), reads("vh_rate_limits", "rate_limits", "domain")),
 	message((*rlsv3.RateLimitServiceConfig)(nil), reads("grpc_service"), only("transport_api_version", "version 2 has been gone for years", "AUTO", "V3")),
 	message((*ratelimitv3.LocalRateLimitDescriptor)(nil), reads("entries", "token_bucket", "shadow_mode")),
@@ -43,7 +44,7 @@ var rateLimitFields = []*Message{
 		refuses("is not built yet", "apply_on_stream_done")),
 	message((*routev3.RateLimit_HitsAddend)(nil), reads("number", "format", "is_negative_hits")),
 	message((*routev3.RateLimit_Action)(nil), reads("source_cluster", "destination_cluster", "request_headers", "query_parameters", "remote_address", "generic_key",
-		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match")),
+		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata", "dynamic_metadata")),
 	message((*routev3.RateLimit_Action_SourceCluster)(nil)),
 	message((*routev3.RateLimit_Action_DestinationCluster)(nil)),
 	message((*routev3.RateLimit_Action_RequestHeaders)(nil), reads("header_name", "descriptor_key", "skip_if_absent")),
@@ -117,6 +118,8 @@ func (r *listenerReader) rateLimitService(m *servicev3.RateLimit, at *field.Path
 		Headers:  m.GetEnableXRatelimitHeaders() == servicev3.RateLimit_DRAFT_VERSION_03,
 		Response: r.additions(m.GetResponseHeadersToAdd(), at.Child("response_headers_to_add")),
 		Limits:   r.rateLimits(m.GetRateLimits(), at.Child("rate_limits")),
+
+		Namespace: cmp.Or(m.GetMetadataNamespace(), "envoy.filters.http.ratelimit"), Decode: decodeStruct,
 	}
 	if c.Domain == "" {
 		r.errs.Addf(at.Child("domain"), "is empty")
@@ -344,6 +347,14 @@ func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelim
 	case *routev3.RateLimit_Action_QueryParameters_:
 		q := m.GetQueryParameters()
 		return &ratelimit.Query{Key: wanted(q.GetDescriptorKey(), "descriptor_key"), Name: wanted(q.GetQueryParameterName(), "query_parameter_name"), Optional: q.GetSkipIfAbsent()}
+	case *routev3.RateLimit_Action_Metadata:
+		d := m.GetMetadata()
+		out := r.rateMetadata(d.GetDescriptorKey(), d.GetDefaultValue(), d.GetMetadataKey(), at)
+		out.Source, out.Optional = metadataSources[d.GetSource()], d.GetSkipIfAbsent()
+		return out
+	case *routev3.RateLimit_Action_DynamicMetadata: //nolint:staticcheck // deprecated, still in use
+		d := m.GetDynamicMetadata() //nolint:staticcheck
+		return r.rateMetadata(d.GetDescriptorKey(), d.GetDefaultValue(), d.GetMetadataKey(), at)
 	case *routev3.RateLimit_Action_RemoteAddress_:
 		_ = m.GetRemoteAddress()
 		return ratelimit.Address{}

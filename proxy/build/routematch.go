@@ -45,6 +45,9 @@ func (r *reader) match(m *routev3.RouteMatch, at *field.Path) route.Match {
 		at := at.Child("filter_state").Index(i)
 		out.State = append(out.State, route.StateMatch{Key: f.GetKey(), StringMatch: r.stringMatch(f.GetStringMatch(), at.Child("string_match"))})
 	}
+	for i, f := range m.GetDynamicMetadata() {
+		out.Metadata = append(out.Metadata, r.metadataMatch(f, at.Child("dynamic_metadata").Index(i)))
+	}
 	if t := m.GetTlsContext(); t != nil {
 		out.Presented, out.Validated = optionalTruth(t.GetPresented()), optionalTruth(t.GetValidated())
 	}

@@ -25,14 +25,14 @@ var routeFields = []*Message{
 		ignores(forPeople, "metadata")),
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits"),
-		ignores(forPeople, "metadata")),
+			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits",
+			"metadata")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
 			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "stat_prefix")),
 	message((*routev3.RouteMatch)(nil),
 		reads("prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "case_sensitive", "runtime_fraction", "headers", "query_parameters", "grpc",
-			"path_match_policy", "cookies", "tls_context", "filter_state")),
+			"path_match_policy", "cookies", "tls_context", "filter_state", "dynamic_metadata")),
 	message((*routev3.CookieMatcher)(nil), reads("name", "string_match", "invert_match")),
 	message((*routev3.RouteMatch_TlsContextMatchOptions)(nil), reads("presented", "validated")),
 	message((*matcherv3.FilterStateMatcher)(nil), reads("key", "string_match")),
@@ -117,7 +117,7 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 		Retry:   r.retry(v.GetRetryPolicy(), at.Child("retry_policy")),
 		Mirrors: r.mirrors(v.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
 
-		RateLimits: r.ratePolicy(v.GetRateLimits(), false, at.Child("rate_limits")),
+		RateLimits: r.ratePolicy(v.GetRateLimits(), false, at.Child("rate_limits")), Metadata: metadataSet(v.GetMetadata()),
 	}
 	switch v.GetRequireTls() {
 	case routev3.VirtualHost_EXTERNAL_ONLY:
@@ -140,9 +140,7 @@ func (r *reader) route(m *routev3.Route, virtualHost string, limit int, at *fiel
 	if p := m.GetStatPrefix(); p != "" {
 		out.Stats = r.env.Stats.Route(virtualHost, p)
 	}
-	if origin, ok := metadata(m.GetMetadata(), "istio")["config"].(string); ok {
-		out.Metadata = origin
-	}
+	out.Metadata = metadataSet(m.GetMetadata())
 	switch m.GetAction().(type) {
 	case *routev3.Route_Route:
 		out.Forward = r.forward(m.GetRoute(), at.Child("route"))

@@ -14,6 +14,7 @@ import (
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -91,7 +92,7 @@ type Config struct {
 	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
-	Metadata    any                // opaque here
+	Metadata    *metadata.Set      // for logs and header operations
 }
 
 // OverrideHost says which other sources than the socket may name an original destination.
@@ -332,7 +333,7 @@ func (h *Host) same(o *Host) bool {
 }
 
 func (m *Metadata) same(o *Metadata) bool {
-	return m == o || m.Peer == o.Peer && m.Other == nil && o.Other == nil && maps.Equal(m.Match, o.Match) &&
+	return m == o || m.Peer == o.Peer && m.All == o.All && maps.Equal(m.Match, o.Match) &&
 		m.HashKey == o.HashKey && m.Canary == o.Canary && maps.EqualFunc(m.LB, o.LB, Value.same)
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -39,7 +40,8 @@ type Metadata struct {
 	// (envoy.lb, hash_key).
 	HashKey string
 	Canary  bool // envoy.lb, canary: retries may avoid it
-	Other   any  // opaque here
+
+	All *metadata.Set // of every namespace, shared by endpoints with the same; for logs and header operations
 }
 
 // An Endpoint is one address of a cluster as configuration names it.

@@ -1,8 +1,12 @@
 package cluster
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mallamesh/malla/proxy/metadata"
 )
 
 // A Value is a value of a host's metadata, in a form that can be compared.
@@ -60,6 +64,24 @@ func (c *Criteria) With(more *Criteria) *Criteria {
 		return c
 	}
 	return NewCriteria(slices.Concat(c.list, more.list))
+}
+
+// WithValues returns criteria that ask for some values of metadata too, which win.
+func (c *Criteria) WithValues(values metadata.Struct) *Criteria {
+	list := make([]Has, 0, len(values))
+	for name, v := range values {
+		list = append(list, Has{name, Canonical(v)})
+	}
+	return c.With(NewCriteria(list))
+}
+
+// Canonical writes a value such that equal values are equal texts.
+func Canonical(v any) string {
+	text, err := json.Marshal(v) // sorts by key
+	if err != nil {
+		return fmt.Sprint(v) // a number that JSON does not have
+	}
+	return string(text)
 }
 
 // A Fallback says where a request goes for which there is no subset.

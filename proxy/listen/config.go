@@ -22,6 +22,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tls"
@@ -43,6 +44,7 @@ type Config struct {
 	Addrs     []netip.AddrPort // the first is the address; the rest are additional ones
 	Bind      bool             // bind_to_port; otherwise it is only reached by hand-over
 	Direction Direction
+	Metadata  *metadata.Set
 
 	UseOriginalDst bool // hand over to the listener whose address is the original destination
 
@@ -128,6 +130,7 @@ type Match struct {
 // A Chain is what happens to a connection that matches.
 type Chain struct {
 	Name             string
+	Metadata         *metadata.Set
 	Match            Match
 	TLS              *tls.Server   // nil: plain
 	HandshakeTimeout time.Duration // transport_socket_connect_timeout; 0: 15 s

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/tls"
 )
@@ -88,8 +89,9 @@ func (c *Conn) Fill(r *access.Record) {
 	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
 	r.JA3, r.JA4 = c.ja3, c.ja4
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
+	r.Configured[metadata.Listener] = c.Listener.Metadata
 	if c.Chain != nil {
-		r.FilterChain = c.Chain.Name
+		r.FilterChain, r.Configured[metadata.Chain] = c.Chain.Name, c.Chain.Metadata
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h2"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -92,6 +93,14 @@ func (w *Worker) turnEnd() {
 
 // Random returns a random number that nobody can guess.
 func (w *Worker) Random() uint64 { return w.random.Uint64() }
+
+// ClusterMetadata returns the metadata of a cluster, nil if there is none.
+func (w *Worker) ClusterMetadata(name string) *metadata.Set {
+	if c := w.Source.Cluster(name); c != nil {
+		return c.Metadata
+	}
+	return nil
+}
 
 // LocalIP is the address of this machine that requests of our own making come from, and
 // that stands in x-forwarded-for for clients on the loopback interface: the first

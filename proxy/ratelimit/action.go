@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -190,4 +191,44 @@ func (a *AddressMatch) within(ip netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// A Source says whose metadata an action looks at.
+type Source uint8
+
+// The sources.
+const (
+	OfRequest Source = iota
+	OfRoute
+	OfCluster
+)
+
+// Metadata is a text of metadata.
+type Metadata struct {
+	Key       string
+	Source    Source
+	Namespace string
+	Path      []string
+	Default   []byte // if there is none, or it is no text; empty: see Optional
+	Optional  bool   // without it the descriptor has one entry less
+}
+
+func (a *Metadata) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	var fields metadata.Struct
+	switch a.Source {
+	case OfRequest:
+		fields, _ = rec.Dynamic.Space(a.Namespace)
+	case OfRoute:
+		fields, _ = rec.Configured[metadata.Route].Space(a.Namespace)
+	case OfCluster:
+		fields, _ = rec.ClusterMetadata().Space(a.Namespace)
+	}
+	v, _ := metadata.Lookup(fields, a.Path)
+	if text, _ := v.(string); text != "" {
+		return d.put(a.Key, []byte(text))
+	}
+	if len(a.Default) > 0 {
+		return d.put(a.Key, a.Default)
+	}
+	return a.Optional
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -50,6 +51,7 @@ type VirtualHostConfig struct {
 	TimeoutRetryInRequest  bool // include_is_timeout_retry_header: x-envoy-is-timeout-retry to the upstream
 
 	RateLimits any // what requests are counted by; opaque here
+	Metadata   *metadata.Set
 }
 
 // A TLSRequirement says whether a virtual host redirects plain requests to https.
@@ -71,8 +73,8 @@ type RouteConfig struct {
 	Direct    *Direct
 	Headers   HeadersConfig
 	PerFilter map[string]any
-	Decorator string          // operation name of spans
-	Metadata  any             // opaque here
+	Decorator string // operation name of spans
+	Metadata  *metadata.Set
 	Stats     *stats.RouteUse // nil: none of its own
 }
 
@@ -99,10 +101,11 @@ type Match struct {
 	Query      []QueryMatch
 	Cookies    []CookieMatch
 	State      []StateMatch
-	Presented  *bool     // whether the client showed a certificate
-	Validated  *bool     // whether that was verified
-	Fraction   *Fraction // nil: all
-	GRPC       bool      // content-type application/grpc only
+	Metadata   []MetadataMatch // of the request
+	Presented  *bool           // whether the client showed a certificate
+	Validated  *bool           // whether that was verified
+	Fraction   *Fraction       // nil: all
+	GRPC       bool            // content-type application/grpc only
 }
 
 // A Fraction is a share of requests: Numerator out of Denominator (100, 10,000 or 1,000,000).

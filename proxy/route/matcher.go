@@ -41,5 +41,20 @@ func (l HeaderMatchers) All(r *Request) bool {
 	return true
 }
 
+// A Rewriter is a compiled RegexMatchAndSubstitute, for filters.
+type Rewriter struct{ s *substitution }
+
+// NewRewriter compiles an expression and what every match of it becomes, with \0 to \9 for the match and its groups.
+func NewRewriter(expr, replacement string) (*Rewriter, error) {
+	s, err := newSubstitution(expr, replacement)
+	if err != nil {
+		return nil, err
+	}
+	return &Rewriter{s}, nil
+}
+
+// Replace returns a value with every match replaced.
+func (r *Rewriter) Replace(v []byte) []byte { return r.s.replace(nil, v) }
+
 // Hit reports whether a random number falls into the fraction.
 func (f Fraction) Hit(random uint64) bool { return f.Denominator > 0 && f.hit(random) }

@@ -6,7 +6,7 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 )
 
-// Conditions that few routes have stand here: cookies, certificates, filter state.
+// Conditions that few routes have stand here: cookies, certificates, filter state, metadata.
 
 func (m *match) moreMatches(q *Request) bool {
 	if m.presented != nil && *m.presented != q.TLS.Presented || m.validated != nil && *m.validated != q.TLS.Validated {
@@ -19,6 +19,11 @@ func (m *match) moreMatches(q *Request) bool {
 	}
 	for i := range m.state {
 		if !m.state[i].match(q) {
+			return false
+		}
+	}
+	for _, f := range m.meta {
+		if q.Metadata == nil || !f.Match(q.Metadata) {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -17,8 +18,9 @@ type Request struct {
 	Headers                         *header.Map
 	SNI                             string
 	TLS                             TLS
-	State                           *access.State // what filters have said; nil: nothing
-	Random                          uint64        // decides fractions, weights and mirrors of this request
+	State                           *access.State     // what filters have said; nil: nothing
+	Metadata                        *metadata.Dynamic // what they have said otherwise; nil: nothing
+	Random                          uint64            // decides fractions, weights and mirrors of this request
 	Peer                            Peer
 	NewCookies                      [][]byte // set-cookie fields for the response; see Forward.Hash
 
@@ -52,6 +54,7 @@ type VirtualHost struct {
 	AttemptCountInResponse bool
 	TimeoutRetryInRequest  bool
 	RateLimits             any // opaque here
+	Metadata               *metadata.Set
 
 	routes  []*Route
 	index   *index
@@ -68,7 +71,7 @@ type Route struct {
 	Redirect  *Redirect
 	Direct    *Direct
 	Decorator string
-	Metadata  any
+	Metadata  *metadata.Set
 	Stats     *stats.RouteUse // nil: none of its own
 
 	table   *Table
@@ -90,6 +93,7 @@ type match struct {
 	query   []queryMatcher
 	cookies []cookieMatcher
 	state   []stateMatcher
+	meta    []*MetadataMatcher
 	share   *Fraction
 	grpc    bool
 
@@ -121,7 +125,7 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 	v := &VirtualHost{
 		Name: c.Name, TLS: c.TLS, filters: c.PerFilter,
 		AttemptCountInRequest: c.AttemptCountInRequest, AttemptCountInResponse: c.AttemptCountInResponse, TimeoutRetryInRequest: c.TimeoutRetryInRequest,
-		RateLimits: c.RateLimits,
+		RateLimits: c.RateLimits, Metadata: c.Metadata,
 	}
 	if v.headers, err = newHeaderOps(c.Headers); err != nil {
 		return err
@@ -245,6 +249,13 @@ func newMatch(c Match) (m match, err error) {
 			return m, fmt.Errorf("filter_state[%d]: %w", i, err)
 		}
 		m.state = append(m.state, stateMatcher{f.Key, fm})
+	}
+	for i, f := range c.Metadata {
+		fm, err := NewMetadataMatcher(f)
+		if err != nil {
+			return m, fmt.Errorf("dynamic_metadata[%d]: %w", i, err)
+		}
+		m.meta = append(m.meta, fm)
 	}
 	m.presented, m.validated = c.Presented, c.Validated
 	return m, nil

@@ -110,6 +110,24 @@ type Unzstd struct {
 	Error Counter `stat:"zstd_generic_error"`
 }
 
+// SetMetadata holds "http.<prefix>.set_metadata.".
+type SetMetadata struct {
+	OverwriteDenied Counter `stat:"overwrite_denied"`
+}
+
+// HeaderToMetadata holds "http_filter_name.<filter's prefix>.".
+type HeaderToMetadata struct {
+	RequestRulesProcessed   Counter `stat:"request_rules_processed"`
+	RequestMetadataAdded    Counter `stat:"request_metadata_added"`
+	RequestHeaderNotFound   Counter `stat:"request_header_not_found"`
+	ResponseRulesProcessed  Counter `stat:"response_rules_processed"`
+	ResponseMetadataAdded   Counter `stat:"response_metadata_added"`
+	ResponseHeaderNotFound  Counter `stat:"response_header_not_found"`
+	Base64DecodeFailed      Counter `stat:"base64_decode_failed"`
+	HeaderValueTooLong      Counter `stat:"header_value_too_long"`
+	RegexSubstitutionFailed Counter `stat:"regex_substitution_failed"`
+}
+
 // HealthCheck holds "http.<prefix>.health_check.".
 type HealthCheck struct {
 	RequestTotal           Counter `stat:"request_total"`
@@ -245,6 +263,17 @@ func DecompressorLibrary[T any](r *Registry, prefix, library string) (*T, *Scope
 func ofManager[T any](r *Registry, prefix, after string) (*T, *Scope) {
 	s := r.add("http."+prefix+"."+after, "http."+after, func() any { return new(T) }, Tag{TagHTTP, prefix})
 	return s.set.Addr().Interface().(*T), s
+}
+
+// SetMetadata returns the set of "http.<prefix>.set_metadata.".
+func (r *Registry) SetMetadata(prefix string) (*SetMetadata, *Scope) {
+	return ofManager[SetMetadata](r, prefix, "set_metadata.")
+}
+
+// HeaderToMetadata returns the set of "http_filter_name.<filter>.".
+func (r *Registry) HeaderToMetadata(filter string) (*HeaderToMetadata, *Scope) {
+	s := r.add("http_filter_name."+filter+".", "http_filter_name."+filter+".", func() any { return new(HeaderToMetadata) })
+	return s.set.Addr().Interface().(*HeaderToMetadata), s
 }
 
 // HealthCheck returns the set of "http.<prefix>.health_check.".

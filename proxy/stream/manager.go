@@ -75,6 +75,7 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 	s.Rec.Start, s.Rec.Began = m.w.Loop.Wall(), s.mark()
 	s.Rec.Request = &s.Request
 	l.conn.Fill(&s.Rec)
+	s.Rec.Clusters = s.Worker
 	return s
 }
 

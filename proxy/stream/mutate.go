@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 )
@@ -78,7 +79,7 @@ func (s *Stream) match() {
 	s.Match.Method, s.Match.Scheme = m.Get(header.Method), m.Get(header.Scheme)
 	s.Match.Authority, s.Match.Path = m.Get(header.Authority), m.Get(header.Path)
 	s.Match.Headers, s.Match.SNI, s.Match.Random = m, s.Conn.SNI, s.Random
-	s.Match.State = &s.Rec.State
+	s.Match.State, s.Match.Metadata = &s.Rec.State, &s.Rec.Dynamic
 	s.Match.Peer = route.Peer{Client: s.Rec.DownstreamRemote.Addr(), Remote: s.Conn.Remote, Local: s.Conn.Local}
 	s.Match.NewCookies = nil
 	if tls := s.Conn.TLS; tls != nil {
@@ -92,6 +93,8 @@ func (s *Stream) match() {
 	s.Cluster, s.Weighted = "", nil
 	if s.Route != nil {
 		s.Rec.RouteName = s.Route.Name
+		s.Rec.Configured[metadata.Route] = s.Route.Metadata
+		s.Rec.Configured[metadata.VirtualHost] = s.Route.VHost.Metadata
 		if s.Route.Forward != nil {
 			s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
 		}

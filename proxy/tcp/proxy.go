@@ -30,6 +30,7 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 )
 
@@ -69,6 +70,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s := &session{config: c, w: w, conn: conn, origin: conn.Origin()}
 	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
 	conn.Fill(&s.rec)
+	s.rec.Clusters = w
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
 	}
@@ -168,7 +170,7 @@ func (s *session) try(c *cluster.Cluster) {
 	}
 	s.attempts++
 	s.rec.Attempts = uint32(s.attempts)
-	s.rec.UpstreamHost, s.rec.UpstreamHostName = h.Addr, h.Name
+	s.rec.UpstreamHost, s.rec.UpstreamHostName, s.rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	if h.Peer != nil {
 		s.rec.Peer = h.Peer
 	}

@@ -50,8 +50,9 @@ type Config struct {
 	Users        Users
 	Field        []byte // that carries the credentials, lower case; empty: authorization
 	Forward      []byte // field that tells the upstream the name; empty: none
-	AllowMissing bool   // a request without credentials goes on
+	AllowMissing bool   // a request without credentials of this scheme goes on
 	Realm        string // empty: the request's URL
+	Tell         bool   // the name becomes metadata of the request
 }
 
 // A Word is what a route says to the filter.
@@ -102,6 +103,9 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		return f.deny(s, realm, failed+"Missing username and password.", "no_credential_for_basic_auth")
 	}
 	encoded, ok := bytes.CutPrefix(v, []byte("Basic "))
+	if !ok && c.AllowMissing {
+		return stream.Continue // credentials of another scheme are for others
+	}
 	if !ok {
 		return f.deny(s, realm, failed+"Expected 'Basic' authentication scheme.", "invalid_scheme_for_basic_auth")
 	}
@@ -119,6 +123,9 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	if len(c.Forward) > 0 {
 		m.SetName(c.Forward, m.Copy(user))
+	}
+	if c.Tell {
+		s.Rec.Dynamic.Set(f.name, "username", string(user))
 	}
 	f.stats.Allowed.Inc()
 	return stream.Continue

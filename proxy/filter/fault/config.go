@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	Headers   route.HeaderMatchers
 	Nodes     []string // only requests of these downstream nodes; empty: all
 	MaxActive *uint32  // nil: no limit
+
+	Metadata metadata.Struct // that a request with a fault gets, below the filter's name
 }
 
 // Headers by which a request asks for faults.

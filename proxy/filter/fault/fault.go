@@ -72,6 +72,7 @@ func (i *injector) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	if d := c.delay(m); d > 0 && i.hit(c.DelayShare.lowered(c.DelayHeader, m, delayPercent)) && i.begin() {
 		s.Rec.Flags.Set(access.DelayInjected)
+		i.tell()
 		if st := s.Config.Stats; st != nil {
 			st.FaultDelaysInjected.Inc()
 		}
@@ -130,6 +131,7 @@ func (i *injector) abort() stream.Verdict {
 	if st := s.Config.Stats; st != nil {
 		st.FaultAbortsInjected.Inc()
 	}
+	i.tell()
 	body := c.Body
 	if body == "" {
 		body = "fault filter abort"
@@ -140,6 +142,13 @@ func (i *injector) abort() stream.Verdict {
 		}, access.FaultInjected)
 	}
 	return s.Reply(status, body, "fault_filter_abort", access.FaultInjected)
+}
+
+// tell makes what the configuration says about faults metadata of the request.
+func (i *injector) tell() {
+	if len(i.config.Metadata) > 0 {
+		i.s.Rec.Dynamic.Merge(i.name, i.config.Metadata)
+	}
 }
 
 // OnResponse has nothing to do.

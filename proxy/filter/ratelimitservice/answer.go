@@ -37,6 +37,11 @@ func (f *filter) answered(c *call.Call) {
 		f.failed()
 		return
 	}
+	if len(f.answer.metadata) > 0 {
+		if fields, err := f.config.Decode(f.answer.metadata); err == nil {
+			f.s.Rec.Dynamic.Merge(f.config.Namespace, fields)
+		}
+	}
 	switch f.answer.code {
 	case codeOK:
 		f.counted.OK.Inc()

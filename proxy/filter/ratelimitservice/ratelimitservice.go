@@ -3,8 +3,8 @@
 //
 // What the service is asked about is said by routes, by virtual hosts or by the filter (package ratelimit); a request
 // that has no descriptor is not asked about. When the service does not answer in time the request goes on, unless
-// the configuration says otherwise. The service's metadata about a request (dynamic_metadata) has nowhere
-// to go here and is not kept.
+// the configuration says otherwise. What the service says about a request (dynamic_metadata)
+// becomes metadata of the request.
 package ratelimitservice
 
 import (
@@ -13,6 +13,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/call"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/route"
@@ -46,6 +47,9 @@ type Config struct {
 	NoMark              bool // no x-envoy-ratelimited
 	RetryAfter          bool
 	Response            *route.Mutations // of answers
+
+	Namespace string // of the service's metadata about requests
+	Decode    func([]byte) (metadata.Struct, error)
 
 	// Counters returns the statistics of the cluster that a request goes to.
 	Counters func(cluster string) *stats.RateLimit

@@ -107,6 +107,7 @@ type answer struct {
 	statuses          []status
 	response, request []pair // fields to add
 	body              []byte
+	metadata          []byte // a Struct
 }
 
 // A status is the state of one limit.
@@ -161,6 +162,8 @@ func (a *answer) parse(b []byte) error {
 			return err
 		case number == 5:
 			a.body = v
+		case number == 6:
+			a.metadata = v
 		}
 		return nil
 	})

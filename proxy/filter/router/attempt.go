@@ -4,6 +4,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 )
@@ -201,7 +202,7 @@ func (r *Router) win(a *attempt, info *pool.Info) {
 	}
 	r.w.Loop.Cancel(&r.timers[timerBackoff])
 	s := r.s
-	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = a.host.Addr, a.host.Name
+	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = a.host.Addr, a.host.Name, a.host.Metadata.All
 	r.note(info)
 	if a != r.cur {
 		for i, o := range r.others {

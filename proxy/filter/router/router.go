@@ -25,6 +25,7 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -220,6 +221,9 @@ func (r *Router) try() {
 	if pick.Criteria, _ = r.forward.MetadataMatch.(*cluster.Criteria); s.Weighted != nil && s.Weighted.MetadataMatch != nil {
 		pick.Criteria, _ = s.Weighted.MetadataMatch.(*cluster.Criteria)
 	}
+	if asked, ok := s.Rec.Dynamic.Space(metadata.LB); ok && r.cluster.Subsets != nil {
+		pick.Criteria = pick.Criteria.WithValues(asked)
+	}
 	if r.policy != nil && r.retries > 0 {
 		pick.Retry = r.avoid()
 	}
@@ -239,7 +243,7 @@ func (r *Router) try() {
 	a.host = h
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	a.pending.Raw = r.forward.Connect && string(s.Request.Get(header.Method)) == "CONNECT"
-	s.Rec.UpstreamHost, s.Rec.UpstreamHostName = h.Addr, h.Name
+	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
 	if h.Peer != nil {
 		s.Rec.Peer = h.Peer
