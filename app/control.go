@@ -259,7 +259,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	c.snap = snap
 	c.mu.Unlock()
 	if c.resources == nil {
-		c.resources = xds.NewMesh(xds.Translation{Names: translate.Names, Resource: translate.Resource}, m, born)
+		c.resources = xds.NewMesh(xds.Translation{Names: translate.Names, Resource: translate.Resource, Own: translate.Own}, m, born)
 		return nil, true
 	}
 	c.resources.Set(m, born)

@@ -148,7 +148,7 @@ func (c *controlPlane) dump(w http.ResponseWriter, r *http.Request) {
 // resourcesOf lists everything a proxy sees, by type and name.
 func resourcesOf(r xds.Resources) map[string]map[string]json.RawMessage {
 	out := map[string]map[string]json.RawMessage{}
-	for _, t := range []string{xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType} {
+	for _, t := range []string{xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType, xds.ExtensionType} {
 		out[xds.Short(t)] = map[string]json.RawMessage{}
 		for _, name := range r.Names(t) {
 			res, ok := r.Resource(t, name)

@@ -27,3 +27,4 @@ func refOfPolicy(d *model.DestinationRule) aged  { return aged{d.Created, d.From
 func refOfGateway(g *model.Gateway) aged         { return aged{g.Created, g.From} }
 func refOfPeer(p *model.PeerAuthentication) aged { return aged{p.Created, p.From} }
 func refOfScope(s *model.Scope) aged             { return aged{s.Created, s.From} }
+func refOfPatches(p *model.Patches) aged         { return aged{p.Created, p.From} }

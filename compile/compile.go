@@ -69,6 +69,9 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 			m.Scopes = oldest(results, func(x istio.Result) *model.Scope { return x.Scope }, refOfScope)
 		case kind == "PeerAuthentication":
 			m.Peers = oldest(results, func(x istio.Result) *model.PeerAuthentication { return x.Peer }, refOfPeer)
+		case kind == "EnvoyFilter":
+			m.Patches = oldest(results, func(x istio.Result) *model.Patches { return x.Patches }, refOfPatches)
+			model.SortPatches(m.Patches)
 		}
 	}
 	m.Index(prev)
@@ -149,6 +152,8 @@ func take(m, prev *model.Mesh, kind string) {
 		m.Peers = prev.Peers
 	case "Sidecar":
 		m.Scopes = prev.Scopes
+	case "EnvoyFilter":
+		m.Patches = prev.Patches
 	}
 }
 

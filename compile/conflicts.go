@@ -134,6 +134,11 @@ func (f *finder) selectors(m *memo) {
 				selector, at = r.Scope.Selector, field.At("spec", "workloadSelector")
 			case r.Policy != nil:
 				selector, at = r.Policy.Workload, field.At("spec", "workloadSelector")
+			case r.Patches != nil:
+				selector, at = r.Patches.Selector, field.At("spec", "workloadSelector")
+				if namespace == f.mesh.Config.RootNamespace {
+					namespace = ""
+				}
 			}
 			if len(selector) == 0 || f.selects(selector, namespace) {
 				continue

@@ -17,6 +17,7 @@ type Mesh struct {
 	Gateways []*Gateway            // oldest first
 	Peers    []*PeerAuthentication // oldest first
 	Scopes   []*Scope              // oldest first
+	Patches  []*Patches            // in the order in which they act
 
 	Sources any // what compile keeps from one mesh to the next
 

@@ -15,9 +15,9 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// Cluster returns the cluster called name as v's proxy may see it, and whether
+// cluster returns the cluster called name as v's proxy may see it, and whether
 // there is one.
-func Cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
+func cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 	switch name {
 	case blackHoleCluster:
 		return &clusterv3.Cluster{
@@ -65,9 +65,9 @@ func resolve(v *model.View, c clusterName) (*model.Service, model.Port, model.Su
 	return s, p, subset, ok
 }
 
-// ClusterNames lists, sorted, the clusters of all services that the proxy sees
+// clusterNames lists, sorted, the clusters of all services that the proxy sees
 // and of its own ports.
-func ClusterNames(v *model.View) []string {
+func clusterNames(v *model.View) []string {
 	names := []string{blackHoleCluster}
 	if v.Proxy.Type == model.Sidecar {
 		names = append(names, passthroughCluster, inboundPassthroughCluster)

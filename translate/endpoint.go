@@ -33,7 +33,7 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.
 func EndpointNames(v *model.View) []string {
-	return slices.DeleteFunc(ClusterNames(v), func(name string) bool {
+	return slices.DeleteFunc(clusterNames(v), func(name string) bool {
 		c, ok := parseClusterName(name)
 		if !ok || c.inbound {
 			return true

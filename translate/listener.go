@@ -18,9 +18,9 @@ import (
 // unspecified is the address of listeners that take every destination.
 var unspecified = netip.Addr{}
 
-// Listener returns the listener called name as v's proxy needs it, and whether
+// listener returns the listener called name as v's proxy needs it, and whether
 // there is one.
-func Listener(v *model.View, name string) (*listenerv3.Listener, bool) {
+func listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	if v.Proxy.Type != model.Sidecar {
 		return gatewayListener(v, name)
 	}
@@ -33,8 +33,8 @@ func Listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	return outboundListener(v, name)
 }
 
-// ListenerNames lists, sorted, the listeners that the proxy needs.
-func ListenerNames(v *model.View) []string {
+// listenerNames lists, sorted, the listeners that the proxy needs.
+func listenerNames(v *model.View) []string {
 	if v.Proxy.Type != model.Sidecar {
 		return gatewayListenerNames(v)
 	}

@@ -16,6 +16,7 @@ import (
 	security "istio.io/api/security/v1beta1"
 	typev1beta1 "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/config"
@@ -168,7 +170,11 @@ func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
 		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
 	}
 	var value runtime.Object
-	switch r.IntN(5) {
+	switch r.IntN(6) {
+	case 5:
+		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1alpha3", Kind: "EnvoyFilter"}
+		value = &networkingv1alpha3.EnvoyFilter{ObjectMeta: meta}
+		randomPatches(r, &value.(*networkingv1alpha3.EnvoyFilter).Spec)
 	case 4:
 		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "Sidecar"}
 		value = &networkingv1.Sidecar{ObjectMeta: meta}
@@ -413,4 +419,38 @@ func randomService(r *rand.Rand, ns, name string) *model.Service {
 		}
 	}
 	return s
+}
+
+// patches are what random EnvoyFilters are made of; some are wrong.
+var patches = []string{
+	`{applyTo: CLUSTER, patch: {operation: MERGE, value: {connect_timeout: 3s}}}`,
+	`{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND, cluster: {service: x.a.svc.cluster.local}}, patch: {operation: REMOVE}}`,
+	`{applyTo: CLUSTER, patch: {operation: ADD, value: {name: added, type: STATIC}}}`,
+	`{applyTo: CLUSTER, patch: {operation: MERGE, value: {nothing: 3s}}}`,
+	`{applyTo: LISTENER, match: {listener: {portNumber: 80}}, patch: {operation: REMOVE}}`,
+	`{applyTo: FILTER_CHAIN, match: {context: SIDECAR_OUTBOUND}, patch: {operation: REMOVE}}`,
+	`{applyTo: LISTENER, patch: {operation: ADD, value: {name: added, address: {socket_address: {address: 127.0.0.1, port_value: 4444}}, filter_chains: [{name: a, filters: [{name: tcp, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: a, cluster: BlackHoleCluster}}]}]}}}`,
+	`{applyTo: NETWORK_FILTER, match: {listener: {filterChain: {filter: {name: istio.stats}}}}, patch: {operation: REMOVE}}`,
+	`{applyTo: HTTP_FILTER, match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.cors}}}}}, patch: {operation: REMOVE}}`,
+	`{applyTo: ROUTE_CONFIGURATION, match: {context: GATEWAY}, patch: {operation: MERGE, value: {response_headers_to_remove: [server]}}}`,
+	`{applyTo: HTTP_ROUTE, patch: {operation: MERGE, value: {route: {timeout: 5s}}}}`,
+	`{applyTo: VIRTUAL_HOST, patch: {operation: ADD, value: {name: added, domains: [added.example]}}}`,
+}
+
+func randomPatches(r *rand.Rand, out *networking.EnvoyFilter) {
+	var list []string
+	for range 1 + r.IntN(3) {
+		list = append(list, pick(r, patches))
+	}
+	data, err := yaml.YAMLToJSON([]byte("configPatches: [" + strings.Join(list, ", ") + "]"))
+	if err == nil {
+		err = out.UnmarshalJSON(data)
+	}
+	if err != nil {
+		panic(err)
+	}
+	out.Priority = int32(r.IntN(3)) - 1
+	if set := pick(r, labelSets); set != nil {
+		out.WorkloadSelector = &networking.WorkloadSelector{Labels: set}
+	}
 }

@@ -8,7 +8,8 @@
 //
 // All of it is a function of the view: equal views give equal resources, and
 // equal bytes if they are marshalled deterministically. Nothing is kept but in
-// the view's own memo. What a real Envoy lacks (Istio's own filters) is left
+// the view's own memo. What people change in Envoy's own words (package patch) is
+// changed last, in the same way by name. What a real Envoy lacks (Istio's own filters) is left
 // out or marked optional for proxies with the Stock profile; the rest must be
 // accepted by a real Envoy, and a test asks one.
 //
@@ -31,6 +32,8 @@ const (
 	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	// ExtensionType is the configuration of a filter that a listener asks for by name.
+	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 )
 
 // Resource returns the resource of that type and name as the proxy of v may see
@@ -45,6 +48,8 @@ func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
 		return found(Listener(v, name))
 	case RouteType:
 		return found(Routes(v, name))
+	case ExtensionType:
+		return found(Extension(v, name))
 	}
 	return nil, false
 }
@@ -68,6 +73,8 @@ func Names(v *model.View, typeURL string) []string {
 		return ListenerNames(v)
 	case RouteType:
 		return RouteNames(v)
+	case ExtensionType:
+		return ExtensionNames(v)
 	}
 	return nil
 }

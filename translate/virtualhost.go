@@ -13,11 +13,11 @@ import (
 
 const maxDirectResponse = 1 << 20
 
-// Routes returns the route table called name as v's proxy may see it, and
+// routes returns the route table called name as v's proxy may see it, and
 // whether there is one. A sidecar has one for each port of services that speak
 // HTTP ("9080"), and one for each service's port that declares nothing
 // ("reviews.prod.svc.cluster.local:9080").
-func Routes(v *model.View, name string) (*routev3.RouteConfiguration, bool) {
+func routes(v *model.View, name string) (*routev3.RouteConfiguration, bool) {
 	if v.Proxy.Type != model.Sidecar {
 		return gatewayRoutes(v, name)
 	}

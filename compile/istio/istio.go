@@ -6,8 +6,8 @@
 //
 // What an object asks for and malla cannot do yet is an error that names the
 // field, and the object is left out as a whole: half of somebody's rules mean
-// something else than all of them. Only the servers of a Gateway stand for
-// themselves. (Validation refuses such objects before they come here; the last
+// something else than all of them. Only the servers of a Gateway and the patches
+// of an EnvoyFilter stand for themselves. (Validation refuses such objects before they come here; the last
 // good version stays in force.)
 package istio
 
@@ -36,12 +36,13 @@ type Result struct {
 	Gateway *model.Gateway
 	Peer    *model.PeerAuthentication
 	Scope   *model.Scope
-	Errors  field.List // why the object, or a Gateway's server, is left out
+	Patches *model.Patches
+	Errors  field.List // why the object, or a server or a patch of it, is left out
 	Notices field.List // what has less effect than one might expect
 }
 
 // Kinds lists the kinds that Compile knows.
-var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar"}
+var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar", "EnvoyFilter"}
 
 // Compile returns what the object means.
 func Compile(o *config.Object, env Env) Result {
@@ -57,6 +58,8 @@ func Compile(o *config.Object, env Env) Result {
 		c.sidecar()
 	case "PeerAuthentication":
 		c.peerAuthentication()
+	case "EnvoyFilter":
+		c.envoyFilter()
 	}
 	if len(c.out.Errors) > 0 {
 		c.out.Rules, c.out.Policy, c.out.Peer, c.out.Scope = nil, nil, nil, nil

@@ -2,6 +2,7 @@ package validate
 
 import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/Sidecar":         func(r *ruler, o runtime.Object) { r.sidecar(o.(*networkingv1.Sidecar)) },
 	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
 	"networking.istio.io/WorkloadEntry":   func(r *ruler, o runtime.Object) { r.workloadEntry(o.(*networkingv1.WorkloadEntry)) },
+	"networking.istio.io/EnvoyFilter":     func(r *ruler, o runtime.Object) { r.envoyFilter(o.(*networkingv1alpha3.EnvoyFilter)) },
 	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
 		r.peerAuthentication(o.(*securityv1.PeerAuthentication))
 	},

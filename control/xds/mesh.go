@@ -24,6 +24,8 @@ import (
 type Translation struct {
 	Names    func(v *model.View, typeURL string) []string
 	Resource func(v *model.View, typeURL, name string) (proto.Message, bool)
+	// Own reports whether what the proxy gets may be other than what its equals get; nil is no.
+	Own func(v *model.View) bool
 }
 
 // A Mesh is the [Source] that translates the newest model.Mesh, by name, when
@@ -136,7 +138,7 @@ func (v *meshView) Names(typeURL string) []string { return v.translation.Names(v
 
 func (v *meshView) Resource(typeURL, name string) (Resource, bool) {
 	k := key{v.class, typeURL, name}
-	if inbound(name) { // made from the pod's own addresses and ports
+	if inbound(name) || v.translation.Own != nil && v.translation.Own(v.view) { // made from the pod's own addresses and ports, or name
 		k.class = v.own
 	}
 	g, p := v.generation, v.view.Proxy

@@ -8,12 +8,14 @@ const (
 	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+	// ExtensionType is the configuration of a filter that a listener asks for by name.
+	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+	SecretType    = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )
 
-var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
+var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType}
 
-// Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS.
+// Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS, ECDS.
 func Short(typeURL string) string {
 	switch typeURL {
 	case ClusterType:
@@ -26,6 +28,8 @@ func Short(typeURL string) string {
 		return "RDS"
 	case SecretType:
 		return "SDS"
+	case ExtensionType:
+		return "ECDS"
 	}
 	return typeURL
 }

@@ -10,6 +10,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +28,7 @@ func sortServices(s []*model.Service) {
 
 var types = map[string]string{
 	"cluster": translate.ClusterType, "endpoint": translate.EndpointType, "listener": translate.ListenerType, "route": translate.RouteType,
+	"extension": translate.ExtensionType,
 }
 
 // Answer answers one question:
@@ -34,6 +36,7 @@ var types = map[string]string{
 //	clusters | endpoints | listeners | routes   the names, one per line
 //	cluster NAME [PATH...]                      the fields at PATH as YAML; all of it without one. "none" if there is none
 //	chains LISTENER                             what each filter chain matches and does
+//	filters LISTENER CHAIN                      the names of the filters of its chain of that number
 //	table ROUTE                                 each route's host, match and action
 //	places CLUSTER                              priority, locality, weight and addresses of its endpoints
 //	problems                                    what the authors are told
@@ -65,6 +68,13 @@ func (s *Story) Answer(question string) (string, error) {
 			return "none\n", nil
 		}
 		return chains(l)
+	case "filters":
+		l, ok := translate.Listener(s.View, words[1])
+		i, err := strconv.Atoi(words[len(words)-1])
+		if !ok || err != nil || i >= len(l.FilterChains) {
+			return "none\n", nil
+		}
+		return filterNames(l.FilterChains[i])
 	case "table":
 		r, ok := translate.Routes(s.View, words[1])
 		if !ok {
@@ -218,6 +228,25 @@ func target(f *listenerv3.Filter) string {
 		return "tcp to " + strings.Join(parts, " ")
 	}
 	return fmt.Sprint("tcp to ", at(tree, []string{"cluster"}))
+}
+
+// filterNames prints the filters of a chain, those of HTTP below the connection manager.
+func filterNames(c *listenerv3.FilterChain) (string, error) {
+	var b strings.Builder
+	for _, f := range c.Filters {
+		fmt.Fprintln(&b, f.GetName())
+		m := new(hcmv3.HttpConnectionManager)
+		if !f.GetTypedConfig().MessageIs(m) {
+			continue
+		}
+		if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
+			return "", err
+		}
+		for _, h := range m.GetHttpFilters() {
+			fmt.Fprintln(&b, "  "+h.GetName())
+		}
+	}
+	return b.String(), nil
 }
 
 // table prints a route table: hosts with their domains, then each route.

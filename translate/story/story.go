@@ -82,7 +82,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 
 var groups = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "Gateway": "networking.istio.io/v1",
-	"ServiceEntry": "networking.istio.io/v1", "Sidecar": "networking.istio.io/v1", "PeerAuthentication": "security.istio.io/v1",
+	"ServiceEntry": "networking.istio.io/v1", "Sidecar": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3", "PeerAuthentication": "security.istio.io/v1",
 }
 
 // Objects reads documents. Their order is their age: the first is the oldest.
@@ -307,6 +307,8 @@ func readProxy(words []string) (*model.Proxy, error) {
 			p.Locality = model.LocalityOf(p.Labels)
 		case "stock":
 			p.Stock = true
+		case "metadata":
+			p.Metadata = labels(value)
 		default:
 			return nil, fmt.Errorf("%q is not known", w)
 		}

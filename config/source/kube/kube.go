@@ -34,7 +34,7 @@ import (
 // Kinds are those that the control plane reads.
 var Kinds = []string{
 	"Namespace", "ConfigMap", "Service", "EndpointSlice", "Pod",
-	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar",
+	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter",
 }
 
 // Options say what to read.
