@@ -55,6 +55,9 @@ func TestTakesWhatWeTranslate(t *testing.T) {
 			if err != nil {
 				t.Skip(err) // a story about what cannot be read
 			}
+			if len(translate.ExtensionNames(s.View)) > 0 {
+				t.Skip("is for a real Envoy, which asks for filters by name")
+			}
 			var published []*shard.Runtime
 			store := build.NewStore(newEnv(t, &published), nil)
 			defer store.Close()
