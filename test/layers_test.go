@@ -132,29 +132,3 @@ func TestHotPathKnowsNoProtobuf(t *testing.T) {
 	}
 }
 
-// TestPatchesKnowWhatTheProxyKnows: the extensions of Envoy that an EnvoyFilter may name are
-// those that the proxy links.
-func TestPatchesKnowWhatTheProxyKnows(t *testing.T) {
-	extensions := func(root string) map[string]bool {
-		out := map[string]bool{}
-		for _, p := range packages(t, root) {
-			for _, d := range p.Deps {
-				if strings.Contains(d, "/go-control-plane/") && strings.Contains(d, "/extensions/") {
-					out[d] = true
-				}
-			}
-		}
-		return out
-	}
-	known, proxy := extensions("./config/envoyfilter"), extensions("./cmd/malla-proxy")
-	for d := range proxy {
-		if !known[d] {
-			t.Errorf("config/envoyfilter/types.go lacks %s, which the proxy has", d)
-		}
-	}
-	for d := range known {
-		if !proxy[d] {
-			t.Errorf("config/envoyfilter/types.go has %s, which the proxy lacks", d)
-		}
-	}
-}

@@ -1,7 +1,7 @@
 package envoyfilter
 
 // The extensions of Envoy that patches may name are those that malla's own proxy has.
-// A test of the module keeps the list equal to what the proxy links.
+// Written by go test ./test -run Patches -update.
 import (
 	_ "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/alpn/v3"
 	_ "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
