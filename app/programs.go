@@ -12,6 +12,8 @@ import (
 
 	"github.com/kballard/go-shellquote"
 
+	"github.com/mallamesh/malla/app/proxy"
+	"github.com/mallamesh/malla/control/inject"
 	"github.com/mallamesh/malla/local/pods"
 	"github.com/mallamesh/malla/local/sandbox"
 	"github.com/mallamesh/malla/samples/apps"
@@ -148,11 +150,27 @@ func (t *programs) find(image string, command, args []string) (pods.Program, err
 		return p, nil
 	case strings.HasPrefix(image, "malla/"):
 		p.Argv = append([]string{sandbox.Self}, args...)
-		return p, nil
+		return p, showEnvoy(&p, args)
 	case image == "auto":
 		return p, fmt.Errorf("image \"auto\" stands for the proxy, but the pod is not injected; label it sidecar.istio.io/inject: \"true\"")
 	}
 	return p, fmt.Errorf("nothing on this machine stands for image %q; add --image '%s=COMMAND'", image, image)
+}
+
+// showEnvoy makes the Envoy that a sidecar runs readable, and says where it is.
+func showEnvoy(p *pods.Program, args []string) error {
+	if n := len(inject.EnvoyRole); len(args) < n || !slices.Equal(args[:n], inject.EnvoyRole) {
+		return nil
+	}
+	path, err := proxy.FindEnvoy(os.Getenv)
+	if err != nil {
+		return fmt.Errorf("%s: envoy: %w", inject.ProxyKey, err)
+	}
+	p.Env = append(p.Env, proxy.EnvEnvoy+"="+path)
+	if !systemDir(filepath.Dir(path)) {
+		readable(p, path)
+	}
+	return nil
 }
 
 // user runs the command of a rule where `up` was typed, with that directory to be read.

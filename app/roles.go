@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/base/resident"
+	"github.com/mallamesh/malla/control/inject"
 	"github.com/mallamesh/malla/samples/apps"
 )
 
@@ -30,6 +31,7 @@ func Roles() []Role {
 	return append([]Role{
 		{[]string{"control", "run"}, exit("control", func(ctx context.Context, args []string) error { return controlCommand(ctx, args, os.Stderr) })},
 		{[]string{"proxy", "run"}, exit("proxy", Proxy)},
+		{inject.EnvoyRole, exit("proxy envoy", Envoy)},
 		{[]string{"sample"}, func(_ context.Context, args []string) int { return apps.Run(args, os.Getenv, os.Stdout, os.Stderr) }},
 	}, systemRoles()...)
 }

@@ -158,7 +158,9 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		return c
 	}
 	if k := carried(port.Protocol); k == model.HTTP || k == model.Sniffed {
-		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, autoNames)
+		as := outboundVersion(v, port.Protocol, policy.Pool)
+		setHTTP(c, as, policy.Pool, autoNames)
+		offerAsClient(v, c, as, policy.TLS)
 	}
 	return c
 }

@@ -36,26 +36,28 @@ func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(config)}}
 }
 
-// httpFilters are the filters of a request, in Istio's order. A real Envoy does
-// not have Istio's own; it may leave them out.
+// httpFilters are the filters of a request, in Istio's order. A real Envoy does not have Istio's own.
 func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
-	peer := httpFilter("istio.metadata_exchange", peerMetadata(d))
-	stats := httpFilter("istio.stats", &statsv3.PluginConfig{DisableHostHeaderFallback: d == inwards})
-	fault := httpFilter(faultFilter, &faultv3.HTTPFault{})
-	cors := httpFilter(corsFilter, &corsv3.Cors{})
-	router := httpFilter("envoy.filters.http.router", &routerv3.Router{})
-	out := []*hcmv3.HttpFilter{peer}
-	if d != inwards {
-		alpn := httpFilter("istio.alpn", meshALPN())
-		alpn.IsOptional = v.Proxy.Stock
-		out = append(out, alpn)
+	var out []*hcmv3.HttpFilter
+	stock := v.Proxy.Stock
+	if !stock {
+		out = append(out, httpFilter("istio.metadata_exchange", peerMetadata(d)))
 	}
-	peer.IsOptional, stats.IsOptional = v.Proxy.Stock, v.Proxy.Stock
-	out = append(out, fault, cors, stats)
+	switch {
+	case d == inwards:
+	case stock:
+		out = append(out, stockALPN())
+	default:
+		out = append(out, httpFilter("istio.alpn", meshALPN()))
+	}
+	out = append(out, httpFilter(faultFilter, &faultv3.HTTPFault{}), httpFilter(corsFilter, &corsv3.Cors{}))
+	if !stock {
+		out = append(out, httpFilter("istio.stats", &statsv3.PluginConfig{DisableHostHeaderFallback: d == inwards}))
+	}
 	if f := lookup(v, d); f != nil {
 		out = append(out, f)
 	}
-	return append(out, router)
+	return append(out, httpFilter("envoy.filters.http.router", &routerv3.Router{}))
 }
 
 // peerMetadata makes two sidecars tell each other who they are, in headers that

@@ -140,7 +140,7 @@ func inboundListener(v *model.View) *listenerv3.Listener {
 			tcp: tcpProxy(v, clusterName{inbound: true, port: p.target}.String()),
 		}
 		if c.protocol == model.HTTP || c.protocol == model.Sniffed {
-			c.http = httpManager(v, inwards, "inbound_"+c.name, "", inboundRoutes(v, p))
+			c.http = httpManager(v, inwards, "inbound_"+c.name, "", keepPeers(v, inboundRoutes(v, p)))
 		}
 		l.FilterChains = append(l.FilterChains, c.chains()...)
 	}
@@ -161,7 +161,7 @@ func passthroughChains(v *model.View, port uint16, mode model.MTLSMode) []*liste
 		v: v, name: virtualInbound, httpName: "virtualInbound-catchall-http", port: port, mode: mode, protocol: model.Sniffed,
 		tcp: tcpProxy(v, inboundPassthroughCluster),
 		http: httpManager(v, inwards, inboundPassthroughCluster, "",
-			inboundRouteTable(inboundPassthroughCluster, inboundPassthroughCluster, "inbound|http|"+strconv.Itoa(int(port)), "default")),
+			keepPeers(v, inboundRouteTable(inboundPassthroughCluster, inboundPassthroughCluster, "inbound|http|"+strconv.Itoa(int(port)), "default"))),
 	}
 	return c.chains()
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// sniffedHTTP is what the inspector says of HTTP that the proxy reads. HTTP/2
-// in plain text passes as bytes for now.
-var sniffedHTTP = []string{"http/1.1"}
+// sniffedHTTP is what the inspector says of HTTP that the proxy reads. HTTP/1.0 would be
+// refused; as bytes it gets through, as in Istio.
+var sniffedHTTP = []string{"http/1.1", "h2c"}
 
 // An outListener is one outbound listener as services ask for it. The one of
 // the zero address takes every destination on its port: HTTP is told apart by

@@ -10,8 +10,8 @@
 // equal bytes if they are marshalled deterministically. Nothing is kept but in
 // the view's own memo. What people change in Envoy's own words (package patch) is
 // changed last, in the same way by name. What a real Envoy lacks (Istio's own filters) is left
-// out or marked optional for proxies with the Stock profile; the rest must be
-// accepted by a real Envoy, and a test asks one.
+// out for proxies with the Stock profile; the rest must be accepted by a real
+// Envoy, and a test asks one.
 //
 // Identity never passes here: certificates are named (default, ROOTCA) and the
 // proxy gets them from its own agent.

@@ -16,8 +16,11 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// xdsCluster is the control plane's cluster in Istio's bootstrap.
-const xdsCluster = "xds-grpc"
+// The control plane's cluster in Istio's bootstrap, and the agent's.
+const (
+	xdsCluster = "xds-grpc"
+	sdsCluster = "sds-grpc"
+)
 
 // bootstrap is what Istio's agent would write for an Envoy. The proxy starts by it as
 // it would by a file.
@@ -67,7 +70,7 @@ func (e *environment) controlPlaneTLS() *corev3.TransportSocket {
 	name := serverName(e.Discovery)
 	secret := func(of string) *tlsv3.SdsSecretConfig {
 		return &tlsv3.SdsSecretConfig{Name: of, SdsConfig: &corev3.ConfigSource{ResourceApiVersion: corev3.ApiVersion_V3, ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{
-			ApiConfigSource: &corev3.ApiConfigSource{ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{grpcService("sds-grpc")}}}}}
+			ApiConfigSource: &corev3.ApiConfigSource{ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{grpcService(sdsCluster)}}}}}
 	}
 	san := &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}}
 	config, _ := anypb.New(&tlsv3.UpstreamTlsContext{Sni: name, CommonTlsContext: &tlsv3.CommonTlsContext{

@@ -58,7 +58,15 @@ type environment struct {
 	Metrics     map[string]string // the annotations prometheus.io/ of the pod, as its author wrote them
 	Metadata    map[string]string // ISTIO_META_*
 
-	Shown *regexp.Regexp // statistics of Envoy's that Prometheus gets to see
+	Matcher statsMatcher   // of the workload
+	Shown   *regexp.Regexp // statistics of Envoy's that Prometheus gets to see
+}
+
+// A statsMatcher asks for more of Envoy's statistics than Istio's bootstrap lets through.
+type statsMatcher struct {
+	InclusionPrefixes []string `json:"inclusionPrefixes"`
+	InclusionSuffixes []string `json:"inclusionSuffixes"`
+	InclusionRegexps  []string `json:"inclusionRegexps"`
 }
 
 // proxyConfig is the part of Istio's ProxyConfig that the proxy itself goes by; the
@@ -71,11 +79,7 @@ type proxyConfig struct {
 	DrainDuration            string            `json:"drainDuration"`
 	TerminationDrainDuration string            `json:"terminationDrainDuration"`
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
-	ProxyStatsMatcher        struct {
-		InclusionPrefixes []string `json:"inclusionPrefixes"`
-		InclusionSuffixes []string `json:"inclusionSuffixes"`
-		InclusionRegexps  []string `json:"inclusionRegexps"`
-	} `json:"proxyStatsMatcher"`
+	ProxyStatsMatcher        statsMatcher      `json:"proxyStatsMatcher"`
 }
 
 // readEnvironment reads Istio's variables and files.
@@ -208,7 +212,8 @@ func (e *environment) statistics(c *proxyConfig) error {
 		}
 		return out
 	}
-	m := c.ProxyStatsMatcher
+	e.Matcher = c.ProxyStatsMatcher
+	m := e.Matcher
 	text := "^(?:" + shownPrefixes + quoted(m.InclusionPrefixes) + ")|(?:" + shownSuffixes + quoted(m.InclusionSuffixes) + ")$|^(?:" + shownRegexps + ")$"
 	for i, r := range m.InclusionRegexps {
 		if _, err := regexp.Compile(r); err != nil {

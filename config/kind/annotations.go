@@ -14,6 +14,7 @@ var Annotations = []Annotation{
 	{Name: "traffic.sidecar.istio.io/excludeOutboundPorts", On: "Pod", Form: Ports},
 	{Name: "traffic.sidecar.istio.io/includeOutboundIPRanges", On: "Pod", Form: Ranges},
 	{Name: "traffic.sidecar.istio.io/excludeOutboundIPRanges", On: "Pod", Form: Ranges},
+	{Name: "sidecar.malla.dev/proxy", On: "Pod", Form: Proxy},
 	{Name: "networking.istio.io/exportTo", On: "Service"},
 	{Name: "istio.io/rev", On: "Pod"},
 	{Name: "prometheus.io/scrape", On: "Pod"},
@@ -49,4 +50,5 @@ const (
 	Ports            // numbers, separated by commas, or *
 	Ranges           // of addresses, separated by commas, or *
 	ProxyConfig      // YAML, as under MeshConfig's defaultConfig
+	Proxy            // malla or envoy
 )

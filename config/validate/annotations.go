@@ -55,6 +55,12 @@ func (r *ruler) annotationForm(at *field.Path, value string, form kind.Form) {
 		r.notices = append(r.notices, notices...)
 		return
 	}
+	if form == kind.Proxy {
+		if value != "malla" && value != "envoy" {
+			r.errorf(at, "found %q, want malla or envoy", value)
+		}
+		return
+	}
 	if form == kind.AnyText || value == "*" || value == "" {
 		return
 	}

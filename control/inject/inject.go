@@ -30,6 +30,7 @@ const (
 	StatusAnnotation    = "sidecar.istio.io/status"
 	TemplatesAnnotation = "inject.istio.io/templates"
 	InjectKey           = "sidecar.istio.io/inject" // a label; as an annotation too, for old manifests
+	ProxyKey            = "sidecar.malla.dev/proxy" // an annotation: malla (the default) or envoy
 	NamespaceLabel      = "istio-injection"
 	RevisionLabel       = "istio.io/rev"
 	TLSModeLabel        = "security.istio.io/tlsMode"
@@ -39,6 +40,9 @@ const (
 
 	autoImage = "auto"
 )
+
+// EnvoyRole is what the proxy's container runs where an Envoy is asked for in its place.
+var EnvoyRole = []string{"proxy", "envoy"}
 
 // Options are the mesh's part of an injected pod.
 type Options struct {
@@ -101,13 +105,17 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 			return nil, false, fmt.Errorf("metadata.annotations[%q]: template %q is not known, want sidecar or gateway", TemplatesAnnotation, name)
 		}
 	}
+	role, err := roleOf(p, gateway)
+	if err != nil {
+		return nil, false, err
+	}
 	own, errs, _ := mesh.ParseProxy(p.Annotations[mesh.ProxyAnnotation], field.At("metadata", "annotations", mesh.ProxyAnnotation))
 	if err := errs.Err(); err != nil {
 		return nil, false, err
 	}
 	o.ProxyConfig = mesh.MergeProxy(o.ProxyConfig, own)
 	out := p.DeepCopy()
-	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar"}
+	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar", role: role}
 	if gateway {
 		b.kind = "router"
 	}
@@ -116,6 +124,19 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 	b.metrics()
 	b.volumes()
 	return out, true, b.status()
+}
+
+// roleOf returns which proxy a pod asks for, as the first words of its command line.
+func roleOf(p *corev1.Pod, gateway bool) ([]string, error) {
+	switch of := p.Annotations[ProxyKey]; {
+	case of == "" || of == "malla":
+		return []string{"proxy", "run"}, nil
+	case of != "envoy":
+		return nil, fmt.Errorf("metadata.annotations[%q]: found %q, want malla or envoy", ProxyKey, of)
+	case gateway:
+		return nil, fmt.Errorf("metadata.annotations[%q]: found envoy on a gateway, want it on pods with a sidecar only", ProxyKey)
+	}
+	return EnvoyRole, nil
 }
 
 // autoContainer returns the index of a container whose image is "auto", or -1.
@@ -129,6 +150,7 @@ type builder struct {
 	namespace string
 	options   Options
 	kind      string // of proxy: sidecar or router
+	role      []string
 }
 
 // labels adds those by which endpoints, metrics and policies know the workload.
@@ -166,7 +188,7 @@ func (b *builder) container() {
 	c := corev1.Container{
 		Name:  Container,
 		Image: b.options.Image,
-		Args:  []string{"proxy", "run", "--type", b.kind},
+		Args:  append(slices.Clone(b.role), "--type", b.kind),
 		Ports: []corev1.ContainerPort{{Name: "http-envoy-prom", ContainerPort: 15090, Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz/ready", Port: fromInt(15021)}},

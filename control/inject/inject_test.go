@@ -198,3 +198,37 @@ func TestOwnProxyConfig(t *testing.T) {
 		t.Errorf("a misspelt field: %v", err)
 	}
 }
+
+// A pod may ask for a real Envoy in the place of our proxy; nothing else of it is different.
+func TestEnvoyInPlace(t *testing.T) {
+	ns := namespace("default", NamespaceLabel, "enabled")
+	annotated := func(as string, more ...string) *corev1.Pod {
+		return pod(func(p *corev1.Pod) {
+			p.Annotations = map[string]string{ProxyKey: as}
+			for i := 0; i < len(more); i += 2 {
+				p.Annotations[more[i]] = more[i+1]
+			}
+		})
+	}
+	args := func(p *corev1.Pod) string {
+		out, _, err := Pod(p, ns, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(out.Spec.Containers[len(out.Spec.Containers)-1].Args, " ")
+	}
+	if got := args(annotated("envoy")); got != "proxy envoy --type sidecar" {
+		t.Errorf("envoy runs %q", got)
+	}
+	if got := args(annotated("malla")); got != "proxy run --type sidecar" {
+		t.Errorf("malla runs %q", got)
+	}
+	for want, p := range map[string]*corev1.Pod{
+		`found "nginx", want malla or envoy`: annotated("nginx"),
+		"found envoy on a gateway":           annotated("envoy", TemplatesAnnotation, "gateway"),
+	} {
+		if _, _, err := Pod(p, ns, options); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), ProxyKey) {
+			t.Errorf("error %v, want %q and the annotation's name", err, want)
+		}
+	}
+}
