@@ -23,6 +23,7 @@ import (
 	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -47,6 +48,7 @@ type parts struct {
 	store   *build.Store
 	client  *xdsclient.Client // nil: no control plane
 	places  *xdsclient.Files  // configuration in files
+	guard   *overload.Manager // nil: there is nothing to watch
 	ready   func() (bool, string)
 
 	server   stats.Server
@@ -86,10 +88,14 @@ type plan struct {
 
 // limits are those of the bootstrap, if there is one.
 func (p *plan) limits() build.Limits {
-	if p.boot == nil {
-		return build.Limits{}
+	var l build.Limits
+	if p.boot != nil {
+		l = p.boot.Limits
 	}
-	return p.boot.Limits
+	if l.Global == nil {
+		l.Global = ownConnections()
+	}
+	return l
 }
 
 // names says whom to ask for names: what the bootstrap says, if it does.
@@ -110,10 +116,12 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.stats.Add("control_plane.", &p.control)
 	p.rest = newRest()
 	var err error
-	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
+	state := &overload.State{}
+	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Overload: state, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
 	if err != nil {
 		return nil, err
 	}
+	p.protect(state)
 	events, err := p.events()
 	if err != nil {
 		return nil, err
@@ -280,6 +288,9 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 	more = append(more, p.places.Run, p.rest.run)
 	if p.client != nil {
 		more = append(more, p.client.Run)
+	}
+	if p.guard != nil {
+		more = append(more, p.guard.Run)
 	}
 	for _, f := range more {
 		group.Go(func() error { return f(inner) })

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/base/resident"
+	"github.com/mallamesh/malla/proxy/build"
 )
 
 // A proxy makes garbage when it takes in configuration, when connections come and go, and above all when it
@@ -22,7 +23,7 @@ const (
 	// headroom is how much garbage there may be besides what the collector allows in proportion
 	// to the heap in use, which in a sidecar is small: it would run a hundred times a second
 	// during a thousand handshakes.
-	headroom = 16 << 20
+	headroom = build.HeapReserve
 	lull     = 250 * time.Millisecond // without a disturbance is rest
 	worth    = 4 << 20                // bytes allocated that are worth the trouble
 	share    = 50                     // at most this part of the time is spent on it

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -72,6 +73,7 @@ type Bootstrap struct {
 	LocalCluster string
 	OutlierLog   string // path of the file in which ejections are told; empty: none
 	Limits       Limits
+	Overload     *overload.Config // nil: there is no overload manager in it
 }
 
 // listenerName is the name of the listener at i, which may have none of its own.
@@ -116,6 +118,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	r := &reader{}
 	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
 	b.Limits = r.limits(m)
+	b.Overload = r.overload(m.GetOverloadManager(), &b.Limits)
 	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)

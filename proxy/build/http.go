@@ -27,10 +27,9 @@ var httpFields = append([]*Message{
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
-			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options"),
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
-		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request"),
-		ignores("a request whose stream is reset for overload says so in its flags", "append_local_overload")),
+		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
 	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
@@ -142,6 +141,7 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 		c.DropUnderscores = true
 	}
 	c.NoTrailers = !h1.GetEnableTrailers()
+	c.MarkOverload = m.GetAppendLocalOverload()
 	c.KeepAfterBad = m.GetStreamErrorOnInvalidHttpMessage().GetValue()
 	if o := h1.GetOverrideStreamErrorOnInvalidHttpMessage(); o != nil {
 		c.KeepAfterBad = o.GetValue()

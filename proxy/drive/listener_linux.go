@@ -175,6 +175,7 @@ type Listener struct {
 	socket *Socket
 	fn     func(*Conn)
 	closed bool
+	paused bool
 	timer  Timer
 }
 
@@ -200,6 +201,10 @@ func (ln *Listener) arm() error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_ADD, ln.socket.fd, &ev))
 }
 
+func (ln *Listener) disarm() {
+	unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
+}
+
 // Socket is what the listener accepts from.
 func (ln *Listener) Socket() *Socket { return ln.socket }
 
@@ -211,14 +216,30 @@ func (ln *Listener) Close() {
 	ln.closed = true
 	ln.loop.Cancel(&ln.timer)
 	b := ln.loop.back.(*epoll)
-	unix.EpollCtl(b.fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
+	ln.disarm()
 	delete(b.listeners, int32(ln.socket.fd))
+}
+
+// Pause stops accepting, or goes on; what comes meanwhile waits in the system's queue.
+func (ln *Listener) Pause(on bool) {
+	if ln.closed || ln.paused == on {
+		return
+	}
+	if ln.paused = on; on {
+		ln.loop.Cancel(&ln.timer)
+		ln.disarm()
+		return
+	}
+	ln.arm()
 }
 
 // maxAccepts bounds what one turn accepts, so that those who are served already are not starved.
 const maxAccepts = 64
 
 func (ln *Listener) accept() {
+	if ln.paused {
+		return // an event of the same turn
+	}
 	for range maxAccepts {
 		fd, remote, err := accept4(ln.socket.fd)
 		switch err {
@@ -233,7 +254,7 @@ func (ln *Listener) accept() {
 		}
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, remote))
-		if ln.closed {
+		if ln.closed || ln.paused {
 			return
 		}
 	}
@@ -242,13 +263,13 @@ func (ln *Listener) accept() {
 // rest stops accepting for a moment when the process has no descriptors left;
 // otherwise the loop would spin on a socket that stays readable.
 func (ln *Listener) rest() {
-	unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
+	ln.disarm()
 	ln.loop.Schedule(&ln.timer, 100*time.Millisecond)
 }
 
 // OnTimer accepts again after a rest.
 func (ln *Listener) OnTimer(*Timer) {
-	if !ln.closed {
+	if !ln.closed && !ln.paused {
 		ln.arm()
 	}
 }

@@ -52,5 +52,8 @@ func (l *Loop) Listen(*Socket, func(*Conn)) (*Listener, error) { return nil, err
 // Close does nothing.
 func (ln *Listener) Close() {}
 
+// Pause does nothing.
+func (ln *Listener) Pause(bool) {}
+
 // Socket is what the listener accepts from.
 func (ln *Listener) Socket() *Socket { return nil }

@@ -85,7 +85,7 @@ const (
 	detailsOutbound      = "http2.outbound_frames_flood"
 	detailsControl       = "http2.outbound_control_frames_flood"
 	detailsPremature     = "too_many_premature_resets"
-	detailsHeld          = "overload_manager_resource_exhausted" // as Envoy resets streams that hold much memory
+	detailsHeld          = "overload" // as Envoy resets streams that hold much memory
 )
 
 // Errors of connections.

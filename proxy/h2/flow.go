@@ -241,6 +241,9 @@ func (s *Stream) wait() {
 // queued is the number of bytes that wait to be sent.
 func (s *Stream) queued() int { return len(s.pending) - s.off }
 
+// Held is how many bytes of the stream wait here, in either direction.
+func (s *Stream) Held() int { return s.queued() + s.input.size }
+
 func (s *Stream) keep(b []byte) {
 	if s.off > 0 && s.off >= len(s.pending)/2 {
 		s.pending = s.pending[:copy(s.pending, s.pending[s.off:])]

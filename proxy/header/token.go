@@ -72,6 +72,7 @@ const (
 	XEnvoyImmediateHealthCheckFail
 	XEnvoyInternal
 	XEnvoyIsTimeoutRetry
+	XEnvoyLocalOverloaded
 	XEnvoyMaxRetries
 	XEnvoyOriginalDstHost
 	XEnvoyOriginalPath
@@ -161,6 +162,7 @@ var names = [numTokens]string{
 	XEnvoyImmediateHealthCheckFail:  "x-envoy-immediate-health-check-fail",
 	XEnvoyInternal:                  "x-envoy-internal",
 	XEnvoyIsTimeoutRetry:            "x-envoy-is-timeout-retry",
+	XEnvoyLocalOverloaded:           "x-envoy-local-overloaded",
 	XEnvoyMaxRetries:                "x-envoy-max-retries",
 	XEnvoyOriginalDstHost:           "x-envoy-original-dst-host",
 	XEnvoyOriginalPath:              "x-envoy-original-path",

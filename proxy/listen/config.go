@@ -63,6 +63,7 @@ type Config struct {
 	BufferLimit           int          // per_connection_buffer_limit_bytes; 0: 1 MiB
 	MaxConnections        int          // open connections of this listener, all shards; 0: no limit
 	Global                *Connections // the limit over all listeners; nil: none, or not for this one
+	Unshed                bool         // bypass_overload_manager: nothing is shed here
 
 	Chains  []*Chain
 	Default *Chain
@@ -158,6 +159,9 @@ func (n *Connections) take() bool {
 	n.open.Add(-1)
 	return false
 }
+
+// Open is the number of connections that are open now.
+func (n *Connections) Open() int64 { return n.open.Load() }
 
 func (n *Connections) release() {
 	if n != nil {

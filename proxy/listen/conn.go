@@ -8,6 +8,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/metadata"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/tls"
 )
@@ -266,6 +267,7 @@ func (c *Conn) choose(unread bool) {
 	if timeout == 0 {
 		timeout = 15 * time.Second
 	}
+	timeout = c.Overload().Timeouts[overload.Handshake].Scale(timeout)
 	config := chain.TLS.Config(c.Aside, &c.found)
 	c.StartTLS(true, config, timeout, c.secured)
 }

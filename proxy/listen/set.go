@@ -36,6 +36,7 @@ type Set struct {
 	byAddr map[netip.AddrPort]*listener
 	old    map[*listener]struct{} // draining
 	drains [2]drain               // of the whole proxy, by class
+	full   bool                   // no connections are accepted for now
 }
 
 // A listener is a Config at work on one shard.
@@ -126,6 +127,7 @@ next:
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.config.Name, err)
 		}
+		a.Pause(l.set.full && !l.config.Unshed)
 		l.accepts = append(l.accepts, a)
 	}
 	return nil
@@ -155,6 +157,10 @@ func (s *Set) Accept(name string) func(*drive.Conn) {
 // Accepted begins with a new connection.
 func (l *listener) Accepted(d *drive.Conn) {
 	cfg := l.config
+	if l.shed() {
+		d.Abort()
+		return
+	}
 	if st := cfg.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
 	}

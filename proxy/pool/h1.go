@@ -154,6 +154,9 @@ func (c *h1Conn) endRequest() {
 // Full says that the request should pause.
 func (c *h1Conn) Full() bool { return c.conn.Full() }
 
+// Held is how many bytes of the request have not left.
+func (c *h1Conn) Held() int { return c.conn.Buffered() }
+
 // Pause stops reading the response.
 func (c *h1Conn) Pause() {
 	c.pool.cluster.Stats.UpstreamFlowControlPausedReading.Inc()

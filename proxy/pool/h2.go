@@ -207,6 +207,14 @@ func (r *h2Stream) SendTrailers(m *header.Map) {
 // Full says that the request should pause.
 func (r *h2Stream) Full() bool { return r.handler != nil && r.s.Full() }
 
+// Held is how many bytes wait here, of the request and of the response.
+func (r *h2Stream) Held() int {
+	if r.handler == nil {
+		return 0
+	}
+	return r.s.Held()
+}
+
 // Pause takes no more of the response.
 func (r *h2Stream) Pause() {
 	if r.handler != nil {

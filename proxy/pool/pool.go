@@ -11,6 +11,7 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/tls"
 )
 
@@ -94,6 +95,7 @@ type Stream interface {
 	SendData(b []byte, end bool)
 	SendTrailers(m *header.Map)
 	Full() bool // whoever feeds the request should pause
+	Held() int  // bytes of the request that have not left
 	Pause()     // the response cannot be taken
 	Resume()
 	Cancel() // give up; the handler hears nothing more
@@ -191,6 +193,10 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 		if c.Preconnect > 1 {
 			pool.dialAhead(limits)
 		}
+		return
+	}
+	if w.Overload.Points[overload.NewConnection].Hit(w) {
+		handler.OnFailure(Overflow, "")
 		return
 	}
 	if !limits.Pending.TryAcquire() {

@@ -88,6 +88,9 @@ func (c *rawConn) SendTrailers(*header.Map) { c.SendData(nil, true) }
 // Full says that the request should pause.
 func (c *rawConn) Full() bool { return c.conn.Full() }
 
+// Held is how many bytes have not left.
+func (c *rawConn) Held() int { return c.conn.Buffered() }
+
 // Pause stops reading.
 func (c *rawConn) Pause() {
 	c.pool.cluster.Stats.UpstreamFlowControlPausedReading.Inc()

@@ -23,6 +23,7 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/metadata"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -39,6 +40,8 @@ type Worker struct {
 	Source Source
 	Mark   int // SO_MARK of upstream sockets, 0: none
 	HTTP2  *h2.Shard
+	// Overload says what the proxy has too much of; never nil.
+	Overload *overload.State
 
 	// Shadows is how many bytes the copies of requests that are under way to mirrors hold; it is the router's.
 	Shadows int
@@ -71,7 +74,7 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 		seed[i] = byte(rand.Uint32())
 	}
 	w := &Worker{
-		Index: index, Loop: loop, Source: source,
+		Index: index, Loop: loop, Source: source, Overload: &overload.Nothing,
 		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, locals: map[any]any{},
 		connID: uint64(index) << 48, HTTP2: h2.NewShard(loop.Now),
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stream"
 )
@@ -34,7 +35,8 @@ type Options struct {
 	// Listener gives a listening socket that somebody else has made (a broker, a process
 	// that this one replaces); nil, nil means that it is to be bound here. It may be nil.
 	Listener func(c *listen.Config, addr netip.AddrPort) (net.Listener, error)
-	Churn    func() // see [drive.Loop.OnChurn]; nil: nobody
+	Overload *overload.State // what there is too much of; nil: nothing ever
+	Churn    func()          // see [drive.Loop.OnChurn]; nil: nobody
 	Log      *slog.Logger
 }
 
@@ -78,7 +80,11 @@ func New(o Options) (*Shards, error) {
 			return nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 		loop.OnChurn(o.Churn)
-		s.shards = append(s.shards, newOne(i, loop, o.Mark, s.current.Load()))
+		one := newOne(i, loop, o.Mark, s.current.Load())
+		if o.Overload != nil {
+			one.w.Overload = o.Overload
+		}
+		s.shards = append(s.shards, one)
 	}
 	return s, nil
 }

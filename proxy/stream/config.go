@@ -98,6 +98,7 @@ type Config struct {
 	// UpstreamALPN is what Istio's ALPN filter says.
 	UpstreamALPN pool.Offers
 
+	MarkOverload  bool        // append_local_overload: who is refused for overload is told by x-envoy-local-overloaded
 	LocalReply    *LocalReply // nil: answers of our own stay as they are
 	Upgrades      []string    // upgrade types that are allowed, lower case ("websocket")
 	AcceptHTTP10  bool

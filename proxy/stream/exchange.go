@@ -11,7 +11,7 @@ type exchange struct {
 	v          *server2
 	hs         *h2.Stream
 	s          *Stream // nil: over
-	idleAt     int64   // when nothing has happened for too long, 0: never
+	since      int64   // when something happened last
 	headAt     int64   // when its headers are late, 0: never
 	began      bool    // the request's headers have come
 	tunnel     bool    // waits for 101, or has it
@@ -21,10 +21,9 @@ type exchange struct {
 
 // alive notes that something happens on the stream.
 func (x *exchange) alive() {
-	x.idleAt = 0
-	if t := x.s.idleTimeout(); t > 0 {
-		x.idleAt = x.v.m.w.Loop.Now() + int64(t)
-		x.v.lookAgain(x.idleAt)
+	x.since = x.v.m.w.Loop.Now()
+	if at := x.idleUntil(); at != 0 {
+		x.v.lookAgain(at)
 	}
 }
 
@@ -35,6 +34,14 @@ func (x *exchange) awaitHead() {
 		x.headAt = x.v.m.w.Loop.Now() + int64(t)
 		x.v.lookAgain(x.headAt)
 	}
+}
+
+// idleUntil is when nothing will have happened for too long, 0: never.
+func (x *exchange) idleUntil() int64 {
+	if t := x.s.idleTimeout(); t > 0 {
+		return x.since + int64(t)
+	}
+	return 0
 }
 
 // OnHeaders leads a request into its stream.
@@ -115,7 +122,7 @@ func (x *exchange) WriteInterim(m *header.Map) { x.hs.SendInformational(m) }
 // WriteHeaders sends a response's headers.
 func (x *exchange) WriteHeaders(m *header.Map, end bool) {
 	x.alive()
-	if !x.v.draining && x.v.conn.Draining() {
+	if !x.v.draining && (x.v.conn.Draining() || x.v.lastForOverload()) {
 		x.v.Drain()
 	}
 	if string(x.s.Request.Get(header.Method)) == "HEAD" {
@@ -141,7 +148,7 @@ func (x *exchange) WriteTrailers(m *header.Map) { x.hs.SendTrailers(m) }
 // Reset breaks the stream off.
 func (x *exchange) Reset() {
 	if x.hs != nil {
-		if st := x.v.m.cfg.Stats; st != nil {
+		if st := x.v.m.cfg.Stats; st != nil && !x.s.Rec.Flags.Has(access.OverloadManagerTerminated) {
 			st.DownstreamRqTxReset.Inc()
 		}
 		code := h2.InternalError
@@ -192,7 +199,7 @@ func (x *exchange) Ended() {
 		return
 	}
 	if v.count == 0 {
-		v.idle()
+		v.idleFromNow()
 		v.endIfDone()
 	}
 	if t := v.m.cfg.FlushTimeout; t > 0 && v.http.Active() > v.count { // somebody has to look after what is still going out

@@ -93,6 +93,9 @@ type Terminal interface {
 	OnEnd(s *Stream)
 }
 
+// A Holder is a terminal that knows how many bytes of the request it keeps.
+type Holder interface{ Held() int }
+
 // A Factory makes the filters of a chain: New is called once per stream that the
 // shard holds in its stock, not per request. The last factory's New returns a [Terminal], all
 // others' a [Filter].

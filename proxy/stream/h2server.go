@@ -8,6 +8,7 @@ import (
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/overload"
 )
 
 // server2 is the HTTP/2 side of a client's connection. It has as many streams as the
@@ -22,15 +23,15 @@ type server2 struct {
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
 
-	idleSince int64       // when the last stream ended
-	draining  bool        // the client was told that the connection will end
-	last      drive.Timer // until no further stream is taken
-	ping      drive.Timer
+	draining bool        // the client was told that the connection will end
+	shed     bool        // because there is too much of something
+	last     drive.Timer // until no further stream is taken
+	ping     drive.Timer
 }
 
 // serveHTTP2 begins with a connection of HTTP/2.
 func (m *manager) serveHTTP2(conn *listen.Conn) {
-	v := &server2{link: link{m: m, conn: conn}}
+	v := &server2{link: link{m: m, conn: conn, over: conn.Overload()}}
 	v.live.next, v.live.prev = &v.live, &v.live
 	v.atEnd = v.recycle
 	v.timer.Handler = v
@@ -43,10 +44,9 @@ func (m *manager) serveHTTP2(conn *listen.Conn) {
 	}
 	conn.Served = v
 	conn.SetHandler(v)
-	conn.SetPatience(m.cfg.FlushTimeout, m.cfg.DelayedClose, m.late)
 	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
 	v.deliver = v.http.Deliver
-	v.idle()
+	v.idleFromNow()
 	v.keepAlive()
 }
 
@@ -86,12 +86,6 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	return x, &s.Request, &s.Trailers
 }
 
-// idle notes that there is no stream.
-func (v *server2) idle() {
-	v.idleSince = v.m.w.Loop.Now()
-	v.idleFromNow()
-}
-
 // OnSettings has nothing to do: a server opens no streams.
 func (v *server2) OnSettings() {}
 
@@ -124,6 +118,9 @@ func (v *server2) OnData(_ *drive.Conn, b []byte) int {
 	if v.conn.Full() && v.conn.Overfull() {
 		v.conn.Pause()
 		return 0
+	}
+	if v.shedDispatch() {
+		return len(b)
 	}
 	n, err := v.http.Feed(b)
 	if err != nil {
@@ -193,7 +190,7 @@ func (v *server2) OnDeadline(*drive.Conn) {
 		return
 	}
 	now := v.m.w.Loop.Now()
-	if t := v.m.cfg.FlushTimeout; t > 0 && v.http.Active() > v.count {
+	if t := v.over.Timeouts[overload.StreamFlush].Scale(v.m.cfg.FlushTimeout); t > 0 && v.http.Active() > v.count {
 		v.http.Sweep(int64(t))
 		v.lookAgain(now + int64(t))
 	}
@@ -201,10 +198,11 @@ func (v *server2) OnDeadline(*drive.Conn) {
 		v.sweep(now)
 		return
 	}
-	if v.closed || v.m.cfg.IdleTimeout == 0 {
+	at := v.idleUntil()
+	if v.closed || at == 0 {
 		return
 	}
-	if at := v.idleSince + int64(v.m.cfg.IdleTimeout); now < at {
+	if now < at {
 		v.lookAgain(at)
 		return
 	}
@@ -235,14 +233,16 @@ func (v *server2) sweep(now int64) {
 	for x := v.live.next; x != &v.live && !v.closed; {
 		at := x
 		x = x.next
-		switch {
-		case at.s == nil:
+		if at.s == nil {
+			continue
+		}
+		switch until := at.idleUntil(); {
 		case at.headAt != 0 && now >= at.headAt:
 			at.s.lateHeaders()
-		case at.idleAt != 0 && now >= at.idleAt:
+		case until != 0 && now >= until:
 			at.s.idle()
 		default:
-			v.lookAgainAt(at.idleAt, at.headAt)
+			v.lookAgainAt(until, at.headAt)
 		}
 	}
 }

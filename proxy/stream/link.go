@@ -6,6 +6,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -28,6 +29,8 @@ type link struct {
 	certElement []byte // x-forwarded-client-cert of this connection, once it is known
 	requests    int
 	closed      bool
+	over        *overload.State
+	since       int64       // when something happened last, of which an idle time is counted
 	timer       drive.Timer // max_connection_duration
 	active      *stats.Gauge
 }
@@ -46,7 +49,23 @@ func (l *link) open(total *stats.Counter, active *stats.Gauge) {
 		}
 	}
 	if d := l.m.cfg.MaxAge; d > 0 {
-		l.m.w.Loop.Schedule(&l.timer, d)
+		l.m.w.Loop.Schedule(&l.timer, l.over.Timeouts[overload.ConnectionAge].Scale(d))
+	}
+	l.patience()
+}
+
+// patience bounds how long the client may take nothing.
+func (l *link) patience() {
+	cfg := l.m.cfg
+	l.conn.SetPatience(l.over.Timeouts[overload.StreamFlush].Scale(cfg.FlushTimeout), cfg.DelayedClose, l.m.late)
+}
+
+// rescale has the times of the connection itself follow the pressure.
+func (l *link) rescale() {
+	l.patience()
+	if loop := l.m.w.Loop; l.timer.Armed() {
+		at := l.conn.Opened + int64(l.over.Timeouts[overload.ConnectionAge].Scale(l.m.cfg.MaxAge))
+		loop.Schedule(&l.timer, time.Duration(max(0, at-loop.Now())))
 	}
 }
 
@@ -84,40 +103,60 @@ func (l *link) goneWith(streams int) {
 }
 
 func (l *link) idleFromNow() {
-	if t := l.m.cfg.IdleTimeout; t > 0 {
-		l.conn.SetDeadline(l.m.w.Loop.Now() + int64(t))
+	l.since = l.m.w.Loop.Now()
+	l.idleSince()
+}
+
+// idleSince sets the time at which a connection without a request ends.
+func (l *link) idleSince() {
+	if at := l.idleUntil(); at != 0 {
+		l.conn.SetDeadline(at)
 	}
+}
+
+// idleUntil is that time, 0: never.
+func (l *link) idleUntil() int64 {
+	if t := l.over.Timeouts[overload.ConnectionIdle].Scale(l.m.cfg.IdleTimeout); t > 0 {
+		return l.since + int64(t)
+	}
+	return 0
 }
 
 // idleTimeout is how long nothing may happen on a stream, 0 for ever.
 func (s *Stream) idleTimeout() time.Duration {
+	t := s.Config.StreamIdle
 	if s.Route != nil && s.Route.Forward != nil && s.Route.Forward.IdleTimeout != nil {
-		return *s.Route.Forward.IdleTimeout
+		t = *s.Route.Forward.IdleTimeout
 	}
-	return s.Config.StreamIdle
+	return s.link.over.Timeouts[overload.StreamIdle].Scale(t)
 }
 
 // serve begins with a connection: the version is known, or its first bytes will tell.
 func (m *manager) serve(conn *listen.Conn) {
-	switch codec := m.cfg.Codec; {
-	case codec == HTTP1:
-		m.serveHTTP1(conn)
-	case codec == HTTP2:
-		m.serveHTTP2(conn)
-	case conn.TLS != nil && conn.TLS.ALPN != "":
-		if conn.TLS.ALPN == "h2" {
-			m.serveHTTP2(conn)
-			return
-		}
-		m.serveHTTP1(conn)
-	default:
-		u := &unknown{m: m, conn: conn}
-		conn.Served = u
-		conn.SetHandler(u)
-		if t := m.cfg.IdleTimeout; t > 0 {
-			conn.SetDeadline(m.w.Loop.Now() + int64(t))
+	codec := m.cfg.Codec
+	if codec == Auto && conn.TLS != nil && conn.TLS.ALPN != "" {
+		if codec = HTTP1; conn.TLS.ALPN == "h2" {
+			codec = HTTP2
 		}
 	}
+	if codec != Auto && !conn.Overload().Points[overload.CreateCodec].Watched() {
+		m.serveAs(codec, conn)
+		return
+	}
+	u := &unknown{m: m, conn: conn, codec: codec}
+	conn.Served = u
+	conn.SetHandler(u)
+	if t := conn.Overload().Timeouts[overload.ConnectionIdle].Scale(m.cfg.IdleTimeout); t > 0 {
+		conn.SetDeadline(m.w.Loop.Now() + int64(t))
+	}
+}
+
+func (m *manager) serveAs(codec Codec, conn *listen.Conn) {
+	if codec == HTTP2 {
+		m.serveHTTP2(conn)
+		return
+	}
+	m.serveHTTP1(conn)
 }
 
 // magic is how the preface of HTTP/2 begins (RFC 9113, section 3.4), as far as Envoy
@@ -128,19 +167,33 @@ var magic = []byte("PRI * HTTP/2")
 type unknown struct {
 	m     *manager
 	conn  *listen.Conn
-	begun bool // some bytes have come, too few to tell
+	begun bool  // some bytes have come, too few to tell
+	codec Codec // Auto: the bytes tell
 }
 
 // OnData decides, and leaves the bytes to whoever it is.
 func (u *unknown) OnData(_ *drive.Conn, b []byte) int {
 	u.begun = true
+	if u.conn.Overload().Points[overload.CreateCodec].Hit(u.m.w) {
+		u.shed()
+		return len(b)
+	}
 	switch n := min(len(b), len(magic)); {
+	case u.codec != Auto:
+		u.m.serveAs(u.codec, u.conn)
 	case !bytes.Equal(b[:n], magic[:n]):
 		u.m.serveHTTP1(u.conn)
 	case n == len(magic):
 		u.m.serveHTTP2(u.conn)
 	}
 	return 0
+}
+
+// shed ends a connection whose first bytes have come, before anything is made for it.
+func (u *unknown) shed() {
+	u.m.serveHTTP1(u.conn) // which keeps the account
+	v := u.conn.Served.(*server)
+	v.shedConnection()
 }
 
 // server is who goes on: HTTP/1.1 knows what to do with a beginning that has no end, and with silence.

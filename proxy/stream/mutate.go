@@ -24,6 +24,9 @@ var (
 func (s *Stream) prepare() bool {
 	c, m := s.Config, &s.Request
 	s.GRPC = header.IsGRPC(m.Get(header.ContentType))
+	if s.overloaded() {
+		return false
+	}
 	path := m.Get(header.Path)
 	if len(path) > 0 && path[0] != '/' {
 		s.Reply(404, "", "absolute_path_rejected")

@@ -8,6 +8,7 @@ import (
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/overload"
 )
 
 // server is the HTTP/1.1 side of a client's connection. It has one stream at a
@@ -42,7 +43,7 @@ type moment struct {
 // serveHTTP1 begins with a connection of HTTP/1.1.
 func (m *manager) serveHTTP1(conn *listen.Conn) {
 	c := m.cfg
-	v := &server{link: link{m: m, conn: conn}}
+	v := &server{link: link{m: m, conn: conn, over: conn.Overload()}}
 	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, NoAbsolute: c.NoAbsolute, Spelling: c.Spelling}
 	v.timer.Handler, v.idle.Handler = v, idleTimer{v}
 	if st := c.Stats; st != nil {
@@ -52,28 +53,48 @@ func (m *manager) serveHTTP1(conn *listen.Conn) {
 	}
 	conn.Served = v
 	conn.SetHandler(v)
-	conn.SetPatience(c.FlushTimeout, c.DelayedClose, m.late)
 	conn.SetInput(c.MaxHeaderBytes + headSlack)
 	v.idleFromNow()
 }
 
 // alive notes that something happens on the stream.
 func (v *server) alive() {
+	v.since = v.m.w.Loop.Now()
+	v.watch()
+}
+
+// watch has a stream ended when nothing happens on it any more.
+func (v *server) watch() {
 	t := v.m.cfg.StreamIdle
 	if v.s != nil {
 		t = v.s.idleTimeout()
 	}
 	at := int64(0)
 	if t > 0 {
-		at = v.m.w.Loop.Now() + int64(t)
+		at = v.since + int64(t)
 	}
 	if t > 0 && t < precise { // deadlines are looked at once a second
 		v.idleAt, at = at, 0
 		if !v.idle.Armed() {
-			v.m.w.Loop.Schedule(&v.idle, t)
+			v.m.w.Loop.Schedule(&v.idle, time.Duration(max(0, v.idleAt-v.m.w.Loop.Now())))
 		}
 	}
 	v.conn.SetDeadline(at)
+}
+
+// Rescale has the connection's times follow the pressure.
+func (v *server) Rescale() {
+	if v.closed {
+		return
+	}
+	v.rescale()
+	v.m.w.Loop.Cancel(&v.idle)
+	switch {
+	case v.s != nil:
+		v.watch()
+	case v.headAt == 0:
+		v.idleSince()
+	}
 }
 
 // precise times are kept by a timer of their own; longer ones may be a second late.
@@ -100,6 +121,10 @@ const headSlack = 32 << 10
 // OnData reads requests. While the answers to earlier ones wait for the client, the next
 // one waits too: who sends requests and takes no answers would have us collect them.
 func (v *server) OnData(_ *drive.Conn, b []byte) int {
+	if v.over.Points[overload.HTTP1Dispatch].Hit(v.m.w) {
+		v.abortDispatch()
+		return len(b)
+	}
 	used := 0
 	for used < len(b) && !v.closed && !v.conn.Paused() {
 		var n int
@@ -326,7 +351,7 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	// An answer before the end of the request leaves bytes that are no request: the
 	// connection cannot be used again.
 	v.closing = v.closing || v.inBody
-	if !v.closing && v.conn.Draining() {
+	if !v.closing && (v.conn.Draining() || v.lastForOverload()) {
 		v.closing = true
 		v.countDrain()
 	}

@@ -582,6 +582,15 @@ func (s *Stream) resumeResponse() {
 	}
 }
 
+// held is how many bytes of the stream wait here, in front of filters and behind them.
+func (s *Stream) held() int {
+	n := len(s.reqHeld.bytes) + len(s.respHeld.bytes)
+	if h, ok := s.terminal.(Holder); ok && s.started {
+		n += h.Held()
+	}
+	return n
+}
+
 // onDrained lets the response flow again.
 func (s *Stream) onDrained() {
 	if !s.over && s.started && s.respWait < 0 && !s.respPaused {

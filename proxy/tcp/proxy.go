@@ -31,6 +31,7 @@ import (
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/metadata"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 )
 
@@ -124,6 +125,10 @@ func (s *session) pick() string {
 
 // connect begins to connect to a host of the cluster.
 func (s *session) connect(name string) {
+	if s.conn.Overload().Points[overload.TCPConnect].Hit(s.w) {
+		s.fail(access.OverloadManagerTerminated, "overload")
+		return
+	}
 	c := s.w.Source.Cluster(name)
 	if c == nil {
 		if st := s.config.Stats; st != nil {
@@ -193,6 +198,7 @@ type side interface {
 	Write(b []byte)
 	CloseWrite() // the client will send no more
 	Full() bool
+	Held() int // bytes that have not left
 	Paused() bool
 	Resume()
 	Ended() bool // the host will send no more
@@ -219,7 +225,9 @@ func (s *session) open() {
 	}
 	s.opened = true
 	s.connectedLog()
-	s.up.splice()
+	if !s.conn.Overload().Points[overload.TCPData].Watched() { // somebody wants to see the bytes
+		s.up.splice()
+	}
 }
 
 // mustOpen is open for those who have waited long enough.
@@ -258,6 +266,11 @@ func (s *session) alive() {
 // OnData takes bytes of the client.
 func (s *session) OnData(_ *drive.Conn, b []byte) int {
 	n := len(b)
+	if s.conn.Overload().Points[overload.TCPData].Hit(s.w) {
+		s.rec.BytesReceived += uint64(n)
+		s.fail(access.OverloadManagerTerminated, "overload")
+		return n
+	}
 	if s.seen.expected {
 		var more bool
 		if b, more = s.seen.take(b, s, s.conn.TLS); more {
@@ -422,6 +435,28 @@ func (s *session) flushLog() {
 	for _, l := range s.config.Logs {
 		l.Log(s.w.Index, &s.rec)
 	}
+}
+
+// Weigh tells what waits in the session.
+func (s *session) Weigh(tell func(int, func())) {
+	if s.over {
+		return
+	}
+	n := s.conn.Buffered()
+	if s.up != nil {
+		n += s.up.Held()
+	}
+	tell(n, func() {
+		if s.over {
+			return
+		}
+		s.rec.Flags.Set(access.OverloadManagerTerminated)
+		if s.up != nil {
+			s.up.Reset()
+		}
+		s.conn.Abort()
+		s.finish()
+	})
 }
 
 // Drain does nothing: nobody can tell a TCP client to come back by another way.

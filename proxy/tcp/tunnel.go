@@ -220,6 +220,14 @@ func (t *tunnel) OnTimer(*drive.Timer) {
 // Full says that the client should pause.
 func (t *tunnel) Full() bool { return t.stream != nil && t.stream.Full() }
 
+// Held is how many bytes of the client wait for the host.
+func (t *tunnel) Held() int {
+	if t.stream == nil {
+		return 0
+	}
+	return t.stream.Held()
+}
+
 // Paused reports whether the host's bytes are held up.
 func (t *tunnel) Paused() bool { return t.paused }
 

@@ -111,6 +111,7 @@ func (u *upstream) expects() bool  { return u.told.expected }
 func (u *upstream) Write(b []byte) { u.conn.Write(b) }
 func (u *upstream) CloseWrite()    { u.conn.CloseWrite() }
 func (u *upstream) Full() bool     { return u.conn.Full() }
+func (u *upstream) Held() int      { return u.conn.Buffered() }
 func (u *upstream) Paused() bool   { return u.conn.Paused() }
 func (u *upstream) Resume()        { u.conn.Resume() }
 func (u *upstream) Ended() bool    { return u.up && u.conn.Ended() }

@@ -26,6 +26,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
+	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -148,6 +149,14 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	}
 	if r.cluster.Hashes() && r.forward.HasHash() { // of the request as it came
 		r.hash, r.hasHash = r.forward.Hash(&s.Match, true)
+	}
+	if s.Overload().Points[overload.FilterCheck].Hit(r.w) {
+		if st != nil {
+			st.RqOverloadLocalReply.Inc()
+		}
+		s.Rec.Attempts = 1
+		s.ReplyOverloaded(false)
+		return
 	}
 	r.prepare(s, m)
 	r.try()
@@ -419,6 +428,15 @@ func (r *Router) Full() bool {
 		return r.cur.up.Full()
 	}
 	return r.s != nil && len(r.body) >= r.limit()
+}
+
+// Held is how many bytes of the request are kept here, and wait for the host.
+func (r *Router) Held() int {
+	n := cap(r.body)
+	if r.cur.up != nil {
+		n += r.cur.up.Held()
+	}
+	return n
 }
 
 // OnDrained lets the request's body flow again.
