@@ -71,12 +71,12 @@ func memoryLimit() int64 {
 	return limit
 }
 
-// ownConnections bounds the connections of clients where nobody has: half of the descriptors are for
-// those to hosts, and some for the ports of our own, which stay answered.
+// ownConnections bounds the connections of clients where nobody has: a quarter of the descriptors is for
+// those to hosts, and some are for the ports of our own, which stay answered.
 func ownConnections() *listen.Connections {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil || r.Cur > math.MaxInt32 {
 		return nil
 	}
-	return &listen.Connections{Max: max(int64(r.Cur)-128, 16) / 2}
+	return &listen.Connections{Max: max(int64(r.Cur)-128, 16) * 3 / 4}
 }
