@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -263,20 +264,29 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		return nil, true
 	}
 	c.resources.Set(m, born)
-	if last != nil && onlyEndpoints(last, snap, before, m) {
+	switch {
+	case last == nil:
+	case onlyEndpoints(last, snap, before, m):
 		return []string{xds.EndpointType}, true
+	case same(last, snap, "Secret"):
+		return []string{xds.SecretType}, true // listeners and clusters name them, whatever is in them
 	}
 	return nil, true
 }
 
-// onlyEndpoints reports whether nothing but the addresses behind services differs.
-func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
+// same reports whether two snapshots are equal but for some kinds.
+func same(last, snap *config.Snapshot, but ...string) bool {
 	for _, k := range kube.Kinds {
-		if k != "EndpointSlice" && k != "Pod" && last.KindGeneration(k) != snap.KindGeneration(k) {
+		if !slices.Contains(but, k) && last.KindGeneration(k) != snap.KindGeneration(k) {
 			return false
 		}
 	}
-	return translate.OnlyEndpoints(before, m)
+	return true
+}
+
+// onlyEndpoints reports whether nothing but the addresses behind services differs.
+func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
+	return same(last, snap, "EndpointSlice", "Pod") && translate.OnlyEndpoints(before, m)
 }
 
 // tell says what is wrong with the configuration, in the log and on the objects.

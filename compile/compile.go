@@ -74,6 +74,9 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 			model.SortPatches(m.Patches)
 		}
 	}
+	var same bool
+	m.Credentials, next.credentials, same = credentials(s, old.credentials)
+	everything = everything && same
 	m.Index(prev)
 	if everything && slices.Equal(prev.Registry.Services, r.Services) && slices.Equal(prev.Registry.Workloads, r.Workloads) {
 		next.findings = old.findings // nothing moved but endpoints
@@ -89,6 +92,8 @@ type memo struct {
 	kinds    map[string]kindMemo
 	dropped  []dropped // what could not be delegated
 	findings []Problem
+
+	credentials map[string]credentialMemo
 }
 
 // A kindMemo holds the results of one kind, in the snapshot's order.

@@ -53,6 +53,7 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 	f.selectors(m)
 	f.oneOfANamespace()
 	f.gatewayPorts()
+	f.credentials(m)
 	f.ports()
 	f.doubleTLS()
 	return f.out
@@ -205,7 +206,12 @@ func (f *finder) gatewayPorts() {
 		for _, s := range g.Servers {
 			k := port{strings.TrimPrefix(s.Bind, "0.0.0.0"), s.Port}
 			clash := slices.IndexFunc(taken[k], func(o owner) bool { return f.meet(o.gateway, g) })
-			if clash < 0 {
+			if speaks(s) == "tls" && slices.ContainsFunc(taken[k], func(o owner) bool {
+				return speaks(o.server) == "tls" && f.meet(o.gateway, g) && f.sameNames(g, s, o.gateway, o.server)
+			}) {
+				continue
+			}
+			if clash < 0 || speaks(taken[k][clash].server) == "tls" && speaks(s) == "tls" {
 				taken[k] = append(taken[k], owner{g, s})
 				continue
 			}

@@ -19,6 +19,8 @@ type Mesh struct {
 	Scopes   []*Scope              // oldest first
 	Patches  []*Patches            // in the order in which they act
 
+	Credentials map[CredentialKey]*Credential
+
 	Sources any // what compile keeps from one mesh to the next
 
 	services   map[string][]*Service            // by host, Kubernetes first, then oldest
@@ -130,6 +132,17 @@ func (m *Mesh) Workload(namespace, name string) *Workload {
 
 // WorkloadAt returns the pod that has the address, nil if there is none.
 func (m *Mesh) WorkloadAt(a netip.Addr) *Workload { return m.byAddr[a] }
+
+// Runs reports whether a pod of the namespace runs as the account and carries the
+// labels of the selector.
+func (m *Mesh) Runs(namespace, account string, selector map[string]string) bool {
+	for _, w := range m.Registry.Workloads {
+		if w.Namespace == namespace && w.ServiceAccount == account && Labels(w.Labels).Matches(selector) {
+			return true
+		}
+	}
+	return false
+}
 
 // Endpoints returns what is behind the service.
 func (m *Mesh) Endpoints(s *Service) []*Endpoint {

@@ -212,8 +212,9 @@ const (
 // ClientTLS is what a client does about TLS towards a destination.
 type ClientTLS struct {
 	Mode                TLSMode
-	ClientCert, Key, CA string // files in the proxy
-	Credential          string // name of a Secret
+	ClientCert, Key, CA string        // files in the proxy
+	CRL                 string        // file in the proxy
+	Credential          *SecretSource // in place of the files
 	SANs                []string
 	SkipVerify          bool // take any certificate
 	SNI                 string

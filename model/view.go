@@ -27,6 +27,7 @@ type Proxy struct {
 	Locality       string // region/zone/subzone
 	ServiceAccount string
 	TrustDomain    string
+	Proven         bool              // ServiceAccount and Namespace are those of its certificate
 	Metadata       map[string]string // the node's string values
 	Stock          bool              // a real Envoy, without Istio's own filters
 }

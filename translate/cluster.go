@@ -34,6 +34,9 @@ func cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 	case inboundPassthroughCluster:
 		return fromLoopback(v, originalDst(v, name)), v.Proxy.Type == model.Sidecar
 	}
+	if c, ok := passedThrough(v)[name]; ok {
+		return passCluster(v, c)
+	}
 	c, ok := parseClusterName(name)
 	if !ok {
 		return nil, false
@@ -95,6 +98,9 @@ func clusterNames(v *model.View) []string {
 				names = append(names, clusterName{port: p.Number, subset: subset.Name, host: s.Host}.String())
 			}
 		}
+	}
+	for name := range passedThrough(v) {
+		names = append(names, name)
 	}
 	sort.Strings(names)
 	return slices.Compact(names)
@@ -200,7 +206,11 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 			if len(tls.SANs) == 0 {
 				tls.SANs = s.SANs
 			}
-			c.TransportSocket = originatedTLS(&tls, nil)
+			var alpn []string
+			if carried(port.Protocol) == model.HTTP && outboundVersion(v, port.Protocol, pool) == http2 {
+				alpn = []string{"h2"}
+			}
+			c.TransportSocket = originatedTLS(&tls, alpn)
 			return tls.SNI == "" && carried(port.Protocol) != model.TLS
 		}
 		return false

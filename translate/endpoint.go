@@ -16,6 +16,9 @@ import (
 // proxy takes its endpoints from here. A service without ready endpoints has an
 // assignment without entries: that is an answer too.
 func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, bool) {
+	if c, ok := passedThrough(v)[name]; ok {
+		return passEndpoints(v, c)
+	}
 	c, ok := parseClusterName(name)
 	if !ok || c.inbound {
 		return nil, false
@@ -34,7 +37,10 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.
 func EndpointNames(v *model.View) []string {
 	return slices.DeleteFunc(clusterNames(v), func(name string) bool {
-		c, ok := parseClusterName(name)
+		c, ok := passedThrough(v)[name]
+		if !ok {
+			c, ok = parseClusterName(name)
+		}
 		if !ok || c.inbound {
 			return true
 		}

@@ -77,9 +77,20 @@ func (plan gatewayPlan) add(s gatewayServer, port uint16) {
 		}
 		plan[name] = p
 	}
-	if p.http == http && (http || p.servers == nil || p.servers[0].Protocol.IsTLS() == s.Protocol.IsTLS()) {
-		p.servers = append(p.servers, s)
+	if p.http != http || !http && p.servers != nil && p.servers[0].Protocol.IsTLS() != s.Protocol.IsTLS() {
+		return
 	}
+	if s.Protocol.IsTLS() && slices.ContainsFunc(p.servers, s.sameName) {
+		return // clients that ask for the name get the older one
+	}
+	p.servers = append(p.servers, s)
+}
+
+// sameName reports whether a client that asks for a name may mean both servers.
+func (s gatewayServer) sameName(other gatewayServer) bool {
+	return slices.ContainsFunc(s.Hosts, func(h model.GatewayHost) bool {
+		return slices.ContainsFunc(other.Hosts, func(o model.GatewayHost) bool { return o.Name == h.Name })
+	})
 }
 
 func gatewayListenerNames(v *model.View) []string {
@@ -120,6 +131,14 @@ func (p *gatewayPort) chains(v *model.View) []*listenerv3.FilterChain {
 	seen := matches{}
 	var out []*listenerv3.FilterChain
 	for _, s := range p.servers {
+		switch {
+		case s.https():
+			out = append(out, seen.fresh([]*listenerv3.FilterChain{p.httpsChain(v, s)})...)
+			continue
+		case s.TLS != nil && s.TLS.Mode == model.ServerAutoPassthrough:
+			out = append(out, seen.fresh(autoPassthroughChains(v, s))...)
+			continue
+		}
 		for _, r := range v.Rules() {
 			if !r.Applies(s.gateway.Key()) {
 				continue
@@ -138,8 +157,8 @@ func (p *gatewayPort) chains(v *model.View) []*listenerv3.FilterChain {
 	return out
 }
 
-// tlsChains carry TLS by the name that the client asks for. A server that ends
-// mutual TLS of the mesh carries what is inside, as rules for TCP say.
+// tlsChains carry TLS by the name that the client asks for. A server that ends TLS
+// carries what is inside, as rules for TCP say.
 func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []string) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	for _, rule := range r.TLS {
@@ -158,7 +177,7 @@ func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []stri
 			out = append(out, c)
 		}
 	}
-	if s.TLS == nil || s.TLS.Mode != model.ServerIstioMutual {
+	if s.TLS == nil || !s.TLS.Mode.Ends() {
 		return out
 	}
 	for _, rule := range r.TCP {
@@ -169,7 +188,7 @@ func tlsChains(v *model.View, s gatewayServer, r *model.RouteRules, hosts []stri
 		}
 	}
 	for _, c := range out {
-		c.TransportSocket = meshServer(v, tcpALPN(v, alpnTCPServer))
+		c.TransportSocket = gatewaySocket(v, s.TLS, tcpALPN(v, alpnTCPServer))
 	}
 	return out
 }
@@ -225,6 +244,11 @@ func gatewayRouteNames(v *model.View) []string {
 		if p.http {
 			names[p.route] = true
 		}
+		for _, s := range p.servers {
+			if s.https() {
+				names[p.httpsRoute(s)] = true
+			}
+		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
@@ -234,28 +258,35 @@ func gatewayRouteNames(v *model.View) []string {
 // last.
 func gatewayRoutes(v *model.View, name string) (*routev3.RouteConfiguration, bool) {
 	for _, p := range gatewayPorts(v) {
-		if !p.http || p.route != name {
-			continue
+		if p.http && p.route == name {
+			return gatewayTable(name, p.servers[0].Port, gatewayHosts(v, p.servers)), true
 		}
-		out := &routev3.RouteConfiguration{
-			Name: name, ValidateClusters: boolean(false), IgnorePortInHostMatching: true, MaxDirectResponseBodySizeBytes: u32(maxDirectResponse),
-			VirtualHosts: p.virtualHosts(v),
+		for _, s := range p.servers {
+			if s.https() && p.httpsRoute(s) == name {
+				return gatewayTable(name, s.Port, misdirected(s, gatewayHosts(v, []gatewayServer{s}))), true
+			}
 		}
-		if len(out.VirtualHosts) == 0 {
-			out.VirtualHosts = []*routev3.VirtualHost{{Name: "blackhole:" + strconv.Itoa(int(p.servers[0].Port)), Domains: []string{"*"}}}
-		}
-		return out, true
 	}
 	return nil, false
 }
 
-func (p *gatewayPort) virtualHosts(v *model.View) []*routev3.VirtualHost {
+func gatewayTable(name string, port uint16, hosts []*routev3.VirtualHost) *routev3.RouteConfiguration {
+	if len(hosts) == 0 {
+		hosts = []*routev3.VirtualHost{{Name: "blackhole:" + strconv.Itoa(int(port)), Domains: []string{"*"}}}
+	}
+	return &routev3.RouteConfiguration{
+		Name: name, ValidateClusters: boolean(false), IgnorePortInHostMatching: true, MaxDirectResponseBodySizeBytes: u32(maxDirectResponse),
+		VirtualHosts: hosts,
+	}
+}
+
+// gatewayHosts are those of servers that share a table.
+func gatewayHosts(v *model.View, servers []gatewayServer) []*routev3.VirtualHost {
 	byHost := make(map[string]*routev3.VirtualHost)
 	host := func(name string, s gatewayServer) *routev3.VirtualHost {
 		h := byHost[name]
 		if h == nil {
-			domains := domainsOf(name, "")
-			h = virtualHost(name, s.Port, domains[:min(2, len(domains))], nil) // short names mean nothing outside
+			h = outsideHost(name, s.Port)
 			byHost[name] = h
 		}
 		if s.TLS != nil && s.TLS.Redirect {
@@ -268,7 +299,7 @@ func (p *gatewayPort) virtualHosts(v *model.View) []*routev3.VirtualHost {
 		rules *model.RouteRules
 	}
 	done := make(map[once]bool)
-	for _, s := range p.servers {
+	for _, s := range servers {
 		for _, r := range v.Rules() {
 			if !r.Applies(s.gateway.Key()) || len(r.HTTP) == 0 {
 				continue

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,6 +32,7 @@ import (
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 	"github.com/mallamesh/malla/translate"
 )
 
@@ -40,6 +43,17 @@ var (
 	exports    = [][]string{nil, {"."}, {"*"}, {"a", "b"}}
 	protocols  = []model.Protocol{model.HTTP, model.Sniffed, model.TCP, model.TLS, model.GRPC}
 	labelSets  = []map[string]string{nil, {"app": "x"}, {"app": "y"}}
+	pods       = []*model.Workload{
+		{Namespace: "a", Name: "x-1", Labels: labelSets[1], Addrs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
+		{Namespace: "istio-system", Name: "gw", Labels: labelSets[1], Addrs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
+	}
+	roots = sync.OnceValue(func() []byte {
+		ca, err := pki.NewCA("cluster.local", time.Now())
+		if err != nil {
+			panic(err)
+		}
+		return ca.RootPEM()
+	})
 )
 
 // TestIncremental makes random edits, each compiled with the mesh before and
@@ -128,9 +142,9 @@ func texts(problems []compile.Problem) []string {
 
 func proxies() []*model.Proxy {
 	return []*model.Proxy{
-		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
+		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
 		{Type: model.Sidecar, Namespace: "b", Name: "y-1", Labels: labelSets[2], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.2"), netip.MustParseAddr("fd00::2")}},
-		{Type: model.Router, Namespace: "istio-system", Name: "gw", Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
+		{Type: model.Router, Namespace: "istio-system", Name: "gw", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
 	}
 }
 
@@ -138,7 +152,7 @@ func proxies() []*model.Proxy {
 // there under its name, in order, and once.
 func resources(t *testing.T, v *model.View) map[string]string {
 	out := make(map[string]string)
-	for _, url := range []string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType} {
+	for _, url := range []string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType, translate.SecretType} {
 		list := translate.Names(v, url)
 		if !slices.IsSorted(list) || len(slices.Compact(slices.Clone(list))) != len(list) {
 			t.Errorf("names of %s are not a sorted set: %q", url, list)
@@ -170,11 +184,14 @@ func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
 		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
 	}
 	var value runtime.Object
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 5:
 		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1alpha3", Kind: "EnvoyFilter"}
 		value = &networkingv1alpha3.EnvoyFilter{ObjectMeta: meta}
 		randomPatches(r, &value.(*networkingv1alpha3.EnvoyFilter).Spec)
+	case 6:
+		gvk = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
+		value = &corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"ca.crt": pick(r, [][]byte{nil, []byte("none"), roots()})}}
 	case 4:
 		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "Sidecar"}
 		value = &networkingv1.Sidecar{ObjectMeta: meta}
@@ -253,7 +270,7 @@ func randomPolicy(r *rand.Rand, dr *networking.DestinationRule) {
 		dr.TrafficPolicy = &networking.TrafficPolicy{
 			ConnectionPool: &networking.ConnectionPoolSettings{Tcp: &networking.ConnectionPoolSettings_TCPSettings{MaxConnections: r.Int32N(9)}},
 			LoadBalancer:   &networking.LoadBalancerSettings{LbPolicy: &networking.LoadBalancerSettings_Simple{Simple: networking.LoadBalancerSettings_SimpleLB(r.Int32N(6))}},
-			Tls:            &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_TLSmode(r.Int32N(4)), CredentialName: pick(r, []string{"", "", "secret"})},
+			Tls:            &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_TLSmode(r.Int32N(4)), CredentialName: pick(r, []string{"", "", "x"})},
 		}
 	}
 	for range r.IntN(3) {
@@ -293,11 +310,11 @@ func randomGateway(r *rand.Rand, gw *networking.Gateway) {
 	gw.Selector = pick(r, labelSets)
 	for range r.IntN(3) {
 		s := &networking.Server{
-			Port:  &networking.Port{Number: pick(r, []uint32{80, 443, 9000}), Protocol: pick(r, []string{"HTTP", "TLS", "TCP", "ODD"}), Name: "p"},
+			Port:  &networking.Port{Number: pick(r, []uint32{80, 443, 9000}), Protocol: pick(r, []string{"HTTP", "TLS", "TCP", "HTTPS", "ODD"}), Name: "p"},
 			Hosts: []string{pick(r, hosts), pick(r, []string{"*", "a/*", "./x"})},
 		}
-		if s.Port.Protocol == "TLS" || r.IntN(4) == 0 {
-			s.Tls = &networking.ServerTLSSettings{Mode: pick(r, []networking.ServerTLSSettings_TLSmode{networking.ServerTLSSettings_PASSTHROUGH, networking.ServerTLSSettings_ISTIO_MUTUAL, networking.ServerTLSSettings_SIMPLE})}
+		if s.Port.Protocol == "TLS" || s.Port.Protocol == "HTTPS" || r.IntN(4) == 0 {
+			s.Tls = &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_TLSmode(r.Int32N(6)), CredentialName: pick(r, append(names, ""))}
 		}
 		gw.Servers = append(gw.Servers, s)
 	}
@@ -333,7 +350,7 @@ func randomPeer(r *rand.Rand, pa *security.PeerAuthentication) {
 // registry returns services and endpoints; those of old that stay are the same
 // values, as the registry promises.
 func registry(r *rand.Rand, old *model.Registry) *model.Registry {
-	out := &model.Registry{Endpoints: make(map[model.ServiceKey]*model.EndpointSet)}
+	out := &model.Registry{Endpoints: make(map[model.ServiceKey]*model.EndpointSet), Workloads: pods}
 	for _, ns := range namespaces {
 		for _, name := range names {
 			s := randomService(r, ns, name)

@@ -80,6 +80,11 @@ func exactly(s string) *matcherv3.StringMatcher {
 // meshServer is mutual TLS towards clients: they must have a certificate of the
 // mesh, for an identity of its trust domain or of an alias of that.
 func meshServer(v *model.View, alpn []string) *corev3.TransportSocket {
+	return meshServerFor(v, alpn, nil)
+}
+
+// meshServerFor is as meshServer, for the given identities only, if there are any.
+func meshServerFor(v *model.View, alpn, only []string) *corev3.TransportSocket {
 	var names []*tlsv3.SubjectAltNameMatcher
 	cfg := v.Mesh.Config
 	for _, domain := range append([]string{cfg.TrustDomain}, cfg.TrustDomainAliases...) {
@@ -88,39 +93,62 @@ func meshServer(v *model.View, alpn []string) *corev3.TransportSocket {
 			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + domain + "/"}},
 		})
 	}
+	if len(only) > 0 {
+		names = anyNames(only)
+	}
 	common := meshContext(alpn, names)
 	common.TlsParams.CipherSuites = meshCiphers
-	return &corev3.TransportSocket{
-		Name: "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&tlsv3.DownstreamTlsContext{
-			CommonTlsContext: common, RequireClientCertificate: boolean(true),
-		})},
-	}
+	return serverSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: boolean(true)})
 }
 
 // originatedTLS is what a DestinationRule asks for towards servers that are not
 // of the mesh (SIMPLE, MUTUAL).
 func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
-	check := &tlsv3.CertificateValidationContext{}
-	switch {
-	case t.SkipVerify:
-		check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
-	case t.CA != "":
-		check.TrustedCa = file(t.CA)
-	default:
-		check.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
+	common := &tlsv3.CommonTlsContext{AlpnProtocols: alpn}
+	if ref, ok := clientCert(t); ok {
+		common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secretConfig(ref, false)}
 	}
-	if !t.SkipVerify {
+	check := &tlsv3.CertificateValidationContext{}
+	if t.SkipVerify {
+		check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	} else {
 		check.MatchTypedSubjectAltNames = append(exactNames(tlsv3.SubjectAltNameMatcher_DNS, t.SANs), exactNames(tlsv3.SubjectAltNameMatcher_URI, t.SANs)...)
 	}
-	common := &tlsv3.CommonTlsContext{
-		AlpnProtocols:         alpn,
-		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check},
-	}
-	if t.Mode == model.TLSMutual {
-		common.TlsCertificates = []*tlsv3.TlsCertificate{{CertificateChain: file(t.ClientCert), PrivateKey: file(t.Key)}}
+	if ref, ok := clientRoots(t); ok {
+		common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext: check, ValidationContextSdsSecretConfig: secretConfig(ref, true),
+		}}
+	} else {
+		if !t.SkipVerify {
+			check.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
+		}
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check}
 	}
 	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: t.SNI})
+}
+
+// clientCert is the certificate that a client shows, if it shows one of its own.
+func clientCert(t *model.ClientTLS) (model.SecretSource, bool) {
+	switch {
+	case t.Mode != model.TLSMutual:
+		return model.SecretSource{}, false
+	case t.Credential != nil:
+		return *t.Credential, true
+	}
+	return model.SecretSource{Kind: model.FromFiles, Cert: t.ClientCert, Key: t.Key}, true
+}
+
+// clientRoots are what a client verifies servers by, if those are not the system's.
+func clientRoots(t *model.ClientTLS) (model.SecretSource, bool) {
+	switch {
+	case t.Mode != model.TLSSimple && t.Mode != model.TLSMutual, t.SkipVerify:
+		return model.SecretSource{}, false
+	case t.Credential != nil:
+		return *t.Credential, true
+	case t.CA == "" || t.CA == "system":
+		return model.SecretSource{}, false
+	}
+	return model.SecretSource{Kind: model.FromFiles, CA: t.CA, CRL: t.CRL}, true
 }
 
 func file(name string) *corev3.DataSource {

@@ -13,8 +13,9 @@
 // out for proxies with the Stock profile; the rest must be accepted by a real
 // Envoy, and a test asks one.
 //
-// Identity never passes here: certificates are named (default, ROOTCA) and the
-// proxy gets them from its own agent.
+// Identity never passes here: the certificates of workloads are named (default,
+// ROOTCA) and the proxy gets them from its own agent. Those of gateways, which are
+// in Secrets, are resources of their own; see [Secret] for who gets them.
 package translate
 
 import (
@@ -34,6 +35,7 @@ const (
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 	// ExtensionType is the configuration of a filter that a listener asks for by name.
 	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+	SecretType    = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )
 
 // Resource returns the resource of that type and name as the proxy of v may see
@@ -50,6 +52,8 @@ func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
 		return found(Routes(v, name))
 	case ExtensionType:
 		return found(Extension(v, name))
+	case SecretType:
+		return found(Secret(v, name))
 	}
 	return nil, false
 }
@@ -75,6 +79,8 @@ func Names(v *model.View, typeURL string) []string {
 		return RouteNames(v)
 	case ExtensionType:
 		return ExtensionNames(v)
+	case SecretType:
+		return SecretNames(v)
 	}
 	return nil
 }

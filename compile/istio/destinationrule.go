@@ -181,14 +181,16 @@ func (c *compiler) clientTLS(t *networking.ClientTLSSettings, at *field.Path) *m
 	if t == nil {
 		return nil
 	}
-	c.unsupported(t.CredentialName != "", at.Child("credentialName"))
-	c.unsupported(t.CaCrl != "", at.Child("caCrl"))
 	out := &model.ClientTLS{
-		ClientCert: t.ClientCertificate, Key: t.PrivateKey, CA: t.CaCertificates, SANs: t.SubjectAltNames, SNI: t.Sni,
+		ClientCert: t.ClientCertificate, Key: t.PrivateKey, CA: t.CaCertificates, CRL: t.CaCrl, SANs: t.SubjectAltNames, SNI: t.Sni,
 		SkipVerify: t.InsecureSkipVerify.GetValue(),
 	}
 	if t.Mode == networking.ClientTLSSettings_MUTUAL && t.CredentialName == "" && (t.ClientCertificate == "" || t.PrivateKey == "") {
-		c.out.Errors.Addf(at, "has mode MUTUAL, which needs clientCertificate and privateKey")
+		c.out.Errors.Addf(at, "has mode MUTUAL, which needs credentialName, or clientCertificate and privateKey")
+	}
+	if t.CredentialName != "" {
+		ref := c.secret(t.CredentialName, false, at.Child("credentialName"))
+		out.Credential = &ref
 	}
 	switch t.Mode {
 	case networking.ClientTLSSettings_SIMPLE:

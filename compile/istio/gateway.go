@@ -15,6 +15,7 @@ func (c *compiler) gateway() {
 	g := &model.Gateway{From: c.ref, Created: c.obj.Created, Selector: gw.Selector}
 	for i, s := range gw.Servers {
 		if server := c.server(s, field.At("spec", "servers").Index(i)); server != nil {
+			server.At = i
 			g.Servers = append(g.Servers, server)
 		}
 	}
@@ -40,9 +41,6 @@ func (c *compiler) server(s *networking.Server, at *field.Path) *model.Server {
 	out := &model.Server{
 		Name: s.Name, Port: uint16(s.GetPort().GetNumber()), PortName: s.GetPort().GetName(), Protocol: protocol, Bind: s.Bind,
 		TLS: c.serverTLS(s.Tls, at.Child("tls")),
-	}
-	if protocol == model.HTTPS && out.TLS != nil && out.TLS.Mode == model.ServerIstioMutual {
-		c.out.Errors.Addf(at.Child("tls").Child("mode"), "is ISTIO_MUTUAL on a port of protocol HTTPS, which is not supported yet; use the protocol TLS with rules for TCP")
 	}
 	if protocol.IsTLS() && s.Tls == nil {
 		c.out.Errors.Addf(at.Child("tls"), "is missing: a server of protocol %s needs it", protocol)
@@ -70,23 +68,4 @@ func (c *compiler) gatewayHost(h string, at *field.Path) model.GatewayHost {
 		c.out.Errors.Addf(at, "is %q, want [namespace/]host", h)
 	}
 	return model.GatewayHost{Namespace: ns, Name: c.host(name)}
-}
-
-func (c *compiler) serverTLS(t *networking.ServerTLSSettings, at *field.Path) *model.ServerTLS {
-	if t == nil {
-		return nil
-	}
-	out := &model.ServerTLS{Redirect: t.HttpsRedirect}
-	if t.HttpsRedirect {
-		return out
-	}
-	switch t.Mode {
-	case networking.ServerTLSSettings_PASSTHROUGH:
-		out.Mode = model.ServerPassthrough
-	case networking.ServerTLSSettings_ISTIO_MUTUAL:
-		out.Mode = model.ServerIstioMutual
-	default:
-		c.out.Errors.Addf(at.Child("mode"), "is %s: certificates of gateways are not supported yet; use PASSTHROUGH, ISTIO_MUTUAL or a plain HTTP port", t.Mode)
-	}
-	return out
 }

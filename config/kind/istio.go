@@ -13,8 +13,6 @@ var policyFields = join(
 	ref(zoneAware, "loadBalancer.zoneAwareLbSetting"),
 	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
 	ref("it is obsolete; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
-	ref("certificates from Secrets are "+whyNotYet+"; use caCertificates", "tls.credentialName"),
-	ref("revocation lists are "+whyNotYet, "tls.caCrl"),
 )
 
 func destinationRuleFields() []Field {
@@ -27,16 +25,7 @@ func destinationRuleFields() []Field {
 	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 }
 
-var gatewayFields = join(
-	ref("Istio never implemented it; use a route", "spec.servers[].defaultEndpoint"),
-	only(ref("TLS that the gateway ends is "+whyNotYet+"; PASSTHROUGH leaves it to the destination", "spec.servers[].tls.mode"),
-		"SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"),
-	ref("TLS that the gateway ends is "+whyNotYet,
-		"spec.servers[].tls.serverCertificate", "spec.servers[].tls.privateKey", "spec.servers[].tls.caCertificates", "spec.servers[].tls.caCrl",
-		"spec.servers[].tls.credentialName", "spec.servers[].tls.credentialNames", "spec.servers[].tls.tlsCertificates", "spec.servers[].tls.caCertCredentialName",
-		"spec.servers[].tls.subjectAltNames", "spec.servers[].tls.verifyCertificateSpki", "spec.servers[].tls.verifyCertificateHash",
-		"spec.servers[].tls.minProtocolVersion", "spec.servers[].tls.maxProtocolVersion", "spec.servers[].tls.cipherSuites"),
-)
+var gatewayFields = ref("Istio never implemented it; use a route", "spec.servers[].defaultEndpoint")
 
 var sidecarFields = join(
 	ref("outbound listeners of their own are "+whyNotYet+"; name the hosts in an entry without port", "spec.egress[].port", "spec.egress[].bind"),

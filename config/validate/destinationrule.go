@@ -132,16 +132,22 @@ func (r *ruler) clientTLS(at *field.Path, t *networking.ClientTLSSettings) {
 			r.errorf(at.Child(name), "makes no sense with mode %s; want MUTUAL", mode)
 		}
 	} else if t.GetCredentialName() != "" {
-		for _, name := range oneSet([]string{"clientCertificate", "privateKey", "caCertificates"}, cert, key, t.GetCaCertificates() != "") {
+		for _, name := range oneSet([]string{"clientCertificate", "privateKey", "caCertificates", "caCrl"}, cert, key, t.GetCaCertificates() != "", t.GetCaCrl() != "") {
 			r.errorf(at.Child(name), "stands beside credentialName, which has it; keep one")
 		}
 	} else if !r.bad(at.Child("credentialName")) && (!cert || !key) {
 		r.errorf(at, "mode MUTUAL needs clientCertificate and privateKey, or credentialName")
 	}
-	for _, f := range []struct{ name, file string }{{"clientCertificate", t.GetClientCertificate()}, {"privateKey", t.GetPrivateKey()}} {
+	for _, f := range []struct{ name, file string }{{"clientCertificate", t.GetClientCertificate()}, {"privateKey", t.GetPrivateKey()}, {"caCrl", t.GetCaCrl()}} {
 		if f.file != "" && !strings.HasPrefix(f.file, "/") {
 			r.errorf(at.Child(f.name), "found %q, want the absolute path of a file in the pod of the proxy", f.file)
 		}
+	}
+	if t.GetCaCrl() != "" && t.GetCaCertificates() == "" && t.GetCredentialName() == "" {
+		r.errorf(at.Child("caCrl"), "says what of caCertificates is revoked; want both")
+	}
+	if name := t.GetCredentialName(); name != "" {
+		r.credential(at.Child("credentialName"), name, false)
 	}
 	if f := t.GetCaCertificates(); f != "" && !strings.HasPrefix(f, "/") && f != "system" {
 		r.errorf(at.Child("caCertificates"), "found %q, want the absolute path of a file in the pod of the proxy", f)

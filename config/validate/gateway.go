@@ -45,9 +45,6 @@ func (r *ruler) server(at *field.Path, s *networking.Server) {
 		if !slices.Contains(gatewayProtocols, protocol) {
 			r.errorf(port.Child("protocol"), "found %q, want one of %s", s.GetPort().GetProtocol(), strings.Join(gatewayProtocols, ", "))
 		}
-		if protocol == "GRPC" || protocol == "GRPC-WEB" || protocol == "HTTP2" {
-			r.notice(port.Child("protocol"), "HTTP/2 is not supported yet; the port speaks HTTP/1.1")
-		}
 	}
 	if b := s.GetBind(); b != "" {
 		if strings.HasPrefix(b, "unix://") {
@@ -74,20 +71,6 @@ func (r *ruler) server(at *field.Path, s *networking.Server) {
 		}
 	}
 	r.serverTLS(at.Child("tls"), s.GetTls(), protocol)
-}
-
-func (r *ruler) serverTLS(at *field.Path, t *networking.ServerTLSSettings, protocol string) {
-	secure := protocol == "HTTPS" || protocol == "TLS"
-	switch {
-	case secure && t == nil:
-		r.errorf(at, "missing; a port with protocol %s wants tls: {mode: PASSTHROUGH}", protocol)
-	case secure && t.GetHttpsRedirect():
-		r.errorf(at.Child("httpsRedirect"), "makes no sense on a port that speaks TLS; it belongs to the HTTP port")
-	case !secure && t != nil && !t.GetHttpsRedirect() && protocol != "":
-		r.errorf(at, "a port with protocol %s has no TLS of its own; want the protocol HTTPS or TLS", protocol)
-	case t.GetHttpsRedirect() && protocol != "HTTP" && protocol != "HTTP2":
-		r.errorf(at.Child("httpsRedirect"), "only requests over HTTP can be redirected, and the protocol is %s", protocol)
-	}
 }
 
 func (r *ruler) peerAuthentication(p *securityv1.PeerAuthentication) {

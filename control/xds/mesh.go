@@ -210,7 +210,7 @@ func class(p *model.Proxy, more ...string) string {
 			families += "6"
 		}
 	}
-	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock)} {
+	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock), strconv.FormatBool(p.Proven)} {
 		part(text)
 	}
 	pairs(p.Labels, nil)

@@ -71,7 +71,7 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	if caller.Namespace != p.Namespace {
 		return nil, fmt.Errorf("its certificate is of %s, so it may not have the configuration of namespace %q", caller, p.Namespace)
 	}
-	p.TrustDomain, p.ServiceAccount = caller.TrustDomain, caller.Account
+	p.TrustDomain, p.ServiceAccount, p.Proven = caller.TrustDomain, caller.Account, true
 	return p, nil
 }
 

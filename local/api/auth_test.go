@@ -92,11 +92,11 @@ func TestRightsOfServiceAccounts(t *testing.T) {
 		{"list secrets of kube-system", func(c *kubernetes.Clientset) error {
 			_, err := c.CoreV1().Secrets("kube-system").List(within(t), list)
 			return err
-		}, false, false},
+		}, false, true},
 		{"list all secrets", func(c *kubernetes.Clientset) error {
 			_, err := c.CoreV1().Secrets("").List(within(t), list)
 			return err
-		}, false, false},
+		}, false, true},
 		{"list secrets of istio-system", func(c *kubernetes.Clientset) error {
 			_, err := c.CoreV1().Secrets("istio-system").List(within(t), list)
 			return err
@@ -152,7 +152,7 @@ func TestRightsOfServiceAccounts(t *testing.T) {
 	if err == nil || err.Error() != words {
 		t.Errorf("got  %v\nwant %s", err, words)
 	}
-	for resource, want := range map[string]bool{"secrets": false, "pods": true} {
+	for resource, want := range map[string]bool{"secrets": true, "pods": true} {
 		r, err := istiod.AuthorizationV1().SelfSubjectAccessReviews().Create(within(t), &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: resource, Namespace: "default"}}}, metav1.CreateOptions{})
 		if err != nil || r.Status.Allowed != want {

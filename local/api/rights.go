@@ -42,7 +42,7 @@ var everybody = []right{
 
 var controlPlaneRights = []right{
 	{verbs: reading, resources: []string{"*"}},
-	{verbs: reading, resources: []string{"secrets"}, namespace: controlPlaneNamespace}, // its CA: cacerts, istio-ca-secret
+	{verbs: reading, resources: []string{"secrets"}}, // certificates of gateways; its CA: cacerts, istio-ca-secret
 	{verbs: writing, resources: []string{"secrets"}, namespace: controlPlaneNamespace},
 	{verbs: writing, resources: []string{"configmaps"}},                                                   // istio-ca-root-cert
 	{verbs: []string{"create"}, resources: []string{"tokenreviews.authentication.k8s.io"}},                // who asks for a certificate

@@ -29,11 +29,13 @@ func sortServices(s []*model.Service) {
 var types = map[string]string{
 	"cluster": translate.ClusterType, "endpoint": translate.EndpointType, "listener": translate.ListenerType, "route": translate.RouteType,
 	"extension": translate.ExtensionType,
+	"secret":    translate.SecretType,
 }
 
 // Answer answers one question:
 //
-//	clusters | endpoints | listeners | routes   the names, one per line
+//	clusters | endpoints | listeners | routes | secrets   the names, one per line
+//	secret NAME                                 what is in it, but for keys
 //	cluster NAME [PATH...]                      the fields at PATH as YAML; all of it without one. "none" if there is none
 //	chains LISTENER                             what each filter chain matches and does
 //	filters LISTENER CHAIN                      the names of the filters of its chain of that number
@@ -62,6 +64,8 @@ func (s *Story) Answer(question string) (string, error) {
 	switch words[0] {
 	case "places":
 		return places(s.View, words[1])
+	case "secret":
+		return secret(s.View, words[1]), nil
 	case "chains":
 		l, ok := translate.Listener(s.View, words[1])
 		if !ok {
@@ -198,8 +202,8 @@ func line(b *strings.Builder, c *listenerv3.FilterChain) {
 		fmt.Fprintf(b, " alpn %s", strings.Join(m.ApplicationProtocols, ","))
 	}
 	b.WriteString(" ->")
-	if c.TransportSocket != nil {
-		b.WriteString(" mtls")
+	if s := socket(c.TransportSocket); s != "" {
+		b.WriteString(" " + s)
 	}
 	fmt.Fprintf(b, " %s", target(c.Filters[len(c.Filters)-1])) // those before it only look on
 	b.WriteByte('\n')

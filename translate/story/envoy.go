@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -94,7 +97,21 @@ func Bootstrap(v *model.View) (*bootstrapv3.Bootstrap, error) {
 				return nil, fmt.Errorf("cluster %s has no endpoints resource", name)
 			}
 		}
+		for _, s := range append([]*corev3.TransportSocket{c.TransportSocket}, matched(c)...) {
+			if err := inlineSecrets(v, s); err != nil {
+				return nil, fmt.Errorf("cluster %s: %w", name, err)
+			}
+		}
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, c)
+	}
+	for _, name := range translate.SecretNames(v) {
+		s, ok := translate.Secret(v, name)
+		if !ok {
+			return nil, fmt.Errorf("secret %s is listed, but there is none", name)
+		}
+		if _, files := fileSecret(name); !files { // which are on no disk here
+			b.StaticResources.Secrets = append(b.StaticResources.Secrets, s)
+		}
 	}
 	for _, name := range translate.ListenerNames(v) {
 		l, ok := translate.Listener(v, name)
@@ -103,6 +120,9 @@ func Bootstrap(v *model.View) (*bootstrapv3.Bootstrap, error) {
 		}
 		for _, chain := range append(l.FilterChains, l.DefaultFilterChain) {
 			if err := inlineRoutes(v, chain); err != nil {
+				return nil, fmt.Errorf("listener %s: %w", name, err)
+			}
+			if err := inlineSecrets(v, chain.GetTransportSocket()); err != nil {
 				return nil, fmt.Errorf("listener %s: %w", name, err)
 			}
 		}
@@ -137,3 +157,52 @@ func inlineRoutes(v *model.View, chain *listenerv3.FilterChain) error {
 	}
 	return nil
 }
+
+func matched(c *clusterv3.Cluster) []*corev3.TransportSocket {
+	var out []*corev3.TransportSocket
+	for _, m := range c.TransportSocketMatches {
+		out = append(out, m.TransportSocket)
+	}
+	return out
+}
+
+// inlineSecrets makes a context take secrets that there are from the static ones, so
+// that Envoy looks at them, and others from a server: asked to validate secrets by
+// ADS, Envoy 1.40 falls over.
+func inlineSecrets(v *model.View, socket *corev3.TransportSocket) error {
+	server, client := new(tlsv3.DownstreamTlsContext), new(tlsv3.UpstreamTlsContext)
+	var m proto.Message
+	var common *tlsv3.CommonTlsContext
+	switch config := socket.GetTypedConfig(); {
+	case config.MessageIs(server):
+		if err := config.UnmarshalTo(server); err != nil {
+			return err
+		}
+		m, common = server, server.CommonTlsContext
+	case config.MessageIs(client):
+		if err := config.UnmarshalTo(client); err != nil {
+			return err
+		}
+		m, common = client, client.CommonTlsContext
+	default:
+		return nil
+	}
+	for _, s := range append(slices.Clone(common.TlsCertificateSdsSecretConfigs), common.GetCombinedValidationContext().GetValidationContextSdsSecretConfig()) {
+		_, files := fileSecret(s.GetName())
+		switch _, ok := translate.Secret(v, s.GetName()); {
+		case s.GetSdsConfig().GetAds() == nil:
+		case ok && !files:
+			s.SdsConfig = nil
+		default:
+			s.SdsConfig.ConfigSourceSpecifier = &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
+				ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3,
+				GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: "sds-grpc"}}}},
+			}}
+		}
+	}
+	config, err := anypb.New(m)
+	socket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: config}
+	return err
+}
+
+func fileSecret(name string) (string, bool) { return strings.CutPrefix(name, "file-") }

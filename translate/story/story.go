@@ -8,6 +8,7 @@
 //	endpoints     reviews.prod 10.244.0.7:9080 pod=reviews-v1 labels=version=v1 tls
 //	workloads     prod/reviews-v1 10.244.0.7 labels=app=reviews ports=web:9080
 //	proxy         sidecar prod/reviews-v1 10.244.0.7 labels=app=reviews
+//	secrets       istio-system/shop cert=shop.example.com ca=partners crl
 //	mesh          outbound=registry-only
 //
 // Words of a line may come in any order. Lists are separated by commas. A
@@ -61,6 +62,8 @@ func Read(a *txtar.Archive) (*Story, error) {
 				err = addWorkload(reg, words)
 			case "proxy":
 				proxy, err = readProxy(words)
+			case "secrets":
+				err = addSecret(&objects, words)
 			case "mesh":
 				err = setMesh(&cfg, words)
 			}
@@ -69,10 +72,11 @@ func Read(a *txtar.Archive) (*Story, error) {
 			}
 		}
 		if f.Name == "config.yaml" {
-			var err error
-			if objects, err = Objects(string(f.Data)); err != nil {
+			more, err := Objects(string(f.Data))
+			if err != nil {
 				return nil, err
 			}
+			objects = append(objects, more...)
 		}
 	}
 	mesh, problems := compile.Mesh(config.Objects(objects...), &cfg, reg, nil)
@@ -268,7 +272,7 @@ func addEndpoint(r *model.Registry, words []string) error {
 	return nil
 }
 
-// addWorkload reads: ns/name address [labels=] [ports=name:number,...]
+// addWorkload reads: ns/name address [labels=] [account=] [ports=name:number,...]
 func addWorkload(r *model.Registry, words []string) error {
 	w := &model.Workload{Addrs: addrs(words[1])}
 	w.Namespace, w.Name, _ = strings.Cut(words[0], "/")
@@ -276,6 +280,8 @@ func addWorkload(r *model.Registry, words []string) error {
 		switch key, value := word(x); key {
 		case "labels":
 			w.Labels = labels(value)
+		case "account":
+			w.ServiceAccount = value
 		case "ports":
 			for _, p := range strings.Split(value, ",") {
 				name, number, _ := strings.Cut(p, ":")
@@ -293,7 +299,8 @@ func addWorkload(r *model.Registry, words []string) error {
 	return nil
 }
 
-// readProxy reads: sidecar|router ns/name address[,address] [labels=] [stock]
+// readProxy reads: sidecar|router ns/name address[,address] [labels=] [account=] [stock].
+// An account is one that the proxy has proved to be.
 func readProxy(words []string) (*model.Proxy, error) {
 	if len(words) < 3 {
 		return nil, fmt.Errorf("want a type, ns/name and an address")
@@ -309,6 +316,8 @@ func readProxy(words []string) (*model.Proxy, error) {
 			p.Stock = true
 		case "metadata":
 			p.Metadata = labels(value)
+		case "account":
+			p.ServiceAccount, p.Proven = value, true
 		default:
 			return nil, fmt.Errorf("%q is not known", w)
 		}

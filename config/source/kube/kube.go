@@ -4,7 +4,7 @@
 // A [Source] lists and watches the kinds that the control plane reads, in the
 // version that the server has; kinds that the server does not have are looked
 // for again from time to time. It keeps only what the control plane needs of an
-// object. An object that cannot be read is logged and leaves its last good
+// object: of a Secret its certificate, if it has one. An object that cannot be read is logged and leaves its last good
 // version in force.
 package kube
 
@@ -33,7 +33,7 @@ import (
 
 // Kinds are those that the control plane reads.
 var Kinds = []string{
-	"Namespace", "ConfigMap", "Service", "EndpointSlice", "Pod",
+	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod",
 	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter",
 }
 
@@ -226,6 +226,11 @@ func (k *sink) put(v any) {
 	case ok && k.settled(o) == o:
 		k.s.store.Put(o)
 		k.s.changed()
+	case !ok:
+		if old, there := k.last(v); there {
+			k.s.store.Delete(k.k.Kind, old.Namespace, old.Name) // nothing of it concerns us any more
+			k.s.changed()
+		}
 	}
 }
 
@@ -246,9 +251,9 @@ func (k *sink) Replace(list []any, _ string) error {
 	objects := make([]*config.Object, 0, len(list))
 	k.keepStandings(list)
 	for _, v := range list {
-		if o, ok, _ := k.object(v); ok {
+		if o, ok, err := k.object(v); ok {
 			objects = append(objects, k.settled(o))
-		} else if old, ok := k.last(v); ok {
+		} else if old, there := k.last(v); there && err != nil {
 			objects = append(objects, old)
 		}
 	}

@@ -77,6 +77,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			kind = "Pod"
 		} else if strings.HasSuffix(path, "configmaps") {
 			kind = "ConfigMap"
+		} else if strings.HasSuffix(path, "secrets") {
+			kind = "Secret"
 		} else {
 			kind = "VirtualService"
 		}
@@ -120,7 +122,7 @@ func start(t *testing.T, s *server) *Source {
 	t.Helper()
 	s.watches = map[string]chan string{}
 	h := httptest.NewServer(s)
-	source, err := New(&rest.Config{Host: h.URL}, Options{Kinds: []string{"Pod", "ConfigMap", "VirtualService", "Gateway"}, Log: slog.New(slog.DiscardHandler)})
+	source, err := New(&rest.Config{Host: h.URL}, Options{Kinds: []string{"Pod", "ConfigMap", "Secret", "VirtualService", "Gateway"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,7 @@ func TestSource(t *testing.T) {
 		},
 		lists: map[string]string{
 			"v1/pods": fmt.Sprintf(podJSON, 1, 1, 1, 1),
-			"v1/namespaces/istio-system/configmaps": `{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "istio", "namespace": "istio-system", "resourceVersion": "1"}, "data": {"mesh": ""}},
+			"v1/configmaps": `{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "istio", "namespace": "istio-system", "resourceVersion": "1"}, "data": {"mesh": ""}},
 				{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "other", "namespace": "istio-system", "resourceVersion": "1"}}`,
 			"networking.istio.io/v1beta1/virtualservices": fmt.Sprintf(routeJSON, "a", "1", "a", "5s") + "," + fmt.Sprintf(routeJSON, "bad", "1", "b", "soon"),
 		},

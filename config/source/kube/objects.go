@@ -35,10 +35,7 @@ var core = sync.OnceValue(func() *runtime.Scheme {
 })
 
 func (s *Source) listWatch(k *kind.Kind, gvr schema.GroupVersionResource) (*cache.ListWatch, error) {
-	namespace := metav1.NamespaceAll
-	if k.Kind == "ConfigMap" {
-		namespace = s.o.Namespace
-	}
+	const namespace = metav1.NamespaceAll
 	if !core().Recognizes(k.GVK()) {
 		client, err := dynamic.NewForConfig(s.cfg)
 		if err != nil {
@@ -65,7 +62,7 @@ func (s *Source) listWatch(k *kind.Kind, gvr schema.GroupVersionResource) (*cach
 	}
 	params := runtime.NewParameterCodec(core())
 	request := func(o metav1.ListOptions) *rest.Request {
-		return client.Get().NamespaceIfScoped(namespace, namespace != "").Resource(gvr.Resource).VersionedParams(&o, params)
+		return client.Get().Resource(gvr.Resource).VersionedParams(&o, params)
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -85,7 +82,7 @@ func (k *sink) object(v any) (o *config.Object, ok bool, err error) {
 	if !ok {
 		return nil, false, nil
 	}
-	if m, err := meta.Accessor(value); err == nil && k.k.Kind == "ConfigMap" && m.GetName() != "istio" && m.GetName() != "malla" {
+	if !k.keep(value) {
 		return nil, false, nil
 	}
 	if u, ok := value.(*unstructured.Unstructured); ok {
@@ -109,7 +106,7 @@ func (k *sink) last(v any) (*config.Object, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return k.s.store.Snapshot().Get(k.k.Kind, m.GetNamespace(), m.GetName())
+	return k.s.store.Latest(k.k.Kind, m.GetNamespace(), m.GetName())
 }
 
 // slim drops what the control plane never reads: a pod's spec is most of the

@@ -105,15 +105,22 @@ func (k *sink) keepStandings(list []any) {
 	k.s.mu.Unlock()
 }
 
-// settled returns in place of o the version that is known, if the two differ in
-// their status at most. Then nothing has to be made anew.
+// settled returns in place of o the version that is known, if the two differ at most in
+// their status, or in what is not kept of them. Then nothing has to be made anew.
 func (k *sink) settled(o *config.Object) *config.Object {
-	if !statusIsOurs(k.k.Group) {
+	data := k.k.Kind == "Secret" || k.k.Kind == "ConfigMap"
+	if !data && !statusIsOurs(k.k.Group) {
 		return o
 	}
 	old, ok := k.s.store.Latest(k.k.Kind, o.Namespace, o.Name)
 	if !ok || old.UID != o.UID || !old.Created.Equal(o.Created) ||
 		!maps.Equal(old.Labels, o.Labels) || !maps.Equal(old.Annotations, o.Annotations) {
+		return o
+	}
+	if data {
+		if sameData(old, o) {
+			return old
+		}
 		return o
 	}
 	if g := generation(o); g == 0 || g != generation(old) { // 0: a server that does not count changes of the spec

@@ -1,0 +1,81 @@
+package model
+
+import "slices"
+
+// Hidden holds a private key, or what stands beside one. No log and no dump shows it.
+type Hidden []byte
+
+// String hides the bytes, as do the other forms in which a value is written.
+func (Hidden) String() string { return "(hidden)" }
+
+// GoString hides the bytes from %#v.
+func (Hidden) GoString() string { return "(hidden)" }
+
+// MarshalJSON hides the bytes from debug pages.
+func (Hidden) MarshalJSON() ([]byte, error) { return []byte(`"(hidden)"`), nil }
+
+// credentialEntries are the keys under which Secrets and ConfigMaps hold certificates,
+// their keys, and roots.
+var credentialEntries = []string{"cert", "key", "cacert", "crl", "tls.crt", "tls.key", "ca.crt", "ca.crl", "tls.ocsp-staple"}
+
+// CredentialEntries returns the keys of objects that hold what belongs to TLS.
+func CredentialEntries() []string { return slices.Clone(credentialEntries) }
+
+// A Credential is what an object (a Secret, a ConfigMap with roots) holds of TLS,
+// in PEM. Parts that it does not have, or that are no good, are empty.
+type Credential struct {
+	From   Ref
+	Cert   []byte // chain of a certificate, with its key
+	Key    Hidden
+	Staple []byte // OCSP response for the certificate, DER
+	CA     []byte // roots for peers
+	CRL    []byte // what of the roots' certificates is revoked
+
+	NoCert, NoCA string // why there is no certificate, or are no roots
+}
+
+// A CredentialKey names the object that holds a credential.
+type CredentialKey struct{ Kind, Namespace, Name string }
+
+// A SecretSource says where a proxy's certificate, or the roots for its peers, come from.
+type SecretSource struct {
+	Kind SecretKind
+	// Namespace and Name are those of an object. Without a namespace it is the proxy's own.
+	Namespace, Name string
+	Granted         bool   // the object's namespace lets others use it
+	Cert, Key       string // files in the proxy
+	CA, CRL         string // files in the proxy
+}
+
+// A SecretKind is the sort of a [SecretSource].
+type SecretKind uint8
+
+const (
+	FromSecret    SecretKind = iota // an object
+	FromConfigMap                   // an object; roots only
+	FromFiles                       // of the proxy
+	OfWorkload                      // the proxy's own identity in the mesh
+)
+
+// RootsSuffix makes the name of the Secret that may hold the roots for a Secret.
+const RootsSuffix = "-cacert"
+
+// Held returns what the object of a source holds for proxies of the namespace, nil if
+// there is no such object. Roots may be in a Secret of their own, NAME-cacert.
+func (m *Mesh) Held(s SecretSource, namespace string, roots bool) *Credential {
+	key := CredentialKey{"Secret", s.Namespace, s.Name}
+	if s.Kind == FromConfigMap {
+		key.Kind = "ConfigMap"
+	}
+	if key.Namespace == "" {
+		key.Namespace = namespace
+	}
+	if roots {
+		own := key
+		own.Name += RootsSuffix
+		if c := m.Credentials[own]; c != nil {
+			return c
+		}
+	}
+	return m.Credentials[key]
+}
