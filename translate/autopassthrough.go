@@ -39,7 +39,7 @@ func passedThrough(v *model.View) map[string]clusterName {
 func passable(v *model.View, server *model.Server) []clusterName {
 	var out []clusterName
 	for _, s := range v.Services() {
-		if s.External || s.Resolution == model.Alias || s.Resolution == model.Passthrough && !s.Headless {
+		if s.External || s.Resolution == model.Alias || s.Resolution == model.DynamicDNS || s.Resolution == model.Passthrough && !s.Headless {
 			continue
 		}
 		if !slices.ContainsFunc(server.Hosts, func(h model.GatewayHost) bool {

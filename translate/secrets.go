@@ -138,6 +138,7 @@ func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) 
 			tls(p.Ports[i].TLS)
 		}
 	}
+	tls(v.Mesh.Config.OutboundTLS)
 	for _, s := range v.Services() {
 		d := v.PolicyFor(s)
 		if d == nil {
