@@ -438,7 +438,8 @@ func randomService(r *rand.Rand, ns, name string) *model.Service {
 	return s
 }
 
-// patches are what random EnvoyFilters are made of; some are wrong.
+// patches are what random EnvoyFilters are made of; some are wrong. N is another number each time: who adds
+// one name twice has Envoy refuse the table.
 var patches = []string{
 	`{applyTo: CLUSTER, patch: {operation: MERGE, value: {connect_timeout: 3s}}}`,
 	`{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND, cluster: {service: x.a.svc.cluster.local}}, patch: {operation: REMOVE}}`,
@@ -451,13 +452,13 @@ var patches = []string{
 	`{applyTo: HTTP_FILTER, match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.cors}}}}}, patch: {operation: REMOVE}}`,
 	`{applyTo: ROUTE_CONFIGURATION, match: {context: GATEWAY}, patch: {operation: MERGE, value: {response_headers_to_remove: [server]}}}`,
 	`{applyTo: HTTP_ROUTE, patch: {operation: MERGE, value: {route: {timeout: 5s}}}}`,
-	`{applyTo: VIRTUAL_HOST, patch: {operation: ADD, value: {name: added, domains: [added.example]}}}`,
+	`{applyTo: VIRTUAL_HOST, patch: {operation: ADD, value: {name: added-N, domains: [added-N.example]}}}`,
 }
 
 func randomPatches(r *rand.Rand, out *networking.EnvoyFilter) {
 	var list []string
 	for range 1 + r.IntN(3) {
-		list = append(list, pick(r, patches))
+		list = append(list, strings.ReplaceAll(pick(r, patches), "-N", fmt.Sprint("-", r.Uint32())))
 	}
 	data, err := yaml.YAMLToJSON([]byte("configPatches: [" + strings.Join(list, ", ") + "]"))
 	if err == nil {
