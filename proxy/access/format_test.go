@@ -1,8 +1,11 @@
 package access
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +86,9 @@ func TestOperators(t *testing.T) {
 	r.CodeDetails = "upstream reset: connection failure"
 	r.UpstreamHost = netip.MustParseAddrPort("[fd00::1]:80")
 	r.DownstreamLocal = netip.MustParseAddrPort("[::ffff:10.0.0.1]:15001")
+	ms := Mark(time.Millisecond)
+	r.Opened, r.BodyBegin, r.Asked, r.Placed, r.Dial = ms, 15*ms, ms, 2*ms, Dial{Begun: ms, Connected: 4 * ms}
+	r.UpstreamConnID, r.HostClose = 7, CloseRemoteReset
 	for _, test := range []struct{ format, want string }{
 		{"100%%", "100%"},
 		{"%REQ(X-Forwarded-For?User-Agent)%", "curl/7.69.1"},
@@ -109,6 +115,17 @@ func TestOperators(t *testing.T) {
 		{"%UPSTREAM_HOST_NAME%", "[fd00::1]:80"},
 		{"%DURATION% %REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "14 0 13 -"},
 		{"%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)% %COMMON_DURATION(DS_RX_BEG:US_TX_END)%", "13000 -"},
+		{"%COMMON_DURATION(US_CX_BEG:US_CX_END:ms)% %COMMON_DURATION(US_CX_BEG:US_HS_END:ms)%", "3 -"}, // of a connection in plain text
+		{"%COMMON_DURATION(DS_CX_BEG:DS_RX_BEG:ms)% %COMMON_DURATION(DS_CX_BEG:DS_CX_END)%", "0 -"},
+		{"%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%", "14"},
+		{"%UPSTREAM_CONNECTION_POOL_READY_DURATION%", "1"},
+		{"%QUERY_PARAMS% %QUERY_PARAMS(DECODED):5%", "q=1&r=two&s q=1&r"},
+		{"%REQUEST_HEADER(USER-AGENT):4% %RESPONSE_HEADER(:STATUS)% %RESPONSE_TRAILER(X)%", "curl 418 -"}, // longer names of REQ, RESP, TRAILER
+		{"%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(SNI_FIRST)%", "- httpbin:8000"},
+		{"%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(9)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(64)%", "10.0.0.0/9 10.0.0.1/32"},
+		{`%COALESCE({"operators":["TRACE_ID",{"command":"REQ","param":"user-agent","max_length":4}]}):3%`, "cur"},
+		{"%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_CONNECTION_IDS_ATTEMPTED%", "[fd00::1]:80 7"},
+		{"%DOWNSTREAM_DETECTED_CLOSE_TYPE% %UPSTREAM_DETECTED_CLOSE_TYPE%", "Normal RemoteReset"},
 		{"%START_TIME(%Y/%m/%dT%H:%M:%S%z %s)%", "2020/11/25T21:26:18+0000 1606339578"},
 		{"%START_TIME(%s.%3f|%6f|%f|%E6S|%b %e %I%p %j %a)%", "1606339578.409|409000|409000000|18.409000|Nov 25 09PM 330 Wed"},
 		{"%GRPC_STATUS%", "-"}, // not a gRPC request
@@ -131,7 +148,16 @@ func TestOperators(t *testing.T) {
 // An operator that we cannot fill is refused when the format is compiled, by name.
 func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ format, want string }{
-		{"%UNIQUE_ID%", "%UNIQUE_ID% is not supported yet"},
+		{"%UPSTREAM_FILTER_STATE(a)%", "%UPSTREAM_FILTER_STATE% is not supported yet"},
+		{`%COALESCE({"operators":[]})%`, "want at least one"},
+		{`%COALESCE(x)%`, "want JSON"},
+		{`%COALESCE({"operators":["NO_SUCH_THING"]})%`, "operators[0]: unknown command operator %NO_SUCH_THING%"},
+		{`%COALESCE({"operators":[{"param":"x"}]})%`, "want a name or"},
+		{"%COALESCE%", "has no argument"},
+		{"%QUERY_PARAMS(RAW)%", "want ORIG or DECODED"},
+		{"%REQUESTED_SERVER_NAME(X)%", "want SNI_ONLY, SNI_FIRST or HOST_FIRST"},
+		{"%REQUESTED_SERVER_NAME(SNI_FIRST:X)%", "want ORIG, HOST or ORIG_OR_HOST"},
+		{"%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(x)%", "want the length of a prefix"},
 		{"%NO_SUCH_THING%", "unknown command operator %NO_SUCH_THING%"},
 		{"%REQ%", "has no argument"},
 		{"%PROTOCOL(x)%", "has an argument"},
@@ -234,6 +260,28 @@ func TestFlags(t *testing.T) {
 }
 
 // FuzzCompile looks for formats that crash the parser or the writer.
+// FuzzOtherName reads names of certificates that nobody has checked: whatever they are, there is a text.
+func FuzzOtherName(f *testing.F) {
+	f.Add([]byte{0x30, 0x0f, 0xa0, 0x0d, 0x06, 0x03, 0x2a, 0x03, 0x04, 0xa0, 0x06, 0x0c, 0x04, 'n', 'a', 'm', 'e'})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		c := &x509.Certificate{Extensions: []pkix.Extension{{Id: oidSubjectAltName, Value: der}}}
+		if got := otherNames(c); len(got) > len(der) {
+			t.Fatalf("%x: found %d bytes of names in %d", der, len(got), len(der))
+		}
+	})
+}
+
+// FuzzDecoded undoes percent-encoding as net/url does, where net/url can.
+func FuzzDecoded(f *testing.F) {
+	f.Add("a%20b%2Fc%")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := string(appendDecoded(nil, []byte(text), anyByte))
+		if want, err := url.PathUnescape(text); err == nil && got != want {
+			t.Errorf("%q is %q, net/url says %q", text, got, want)
+		}
+	})
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add(logformat.Istio)
 	f.Add("%START_TIME(%s.%3f)% %REQ(A?B):3% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%")

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -47,6 +48,9 @@ type operator struct {
 }
 
 func (c command) compile() (*op, error) {
+	if c.name == "COALESCE" && c.hasArg { // made of others of the table, which cannot name it
+		return coalesce(c)
+	}
 	def, ok := operators[c.name]
 	switch {
 	case !ok && slices.Contains(unsupported, c.name):
@@ -211,6 +215,13 @@ var marks = map[string]func(*Record) Mark{
 	"US_RX_END": func(r *Record) Mark { return r.ResponseEnd },
 	"DS_TX_BEG": func(r *Record) Mark { return r.DownstreamSend },
 	"DS_TX_END": func(r *Record) Mark { return r.DownstreamSent },
+
+	"US_RX_BODY_BEG": func(r *Record) Mark { return r.BodyBegin },
+	"DS_CX_BEG":      func(r *Record) Mark { return r.Opened },
+	"DS_CX_END":      func(r *Record) Mark { return r.Closed },
+	"US_CX_BEG":      func(r *Record) Mark { return r.Dial.Begun },
+	"US_CX_END":      func(r *Record) Mark { return r.Dial.Connected },
+	"US_HS_END":      func(r *Record) Mark { return r.Dial.Secured },
 }
 
 // commonDuration compiles COMMON_DURATION(start:end:precision).
@@ -221,7 +232,7 @@ func commonDuration(c command) (*op, error) {
 	}
 	o := &op{number: true, from: marks[f[0]], to: marks[f[1]], unit: time.Millisecond, write: writeDuration}
 	if o.from == nil || o.to == nil {
-		return nil, fmt.Errorf("argument %q names a moment that is not known, want one of DS_RX_BEG, DS_RX_END, US_TX_BEG, US_TX_END, US_RX_BEG, US_RX_END, DS_TX_BEG, DS_TX_END", c.arg)
+		return nil, fmt.Errorf("argument %q names a moment that is not known, want one of %s", c.arg, strings.Join(slices.Sorted(maps.Keys(marks)), ", "))
 	}
 	if len(f) == 3 {
 		units := map[string]time.Duration{"ms": time.Millisecond, "us": time.Microsecond, "ns": 1}
@@ -271,36 +282,6 @@ func writePath(o *op, dst []byte, r *Record) ([]byte, bool) {
 		v = v[:i]
 	}
 	return append(dst, o.cut(v)...), ok
-}
-
-// queryParam compiles QUERY_PARAM(name): the first value of the name.
-func queryParam(c command) (*op, error) {
-	return &op{text: c.arg, length: c.length, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
-		if r.Request == nil {
-			return dst, false
-		}
-		path := r.Request.Get(header.Path)
-		i := slices.Index(path, '?')
-		if i < 0 {
-			return dst, false
-		}
-		for q := path[i+1:]; len(q) > 0; {
-			pair := q
-			if j := slices.Index(q, '&'); j >= 0 {
-				pair, q = q[:j], q[j+1:]
-			} else {
-				q = nil
-			}
-			name, value := pair, []byte{}
-			if j := slices.Index(pair, '='); j >= 0 {
-				name, value = pair[:j], pair[j+1:]
-			}
-			if string(name) == o.text {
-				return append(dst, o.cut(value)...), true
-			}
-		}
-		return dst, false
-	}}, nil
 }
 
 func startTime(c command) (*op, error) {

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"os"
@@ -25,13 +26,20 @@ var operators = map[string]operator{
 	"RESPONSE_TX_DURATION":          {compile: durationOp(func(r *Record) Mark { return r.ResponseBegin }, func(r *Record) Mark { return r.DownstreamSent })},
 	"COMMON_DURATION":               {argument: mustArgument, compile: commonDuration},
 	"DOWNSTREAM_HANDSHAKE_DURATION": {compile: handshakeDuration},
+	"ROUNDTRIP_DURATION":            {compile: never(true)}, // of HTTP/3
+
+	"UPSTREAM_CONNECTION_POOL_READY_DURATION": {compile: durationOp(func(r *Record) Mark { return r.Asked }, func(r *Record) Mark { return r.Placed })},
 
 	"REQ":               {argument: mustArgument, length: true, compile: headerOp(request)},
+	"REQUEST_HEADER":    {argument: mustArgument, length: true, compile: headerOp(request)},
 	"RESP":              {argument: mustArgument, length: true, compile: headerOp(response)},
+	"RESPONSE_HEADER":   {argument: mustArgument, length: true, compile: headerOp(response)},
 	"TRAILER":           {argument: mustArgument, length: true, compile: headerOp(trailers)},
+	"RESPONSE_TRAILER":  {argument: mustArgument, length: true, compile: headerOp(trailers)},
 	"REQ_WITHOUT_QUERY": {argument: mustArgument, length: true, compile: withoutQuery},
 	"PATH":              {argument: mayArgument, length: true, compile: requestPath},
 	"QUERY_PARAM":       {argument: mustArgument, length: true, compile: queryParam},
+	"QUERY_PARAMS":      {argument: mayArgument, length: true, compile: queryParams},
 
 	"REQUEST_HEADERS_BYTES":   {compile: numberOp(func(r *Record) uint64 { return headerSize(r.Request) })},
 	"RESPONSE_HEADERS_BYTES":  {compile: numberOp(func(r *Record) uint64 { return headerSize(r.Response) })},
@@ -48,21 +56,30 @@ var operators = map[string]operator{
 	"RESPONSE_FLAGS_LONG":   {compile: flagsOp(true)},
 
 	"CONNECTION_TERMINATION_DETAILS":      {compile: textOp(func(r *Record) string { return r.Termination })},
+	"DOWNSTREAM_DETECTED_CLOSE_TYPE":      {compile: textOp(func(r *Record) string { return r.ClientClose.String() })},
+	"UPSTREAM_DETECTED_CLOSE_TYPE":        {compile: textOp(hostClose)},
 	"UPSTREAM_TRANSPORT_FAILURE_REASON":   {compile: textOp(func(r *Record) string { return oneWord(r.UpstreamFailure) })},
 	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": {compile: textOp(func(r *Record) string { return oneWord(r.LocalFailure) })},
 	"UPSTREAM_LOCAL_CLOSE_REASON":         {compile: textOp(func(r *Record) string { return r.UpstreamClose })},
 	"DOWNSTREAM_LOCAL_CLOSE_REASON":       {compile: textOp(func(r *Record) string { return r.LocalClose })},
 
+	"BYTES_RETRANSMITTED":              {compile: numberOp(zero)}, // of HTTP/3
+	"PACKETS_RETRANSMITTED":            {compile: numberOp(zero)},
 	"BYTES_RECEIVED":                   {compile: numberOp(func(r *Record) uint64 { return r.BytesReceived })},
 	"BYTES_SENT":                       {compile: numberOp(func(r *Record) uint64 { return r.BytesSent })},
-	"DOWNSTREAM_WIRE_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.WireBytesReceived })},
-	"DOWNSTREAM_WIRE_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.WireBytesSent })},
-	"DOWNSTREAM_HEADER_BYTES_RECEIVED": {compile: numberOp(func(r *Record) uint64 { return r.HeaderBytesReceived })},
-	"DOWNSTREAM_HEADER_BYTES_SENT":     {compile: numberOp(func(r *Record) uint64 { return r.HeaderBytesSent })},
-	"UPSTREAM_WIRE_BYTES_RECEIVED":     {compile: numberOp(func(r *Record) uint64 { return r.UpstreamWireReceived })},
-	"UPSTREAM_WIRE_BYTES_SENT":         {compile: numberOp(func(r *Record) uint64 { return r.UpstreamWireSent })},
-	"UPSTREAM_HEADER_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.UpstreamHeaderReceived })},
-	"UPSTREAM_HEADER_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.UpstreamHeaderSent })},
+	"DOWNSTREAM_WIRE_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.Down.WireIn })},
+	"DOWNSTREAM_WIRE_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.Down.WireOut })},
+	"DOWNSTREAM_HEADER_BYTES_RECEIVED": {compile: numberOp(func(r *Record) uint64 { return r.Down.HeaderIn })},
+	"DOWNSTREAM_HEADER_BYTES_SENT":     {compile: numberOp(func(r *Record) uint64 { return r.Down.HeaderOut })},
+	"UPSTREAM_WIRE_BYTES_RECEIVED":     {compile: numberOp(func(r *Record) uint64 { return r.Up.WireIn })},
+	"UPSTREAM_WIRE_BYTES_SENT":         {compile: numberOp(func(r *Record) uint64 { return r.Up.WireOut })},
+	"UPSTREAM_HEADER_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.Up.HeaderIn })},
+	"UPSTREAM_HEADER_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.Up.HeaderOut })},
+
+	"DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED": {compile: numberOp(func(r *Record) uint64 { return r.Down.PlainIn })},
+	"DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT":     {compile: numberOp(func(r *Record) uint64 { return r.Down.PlainOut })},
+	"UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED":   {compile: numberOp(func(r *Record) uint64 { return r.Up.PlainIn })},
+	"UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT":       {compile: numberOp(func(r *Record) uint64 { return r.Up.PlainOut })},
 
 	"UPSTREAM_HOST":                   addressOp(func(r *Record) netip.AddrPort { return r.UpstreamHost }, withPort),
 	"UPSTREAM_HOST_NAME":              {compile: hostName(withPort)},
@@ -73,23 +90,34 @@ var operators = map[string]operator{
 	"UPSTREAM_CONNECTION_ID":          {compile: numberOp(func(r *Record) uint64 { return r.UpstreamConnID })},
 	"CONNECTION_ID":                   {compile: numberOp(func(r *Record) uint64 { return r.ConnectionID })},
 
+	"UPSTREAM_HOSTS_ATTEMPTED":                   attempted(withPort, false),
+	"UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT":      attempted(withoutPort, false),
+	"UPSTREAM_HOST_NAMES_ATTEMPTED":              attempted(withPort, true),
+	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT": attempted(withoutPort, true),
+	"UPSTREAM_CONNECTION_IDS_ATTEMPTED":          {compile: attemptedIDs},
+
+	// Internal addresses, which alone have such an id, do not exist here.
+	"UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID":         {compile: noEndpoint},
+	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID":        {compile: emptyOp(nothing)},
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID": {compile: emptyOp(nothing)},
+
 	"UPSTREAM_LOCAL_ADDRESS":                        addressOp(upstreamLocal, withPort),
-	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":           addressOp(upstreamLocal, withoutPort),
+	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":           maskedOp(upstreamLocal),
 	"UPSTREAM_LOCAL_PORT":                           addressOp(upstreamLocal, justPort),
 	"UPSTREAM_REMOTE_ADDRESS":                       addressOp(upstreamRemote, withPort),
-	"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":          addressOp(upstreamRemote, withoutPort),
+	"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":          maskedOp(upstreamRemote),
 	"UPSTREAM_REMOTE_PORT":                          addressOp(upstreamRemote, justPort),
 	"DOWNSTREAM_LOCAL_ADDRESS":                      addressOp(downstreamLocal, withPort),
-	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":         addressOp(downstreamLocal, withoutPort),
+	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":         maskedOp(downstreamLocal),
 	"DOWNSTREAM_LOCAL_PORT":                         addressOp(downstreamLocal, justPort),
 	"DOWNSTREAM_REMOTE_ADDRESS":                     addressOp(downstreamRemote, withPort),
-	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        addressOp(downstreamRemote, withoutPort),
+	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        maskedOp(downstreamRemote),
 	"DOWNSTREAM_REMOTE_PORT":                        addressOp(downstreamRemote, justPort),
 	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS":               addressOp(directLocal, withPort),
-	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":  addressOp(directLocal, withoutPort),
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":  maskedOp(directLocal),
 	"DOWNSTREAM_DIRECT_LOCAL_PORT":                  addressOp(directLocal, justPort),
 	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":              addressOp(directRemote, withPort),
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": addressOp(directRemote, withoutPort),
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": maskedOp(directRemote),
 	"DOWNSTREAM_DIRECT_REMOTE_PORT":                 addressOp(directRemote, justPort),
 
 	"DOWNSTREAM_TLS_VERSION":                 tlsOp(downstreamTLS, tlsVersion),
@@ -108,6 +136,10 @@ var operators = map[string]operator{
 	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":   tlsOp(downstreamTLS, chain(fingerprint1)),
 	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256": tlsOp(downstreamTLS, chain(fingerprint256)),
 	"DOWNSTREAM_PEER_CHAIN_SERIALS":          tlsOp(downstreamTLS, chain(serial)),
+	"DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256": tlsOp(downstreamTLS, issuerOf(fingerprint256)),
+	"DOWNSTREAM_PEER_ISSUER_SERIAL":          tlsOp(downstreamTLS, issuerOf(serial)),
+	"DOWNSTREAM_PEER_OTHERNAME_SAN":          tlsOp(downstreamTLS, peer(otherNames)),
+	"DOWNSTREAM_LOCAL_OTHERNAME_SAN":         tlsOp(downstreamTLS, local(otherNames)),
 	"DOWNSTREAM_PEER_CERT":                   tlsOp(downstreamTLS, peer(pemOf)),
 	"DOWNSTREAM_PEER_CERT_V_START":           certTime(downstreamTLS, peerStart),
 	"DOWNSTREAM_PEER_CERT_V_END":             certTime(downstreamTLS, peerEnd),
@@ -141,31 +173,25 @@ var operators = map[string]operator{
 	"METADATA":              {argument: mustArgument, length: true, compile: anyMetadata},
 	"TLS_JA3_FINGERPRINT":   {compile: textOp(func(r *Record) string { return r.JA3 })},
 	"TLS_JA4_FINGERPRINT":   {compile: textOp(func(r *Record) string { return r.JA4 })},
-	"REQUESTED_SERVER_NAME": {compile: textOp(func(r *Record) string { return r.SNI })},
+	"REQUESTED_SERVER_NAME": {argument: mayArgument, compile: requestedServerName},
 	"ROUTE_NAME":            {compile: textOp(func(r *Record) string { return r.RouteName })},
 	"VIRTUAL_CLUSTER_NAME":  {compile: textOp(func(r *Record) string { return r.VirtualCluster })},
 	"FILTER_CHAIN_NAME":     {compile: textOp(func(r *Record) string { return r.FilterChain })},
 	"ACCESS_LOG_TYPE":       {compile: textOp(func(r *Record) string { return r.Type.String() })},
 	"LOCAL_REPLY_BODY":      {compile: emptyOp(func(r *Record) string { return r.LocalReplyBody })},
 	"TRACE_ID":              {compile: bytesOp(func(r *Record) []byte { return r.TraceID })},
+	"SPAN_ID":               {compile: never(false)}, // there are no spans
 	"STREAM_ID":             {compile: bytesOp(streamID)},
+	"UNIQUE_ID":             {compile: uniqueID},
+	"CUSTOM_FLAGS":          {compile: emptyOp(nothing)}, // no filter of ours sets any
+	"COALESCE":              {argument: mustArgument, length: true},
 	"HOSTNAME":              {compile: hostname},
 	"ENVIRONMENT":           {argument: mustArgument, length: true, compile: environment},
 }
 
-// unsupported are the operators that Envoy 1.40 has and we do not: their data does not exist here yet.
+// unsupported are the operators that Envoy 1.40 has and we do not: what they write of does not exist here.
 var unsupported = []string{
-	"BYTES_RETRANSMITTED", "PACKETS_RETRANSMITTED", "CEL", "COALESCE", "CUSTOM_FLAGS",
-	"DOWNSTREAM_DETECTED_CLOSE_TYPE", "UPSTREAM_DETECTED_CLOSE_TYPE",
-	"DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
-	"UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
-	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
-	"DOWNSTREAM_PEER_OTHERNAME_SAN", "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
-	"UPSTREAM_PEER_OTHERNAME_SAN", "UPSTREAM_LOCAL_OTHERNAME_SAN",
-	"QUERY_PARAMS", "REQUEST_HEADER", "ROUNDTRIP_DURATION",
-	"UNIQUE_ID", "UPSTREAM_FILTER_STATE",
-	"UPSTREAM_HOSTS_ATTEMPTED", "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_HOST_NAMES_ATTEMPTED",
-	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT", "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
+	"CEL", "TYPED_CEL", "UPSTREAM_FILTER_STATE",
 }
 
 func began(r *Record) Mark                      { return r.Began }
@@ -177,6 +203,52 @@ func directLocal(r *Record) netip.AddrPort      { return r.DirectLocal }
 func directRemote(r *Record) netip.AddrPort     { return r.DirectRemote }
 func downstreamTLS(r *Record) *TLS              { return r.Downstream }
 func upstreamTLS(r *Record) *TLS                { return r.Upstream }
+
+func nothing(*Record) string { return "" }
+func zero(*Record) uint64    { return 0 }
+
+// never compiles an operator whose value is always missing.
+func never(number bool) func(command) (*op, error) {
+	return func(command) (*op, error) {
+		return &op{number: number, write: func(_ *op, dst []byte, _ *Record) ([]byte, bool) { return dst, false }}, nil
+	}
+}
+
+// hostClose is how the host's connection has ended. A request for which no host was chosen has none.
+func hostClose(r *Record) string {
+	if r.Request != nil && !r.UpstreamHost.IsValid() {
+		return ""
+	}
+	return r.HostClose.String()
+}
+
+// uniqueID writes a new random UUID each time.
+func uniqueID(command) (*op, error) {
+	return &op{write: func(_ *op, dst []byte, _ *Record) ([]byte, bool) {
+		var b [16]byte
+		_, _ = rand.Read(b[:]) // which never fails
+		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+		for i, c := range b {
+			if i == 4 || i == 6 || i == 8 || i == 10 {
+				dst = append(dst, '-')
+			}
+			const hex = "0123456789abcdef"
+			dst = append(dst, hex[c>>4], hex[c&15])
+		}
+		return dst, true
+	}}, nil
+}
+
+// noEndpoint writes the empty id of a host's address, once there is a connection to it.
+func noEndpoint(command) (*op, error) {
+	return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) { return dst, r.UpstreamConnID != 0 }}, nil
+}
+
+func attemptedIDs(command) (*op, error) {
+	return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
+		return strconv.AppendUint(dst, r.UpstreamConnID, 10), r.UpstreamConnID != 0
+	}}, nil
+}
 
 func rawCluster(r *Record) string {
 	if r.ClusterRaw != "" {

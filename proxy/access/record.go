@@ -76,11 +76,40 @@ type TLS struct {
 	ALPN      string              // what was agreed
 	Peer      *x509.Certificate   // nil without client certificate
 	Chain     []*x509.Certificate // as the client sent it: Peer, and what came with it
+	Issuer    *x509.Certificate   // whose certificate the peer's is; nil: not verified
 	Local     *x509.Certificate   // the certificate that we presented
 	PeerID    string              // the peer's first URI SAN (its SPIFFE id), interned
 	LocalID   string              // our own
 	Verified  bool                // the peer's chain was verified
 }
+
+// A Dial is when a connection to a host was made, which may have been long before the stream.
+type Dial struct {
+	Begun     Mark // US_CX_BEG
+	Connected Mark // US_CX_END
+	Secured   Mark // US_HS_END; 0: plain text
+}
+
+// Attempted is a host that was tried.
+type Attempted struct {
+	Addr netip.AddrPort
+	Name string // if it has one (DNS)
+}
+
+// A Close says how a connection has ended, as far as that shows.
+type Close uint8
+
+// The ways to end, with Envoy's names.
+const (
+	CloseNormal Close = iota // or not yet
+	CloseLocalReset
+	CloseRemoteReset
+)
+
+var closeNames = [...]string{"Normal", "LocalReset", "RemoteReset"}
+
+// String returns Envoy's name.
+func (c Close) String() string { return closeNames[c] }
 
 // A Record holds everything that a log line, a metric or an explanation may say
 // about one stream, be it a request or a TCP connection. The shard fills it while the stream
@@ -104,6 +133,11 @@ type Record struct {
 	DownstreamSend Mark // first byte of the response sent downstream (DS_TX_BEG)
 	DownstreamSent Mark // last byte of the response sent downstream (DS_TX_END)
 	Ended          Mark // the stream is over
+	BodyBegin      Mark // first byte of the response's body received (US_RX_BODY_BEG)
+	Opened         Mark // the client's connection (DS_CX_BEG)
+	Closed         Mark // its end, if it was that of the stream (DS_CX_END)
+	Dial           Dial // of the host's connection
+	Asked, Placed  Mark // a connection was asked for, and there was one, or none to be had
 	Handshake      time.Duration
 
 	Request  *header.Map // as it is after the filters, nil for TCP
@@ -115,25 +149,25 @@ type Record struct {
 	Flags       Flags
 	Termination string // connection termination details, such as an RBAC policy
 
-	BytesReceived, BytesSent                   uint64 // bodies downstream; TCP: all bytes
-	WireBytesReceived, WireBytesSent           uint64 // downstream, with everything
-	HeaderBytesReceived, HeaderBytesSent       uint64
-	UpstreamWireReceived, UpstreamWireSent     uint64
-	UpstreamHeaderReceived, UpstreamHeaderSent uint64
-	UpstreamBytesReceived, UpstreamBytesSent   uint64 // TCP: payload towards the upstream and back
+	BytesReceived, BytesSent                 uint64 // bodies downstream; TCP: all bytes
+	UpstreamBytesReceived, UpstreamBytesSent uint64 // TCP: payload towards the upstream and back
+	Down, Up                                 Meter  // of the client's side, and of all attempts together
 
 	RouteName       string
 	VirtualHost     string
 	VirtualCluster  string
 	FilterChain     string
-	Cluster         string // alternative statistics name, what %UPSTREAM_CLUSTER% prints
-	ClusterRaw      string // the cluster's real name; empty: same as Cluster
-	Attempts        uint32 // requests sent upstream, retries included; 0: none
+	Cluster         string      // alternative statistics name, what %UPSTREAM_CLUSTER% prints
+	ClusterRaw      string      // the cluster's real name; empty: same as Cluster
+	Earlier         []Attempted // TCP: hosts that were tried in vain, before the present one
+	Attempts        uint32      // requests sent upstream, retries included; 0: none
 	ConnectionID    uint64
 	UpstreamConnID  uint64
 	JA3, JA4        string // fingerprints of the client hello, where the listener takes them
 	UpstreamFailure string // transport failure reason, "TLS_error:|..." and the like
 	LocalFailure    string // downstream transport failure reason
+	ClientClose     Close  // how the client's connection has ended
+	HostClose       Close  // how the host's has
 	UpstreamClose   string // local close reason of the upstream connection
 	LocalClose      string // local close reason of the downstream connection
 

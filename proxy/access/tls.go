@@ -142,6 +142,16 @@ func EncodePEM(list ...*x509.Certificate) string {
 
 func pemOf(c *x509.Certificate) string { return EncodePEM(c) }
 
+// issuerOf writes a fact about the authority that a verified peer's certificate is of.
+func issuerOf(fact func(*x509.Certificate) string) func(*TLS) string {
+	return func(t *TLS) string {
+		if t.Issuer == nil {
+			return ""
+		}
+		return fact(t.Issuer)
+	}
+}
+
 // chain writes a fact about each certificate that the peer has shown.
 func chain(fact func(*x509.Certificate) string) func(*TLS) string {
 	return func(t *TLS) string { return join(t.Chain, fact) }

@@ -72,8 +72,8 @@ func (m *istioMetrics) http(s *shardMetrics, r *access.Record) {
 	series := s.cache.HTTP(k)
 	series.Requests.Inc()
 	series.Duration.Record(uint64(max(r.Duration().Milliseconds(), 0)))
-	series.RequestBytes.Record(r.HeaderBytesReceived + r.BytesReceived)
-	series.ResponseBytes.Record(r.HeaderBytesSent + r.BytesSent)
+	series.RequestBytes.Record(r.Down.WireIn)
+	series.ResponseBytes.Record(r.Down.WireOut)
 }
 
 // tcp counts the bytes since the last time: a connection may live for days.

@@ -12,6 +12,8 @@ type Body struct {
 	seen  int // of an incomplete trailer section
 	ext   int
 	size  int // digits of the present chunk size
+
+	Trailers int // bytes of the fields after the body, counted as those of a Head
 }
 
 type chunkState uint8
@@ -177,6 +179,7 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 	m.RemovePrefix("x-forwarded-")
 	m.RemovePrefix("x-envoy-")
 	m.Own()
+	d.Trailers = f.head.Fields
 	d.state = bodyDone
 	return n, nil
 }

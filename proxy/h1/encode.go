@@ -142,6 +142,11 @@ func WriteChunk(o Output, data []byte) {
 	}
 }
 
+// FieldBytes is how many bytes of a head are fields: what is between its start line and its empty line.
+func FieldBytes(head []byte) int {
+	return len(head) - bytes.IndexByte(head, '\n') - 1 - len("\r\n")
+}
+
 // ChunkOverhead is how many bytes AppendChunk adds to data of this length.
 func ChunkOverhead(n int) int { return hexDigits(uint64(n)) + 4 }
 

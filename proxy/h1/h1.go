@@ -86,6 +86,7 @@ type Head struct {
 	Expect    bool  // expect: 100-continue
 	Absolute  bool  // the target was in absolute form
 	Connect   bool  // the method is CONNECT
+	Fields    int   // bytes of the fields: names, colons, values, line ends
 	Idle      int32 // seconds after which the sender closes an unused connection (keep-alive: timeout=5); 0: it does not say
 }
 

@@ -204,6 +204,7 @@ func (f *fieldParser) line(line []byte) *Error {
 		return errName
 	}
 	name, value := line[:i], trim(line[i+1:])
+	f.head.Fields += len(name) + len(value) + len(":\r\n")
 	if !header.ValidValue(value) {
 		return errValue
 	}

@@ -33,7 +33,7 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 	if s.recvWindow -= whole; s.recvWindow < 0 {
 		return errFlow
 	}
-	s.BodyBytes.In += uint64(len(p))
+	s.BodyBytes.In += uint64(frameHeader + whole)
 	s.left -= int64(len(p))
 	if !s.gotHeaders || s.sized && (s.left < 0 || end && s.left != 0) {
 		c.take(whole)
@@ -291,7 +291,7 @@ func (s *Stream) writeData(b []byte, end bool) int {
 		s.moved = c.shard.now()
 		s.sendWindow -= k
 		c.sendWindow -= k
-		s.BodyBytes.Out += uint64(k)
+		s.BodyBytes.Out += uint64(frameHeader + k)
 		n += k
 		if last {
 			if end {

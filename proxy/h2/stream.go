@@ -32,7 +32,7 @@ type Stream struct {
 	left        int64  // of a sized message
 	protocol    []byte // of an extended CONNECT
 	HeaderBytes Bytes  // of header blocks on the wire
-	BodyBytes   Bytes  // of DATA payloads
+	BodyBytes   Bytes  // of DATA frames on the wire
 
 	sentHeaders bool // other than 1xx
 	gotHeaders  bool

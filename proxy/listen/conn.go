@@ -85,7 +85,7 @@ func (c *Conn) Secure() bool { return c.TLS != nil }
 
 // Fill takes down what a record says of the connection.
 func (c *Conn) Fill(r *access.Record) {
-	r.ConnectionID = c.ID
+	r.ConnectionID, r.Opened = c.ID, access.Mark(c.Opened+1)
 	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
 	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
 	r.JA3, r.JA4 = c.ja3, c.ja4

@@ -28,6 +28,9 @@ type Dialing struct {
 	Protocols func(own []string) []string // what is offered as ALPN, given the cluster's own list; nil: that
 	Owner     Dialed
 
+	// Times are those of the attempt that came to something, from the first one's beginning.
+	Times access.Dial
+
 	// In and Out are the bytes of attempts that came to nothing.
 	In, Out uint64
 
@@ -62,8 +65,11 @@ func (d *Dialing) Start() {
 	d.client, _ = d.Host.Transport.Socket.(*tls.Client)
 	d.timer.Handler = d
 	d.tries = d.room[:0]
+	d.Times = access.Dial{Begun: d.mark()}
 	d.try(&d.first)
 }
+
+func (d *Dialing) mark() access.Mark { return access.Mark(d.Worker.Loop.Now() + 1) }
 
 // Cancel gives up. The owner hears nothing more.
 func (d *Dialing) Cancel() { d.end(nil) }
@@ -104,6 +110,7 @@ type try struct {
 	d     *Dialing
 	conn  *drive.Conn
 	found tls.Found
+	at    access.Mark // when it was connected
 	over  bool
 }
 
@@ -117,6 +124,9 @@ func (t *try) close() {
 // ready ends dialing with this attempt's connection.
 func (t *try) ready(secure *access.TLS) {
 	t.over = true
+	if t.d.Times.Connected = t.at; secure != nil {
+		t.d.Times.Secured = t.d.mark()
+	}
 	t.d.end(t)
 	t.d.Owner.OnDialed(t.conn, secure)
 }
@@ -141,6 +151,7 @@ func (t *try) failed(f DialFailure) {
 // OnConnect goes on with TLS, or is ready.
 func (t *try) OnConnect(_ *drive.Conn, err error) {
 	d := t.d
+	t.at = d.mark()
 	switch {
 	case err != nil:
 		f := DialFailure{Reset: ConnectFailed, Why: ConnectError(err)}

@@ -25,6 +25,7 @@ type h1Conn struct {
 	handler  Handler
 	rqLimits *cluster.Breakers
 	response *Message
+	meter    *access.Meter
 	body     h1.Body
 	method   []byte
 	sentAt   uint64 // conn.BytesOut when the request began
@@ -64,6 +65,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	p.unlinkIdle(c)
 	c.conn.SetDeadline(0)
 	c.handler, c.rqLimits, c.response = h, limits, response
+	c.meter = response.meter(p.w)
 	response.Trailers.Reset()
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
@@ -105,9 +107,26 @@ func (c *h1Conn) SendHeaders(m *header.Map, end bool) {
 	case c.pool.cluster.ProperCase:
 		h1.ProperCase(b[len(room):])
 	}
+	head := b[len(room):]
+	c.wrote(len(head), h1.FieldBytes(head))
 	c.conn.End(b)
 	c.sentAll = end
 }
+
+// wrote counts bytes of a request, some of which are fields.
+func (c *h1Conn) wrote(all, fields int) {
+	c.meter.WireOut += uint64(all)
+	c.meter.HeaderOut += uint64(fields)
+	c.meter.PlainOut += uint64(fields)
+}
+
+// read counts bytes of a response, some of which are fields.
+func (c *h1Conn) read(all, fields int) {
+	c.meter.WireIn += uint64(all)
+	c.meter.HeaderIn += uint64(fields)
+}
+
+const lastChunk = "0\r\n\r\n"
 
 // SendData encodes a piece of the request's body.
 func (c *h1Conn) SendData(b []byte, end bool) {
@@ -115,12 +134,16 @@ func (c *h1Conn) SendData(b []byte, end bool) {
 		return // the response is complete: nobody wants the rest
 	}
 	if c.chunked {
-		h1.WriteChunk(c.conn, b)
+		if h1.WriteChunk(c.conn, b); len(b) > 0 {
+			c.wrote(len(b)+h1.ChunkOverhead(len(b)), 0)
+		}
 		if end {
 			c.conn.End(h1.AppendLastChunk(c.conn.Begin(), nil))
+			c.wrote(len(lastChunk), 0)
 		}
 	} else {
 		c.conn.Write(b)
+		c.wrote(len(b), 0)
 	}
 	if end {
 		c.endRequest()
@@ -139,7 +162,11 @@ func (c *h1Conn) SendTrailers(m *header.Map) {
 		if !c.pool.cluster.Trailers {
 			m = nil
 		}
-		c.conn.End(h1.AppendLastChunk(c.conn.Begin(), m))
+		room := c.conn.Begin()
+		b := h1.AppendLastChunk(room, m)
+		n := len(b) - len(room)
+		c.wrote(n, n-len(lastChunk))
+		c.conn.End(b)
 	}
 	c.endRequest()
 }
@@ -352,6 +379,8 @@ func (c *h1Conn) readHead(b []byte) int {
 		c.protocolError()
 		return len(b)
 	}
+	c.read(n, head.Fields)
+	c.meter.PlainIn += uint64(head.Fields)
 	if head.Status < 200 {
 		c.interim(&head)
 		return n
@@ -412,12 +441,14 @@ func (c *h1Conn) readBody(b []byte) int {
 		c.protocolError()
 		return len(b)
 	}
+	c.read(n, 0)
 	if !c.body.Done() {
 		if len(piece) > 0 {
 			c.handler.OnData(piece, false)
 		}
 		return n
 	}
+	c.read(0, c.body.Trailers)
 	if r.Trailers.Len() == 0 || !c.pool.cluster.Trailers {
 		c.endResponseWith(n < len(b), func(h Handler) { h.OnData(piece, true) })
 		return n

@@ -106,6 +106,7 @@ type h2Stream struct {
 	c        *h2Conn
 	s        *h2.Stream
 	handler  Handler // nil: over
+	meter    *access.Meter
 	rqLimits *cluster.Breakers
 	sentAt   uint64 // conn.BytesOut when the request began
 	gotAt    uint64 // conn.BytesIn then
@@ -127,6 +128,7 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	}
 	r.handler, r.rqLimits, r.sentAll = h, limits, false
 	r.sentAt, r.gotAt = c.conn.BytesOut, c.conn.BytesIn
+	r.meter = response.meter(p.w)
 	response.Trailers.Reset()
 	c.active++
 	c.info.Requests++
@@ -153,6 +155,11 @@ func (r *h2Stream) finish() {
 	p.active--
 	p.cluster.Stats.UpstreamRqActive.Dec()
 	c.info.Host.Active.Add(-1)
+	head, body := r.s.HeaderBytes, r.s.BodyBytes
+	r.meter.HeaderIn += head.In
+	r.meter.HeaderOut += head.Out
+	r.meter.WireIn += head.In + body.In
+	r.meter.WireOut += head.Out + body.Out
 	r.s.Release()
 	r.s = nil
 	if c.active == 0 && !c.dead {
@@ -185,6 +192,7 @@ func (r *h2Stream) SendHeaders(m *header.Map, end bool) {
 		m.Remove(header.Scheme) // RFC 9113, section 8.5
 	}
 	r.sentAll = end
+	r.meter.PlainOut += uint64(m.Size())
 	r.s.SendHeaders(m, end)
 }
 
@@ -200,6 +208,7 @@ func (r *h2Stream) SendData(b []byte, end bool) {
 func (r *h2Stream) SendTrailers(m *header.Map) {
 	if r.handler != nil {
 		r.sentAll = true
+		r.meter.PlainOut += uint64(m.Size())
 		r.s.SendTrailers(m)
 	}
 }
@@ -255,6 +264,7 @@ func (r *h2Stream) end() Handler {
 // OnHeaders brings a response.
 func (r *h2Stream) OnHeaders(m *header.Map, end bool) {
 	h := r.handler
+	r.meter.PlainIn += uint64(m.Size())
 	if end {
 		h = r.end()
 	}
@@ -274,7 +284,10 @@ func (r *h2Stream) OnData(b []byte, end bool) {
 }
 
 // OnTrailers ends the response.
-func (r *h2Stream) OnTrailers(m *header.Map) { r.end().OnTrailers(m) }
+func (r *h2Stream) OnTrailers(m *header.Map) {
+	r.meter.PlainIn += uint64(m.Size())
+	r.end().OnTrailers(m)
+}
 
 // OnDrained passes on that the request can flow again.
 func (r *h2Stream) OnDrained() { r.handler.OnDrained() }

@@ -87,6 +87,15 @@ type Message struct {
 	Head     []byte
 	Map      header.Map
 	Trailers header.Map
+	Meter    *access.Meter // where bytes are counted, nil: nowhere
+}
+
+// meter is where the bytes of a request and its response are counted.
+func (m *Message) meter(w *Worker) *access.Meter {
+	if m.Meter == nil {
+		return &w.unmeasured
+	}
+	return m.Meter
 }
 
 // A Stream is a request on an upstream connection.
@@ -111,6 +120,7 @@ type Info struct {
 	Remote   netip.AddrPort
 	TLS      *access.TLS // nil: plain text
 	ALPN     string
+	Dial     access.Dial
 	Requests uint64 // streams that the connection has carried, this one included
 	Conn     *drive.Conn
 }

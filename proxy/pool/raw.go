@@ -77,6 +77,7 @@ func (c *rawConn) SendData(b []byte, end bool) {
 		return
 	}
 	c.conn.Write(b)
+	c.response.meter(c.pool.w).WireOut += uint64(len(b))
 	if end {
 		c.conn.CloseWrite()
 	}
@@ -119,6 +120,7 @@ func (c *rawConn) OnData(_ *drive.Conn, b []byte) int {
 	case !c.answered:
 		return 0
 	}
+	c.response.meter(c.pool.w).WireIn += uint64(len(b))
 	c.handler.OnData(b, false)
 	return len(b)
 }

@@ -79,7 +79,7 @@ func (u *upstream) protocols(own []string) []string {
 // OnDialed hands the connection to the codec that it is for.
 func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	p := u.pool
-	u.conn, u.info.TLS = conn, secure
+	u.conn, u.info.TLS, u.info.Dial = conn, secure, u.dial.Times
 	if secure != nil {
 		u.info.ALPN = secure.ALPN
 	}

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h2"
@@ -45,6 +46,8 @@ type Worker struct {
 
 	// Shadows is how many bytes the copies of requests that are under way to mirrors hold; it is the router's.
 	Shadows int
+
+	unmeasured access.Meter // of requests whose bytes nobody counts
 
 	random *rand.ChaCha8
 	pools  map[poolKey]*Pool

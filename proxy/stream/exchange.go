@@ -48,7 +48,7 @@ func (x *exchange) idleUntil() int64 {
 func (x *exchange) OnHeaders(m *header.Map, end bool) {
 	s, cfg := x.s, x.v.m.cfg
 	x.began, x.headAt = true, 0
-	s.Rec.HeaderBytesReceived = uint64(m.Size())
+	s.Rec.Down.PlainIn = uint64(m.Size())
 	x.alive()
 	s.Upgrade = m.Has(header.Upgrade) || string(m.Get(header.Method)) == "CONNECT"
 	if x.tunnel = s.Upgrade; x.tunnel {
@@ -82,8 +82,9 @@ func (x *exchange) OnData(b []byte, end bool) {
 }
 
 // OnTrailers ends the request's body.
-func (x *exchange) OnTrailers(*header.Map) {
+func (x *exchange) OnTrailers(m *header.Map) {
 	x.alive()
+	x.s.Rec.Down.PlainIn += uint64(m.Size())
 	x.s.onTrailers()
 }
 
@@ -104,10 +105,12 @@ func (x *exchange) OnReset(r h2.Reset) {
 		}
 	case h2.Closed:
 		flag, details = access.DownstreamConnectionTermination, "downstream_remote_disconnect"
+		s.Rec.Closed = s.mark()
 	}
 	if details == "" {
 		details = "downstream_remote_reset"
 	}
+	x.Measure(&s.Rec.Down)
 	x.hs.Release()
 	x.hs = nil
 	s.Abort(flag, details)
@@ -128,6 +131,7 @@ func (x *exchange) WriteHeaders(m *header.Map, end bool) {
 	if string(x.s.Request.Get(header.Method)) == "HEAD" {
 		end, x.bare = true, true
 	}
+	x.s.Rec.Down.PlainOut += uint64(m.Size())
 	x.hs.SendHeaders(m, end)
 	if x.tunnel && x.s.status < 300 {
 		x.hs.Resume()
@@ -143,7 +147,19 @@ func (x *exchange) WriteData(b []byte, end bool) {
 }
 
 // WriteTrailers ends a response's body.
-func (x *exchange) WriteTrailers(m *header.Map) { x.hs.SendTrailers(m) }
+func (x *exchange) WriteTrailers(m *header.Map) {
+	x.s.Rec.Down.PlainOut += uint64(m.Size())
+	x.hs.SendTrailers(m)
+}
+
+// Measure says how many bytes have gone over the wire.
+func (x *exchange) Measure(m *access.Meter) {
+	if x.hs == nil { // they were taken down when it went
+		return
+	}
+	h, b := x.hs.HeaderBytes, x.hs.BodyBytes
+	m.HeaderIn, m.HeaderOut, m.WireIn, m.WireOut = h.In, h.Out, h.In+b.In, h.Out+b.Out
+}
 
 // Reset breaks the stream off.
 func (x *exchange) Reset() {

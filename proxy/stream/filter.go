@@ -21,6 +21,7 @@
 package stream
 
 import (
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -116,6 +117,8 @@ type Downstream interface {
 	// PauseRequest and ResumeRequest say whether the request's body can be taken.
 	PauseRequest()
 	ResumeRequest()
+	// Measure brings up to date what the codec alone knows of the bytes on the wire.
+	Measure(*access.Meter)
 	// Ended is called when the stream is over; it must not be used any more.
 	Ended()
 }

@@ -156,6 +156,7 @@ func (s *Stream) reset() {
 func (m *manager) account(s *Stream) {
 	r := &s.Rec
 	r.Ended = s.mark()
+	s.down.Measure(&r.Down)
 	if s.Route != nil {
 		r.RouteName = s.Route.Name
 		if s.Route.VHost != nil {

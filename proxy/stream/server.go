@@ -167,7 +167,8 @@ func (v *server) readHead(b []byte) int {
 		s.head = append(s.head[:0], b[:n]...)
 		head, e = v.parser.Request(s.head, &s.Request)
 		if e == nil {
-			s.Rec.HeaderBytesReceived = uint64(n)
+			fields := uint64(head.Fields)
+			s.Rec.Down = access.Meter{WireIn: uint64(n), HeaderIn: fields, PlainIn: fields}
 			v.begin(s, &head)
 			return n
 		}
@@ -291,8 +292,10 @@ func (v *server) readBody(b []byte) int {
 	}
 	v.alive()
 	done := v.body.Done()
+	s.Rec.Down.WireIn += uint64(n)
 	if done {
 		v.inBody = false
+		s.Rec.Down.HeaderIn += uint64(v.body.Trailers)
 	}
 	switch {
 	case done && s.Trailers.Len() > 0 && !v.m.cfg.NoTrailers:
@@ -333,8 +336,17 @@ func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
 	case v.m.cfg.ProperCase:
 		h1.ProperCase(b[len(room):])
 	}
-	v.s.Rec.HeaderBytesSent += uint64(len(b) - len(room))
+	head := b[len(room):]
+	v.wrote(len(head), h1.FieldBytes(head))
 	v.conn.End(b)
+}
+
+// wrote counts bytes of a response, some of which are fields.
+func (v *server) wrote(all, fields int) {
+	m := &v.s.Rec.Down
+	m.WireOut += uint64(all)
+	m.HeaderOut += uint64(fields)
+	m.PlainOut += uint64(fields)
 }
 
 var keepAlive = []byte("keep-alive")
@@ -386,14 +398,23 @@ func (v *server) WriteData(b []byte, end bool) {
 	switch {
 	case v.headOnly:
 	case v.chunked:
-		h1.WriteChunk(v.conn, b)
+		if h1.WriteChunk(v.conn, b); len(b) > 0 {
+			v.wrote(len(b)+h1.ChunkOverhead(len(b)), 0)
+		}
 		if end {
 			v.conn.End(h1.AppendLastChunk(v.conn.Room(16), nil))
+			v.wrote(len(lastChunk), 0)
 		}
 	default:
 		v.conn.Write(b)
+		v.wrote(len(b), 0)
 	}
 }
+
+// Measure does nothing: bytes are counted as they go.
+func (v *server) Measure(*access.Meter) {}
+
+const lastChunk = "0\r\n\r\n"
 
 // WriteTrailers ends a response's body with trailers, which only a chunked one can carry.
 func (v *server) WriteTrailers(m *header.Map) {
@@ -401,7 +422,11 @@ func (v *server) WriteTrailers(m *header.Map) {
 		if v.m.cfg.NoTrailers {
 			m = nil
 		}
-		v.conn.End(h1.AppendLastChunk(v.conn.Room(256), m))
+		room := v.conn.Room(256)
+		b := h1.AppendLastChunk(room, m)
+		n := len(b) - len(room)
+		v.wrote(n, n-len(lastChunk))
+		v.conn.End(b)
 	}
 }
 
@@ -492,6 +517,7 @@ func (v *server) gone() {
 	}
 	v.goneWith(streams)
 	if s != nil {
+		s.Rec.Closed = s.mark()
 		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
 	}
 	v.conn.Close()
@@ -528,13 +554,11 @@ func (v *server) OnDeadline(*drive.Conn) {
 
 // idled ends a stream in which nothing has happened for too long, be it that its head never became whole.
 func (v *server) idled() {
-	s := v.s
-	if s == nil {
-		s = v.newStream()
-		v.inBody = true
+	if v.s == nil {
+		v.newStream()
+		v.closing, v.inBody = true, true
 	}
-	v.closing = true
-	s.idle()
+	v.s.idle()
 }
 
 // lateHeaders answers a client that takes too long with its request's head.

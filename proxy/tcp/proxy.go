@@ -134,7 +134,7 @@ func (s *session) connect(name string) {
 		if st := s.config.Stats; st != nil {
 			st.DownstreamCxNoRoute.Inc()
 		}
-		s.fail(access.NoClusterFound, "cluster_not_found")
+		s.fail(access.NoClusterFound, noCluster)
 		return
 	}
 	s.rec.Cluster, s.rec.ClusterRaw, s.rec.Destination = c.StatName, c.Name, c.Destination
@@ -164,17 +164,17 @@ func (s *session) try(c *cluster.Cluster) {
 	h, reason := c.Pick(&pick)
 	if reason != cluster.OK {
 		c.Stats.UpstreamCxNoneHealthy.Inc()
-		s.fail(access.NoHealthyUpstream, "no_healthy_upstream")
+		s.fail(access.NoHealthyUpstream, noHost)
 		return
 	}
 	limits := c.Limit(cluster.Default)
 	if s.config.Tunnel != nil && !limits.Connections.Free() || s.config.Tunnel == nil && !limits.Connections.TryAcquire() {
 		c.Stats.UpstreamCxOverflow.Inc()
-		s.fail(access.UpstreamOverflow, "upstream_cx_overflow")
+		s.fail(access.UpstreamOverflow, overflow)
 		return
 	}
 	s.attempts++
-	s.rec.Attempts = uint32(s.attempts)
+	s.rec.Attempts, s.rec.Asked = uint32(s.attempts), s.mark()
 	s.rec.UpstreamHost, s.rec.UpstreamHostName, s.rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	if h.Peer != nil {
 		s.rec.Peer = h.Peer
@@ -249,10 +249,11 @@ func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) 
 	s.rec.UpstreamFailure = strings.ReplaceAll(why, " ", "_")
 	if s.attempts >= max(1, s.config.Attempts) {
 		c.Stats.UpstreamCxConnectAttemptsExceeded.Inc()
-		s.fail(access.UpstreamRetryLimitExceeded, "")
+		s.fail(access.UpstreamRetryLimitExceeded, notConnectable)
 		return
 	}
 	s.tried = append(s.tried, h)
+	s.rec.Earlier = append(s.rec.Earlier, access.Attempted{Addr: h.Addr, Name: h.Name})
 	s.try(c)
 }
 
@@ -345,9 +346,11 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	s.rec.Flags.Set(access.DownstreamConnectionTermination)
-	if s.up != nil && errors.Is(err, syscall.ECONNRESET) {
-		s.up.Reset() // as the client did
+	if errors.Is(err, syscall.ECONNRESET) {
+		s.rec.ClientClose = access.CloseRemoteReset
+		if s.up != nil {
+			s.up.Reset() // as the client did
+		}
 	}
 	s.finish()
 }
@@ -364,6 +367,7 @@ func (s *session) OnDeadline(*drive.Conn) {
 	if st := s.config.Stats; st != nil {
 		st.IdleTimeout.Inc()
 	}
+	s.closedFor("tcp_session_idle_timeout")
 	s.finish()
 }
 
@@ -388,14 +392,25 @@ func (s *session) OnTimer(t *drive.Timer) {
 		st.MaxDownstreamConnectionDuration.Inc()
 	}
 	s.rec.Flags.Set(access.DurationTimeout)
-	s.rec.CodeDetails = "max_connection_duration"
+	s.closedFor("max_connection_duration_reached")
 	s.finish()
 }
 
+// closedFor notes why both sides are closed from here.
+func (s *session) closedFor(why string) { s.rec.LocalClose, s.rec.UpstreamClose = why, why }
+
+// Why there is no upstream, in Envoy's words, spelling included.
+const (
+	notConnectable = "tcp_initializion_failure:0"
+	noHost         = "tcp_initializion_failure:1"
+	overflow       = "tcp_initializion_failure:2"
+	noCluster      = "tcp_initializion_failure:3"
+)
+
 // fail ends a session that got no upstream.
-func (s *session) fail(flag access.Flag, details string) {
+func (s *session) fail(flag access.Flag, why string) {
 	s.rec.Flags.Set(flag)
-	s.rec.CodeDetails = details
+	s.rec.LocalClose = why
 	s.finish()
 }
 
@@ -413,10 +428,20 @@ func (s *session) finish() {
 		s.up = nil
 		u.end()
 	}
-	s.rec.WireBytesReceived, s.rec.WireBytesSent = s.conn.BytesIn, s.conn.BytesOut
+	s.measure()
+	s.rec.Closed = s.mark()
 	s.log(access.TCPConnectionEnd, true)
 	s.conn.Release()
 	s.conn.Conn.Close()
+}
+
+// measure counts what the TCP proxy has passed on; its own words (peer exchange, handshakes) are nobody's.
+func (s *session) measure() {
+	r := &s.rec
+	r.Down.WireIn, r.Down.WireOut = r.BytesReceived, r.BytesSent
+	if r.Up.HeaderOut == 0 { // a tunnel counts what it sends
+		r.Up.WireIn, r.Up.WireOut = r.UpstreamBytesReceived, r.UpstreamBytesSent
+	}
 }
 
 // log tells metrics of a moment, and access logs if it is one of theirs.

@@ -38,6 +38,7 @@ func (t *tunnel) open() {
 	s := t.s
 	t.pending.Origin = s.origin
 	s.config.Tunnel.head(&t.request, &s.rec)
+	t.msg.Meter = &s.rec.Up
 	s.w.Open(&t.pending, t.cluster, t.host, cluster.Default, t.request.Get(header.Authority), &t.msg, t)
 }
 
@@ -80,7 +81,7 @@ func (t *tunnel) OnFailure(r pool.Reset, why string) {
 	}
 	if r == pool.Overflow || r == pool.ActiveOverflow {
 		t.s.up = nil
-		t.s.fail(access.UpstreamOverflow, "")
+		t.s.fail(access.UpstreamOverflow, overflow)
 		return
 	}
 	t.failed(why)

@@ -55,6 +55,7 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Wall())
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
+	s.rec.Dial, s.rec.Placed = u.dial.Times, s.mark()
 	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
 	s.connected()
 }
@@ -77,6 +78,7 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	if u.freed {
 		return
 	}
+	u.s.rec.Placed = u.s.mark()
 	u.cluster.Stats.UpstreamCxConnectFail.Inc()
 	u.host.CxConnectFail.Inc()
 	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Wall())
@@ -179,9 +181,15 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 		return
 	}
 	u.cluster.Stats.UpstreamCxDestroyRemote.Inc()
-	s.rec.Flags.Set(access.UpstreamConnectionTermination)
-	if errors.Is(err, syscall.ECONNRESET) && s.conn.Buffered() == 0 {
-		s.conn.Reset() // as the host did
+	if errors.Is(err, syscall.ECONNRESET) {
+		s.rec.Flags.Set(access.UpstreamRemoteReset)
+		s.rec.HostClose = access.CloseRemoteReset
+		s.rec.ClientClose = access.CloseLocalReset
+		if s.conn.Buffered() == 0 {
+			s.conn.Reset() // as the host did
+		}
+	} else {
+		s.rec.Flags.Set(access.UpstreamConnectionTermination)
 	}
 	s.finish()
 }

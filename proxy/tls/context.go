@@ -239,6 +239,7 @@ func Describe(state *tls.ConnectionState, found *Found) *access.TLS {
 	}
 	if peer := found.Peer; peer != nil {
 		d.Peer, d.Chain, d.PeerID, d.Verified = peer.Leaf, peer.Chain, peer.Principal(), peer.Verified
+		d.Issuer = peer.Authority
 	}
 	return d
 }

@@ -28,6 +28,7 @@ type Peer struct {
 	Doubt       *Failure // why it would have been refused, if everybody is let in; nil: no reason
 	Leaf        *x509.Certificate
 	Chain       []*x509.Certificate // as it was sent: Leaf, and what came with it
+	Authority   *x509.Certificate   // that has issued Leaf, by the chain that was found to be right; nil: none was looked for
 }
 
 // Principal is the SPIFFE identity: the first URI, "" if there is none.
@@ -210,6 +211,9 @@ func (v *verifier) build(raw [][]byte, bundle *Bundle, rules *Rules, now time.Ti
 		return nil, chainFailure(err, peer.Chain)
 	}
 	peer.Verified = true
+	if len(known.chains[0]) > 1 {
+		peer.Authority = known.chains[0][1]
+	}
 	return known, nil
 }
 

@@ -229,6 +229,7 @@ func (r *Router) note(info *pool.Info) {
 	rec := &r.s.Rec
 	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
 	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
+	rec.Dial = info.Dial
 }
 
 var _ pool.Handler = (*attempt)(nil)

@@ -102,6 +102,9 @@ func (a *attempt) OnData(b []byte, end bool) {
 	r := a.r
 	s := r.s
 	a.resetIdle()
+	if s.Rec.BodyBegin == 0 && len(b) > 0 {
+		s.Rec.BodyBegin = r.mark()
+	}
 	if end {
 		r.complete()
 	}
@@ -122,6 +125,7 @@ func (a *attempt) OnFailure(reason pool.Reset, why string) {
 	if reason == pool.Overflow {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
+	r.s.Rec.Placed = r.mark()
 	r.failed(a, reason, why, false)
 }
 

@@ -252,6 +252,7 @@ func (r *Router) try() {
 	a.host = h
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	a.pending.Raw = r.forward.Connect && string(s.Request.Get(header.Method)) == "CONNECT"
+	s.Rec.Asked = r.mark()
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
 	if h.Peer != nil {
@@ -263,7 +264,7 @@ func (r *Router) try() {
 	if r.forward.AutoHost && h.Name != "" {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
-	a.pending.Origin = s.Conn.Origin()
+	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
 	r.w.Open(&a.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &a.msg, a)
 }
 
@@ -307,7 +308,8 @@ func (a *attempt) OnReady(up pool.Stream) {
 	a.up = up
 	rec := &s.Rec
 	r.note(up.Info())
-	rec.UpstreamBegin = access.Mark(r.w.Loop.Now() + 1)
+	rec.UpstreamBegin = r.mark()
+	rec.Placed = rec.UpstreamBegin
 	if r.set.duration > 0 {
 		r.w.Loop.Schedule(&r.timers[timerStream], r.set.duration)
 	}
@@ -333,6 +335,9 @@ func (a *attempt) OnReady(up pool.Stream) {
 		s.ResumeRequest()
 	}
 }
+
+// mark is the present moment; never zero.
+func (r *Router) mark() access.Mark { return access.Mark(r.w.Loop.Now() + 1) }
 
 // mayRepeat reports whether the request could be sent once more: by the policy, or because
 // the host turns out not to have taken it.

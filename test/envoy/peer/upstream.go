@@ -282,13 +282,7 @@ func (u *Upstream) say(c net.Conn, r *bufio.Reader, answer scenario.Step) bool {
 		if err != nil {
 			text = "HTTP/1.1 599 " + err.Error() + "\r\ncontent-length: 0\r\n\r\n"
 		}
-		head, rest, cut := strings.Cut(text, "(pause)")
-		_, _ = io.WriteString(c, head)
-		for cut { // in pieces
-			time.Sleep(100 * time.Millisecond)
-			head, rest, cut = strings.Cut(rest, "(pause)")
-			_, _ = io.WriteString(c, head)
-		}
+		write(c, text)
 	}
 	switch {
 	case answer.Has("reset"):
@@ -304,6 +298,16 @@ func (u *Upstream) say(c net.Conn, r *bufio.Reader, answer scenario.Step) bool {
 		return false
 	}
 	return true
+}
+
+// write sends a text, with a tenth of a second between its pieces.
+func write(c net.Conn, text string) {
+	for i, piece := range strings.Split(text, "(pause)") {
+		if i > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		_, _ = io.WriteString(c, piece)
+	}
 }
 
 // echo sends back what comes, and notes it at the end.
@@ -324,7 +328,7 @@ func (u *Upstream) tcp(c net.Conn) {
 	}
 	if answer.Text != "" {
 		text, _ := scenario.Bytes(answer.Text)
-		_, _ = io.WriteString(c, text)
+		write(c, text)
 	}
 	switch {
 	case answer.Has("reset"):
