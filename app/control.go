@@ -243,6 +243,9 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	for _, e := range errs {
 		c.found = append(c.found, problemOfMesh(e, from))
 	}
+	if len(cfg.Discovery) > 0 {
+		snap = snap.Only(cfg.Discovers)
+	}
 	reg := c.registry.Build(snap, cfg)
 	m, problems := compile.Mesh(snap, cfg, reg, before)
 	for _, p := range problems {

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -30,6 +31,8 @@ import (
 
 	"github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/control/ca"
@@ -104,13 +107,14 @@ func superviseWith(ctx context.Context, o superviseOptions, dir meshDir, log *sl
 }
 
 type supervisor struct {
-	o      superviseOptions
-	dir    meshDir
-	log    *slog.Logger
-	toHost *broker.Client
-	net    *router.Router
-	box    *sandbox.Runtime
-	client kubernetes.Interface // set before anybody can write
+	o       superviseOptions
+	dir     meshDir
+	log     *slog.Logger
+	toHost  *broker.Client
+	net     *router.Router
+	box     *sandbox.Runtime
+	client  kubernetes.Interface // set before anybody can write
+	objects dynamic.Interface    // of any kind
 
 	closeAPI func() error // once
 }
@@ -141,6 +145,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.objects = anything
 	table := &programs{rules: s.o.Images, cwd: s.o.Cwd, shims: s.dir.path("shims")}
 	kubelet := pods.New(pods.Options{
 		Client: client, Runtime: s.box, Router: s.net, Program: table.program, Dir: s.dir.path("logs"),
@@ -292,7 +297,7 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	out, _, err := inject.Pod(&p, ns, inject.Options{
 		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
 		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, ProxyConfig: defaults,
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: defaults, Objects: s.proxyConfigs(ctx)},
 	})
 	if err != nil {
 		return nil, err
@@ -335,6 +340,26 @@ func (s *supervisor) meshSettings(ctx context.Context) (model.MeshConfig, map[st
 		return settings, c.DefaultConfig
 	}
 	return settings, nil
+}
+
+// proxyConfigs are all objects of the kind ProxyConfig.
+func (s *supervisor) proxyConfigs(ctx context.Context) []*networkingv1beta1.ProxyConfig {
+	k, _ := kind.Named("ProxyConfig")
+	list, err := s.objects.Resource(k.GVR()).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		s.log.Warn("ProxyConfigs not read", "reason", err)
+		return nil
+	}
+	var out []*networkingv1beta1.ProxyConfig
+	for i := range list.Items {
+		value, err := config.Typed(k, &list.Items[i])
+		if err != nil {
+			s.log.Warn("ProxyConfig not read", "reason", err) // it was judged on its way in
+			continue
+		}
+		out = append(out, value.(*networkingv1beta1.ProxyConfig))
+	}
+	return out
 }
 
 // tellPorts tells a gateway by which numbers its Services call its ports: the

@@ -55,6 +55,14 @@ type MeshConfig struct {
 	Pool                                                                  *ConnectionPool   // of defaultTrafficPolicy
 	Outlier                                                               *OutlierDetection // of defaultTrafficPolicy
 	Locality                                                              *LocalityLB       // localityLbSetting
+	Paths                                                                 PathNormalization // pathNormalization
+	MeshTLS                                                               TLSRange          // meshMTLS
+	OtherTLS                                                              TLSRange          // tlsDefaults
+	TrustUnnamed                                                          bool              // verifyCertificateAtClient: false
+	InboundStats, OutboundStats                                           string            // patterns of clusters' names in statistics; empty: their own
+	ClusterLocal                                                          []ClusterLocal    // serviceSettings
+	Discovery                                                             []LabelSelector   // of namespaces; none: all
+	Topology                                                              Topology          // of defaultConfig.gatewayTopology
 	EnablePrometheusMerge                                                 bool
 	DrainDuration                                                         time.Duration     // of defaultConfig
 	TerminationDrain                                                      time.Duration     // of defaultConfig

@@ -135,6 +135,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		Name: name.String(), AltStatName: name.String() + ";", ClusterDiscoveryType: typeOf(kind),
 		Metadata: serviceMetadata(d, name, s),
 	}
+	setStatName(c, v.Mesh.Config.OutboundStats, name, s, port)
 	setPool(v, c, policy.Pool)
 	setBalance(c, policy.LB)
 	setOutlier(c, policy.Outlier)
@@ -306,6 +307,7 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 		}
 		pool := p.pool(v)
 		c := &clusterv3.Cluster{Name: name.String(), AltStatName: name.String() + ";", Metadata: serviceMetadata(nil, name, p.services...)}
+		setStatName(c, v.Mesh.Config.InboundStats, name, p.services[0], p.port)
 		setPool(v, c, pool)
 		if at := p.application(v); at != nil {
 			if in := p.ingress; in != nil && in.To != 0 && !in.Addr.IsValid() {

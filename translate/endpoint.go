@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -54,7 +55,11 @@ func EndpointNames(v *model.View) []string {
 // all are unhealthy.
 func behind(v *model.View, s *model.Service, port model.Port, subset model.Subset) []*model.Endpoint {
 	var out []*model.Endpoint
+	own := v.Mesh.Config.KeepsToCluster(s.Host)
 	for _, e := range v.Mesh.Endpoints(s) {
+		if own && e.Cluster != cmp.Or(v.Proxy.Metadata["CLUSTER_ID"], e.Cluster) {
+			continue
+		}
 		if e.PortName != port.Name || e.Health != model.Healthy || !model.Labels(e.Labels).Matches(subset.Labels) {
 			continue
 		}

@@ -110,10 +110,10 @@ func httpManager(v *model.View, d direction, statPrefix, rds string, inline *rou
 	}
 	if d != outwards { // what the application says goes out as it said it
 		m.ServerName = "istio-envoy"
-		m.NormalizePath = boolean(true)
+		setPaths(m, v.Mesh.Config.Paths)
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_APPEND_FORWARD
 		if d == through {
-			m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+			setTopology(v, m)
 		}
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Subject: boolean(true), Dns: true, Uri: true}
 	}

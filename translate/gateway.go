@@ -111,6 +111,7 @@ func gatewayListener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	}
 	l := &listenerv3.Listener{Name: name, TrafficDirection: corev3.TrafficDirection_OUTBOUND, AccessLog: listenerLog(v)}
 	at(v, l, []netip.Addr{p.bind}, p.port)
+	l.ListenerFilters = fromBalancer(v)
 	if p.http {
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: list1(httpManager(v, through, "outbound_"+name, p.route, nil))}}
 		return l, true
@@ -120,7 +121,7 @@ func gatewayListener(v *model.View, name string) (*listenerv3.Listener, bool) {
 		return nil, false // no rule says where the bytes go, and Envoy refuses a listener without chains
 	}
 	if p.servers[0].Protocol.IsTLS() {
-		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector(nil)}
+		l.ListenerFilters = append(l.ListenerFilters, tlsInspector(nil))
 		l.ListenerFiltersTimeout, l.ContinueOnListenerFiltersTimeout = span(v.Mesh.Config.DetectionTimeout), true
 	}
 	return l, true

@@ -74,6 +74,9 @@ func patchedCluster(v *model.View, name string) (model.PatchContext, patch.Clust
 // there is one.
 func Cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 	c, ok := cluster(v, name)
+	if ok && restrictsTLS(v) {
+		restrictCluster(v, c)
+	}
 	set := patch.Of(v)
 	if set == nil {
 		return c, ok
@@ -106,6 +109,9 @@ func ClusterNames(v *model.View) []string {
 // there is one.
 func Listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	l, ok := listener(v, name)
+	if ok && restrictsTLS(v) {
+		restrictListener(v, l)
+	}
 	set := patch.Of(v)
 	if !set.Changes() {
 		return l, ok

@@ -10,7 +10,6 @@ var MeshFields = join(
 	ref("certificates from Secrets are "+whyNotYet+"; use caCertificates", "outboundTrafficPolicy.tls.credentialName"),
 	ref("revocation lists are "+whyNotYet, "outboundTrafficPolicy.tls.caCrl"),
 	ref("percentages of error codes are "+whyNotYet+"; 5xx count", "defaultTrafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
-	only(ref("other ways to normalize paths are "+whyNotYet, "pathNormalization.normalization"), "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"),
 	ign(zoneAware, "zoneAwareLbSetting"),
 	ign("Ingress is not supported yet", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),
 	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
@@ -19,8 +18,8 @@ var MeshFields = join(
 	ref(whyNotYet, "defaultProviders.tracing", "defaultProviders.accessLogging"),
 	ign("ambient mode is not there", "hboneIdleTimeout"),
 	ign("the log of listeners is off", "disableEnvoyListenerLog"),
-	ref(whyNotYet, "enableEnvoyAccessLogService", "configSources", "caCertificates", "serviceSettings", "serviceScopeConfigs", "ca", "certificates",
-		"discoverySelectors", "meshMTLS", "tlsDefaults", "serviceEntryVisibility", "inboundClusterStatName", "outboundClusterStatName", "verifyCertificateAtClient"),
+	ref(whyNotYet, "enableEnvoyAccessLogService", "configSources", "caCertificates", "ca", "certificates", "serviceEntryVisibility"),
+	ign("ambient mode is not there", "serviceScopeConfigs"),
 	below(join(
 		ign("files and programs of Envoy are not used", "configPath", "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "image", "runtimeValues"),
 		ign("it has no effect in Istio either", "discoveryRefreshDelay", "statNameLength", "serviceCluster", "availabilityZone", "sds", "envoyMetricsServiceAddress"),
@@ -30,7 +29,7 @@ var MeshFields = join(
 		only(ref("other ways of interception are "+whyNotYet, "interceptionMode"), "TPROXY", "NONE"),
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
-		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "gatewayTopology", "readinessProbe", "caCertificatesPem", "meshId",
+		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "readinessProbe", "caCertificatesPem", "meshId",
 			"privateKeyProvider", "proxyHeaders", "connectionSettings", "statsdUdpAddress"),
 	), "defaultConfig"),
 )

@@ -27,7 +27,6 @@ var Refusals = []Refusal{
 	{"", "Node", "not supported: there is one machine, and pods are its processes"},
 	{"storage.k8s.io", "", "not supported: nothing here outlives its pod; use an emptyDir volume"},
 	{"networking.k8s.io", "Ingress", "not supported yet; use a Gateway and a VirtualService"},
-	{"networking.istio.io", "ProxyConfig", whyNotYet},
 	{"security.istio.io", "AuthorizationPolicy", whyNotYet + ": accepting it would look like protection"},
 	{"security.istio.io", "RequestAuthentication", whyNotYet + ": accepting it would look like protection"},
 	{"telemetry.istio.io", "", whyNotYet},

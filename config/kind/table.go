@@ -5,6 +5,7 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
+	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +69,9 @@ var All = append([]*Kind{
 	{Group: "networking.istio.io", Versions: []string{"v1alpha3"}, Kind: "EnvoyFilter", Plural: "envoyfilters", Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
 		Fields: envoyFilterFields,
 		New:    func() runtime.Object { return new(networkingv1alpha3.EnvoyFilter) }},
+	{Group: "networking.istio.io", Versions: []string{"v1beta1"}, Kind: "ProxyConfig", Plural: "proxyconfigs", Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},
+		Fields: ign("images are programs of this machine", "spec.image"),
+		New:    func() runtime.Object { return new(networkingv1beta1.ProxyConfig) }},
 	{Group: "security.istio.io", Versions: []string{"v1", "v1beta1"}, Kind: "PeerAuthentication", Plural: "peerauthentications", Short: []string{"pa"}, Categories: []string{"istio-io", "security-istio-io"}, Namespaced: true, Subresources: []string{"status"},
 		Columns: []Column{{Name: "Mode", Type: "string", JSONPath: ".spec.mtls.mode"}},
 		New:     func() runtime.Object { return new(securityv1.PeerAuthentication) }},

@@ -43,6 +43,21 @@ func TestParse(t *testing.T) {
 		{"retries in full", "defaultHttpRetryPolicy: {attempts: 3, perTryTimeout: 1s, retryOn: 5xx, backoff: 10ms, retryIgnorePreviousHosts: false}", func(m *model.MeshConfig) {
 			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "5xx", Backoff: 10 * time.Millisecond, AvoidPrevious: new(bool)}
 		}},
+		{"paths", "pathNormalization: {normalization: MERGE_SLASHES}", func(m *model.MeshConfig) { m.Paths = model.MergeSlashes }},
+		{"the default of paths", "pathNormalization: {normalization: DEFAULT}", func(m *model.MeshConfig) {}},
+		{"TLS", "meshMTLS: {minProtocolVersion: TLSV1_3}\ntlsDefaults: {cipherSuites: [AES128-SHA], ecdhCurves: [P-256]}\nverifyCertificateAtClient: false", func(m *model.MeshConfig) {
+			m.MeshTLS, m.OtherTLS, m.TrustUnnamed = model.TLSRange{OnlyTLS13: true}, model.TLSRange{Ciphers: []string{"AES128-SHA"}, Curves: []string{"P-256"}}, true
+		}},
+		{"settings of services", "serviceSettings: [{settings: {clusterLocal: true}, hosts: [a.b]}]", func(m *model.MeshConfig) {
+			m.ClusterLocal = []model.ClusterLocal{{Hosts: []string{"a.b"}, Local: true}}
+		}},
+		{"which namespaces", "discoverySelectors: [{matchLabels: {a: b}}, {matchExpressions: [{key: c, operator: In, values: [d]}]}]", func(m *model.MeshConfig) {
+			m.Discovery = []model.LabelSelector{{Labels: map[string]string{"a": "b"}}, {Rules: []model.LabelRule{{Key: "c", Operator: "In", Values: []string{"d"}}}}}
+		}},
+		{"names of statistics", "inboundClusterStatName: '%SERVICE%_x'\noutboundClusterStatName: '%SUBSET_NAME%'", func(m *model.MeshConfig) { m.InboundStats, m.OutboundStats = "%SERVICE%_x", "%SUBSET_NAME%" }},
+		{"what stands before gateways", "defaultConfig: {gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: FORWARD_ONLY}}", func(m *model.MeshConfig) {
+			m.Topology = model.Topology{TrustedProxies: 2, ClientCert: model.CertForwardOnly}
+		}},
 		{"policy for all", "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 5}, http: {maxRetries: 2}}, outlierDetection: {consecutive5xxErrors: 6, interval: 1m}}", func(m *model.MeshConfig) {
 			m.Pool = &model.ConnectionPool{MaxConnections: 5, MaxRetries: 2}
 			m.Outlier = &model.OutlierDetection{Consecutive5xx: &six, Interval: time.Minute}
@@ -69,6 +84,11 @@ func TestWrong(t *testing.T) {
 	base := model.DefaultMeshConfig()
 	for _, test := range []struct{ text, want string }{
 		{"connectTimeout: -1s", "mesh.connectTimeout: found -1s, want 1ms to 1h0m0s"},
+		{"tlsDefaults: {cipherSuites: [RC4]}", `mesh.tlsDefaults.cipherSuites: found "RC4", want one of ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, ` +
+			`ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-ECDSA-CHACHA20-POLY1305, ECDHE-RSA-CHACHA20-POLY1305, ECDHE-ECDSA-AES128-SHA, ` +
+			`ECDHE-RSA-AES128-SHA, ECDHE-ECDSA-AES256-SHA, ECDHE-RSA-AES256-SHA, AES128-GCM-SHA256, AES256-GCM-SHA384, AES128-SHA, AES256-SHA, DES-CBC3-SHA`},
+		{"discoverySelectors: [{matchExpressions: [{key: a, operator: Is}]}]", `mesh.discoverySelectors: element 0: found the operator "Is", want In, NotIn, Exists or DoesNotExist`},
+		{"inboundClusterStatName: '%NAME%'", `mesh.inboundClusterStatName: found "%NAME%", want a text with words such as %SERVICE%, %SERVICE_FQDN%, %SERVICE_PORT%, %SERVICE_PORT_NAME%, %SUBSET_NAME%, %TARGET_PORT%`},
 		{"connectTimout: 1s", "mesh.connectTimout: unknown field; did you mean connectTimeout?"},
 		{"proxyListenPort: 15009", "mesh.proxyListenPort: 15009: the capture rules of pods are made for 15001"},
 		{"proxyListenPort: 15001", ""},

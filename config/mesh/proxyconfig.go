@@ -22,9 +22,25 @@ var proxyPlan = sync.OnceValue(func() *strict.Plan { return plan().Field("defaul
 // at, and what holds for defaultConfig holds here.
 func ParseProxy(text string, at *field.Path) (map[string]any, field.List, []strict.Notice) {
 	var c strict.Checker
-	fields := tree(&c, text, proxyPlan(), at)
+	fields, _ := parseProxy(&c, text, at)
+	return fields, c.Errs, c.Notices
+}
+
+// ProxyTopology returns what settings in text say of what stands before a gateway, nil if
+// they say nothing of it, or are wrong.
+func ProxyTopology(text string) *model.Topology {
+	var c strict.Checker
+	fields, out := parseProxy(&c, text, nil)
+	if fields["gatewayTopology"] == nil || len(c.Errs) > 0 {
+		return nil
+	}
+	return &out.Topology
+}
+
+func parseProxy(c *strict.Checker, text string, at *field.Path) (fields map[string]any, out model.MeshConfig) {
+	fields = tree(c, text, proxyPlan(), at)
 	if fields == nil {
-		return nil, c.Errs, c.Notices
+		return nil, out
 	}
 	var p meshv1alpha1.ProxyConfig
 	clean, err := utiljson.Marshal(fields)
@@ -35,12 +51,11 @@ func ParseProxy(text string, at *field.Path) (map[string]any, field.List, []stri
 		if len(c.Errs) == 0 {
 			c.Errs.Addf(at, "%v", err)
 		}
-		return nil, c.Errs, c.Notices
+		return nil, out
 	}
-	var out model.MeshConfig
 	r := &reader{errs: &c.Errs, at: at, fields: fields}
 	r.proxy(&p, &out)
-	return fields, c.Errs, c.Notices
+	return fields, out
 }
 
 // MergeProxy lays settings over others as Istio does: one that is named replaces the

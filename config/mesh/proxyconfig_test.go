@@ -20,7 +20,8 @@ func TestParseProxy(t *testing.T) {
 		{"concurrency: 300", `metadata.annotations["proxy.istio.io/config"].concurrency: found 300, want 0 (as many as the machine has processors) to 256`},
 		{"drainDuraton: 5s", `metadata.annotations["proxy.istio.io/config"].drainDuraton: unknown field; did you mean drainDuration?`},
 		{"statusPort: 15021", `metadata.annotations["proxy.istio.io/config"].statusPort: 15021: the proxy's status port is 15020`},
-		{"gatewayTopology: {numTrustedProxies: 1}", `metadata.annotations["proxy.istio.io/config"].gatewayTopology: not supported yet`},
+		{"gatewayTopology: {numTrustedProxies: 1}", ""},
+		{"readinessProbe: {periodSeconds: 1}", `metadata.annotations["proxy.istio.io/config"].readinessProbe: not supported yet`},
 		{"- a", `metadata.annotations["proxy.istio.io/config"]: found a list, want an object with fields such as ` + "availabilityZone, binaryPath, caCertificatesPem"},
 	} {
 		_, errs, _ := ParseProxy(test.text, at)

@@ -74,6 +74,7 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	if l := m.GetLocalityLbSetting(); l != nil {
 		out.Locality = Locality(l)
 	}
+	r.traffic(m, &out)
 	r.proxy(m.GetDefaultConfig(), &out, "defaultConfig")
 	return out
 }
@@ -124,6 +125,9 @@ func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig, in ..
 		out.StatsInclusionRegexps = sortedClone(s.GetInclusionRegexps())
 	}
 	boolean(p.GetHoldApplicationUntilProxyStarts(), &out.HoldApplication)
+	if r.has(at("gatewayTopology")...) {
+		out.Topology = Topology(p.GetGatewayTopology())
+	}
 }
 
 func boolean(v *wrapperspb.BoolValue, to *bool) {

@@ -3,6 +3,7 @@ package validate
 import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
+	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +30,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
 	"networking.istio.io/WorkloadEntry":   func(r *ruler, o runtime.Object) { r.workloadEntry(o.(*networkingv1.WorkloadEntry)) },
 	"networking.istio.io/EnvoyFilter":     func(r *ruler, o runtime.Object) { r.envoyFilter(o.(*networkingv1alpha3.EnvoyFilter)) },
+	"networking.istio.io/ProxyConfig":     func(r *ruler, o runtime.Object) { r.proxyConfig(o.(*networkingv1beta1.ProxyConfig)) },
 	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
 		r.peerAuthentication(o.(*securityv1.PeerAuthentication))
 	},

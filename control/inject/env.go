@@ -39,7 +39,7 @@ func (b *builder) env() []corev1.EnvVar {
 
 func (b *builder) proxyConfig() map[string]any {
 	c := map[string]any{"discoveryAddress": b.options.Discovery}
-	for k, v := range b.options.ProxyConfig {
+	for k, v := range b.proxy {
 		c[k] = v
 	}
 	return c

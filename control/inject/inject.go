@@ -51,10 +51,10 @@ type Options struct {
 	Domain       string // cluster.local
 	Discovery    string // istiod.istio-system.svc:15012
 	ClusterID    string
-	ProxyConfig  map[string]any // meshConfig.defaultConfig as JSON
-	Everywhere   bool           // also where no label asks for it
-	RootConfig   string         // ConfigMap with the root certificate
-	ControlPlane string         // namespace that Everywhere leaves out
+	Proxies      mesh.Proxies
+	Everywhere   bool   // also where no label asks for it
+	RootConfig   string // ConfigMap with the root certificate
+	ControlPlane string // namespace that Everywhere leaves out
 }
 
 // Wanted reports whether the pod gets a sidecar, and in a few words why (not).
@@ -113,9 +113,8 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 	if err := errs.Err(); err != nil {
 		return nil, false, err
 	}
-	o.ProxyConfig = mesh.MergeProxy(o.ProxyConfig, own)
 	out := p.DeepCopy()
-	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar", role: role}
+	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar", role: role, proxy: o.Proxies.For(ns.Name, p.Labels, own)}
 	if gateway {
 		b.kind = "router"
 	}
@@ -151,6 +150,7 @@ type builder struct {
 	options   Options
 	kind      string // of proxy: sidecar or router
 	role      []string
+	proxy     map[string]any // its settings, in the form of defaultConfig
 }
 
 // labels adds those by which endpoints, metrics and policies know the workload.

@@ -180,7 +180,7 @@ func TestMistakesAreNamed(t *testing.T) {
 func TestOwnProxyConfig(t *testing.T) {
 	enabled := namespace("default", NamespaceLabel, "enabled")
 	o := options
-	o.ProxyConfig = map[string]any{"concurrency": 1, "drainDuration": "30s"}
+	o.Proxies.Default = map[string]any{"concurrency": 1, "drainDuration": "30s"}
 	with := func(text string) *corev1.Pod {
 		return pod(func(p *corev1.Pod) { p.Annotations = map[string]string{"proxy.istio.io/config": text} })
 	}

@@ -213,6 +213,10 @@ func class(p *model.Proxy, more ...string) string {
 	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock), strconv.FormatBool(p.Proven)} {
 		part(text)
 	}
+	if t := p.Topology; t != nil {
+		part(fmt.Sprint(*t))
+	}
+	b = append(b, ';')
 	pairs(p.Labels, nil)
 	pairs(p.Metadata, ownMetadata)
 	for _, text := range more {

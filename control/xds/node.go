@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
 )
@@ -47,6 +48,9 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	}
 	if ns := p.Metadata["NAMESPACE"]; ns != "" && ns != p.Namespace {
 		return nil, fmt.Errorf("its id is of namespace %q, its metadata NAMESPACE is %q", p.Namespace, ns)
+	}
+	if text := node.GetMetadata().GetFields()["ANNOTATIONS"].GetStructValue().GetFields()[mesh.ProxyAnnotation].GetStringValue(); text != "" && p.Type == model.Router {
+		p.Topology = mesh.ProxyTopology(text)
 	}
 	p.Locality = model.LocalityOf(p.Labels)
 	if l := node.GetLocality(); p.Locality == "" && l.GetRegion() != "" {

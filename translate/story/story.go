@@ -10,6 +10,7 @@
 //	proxy         sidecar prod/reviews-v1 10.244.0.7 labels=app=reviews
 //	secrets       istio-system/shop cert=shop.example.com ca=partners crl
 //	mesh          outbound=registry-only
+//	meshconfig.yaml   Istio's MeshConfig, over it
 //
 // Words of a line may come in any order. Lists are separated by commas. A
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
@@ -28,8 +29,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/config"
+	meshconfig "github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/memory"
 	"github.com/mallamesh/malla/model"
 )
@@ -46,6 +49,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 	reg := &model.Registry{Endpoints: make(map[model.ServiceKey]*model.EndpointSet)}
 	proxy := &model.Proxy{Type: model.Sidecar, Namespace: "default", Name: "client", IPs: addrs("10.244.0.99")}
 	var objects []*config.Object
+	text := "" // of MeshConfig
 	for _, f := range a.Files {
 		for line := range strings.Lines(string(f.Data)) {
 			words := strings.Fields(line)
@@ -71,12 +75,21 @@ func Read(a *txtar.Archive) (*Story, error) {
 				return nil, fmt.Errorf("%s: %q: %w", f.Name, strings.TrimSpace(line), err)
 			}
 		}
+		if f.Name == "meshconfig.yaml" {
+			text = string(f.Data)
+		}
 		if f.Name == "config.yaml" {
 			more, err := Objects(string(f.Data))
 			if err != nil {
 				return nil, err
 			}
 			objects = append(objects, more...)
+		}
+	}
+	if text != "" {
+		var errs field.List
+		if cfg, errs, _ = meshconfig.Parse(text, cfg, field.At("mesh")); len(errs) > 0 {
+			return nil, errs.Err()
 		}
 	}
 	mesh, problems := compile.Mesh(config.Objects(objects...), &cfg, reg, nil)
@@ -247,6 +260,8 @@ func addEndpoint(r *model.Registry, words []string) error {
 			e.Pod, e.Workload, e.Canonical, e.Revision = value, value, value, "latest"
 		case "tls":
 			e.TLS = true
+		case "cluster":
+			e.Cluster = value
 		case "unready":
 			e.Health = model.Unhealthy
 		case "locality":
@@ -318,6 +333,8 @@ func readProxy(words []string) (*model.Proxy, error) {
 			p.Metadata = labels(value)
 		case "account":
 			p.ServiceAccount, p.Proven = value, true
+		case "config": // of its pod, as YAML without spaces
+			p.Topology = meshconfig.ProxyTopology(value)
 		default:
 			return nil, fmt.Errorf("%q is not known", w)
 		}
