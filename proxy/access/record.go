@@ -186,6 +186,7 @@ type Record struct {
 	RequestID        []byte // x-request-id, for streams whose header map is gone
 	TraceID          []byte
 	LocalReplyBody   string
+	ForceTraced      bool // somebody wants the request traced (x-envoy-force-trace)
 	HealthCheck      bool // the request asked whether we are well
 
 	// What Istio's metrics say about the stream; nil where unknown.

@@ -14,7 +14,8 @@ import (
 var accessFields = []*Message{
 	message((*accesslogv3.AccessLog)(nil), reads("name", "filter", "typed_config")),
 	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter",
-		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter", "metadata_filter")),
+		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter", "metadata_filter", "traceable_filter")),
+	message((*accesslogv3.TraceableFilter)(nil)),
 	message((*accesslogv3.HeaderFilter)(nil), reads("header")),
 	message((*accesslogv3.GrpcStatusFilter)(nil), reads("statuses", "exclude")),
 	message((*accesslogv3.LogTypeFilter)(nil), reads("types", "exclude")),

@@ -39,8 +39,7 @@ var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager_Tracing)(nil), reads("client_sampling", "random_sampling", "overall_sampling"),
 		ignores(notTraced, "operation", "verbose", "max_path_tag_length", "custom_tags", "provider", "spawn_upstream_span", "upstream_operation", "no_context_propagation")),
 	message((*hcmv3.RequestIDExtension)(nil), reads("typed_config")),
-	message((*uuidv3.UuidRequestIdConfig)(nil),
-		ignores("the digit that says why a request is traced is always set, as by default", "pack_trace_reason"),
+	message((*uuidv3.UuidRequestIdConfig)(nil), reads("pack_trace_reason"),
 		ignores("the decision is made for the request id, as by default", "use_request_id_for_trace_sampling")),
 	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite"),
 		refuses("is not built yet", "match_upstream")),
@@ -91,8 +90,12 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	c.Tracing = r.tracing(m.GetTracing())
 	if x := m.GetRequestIdExtension(); x != nil {
 		at := at.Child("request_id_extension")
-		if _, ok := r.unpack(x.GetTypedConfig(), at).(*uuidv3.UuidRequestIdConfig); !ok {
+		id, ok := r.unpack(x.GetTypedConfig(), at).(*uuidv3.UuidRequestIdConfig)
+		if !ok {
 			r.errs.Addf(at, "found %q, want envoy.request_id.uuid", x.GetTypedConfig().GetTypeUrl())
+		}
+		if c.Tracing != nil {
+			c.Tracing.Pack = truth(id.GetPackTraceReason(), true)
 		}
 	}
 	for _, u := range m.GetUpgradeConfigs() {
@@ -192,7 +195,7 @@ func (r *listenerReader) tracing(t *hcmv3.HttpConnectionManager_Tracing) *stream
 	if t == nil {
 		return nil
 	}
-	out := &stream.Tracing{Client: 100, Random: 100, Overall: 100, Egress: r.outbound}
+	out := &stream.Tracing{Client: 100, Random: 100, Overall: 100, Egress: r.outbound, Pack: true}
 	if p := t.GetClientSampling(); p != nil {
 		out.Client = p.GetValue()
 	}

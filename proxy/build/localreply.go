@@ -105,6 +105,9 @@ func (r *reader) moreFilters(m *accesslogv3.AccessLogFilter, at *field.Path) fil
 		return func(rec *access.Record) bool { return slices.Contains(names, rec.Type.String()) != exclude }
 	case *accesslogv3.AccessLogFilter_MetadataFilter:
 		return r.metadataFilter(m.GetMetadataFilter(), at.Child("metadata_filter"))
+	case *accesslogv3.AccessLogFilter_TraceableFilter: // which Envoy takes for: somebody wants it traced
+		_ = m.GetTraceableFilter()
+		return func(rec *access.Record) bool { return rec.ForceTraced }
 	case *accesslogv3.AccessLogFilter_RuntimeFilter:
 		f := m.GetRuntimeFilter()
 		_ = f.GetUseIndependentRandomness()

@@ -126,9 +126,6 @@ func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.We
 		out = append(out, route.WeightedConfig{Cluster: c.GetName(), ClusterHeader: strings.ToLower(c.GetClusterHeader()), Weight: c.GetWeight().GetValue(), Headers: r.headers(c, at), HostRewrite: c.GetHostRewriteLiteral(),
 			PerFilter: r.perFilter(c.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config"))})
 	}
-	if sum == 0 {
-		r.errs.Addf(at.Child("clusters"), "all weights are 0, want at least one above 0")
-	}
 	if total := w.GetTotalWeight(); total != nil && uint64(total.GetValue()) != sum { //nolint:staticcheck // deprecated, still sent
 		r.errs.Addf(at.Child("total_weight"), "found %d, want the sum of the weights, %d", total.GetValue(), sum)
 	}

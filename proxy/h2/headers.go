@@ -311,6 +311,9 @@ func (f *fieldScan) scan(m *header.Map) bool {
 		case header.Cookie:
 			f.cookies++
 		case header.Host:
+			if f.host { // a second one could be read by somebody else
+				return false
+			}
 			f.host = true
 		}
 	}

@@ -53,6 +53,7 @@ type Tracing struct {
 	Egress bool // operation_name EGRESS: the decorator goes to the upstream, not back to the client
 	// Shares of requests, in percent. Client: of those with x-client-trace-id; Overall: upper bound.
 	Client, Random, Overall float64
+	Pack                    bool // identifiers of requests say whether they are traced, and why
 }
 
 // A Config describes an HTTP connection manager. It must not change once a shard has it.

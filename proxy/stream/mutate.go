@@ -365,31 +365,49 @@ const (
 	tracedClient  = 'b'
 )
 
-// trace decides about tracing unless somebody before us has.
+// traceAt is where an identifier has that character.
+const traceAt = 14
+
+// trace decides about tracing unless somebody before us has, and counts.
 func (s *Stream) trace(id []byte) {
-	const at = 14
-	if len(id) != 36 || id[at] != notTraced {
+	why := byte(notTraced)
+	if len(id) == 36 {
+		if why = id[traceAt]; why == notTraced {
+			if why = s.pick(); s.Config.Tracing.Pack {
+				id[traceAt] = why
+			}
+		}
+	}
+	s.Rec.ForceTraced = why == tracedService
+	st := s.Config.Stats
+	if st == nil {
 		return
 	}
-	t, st := s.Config.Tracing, s.Config.Stats
+	switch why {
+	case tracedClient:
+		st.TracingClientEnabled.Inc()
+	case tracedService:
+		st.TracingServiceForced.Inc()
+	case tracedSampled:
+		st.TracingRandomSampling.Inc()
+	default:
+		st.TracingNotTraceable.Inc()
+	}
+}
+
+// pick decides about tracing.
+func (s *Stream) pick() byte {
+	t := s.Config.Tracing
 	chance := float64(s.Worker.Random()>>11) / (1 << 53) * 100
 	switch {
 	case s.Request.Has(header.XClientTraceID) && chance < t.Client:
-		id[at] = tracedClient
-		if st != nil {
-			st.TracingClientEnabled.Inc()
-		}
+		return tracedClient
 	case s.Request.Has(header.XEnvoyForceTrace):
-		id[at] = tracedService
-		if st != nil {
-			st.TracingServiceForced.Inc()
-		}
+		return tracedService
 	case chance < min(t.Random, t.Overall):
-		id[at] = tracedSampled
-		if st != nil {
-			st.TracingRandomSampling.Inc()
-		}
+		return tracedSampled
 	}
+	return notTraced
 }
 
 // Decorate names the operation, for Envoy's decorator headers; the router calls it
@@ -427,7 +445,7 @@ func (s *Stream) responseHeaders(m *header.Map) {
 			m.SetCopy(header.XEnvoyDecoratorOperation, []byte(s.Route.Decorator))
 		}
 	}
-	if c.AlwaysSetRequestID && s.Rec.RequestID != nil {
+	if (c.AlwaysSetRequestID || s.Request.Has(header.XEnvoyForceTrace)) && s.Rec.RequestID != nil {
 		m.Set(header.XRequestID, s.Rec.RequestID)
 	}
 	if c.Via != "" {
