@@ -28,3 +28,4 @@ func refOfGateway(g *model.Gateway) aged         { return aged{g.Created, g.From
 func refOfPeer(p *model.PeerAuthentication) aged { return aged{p.Created, p.From} }
 func refOfScope(s *model.Scope) aged             { return aged{s.Created, s.From} }
 func refOfPatches(p *model.Patches) aged         { return aged{p.Created, p.From} }
+func refOfNames(p *model.NamePolicy) aged        { return aged{p.Created, p.From} }

@@ -67,6 +67,8 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 			m.Gateways = oldest(results, func(x istio.Result) *model.Gateway { return x.Gateway }, refOfGateway)
 		case kind == "Sidecar":
 			m.Scopes = oldest(results, func(x istio.Result) *model.Scope { return x.Scope }, refOfScope)
+		case kind == "DNSPolicy":
+			m.Names = oldest(results, func(x istio.Result) *model.NamePolicy { return x.Names }, refOfNames)
 		case kind == "PeerAuthentication":
 			m.Peers = oldest(results, func(x istio.Result) *model.PeerAuthentication { return x.Peer }, refOfPeer)
 		case kind == "EnvoyFilter":
@@ -159,6 +161,8 @@ func take(m, prev *model.Mesh, kind string) {
 		m.Scopes = prev.Scopes
 	case "EnvoyFilter":
 		m.Patches = prev.Patches
+	case "DNSPolicy":
+		m.Names = prev.Names
 	}
 }
 

@@ -132,6 +132,11 @@ func (f *finder) selectors(m *memo) {
 				selector = r.Peer.Selector
 			case r.Scope != nil:
 				selector, at = r.Scope.Selector, field.At("spec", "workloadSelector")
+			case r.Names != nil:
+				selector = r.Names.Selector
+				if namespace == f.mesh.Config.RootNamespace {
+					namespace = ""
+				}
 			case r.Policy != nil:
 				selector, at = r.Policy.Workload, field.At("spec", "workloadSelector")
 			case r.Patches != nil:

@@ -254,7 +254,7 @@ func (f *finder) ports() {
 	first := map[uint16]*model.Service{}
 	for _, s := range f.mesh.Registry.Services {
 		for _, p := range s.Ports {
-			if claims(s, p) {
+			if f.claims(s, p) {
 				if have := first[p.Number]; have == nil || model.Older(s.Created, s.From, have.Created, have.From) {
 					first[p.Number] = s
 				}
@@ -263,16 +263,19 @@ func (f *finder) ports() {
 	}
 	for _, s := range f.mesh.Registry.Services {
 		for i, p := range s.Ports {
-			if have := first[p.Number]; claims(s, p) && have != s {
+			if have := first[p.Number]; f.claims(s, p) && have != s {
 				f.addTo(s.From, AddressesMissing, field.At("spec", "ports").Index(i),
-					"bytes to port %d go to %s of %s, which is older, and not to %s: without addresses nothing tells them apart; give one of them spec.addresses", p.Number, have.Host, have.From, s.Host)
+					"bytes to port %d go to %s of %s, which is older, and not to %s: without addresses nothing tells them apart; give one of them spec.addresses, or have the proxies answer names (ISTIO_META_DNS_CAPTURE and ISTIO_META_DNS_AUTO_ALLOCATE in proxyMetadata)", p.Number, have.Host, have.From, s.Host)
 			}
 		}
 	}
 }
 
 // claims reports whether a port takes whatever bytes come for its number.
-func claims(s *model.Service, p model.Port) bool {
+func (f *finder) claims(s *model.Service, p model.Port) bool {
+	if all := f.mesh.Config.ProxyMetadata; len(s.Auto) > 0 && all["ISTIO_META_DNS_CAPTURE"] == "true" && all["ISTIO_META_DNS_AUTO_ALLOCATE"] == "true" {
+		return false
+	}
 	if len(s.VIPs) > 0 || len(s.CIDRs) > 0 || s.Headless || s.Resolution == model.Alias || model.SelectsGateway(s.Selector) {
 		return false
 	}

@@ -20,6 +20,7 @@ type Mesh struct {
 	Patches  []*Patches            // in the order in which they act
 
 	Credentials map[CredentialKey]*Credential
+	Names       []*NamePolicy // oldest first
 
 	Sources any // what compile keeps from one mesh to the next
 

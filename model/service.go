@@ -60,6 +60,7 @@ type Service struct {
 	Kubernetes bool         // made from a Service, not from a ServiceEntry
 	VIPs       []netip.Addr // ClusterIPs or a ServiceEntry's addresses, v4 before v6; none if headless
 	CIDRs      []netip.Prefix
+	Auto       []netip.Addr // allocated, of a ServiceEntry without addresses, v4 before v6; see [View.Addresses]
 	Ports      []Port
 	Resolution Resolution
 	Headless   bool   // clusterIP: None

@@ -3,7 +3,6 @@ package model
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"sync"
 )
 
@@ -260,15 +259,5 @@ func (v *View) Gateways() []*Gateway {
 			out = append(out, g)
 		}
 	}
-	return out
-}
-
-// VIPs returns all addresses of services that the proxy sees, sorted.
-func (v *View) VIPs() []netip.Addr {
-	var out []netip.Addr
-	for _, s := range v.Services() {
-		out = append(out, s.VIPs...)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Less(out[j]) })
 	return out
 }

@@ -74,6 +74,9 @@ func text(s *State) string {
 		for _, v := range svc.VIPs {
 			fmt.Fprintf(&b, " %s", v)
 		}
+		for _, v := range svc.Auto {
+			fmt.Fprintf(&b, " (%s)", v)
+		}
 		for _, v := range svc.CIDRs {
 			fmt.Fprintf(&b, " %s", v)
 		}

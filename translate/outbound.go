@@ -88,8 +88,9 @@ func (plan outPlan) add(v *model.View, s *model.Service, p model.Port) {
 	if kind == model.UDP {
 		return
 	}
-	if kind != model.HTTP && len(s.VIPs) > 0 {
-		l := plan.at(p.Number, s.VIPs...)
+	addrs := v.Addresses(s)
+	if kind != model.HTTP && len(addrs) > 0 {
+		l := plan.at(p.Number, addrs...)
 		l.fallback = older(l.fallback, s)
 		if kind == model.Sniffed {
 			l.http, l.sniff, l.route = true, true, s.Host+":"+strconv.Itoa(int(p.Number))
@@ -106,7 +107,7 @@ func (plan outPlan) add(v *model.View, s *model.Service, p model.Port) {
 	case len(s.CIDRs) > 0:
 		l := plan.at(p.Number)
 		l.byAddr = append(l.byAddr, addressService{service: s, prefixes: s.CIDRs, http: kind == model.Sniffed})
-	case len(s.VIPs) > 0:
+	case len(addrs) > 0:
 		return
 	case s.Headless:
 		if prefixes := podAddresses(v, s, p); len(prefixes) > 0 {
@@ -233,6 +234,7 @@ func (p *outListener) addChains(v *model.View, l *listenerv3.Listener) (names bo
 		l.DefaultFilterChain = &listenerv3.FilterChain{Name: "PassthroughFilterChain", Filters: tcpFilters(v, unknownDestination(v))}
 		return names
 	}
+	names = names || p.fallback.Resolution == model.DynamicDNS // the name is where the bytes go
 	chains := seen.fresh(bytesChains(v, p.fallback, p.port, nil, nil))
 	for i, c := range chains {
 		names = names || len(c.GetFilterChainMatch().GetServerNames()) > 0

@@ -39,7 +39,7 @@ const (
 )
 
 // Resource returns the resource of that type and name as the proxy of v may see
-// it, and whether there is one.
+// it, and whether there is one. Of a type without a Go type of its own it is packed already.
 func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
 	switch typeURL {
 	case ClusterType:
@@ -54,6 +54,8 @@ func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
 		return found(Extension(v, name))
 	case SecretType:
 		return found(Secret(v, name))
+	case NameTableType:
+		return found(NameTable(v, name))
 	}
 	return nil, false
 }
@@ -81,6 +83,10 @@ func Names(v *model.View, typeURL string) []string {
 		return ExtensionNames(v)
 	case SecretType:
 		return SecretNames(v)
+	case NameTableType:
+		if v.CapturesDNS() {
+			return []string{nameTable}
+		}
 	}
 	return nil
 }

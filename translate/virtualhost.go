@@ -130,7 +130,7 @@ func serviceHost(v *model.View, s *model.Service, port uint16) *routev3.VirtualH
 			domains = append(domains, "*."+d)
 		}
 	}
-	for _, a := range s.VIPs {
+	for _, a := range v.Addresses(s) {
 		domains = append(domains, domainOfAddr(a))
 	}
 	for _, alias := range aliases(v)[s.Host] {

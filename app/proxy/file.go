@@ -111,6 +111,14 @@ func (p *parts) begin(name string, gate func(context.Context) error) error {
 	return err
 }
 
+// consumer is what takes in what the control plane says.
+func (p *parts) consumer() xdsclient.Consumer {
+	if p.names != nil {
+		return withNames{p.store, p.names}
+	}
+	return p.store
+}
+
 // follow subscribes to the control plane of the bootstrap.
 func (p *parts) follow(b *build.Bootstrap, gate func(context.Context) error) error {
 	conn, err := grpc.NewClient("passthrough:///"+b.ADS.Cluster, append(dialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(first(b.ADS.Authority, b.ADS.Cluster)),
@@ -122,7 +130,7 @@ func (p *parts) follow(b *build.Bootstrap, gate func(context.Context) error) err
 	if !b.ADS.Delta {
 		open = xdsclient.OverWorld(conn)
 	}
-	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.store, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
+	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.consumer(), Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
 		if err := gate(ctx); err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ import (
 // captureMark is what the rules of node/capture let pass: connections of the proxy itself.
 const captureMark = 1337
 
-// markedDialer returns a dialer whose connections interception lets pass. Without the
+// markedDialer returns a dialer whose connections interception lets pass, and its questions for names too. Without the
 // right to mark sockets there is no interception either: gateways, and proxies outside
 // of a mesh.
 func markedDialer(mark int) *net.Dialer {
@@ -25,6 +25,8 @@ func markedDialer(mark int) *net.Dialer {
 		}
 		return failed
 	}
+	ask := *d
+	d.Resolver = &net.Resolver{PreferGo: true, Dial: ask.DialContext} // else we would ask ourselves
 	return d
 }
 

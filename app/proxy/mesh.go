@@ -54,11 +54,17 @@ func runMesh(ctx context.Context, o Options) error {
 		return err
 	}
 	p.quit = stop
+	if p.names, err = newNames(e, pl.dialer, p.log); err != nil {
+		return err
+	}
 	p.secrets.Local(identitySecret, rootSecret)
 	roots, ag := p.identity(e, pl.dialer)
 	p.ready = func() (bool, string) {
 		if ag.Certificate() == nil {
 			return false, "the certificate has not been issued yet"
+		}
+		if p.names != nil && !p.names.ready.Load() {
+			return false, "what names mean has not come yet"
 		}
 		return p.store.Ready()
 	}
@@ -66,7 +72,11 @@ func runMesh(ctx context.Context, o Options) error {
 		return err
 	}
 	watch := func(ctx context.Context) error { roots.Watch(ctx); return nil }
-	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, ag.Run, watch)
+	more := []func(context.Context) error{ag.Run, watch}
+	if p.names != nil {
+		more = append(more, p.names.serve)
+	}
+	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, more...)
 }
 
 // plan says how a proxy of a mesh differs from others.
@@ -145,6 +155,11 @@ func (p *parts) meshServers(e *environment) []server {
 		Ready: p.ready, Application: application(e.Metrics, e.StatusPort),
 		Proxy: func(w io.Writer) error {
 			p.refresh()
+			if p.names != nil {
+				if err := p.names.writeMetrics(w); err != nil {
+					return err
+				}
+			}
 			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
 		},
 		Quit: p.quit, Drain: func() { p.drainListeners(true, true, false) },

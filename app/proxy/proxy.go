@@ -50,6 +50,7 @@ type parts struct {
 	places  *xdsclient.Files  // configuration in files
 	guard   *overload.Manager // nil: there is nothing to watch
 	ready   func() (bool, string)
+	names   *names // nil: nobody asks this proxy what names mean
 
 	server   stats.Server
 	control  stats.ControlPlane

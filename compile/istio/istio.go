@@ -1,4 +1,4 @@
-// Package istio compiles Istio's kinds into the model, one object at a time.
+// Package istio compiles Istio's kinds, and our own beside them, into the model, one object at a time.
 //
 // Each function here looks at one object and at nothing else, so its result can
 // be kept for as long as the object's version stays: what depends on several
@@ -37,12 +37,13 @@ type Result struct {
 	Peer    *model.PeerAuthentication
 	Scope   *model.Scope
 	Patches *model.Patches
+	Names   *model.NamePolicy
 	Errors  field.List // why the object, or a server or a patch of it, is left out
 	Notices field.List // what has less effect than one might expect
 }
 
 // Kinds lists the kinds that Compile knows.
-var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar", "EnvoyFilter"}
+var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy"}
 
 // Compile returns what the object means.
 func Compile(o *config.Object, env Env) Result {
@@ -60,9 +61,11 @@ func Compile(o *config.Object, env Env) Result {
 		c.peerAuthentication()
 	case "EnvoyFilter":
 		c.envoyFilter()
+	case "DNSPolicy":
+		c.dnsPolicy()
 	}
 	if len(c.out.Errors) > 0 {
-		c.out.Rules, c.out.Policy, c.out.Peer, c.out.Scope = nil, nil, nil, nil
+		c.out.Rules, c.out.Policy, c.out.Peer, c.out.Scope, c.out.Names = nil, nil, nil, nil, nil
 	}
 	for _, list := range []field.List{c.out.Errors, c.out.Notices} {
 		for _, e := range list {

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	mallav1 "github.com/mallamesh/malla/api/v1"
 )
 
 // rules holds, for kinds of which more must hold than their type says, what
@@ -31,6 +33,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/WorkloadEntry":   func(r *ruler, o runtime.Object) { r.workloadEntry(o.(*networkingv1.WorkloadEntry)) },
 	"networking.istio.io/EnvoyFilter":     func(r *ruler, o runtime.Object) { r.envoyFilter(o.(*networkingv1alpha3.EnvoyFilter)) },
 	"networking.istio.io/ProxyConfig":     func(r *ruler, o runtime.Object) { r.proxyConfig(o.(*networkingv1beta1.ProxyConfig)) },
+	"malla.dev/DNSPolicy":                 func(r *ruler, o runtime.Object) { r.dnsPolicy(o.(*mallav1.DNSPolicy)) },
 	"security.istio.io/PeerAuthentication": func(r *ruler, o runtime.Object) {
 		r.peerAuthentication(o.(*securityv1.PeerAuthentication))
 	},

@@ -174,12 +174,20 @@ func inbound(name string) bool {
 // pack makes the wire form of a message and its version from its bytes, so
 // that equal contents have equal versions in every process.
 func pack(m proto.Message) Resource {
-	body := &anypb.Any{}
+	body, packed := m.(*anypb.Any)
+	if packed {
+		return Resource{Body: body, Version: version(body)}
+	}
+	body = &anypb.Any{}
 	if err := anypb.MarshalFrom(body, m, proto.MarshalOptions{Deterministic: true}); err != nil {
 		panic(fmt.Sprintf("xds: translation made a %T that does not marshal: %v", m, err)) // invalid UTF-8 is refused at the door
 	}
+	return Resource{Body: body, Version: version(body)}
+}
+
+func version(body *anypb.Any) string {
 	sum := sha256.Sum256(body.GetValue())
-	return Resource{Body: body, Version: hex.EncodeToString(sum[:8])}
+	return hex.EncodeToString(sum[:8])
 }
 
 // class returns what a translation may depend on; proxies of one class see the

@@ -1,5 +1,7 @@
 package xds
 
+import "github.com/mallamesh/malla/api/nds"
+
 // The types that the server speaks, in the order in which they are pushed: a
 // cluster must be known before its endpoints, both before the listener whose
 // routes name them (make before break).
@@ -11,11 +13,12 @@ const (
 	// ExtensionType is the configuration of a filter that a listener asks for by name.
 	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 	SecretType    = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+	NamesType     = nds.Type
 )
 
-var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType}
+var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType, NamesType}
 
-// Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS, ECDS.
+// Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS, ECDS, NDS.
 func Short(typeURL string) string {
 	switch typeURL {
 	case ClusterType:
@@ -30,6 +33,8 @@ func Short(typeURL string) string {
 		return "SDS"
 	case ExtensionType:
 		return "ECDS"
+	case NamesType:
+		return "NDS"
 	}
 	return typeURL
 }
@@ -45,5 +50,5 @@ func known(typeURL string) bool {
 
 // wildcardByDefault reports whether a first request without names means all.
 func wildcardByDefault(typeURL string) bool {
-	return typeURL == ClusterType || typeURL == ListenerType
+	return typeURL == ClusterType || typeURL == ListenerType || typeURL == NamesType
 }

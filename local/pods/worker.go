@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
 )
 
@@ -422,6 +423,9 @@ func (w *worker) sandboxSpec() sandbox.PodSpec {
 	}
 	if inject.Injected(p) && !inject.Gateway(p) {
 		s.Capture = captureOf(p.Annotations)
+		if capturesDNS(p) {
+			s.Capture.DNSServers = router.DNSIPs
+		}
 	}
 	return s
 }

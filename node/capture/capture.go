@@ -7,7 +7,7 @@
 // all processes have the same. Setting a mark needs CAP_NET_ADMIN, which only
 // the sidecar has.
 //
-// Only TCP is redirected. UDP, including DNS, goes its way.
+// Only TCP is redirected, and what is asked of the name servers that are named; other UDP goes its way.
 package capture
 
 import "net/netip"
@@ -17,6 +17,7 @@ const (
 	DefaultInboundPort  = 15006
 	DefaultOutboundPort = 15001
 	DefaultMark         = 1337
+	DefaultDNSPort      = 15053
 )
 
 // A Config says which connections are redirected, and where to. The zero value
@@ -42,6 +43,10 @@ type Config struct {
 	ExcludeOutboundCIDRs []netip.Prefix
 	IncludeOutboundCIDRs []netip.Prefix
 	NoOutbound           bool
+
+	// DNSServers are the name servers whose questions the sidecar answers, on DNSPort (default 15053).
+	DNSServers []netip.Addr
+	DNSPort    uint16
 }
 
 // DefaultExcludeInbound are the sidecar's own ports.
@@ -56,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Mark == 0 {
 		c.Mark = DefaultMark
+	}
+	if c.DNSPort == 0 {
+		c.DNSPort = DefaultDNSPort
 	}
 	if c.ExcludeInbound == nil {
 		c.ExcludeInbound = DefaultExcludeInbound

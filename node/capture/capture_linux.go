@@ -84,6 +84,11 @@ func (c Config) inbound(chain *nft.Chain) {
 // ISTIO_OUTPUT.
 func (c Config) outbound(chain *nft.Chain) {
 	tcp := nft.Proto(unix.IPPROTO_TCP)
+	for _, server := range c.DNSServers {
+		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			chain.Add(nft.NotMark(c.Mark), nft.Dst(nft.Host(server)), nft.Proto(proto), nft.DstPort(53), nft.Redirect(c.DNSPort))
+		}
+	}
 	chain.Add(nft.NotProto(unix.IPPROTO_TCP), nft.Return())
 	chain.Add(nft.Src(inboundSource4), nft.OutLoopback(), nft.Return())
 	chain.Add(nft.Src(inboundSource6), nft.OutLoopback(), nft.Return())

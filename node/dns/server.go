@@ -34,16 +34,26 @@ type Server struct {
 	// Client names whose share a question counts for, so that several addresses may
 	// be one client; default: the address.
 	Client func(netip.Addr) string
-	Log    *slog.Logger
+	// Partial tables know addresses only: what else is asked of their names is forwarded.
+	Partial bool
+	// Observe, if set, is told of every question, once it is answered.
+	Observe func(*Asked)
+	Log     *slog.Logger
 
 	table atomic.Pointer[Table]
-	once  sync.Once
+	rules atomic.Pointer[Rules]
+	// Questions that rules delay now.
+	delayed atomic.Int32
+	once    sync.Once
 
 	asking share.Share // questions that are forwarded, by client
 }
 
 // SetTable changes the names that the server knows.
 func (s *Server) SetTable(t *Table) { s.table.Store(t) }
+
+// SetRules changes what happens to questions by policy.
+func (s *Server) SetRules(r Rules) { s.rules.Store(&r) }
 
 // ServeUDP answers on a socket until it is closed.
 func (s *Server) ServeUDP(c net.PacketConn) error {
@@ -91,7 +101,7 @@ func (s *Server) init() {
 
 // ServeDNS implements dns.Handler.
 func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	a := s.Answer(context.WithValue(context.Background(), peerKey{}, peer(w.RemoteAddr())), q)
+	a := s.judge(context.WithValue(context.Background(), peerKey{}, peer(w.RemoteAddr())), q)
 	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
 		size := dns.MinMsgSize
 		if o := q.IsEdns0(); o != nil {
@@ -103,6 +113,56 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		s.Log.Debug("dns: answer not sent", "peer", w.RemoteAddr(), "error", err)
 	}
 }
+
+// maxDelayed is how many questions wait at once; more of them are answered at once.
+const maxDelayed = 4096
+
+// judge answers as rules want it, and tells of it.
+func (s *Server) judge(ctx context.Context, q *dns.Msg) *dns.Msg {
+	if len(q.Question) != 1 || s.rules.Load() == nil && s.Observe == nil {
+		return s.Answer(ctx, q)
+	}
+	began := time.Now()
+	asked := &Asked{Name: canonical(q.Question[0].Name), Type: dns.Type(q.Question[0].Qtype).String(), Source: FromTable}
+	a := s.ruled(q, asked)
+	if a == nil {
+		a = s.Answer(context.WithValue(ctx, askedKey{}, asked), q)
+	}
+	asked.Rcode, asked.Took = dns.RcodeToString[a.Rcode], time.Since(began)
+	if s.Observe != nil {
+		for _, rr := range a.Answer {
+			asked.Answer = append(asked.Answer, strings.TrimPrefix(rr.String(), rr.Header().String()))
+		}
+		s.Observe(asked)
+	}
+	return a
+}
+
+// ruled waits as a rule wants it, and returns the answer of one that denies; nil: what the name means counts.
+func (s *Server) ruled(q *dns.Msg, asked *Asked) *dns.Msg {
+	rules := s.rules.Load()
+	if rules == nil {
+		return nil
+	}
+	r := rules.For(asked.Name)
+	if asked.Rule = r; r == nil || rand.Float64()*100 >= r.Percent {
+		return nil
+	}
+	if r.Delay > 0 {
+		if s.delayed.Add(1) <= maxDelayed { // whoever asks has a goroutine of its own here
+			time.Sleep(r.Delay)
+		}
+		s.delayed.Add(-1)
+	}
+	if r.Rcode == dns.RcodeSuccess {
+		return nil
+	}
+	asked.Source = FromRule
+	return failure(q, r.Rcode)
+}
+
+// askedKey is the key of the question's record in its context.
+type askedKey struct{}
 
 // Answer returns the answer to one message; it is never nil.
 func (s *Server) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
@@ -121,6 +181,9 @@ func (s *Server) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
 			}
 		}
 		if r, ok := t.Lookup(name); ok {
+			if s.Partial && question.Qtype != dns.TypeA && question.Qtype != dns.TypeAAAA {
+				return exists(s.ask(ctx, q))
+			}
 			return s.known(ctx, q, r)
 		}
 		if t.inZone(name) {
@@ -178,7 +241,22 @@ func (s *Server) chase(ctx context.Context, a *dns.Msg, target string, qtype uin
 
 func (s *Server) records(name string, qtype uint16, r Record) []dns.RR {
 	var rr []dns.RR
+	var ends []int // of the tiers in rr
+	tiers := r.Tiers
+	left := len(r.Addrs)
+	if len(tiers) > 0 {
+		left = tiers[0]
+	}
 	for _, addr := range r.Addrs {
+		if left == 0 {
+			ends = append(ends, len(rr))
+			if tiers = tiers[1:]; len(tiers) > 0 {
+				left = tiers[0]
+			} else {
+				left = len(r.Addrs)
+			}
+		}
+		left--
 		switch {
 		case addr.Is4() && (qtype == dns.TypeA || qtype == dns.TypeANY):
 			rr = append(rr, &dns.A{Hdr: s.header(name, dns.TypeA), A: addr.AsSlice()})
@@ -192,7 +270,12 @@ func (s *Server) records(name string, qtype uint16, r Record) []dns.RR {
 		}
 	}
 	// Clients take the first: spread them.
-	rand.Shuffle(len(rr), func(i, j int) { rr[i], rr[j] = rr[j], rr[i] })
+	from := 0
+	for _, end := range append(ends, len(rr)) {
+		tier := rr[from:end]
+		rand.Shuffle(len(tier), func(i, j int) { tier[i], tier[j] = tier[j], tier[i] })
+		from = end
+	}
 	return rr
 }
 
@@ -209,7 +292,18 @@ func (s *Server) targets(answer []dns.RR, t *Table) []dns.RR {
 	return rr
 }
 
+// exists makes no such name of no such record: who asks knows the name.
+func exists(a *dns.Msg) *dns.Msg {
+	if a.Rcode == dns.RcodeNameError {
+		a.Rcode = dns.RcodeSuccess
+	}
+	return a
+}
+
 func (s *Server) ask(ctx context.Context, q *dns.Msg) *dns.Msg {
+	if asked, ok := ctx.Value(askedKey{}).(*Asked); ok {
+		asked.Source = FromForward
+	}
 	if s.Forward == nil {
 		return failure(q, dns.RcodeRefused)
 	}

@@ -24,6 +24,9 @@ type Record struct {
 	// CNAME is another name, in the table or outside; Addrs are unused then.
 	CNAME string
 	SRV   []SRV
+	// Tiers divide the addresses by how far they are, the nearest first: so many in each. They are
+	// shuffled inside of a tier. None: all are alike.
+	Tiers []int
 }
 
 // An SRV is one target of a service name like _http._tcp.web.default.svc.cluster.local.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -243,7 +245,13 @@ func (c *Client) receive(stream Stream, r *Response) error {
 // want tells the machine what the consumer wants, and the server if there is one.
 func (c *Client) want(stream Stream) error {
 	wants := c.options.Consumer.Wants()
-	for _, typeURL := range Types {
+	types := slices.Clone(Types)
+	for _, other := range slices.Sorted(maps.Keys(wants)) {
+		if !slices.Contains(Types, other) {
+			types = append(types, other) // no resource of the data plane, so it can wait
+		}
+	}
+	for _, typeURL := range types {
 		r := c.machine.Want(typeURL, wants[typeURL])
 		if r == nil || stream == nil {
 			continue

@@ -38,6 +38,7 @@ type Builder struct {
 	made       map[*config.Object]made
 	entries    members // WorkloadEntries alone
 	widened    map[model.ServiceKey]widened
+	addressed  map[*model.Service]*model.Service // with the addresses that were allocated for them
 }
 
 // made is what came of one entry. Its services share one set of endpoints
@@ -91,6 +92,7 @@ func (b *Builder) Build(s *config.Snapshot, mesh *model.MeshConfig, pods []*mode
 			}
 		}
 	}
+	b.addressed = allocate(part.Services, b.addressed)
 	part.Changed = b.last == nil || !slices.Equal(b.last.Services, part.Services) || !maps.Equal(b.last.Endpoints, part.Endpoints) || generation[1] != b.generation[1]
 	b.made, b.last, b.generation, b.pods = next, part, generation, pods
 	return part

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mallamesh/malla/api/nds"
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/translate"
 )
@@ -41,6 +43,7 @@ var types = map[string]string{
 //	filters LISTENER CHAIN                      the names of the filters of its chain of that number
 //	table ROUTE                                 each route's host, match and action
 //	places CLUSTER                              priority, locality, weight and addresses of its endpoints
+//	names table                                 what the proxy answers for names, and the rules for them
 //	problems                                    what the authors are told
 func (s *Story) Answer(question string) (string, error) {
 	words := strings.Fields(question)
@@ -62,6 +65,8 @@ func (s *Story) Answer(question string) (string, error) {
 		return "", fmt.Errorf("question %q is not known", question)
 	}
 	switch words[0] {
+	case "names":
+		return names(s.View)
 	case "places":
 		return places(s.View, words[1])
 	case "secret":
@@ -335,6 +340,39 @@ func places(v *model.View, cluster string) (string, error) {
 			out.WriteString(" " + e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress())
 		}
 		out.WriteString("\n")
+	}
+	return out.String(), nil
+}
+
+// names prints the table of names: addresses in their order, with a bar between steps of distance.
+func names(v *model.View) (string, error) {
+	packed, ok := translate.NameTable(v, "names")
+	if !ok {
+		return "none\n", nil
+	}
+	t, err := nds.Parse(packed.GetValue())
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(t.Names)) {
+		out.WriteString(name)
+		n := t.Names[name]
+		ends, at := map[int]bool{}, 0
+		for _, size := range n.Tiers {
+			at += size
+			ends[at] = true
+		}
+		for i, a := range n.Addrs {
+			if ends[i] {
+				out.WriteString(" |")
+			}
+			out.WriteString(" " + a.String())
+		}
+		out.WriteString("\n")
+	}
+	for _, r := range t.Rules {
+		fmt.Fprintf(&out, "rule %s %s rcode=%d delay=%s percent=%v log=%v\n", r.From, strings.Join(r.Hosts, ","), r.Rcode, r.Delay, r.Percent, r.Log)
 	}
 	return out.String(), nil
 }

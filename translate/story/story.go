@@ -100,6 +100,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 var groups = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "Gateway": "networking.istio.io/v1",
 	"ServiceEntry": "networking.istio.io/v1", "Sidecar": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3", "PeerAuthentication": "security.istio.io/v1",
+	"DNSPolicy": "malla.dev/v1",
 }
 
 // Objects reads documents. Their order is their age: the first is the oldest.
@@ -181,6 +182,8 @@ func addService(r *model.Registry, words []string) error {
 			s.Accounts = strings.Split(value, ",")
 		case "host":
 			s.Host, s.Name, s.Kubernetes, s.From.Kind = value, value, false, "ServiceEntry"
+		case "auto":
+			s.Auto = addrs(value)
 		case "external":
 			s.External = true
 		case "headless":
@@ -327,6 +330,8 @@ func readProxy(words []string) (*model.Proxy, error) {
 		case "labels":
 			p.Labels = labels(value)
 			p.Locality = model.LocalityOf(p.Labels)
+		case "dns":
+			p.Metadata = map[string]string{"DNS_CAPTURE": "true", "DNS_AUTO_ALLOCATE": strconv.FormatBool(value == "auto")}
 		case "stock":
 			p.Stock = true
 		case "metadata":

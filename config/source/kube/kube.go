@@ -34,7 +34,7 @@ import (
 // Kinds are those that the control plane reads.
 var Kinds = []string{
 	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod",
-	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter",
+	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy",
 }
 
 // Options say what to read.
