@@ -18,9 +18,9 @@ type Mesh struct {
 	Peers    []*PeerAuthentication // oldest first
 	Scopes   []*Scope              // oldest first
 	Patches  []*Patches            // in the order in which they act
+	Names    []*NamePolicy         // oldest first
 
 	Credentials map[CredentialKey]*Credential
-	Names       []*NamePolicy // oldest first
 
 	Sources any // what compile keeps from one mesh to the next
 
