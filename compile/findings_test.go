@@ -113,7 +113,7 @@ func TestServicesThatNothingTellsApart(t *testing.T) {
 	addressed.VIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	got := told(t, "", entry("a.example.com", 20, model.Port{Number: 443, Protocol: model.TLS}, db), entry("b.example.com", 10, db), addressed, entry("d.example.com", 30, model.Port{Number: 443, Protocol: model.TLS}))
 	want := "ServiceEntry prod/a-example-com: spec.ports[1]: bytes to port 3306 go to b.example.com of ServiceEntry prod/b-example-com, which is older, and not to a.example.com: " +
-		"without addresses nothing tells them apart; give one of them spec.addresses"
+		"without addresses nothing tells them apart; give one of them spec.addresses, or have the proxies answer names (ISTIO_META_DNS_CAPTURE and ISTIO_META_DNS_AUTO_ALLOCATE in proxyMetadata)"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
