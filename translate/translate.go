@@ -13,6 +13,9 @@
 // out for proxies with the Stock profile; the rest must be accepted by a real
 // Envoy, and a test asks one.
 //
+// Applications that are their own proxy, by gRPC's xDS client, get resources of the form
+// that gRPC understands.
+//
 // Identity never passes here: the certificates of workloads are named (default,
 // ROOTCA) and the proxy gets them from its own agent. Those of gateways, which are
 // in Secrets, are resources of their own; see [Secret] for who gets them.
@@ -41,6 +44,9 @@ const (
 // Resource returns the resource of that type and name as the proxy of v may see
 // it, and whether there is one. Of a type without a Go type of its own it is packed already.
 func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
+	if proxyless(v) {
+		return grpcResource(v, typeURL, name)
+	}
 	switch typeURL {
 	case ClusterType:
 		return found(Cluster(v, name))
@@ -70,6 +76,9 @@ func found[M proto.Message](m M, ok bool) (proto.Message, bool) {
 
 // Names lists, sorted, the resources of a type that the proxy of v needs.
 func Names(v *model.View, typeURL string) []string {
+	if proxyless(v) {
+		return nil // it asks by name
+	}
 	switch typeURL {
 	case ClusterType:
 		return ClusterNames(v)

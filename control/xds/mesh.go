@@ -168,7 +168,7 @@ func (v *meshView) translate(typeURL, name string) (Resource, bool) {
 
 // inbound reports whether a resource is about what a proxy's own pod receives.
 func inbound(name string) bool {
-	return name == "virtualInbound" || strings.HasPrefix(name, "inbound|")
+	return name == "virtualInbound" || strings.HasPrefix(name, "inbound|") || strings.Contains(name, "/inbound/")
 }
 
 // pack makes the wire form of a message and its version from its bytes, so
