@@ -12,7 +12,7 @@ import (
 type IdleLimit struct {
 	said  atomic.Int64 // nanoseconds; 0: nothing
 	shown atomic.Int64
-	until atomic.Int64 // when shown is forgotten, in nanoseconds since 1970
+	until atomic.Int64 // when shown is forgotten, in nanoseconds of the loop's time
 
 	mu     sync.Mutex // guards what follows
 	guess  time.Duration

@@ -57,7 +57,7 @@ func (c *Cluster) tellUneject(h *Host, now time.Time) {
 func (c *Cluster) outlierEvent(h *Host, kind, action string, last time.Time, enforced bool, now time.Time) []byte {
 	b := append([]byte(`{"type":"`), kind...)
 	b = append(b, `","timestamp":"`...)
-	b = append(now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z"), '"')
+	b = append(time.Now().UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z"), '"')
 	if !last.IsZero() {
 		b = append(b, `,"secs_since_last_action":"`...)
 		b = append(strconv.AppendInt(b, int64(now.Sub(last)/time.Second), 10), '"')

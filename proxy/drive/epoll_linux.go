@@ -54,6 +54,7 @@ func New() (*Loop, error) {
 }
 
 func (b *epoll) now() time.Duration { return time.Since(b.start) }
+func (b *epoll) wall() time.Time    { return time.Now() }
 func (b *epoll) pending() int       { return b.n }
 
 func (b *epoll) close() {

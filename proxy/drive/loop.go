@@ -31,6 +31,7 @@ type backend interface {
 	watch(c *Conn) error
 	unwatch(c *Conn)
 	now() time.Duration
+	wall() time.Time // which the system may set at any time
 	close()
 }
 
@@ -40,6 +41,8 @@ type Loop struct {
 	back  backend
 	clock int64 // nanoseconds since start, of this turn
 	start time.Time
+	zero  time.Time // of the system's clock, when ours was 0, as it says now
+	told  int64     // when it was asked for that
 	wheel wheel
 	bufs  buffers
 	pipes []*pipe
@@ -72,7 +75,7 @@ type Loop struct {
 
 func newLoop(b backend, start time.Time) *Loop {
 	l := &Loop{
-		back: b, start: start,
+		back: b, start: start, zero: start,
 		read: make([]byte, 160<<10), plain: make([]byte, 160<<10), keepShakers: spareShakers,
 	}
 	l.sweep.Handler = sweeper{l}
@@ -84,13 +87,22 @@ func newLoop(b backend, start time.Time) *Loop {
 // Now is the loop's time: nanoseconds since its start, taken once per turn.
 func (l *Loop) Now() int64 { return l.clock }
 
-// Wall is the wall-clock time of the turn.
-func (l *Loop) Wall() time.Time { return l.start.Add(time.Duration(l.clock)) }
+// Time is Now as a time, for what has to last some time: nobody sets it.
+func (l *Loop) Time() time.Time { return l.start.Add(time.Duration(l.clock)) }
 
-// WallAt is the wall-clock time that belongs to a value of Now.
-func (l *Loop) WallAt(at int64) time.Time { return l.start.Add(time.Duration(at)) }
+// Wall is the system's time of the turn, for dates that somebody reads. It may jump.
+func (l *Loop) Wall() time.Time { return l.WallAt(l.clock) }
 
-func (l *Loop) stamp() { l.clock = int64(l.back.now()) }
+// WallAt is the system's time that belongs to a value of Now.
+func (l *Loop) WallAt(at int64) time.Time { return l.zero.Add(time.Duration(at)) }
+
+// stamp takes the time of a turn. The system's clock is looked at once a second: it is set now and then, and goes on
+// while the machine sleeps, which ours does not.
+func (l *Loop) stamp() {
+	if l.clock = int64(l.back.now()); l.clock-l.told >= int64(time.Second) {
+		l.told, l.zero = l.clock, l.back.wall().Add(-time.Duration(l.clock))
+	}
+}
 
 // longest is what a longer time is taken for: some 146 years, so that adding it to the clock is no overflow.
 const longest = time.Duration(1 << 62)

@@ -17,6 +17,7 @@ type Memory struct {
 
 // memory is the backend without sockets.
 type memory struct {
+	start  time.Time // of the system's clock
 	loop   *Loop
 	clock  time.Duration
 	events []*memSocket
@@ -30,7 +31,7 @@ type memory struct {
 
 // NewMemory returns a loop in memory whose wall clock starts at start.
 func NewMemory(start time.Time) *Memory {
-	b := &memory{woken: make(chan struct{}, 1), ports: 40000, serve: map[netip.AddrPort]func(*Pipe){}, joins: map[netip.AddrPort]func(*Conn){}}
+	b := &memory{start: start, woken: make(chan struct{}, 1), ports: 40000, serve: map[netip.AddrPort]func(*Pipe){}, joins: map[netip.AddrPort]func(*Conn){}}
 	l := newLoop(b, start)
 	b.loop, l.keepShakers = l, 0
 	return &Memory{Loop: l, back: b}
@@ -116,6 +117,9 @@ func (m *Memory) Advance(d time.Duration) {
 	m.Step()
 }
 
+// Jump sets the system's clock, as somebody does who has noticed that it is wrong. The loop's own goes on as it was.
+func (m *Memory) Jump(d time.Duration) { m.back.start = m.back.start.Add(d) }
+
 // Step runs turns until nothing happens any more.
 func (m *Memory) Step() {
 	l, b := m.Loop, m.back
@@ -140,6 +144,7 @@ func (m *Memory) Step() {
 func (b *memory) busy() bool { return b.loop.asides > 0 || b.loop.mail.full.Load() }
 
 func (b *memory) now() time.Duration { return b.clock }
+func (b *memory) wall() time.Time    { return b.start.Add(b.clock) }
 func (b *memory) close()             {}
 
 func (b *memory) wake() {

@@ -121,7 +121,7 @@ type Entry struct {
 	Active *atomic.Int32 // its requests in flight, of all shards
 	Key    string        // what RingHash and Maglev know it by
 	Share  float64       // its share of all requests where weights of localities count; 0 in all: by Weight
-	Since  *atomic.Int64 // when it came, in nanoseconds since 1970; 0: not yet known. For SlowStart
+	Since  *atomic.Int64 // when it came, by a clock of lb's own; 0: not yet known. For SlowStart
 }
 
 // A Choice is what one request brings.

@@ -12,9 +12,14 @@ type SlowStart struct {
 	MinWeight  float64 // the share of its weight that a host begins with; 0 in Envoy's field is 0 too, unset is 0.1
 }
 
+var epoch = time.Now()
+
+// monotonic is a time in nanoseconds that nobody sets; never 0.
+func monotonic() int64 { return int64(time.Since(epoch)) | 1 }
+
 // begin notes when hosts that are new came, and reports whether some are still within the window.
 func (s *SlowStart) begin(hosts []Entry) (warming bool) {
-	now := time.Now().UnixNano()
+	now := monotonic()
 	for i := range hosts {
 		since := hosts[i].Since
 		if since == nil {
@@ -50,6 +55,6 @@ func newWarming(p Policy, hosts []Entry) *scheduled {
 		weight = leastRequestWeight(p, hosts)
 	}
 	return newScheduled(len(hosts), func(i int) float64 {
-		return weight(i) * p.SlowStart.factor(&hosts[i], time.Now().UnixNano())
+		return weight(i) * p.SlowStart.factor(&hosts[i], monotonic())
 	})
 }

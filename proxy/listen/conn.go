@@ -102,7 +102,7 @@ func (c *Conn) start() {
 	c.Local = c.Conn.LocalAddr()
 	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
 	c.SetHandler(c)
-	if !cfg.RateLimit.admit(c.Worker.Loop.Wall()) {
+	if !cfg.RateLimit.admit(c.Worker.Loop.Time()) {
 		c.close()
 		return
 	}

@@ -26,7 +26,7 @@ func (r *RateLimit) admit(now time.Time) bool {
 
 // Admit takes a connection if there is a token for it.
 func (r *RateLimit) Admit(w *pool.Worker, c *Conn) bool {
-	if r.admit(w.Loop.Wall()) {
+	if r.admit(w.Loop.Time()) {
 		return true
 	}
 	c.close()

@@ -294,7 +294,7 @@ func (c *h1Conn) gone(err error) {
 	h := c.handler
 	if h == nil {
 		if c.isIdle {
-			c.info.Host.Idle.Seen(time.Duration(c.pool.w.Loop.Now()-c.idleAt), c.pool.w.Loop.Wall())
+			c.info.Host.Idle.Seen(time.Duration(c.pool.w.Loop.Now()-c.idleAt), c.pool.w.Loop.Time())
 		}
 		c.retire()
 		return

@@ -46,7 +46,7 @@ func (p *Pool) release(c *h1Conn) {
 	if p.serve(c) {
 		return
 	}
-	if timeout := c.info.Host.Idle.Keep(*p.cluster.IdleTimeout, p.w.Loop.Wall); timeout > 0 {
+	if timeout := c.info.Host.Idle.Keep(*p.cluster.IdleTimeout, p.w.Loop.Time); timeout > 0 {
 		c.conn.SetDeadline(p.w.Loop.Now() + int64(timeout))
 	}
 	p.putIdle(c)

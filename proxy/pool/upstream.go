@@ -88,7 +88,7 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	u.info.Conn, u.info.ConnID = u.conn, p.w.ConnectionID()
 	u.info.Local, u.info.Remote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - u.began))
-	p.cluster.Report(u.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Wall())
+	p.cluster.Report(u.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Time())
 	u.codec = p.speak(u)
 	u.conn.SetHandler(u.codec)
 	u.codec.opened()
@@ -113,7 +113,7 @@ func (u *upstream) failed(r Reset, why string) {
 	if r == ConnectTimedOut {
 		kind = cluster.Timeout
 	}
-	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Wall())
+	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Time())
 	u.dial.Cancel()
 	u.destroyed(false)
 	p.failWaiting(r, why)

@@ -32,7 +32,7 @@ func NewMemory(start time.Time) *Memory {
 
 // OnTimer does what clusters want done once a second.
 func (m *Memory) OnTimer(t *drive.Timer) {
-	sweep(m.runtime, m.Loop.Wall())
+	sweep(m.runtime, m.Loop.Time())
 	m.Loop.Schedule(t, time.Second)
 }
 

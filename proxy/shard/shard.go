@@ -116,7 +116,7 @@ type clusterSweeper struct{ s *Shards }
 
 func (c clusterSweeper) OnTimer(t *drive.Timer) {
 	loop := c.s.shards[0].w.Loop
-	loop.Schedule(t, sweep(c.s.current.Load(), loop.Wall()))
+	loop.Schedule(t, sweep(c.s.current.Load(), loop.Time()))
 }
 
 // leastSweep bounds how often clusters are looked at.

@@ -53,7 +53,7 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	s.w.Loop.Cancel(&u.timer)
 	u.up = true
 	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
-	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Wall())
+	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Time())
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	s.rec.Dial, s.rec.Placed = u.dial.Times, s.mark()
 	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
@@ -81,7 +81,7 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	u.s.rec.Placed = u.s.mark()
 	u.cluster.Stats.UpstreamCxConnectFail.Inc()
 	u.host.CxConnectFail.Inc()
-	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Wall())
+	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Time())
 	u.end()
 	u.s.notConnected(u.cluster, u.host, why)
 }

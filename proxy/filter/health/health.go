@@ -64,7 +64,7 @@ func (f *factory) failed() bool { return f.config.Failed != nil && f.config.Fail
 
 // period numbers the spans in which an answer holds; never 0.
 func (f *factory) period(s *stream.Stream) uint64 {
-	return uint64(s.Worker.Loop.Wall().UnixNano()/int64(f.config.CacheTime)) & (1<<40 - 1) << 16
+	return uint64(s.Worker.Loop.Time().UnixNano()/int64(f.config.CacheTime)) & (1<<40 - 1) << 16
 }
 
 // OnRequest answers, if it is the filter's turn to.

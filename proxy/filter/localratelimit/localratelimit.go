@@ -113,7 +113,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if len(c.Rules) > 0 {
 		f.describe(s)
 	}
-	now := s.Worker.Loop.Wall()
+	now := s.Worker.Loop.Time()
 	d := c.limiter(s, now).decide(&f.descriptors, &f.scratch, now)
 	f.bucket, f.tells = d.bucket, d.headers == ratelimit.Draft03 || d.headers == ratelimit.ByFilter && c.Headers
 	if d.allowed {
@@ -167,7 +167,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	if f.bucket == nil || !f.tells {
 		return stream.Continue
 	}
-	now := s.Worker.Loop.Wall()
+	now := s.Worker.Loop.Time()
 	var digits [20]byte
 	add := func(name []byte, n uint64) { m.AddName(name, m.Copy(strconv.AppendUint(digits[:0], n, 10))) }
 	add(limitHeader, f.bucket.Max())

@@ -86,7 +86,7 @@ func (a *attempt) drop() {
 }
 
 func (a *attempt) report(result cluster.Result) {
-	a.r.cluster.Report(a.host, result, a.r.w.Loop.Wall())
+	a.r.cluster.Report(a.host, result, a.r.w.Loop.Time())
 }
 
 // OnDrained lets the request's body flow again.

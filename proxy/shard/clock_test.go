@@ -1,0 +1,70 @@
+package shard
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/ratelimit"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// Somebody sets the clock by an hour, forwards or back: nothing that has to last a time notices (idle and request timeouts,
+// ejections, tokens, the memory of how long a server keeps connections), and what is dated follows.
+func TestClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		ejecting := static("app")
+		ejecting.Outlier = &cluster.OutlierConfig{Consecutive5xx: ptr(uint32(1)), Interval: time.Second, MaxEjectionPercent: ptr(uint32(100))}
+		slow := prefix("slow", "/slow", &route.ForwardConfig{Cluster: "other", Timeout: ptr(10 * time.Second)})
+		b := newBench(t, []route.RouteConfig{slow, to("app")}, ejecting, static("other"))
+		b.config.IdleTimeout = 20 * time.Second
+		bucket := &listen.RateLimit{Bucket: ratelimit.NewBucket(ratelimit.Fill{Max: 3, PerFill: 1, Interval: time.Minute}, b.Loop.Time()), Stats: &stats.ConnectionRate{}}
+		b.rt.Listeners[0].RateLimit = bucket
+		b.endpoints("app", app1)
+		b.endpoints("other", app2)
+		b.answer = func(_ *bench, p *drive.Pipe, request string) {
+			if !strings.Contains(request, "slow") {
+				p.WriteString("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
+			}
+		}
+		idle, waiting := b.dial(), b.dial()
+		waiting.WriteString(get("/slow"))
+		idle.WriteString(get("/")) // whose answer has the host ejected
+		b.Step()
+		idle.Take()
+		b.Advance(2 * time.Second)
+		ejected := func() int64 { return b.rt.Clusters["app"].Stats.Outlier.EjectionsActive.Value() }
+		if ejected() != 1 {
+			t.Fatalf("%d hosts are ejected, want 1", ejected())
+		}
+		b.Jump(jump)
+		b.Advance(5 * time.Second)
+		if got := waiting.Take(); got != "" || idle.EOF || ejected() != 1 || b.Open() != 2 {
+			t.Errorf("%v: after 7 s the client got %q, %d connections are open and %d hosts ejected, want nothing, 2 and 1", jump, got, b.Open(), ejected())
+		}
+		b.Advance(4 * time.Second)
+		got := waiting.Take()
+		if date := start.Add(jump + 10*time.Second).Format("date: Mon, 02 Jan 2006 15:04:0"); !strings.HasPrefix(got, "HTTP/1.1 504 ") || !strings.Contains(got, date[:len(date)-3]) {
+			t.Errorf("%v: after 10 s the client got %q, want 504 with %q", jump, got, date)
+		}
+		b.Advance(11 * time.Second)
+		if !idle.EOF {
+			t.Errorf("%v: an idle connection lives on after 22 s, want 20", jump)
+		}
+		b.Advance(12 * time.Second)
+		if ejected() != 0 {
+			t.Errorf("%v: the host is ejected after 34 s, want it back after 30", jump)
+		}
+		for range 2 { // of three tokens two were taken, and half of one has come
+			b.dial()
+		}
+		b.Step()
+		if n := bucket.Stats.RateLimited.Value(); n != 1 {
+			t.Errorf("%v: %d connections were refused, want 1", jump, n)
+		}
+	}
+}
