@@ -38,18 +38,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				text += fmt.Sprintf("  - {name: %s, circuit_breakers: {thresholds: [{max_connections: 5000, max_pending_requests: 5000, max_requests: 5000}]}, load_assignment: {cluster_name: %s, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}\n", name, name, hop.Socket(to))
 				continue
 			}
-			text += fmt.Sprintf(`  - name: %[1]s
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": %[3]sextensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: %[1]s
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: %[1]s, timeout: 0s}}]}]}
-          http_filters:
-          - {name: router, typed_config: {"@type": %[3]sextensions.filters.http.router.v3.Router}}
-`, name, hop.Socket(from), ads)
+			text += manager(name, from, "{match: {prefix: /}, route: {cluster: "+name+", timeout: 0s}}")
 		}
 	}
 	x := hop.Configured(t, nil, fmt.Sprintf(`overload_manager:

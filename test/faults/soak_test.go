@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var soak = flag.Duration("soak", 20*time.Second, "how long TestSoak goes on")
+var soak = flag.Duration("soak", time.Minute, "how long TestSoak goes on")
 
 // Traffic of all kinds, connections that are reset in the middle of it and configuration that is replaced, for as long as
 // -soak says: the proxy holds as much at the end as after its first third, and no request has failed.
