@@ -141,3 +141,12 @@ func TestOwnBootstrap(t *testing.T) {
 		p.shards.Close()
 	}
 }
+
+// A sidecar drains what comes in, and its application's own traffic goes on; to a gateway everything comes in.
+func TestWhatDrainsFirst(t *testing.T) {
+	for kind, inboundOnly := range map[string]bool{"sidecar": true, "router": false} {
+		if got := (&environment{Type: kind}).inboundOnly(); got != inboundOnly {
+			t.Errorf("%s: only inbound connections drain: %v, want %v", kind, got, inboundOnly)
+		}
+	}
+}

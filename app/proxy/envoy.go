@@ -259,7 +259,11 @@ func (p *envoy) terminate() {
 }
 
 func (p *envoy) drain() {
-	if _, err := p.ask(http.MethodPost, "/drain_listeners?inboundonly&graceful&skip_exit"); err != nil {
+	which := "/drain_listeners?graceful&skip_exit"
+	if p.e.inboundOnly() {
+		which += "&inboundonly"
+	}
+	if _, err := p.ask(http.MethodPost, which); err != nil {
 		p.log.Warn("drain", "error", err)
 	}
 }

@@ -162,7 +162,7 @@ func (p *parts) meshServers(e *environment) []server {
 			}
 			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
 		},
-		Quit: p.quit, Drain: func() { p.drainListeners(true, true, false) },
+		Quit: p.quit, Drain: func() { p.drainListeners(true, e.inboundOnly(), true) },
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},
 	}
 	return []server{

@@ -58,6 +58,7 @@ type parts struct {
 	started  time.Time
 	workers  int
 	draining atomic.Bool
+	failing  atomic.Bool // health checks, as the administration interface wants it
 	quit     context.CancelFunc
 	unbound  chan error // a listener of the bootstrap could not be opened
 	drain    listen.Pace
@@ -118,7 +119,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.rest = newRest()
 	var err error
 	state := &overload.State{}
-	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Overload: state, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
+	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Overload: state, Failing: &p.failing, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	}
 	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Failing: p.failing.Load, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.refused(err)
@@ -187,7 +188,7 @@ func (p *parts) wake() {
 
 // state is Envoy's word for what the process does.
 func (p *parts) state() adminv3.ServerInfo_State {
-	if p.draining.Load() {
+	if p.draining.Load() || p.failing.Load() {
 		return adminv3.ServerInfo_DRAINING
 	}
 	if ok, _ := p.ready(); !ok {
@@ -203,7 +204,7 @@ func (p *parts) admin() *admin.Server {
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
 			AdminAddressPath: p.o.AdminPath, DrainStrategy: strategy(p.drain), Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain.Time)},
-		State: p.state, Drain: p.drainListeners, Quit: p.quit, Refresh: p.refresh,
+		State: p.state, Drain: p.drainListeners, Fail: p.failing.Store, Quit: p.quit, Refresh: p.refresh,
 	})
 }
 
@@ -324,12 +325,16 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 
 var errStopped = errors.New("stopped")
 
+// inboundOnly says which connections are led to their end first. A sidecar's outbound ones stay usable for as long as the
+// application is there; of a gateway everything comes in.
+func (e *environment) inboundOnly() bool { return e.Type != "router" }
+
 // terminate drains as Istio's agent does: inbound connections are told to end, what
 // the workload itself sends goes on, and after the time for that the proxy ends.
 func (p *parts) terminate(e *environment) {
 	p.draining.Store(true)
 	p.log.Info("draining", "for", e.Termination)
-	p.shards.Drain(e.Type != "router") // of a gateway everything is inbound
+	p.shards.Drain(e.inboundOnly())
 	if !e.ExitIdle {
 		time.Sleep(e.Termination)
 		return

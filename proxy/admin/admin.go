@@ -45,6 +45,8 @@ type Options struct {
 	State func() adminv3.ServerInfo_State // of the process
 	Drain func(graceful, inboundOnly, stay bool)
 	Quit  func()
+	// Fail has health checks of this proxy fail, or succeed again.
+	Fail func(bool)
 	// Refresh brings up to date what is shown next; may be nil.
 	Refresh func()
 	Now     func() time.Time
@@ -78,6 +80,8 @@ func (s *Server) pages() []page {
 		{"/clusters", "upstream cluster status", false, s.clusters},
 		{"/config_dump", "dump current Envoy configs (experimental)", false, s.configDump},
 		{"/drain_listeners", "drain listeners", true, s.drain},
+		{"/healthcheck/fail", "cause the server to fail health checks", true, s.failing(true)},
+		{"/healthcheck/ok", "cause the server to pass health checks", true, s.failing(false)},
 		{"/help", "print out list of admin commands", false, s.help},
 		{"/listeners", "print listener info", false, s.listeners},
 		{"/logging", "query/change logging levels", true, s.logging},
@@ -256,6 +260,14 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Drain(q.Has("graceful"), q.Has("inboundonly"), q.Has("skip_exit"))
 	fmt.Fprintln(w, "OK")
+}
+
+// failing serves /healthcheck/fail and /healthcheck/ok.
+func (s *Server) failing(on bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		s.Fail(on)
+		fmt.Fprintln(w, "OK")
+	}
 }
 
 func (s *Server) quit(w http.ResponseWriter, _ *http.Request) {

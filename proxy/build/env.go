@@ -49,6 +49,9 @@ type Env struct {
 	// Limits bound the connections of clients.
 	Limits Limits
 
+	// Failing says whether the proxy was told to fail its health checks; nil: never.
+	Failing func() bool
+
 	// WholeWorld says that the control plane speaks the state-of-the-world form only.
 	WholeWorld bool
 

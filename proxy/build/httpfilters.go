@@ -236,7 +236,7 @@ func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Con
 func (r *listenerReader) health(m *healthv3.HealthCheck, at *field.Path) *health.Config {
 	c := &health.Config{
 		PassThrough: m.GetPassThroughMode().GetValue(), CacheTime: r.duration(m.GetCacheTime(), at.Child("cache_time")),
-		Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Cluster: r.env.Node.GetCluster(),
+		Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Cluster: r.env.Node.GetCluster(), Failed: r.env.Failing,
 	}
 	if m.GetPassThroughMode() == nil {
 		r.errs.Addf(at.Child("pass_through_mode"), "is not set")

@@ -22,8 +22,7 @@ var listenerFields = []*Message{
 	message((*listenerv3.Listener)(nil),
 		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
 			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
-			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "bypass_overload_manager", "metadata"),
-		ignores("connections of a changed listener drain; of a whole proxy, both directions are drained by the admin interface", "drain_type"),
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "drain_type", "bypass_overload_manager", "metadata"),
 		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
@@ -93,6 +92,7 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	r.listenerFilters(m, c)
 	c.SocketOptions = r.socketOptions(m)
 	c.MaxConnections = r.env.Limits.Listeners[m.GetName()]
+	c.ModifyOnly = m.GetDrainType() == listenerv3.Listener_MODIFY_ONLY
 	c.Unshed = m.GetBypassOverloadManager()
 	if !m.GetIgnoreGlobalConnLimit() {
 		c.Global = r.env.Limits.Global

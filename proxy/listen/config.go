@@ -63,6 +63,7 @@ type Config struct {
 	BufferLimit           int          // per_connection_buffer_limit_bytes; 0: 1 MiB
 	MaxConnections        int          // open connections of this listener, all shards; 0: no limit
 	Global                *Connections // the limit over all listeners; nil: none, or not for this one
+	ModifyOnly            bool         // drain_type: connections stay when the proxy fails its health checks
 	Unshed                bool         // bypass_overload_manager: nothing is shed here
 
 	Chains  []*Chain

@@ -41,8 +41,11 @@ func (d *drain) due(now int64, random func() uint64) bool {
 }
 
 // Draining reports whether a response that is written now should end the connection, because its listener
-// was replaced or because the proxy is about to end.
+// was replaced, because the proxy is about to end, or because it was told to fail its health checks.
 func (c *Conn) Draining() bool {
+	if c.Worker.Failing.Load() && !c.Listener.ModifyOnly {
+		return true
+	}
 	listener, all := &c.ln.drained, &c.set.drains[c.Listener.Class()]
 	if !listener.began && !all.began {
 		return false

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -41,6 +42,8 @@ type Worker struct {
 	Source Source
 	Mark   int // SO_MARK of upstream sockets, 0: none
 	HTTP2  *h2.Shard
+	// Failing says whether the proxy was told to fail its health checks; never nil.
+	Failing *atomic.Bool
 	// Overload says what the proxy has too much of; never nil.
 	Overload *overload.State
 
@@ -77,7 +80,7 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 		seed[i] = byte(rand.Uint32())
 	}
 	w := &Worker{
-		Index: index, Loop: loop, Source: source, Overload: &overload.Nothing,
+		Index: index, Loop: loop, Source: source, Overload: &overload.Nothing, Failing: new(atomic.Bool),
 		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, locals: map[any]any{},
 		connID: uint64(index) << 48, HTTP2: h2.NewShard(loop.Now),
 	}

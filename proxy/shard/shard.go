@@ -36,6 +36,7 @@ type Options struct {
 	// that this one replaces); nil, nil means that it is to be bound here. It may be nil.
 	Listener func(c *listen.Config, addr netip.AddrPort) (net.Listener, error)
 	Overload *overload.State // what there is too much of; nil: nothing ever
+	Failing  *atomic.Bool    // whether health checks are to fail; nil: never
 	Churn    func()          // see [drive.Loop.OnChurn]; nil: nobody
 	Log      *slog.Logger
 }
@@ -83,6 +84,9 @@ func New(o Options) (*Shards, error) {
 		one := newOne(i, loop, o.Mark, s.current.Load())
 		if o.Overload != nil {
 			one.w.Overload = o.Overload
+		}
+		if o.Failing != nil {
+			one.w.Failing = o.Failing
 		}
 		s.shards = append(s.shards, one)
 	}

@@ -120,6 +120,9 @@ func (f *filter) answer(s *stream.Stream) stream.Verdict {
 		f.stats.Degraded.Inc()
 		return s.ReplyWith(status, "", details, func(m *header.Map) { m.AddName(degradedName, nil) })
 	}
+	if f.failed() {
+		return s.ReplyWith(status, "", details, func(m *header.Map) { m.Add(header.XEnvoyImmediateHealthCheckFail, immediateFail) })
+	}
 	return s.Reply(status, "", details)
 }
 
