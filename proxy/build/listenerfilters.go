@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	structv3 "github.com/cncf/xds/go/xds/type/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
@@ -38,6 +39,7 @@ var listenerFilterFields = []*Message{
 	message((*corev3.ProxyProtocolPassThroughTLVs)(nil), reads("match_type", "tlv_type")),
 	message((*listenerlimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
 	message((*networklimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
+	message((*structv3.TypedStruct)(nil), reads("type_url", "value")),
 	message((*connlimitv3.ConnectionLimit)(nil), reads("stat_prefix", "max_connections", "delay", "runtime_enabled")),
 	message((*sniclusterv3.SniCluster)(nil)),
 	message((*corev3.RuntimeFeatureFlag)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
@@ -182,6 +184,8 @@ func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, i
 		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
 			return limit, true
 		}
+	case *structv3.TypedStruct:
+		return r.extension(m, at), true
 	case *sniclusterv3.SniCluster:
 		return listen.SNICluster{}, true
 	default:

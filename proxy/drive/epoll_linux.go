@@ -132,7 +132,7 @@ func (b *epoll) watch(c *Conn) error {
 }
 
 func (b *epoll) unwatch(c *Conn) {
-	if s, ok := c.sock.(*fdSocket); ok && s.slot < len(b.slots) && b.slots[s.slot].conn == c {
+	if s, ok := c.bare().(*fdSocket); ok && s.slot < len(b.slots) && b.slots[s.slot].conn == c {
 		b.slots[s.slot] = slot{}
 	}
 }

@@ -192,7 +192,7 @@ func (b *memory) watch(c *Conn) error {
 }
 
 func (b *memory) unwatch(c *Conn) {
-	if s, ok := c.sock.(*memSocket); ok {
+	if s, ok := c.bare().(*memSocket); ok {
 		s.conn = nil
 	}
 }

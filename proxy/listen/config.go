@@ -142,7 +142,7 @@ type Chain struct {
 
 // A Gate is a network filter that looks at a new connection once.
 type Gate interface {
-	// Admit reports whether the connection goes on. If not, the gate has ended it.
+	// Admit reports whether the connection goes on. If not, the gate has ended it, or sees to it that it goes on later.
 	Admit(w *pool.Worker, c *Conn) bool
 }
 

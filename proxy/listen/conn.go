@@ -42,6 +42,7 @@ type Conn struct {
 	timer      drive.Timer
 	transport  string
 	phase      phase
+	gate       int // gates that it has passed
 	found      tls.Found
 	global     *Connections
 	limits     []*Limit // that count the connection
@@ -254,8 +255,15 @@ func (c *Conn) choose(unread bool) {
 		return
 	}
 	c.Chain = chain
-	for _, g := range chain.Gates {
-		if !g.Admit(c.Worker, c) {
+	c.admit()
+}
+
+// admit passes the gates that the connection has not passed yet, and goes on.
+func (c *Conn) admit() {
+	chain := c.Chain
+	for c.gate < len(chain.Gates) {
+		c.gate++
+		if !chain.Gates[c.gate-1].Admit(c.Worker, c) {
 			return
 		}
 	}

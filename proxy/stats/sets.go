@@ -386,6 +386,13 @@ type ConnectionLimit struct {
 	Active  Gauge   `stat:"active_connections"`
 }
 
+// TCPFault holds "tcp_fault.<stat prefix>.".
+type TCPFault struct {
+	Refused Counter `stat:"refused"`
+	Delayed Counter `stat:"delayed"`
+	Resets  Counter `stat:"resets"`
+}
+
 // ListenerManager holds "listener_manager.".
 type ListenerManager struct {
 	ListenerAdded             Counter `stat:"listener_added"`

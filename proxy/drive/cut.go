@@ -1,0 +1,50 @@
+package drive
+
+import "syscall"
+
+// A cutSocket breaks when so many bytes have passed it, both directions together.
+type cutSocket struct {
+	socket
+	conn *Conn
+	left int
+	over bool
+}
+
+// CutAfter has the connection reset when n more bytes have passed it, as the peer and our side of it see it; what has
+// passed before gets through. It is for tests of those who use connections.
+func (c *Conn) CutAfter(n int) {
+	s := &cutSocket{socket: c.bare(), conn: c, left: n}
+	c.sock = s
+	if n <= 0 {
+		s.cut()
+	}
+}
+
+// bare is the socket itself.
+func (c *Conn) bare() socket {
+	if s, ok := c.sock.(*cutSocket); ok {
+		return s.socket
+	}
+	return c.sock
+}
+
+// cut ends the connection in the next turn: what has come in this one is still handed on.
+func (s *cutSocket) cut() {
+	s.over = true
+	s.conn.loop.Post(func() { s.conn.fail(syscall.ECONNRESET) })
+}
+
+func (s *cutSocket) pass(b []byte, f func([]byte) (int, error)) (int, error) {
+	if s.over {
+		return 0, errAgain
+	}
+	n, err := f(b[:min(len(b), s.left)])
+	if s.left -= max(n, 0); s.left == 0 {
+		s.cut()
+	}
+	return n, err
+}
+
+func (s *cutSocket) read(b []byte) (int, error)  { return s.pass(b, s.socket.read) }
+func (s *cutSocket) write(b []byte) (int, error) { return s.pass(b, s.socket.write) }
+func (s *cutSocket) close(reset bool)            { s.socket.close(reset || s.over) }

@@ -1,0 +1,82 @@
+package shard
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/stats"
+)
+
+// faulty is a bench whose listener has a TCP fault.
+func faulty(t *testing.T, f listen.Fault) (*bench, *stats.TCPFault) {
+	b := full(t)
+	f.Stats = &stats.TCPFault{}
+	b.rt.Listeners[0].Chains[0].Gates = []listen.Gate{&f}
+	return b, f.Stats
+}
+
+// A connection that is refused sees a reset before it has said anything.
+func TestTCPFaultRefuses(t *testing.T) {
+	b, set := faulty(t, listen.Fault{Refuse: 100})
+	p := b.dial()
+	b.Step()
+	if !p.Broken || b.Open() != 0 || set.Refused.Value() != 1 {
+		t.Errorf("broken %v, %d connections are open, %d were refused; want a reset", p.Broken, b.Open(), set.Refused.Value())
+	}
+	if got := b.log.last(); !strings.Contains(got, " FI tcp_fault_refused ") {
+		t.Errorf("the log says %q", got)
+	}
+}
+
+// A connection that is reset has as many bytes through as it may, in both directions together, and not one more.
+func TestTCPFaultResets(t *testing.T) {
+	request := get("/direct")
+	for _, after := range []int{0, 10, len(request), len(request) + 20} {
+		b, set := faulty(t, listen.Fault{Reset: 100, After: after})
+		p := b.dial()
+		p.WriteString(request)
+		b.Step()
+		got := p.Take()
+		if want := max(0, after-len(request)); len(got) != want || !p.Broken || b.Open() != 0 || set.Resets.Value() != 1 {
+			t.Errorf("after %d bytes: got %d of the answer, broken %v; want %d and a reset", after, len(got), p.Broken, want)
+		}
+	}
+}
+
+// A connection that waits is served after that, as if it had come then; if its client goes, that is all.
+func TestTCPFaultDelays(t *testing.T) {
+	b, set := faulty(t, listen.Fault{Delay: 100, Wait: 300 * time.Millisecond})
+	p := b.dial()
+	p.WriteString(get("/direct"))
+	b.Advance(200 * time.Millisecond)
+	if got := p.Take(); got != "" {
+		t.Errorf("the client got %q after 200 ms, want to wait for 300", got)
+	}
+	b.Advance(200 * time.Millisecond)
+	if got := p.Take(); !strings.HasPrefix(got, "HTTP/1.1 503 ") || set.Delayed.Value() != 1 {
+		t.Errorf("the client got %q", got)
+	}
+	q := b.dial()
+	b.Step()
+	q.Reset()
+	b.Advance(time.Second)
+	if b.Open() != 1 {
+		t.Errorf("%d connections are open, want that of the first client", b.Open())
+	}
+}
+
+// A share of connections is a share.
+func TestTCPFaultShare(t *testing.T) {
+	b, set := faulty(t, listen.Fault{Refuse: 25})
+	var pipes []*drive.Pipe
+	for range 2000 {
+		pipes = append(pipes, b.dial())
+	}
+	b.Step()
+	if n := set.Refused.Value(); n < 400 || n > 600 || b.Open() != len(pipes)-int(n) {
+		t.Errorf("%d of 2000 were refused, %d are open; want about 500", n, b.Open())
+	}
+}
