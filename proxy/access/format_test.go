@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/base/logformat"
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -313,4 +314,24 @@ func FuzzJSON(f *testing.F) {
 			t.Errorf("not one line of JSON: %q", line)
 		}
 	})
+}
+
+// A Unix socket is logged by its path, and a client of one by the socket's.
+func TestUnixSocketsAreLoggedByPath(t *testing.T) {
+	r := &Record{UpstreamHost: pipe.Addr("/run/app.sock"), DownstreamLocal: pipe.Addr("/run/in.sock"), DirectLocal: pipe.Addr("/run/in.sock")}
+	r.UpstreamRemote = r.UpstreamHost
+	f, err := Compile("%UPSTREAM_HOST% %UPSTREAM_REMOTE_PORT% %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.TrimSpace(string(f.Append(nil, r))), "/run/app.sock  /run/in.sock /run/in.sock"; got != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+	j, err := CompileJSON(map[string]any{"port": "%UPSTREAM_REMOTE_PORT%"}, JSONOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.TrimSpace(string(j.Append(nil, r))), `{"port":null}`; got != want {
+		t.Errorf("logged %s, want %s", got, want)
+	}
 }

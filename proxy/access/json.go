@@ -156,7 +156,7 @@ func (f *field) typed(dst []byte, r *Record) ([]byte, bool) {
 	}
 	m := len(dst)
 	dst, ok := o.append(dst, r)
-	if !ok {
+	if !ok || o.number && len(dst) == n {
 		return append(dst[:n], "null"...), false
 	}
 	if o.number {

@@ -193,6 +193,8 @@ func addressOp(of func(*Record) netip.AddrPort, form addressForm) operator {
 func appendAddress(dst []byte, a netip.AddrPort, form addressForm) []byte {
 	path, isPath := pipe.Path(a)
 	switch {
+	case isPath && form == justPort:
+		return dst // it has none
 	case isPath:
 		return append(dst, path...)
 	case form == justPort:

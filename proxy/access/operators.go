@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
 )
@@ -198,11 +199,19 @@ func began(r *Record) Mark                      { return r.Began }
 func upstreamLocal(r *Record) netip.AddrPort    { return r.UpstreamLocal }
 func upstreamRemote(r *Record) netip.AddrPort   { return r.UpstreamRemote }
 func downstreamLocal(r *Record) netip.AddrPort  { return r.DownstreamLocal }
-func downstreamRemote(r *Record) netip.AddrPort { return r.DownstreamRemote }
+func downstreamRemote(r *Record) netip.AddrPort { return r.client(r.DownstreamRemote) }
 func directLocal(r *Record) netip.AddrPort      { return r.DirectLocal }
-func directRemote(r *Record) netip.AddrPort     { return r.DirectRemote }
-func downstreamTLS(r *Record) *TLS              { return r.Downstream }
-func upstreamTLS(r *Record) *TLS                { return r.Upstream }
+func directRemote(r *Record) netip.AddrPort     { return r.client(r.DirectRemote) }
+
+// client is a client's address. Clients of a Unix socket have none: Envoy writes the socket's in its place.
+func (r *Record) client(a netip.AddrPort) netip.AddrPort {
+	if _, ok := pipe.Path(r.DirectLocal); ok && !a.IsValid() {
+		return r.DirectLocal
+	}
+	return a
+}
+func downstreamTLS(r *Record) *TLS { return r.Downstream }
+func upstreamTLS(r *Record) *TLS   { return r.Upstream }
 
 func nothing(*Record) string { return "" }
 func zero(*Record) uint64    { return 0 }

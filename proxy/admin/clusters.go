@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,7 +149,7 @@ func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 		return &adminv3.SimpleMetric{Type: adminv3.SimpleMetric_GAUGE, Name: name, Value: uint64(max(n, 0))}
 	}
 	return &adminv3.HostStatus{
-		Address: hostAddress(h.Addr), Hostname: h.Name, Weight: h.Weight, Priority: h.Priority,
+		Address: addressOf(h.Addr), Hostname: h.Name, Weight: h.Weight, Priority: h.Priority,
 		Locality: &corev3.Locality{Region: h.Locality.Region, Zone: h.Locality.Zone, SubZone: h.Locality.SubZone},
 		Stats: []*adminv3.SimpleMetric{
 			counter("cx_connect_fail", h.CxConnectFail.Value()), counter("cx_total", h.CxTotal.Value()), counter("rq_error", h.RqError.Value()),
@@ -169,12 +168,4 @@ func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 var edsHealth = map[cluster.Health]corev3.HealthStatus{
 	cluster.HealthUnknown: corev3.HealthStatus_HEALTHY, cluster.Healthy: corev3.HealthStatus_HEALTHY, cluster.Unhealthy: corev3.HealthStatus_UNHEALTHY,
 	cluster.Draining: corev3.HealthStatus_DRAINING, cluster.HealthTimeout: corev3.HealthStatus_TIMEOUT, cluster.Degraded: corev3.HealthStatus_DEGRADED,
-}
-
-// hostAddress is where a host is, as Envoy writes it.
-func hostAddress(a netip.AddrPort) *corev3.Address {
-	if path, ok := pipe.Path(a); ok {
-		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
-	}
-	return address(a.Addr().String(), a.Port())
 }

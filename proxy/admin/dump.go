@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -18,6 +19,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mallamesh/malla/base/pipe"
 )
 
 // writeJSON prints a message as Envoy's admin interface does: names as in the
@@ -166,9 +169,9 @@ func (s *Server) listeners(w http.ResponseWriter, r *http.Request) {
 			st := &adminv3.ListenerStatus{Name: l.Name}
 			for i, a := range l.Addrs {
 				if i == 0 {
-					st.LocalAddress = address(a.Addr().String(), a.Port())
+					st.LocalAddress = addressOf(a)
 				} else {
-					st.AdditionalLocalAddresses = append(st.AdditionalLocalAddresses, address(a.Addr().String(), a.Port()))
+					st.AdditionalLocalAddresses = append(st.AdditionalLocalAddresses, addressOf(a))
 				}
 			}
 			out.ListenerStatuses = append(out.ListenerStatuses, st)
@@ -179,14 +182,17 @@ func (s *Server) listeners(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 	for _, l := range run.Listeners {
 		for _, a := range l.Addrs {
-			fmt.Fprintf(w, "%s::%s\n", l.Name, a)
+			fmt.Fprintf(w, "%s::%s\n", l.Name, pipe.String(a))
 		}
 	}
 }
 
-func address(host string, port uint16) *corev3.Address {
+func addressOf(a netip.AddrPort) *corev3.Address {
+	if path, ok := pipe.Path(a); ok {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
+	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)}}}}
+		Address: a.Addr().String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(a.Port())}}}}
 }
 
 // memory answers with Go's numbers under Envoy's names.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/xdsclient"
@@ -187,6 +189,27 @@ func (r *reader) address(a *corev3.Address, at *field.Path) netip.AddrPort {
 	}
 	return r.socketAddress(a.GetSocketAddress(), at.Child("socket_address"))
 }
+
+// anyAddress reads an address that may be a Unix socket's.
+func (r *reader) anyAddress(a *corev3.Address, at *field.Path) netip.AddrPort {
+	p := a.GetPipe()
+	if p == nil {
+		return r.address(a, at)
+	}
+	at = at.Child("pipe")
+	if p.GetMode() > 0o777 {
+		r.errs.Addf(at.Child("mode"), "found %#o, want at most 0777", p.GetMode())
+	}
+	path := p.GetPath()
+	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") || len(path) >= maxPath {
+		r.errs.Addf(at.Child("path"), "found %q, want the absolute path of a socket, or @ and a name, of at most %d bytes", path, maxPath-1)
+		return netip.AddrPort{}
+	}
+	return pipe.Addr(path)
+}
+
+// maxPath is what the system has room for (sun_path), the zero at the end included.
+const maxPath = 108
 
 func (r *reader) socketAddress(s *corev3.SocketAddress, at *field.Path) netip.AddrPort {
 	ip, err := netip.ParseAddr(s.GetAddress())

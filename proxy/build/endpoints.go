@@ -55,25 +55,19 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	out := cluster.Endpoint{Weight: max(e.GetLoadBalancingWeight().GetValue(), 1), Hostname: e.GetEndpoint().GetHostname(), Health: healths[e.GetHealthStatus()]}
 	s := e.GetEndpoint().GetAddress().GetSocketAddress()
 	where := at.Child("endpoint").Child("address")
-	switch p := e.GetEndpoint().GetAddress().GetPipe(); {
-	case p != nil:
-		if path := p.GetPath(); names || !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") {
-			r.errs.Addf(where.Child("pipe").Child("path"), "found %q, want the absolute path of a socket, or @ and a name, in a cluster of type STATIC or EDS", path)
-			return out, false
-		}
-		out.Addr = pipe.Addr(p.GetPath())
-	case s == nil:
+	switch {
+	case names && s == nil:
 		r.errs.Addf(where, "has no socket_address")
 		return out, false
 	case names:
 		out.Name, out.Port = s.GetAddress(), r.port(s.GetPortValue(), where.Child("socket_address").Child("port_value"))
 	default:
-		out.Addr = r.address(e.GetEndpoint().GetAddress(), where)
+		out.Addr = r.anyAddress(e.GetEndpoint().GetAddress(), where)
 		if !out.Addr.IsValid() {
 			return out, false
 		}
 	}
-	out.More = r.moreAddresses(e.GetEndpoint().GetAdditionalAddresses(), names, at.Child("endpoint").Child("additional_addresses"))
+	out.More = r.moreAddresses(e.GetEndpoint().GetAdditionalAddresses(), names, out.Addr, at.Child("endpoint").Child("additional_addresses"))
 	out.Check = r.checkTarget(e.GetEndpoint().GetHealthCheckConfig(), at.Child("endpoint").Child("health_check_config"))
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: matchable(spaceOf(m, "envoy.transport_socket_match")), All: metadataSet(m)}
@@ -86,10 +80,13 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 }
 
 // moreAddresses reads where else an endpoint can be reached.
-func (r *reader) moreAddresses(list []*endpointv3.Endpoint_AdditionalAddress, names bool, at *field.Path) (out []netip.AddrPort) {
+func (r *reader) moreAddresses(list []*endpointv3.Endpoint_AdditionalAddress, names bool, first netip.AddrPort, at *field.Path) (out []netip.AddrPort) {
 	if len(list) > 0 && names {
 		r.errs.Addf(at, "has no meaning in a cluster of names, want a cluster of type STATIC or EDS")
 		return nil
+	}
+	if _, ok := pipe.Path(first); ok && len(list) > 0 {
+		r.errs.Addf(at, "is set beside a Unix socket, want addresses of TCP alone")
 	}
 	for i, a := range list {
 		if addr := r.address(a.GetAddress(), at.Index(i).Child("address")); addr.IsValid() {

@@ -34,8 +34,7 @@ var httpFields = append([]*Message{
 	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
 	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
-	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges"),
-		refuses("there are no listeners on Unix sockets", "unix_sockets")),
+	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges", "unix_sockets")),
 	message((*hcmv3.HttpConnectionManager_Tracing)(nil), reads("client_sampling", "random_sampling", "overall_sampling"),
 		ignores(notTraced, "operation", "verbose", "max_path_tag_length", "custom_tags", "provider", "spawn_upstream_span", "upstream_operation", "no_context_propagation")),
 	message((*hcmv3.RequestIDExtension)(nil), reads("typed_config")),
@@ -188,6 +187,7 @@ func (r *listenerReader) internalAddresses(m *hcmv3.HttpConnectionManager, c *st
 	if ic == nil {
 		return
 	}
+	c.InternalUnix = ic.GetUnixSockets()
 	c.InternalAddresses = append([]netip.Prefix(nil), r.prefixes(ic.GetCidrRanges(), at.Child("internal_address_config").Child("cidr_ranges"))...)
 }
 

@@ -3,6 +3,7 @@ package build
 import (
 	"math"
 	"net/netip"
+	"os"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -74,12 +76,12 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	case corev3.TrafficDirection_OUTBOUND:
 		c.Direction = listen.Outbound
 	}
-	c.Addrs = []netip.AddrPort{r.address(m.GetAddress(), field.At("address"))}
+	r.listenAt(c, m.GetAddress(), field.At("address"))
 	for i, a := range m.GetAdditionalAddresses() {
-		c.Addrs = append(c.Addrs, r.address(a.GetAddress(), field.At("additional_addresses").Index(i).Child("address")))
+		r.listenAt(c, a.GetAddress(), field.At("additional_addresses").Index(i).Child("address"))
 	}
 	if c.Name == "" {
-		c.Name = c.Addrs[0].String()
+		c.Name = pipe.String(c.Addrs[0])
 	}
 	r.statName = m.GetStatPrefix()
 	if r.statName == "" {
@@ -107,6 +109,18 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 		r.errs.Addf(field.At("filter_chains"), "is empty, want at least one chain")
 	}
 	return c
+}
+
+// listenAt reads one address of a listener.
+func (r *listenerReader) listenAt(c *listen.Config, a *corev3.Address, at *field.Path) {
+	addr := r.anyAddress(a, at)
+	c.Addrs = append(c.Addrs, addr)
+	if mode := a.GetPipe().GetMode(); mode != 0 {
+		if c.Modes == nil {
+			c.Modes = map[netip.AddrPort]os.FileMode{}
+		}
+		c.Modes[addr] = os.FileMode(mode)
+	}
 }
 
 // socketOptions reads what is set on the listener's sockets.
@@ -159,7 +173,7 @@ const (
 
 // statAddress writes an address as the names of Envoy's statistics do.
 func statAddress(a netip.AddrPort) string {
-	text := []byte(a.String())
+	text := []byte(pipe.String(a))
 	for i, b := range text {
 		if b == ':' {
 			text[i] = '_'

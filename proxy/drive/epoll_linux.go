@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	named "github.com/mallamesh/malla/base/pipe" // our pipe is a kernel's
 )
 
 // epoll is the backend for real sockets.
@@ -231,8 +233,27 @@ func rawAddrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
 	case unix.AF_INET6:
 		v6 := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
 		return netip.AddrPortFrom(netip.AddrFrom16(v6.Addr).Unmap(), networkOrder(v6.Port))
+	case unix.AF_UNIX:
+		return unixAddr((*unix.RawSockaddrUnix)(unsafe.Pointer(sa)))
 	}
 	return netip.AddrPort{}
+}
+
+// unixAddr is the address of a Unix socket; of a client's, which usually has no name, it is not valid.
+func unixAddr(sa *unix.RawSockaddrUnix) netip.AddrPort {
+	name := make([]byte, 0, len(sa.Path))
+	for i, c := range sa.Path {
+		if c == 0 && i > 0 {
+			break
+		}
+		name = append(name, byte(c))
+	}
+	if len(name) > 0 && name[0] == 0 {
+		if name[0] = '@'; len(name) == 1 {
+			return netip.AddrPort{}
+		}
+	}
+	return named.Addr(string(name))
 }
 
 // networkOrder reads a port as it stands in a sockaddr.
@@ -248,11 +269,16 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	case *unix.SockaddrUnix:
+		return named.Addr(sa.Name)
 	}
 	return netip.AddrPort{}
 }
 
 func sockaddr(a netip.AddrPort) (unix.Sockaddr, int) {
+	if path, ok := named.Path(a); ok {
+		return &unix.SockaddrUnix{Name: path}, unix.AF_UNIX
+	}
 	if a.Addr().Is4() || a.Addr().Is4In6() {
 		return &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}, unix.AF_INET
 	}
@@ -287,11 +313,7 @@ func getsockopt(fd, level, name int, value unsafe.Pointer, size *uint32) syscall
 }
 
 func (b *epoll) dial(o Dial) (socket, bool, error) {
-	var sa unix.Sockaddr = &unix.SockaddrUnix{Name: o.Path}
-	family := unix.AF_UNIX
-	if o.Addr.IsValid() {
-		sa, family = sockaddr(o.Addr)
-	}
+	sa, family := sockaddr(o.Addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, false, os.NewSyscallError("socket", err)
@@ -303,14 +325,14 @@ func (b *epoll) dial(o Dial) (socket, bool, error) {
 	err = unix.Connect(fd, sa)
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
-		return nil, false, err
+		return nil, false, &ImmediateError{o.Addr, err}
 	}
 	return &fdSocket{fd, fd}, err == nil, nil
 }
 
 // prepare sets what must be set before connect.
 func prepare(fd int, o Dial) error {
-	if !o.Addr.IsValid() {
+	if _, ok := named.Path(o.Addr); ok {
 		return nil
 	}
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)

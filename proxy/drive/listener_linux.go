@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	named "github.com/mallamesh/malla/base/pipe" // our pipe is a kernel's
 )
 
 // A Socket is a listening socket. Several loops may accept from one.
@@ -24,6 +26,7 @@ type BindOptions struct {
 	ReusePort   bool
 	Backlog     int // 0: 4096
 	Mark        int
+	Mode        os.FileMode // of a Unix socket's file; 0: as the process makes files
 	Options     []SocketOption
 }
 
@@ -32,22 +35,25 @@ func Bind(addr netip.AddrPort, o BindOptions) (*Socket, error) {
 	sa, family := sockaddr(addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", addr, os.NewSyscallError("socket", err))
+		return nil, fmt.Errorf("listen on %s: %w", named.String(addr), os.NewSyscallError("socket", err))
 	}
 	err = bind(fd, family, sa, o)
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		return nil, fmt.Errorf("listen on %s: %w", named.String(addr), err)
 	}
 	bound, err := unix.Getsockname(fd)
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		return nil, fmt.Errorf("listen on %s: %w", named.String(addr), err)
 	}
 	return &Socket{fd: fd, addr: addrPort(bound)}, nil
 }
 
 func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
+	if u, ok := sa.(*unix.SockaddrUnix); ok {
+		return bindUnix(fd, u, o)
+	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if family == unix.AF_INET6 {
 		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
@@ -79,14 +85,36 @@ func bind(fd, family int, sa unix.Sockaddr, o BindOptions) error {
 	if err := setOptions(fd, o.Options, Bound); err != nil {
 		return err
 	}
+	if err := listen(fd, o); err != nil {
+		return err
+	}
+	return setOptions(fd, o.Options, Listening)
+}
+
+func listen(fd int, o BindOptions) error {
 	backlog := o.Backlog
 	if backlog == 0 {
 		backlog = 4096
 	}
-	if err := unix.Listen(fd, backlog); err != nil {
-		return os.NewSyscallError("listen", err)
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
+}
+
+// bindUnix replaces a file that is there: usually it is what a proxy has left that was here before. The options
+// are TCP's.
+func bindUnix(fd int, sa *unix.SockaddrUnix, o BindOptions) error {
+	abstract := sa.Name[0] == '@'
+	if !abstract {
+		unix.Unlink(sa.Name) // what is wrong with it, bind says
 	}
-	return setOptions(fd, o.Options, Listening)
+	if err := unix.Bind(fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if o.Mode != 0 && !abstract {
+		if err := os.Chmod(sa.Name, o.Mode); err != nil {
+			return err
+		}
+	}
+	return listen(fd, o)
 }
 
 // optionError says which option could not be set, and what is missing if that is not allowed.

@@ -285,13 +285,12 @@ func (l *Loop) finish() {
 
 // A Dial says whom to connect to and how.
 type Dial struct {
-	Addr   netip.AddrPort
-	Source netip.Addr // bind to this address first, if valid; it need not be this machine's
-	Mark   int        // SO_MARK, if not 0
+	Addr   netip.AddrPort // of TCP or, as package address has it, of a Unix socket
+	Source netip.Addr     // bind to this address first, if valid; it need not be this machine's
+	Mark   int            // SO_MARK, if not 0
 	// Transparent allows a Source that is no address of this machine's, for which the system routes
 	// answers here (IP_TRANSPARENT).
 	Transparent bool
-	Path        string         // a Unix socket, if Addr is not valid
 	Options     []SocketOption // of TCP; set before connecting, whatever their moment
 }
 
@@ -301,6 +300,15 @@ type UnreadyError struct{ Err error }
 
 func (e *UnreadyError) Error() string { return e.Err.Error() }
 func (e *UnreadyError) Unwrap() error { return e.Err }
+
+// An ImmediateError is a connection that the system refused when it was asked for, before anything was sent.
+type ImmediateError struct {
+	Addr netip.AddrPort
+	Err  error
+}
+
+func (e *ImmediateError) Error() string { return e.Err.Error() }
+func (e *ImmediateError) Unwrap() error { return e.Err }
 
 // A SocketOption is set on a socket.
 type SocketOption struct {

@@ -25,6 +25,7 @@ type Socket struct{}
 type BindOptions struct {
 	Transparent, FreeBind, ReusePort bool
 	Backlog, Mark                    int
+	Mode                             os.FileMode
 	Options                          []SocketOption
 }
 

@@ -17,6 +17,7 @@ package listen
 
 import (
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +41,10 @@ const (
 // A Config describes a listener. It must not change once a shard has it.
 type Config struct {
 	Name      string
-	Version   string           // of its configuration; equal name and version means: nothing changed, keep the listener
-	Addrs     []netip.AddrPort // the first is the address; the rest are additional ones
-	Bind      bool             // bind_to_port; otherwise it is only reached by hand-over
+	Version   string                         // of its configuration; equal name and version means: nothing changed, keep the listener
+	Addrs     []netip.AddrPort               // the first is the address; the rest are additional ones
+	Modes     map[netip.AddrPort]os.FileMode // of the files of Unix sockets among them; 0: as the process makes files
+	Bind      bool                           // bind_to_port; otherwise it is only reached by hand-over
 	Direction Direction
 	Metadata  *metadata.Set
 

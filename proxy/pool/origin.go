@@ -3,7 +3,6 @@ package pool
 import (
 	"net/netip"
 
-	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 )
@@ -42,9 +41,6 @@ func (o *Origin) Introduce(c *drive.Conn, h *cluster.Host) bool {
 
 // DialOptions say how an address of a cluster's host is reached.
 func (w *Worker) DialOptions(c *cluster.Cluster, addr netip.AddrPort, o *Origin) drive.Dial {
-	if path, ok := pipe.Path(addr); ok {
-		return drive.Dial{Path: path}
-	}
 	d := drive.Dial{Addr: addr, Mark: w.Mark, Source: c.Bind, Options: c.SocketOptions}
 	if addr.Addr().Is6() && c.BindV6.IsValid() {
 		d.Source = c.BindV6

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
@@ -327,12 +328,15 @@ func ConnectError(err error) string {
 	if unready, ok := errors.AsType[*drive.UnreadyError](err); ok {
 		return unready.Error()
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		text := errno.Error()
-		return "delayed connect error: " + strings.ToUpper(text[:1]) + text[1:]
+	text := err.Error()
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		text = errno.Error()
+		text = strings.ToUpper(text[:1]) + text[1:]
 	}
-	return "delayed connect error: " + err.Error()
+	if now, ok := errors.AsType[*drive.ImmediateError](err); ok {
+		return "immediate connect error: " + text + "|remote address:" + pipe.String(now.Addr)
+	}
+	return "delayed connect error: " + text
 }
 
 func ms(ns int64) uint64 { return uint64(max(0, ns) / int64(time.Millisecond)) }

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
@@ -256,7 +257,7 @@ func (s *Shards) bind(rt *Runtime) (byName map[string][]*drive.Socket, wanted ma
 					continue
 				}
 				s.sockets[addr] = socket
-				s.o.Log.Info("listening", "listener", c.Name, "address", socket.Addr().String())
+				s.o.Log.Info("listening", "listener", c.Name, "address", pipe.String(socket.Addr()))
 			}
 			wanted[addr] = true
 			byName[c.Name] = append(byName[c.Name], socket)
@@ -279,7 +280,7 @@ func (s *Shards) socket(c *listen.Config, addr netip.AddrPort) (*drive.Socket, e
 	if c.Transparent {
 		mark = s.o.Mark
 	}
-	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark, Options: c.SocketOptions})
+	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark, Mode: c.Modes[addr], Options: c.SocketOptions})
 }
 
 // Addr returns the address that a listener's first socket is bound to.

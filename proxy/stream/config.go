@@ -95,6 +95,7 @@ type Config struct {
 	RejectUnderscores    bool // headers_with_underscores_action: REJECT_REQUEST
 	DropUnderscores      bool
 	InternalAddresses    []netip.Prefix // internal_address_config; empty: nobody is internal
+	InternalUnix         bool           // who comes by a Unix socket is internal
 
 	// UpstreamALPN is what Istio's ALPN filter says.
 	UpstreamALPN pool.Offers

@@ -32,7 +32,7 @@ func (s *Stream) detect() (found netip.Addr, trusted, ok bool) {
 			s.Reply(d.Reject, "", "rejecting_because_detection_failed")
 			return found, false, false
 		}
-		if !d.SkipAppend {
+		if !d.SkipAppend && s.Conn.Remote.IsValid() {
 			s.Request.SetCopy(header.XForwardedFor, s.appendForwarded(xff))
 		}
 		if found.IsValid() {

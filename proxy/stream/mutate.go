@@ -187,7 +187,7 @@ func (s *Stream) addresses() bool {
 				remote = netip.AddrPortFrom(a, 0)
 			}
 		}
-		if !c.SkipXFFAppend {
+		if !c.SkipXFFAppend && s.Conn.Remote.IsValid() { // not of a Unix socket
 			m.SetCopy(header.XForwardedFor, s.appendForwarded(xff))
 		}
 		if c.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
@@ -250,16 +250,19 @@ func appendVia(m *header.Map, name []byte) {
 func validScheme(p []byte) bool { return string(p) == "http" || string(p) == "https" }
 
 func (s *Stream) isInternal(a netip.Addr) bool {
+	if !a.IsValid() { // of a Unix socket
+		return s.Config.InternalUnix
+	}
 	return within(s.Config.InternalAddresses, a)
 }
 
 // appendForwarded is x-forwarded-for with the peer's address added.
 func (s *Stream) appendForwarded(xff []byte) []byte {
+	remote := s.Conn.Remote.Addr().Unmap()
 	b := s.scratch[:0]
 	if len(xff) > 0 {
 		b = append(append(b, xff...), ',')
 	}
-	remote := s.Conn.Remote.Addr().Unmap()
 	if remote.IsLoopback() {
 		remote = pool.LocalIP()
 	}
@@ -317,7 +320,7 @@ func (s *Stream) sanitize() {
 			}
 		}
 	}
-	if s.Config.UseRemoteAddress {
+	if s.Config.UseRemoteAddress && s.Rec.DownstreamRemote.IsValid() {
 		m.SetCopy(header.XEnvoyExternalAddress, s.Rec.DownstreamRemote.Addr().Unmap().AppendTo(s.scratch[:0]))
 	}
 }

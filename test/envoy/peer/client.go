@@ -189,7 +189,11 @@ func (cl *Client) connect(step scenario.Step) (*conn, error) {
 	if from := step.Attrs["from"]; from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
-	raw, err := d.Dial("tcp", address)
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	raw, err := d.Dial(network, address)
 	if err != nil {
 		cl.Notes.Add(cl.title(name)+" refused", cl.View.Normalize(reason(err)))
 		cl.conns[name] = nil

@@ -290,6 +290,9 @@ func (v *View) complete(tree object) error {
 
 func addressOf(a any) string {
 	fields, _ := a.(object)
+	if pipe, ok := fields["pipe"].(object); ok {
+		return fmt.Sprint(pipe["path"])
+	}
 	socket, _ := fields["socket_address"].(object)
 	return net.JoinHostPort(fmt.Sprint(socket["address"]), fmt.Sprint(socket["port_value"]))
 }

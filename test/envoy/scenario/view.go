@@ -40,7 +40,7 @@ func (v *View) Log() string { return v.Workspace + "/access.log" }
 
 // Listener returns where a listener listens; "" is the first.
 func (v *View) Listener(name string) (string, error) {
-	if strings.Contains(name, ":") { // an address
+	if strings.Contains(name, ":") || strings.HasPrefix(name, "/") { // an address
 		return name, nil
 	}
 	for _, l := range v.listeners {
@@ -148,6 +148,9 @@ func (v *View) fingerprint(name string, key bool) (string, error) {
 
 // address writes Envoy's address in YAML on one line.
 func address(hostport string) string {
+	if strings.HasPrefix(hostport, "/") {
+		return "{pipe: {path: " + hostport + "}}"
+	}
 	host, port, _ := strings.Cut(hostport, ":")
 	return "{socket_address: {address: " + host + ", port_value: " + port + "}}"
 }
