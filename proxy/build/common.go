@@ -27,7 +27,7 @@ const noRuntime = "there is no runtime to override it: the default value counts"
 // commonFields are messages that occur in many places.
 var commonFields = []*Message{
 	message((*corev3.Address)(nil), reads("socket_address", "pipe")),
-	message((*corev3.Pipe)(nil), reads("path"), ignores("a socket that is connected to has a mode already", "mode")),
+	message((*corev3.Pipe)(nil), reads("path", "mode")),
 	message((*corev3.SocketAddress)(nil),
 		only("protocol", "there are no UDP listeners or hosts", "TCP"),
 		reads("address", "port_value"),

@@ -18,6 +18,7 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		Timeout:     r.optional(a.GetTimeout(), at.Child("timeout")),
 		IdleTimeout: r.optional(a.GetIdleTimeout(), at.Child("idle_timeout")),
 		Retry:       r.retry(a.GetRetryPolicy(), at.Child("retry_policy")),
+		Follow:      r.follow(a.GetInternalRedirectPolicy(), at.Child("internal_redirect_policy")),
 		Hedge:       hedge(a.GetHedgePolicy()),
 		Rewrite:     r.rewrite(a, at), HighPriority: a.GetPriority() == corev3.RoutingPriority_HIGH,
 		MaxStream:  r.maxStream(a, at),

@@ -46,7 +46,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction)(nil),
 		reads("cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
 			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "hedge_policy", "request_mirror_policies", "priority",
-			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits"),
+			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits", "internal_redirect_policy"),
 		ignores("connections to upstreams have no early data", "early_data_policy")),
 	message((*routev3.RouteAction_RequestMirrorPolicy)(nil), reads("cluster", "cluster_header", "runtime_fraction", "disable_shadow_host_suffix_append",
 		"request_headers_mutations", "host_rewrite_literal"),

@@ -179,8 +179,9 @@ type ForwardConfig struct {
 	Timeout       *time.Duration // nil: 15 s; 0: none
 	IdleTimeout   *time.Duration // nil: the connection manager's
 	MaxStream     *MaxStream
-	Retry         *RetryPolicy // nil: the virtual host's
-	Hedge         *bool        // hedge_on_per_try_timeout; nil: the virtual host's
+	Retry         *RetryPolicy  // nil: the virtual host's
+	Follow        *FollowPolicy // of redirects of hosts; nil: the client gets them
+	Hedge         *bool         // hedge_on_per_try_timeout; nil: the virtual host's
 	Mirrors       []MirrorConfig
 	HashPolicies  []HashPolicy
 	HighPriority  bool

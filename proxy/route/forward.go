@@ -18,6 +18,7 @@ type Forward struct {
 	IdleTimeout *time.Duration // nil: the connection manager's
 	MaxStream   *MaxStream
 	Retry       *RetryPolicy // nil: none
+	Follow      *FollowPolicy
 
 	// HedgeOnTimeout has a try whose time is up go on beside the next.
 	HedgeOnTimeout bool
@@ -74,7 +75,7 @@ type Mirror struct {
 func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, error) {
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
-		Retry: c.Retry, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
+		Retry: c.Retry, Follow: c.Follow, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
 		Connect: c.Connect, Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, RateLimits: c.RateLimits, clusterHeader: []byte(lower(c.ClusterHeader)),
 		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}

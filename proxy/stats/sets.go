@@ -296,14 +296,19 @@ type HTTP struct {
 	DownstreamFlowControlPausedReading       Counter    `stat:"downstream_flow_control_paused_reading_total"`
 	DownstreamFlowControlResumedReading      Counter    `stat:"downstream_flow_control_resumed_reading_total"`
 
-	NoRoute                                Counter `stat:"no_route"`
-	NoCluster                              Counter `stat:"no_cluster"`
-	RqDirectResponse                       Counter `stat:"rq_direct_response"`
-	RqRedirect                             Counter `stat:"rq_redirect"`
-	RqResetAfterDownstreamResponseStarted  Counter `stat:"rq_reset_after_downstream_response_started"`
-	RqTotal                                Counter `stat:"rq_total"`
-	RqOverloadLocalReply                   Counter `stat:"rq_overload_local_reply"`
-	PassthroughInternalRedirectBadLocation Counter `stat:"passthrough_internal_redirect_bad_location"`
+	NoRoute                               Counter `stat:"no_route"`
+	NoCluster                             Counter `stat:"no_cluster"`
+	RqDirectResponse                      Counter `stat:"rq_direct_response"`
+	RqRedirect                            Counter `stat:"rq_redirect"`
+	RqResetAfterDownstreamResponseStarted Counter `stat:"rq_reset_after_downstream_response_started"`
+	RqTotal                               Counter `stat:"rq_total"`
+	RqOverloadLocalReply                  Counter `stat:"rq_overload_local_reply"`
+
+	PassthroughInternalRedirectBadLocation      Counter `stat:"passthrough_internal_redirect_bad_location"`
+	PassthroughInternalRedirectUnsafeScheme     Counter `stat:"passthrough_internal_redirect_unsafe_scheme"`
+	PassthroughInternalRedirectTooManyRedirects Counter `stat:"passthrough_internal_redirect_too_many_redirects"`
+	PassthroughInternalRedirectNoRoute          Counter `stat:"passthrough_internal_redirect_no_route"`
+	PassthroughInternalRedirectPredicate        Counter `stat:"passthrough_internal_redirect_predicate"`
 
 	TracingRandomSampling Counter `stat:"tracing.random_sampling"`
 	TracingServiceForced  Counter `stat:"tracing.service_forced"`

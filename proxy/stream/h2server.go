@@ -73,11 +73,7 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	s := v.m.get(x, &v.link)
 	x.hs, x.s, x.began, x.bare = hs, s, false, false
 	s.Rec.Protocol = access.HTTP2
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamRqTotal.Inc()
-		st.DownstreamRqHTTP2Total.Inc()
-		st.DownstreamRqActive.Inc()
-	}
+	v.m.count(access.HTTP2)
 	x.alive()
 	x.awaitHead()
 	if n := v.m.cfg.MaxRequests; n > 0 && v.requests >= n {

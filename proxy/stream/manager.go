@@ -3,7 +3,6 @@ package stream
 import (
 	"time"
 
-	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -70,12 +69,7 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 		m.spare--
 	}
 	s.Conn, s.down, s.link = l.conn, down, l
-	s.Random = m.w.Random()
-	s.Rec.Type = access.DownstreamEnd
-	s.Rec.Start, s.Rec.Began = m.w.Loop.Wall(), s.mark()
-	s.Rec.Request = &s.Request
-	l.conn.Fill(&s.Rec)
-	s.Rec.Clusters = s.Worker
+	s.open()
 	return s
 }
 
@@ -150,6 +144,7 @@ func (s *Stream) reset() {
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
 	s.respEnds, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, 0, ""
 	s.Host = HostWish{}
+	s.Followed.Reset()
 }
 
 // account tells logs and metrics of a stream that is over.
@@ -168,13 +163,13 @@ func (m *manager) account(s *Stream) {
 	}
 	if st := m.cfg.Stats; st != nil {
 		st.DownstreamRqActive.Dec()
-		if s.status != 0 {
+		if s.status != 0 && !s.unseen {
 			st.DownstreamRq.Add(s.status)
 			st.DownstreamRqCompleted.Inc()
 		}
 		st.DownstreamRqTime.Record(uint64(r.Duration() / time.Millisecond))
 	}
-	if st := m.cfg.Listener; st != nil && s.status != 0 {
+	if st := m.cfg.Listener; st != nil && s.status != 0 && !s.unseen {
 		st.DownstreamRq.Add(s.status)
 		st.DownstreamRqCompleted.Inc()
 	}

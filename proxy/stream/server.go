@@ -204,11 +204,7 @@ func (v *server) newStream() *Stream {
 	v.requests++
 	v.http10, v.headOnly, v.chunked, v.inBody, v.wroteHead = false, false, false, false, false
 	s.Rec.Protocol = access.HTTP11
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamRqTotal.Inc()
-		st.DownstreamRqHTTP1Total.Inc()
-		st.DownstreamRqActive.Inc()
-	}
+	v.m.count(access.HTTP11)
 	return s
 }
 

@@ -28,6 +28,7 @@ type Stream struct {
 	Match    route.Request
 	Cluster  string                 // where the route leads; "": nowhere
 	Host     HostWish               // which of its hosts is asked for by name
+	Followed route.Followed         // redirects of hosts, in the client's place
 	Weighted *route.WeightedCluster // the one of several that the request's number fell on
 	Upgrade  bool                   // the request asks for another protocol
 	GRPC     bool                   // the request came as a gRPC call: replies of ours are gRPC's
@@ -72,6 +73,7 @@ type Stream struct {
 	over        bool
 	passedEnd   bool // the end of the request has gone to the terminal
 	started     bool // the terminal has the request
+	unseen      bool // the response is not for the client, and does not count as one
 	wantedByUs  bool // decorator: the request named its operation itself
 	internal    bool
 	nextFree    *Stream

@@ -61,6 +61,9 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 		}
 	}
 	r.win(a, info)
+	if r.follow(a, m, code) {
+		return
+	}
 	r.endTry()
 	r.drop()
 	r.responded = true

@@ -98,6 +98,7 @@ type Router struct {
 	began     int64 // when the request came
 
 	body      []byte // of the request, kept for another try and for mirrors
+	follows   bool   // redirects of the host may be followed
 	keep      bool   // body holds all that has come so far
 	ended     bool   // the whole request has come
 	trailers  *header.Map
@@ -206,7 +207,7 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 	r.countAttempt(m, 1)
 	s.Decorate()
 	s.Route.FinalizeRequest(m, &s.Rec, s.Weighted, !r.config.SuppressEnvoyHeaders)
-	r.keep = true
+	r.keep, r.follows = true, f.Follow != nil
 	r.mirror(m)
 }
 
@@ -343,7 +344,7 @@ func (r *Router) mark() access.Mark { return access.Mark(r.w.Loop.Now() + 1) }
 // the host turns out not to have taken it.
 func (r *Router) mayRepeat() bool {
 	info := r.cur.up.Info()
-	return r.policy != nil || !r.replayed && (info.Requests > 1 || info.Protocol == access.HTTP2)
+	return r.policy != nil || r.follows || !r.replayed && (info.Requests > 1 || info.Protocol == access.HTTP2)
 }
 
 // requestSent starts the time of the response, which begins when the request has come whole.
@@ -371,7 +372,10 @@ func (r *Router) limit() int {
 }
 
 // rare reports that neither a policy nor a mirror wants the body.
-func (r *Router) rare() bool { return r.cur.up != nil && r.policy == nil && r.mirrors == nil }
+func (r *Router) rare() bool { return r.cur.up != nil && !r.wanted() }
+
+// wanted reports whether somebody wants the body but the host.
+func (r *Router) wanted() bool { return r.policy != nil || r.follows || r.mirrors != nil }
 
 // drop lets go of what was kept of the body: the request can be sent no more.
 func (r *Router) drop() {
@@ -387,9 +391,9 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 	}
 	if r.keep && !r.s.Upgrade {
 		over := len(r.body)+len(b) > r.limit()
-		if over && (r.policy != nil || r.mirrors != nil) {
+		if over && r.wanted() {
 			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
-			r.policy, r.mirrors = nil, nil
+			r.policy, r.mirrors, r.follows = nil, nil, false
 			if r.timers[timerBackoff].Armed() {
 				r.s.Reply(503, "exceeded request buffer limit while retrying upstream", "request_payload_exceeded_retry_buffer_limit")
 				return
@@ -474,7 +478,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
-	r.replayed, r.keep, r.ended, r.responded, r.late = false, false, false, false, false
+	r.replayed, r.keep, r.follows, r.ended, r.responded, r.late = false, false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil
 	}

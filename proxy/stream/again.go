@@ -1,0 +1,110 @@
+package stream
+
+import (
+	"bytes"
+
+	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+// Beginning a request once more stands here: for a redirect that is followed in the client's place.
+
+// RouteTo returns the route that the request would have as its headers are now. Nothing changes.
+func (s *Stream) RouteTo() *route.Route {
+	table, m := s.m.routes(), &s.Request
+	if table == nil {
+		return nil
+	}
+	q := s.Match
+	q.Method, q.Scheme, q.Authority, q.Path = m.Get(header.Method), m.Get(header.Scheme), m.Get(header.Authority), m.Get(header.Path)
+	return table.Match(&q)
+}
+
+// Again leads the request through all filters as another one, with its headers as they are now and this
+// body, in a later turn. answer is the response that it has got from its host and that nobody will see. It stands
+// in the log of the request so far; what follows is logged, and counted, as a request
+// of its own, as in Envoy. The request must have come whole, and no response may have begun.
+func (s *Stream) Again(answer *header.Map, details string, body []byte) {
+	gen := s.gen
+	s.Worker.Loop.Post(func() {
+		if s.gen == gen && !s.over && !s.responded {
+			s.again(answer, details, body)
+		}
+	})
+}
+
+func (s *Stream) again(answer *header.Map, details string, body []byte) {
+	s.status = statusOf(answer.Get(header.Status))
+	s.Response, s.responded = answer, true
+	s.Rec.Code, s.Rec.CodeDetails = uint16(s.status), details
+	s.unseen = true
+	s.end()
+	s.unseen = false
+	s.gen++ // filters that wait for somebody wait no more
+
+	was := access.Record{DownstreamRemote: s.Rec.DownstreamRemote, RequestID: s.Rec.RequestID, Protocol: s.Rec.Protocol,
+		Down: s.Rec.Down, BytesReceived: s.Rec.BytesReceived}
+	s.restart()
+	s.m.count(was.Protocol)
+	r := &s.Rec
+	r.DownstreamRemote, r.RequestID, r.Protocol, r.Down = was.DownstreamRemote, was.RequestID, was.Protocol, was.Down
+	r.BytesReceived = was.BytesReceived // the client has sent its body once
+	path := s.Request.Get(header.Path)
+	if bytes.IndexByte(path, '#') >= 0 || !s.normalize() {
+		s.closeAfter()
+		s.Reply(400, "", "path_normalization_failed")
+		return
+	}
+	if s.responded {
+		return
+	}
+	s.authority()
+	s.match()
+	gen := s.gen
+	if s.begin(len(body) == 0); len(body) > 0 && s.gen == gen && !s.over {
+		s.requested, r.RequestEnd = true, s.mark()
+		s.passData(0, body, true)
+		s.checkOver()
+	}
+}
+
+// restart makes the stream's memory ready for its request once more.
+func (s *Stream) restart() {
+	s.Trailers.Reset()
+	s.local.Reset()
+	s.Rec.Reset()
+	s.reqHeld, s.respHeld = held{bytes: s.reqHeld.bytes[:0]}, held{bytes: s.respHeld.bytes[:0]}
+	s.Response, s.buffer.Bytes = nil, nil
+	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
+	s.responded, s.sent, s.finished, s.replied, s.over, s.started, s.passedEnd = false, false, false, false, false, false, false
+	s.respEnds, s.respPaused, s.skip = false, false, 0
+	s.Host = HostWish{}
+	s.open()
+}
+
+// open begins the account.
+func (s *Stream) open() {
+	w := s.Worker
+	s.Random = w.Random()
+	s.Rec.Type = access.DownstreamEnd
+	s.Rec.Start, s.Rec.Began = w.Loop.Wall(), s.mark()
+	s.Rec.Request = &s.Request
+	s.Conn.Fill(&s.Rec)
+	s.Rec.Clusters = w
+}
+
+// count counts a request.
+func (m *manager) count(p access.Protocol) {
+	st := m.cfg.Stats
+	if st == nil {
+		return
+	}
+	st.DownstreamRqTotal.Inc()
+	st.DownstreamRqActive.Inc()
+	if p == access.HTTP2 {
+		st.DownstreamRqHTTP2Total.Inc()
+	} else {
+		st.DownstreamRqHTTP1Total.Inc()
+	}
+}
