@@ -50,8 +50,8 @@ func answer(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.Una
 	return next(ctx, req)
 }
 
-// server serves health until its input ends, and prints its address first.
-func server() int {
+// serverMain serves health until its input ends, and prints its address first.
+func serverMain() int {
 	at := os.Getenv(envListen)
 	l, err := net.Listen("tcp", first(at, "127.0.0.1:0"))
 	if err != nil {
@@ -81,8 +81,8 @@ func server() int {
 	return fail(s.Serve(l))
 }
 
-// client makes as many calls as each line of its input says, and prints what they said, counted.
-func client() int {
+// clientMain makes as many calls as each line of its input says, and prints what they said, counted.
+func clientMain() int {
 	creds, err := xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: insecure.NewCredentials()})
 	if err != nil {
 		return fail(err)

@@ -16,6 +16,8 @@
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
 // given as host=.
 //
+// Sections request and answer are traffic that test/foreign plays through both proxies.
+//
 // Questions are names of sections: want/clusters, want/cluster NAME PATH, and so
 // on; see [Story.Answer].
 package story

@@ -1,0 +1,299 @@
+package foreign
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"github.com/rogpeppe/go-internal/txtar"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mallamesh/malla/control/xds"
+	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/test/process"
+	"github.com/mallamesh/malla/test/script/mesh"
+	"github.com/mallamesh/malla/translate"
+	"github.com/mallamesh/malla/translate/story"
+)
+
+var update = flag.Bool("update", false, "rewrite the answers in stories")
+
+// TestStories plays the requests of stories through both proxies. What the two say, and what they have sent on, must
+// be the same, and as it is written down.
+//
+// The proxies run where nothing is captured, so a story's listener is opened on a port of this machine, its endpoints
+// are servers here that say which one they are, and between them all is plain text. Everything else is what a
+// proxy of the story gets.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "translate", "testdata", "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("stories: %v, %d files", err, len(files))
+	}
+	envoy, ours := process.Envoy(t), process.Proxy(t)
+	played := 0
+	for _, name := range files {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(archive.Files, func(f txtar.File) bool { return isRequest(f) }) {
+			continue
+		}
+		played++
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			p := &play{t: t, archive: archive, listeners: map[string][2]int{}, backends: map[string]uint32{}}
+			p.open()
+			malla := p.proxy(false, "DELTA_GRPC", ours)
+			real := p.proxy(true, "GRPC", envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
+			p.ready(malla, real)
+			changed := false
+			for i := range archive.Files {
+				if isRequest(archive.Files[i]) {
+					changed = p.scene(i) || changed
+				}
+			}
+			p.plane.Refusals()
+			if changed && *update {
+				if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	if played == 0 {
+		t.Error("no story has a request")
+	}
+}
+
+const answerSection = "answer"
+
+func isRequest(f txtar.File) bool { return strings.HasPrefix(f.Name, "request ") }
+
+// A play is one story with its proxies.
+type play struct {
+	t         *testing.T
+	archive   *txtar.Archive
+	plane     *plane
+	listeners map[string][2]int // ports at our proxy and at the real one
+	mu        sync.Mutex
+	backends  map[string]uint32 // guarded by mu: ports of the servers that stand for endpoints
+}
+
+// open starts the control plane.
+func (p *play) open() {
+	for _, f := range p.archive.Files {
+		if name, ok := strings.CutPrefix(f.Name, "request "); ok && p.listeners[name][0] == 0 {
+			p.listeners[name] = [2]int{mesh.FreePort(p.t), mesh.FreePort(p.t)}
+		}
+	}
+	p.plane = newPlaneBy(p.t, string(txtar.Format(p.archive)), xds.Translation{
+		Names: func(v *model.View, typeURL string) []string {
+			names := translate.Names(v, typeURL)
+			if typeURL == translate.ListenerType {
+				names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return p.listeners[n][0] == 0 })
+			}
+			return names
+		},
+		Resource: p.resource,
+	})
+}
+
+// resource is what a proxy of the story gets, moved to this machine.
+func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, bool) {
+	m, ok := translate.Resource(v, typeURL, name)
+	if !ok {
+		return nil, false
+	}
+	m = proto.Clone(m)
+	switch m := m.(type) {
+	case *listenerv3.Listener:
+		ports := p.listeners[name]
+		if ports[0] == 0 {
+			return nil, false
+		}
+		port := ports[0]
+		if v.Proxy.Stock {
+			port = ports[1]
+		}
+		m.Address, m.BindToPort, m.AdditionalAddresses = here(uint32(port)), nil, nil
+	case *clusterv3.Cluster:
+		m.TransportSocketMatches, m.TransportSocket = nil, nil
+		if m.LoadAssignment != nil {
+			p.move(m.LoadAssignment)
+			m.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		}
+	case *endpointv3.ClusterLoadAssignment:
+		p.move(m)
+	}
+	return m, true
+}
+
+func here(port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}}}
+}
+
+// move puts a server in the place of each endpoint.
+func (p *play) move(a *endpointv3.ClusterLoadAssignment) {
+	for _, l := range a.Endpoints {
+		for _, e := range l.LbEndpoints {
+			if at := e.GetEndpoint().GetAddress().GetSocketAddress(); at != nil {
+				e.GetEndpoint().Address = here(p.backend(net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue())))))
+			}
+		}
+	}
+}
+
+// backend is a server that says who it is, and what it was asked.
+func (p *play) backend(name string) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port := p.backends[name]; port != 0 {
+		return port
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Date"] = nil
+		fmt.Fprintf(w, "%s got %s %s\nhost: %s\n%s", name, r.Method, r.RequestURI, r.Host, headers(r.Header))
+	}))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	p.t.Cleanup(s.Close)
+	port := uint32(s.Listener.Addr().(*net.TCPAddr).Port)
+	p.backends[name] = port
+	return port
+}
+
+// Headers that differ from request to request, or that only Istio's filters add.
+var volatile = []string{"x-request-id", "x-envoy-upstream-service-time", "date", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-envoy-decorator-operation"}
+
+// headers are lines, sorted.
+func headers(h http.Header) string {
+	var lines []string
+	for name, values := range h {
+		if name = strings.ToLower(name); slices.Contains(volatile, name) {
+			continue
+		}
+		for _, v := range values {
+			lines = append(lines, name+": "+v+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// proxy starts a proxy as the one of the story.
+func (p *play) proxy(stock bool, form, program string, args ...string) *process.Process {
+	s, err := story.Read(p.archive)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	of := s.View.Proxy
+	labels := map[string]any{}
+	for k, v := range of.Labels {
+		labels[k] = v
+	}
+	metadata := map[string]any{"LABELS": labels}
+	for k, v := range of.Metadata {
+		metadata[k] = v
+	}
+	if stock {
+		metadata["MALLA_PROFILE"] = xds.StockProfile
+	}
+	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", of.Type, of.IPs[0], of.Name, of.Namespace, of.Namespace)
+	file := joins(p.t, form, p.plane.Address, map[string]any{"id": id, "cluster": "story", "metadata": metadata})
+	return process.Start(p.t, program, append([]string{"-c", file}, args...)...)
+}
+
+// ready waits until both proxies have opened every listener.
+func (p *play) ready(malla, real *process.Process) {
+	p.t.Helper()
+	for name, ports := range p.listeners {
+		for i, from := range []*process.Process{malla, real} {
+			if _, err := mesh.Wait(30*time.Second, func() error {
+				c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[i]))
+				if err == nil {
+					c.Close()
+				}
+				return err
+			}); err != nil {
+				p.plane.Refusals()
+				p.t.Fatalf("listener %s: %v\n%s", name, err, from.Log())
+			}
+		}
+	}
+}
+
+// scene plays the requests of one section, and reports whether the answers are not those of the next.
+func (p *play) scene(i int) (changed bool) {
+	p.t.Helper()
+	f := p.archive.Files[i]
+	ports := p.listeners[strings.TrimPrefix(f.Name, "request ")]
+	var got [2]strings.Builder
+	for _, request := range strings.Split(strings.TrimSpace(string(f.Data)), "\n\n") {
+		for side, port := range ports {
+			fmt.Fprintf(&got[side], "%s\n", ask(port, request))
+		}
+	}
+	ours, theirs := strings.TrimRight(got[0].String(), "\n")+"\n", strings.TrimRight(got[1].String(), "\n")+"\n"
+	if ours != theirs {
+		p.t.Errorf("%s:\nmalla says\n%s\nEnvoy says\n%s", f.Name, ours, theirs)
+		return false
+	}
+	has := i+1 < len(p.archive.Files) && p.archive.Files[i+1].Name == answerSection
+	switch {
+	case has && string(p.archive.Files[i+1].Data) == ours:
+		return false
+	case !*update:
+		p.t.Errorf("%s: both say what the story does not:\n%s", f.Name, ours)
+	case has:
+		p.archive.Files[i+1].Data = []byte(ours)
+	default:
+		p.archive.Files = slices.Insert(p.archive.Files, i+1, txtar.File{Name: answerSection, Data: []byte(ours)})
+	}
+	return true
+}
+
+// ask sends one request, and returns the answer as text.
+func ask(port int, request string) string {
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n")+"\r\n\r\n"); err != nil {
+		return err.Error() + "\n"
+	}
+	method, _, _ := strings.Cut(request, " ")
+	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	text := fmt.Sprintf("%d\n%s", r.StatusCode, headers(r.Header))
+	if len(body) > 0 {
+		text += strings.TrimRight(string(body), "\n") + "\n"
+	}
+	return text
+}
