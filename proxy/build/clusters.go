@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -73,6 +74,8 @@ type Cluster struct {
 	// Assignment holds the endpoints that the cluster itself names; of an EDS cluster none.
 	Assignment cluster.Assignment
 	Checks     *healthcheck.Config // nil: the hosts are not checked
+
+	updates *stats.EDSUse // nil: hosts do not come one day
 }
 
 func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
@@ -108,6 +111,12 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	c.Metadata = metadataSet(m.GetMetadata())
 	checks := r.healthChecks(m, &c)
 	out := &Cluster{Config: c, Checks: checks}
+	if len(r.needs.Endpoints) > 0 {
+		out.updates = r.env.Stats.EDS(cmp.Or(c.StatName, c.Name))
+		if r.needs.Endpoints[0].Place.Path == "" {
+			out.updates.Cluster.UpdateAttempt.Inc() // the question
+		}
+	}
 	if c.Kind != cluster.EDS {
 		at := field.At("load_assignment")
 		if m.GetLoadAssignment() == nil && !byAddress(c.Kind) && c.Kind != cluster.Static {

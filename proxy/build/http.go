@@ -15,6 +15,7 @@ import (
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
@@ -208,6 +209,18 @@ func (r *listenerReader) tracing(t *hcmv3.HttpConnectionManager_Tracing) *stream
 	return out
 }
 
+// subscribes counts what comes of a route table for a connection manager.
+func (r *listenerReader) subscribes(prefix string, n Need) {
+	use := r.env.Stats.RDS(prefix, n.Name)
+	if r.tables == nil {
+		r.tables = map[string][]*stats.RDSUse{}
+	}
+	r.tables[n.Name] = append(r.tables[n.Name], use)
+	if n.Place.Path == "" {
+		use.UpdateAttempt.Inc() // the question
+	}
+}
+
 func (r *listenerReader) routes(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
 	switch m.GetRouteSpecifier().(type) {
 	case *hcmv3.HttpConnectionManager_Rds:
@@ -216,7 +229,9 @@ func (r *listenerReader) routes(m *hcmv3.HttpConnectionManager, c *stream.Config
 		if c.RouteName == "" {
 			r.errs.Addf(at.Child("route_config_name"), "is empty")
 		}
-		r.needs.Routes = append(r.needs.Routes, Need{c.RouteName, r.source(m.GetRds().GetConfigSource(), at.Child("config_source"))})
+		need := Need{c.RouteName, r.source(m.GetRds().GetConfigSource(), at.Child("config_source"))}
+		r.needs.Routes = append(r.needs.Routes, need)
+		r.subscribes(c.StatPrefix, need)
 	case *hcmv3.HttpConnectionManager_RouteConfig:
 		at := at.Child("route_config")
 		config := r.table(m.GetRouteConfig(), at)

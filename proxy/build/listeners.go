@@ -47,6 +47,7 @@ type Listener struct {
 	Needs   Needs
 	scopes  []*stats.Scope
 	closers []func()
+	tables  map[string][]*stats.RDSUse // by their names
 }
 
 // close gives the listener's metrics back.
@@ -283,6 +284,7 @@ type listenerReader struct {
 	statName string // of the listener, in names of statistics
 	scopes   []*stats.Scope
 	closers  []func()
+	tables   map[string][]*stats.RDSUse
 
 	// What the network filters before the last one of a chain said.
 	exchange   *tcp.Exchange

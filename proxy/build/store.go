@@ -147,6 +147,9 @@ func (s *Store) Dynamic(typeURL string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dynamic[typeURL] = true
+	for _, l := range s.ledgers(typeURL, "") {
+		l.attempt.Inc() // the question
+	}
 }
 
 // Static takes in what a bootstrap holds. The first mistakes are returned; nothing
@@ -224,29 +227,9 @@ func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 		s.version[u.Type] = u.Version
 	}
 	s.acked[u.Type] = true
-	s.count(u.Type, len(refused))
+	s.tell(u, refused)
 	s.settle()
 	return refused
-}
-
-// count keeps the statistics of subscriptions.
-func (s *Store) count(typeURL string, refused int) {
-	var set *stats.Update
-	switch typeURL {
-	case xdsclient.ClusterType:
-		set = &s.clusterM.CDS
-	case xdsclient.ListenerType:
-		set = &s.manager.LDS
-	default:
-		return
-	}
-	set.UpdateAttempt.Inc()
-	set.UpdateTime.Set(s.env.Now().UnixMilli())
-	if refused > 0 {
-		set.UpdateRejected.Inc()
-	} else {
-		set.UpdateSuccess.Inc()
-	}
 }
 
 // take reads one resource. The caller holds mu.
@@ -367,7 +350,7 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
 func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m)}
 	out := &Listener{Config: r.listener(m)}
-	out.Needs, out.scopes, out.closers = r.needs, r.scopes, r.closers
+	out.Needs, out.scopes, out.closers, out.tables = r.needs, r.scopes, r.closers, r.tables
 	err := r.errs.Err()
 	if err == nil {
 		err = out.Config.Check()

@@ -16,6 +16,7 @@ type family struct {
 type row struct {
 	labels string // name="value",... without braces
 	n      int64
+	hash   bool // n has no sign
 	h      *Histogram
 }
 
@@ -77,7 +78,7 @@ func (f *family) append(b []byte, name string, flush Flush) []byte {
 			continue
 		}
 		b = appendRow(b, name, "", r.labels, "")
-		b = append(strconv.AppendInt(b, r.n, 10), '\n')
+		b = append(appendNumber(b, r.n, r.hash), '\n')
 	}
 	return b
 }
@@ -129,6 +130,10 @@ func (s *Scope) gather(families map[string]*family, o *Options) {
 		case *Gauge:
 			if n := v.Value(); o.shows(full, n != 0) {
 				add(families, name, "gauge", row{labels: labels, n: n})
+			}
+		case *Hash:
+			if n := v.Value(); o.shows(full, n != 0) {
+				add(families, name, "gauge", row{labels: labels, n: int64(n), hash: true})
 			}
 		case *Histogram:
 			if o.shows(full, v.Count() > 0) {

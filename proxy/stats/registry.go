@@ -78,6 +78,8 @@ const (
 	kindCodes
 	kindClassCodes
 	kindNamed
+	kindText
+	kindHash
 )
 
 // Close gives the set back; when the last user has, it is not shown any more.
@@ -227,6 +229,7 @@ var (
 	metricKinds   = map[reflect.Type]metricKind{
 		reflect.TypeFor[Counter](): kindCounter, reflect.TypeFor[Gauge](): kindGauge, reflect.TypeFor[Histogram](): kindHistogram,
 		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes, reflect.TypeFor[Named](): kindNamed,
+		reflect.TypeFor[Text](): kindText, reflect.TypeFor[Hash](): kindHash,
 	}
 )
 
@@ -248,7 +251,11 @@ func listMetrics(t reflect.Type, prefix string, at []int) []metric {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, index := f.Tag.Get("stat"), append(slices.Clone(at), i)
-		if name == "" {
+		if _, tagged := f.Tag.Lookup("stat"); !tagged {
+			continue
+		}
+		if name == "" { // embedded: its metrics are the set's own
+			list = append(list, listMetrics(f.Type, prefix, index)...)
 			continue
 		}
 		if kind, ok := metricKinds[f.Type]; ok {

@@ -83,7 +83,7 @@ type Cluster struct {
 	UpdateFailure      Counter `stat:"update_failure"`
 	UpdateEmpty        Counter `stat:"update_empty"`
 	UpdateNoRebuild    Counter `stat:"update_no_rebuild"`
-	Version            Gauge   `stat:"version"`
+	Version            Hash    `stat:"version"`
 	MaxHostWeight      Gauge   `stat:"max_host_weight"`
 
 	LBHealthyPanic               Counter `stat:"lb_healthy_panic"`
@@ -400,19 +400,19 @@ type TCPFault struct {
 
 // ListenerManager holds "listener_manager.".
 type ListenerManager struct {
-	ListenerAdded             Counter `stat:"listener_added"`
-	ListenerModified          Counter `stat:"listener_modified"`
-	ListenerRemoved           Counter `stat:"listener_removed"`
-	ListenerStopped           Counter `stat:"listener_stopped"`
-	ListenerCreateSuccess     Counter `stat:"listener_create_success"`
-	ListenerCreateFailure     Counter `stat:"listener_create_failure"`
-	ListenerInPlaceUpdated    Counter `stat:"listener_in_place_updated"`
-	TotalListenersWarming     Gauge   `stat:"total_listeners_warming"`
-	TotalListenersActive      Gauge   `stat:"total_listeners_active"`
-	TotalListenersDraining    Gauge   `stat:"total_listeners_draining"`
-	TotalFilterChainsDraining Gauge   `stat:"total_filter_chains_draining"`
-	WorkersStarted            Gauge   `stat:"workers_started"`
-	LDS                       Update  `stat:"lds"`
+	ListenerAdded             Counter      `stat:"listener_added"`
+	ListenerModified          Counter      `stat:"listener_modified"`
+	ListenerRemoved           Counter      `stat:"listener_removed"`
+	ListenerStopped           Counter      `stat:"listener_stopped"`
+	ListenerCreateSuccess     Counter      `stat:"listener_create_success"`
+	ListenerCreateFailure     Counter      `stat:"listener_create_failure"`
+	ListenerInPlaceUpdated    Counter      `stat:"listener_in_place_updated"`
+	TotalListenersWarming     Gauge        `stat:"total_listeners_warming"`
+	TotalListenersActive      Gauge        `stat:"total_listeners_active"`
+	TotalListenersDraining    Gauge        `stat:"total_listeners_draining"`
+	TotalFilterChainsDraining Gauge        `stat:"total_filter_chains_draining"`
+	WorkersStarted            Gauge        `stat:"workers_started"`
+	LDS                       Subscription `stat:"lds"`
 }
 
 // ClusterManager holds "cluster_manager.".
@@ -426,21 +426,13 @@ type ClusterManager struct {
 	UpdateOutOfMergeWindow Counter `stat:"update_out_of_merge_window"`
 	ActiveClusters         Gauge   `stat:"active_clusters"`
 	WarmingClusters        Gauge   `stat:"warming_clusters"`
-	CDS                    Update  `stat:"cds"`
+	CDS                    CDS     `stat:"cds"`
 }
 
-// Update holds the metrics of one subscription ("cluster_manager.cds.", "http.<p>.rds.<name>.").
-type Update struct {
-	ConfigReload       Counter   `stat:"config_reload"`
-	ConfigReloadTimeMS Gauge     `stat:"config_reload_time_ms"`
-	InitFetchTimeout   Counter   `stat:"init_fetch_timeout"`
-	UpdateAttempt      Counter   `stat:"update_attempt"`
-	UpdateSuccess      Counter   `stat:"update_success"`
-	UpdateFailure      Counter   `stat:"update_failure"`
-	UpdateRejected     Counter   `stat:"update_rejected"`
-	UpdateTime         Gauge     `stat:"update_time"`
-	UpdateDuration     Histogram `stat:"update_duration"`
-	Version            Gauge     `stat:"version"`
+// CDS counts the subscription to clusters.
+type CDS struct {
+	Subscription `stat:""`
+	Reloads      `stat:""`
 }
 
 // Server holds "server.".
@@ -456,7 +448,7 @@ type Server struct {
 	ParentConnections             Gauge     `stat:"parent_connections"`
 	DaysUntilFirstCertExpiring    Gauge     `stat:"days_until_first_cert_expiring"`
 	SecondsUntilFirstOCSPExpiring Gauge     `stat:"seconds_until_first_ocsp_response_expiring"`
-	Version                       Gauge     `stat:"version"`
+	Version                       Hash      `stat:"version"`
 	HotRestartEpoch               Gauge     `stat:"hot_restart_epoch"`
 	StatsRecentLookups            Gauge     `stat:"stats_recent_lookups"`
 	InitializationTimeMS          Histogram `stat:"initialization_time_ms"`

@@ -2,8 +2,10 @@ package stats
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -323,4 +325,33 @@ func TestSets(t *testing.T) {
 			t.Errorf("%T has no metrics", set)
 		}
 	}
+}
+
+// A version is a number without a sign and a text, which comes first; sets of two types share a cluster's name.
+func TestSubscription(t *testing.T) {
+	r := NewRegistry(false)
+	rds, eds := r.RDS("main", "table"), r.EDS("c")
+	rds.Version.Set(1 << 63)
+	rds.VersionText.Set("v1")
+	rds.UpdateAttempt.Inc()
+	eds.Cluster.UpdateSuccess.Inc()
+	eds.UpdateRejected.Inc()
+	var text, object, prometheus strings.Builder
+	o := Options{UsedOnly: true}
+	if err := errors.Join(r.WriteText(&text, o), r.WriteJSON(&object, o), r.WritePrometheus(&prometheus, o)); err != nil {
+		t.Fatal(err)
+	}
+	want := "http.main.rds.table.version_text: \"v1\"\ncluster.c.update_rejected: 1\ncluster.c.update_success: 1\n" +
+		"http.main.rds.table.update_attempt: 1\nhttp.main.rds.table.version: 9223372036854775808\n"
+	if text.String() != want {
+		t.Errorf("text %q, want %q", text.String(), want)
+	}
+	if part := `{"name":"http.main.rds.table.version_text","value":"v1"}`; !strings.Contains(object.String(), part) {
+		t.Errorf("JSON %s, want %s in it", object.String(), part)
+	}
+	if part := `envoy_http_rds_version{envoy_http_conn_manager_prefix="main",envoy_rds_route_config="table"} 9223372036854775808`; !strings.Contains(prometheus.String(), part) {
+		t.Errorf("Prometheus %s, want %s in it", prometheus.String(), part)
+	}
+	runtime.KeepAlive(rds)
+	runtime.KeepAlive(eds)
 }

@@ -8,10 +8,12 @@ import (
 	"strconv"
 )
 
-// A sample is one number under its full name.
+// A sample is one number, or a text, under its full name.
 type sample struct {
 	name string
 	n    int64
+	text *Text // nil: a number
+	hash bool  // which is n without a sign
 }
 
 // Options choose what /stats shows.
@@ -29,13 +31,28 @@ func (o *Options) showsBytes(name []byte, used bool) bool {
 	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.Match(name))
 }
 
-// WriteText writes the form of Envoy's /stats: "name: value", sorted; histograms after the rest.
+// append writes the number, or the text in quotes.
+func (s *sample) append(b []byte) []byte {
+	if s.text != nil {
+		return strconv.AppendQuote(b, s.text.Value())
+	}
+	return appendNumber(b, s.n, s.hash)
+}
+
+func appendNumber(b []byte, n int64, hash bool) []byte {
+	if hash {
+		return strconv.AppendUint(b, uint64(n), 10)
+	}
+	return strconv.AppendInt(b, n, 10)
+}
+
+// WriteText writes the form of Envoy's /stats: "name: value", sorted; texts before the rest and histograms after it.
 func (r *Registry) WriteText(w io.Writer, o Options) error {
 	numbers, histograms := r.collect(o)
 	var b []byte
 	for _, s := range numbers {
 		b = append(append(b, s.name...), ": "...)
-		b = append(strconv.AppendInt(b, s.n, 10), '\n')
+		b = append(s.append(b), '\n')
 	}
 	for _, h := range histograms {
 		b = append(append(b, h.name...), ": "...)
@@ -64,7 +81,7 @@ func (r *Registry) WriteJSON(w io.Writer, o Options) error {
 			b = append(b, ',')
 		}
 		b = append(strconv.AppendQuote(append(b, `{"name":`...), s.name), `,"value":`...)
-		b = append(strconv.AppendInt(b, s.n, 10), '}')
+		b = append(s.append(b), '}')
 	}
 	if len(histograms) > 0 {
 		if len(numbers) > 0 {
@@ -120,6 +137,7 @@ type namedHistogram struct {
 // collect reads everything, sorted by name.
 func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHistogram) {
 	var name []byte
+	var texts []sample
 	for _, s := range r.scopes() {
 		name = append(name[:0], s.prefix...)
 		for i := range s.fields {
@@ -128,11 +146,19 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 			switch v := s.set.FieldByIndex(m.index).Addr().Interface().(type) {
 			case *Counter:
 				if n := int64(v.Value()); o.showsBytes(name, n != 0) {
-					numbers = append(numbers, sample{string(name), n})
+					numbers = append(numbers, sample{name: string(name), n: n})
 				}
 			case *Gauge:
 				if n := v.Value(); o.showsBytes(name, n != 0) {
-					numbers = append(numbers, sample{string(name), n})
+					numbers = append(numbers, sample{name: string(name), n: n})
+				}
+			case *Hash:
+				if n := v.Value(); o.showsBytes(name, n != 0) {
+					numbers = append(numbers, sample{name: string(name), n: int64(n), hash: true})
+				}
+			case *Text:
+				if o.showsBytes(name, v.Value() != "") {
+					texts = append(texts, sample{name: string(name), text: v})
 				}
 			case *Histogram:
 				if o.showsBytes(name, v.Count() > 0) {
@@ -144,13 +170,13 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 				numbers = v.ClassCodes.collect(numbers, string(name), &o, false)
 				v.each(func(code int, n uint64) {
 					if full := string(name) + "_" + strconv.Itoa(code); o.shows(full, true) {
-						numbers = append(numbers, sample{full, int64(n)})
+						numbers = append(numbers, sample{name: full, n: int64(n)})
 					}
 				})
 			case *Named:
 				v.each(func(key string, n uint64) {
 					if full := string(name) + "." + key; o.shows(full, true) {
-						numbers = append(numbers, sample{full, int64(n)})
+						numbers = append(numbers, sample{name: full, n: int64(n)})
 					}
 				})
 			}
@@ -158,7 +184,8 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 	}
 	slices.SortFunc(numbers, func(a, b sample) int { return compareNames(a.name, b.name) })
 	slices.SortFunc(histograms, func(a, b namedHistogram) int { return compareNames(a.name, b.name) })
-	return numbers, histograms
+	slices.SortFunc(texts, func(a, b sample) int { return compareNames(a.name, b.name) })
+	return append(texts, numbers...), histograms // texts come first, as in Envoy
 }
 
 func compareNames(a, b string) int {
@@ -177,7 +204,7 @@ func (c *ClassCodes) collect(list []sample, name string, o *Options, zeros bool)
 		n := c.class[i].Value()
 		full := name + "_" + strconv.Itoa(i+1) + "xx"
 		if (n > 0 || zeros) && o.shows(full, n > 0) {
-			list = append(list, sample{full, int64(n)})
+			list = append(list, sample{name: full, n: int64(n)})
 		}
 	}
 	return list

@@ -63,6 +63,8 @@ type FileConsumer interface {
 	Apply(Update) []Refusal
 	// Reread reads a resource anew that refers to a file which has changed. An error leaves what there was in force.
 	Reread(typeURL, name string) error
+	// Failed tells of a file that cannot be read, or does not parse.
+	Failed(Source)
 }
 
 // Files is a subscription to files, Envoy's path_config_source. A file that does not
@@ -173,6 +175,7 @@ func (f *Files) load(s *followed) {
 	}
 	if err != nil {
 		f.log.Warn("configuration file", "path", s.Place.Path, "error", err)
+		f.consumer.Failed(s.Source)
 		return
 	}
 	for _, refused := range f.consumer.Apply(u) {

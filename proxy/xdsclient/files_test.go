@@ -32,6 +32,8 @@ func (s *sheet) Apply(u Update) []Refusal {
 	return nil
 }
 
+func (s *sheet) Failed(Source) {}
+
 func (s *sheet) Reread(_, name string) error {
 	s.updates <- "again " + name
 	return nil
@@ -115,6 +117,27 @@ func TestFiles(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// A file that does not parse is told of, so that somebody may count it.
+func TestUnreadable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cds.json")
+	move(t, path, "nonsense")
+	s := &sheet{sources: []Source{{Type: ClusterType, Place: Place{Path: path}, All: true}}, updates: make(chan string, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- NewFiles(tattler{s}, parseJSON, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	if got := <-s.updates; got != "unreadable "+path {
+		t.Errorf("update %q, want that %s is unreadable", got, path)
+	}
+	cancel()
+	<-done
+}
+
+// tattler is a sheet that tells of failures, too.
+type tattler struct{ *sheet }
+
+func (s tattler) Failed(source Source) { s.updates <- "unreadable " + source.Place.Path }
 
 // A link that is moved in the watched directory counts as a change of the file
 // behind it, as where Kubernetes mounts a ConfigMap.

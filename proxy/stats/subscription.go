@@ -1,0 +1,66 @@
+package stats
+
+import "runtime"
+
+// A Subscription counts what came of one ("listener_manager.lds.", "http.<prefix>.rds.<name>.").
+type Subscription struct {
+	InitFetchTimeout Counter   `stat:"init_fetch_timeout"`
+	UpdateAttempt    Counter   `stat:"update_attempt"`
+	UpdateSuccess    Counter   `stat:"update_success"`
+	UpdateFailure    Counter   `stat:"update_failure"`
+	UpdateRejected   Counter   `stat:"update_rejected"`
+	UpdateTime       Gauge     `stat:"update_time"`
+	UpdateDuration   Histogram `stat:"update_duration"`
+	Version          Hash      `stat:"version"`
+	VersionText      Text      `stat:"version_text"`
+}
+
+// Reloads counts what a subscription has changed.
+type Reloads struct {
+	ConfigReload       Counter `stat:"config_reload"`
+	ConfigReloadTimeMS Gauge   `stat:"config_reload_time_ms"`
+}
+
+// RDS counts the subscription to a route table of one connection manager.
+type RDS struct {
+	Subscription `stat:""`
+	Reloads      `stat:""`
+	UpdateEmpty  Counter `stat:"update_empty"`
+}
+
+// EDS counts what a cluster's own set does not of the subscription to its hosts.
+type EDS struct {
+	InitFetchTimeout Counter   `stat:"init_fetch_timeout"`
+	UpdateRejected   Counter   `stat:"update_rejected"`
+	UpdateTime       Gauge     `stat:"update_time"`
+	UpdateDuration   Histogram `stat:"update_duration"`
+	VersionText      Text      `stat:"version_text"`
+}
+
+// RDS returns the set of "http.<prefix>.rds.<table>.", shown for as long as somebody holds it.
+func (r *Registry) RDS(prefix, table string) *RDSUse {
+	s := r.add("http."+prefix+".rds."+table+".", "http.rds.", func() any { return new(RDS) }, Tag{TagHTTP, prefix}, Tag{TagRDS, table})
+	u := &RDSUse{s.set.Addr().Interface().(*RDS)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
+}
+
+// An RDSUse holds the statistics of a subscription for as long as somebody holds it.
+type RDSUse struct{ *RDS }
+
+// EDS returns the set of "cluster.<name>." that only clusters have whose hosts come from a control plane or a file,
+// beside the cluster's own.
+func (r *Registry) EDS(name string) *EDSUse {
+	s := r.add("cluster."+name+".", "cluster.", func() any { return new(EDS) }, Tag{TagCluster, name})
+	c, all := r.Cluster(name)
+	u := &EDSUse{s.set.Addr().Interface().(*EDS), c}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	runtime.AddCleanup(u, (*Scope).Close, all)
+	return u
+}
+
+// An EDSUse is an RDSUse for EDS.
+type EDSUse struct {
+	*EDS
+	Cluster *Cluster
+}
