@@ -271,7 +271,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	case last == nil:
 	case onlyEndpoints(last, snap, before, m):
 		return []string{xds.EndpointType}, true
-	case same(last, snap, "Secret"):
+	case same(last, snap, "Secret") && slices.Equal(before.Gateways, m.Gateways):
 		return []string{xds.SecretType}, true // listeners and clusters name them, whatever is in them
 	}
 	return nil, true

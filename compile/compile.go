@@ -57,7 +57,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 		everything = everything && same
 		switch {
 		case same:
-			take(m, prev, kind)
+			take(m, prev, old, kind)
 		case kind == "VirtualService":
 			rules := oldest(results, func(x istio.Result) *model.RouteRules { return x.Rules }, refOfRules)
 			m.Rules, next.dropped = delegate(rules, cfg.RulesExportTo)
@@ -80,12 +80,14 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	m.Credentials, next.credentials, same = credentials(s, old.credentials)
 	everything = everything && same
 	m.Index(prev)
+	next.rules, next.gateways = m.Rules, m.Gateways
+	everything = ingresses(s, m, old, next, same && prev != nil && slices.Equal(prev.Registry.Services, r.Services)) && everything
 	if everything && slices.Equal(prev.Registry.Services, r.Services) && slices.Equal(prev.Registry.Workloads, r.Workloads) {
 		next.findings = old.findings // nothing moved but endpoints
 	} else {
 		next.findings = findings(next, m)
 	}
-	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m))
+	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m), ingressProblems(next))
 }
 
 // A memo is what one mesh leaves for the next.
@@ -96,6 +98,9 @@ type memo struct {
 	findings []Problem
 
 	credentials map[string]credentialMemo
+	rules       []*model.RouteRules // of VirtualServices
+	gateways    []*model.Gateway    // of Istio's Gateways
+	ingress     ingressMemo
 }
 
 // A kindMemo holds the results of one kind, in the snapshot's order.
@@ -147,14 +152,14 @@ func unchanged(a, b *config.Object) bool {
 }
 
 // take carries one kind over from the mesh before.
-func take(m, prev *model.Mesh, kind string) {
+func take(m, prev *model.Mesh, old *memo, kind string) {
 	switch kind {
 	case "VirtualService":
-		m.Rules = prev.Rules
+		m.Rules = old.rules
 	case "DestinationRule":
 		m.Policies = prev.Policies
 	case "Gateway":
-		m.Gateways = prev.Gateways
+		m.Gateways = old.gateways
 	case "PeerAuthentication":
 		m.Peers = prev.Peers
 	case "Sidecar":

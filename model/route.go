@@ -83,7 +83,8 @@ const (
 	Present StringKind = iota // any value
 	Exact
 	Prefix
-	Regex // RE2, the whole string
+	Regex      // RE2, the whole string
+	PathPrefix // of whole segments: /a takes /a and /a/b, not /ab; without a / at its end
 )
 
 // A StringMatch compares a string.

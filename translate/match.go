@@ -11,7 +11,7 @@ import (
 )
 
 // routeMatch translates a match; nil is every request. A prefix is one of
-// characters, not of path segments: /foo takes /foobar.
+// characters, but for that of a standard which counts in segments: /foo takes /foobar.
 func routeMatch(m *model.HTTPMatch) *routev3.RouteMatch {
 	out := everything()
 	if m == nil {
@@ -25,6 +25,8 @@ func routeMatch(m *model.HTTPMatch) *routev3.RouteMatch {
 			out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: u.Value}
 		case model.Regex:
 			out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: u.Value}}
+		case model.PathPrefix:
+			out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: u.Value}
 		}
 		if m.IgnoreCase && u.Kind != model.Regex {
 			out.CaseSensitive = boolean(false)

@@ -20,6 +20,7 @@ import (
 	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
+	kubenetworkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -184,7 +185,11 @@ func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
 		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
 	}
 	var value runtime.Object
-	switch r.IntN(7) {
+	switch r.IntN(8) {
+	case 7:
+		gvk = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
+		value = &kubenetworkingv1.Ingress{ObjectMeta: meta}
+		randomIngress(r, &value.(*kubenetworkingv1.Ingress).Spec)
 	case 5:
 		gvk = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1alpha3", Kind: "EnvoyFilter"}
 		value = &networkingv1alpha3.EnvoyFilter{ObjectMeta: meta}
@@ -317,6 +322,27 @@ func randomGateway(r *rand.Rand, gw *networking.Gateway) {
 			s.Tls = &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_TLSmode(r.Int32N(6)), CredentialName: pick(r, append(names, ""))}
 		}
 		gw.Servers = append(gw.Servers, s)
+	}
+}
+
+func randomIngress(r *rand.Rand, in *kubenetworkingv1.IngressSpec) {
+	class := pick(r, []string{"istio", "malla", "other"})
+	in.IngressClassName = &class
+	to := func() kubenetworkingv1.IngressBackend {
+		return kubenetworkingv1.IngressBackend{Service: &kubenetworkingv1.IngressServiceBackend{Name: pick(r, names), Port: kubenetworkingv1.ServiceBackendPort{Number: 80}}}
+	}
+	for range r.IntN(3) {
+		kind := pick(r, []kubenetworkingv1.PathType{kubenetworkingv1.PathTypeExact, kubenetworkingv1.PathTypePrefix, kubenetworkingv1.PathTypeImplementationSpecific})
+		in.Rules = append(in.Rules, kubenetworkingv1.IngressRule{Host: pick(r, []string{"", "a.example.com", "*.example.com"}), IngressRuleValue: kubenetworkingv1.IngressRuleValue{
+			HTTP: &kubenetworkingv1.HTTPIngressRuleValue{Paths: []kubenetworkingv1.HTTPIngressPath{{Path: pick(r, []string{"/", "/a", "/a/b/", "/a*"}), PathType: &kind, Backend: to()}}},
+		}})
+	}
+	if r.IntN(2) == 0 {
+		in.TLS = []kubenetworkingv1.IngressTLS{{Hosts: pick(r, [][]string{nil, {"a.example.com"}, {"b.example.com", "a.example.com"}}), SecretName: pick(r, names)}}
+	}
+	if len(in.Rules) == 0 || r.IntN(3) == 0 {
+		b := to()
+		in.DefaultBackend = &b
 	}
 }
 

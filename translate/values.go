@@ -107,6 +107,7 @@ var kindPaths = map[string]string{
 	"VirtualService":  "networking.istio.io/v1/namespaces/%/virtual-service/",
 	"DestinationRule": "networking.istio.io/v1/namespaces/%/destination-rule/",
 	"Gateway":         "networking.istio.io/v1/namespaces/%/gateway/",
+	"Ingress":         "networking.k8s.io/v1/namespaces/%/ingress/",
 }
 
 // configPath names a resource as Istio does in metadata:

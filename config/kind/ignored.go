@@ -24,7 +24,6 @@ var ignored = []*Kind{
 	without("autoscaling.k8s.io", "VerticalPodAutoscaler", "verticalpodautoscalers", true, "requests and limits have no effect here", nil, "v1").short("vpa"),
 	without("policy", "PodDisruptionBudget", "poddisruptionbudgets", true, "nothing evicts pods here", func() runtime.Object { return new(policyv1.PodDisruptionBudget) }, "v1").short("pdb"),
 	without("networking.k8s.io", "NetworkPolicy", "networkpolicies", true, "the network between pods is open here", func() runtime.Object { return new(networkingv1.NetworkPolicy) }, "v1").short("netpol"),
-	without("networking.k8s.io", "IngressClass", "ingressclasses", false, "Ingress is not supported yet", func() runtime.Object { return new(networkingv1.IngressClass) }, "v1"),
 	without("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, "there is one machine; nothing is scheduled", func() runtime.Object { return new(schedulingv1.PriorityClass) }, "v1").short("pc"),
 	without("", "ResourceQuota", "resourcequotas", true, "resources are not counted here", func() runtime.Object { return new(corev1.ResourceQuota) }, "v1").short("quota"),
 	without("", "LimitRange", "limitranges", true, "resources are not counted here", func() runtime.Object { return new(corev1.LimitRange) }, "v1").short("limits"),

@@ -92,7 +92,7 @@ func TestNeeded(t *testing.T) {
 func TestRefusedResource(t *testing.T) {
 	for word, want := range map[string]string{
 		"statefulsets": "StatefulSet", "statefulset": "StatefulSet", "sts": "StatefulSet", "StatefulSet.apps": "StatefulSet", "statefulsets.v1.apps": "StatefulSet",
-		"ingresses": "Ingress", "endpoints": "Endpoints", "ep": "Endpoints", "nodes": "Node", "authorizationpolicies": "AuthorizationPolicy",
+		"endpoints": "Endpoints", "ep": "Endpoints", "nodes": "Node", "authorizationpolicies": "AuthorizationPolicy",
 		"pods": "", "nosuch": "", "statefulsets.batch": "", "": "",
 	} {
 		if r, ok := RefusedResource(word); r.Kind != want || ok != (want != "") {

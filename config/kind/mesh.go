@@ -11,7 +11,7 @@ var MeshFields = join(
 	ref("revocation lists are "+whyNotYet, "outboundTrafficPolicy.tls.caCrl"),
 	ref("percentages of error codes are "+whyNotYet+"; 5xx count", "defaultTrafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
 	ign(zoneAware, "zoneAwareLbSetting"),
-	ign("Ingress is not supported yet", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),
+	ign("the classes istio and malla, and those of our controllers, are served by the pods labelled istio: ingressgateway", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService"),
 	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
 	ign("providers take effect through Telemetry, which is not supported yet", "extensionProviders"),
 	ign("Istio's standard metrics are always there", "defaultProviders.metrics"),

@@ -26,7 +26,6 @@ var Refusals = []Refusal{
 	{"", "PersistentVolumeClaim", "not supported: nothing here outlives its pod; use an emptyDir volume"},
 	{"", "Node", "not supported: there is one machine, and pods are its processes"},
 	{"storage.k8s.io", "", "not supported: nothing here outlives its pod; use an emptyDir volume"},
-	{"networking.k8s.io", "Ingress", "not supported yet; use a Gateway and a VirtualService"},
 	{"security.istio.io", "AuthorizationPolicy", whyNotYet + ": accepting it would look like protection"},
 	{"security.istio.io", "RequestAuthentication", whyNotYet + ": accepting it would look like protection"},
 	{"telemetry.istio.io", "", whyNotYet},
@@ -58,7 +57,7 @@ func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {
 // shortRefused are Kubernetes' short names of kinds that are refused.
 var shortRefused = map[string]string{
 	"sts": "statefulsets", "ds": "daemonsets", "cj": "cronjobs", "rc": "replicationcontrollers", "ep": "endpoints",
-	"pv": "persistentvolumes", "pvc": "persistentvolumeclaims", "no": "nodes", "ing": "ingresses", "ra": "requestauthentications", "ap": "authorizationpolicies",
+	"pv": "persistentvolumes", "pvc": "persistentvolumeclaims", "no": "nodes", "ra": "requestauthentications", "ap": "authorizationpolicies",
 }
 
 // RefusedResource returns the refused kind that a command calls by the given word, as

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	kubenetworkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -40,6 +41,17 @@ var All = append([]*Kind{
 	{Group: "apps", Versions: []string{"v1"}, Kind: "ReplicaSet", Plural: "replicasets", Short: []string{"rs"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
 		Fields: podFields("spec.template.spec"),
 		New:    func() runtime.Object { return new(appsv1.ReplicaSet) }},
+	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "Ingress", Plural: "ingresses", Short: []string{"ing"}, Namespaced: true, Subresources: []string{"status"},
+		Fields: ref("a backend is a Service", "spec.defaultBackend.resource", "spec.rules[].http.paths[].backend.resource"),
+		Columns: []Column{
+			{Name: "Class", Type: "string", JSONPath: ".spec.ingressClassName"},
+			{Name: "Hosts", Type: "string", JSONPath: ".spec.rules[*].host"},
+		},
+		New: func() runtime.Object { return new(kubenetworkingv1.Ingress) }},
+	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "IngressClass", Plural: "ingressclasses",
+		Fields:  ign("there are no parameters", "spec.parameters"),
+		Columns: []Column{{Name: "Controller", Type: "string", JSONPath: ".spec.controller"}},
+		New:     func() runtime.Object { return new(kubenetworkingv1.IngressClass) }},
 	{Versions: []string{"v1"}, Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
 		New: func() runtime.Object { return new(corev1.Event) }},
 	{Group: "networking.istio.io", Versions: []string{"v1", "v1beta1", "v1alpha3"}, Kind: "VirtualService", Plural: "virtualservices", Short: []string{"vs"}, Categories: []string{"istio-io", "networking-istio-io"}, Namespaced: true, Subresources: []string{"status"},

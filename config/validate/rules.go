@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	kubenetworkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	mallav1 "github.com/mallamesh/malla/api/v1"
@@ -25,6 +26,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	},
 	"apps/Deployment":                     func(r *ruler, o runtime.Object) { r.deployment(o.(*appsv1.Deployment)) },
 	"apps/ReplicaSet":                     func(r *ruler, o runtime.Object) { r.replicaSet(o.(*appsv1.ReplicaSet)) },
+	"networking.k8s.io/Ingress":           func(r *ruler, o runtime.Object) { r.ingress(o.(*kubenetworkingv1.Ingress)) },
 	"networking.istio.io/VirtualService":  func(r *ruler, o runtime.Object) { r.virtualService(o.(*networkingv1.VirtualService)) },
 	"networking.istio.io/DestinationRule": func(r *ruler, o runtime.Object) { r.destinationRule(o.(*networkingv1.DestinationRule)) },
 	"networking.istio.io/Gateway":         func(r *ruler, o runtime.Object) { r.gateway(o.(*networkingv1.Gateway)) },

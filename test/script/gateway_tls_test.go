@@ -45,6 +45,19 @@ spec:
   http: [{route: [{destination: {host: web, port: {number: 80}}}]}]
 `
 
+const ingress = `
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: in, annotations: {nginx.ingress.kubernetes.io/rewrite-target: /$2}}
+spec:
+  ingressClassName: malla
+  tls: [{hosts: [in.example.com], secretName: in-credential}]
+  rules:
+  - host: in.example.com
+    http: {paths: [{path: "/in(/|$)(.*)", pathType: ImplementationSpecific, backend: {service: {name: web, port: {name: http}}}}]}
+`
+
 // A gateway that ends TLS: without its Secret it does not answer there and serves its
 // other port; with it, it does within a second; a new one is on new connections, and
 // those that are open stay.
@@ -127,6 +140,24 @@ func TestGatewayEndsTLS(t *testing.T) {
 		seen := m.Log() + m.ExecIn("istio-system", "deploy/istio-ingressgateway", "istio-proxy", append(append([]string{}, curl...), "-sS", "localhost:15000/config_dump?include_eds")...).Out
 		if body := strings.Split(string(second.key), "\n")[1]; strings.Contains(seen, body) || strings.Contains(seen, base64.StdEncoding.EncodeToString(second.key)[:80]) {
 			t.Error("the private key is in a log or a dump")
+		}
+	})
+	t.Run("an Ingress beside it, with a certificate of its own namespace", func(t *testing.T) {
+		third := newKeyPair(t, "third")
+		m.Apply(strings.ReplaceAll(third.secret("in-credential"), "istio-system", "default") + ingress)
+		mesh.Until(t, 5*time.Second, "an answer over TLS", func() error {
+			c, err := https.open("in.example.com", third)
+			if err != nil {
+				return err
+			}
+			defer c.conn.Close()
+			return c.get("/in/get", "in.example.com", 200)
+		})
+		for path, want := range map[string]int{"/in/status/418": 418, "/IN/get": 200, "/inside": 404} {
+			a, err := mesh.Get(plain, m.URL(path), "Host: in.example.com")
+			if err != nil || a.Status != want {
+				t.Errorf("%s: %d, %v, want %d", path, a.Status, err, want)
+			}
 		}
 	})
 	m.Run("delete", "secret", "-n", "istio-system", "web-credential")
@@ -229,9 +260,11 @@ func (c *tlsClient) open(name string, server *keyPair, client ...*keyPair) (*ope
 	return &openConn{conn, bufio.NewReader(conn)}, nil
 }
 
-func (c *openConn) ask(host string, want int) error {
+func (c *openConn) ask(host string, want int) error { return c.get("/get", host, want) }
+
+func (c *openConn) get(path, host string, want int) error {
 	_ = c.conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := fmt.Fprintf(c.conn, "GET /get HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host); err != nil {
 		return err
 	}
 	a, err := http.ReadResponse(c.r, nil)

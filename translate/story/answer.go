@@ -282,6 +282,8 @@ func match(m *routev3.RouteMatch) string {
 		out = append(out, p.Path)
 	case *routev3.RouteMatch_SafeRegex:
 		out = append(out, "~"+p.SafeRegex.Regex)
+	case *routev3.RouteMatch_PathSeparatedPrefix:
+		out = append(out, p.PathSeparatedPrefix+"/*")
 	}
 	for _, h := range m.Headers {
 		not := ""

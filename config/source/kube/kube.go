@@ -33,7 +33,7 @@ import (
 
 // Kinds are those that the control plane reads.
 var Kinds = []string{
-	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod",
+	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod", "Ingress", "IngressClass",
 	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy",
 }
 

@@ -1,0 +1,419 @@
+// Package ingress compiles Kubernetes' Ingresses into the model.
+//
+// Ingresses of everybody meet at one gateway, so they are compiled together: the
+// paths of one host are tried as the standard says, whoever wrote them (the longest
+// first, an exact one before a prefix), and default backends after all of them. The
+// result is what a Gateway and VirtualServices would have become; nothing after this
+// knows the difference.
+//
+// An Ingress is ours if its class is: spec.ingressClassName, or the old annotation,
+// names istio or malla, or an IngressClass of our controllers. Others are left alone.
+package ingress
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/regex"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/model"
+)
+
+// Names that people write into their Ingresses.
+const (
+	ClassAnnotation   = "kubernetes.io/ingress.class"
+	RewriteAnnotation = "nginx.ingress.kubernetes.io/rewrite-target"
+	nginxAnnotations  = "nginx.ingress.kubernetes.io/"
+	defaultAnnotation = "ingressclass.kubernetes.io/is-default-class"
+)
+
+// classes are ours without an IngressClass; controllers are those of ours.
+var (
+	classes     = []string{"istio", "malla"}
+	controllers = []string{"istio.io/ingress-controller", "malla.dev/ingress-controller"}
+)
+
+// Selector is that of the pods that serve Ingresses.
+var Selector = map[string]string{"istio": "ingressgateway"}
+
+// An Env is what a compilation depends on besides the objects.
+type Env struct {
+	ClusterDomain string
+	RootNamespace string
+	Services      func(host string) []*model.Service
+	Secret        func(namespace, name string) *model.Credential
+}
+
+// A Result is what all Ingresses became.
+type Result struct {
+	Gateways []*model.Gateway // none: there is no Ingress of ours
+	Rules    []*model.RouteRules
+	Notices  []Notice
+}
+
+// A Notice is something that the author of an object should know.
+type Notice struct {
+	Object  *config.Object
+	At      *field.Path
+	Missing bool // what it names is not there, and may come
+	Text    string
+}
+
+// Compile returns what the Ingresses mean.
+func Compile(ingresses, ingressClasses []*config.Object, env Env) Result {
+	c := &compiler{env: env, hosts: map[string]*host{}}
+	ours := c.ours(ingresses, ingressClasses)
+	if len(ours) == 0 {
+		return Result{Notices: c.out.Notices}
+	}
+	// The names are none of objects. Two, because what is for every host must not be mixed into what a
+	// server of one host has: of virtual hosts only the most specific counts.
+	c.any, c.named = c.gateway("~ingress", ours[0]), c.gateway("~ingress-hosts", ours[0])
+	for _, o := range ours {
+		c.ingress(o)
+	}
+	c.finish()
+	return c.out
+}
+
+func (c *compiler) gateway(name string, first *config.Object) *model.Gateway {
+	g := &model.Gateway{From: model.Ref{Kind: "Ingress", Namespace: c.env.RootNamespace, Name: name}, Created: first.Created, Selector: Selector}
+	c.out.Gateways = append(c.out.Gateways, g)
+	return g
+}
+
+type compiler struct {
+	env   Env
+	out   Result
+	hosts map[string]*host
+
+	any, named *model.Gateway // whose servers are for every host, and for hosts by name
+}
+
+// A host is what all Ingresses say of one name.
+type host struct {
+	first *config.Object
+	paths []path
+	rest  *model.HTTPRule // of the oldest default backend
+}
+
+type path struct {
+	rule   *model.HTTPRule
+	length int
+	exact  bool
+}
+
+// ours returns the Ingresses that are for us, the oldest first.
+func (c *compiler) ours(ingresses, ingressClasses []*config.Object) []*config.Object {
+	known, otherwise := map[string]bool{}, ""
+	for _, o := range ingressClasses {
+		known[o.Name] = slices.Contains(controllers, o.Value.(*networkingv1.IngressClass).Spec.Controller)
+		if o.Annotations[defaultAnnotation] == "true" {
+			otherwise = o.Name
+		}
+	}
+	var out []*config.Object
+	for _, o := range ingresses {
+		at, class := field.At("spec", "ingressClassName"), ""
+		spec := &o.Value.(*networkingv1.Ingress).Spec
+		switch old := o.Annotations[ClassAnnotation]; {
+		case old != "":
+			at, class = field.At("metadata", "annotations", ClassAnnotation), old
+		case spec.IngressClassName != nil:
+			class = *spec.IngressClassName
+		default:
+			class = otherwise
+		}
+		mine, exists := known[class]
+		switch {
+		case mine, !exists && slices.Contains(classes, class):
+			out = append(out, o)
+		case class == "":
+			c.notice(o, at, true, "names no class, and no IngressClass is the default: nobody serves it; want istio")
+		default:
+			c.notice(o, at, true, "is %q, which is another controller's: it is left alone", class)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *config.Object) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// ingress takes in one of ours.
+func (c *compiler) ingress(o *config.Object) {
+	spec := &o.Value.(*networkingv1.Ingress).Spec
+	for _, name := range slices.Sorted(maps.Keys(o.Annotations)) {
+		if strings.HasPrefix(name, nginxAnnotations) && name != RewriteAnnotation {
+			c.notice(o, field.At("metadata", "annotations", name), false, "is nginx's own and has no effect here")
+		}
+	}
+	if len(c.any.Servers) == 0 { // one for all
+		c.server("http-80-ingress-"+o.Name+"-"+o.Namespace, 80, model.HTTP, []string{"*"}, nil)
+	}
+	for i, t := range spec.TLS {
+		c.tls(o, i, t)
+	}
+	for i, r := range spec.Rules {
+		h := c.host(cmp.Or(strings.ToLower(r.Host), "*"), o)
+		if r.HTTP == nil {
+			continue
+		}
+		for j, p := range r.HTTP.Paths {
+			at := field.At("spec", "rules").Index(i).Child("http").Child("paths").Index(j)
+			h.paths = append(h.paths, c.path(o, p, at))
+		}
+	}
+	if b := spec.DefaultBackend; b != nil {
+		rule := &model.HTTPRule{Name: o.Namespace + "/" + o.Name + "/default", Forward: c.backend(o, *b, field.At("spec", "defaultBackend"))}
+		hosts := []*host{c.host("*", o)}
+		for _, r := range spec.Rules {
+			hosts = append(hosts, c.host(cmp.Or(strings.ToLower(r.Host), "*"), o))
+		}
+		for _, h := range hosts {
+			if h.rest == nil {
+				h.rest = rule
+			}
+		}
+	}
+}
+
+func (c *compiler) host(name string, o *config.Object) *host {
+	if c.hosts[name] == nil {
+		c.hosts[name] = &host{first: o}
+	}
+	return c.hosts[name]
+}
+
+// server opens a port.
+func (c *compiler) server(name string, port uint16, p model.Protocol, hosts []string, t *model.ServerTLS) {
+	g := c.named
+	if slices.Contains(hosts, "*") {
+		g = c.any
+	}
+	s := &model.Server{At: len(g.Servers), Port: port, PortName: name, Protocol: p, TLS: t}
+	for _, h := range hosts {
+		s.Hosts = append(s.Hosts, model.GatewayHost{Namespace: "*", Name: strings.ToLower(h)})
+	}
+	g.Servers = append(g.Servers, s)
+}
+
+// tls opens HTTPS for hosts that no older Ingress has it for. The Secret is that of
+// the Ingress's namespace, as the standard says, else that of the gateway's, as Istio does.
+func (c *compiler) tls(o *config.Object, i int, t networkingv1.IngressTLS) {
+	at := field.At("spec", "tls").Index(i)
+	if t.SecretName == "" {
+		c.notice(o, at.Child("secretName"), false, "is missing: the gateway has no certificate of its own to show")
+		return
+	}
+	source := model.SecretSource{Kind: model.FromSecret, Namespace: o.Namespace, Name: t.SecretName, Granted: true}
+	held := c.env.Secret(o.Namespace, t.SecretName)
+	if held == nil {
+		source = model.SecretSource{Kind: model.FromSecret, Name: t.SecretName}
+		held = c.env.Secret(c.env.RootNamespace, t.SecretName)
+	}
+	switch {
+	case held == nil:
+		c.notice(o, at.Child("secretName"), true, "there is no Secret %s/%s: its hosts do not answer to TLS", o.Namespace, t.SecretName)
+	case held.NoCert != "":
+		c.notice(o, at.Child("secretName"), true, "%s %s: its hosts do not answer to TLS", held.From, held.NoCert)
+	}
+	hosts := slices.Clone(t.Hosts)
+	if len(hosts) == 0 {
+		hosts = []string{"*"}
+	}
+	for _, s := range slices.Concat(c.any.Servers, c.named.Servers) {
+		hosts = slices.DeleteFunc(hosts, func(h string) bool {
+			return s.TLS != nil && slices.ContainsFunc(s.Hosts, func(have model.GatewayHost) bool { return strings.EqualFold(have.Name, h) })
+		})
+	}
+	if len(hosts) < max(1, len(t.Hosts)) {
+		c.notice(o, at.Child("hosts"), false, "an older Ingress has the certificate for some of them")
+	}
+	if len(hosts) > 0 {
+		name := "https-443-ingress-" + o.Name + "-" + o.Namespace + "-" + strconv.Itoa(i)
+		c.server(name, 443, model.HTTPS, hosts, &model.ServerTLS{Mode: model.ServerSimple, Certs: []model.SecretSource{source}})
+	}
+}
+
+// path translates one path of a host.
+func (c *compiler) path(o *config.Object, p networkingv1.HTTPIngressPath, at *field.Path) path {
+	out := path{rule: &model.HTTPRule{Name: o.Namespace + "/" + o.Name + p.Path, Forward: c.backend(o, p.Backend, at.Child("backend"))}}
+	match := pathMatch(p)
+	out.exact, out.length = match.Kind == model.Exact, len(match.Value)
+	if target := o.Annotations[RewriteAnnotation]; target != "" {
+		whole, err := rewritten(p, target)
+		if err != nil {
+			c.notice(o, at.Child("path"), false, "is %q, want an expression with the groups of %s: %v", p.Path, RewriteAnnotation, err)
+			out.rule.Forward = nil
+			return out
+		}
+		match = model.StringMatch{Kind: model.Regex, Value: whole}
+		out.exact, out.length = p.PathType != nil && *p.PathType == networkingv1.PathTypeExact, len(p.Path)
+		out.rule.Rewrite = &model.Rewrite{Regex: whole, Replace: groups.Replace(target)}
+	}
+	if match != (model.StringMatch{}) {
+		out.rule.Matches = []*model.HTTPMatch{{URI: &match}}
+	}
+	return out
+}
+
+// rewritten is the expression of a path that is rewritten to a target. As nginx does
+// it, the path is an expression that begins where the request's path does, in either
+// case of letters, and the target, with its groups, takes the place of all.
+func rewritten(p networkingv1.HTTPIngressPath, target string) (string, error) {
+	if p.PathType != nil && *p.PathType == networkingv1.PathTypeExact {
+		return regexp.QuoteMeta(p.Path), checkGroups(target, 0)
+	}
+	expression, err := regex.Compile(p.Path)
+	if err != nil {
+		return "", err
+	}
+	whole := "(?i:" + p.Path + ").*"
+	if _, err := regex.Compile(whole); err != nil {
+		return "", err
+	}
+	return whole, checkGroups(target, expression.NumSubexp())
+}
+
+// checkGroups reports a group that a target names and the path does not have.
+func checkGroups(target string, groups int) error {
+	for i := 0; i+1 < len(target); i++ {
+		if n := target[i+1]; target[i] == '$' && n >= '0' && n <= '9' && int(n-'0') > groups {
+			return fmt.Errorf("$%c is not among its %d groups", n, groups)
+		}
+	}
+	return nil
+}
+
+// groups turns $1 into \1.
+var groups = strings.NewReplacer("$0", `\0`, "$1", `\1`, "$2", `\2`, "$3", `\3`, "$4", `\4`, "$5", `\5`, "$6", `\6`, "$7", `\7`, "$8", `\8`, "$9", `\9`, `\`, `\\`)
+
+// pathMatch is the match of a path; that of / is every request. What the type leaves to
+// the implementation is what it was before there were types, in Istio too: exact,
+// but for a * at the end.
+func pathMatch(p networkingv1.HTTPIngressPath) model.StringMatch {
+	kind := networkingv1.PathTypeImplementationSpecific
+	if p.PathType != nil {
+		kind = *p.PathType
+	}
+	switch whole := strings.TrimRight(p.Path, "/"); {
+	case kind == networkingv1.PathTypeExact:
+		return model.StringMatch{Kind: model.Exact, Value: p.Path}
+	case kind == networkingv1.PathTypePrefix && whole == "", p.Path == "":
+		return model.StringMatch{}
+	case kind == networkingv1.PathTypePrefix:
+		return model.StringMatch{Kind: model.PathPrefix, Value: whole}
+	}
+	for _, end := range []string{".*", "*"} {
+		if before, ok := strings.CutSuffix(p.Path, end); ok {
+			if before == "" || before == "/" {
+				return model.StringMatch{}
+			}
+			return model.StringMatch{Kind: model.Prefix, Value: before}
+		}
+	}
+	if p.Path == "/" {
+		return model.StringMatch{}
+	}
+	return model.StringMatch{Kind: model.Exact, Value: p.Path}
+}
+
+// backend is where requests go: a port of a service of the Ingress's namespace.
+func (c *compiler) backend(o *config.Object, b networkingv1.IngressBackend, at *field.Path) []model.Split {
+	to := model.Destination{}
+	if b.Service == nil {
+		return nil // refused before it comes here; answered by nobody
+	}
+	to.Host = b.Service.Name + "." + o.Namespace + ".svc." + c.env.ClusterDomain
+	to.Port = uint16(b.Service.Port.Number)
+	services := c.env.Services(to.Host)
+	if len(services) == 0 {
+		c.notice(o, at.Child("service").Child("name"), true, "no service has the host %s: requests are answered 503", to.Host)
+		return []model.Split{{To: to}}
+	}
+	i := slices.IndexFunc(services[0].Ports, func(p model.Port) bool {
+		return p.Number == to.Port || b.Service.Port.Name != "" && p.Name == b.Service.Port.Name
+	})
+	if i < 0 {
+		c.notice(o, at.Child("service").Child("port"), true, "%s has no such port: requests are answered 503", to.Host)
+		return []model.Split{{To: to}}
+	}
+	to.Port = services[0].Ports[i].Number
+	return []model.Split{{To: to}}
+}
+
+// finish puts the paths of each host in order.
+func (c *compiler) finish() {
+	for _, name := range slices.Sorted(maps.Keys(c.hosts)) {
+		h := c.hosts[name]
+		slices.SortStableFunc(h.paths, func(a, b path) int {
+			switch d := cmp.Compare(b.length, a.length); {
+			case d != 0 || a.exact == b.exact:
+				return d
+			case a.exact:
+				return -1
+			}
+			return 1
+		})
+		if name == "*" {
+			c.rules(h, name, c.any)
+		} else {
+			c.rules(h, name, c.any, c.named)
+		}
+	}
+	if h := c.hosts["*"]; h != nil { // is for servers of hosts that have nothing of their own
+		for _, s := range c.named.Servers {
+			for _, name := range s.Hosts {
+				if !c.has(name.Name) {
+					c.rules(h, name.Name, c.named)
+				}
+			}
+		}
+	}
+}
+
+// has reports whether there are rules for a host by its name, or by a wildcard.
+func (c *compiler) has(name string) bool {
+	for h := range c.hosts {
+		if h != "*" && model.HostMatches(h, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// rules adds what is said of a host, as rules for gateways.
+func (c *compiler) rules(h *host, name string, gateways ...*model.Gateway) {
+	o := h.first
+	r := &model.RouteRules{
+		From:    model.Ref{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version},
+		Created: o.Created, Hosts: []string{name}, ExportTo: model.ExportTo{"*"},
+	}
+	for _, g := range gateways {
+		r.Gateways = append(r.Gateways, g.Key())
+	}
+	for _, p := range h.paths {
+		if len(p.rule.Forward) > 0 {
+			r.HTTP = append(r.HTTP, p.rule)
+		}
+	}
+	if h.rest != nil && len(h.rest.Forward) > 0 {
+		r.HTTP = append(r.HTTP, h.rest)
+	}
+	if len(r.HTTP) > 0 {
+		c.out.Rules = append(c.out.Rules, r)
+	}
+}
+
+func (c *compiler) notice(o *config.Object, at *field.Path, missing bool, format string, args ...any) {
+	c.out.Notices = append(c.out.Notices, Notice{Object: o, At: at, Missing: missing, Text: fmt.Sprintf(format, args...)})
+}
