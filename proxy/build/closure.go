@@ -134,6 +134,7 @@ func (s *Store) activate(e *clusterEntry) bool {
 		e.next = nil
 		return false
 	}
+	made.Aside = func(f func()) { go f() }
 	if e.live != nil {
 		s.clusterM.ClusterModified.Inc()
 		e.live.Close()

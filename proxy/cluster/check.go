@@ -72,6 +72,8 @@ func (s *State) leaving(yes bool) {
 // SetCheck notes what a check has found: it sets and clears flags of the host with this
 // state. uneject lets the host back in that outlier detection has taken out. It reports whether the host is still in the cluster.
 func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
+	c.building.Lock()
+	defer c.building.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	hosts := c.hosts.Load().All
@@ -95,11 +97,11 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 	}
 	if now&CheckLeaving != 0 && now&CheckFailed != 0 {
 		hosts = append(append([]*Host(nil), hosts[:i]...), hosts[i+1:]...)
+		c.Stats.MembershipChange.Inc()
+		c.rebuild(hosts)
 		if s.ejected.Load() {
 			c.uneject(&Host{State: s})
 		}
-		c.Stats.MembershipChange.Inc()
-		c.rebuild(hosts)
 		c.tell(hosts)
 		return false
 	}

@@ -121,13 +121,18 @@ type Cluster struct {
 	breakers [2]Breakers
 	scopes   []*stats.Scope
 
-	mu      sync.Mutex // guards what follows; the changes of hosts pass here one by one
-	sweepAt time.Time
-	ejected int
-	random  *rand.Rand
+	// Aside runs what takes longer than a shard has time, somewhere else; nil: it is done at once.
+	Aside func(func())
 
-	// overprovision is the factor that the last assignment gave, in percent.
-	overprovision uint32
+	building      sync.Mutex // the changes of hosts pass here one by one; no shard waits for it. It guards what follows
+	overprovision uint32     // the factor that the last assignment gave, in percent
+	seeds         *rand.Rand
+
+	mu       sync.Mutex // guards what follows; held for moments only, because shards take it, after building
+	sweepAt  time.Time
+	ejected  int
+	renewing bool // somebody is about to look at all hosts anew
+	random   *rand.Rand
 
 	ring  *stats.RingHash // of RingHash
 	table *stats.Maglev   // of Maglev
@@ -144,7 +149,7 @@ type Cluster struct {
 // that are in both keep their state. What is in flight stays counted against the limits of the cluster
 // that it was sent through. The error names the field that is wrong.
 func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
-	c := &Cluster{Config: cfg, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), overprovision: defaultOverprovision}
+	c := &Cluster{Config: cfg, random: newRandom(), seeds: newRandom(), overprovision: defaultOverprovision}
 	if cfg.ConnectTimeout == 0 {
 		c.ConnectTimeout = 5 * time.Second
 	}
@@ -244,6 +249,8 @@ type Assignment struct {
 
 // Assign is SetEndpoints with what else an assignment says.
 func (c *Cluster) Assign(a Assignment) bool {
+	c.building.Lock()
+	defer c.building.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	factor := a.Overprovision
@@ -286,13 +293,13 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		c.Stats.UpdateNoRebuild.Inc()
 		return false
 	}
-	for addr, h := range old {
+	c.Stats.MembershipChange.Inc()
+	c.rebuild(hosts)
+	for addr, h := range old { // until now it could have been taken out
 		if !seen[addr] && h.ejected.Load() {
 			c.uneject(h)
 		}
 	}
-	c.Stats.MembershipChange.Inc()
-	c.rebuild(hosts)
 	c.tell(hosts)
 	return true
 }
@@ -370,6 +377,8 @@ func (c *Cluster) inherit(prev *Cluster) {
 			c.ejected++
 		}
 	}
+	c.building.Lock()
+	defer c.building.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.Check == nil { // nobody would find them healthy
@@ -386,6 +395,8 @@ func (c *Cluster) inherit(prev *Cluster) {
 	}
 	c.rebuild(hosts)
 }
+
+func newRandom() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
 // ByAddress reports whether the cluster has a host for any address that it is asked for.
 func (c *Cluster) ByAddress() bool { return c.Kind == OriginalDst || c.Kind == DynamicForward }

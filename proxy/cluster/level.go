@@ -41,8 +41,42 @@ func (g *group) pick(c lb.Choice) *Host {
 	return nil
 }
 
-// rebuild makes the HostSet of a list of hosts and publishes it. The caller holds c.mu.
+// renew has the HostSet made anew, because some hosts are no longer what they were. The caller holds c.mu, and nothing
+// else: it may be a shard, which has no time for that. Tables of a thousand hosts take milliseconds.
+func (c *Cluster) renew() {
+	switch {
+	case c.renewing:
+	case c.Aside != nil:
+		c.renewing = true
+		c.Aside(c.makeAnew)
+	default:
+		c.mu.Unlock()
+		c.makeAnew()
+		c.mu.Lock()
+	}
+}
+
+func (c *Cluster) makeAnew() {
+	c.building.Lock()
+	defer c.building.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renewing = false // whoever changes from now on may come too late for us
+	if !c.replaced {
+		c.rebuild(c.hosts.Load().All)
+	}
+}
+
+// rebuild makes the HostSet of a list of hosts and publishes it. The caller holds c.building and c.mu, of which
+// c.mu is let go meanwhile.
 func (c *Cluster) rebuild(hosts []*Host) {
+	c.mu.Unlock()
+	set := c.hostSet(hosts)
+	c.mu.Lock()
+	c.hosts.Store(set)
+}
+
+func (c *Cluster) hostSet(hosts []*Host) *HostSet {
 	old := c.hosts.Load()
 	if old.factor != c.overprovision {
 		old = &HostSet{} // all shares change
@@ -63,7 +97,7 @@ func (c *Cluster) rebuild(hosts []*Host) {
 	c.Stats.MembershipHealthy.Set(int64(healthy))
 	c.Stats.MembershipDegraded.Set(int64(degraded))
 	c.Stats.MembershipExcluded.Set(int64(excluded))
-	c.hosts.Store(set)
+	return set
 }
 
 // showSpread sets the gauges of rings and tables.
@@ -168,5 +202,5 @@ func (c *Cluster) group(hosts []*Host, before *group, weighted bool) group {
 	if hashes && weighted {
 		hosts, entries = byLocality(hosts, entries)
 	}
-	return group{hosts, lb.New(c.Policy, entries, before.balancer, c.random.Uint64())}
+	return group{hosts, lb.New(c.Policy, entries, before.balancer, c.seeds.Uint64())}
 }

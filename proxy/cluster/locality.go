@@ -107,7 +107,7 @@ func (c *Cluster) byWeight(l *Level, usable func(*place) int, before lb.Balancer
 	if b, ok := before.(*chooser); ok {
 		old = b.balancer
 	}
-	out.balancer = lb.Weighted(weights, old, c.random.Uint64())
+	out.balancer = lb.Weighted(weights, old, c.seeds.Uint64())
 	return out
 }
 

@@ -210,7 +210,7 @@ func (c *Cluster) detected(h *Host, d detector, now time.Time) {
 		c.Stats.Outlier.EjectionsConsecutive5xx.Inc()
 	}
 	if c.consider(h, finding{by: d}, now) {
-		c.rebuild(c.hosts.Load().All)
+		c.renew()
 	}
 }
 
@@ -276,7 +276,7 @@ func (c *Cluster) mayEject() bool {
 	return 100*(c.ejected+1) <= int(min(*c.Outlier.MaxEjectionPercent, 100))*len(c.hosts.Load().All)
 }
 
-// eject takes a host out, for longer each time. The caller holds c.mu and rebuilds the host set.
+// eject takes a host out, for longer each time. The caller holds c.mu and has the host set made anew.
 func (c *Cluster) eject(h *Host, now time.Time) {
 	s := &h.outlier
 	if c.Outlier.BaseEjection*time.Duration(s.backoff) < c.Outlier.MaxEjection+c.Outlier.BaseEjection {
@@ -294,7 +294,7 @@ func (c *Cluster) eject(h *Host, now time.Time) {
 	c.Stats.Outlier.EjectionsEnforcedTotal.Inc()
 }
 
-// uneject lets a host back in. The caller holds c.mu and rebuilds the host set.
+// uneject lets a host back in. The caller holds c.mu and has the host set made anew.
 func (c *Cluster) uneject(h *Host) {
 	h.ejected.Store(false)
 	s := &h.outlier
@@ -350,7 +350,7 @@ func (c *Cluster) Sweep(now time.Time) {
 		}
 	}
 	if changed {
-		c.rebuild(hosts)
+		c.renew()
 	}
 }
 
