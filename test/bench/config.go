@@ -24,6 +24,7 @@ type config struct {
 	Links                    []configLink
 	Hosts, Prefixes, Workers int
 	IstioMetrics             bool
+	Filter, Cluster          string // see size
 }
 
 type configLink struct {

@@ -55,6 +55,8 @@ type size struct {
 	name                     string
 	hosts, prefixes, workers int
 	host, path               string // the last ones, which who looks through a list finds last
+	filter                   string // an HTTP filter before the router
+	cluster                  string // more fields of the cluster
 }
 
 // A promise is a value that a workload gives, and what it must be.
@@ -168,6 +170,8 @@ var workloads = []workload{
 		promises: []promise{growth(1.35, 1.2),
 			{what: "growth of CPU, of Envoy's growth", of: func(c *contest) series { return c.growth(malla).over(c.growth(envoy)) }, must: 1, goal: 1}},
 	},
+	safeguardWork(),
+	filterWork(),
 }
 
 // costOf promises processor time per piece of work, of a peer's.

@@ -137,3 +137,23 @@ func TestOwnProcessorTimeAndMemory(t *testing.T) {
 		t.Errorf("this process has %d bytes in RAM, %v", n, err)
 	}
 }
+
+// What a filter costs is the difference of two medians, and no verdict where the machine's noise is larger.
+func TestCostOfAFilter(t *testing.T) {
+	of := func(envoyWith ...float64) *contest {
+		return given(workload{},
+			&contestant{name: malla, got: map[metric]series{cpu: {2, 2, 2.2}}}, &contestant{name: malla, size: 1, got: map[metric]series{cpu: {2.4, 2.5, 2.6}}},
+			&contestant{name: envoy, got: map[metric]series{cpu: {20, 20.4, 20.8}}}, &contestant{name: envoy, size: 1, got: map[metric]series{cpu: envoyWith}})
+	}
+	for _, test := range []struct {
+		c     *contest
+		share float64
+		noisy bool
+	}{
+		{of(21.4, 21.5, 21.4), 0.5, false}, {of(20.5, 20.6, 20.7), 2.5, true}, {of(20, 20, 20), 0, true},
+	} {
+		if s := test.c.share(1); len(s) != 1 || s[0] < test.share-0.01 || s[0] > test.share+0.01 || lost(1)(test.c) != test.noisy {
+			t.Errorf("found %v, lost %v, want %v, %v", s, lost(1)(test.c), test.share, test.noisy)
+		}
+	}
+}
