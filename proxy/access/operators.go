@@ -233,19 +233,22 @@ func hostClose(r *Record) string {
 
 // uniqueID writes a new random UUID each time.
 func uniqueID(command) (*op, error) {
-	return &op{write: func(_ *op, dst []byte, _ *Record) ([]byte, bool) {
-		var b [16]byte
-		_, _ = rand.Read(b[:]) // which never fails
-		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-		for i, c := range b {
-			if i == 4 || i == 6 || i == 8 || i == 10 {
-				dst = append(dst, '-')
-			}
-			const hex = "0123456789abcdef"
-			dst = append(dst, hex[c>>4], hex[c&15])
+	return &op{write: func(_ *op, dst []byte, _ *Record) ([]byte, bool) { return AppendUUID(dst), true }}, nil
+}
+
+// AppendUUID appends a new random UUID (RFC 9562, version 4).
+func AppendUUID(dst []byte) []byte {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // which never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			dst = append(dst, '-')
 		}
-		return dst, true
-	}}, nil
+		const hex = "0123456789abcdef"
+		dst = append(dst, hex[c>>4], hex[c&15])
+	}
+	return dst
 }
 
 // noEndpoint writes the empty id of a host's address, once there is a connection to it.

@@ -1,9 +1,12 @@
 package build
 
 import (
+	"cmp"
+	"strings"
 	"time"
 
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
@@ -15,7 +18,7 @@ var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
 		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
-		"propagate_response_headers", "propagate_response_trailers")),
+		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
@@ -84,6 +87,14 @@ func (r *listenerReader) tunnel(m *tcpv3.TcpProxy_TunnelingConfig, at *field.Pat
 		t.PostPath = "/"
 	case !m.GetUsePost() && t.PostPath != "":
 		r.errs.Addf(at.Child("post_path"), "found %q without use_post, want none for a CONNECT", t.PostPath)
+	}
+	if x := m.GetRequestIdExtension(); x != nil {
+		at := at.Child("request_id_extension")
+		if _, ok := r.unpack(x.GetTypedConfig(), at).(*uuidv3.UuidRequestIdConfig); !ok {
+			r.errs.Addf(at, "found %q, want envoy.request_id.uuid", x.GetTypedConfig().GetTypeUrl())
+		}
+		t.RequestID = cmp.Or(strings.ToLower(m.GetRequestIdHeader()), "x-request-id")
+		t.RequestIDKey = cmp.Or(m.GetRequestIdMetadataKey(), "tunnel_request_id")
 	}
 	var add []route.Mutation
 	for _, v := range r.headerValues(m.GetHeadersToAdd(), at.Child("headers_to_add")) {

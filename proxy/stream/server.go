@@ -198,6 +198,7 @@ func (v *server) newStream() *Stream {
 	s := v.m.get(v, &v.link)
 	if v.begun.at != 0 {
 		s.Rec.Began, s.Rec.Start = v.begun.at, v.begun.wall
+		s.Rec.Down.WireIn = uint64(v.seenHead) // all that there is, if no more comes
 		v.begun = moment{}
 	}
 	v.s, v.headAt, v.seenHead = s, 0, 0

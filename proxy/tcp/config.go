@@ -43,6 +43,8 @@ type Tunnel struct {
 	Headers  *route.Mutations // nil: none
 	// KeepHeaders and KeepTrailers have formats know the response's (FILTER_STATE).
 	KeepHeaders, KeepTrailers bool
+	// RequestID is the field that gets an id of the request, and RequestIDKey what formats find it by (DYNAMIC_METADATA).
+	RequestID, RequestIDKey string // "": none
 }
 
 // A Weighted is one destination of several.

@@ -53,6 +53,17 @@ func (c *Tunnel) head(m *header.Map, rec *access.Record) {
 	if c.PostPath != "" {
 		m.Add(header.Path, []byte(c.PostPath))
 	}
+	c.identify(m, rec)
+}
+
+// identify gives the request an id, by which the host's logs and ours can be brought together.
+func (c *Tunnel) identify(m *header.Map, rec *access.Record) {
+	if c.RequestID == "" {
+		return
+	}
+	id := access.AppendUUID(nil)
+	m.AddName([]byte(c.RequestID), id)
+	rec.Dynamic.Set("envoy.filters.network.tcp_proxy", c.RequestIDKey, string(id))
 }
 
 // OnReady sends the request.
