@@ -38,7 +38,7 @@ func (r *reader) filterWord(name string, a *anypb.Any, at *field.Path) any {
 	case m.GetConfig() == nil:
 		r.errs.Addf(at, "has neither disabled nor config for %s, want one of them", name)
 		return nil
-	case m.GetIsOptional() && Messages[m.GetConfig().MessageName()] == nil:
+	case m.GetIsOptional() && !known(m.GetConfig()):
 		return nil
 	}
 	return r.filterOverride(m.GetConfig(), at.Child("config"))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	structv3 "github.com/cncf/xds/go/xds/type/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -189,7 +190,15 @@ func mayBeLeftOut(m protoreflect.Message, fd protoreflect.FieldDescriptor) bool 
 		return false
 	}
 	a, ok := m.Get(fd).Message().Interface().(*anypb.Any)
-	return ok && Messages[a.MessageName()] == nil
+	return ok && !known(a)
+}
+
+// known reports whether a typed configuration is of a kind that we know. A struct is of the kind that it names.
+func known(a *anypb.Any) bool {
+	if s := new(structv3.TypedStruct); a.UnmarshalTo(s) == nil {
+		return s.GetTypeUrl() == tcpFaultType
+	}
+	return Messages[a.MessageName()] != nil
 }
 
 // checkAny looks into a typed configuration.
