@@ -71,7 +71,9 @@ func snapshots(t *testing.T, form string) {
 	if got := get("/a"); got != "404 " {
 		t.Errorf("a path that has no route any more: %s", got)
 	}
-	s.set("3", listen, "/c", first, func(c *clusterv3.Cluster) { c.LrsServer = &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Self{}} })
+	s.set("3", listen, "/c", first, func(c *clusterv3.Cluster) {
+		c.LrsServer = &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Self{}}
+	})
 	mesh.Until(t, 20*time.Second, "the refusal of a cluster", func() error {
 		if got := s.refusals(); !strings.Contains(got, "lrs_server") || !strings.Contains(got, "backend") {
 			return fmt.Errorf("%q", got)

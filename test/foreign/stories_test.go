@@ -191,11 +191,27 @@ func headers(h http.Header) string {
 			continue
 		}
 		for _, v := range values {
+			if name == "x-forwarded-for" {
+				v = withoutMachine(v)
+			}
 			lines = append(lines, name+": "+v+"\n")
 		}
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
+}
+
+// withoutMachine names addresses of this machine in a list by what they are: in the place of a client's loopback address,
+// proxies put the one that they have towards others.
+func withoutMachine(list string) string {
+	own, _ := net.InterfaceAddrs()
+	parts := strings.Split(list, ",")
+	for i, part := range parts {
+		if slices.ContainsFunc(own, func(a net.Addr) bool { return strings.HasPrefix(a.String(), part+"/") }) {
+			parts[i] = "this-machine"
+		}
+	}
+	return strings.Join(parts, ",")
 }
 
 // proxy starts a proxy as the one of the story.
