@@ -116,7 +116,7 @@ func (f *finder) destinationRules(m *memo) {
 }
 
 func empty(p model.TrafficPolicy) bool {
-	return p.LB == nil && p.Pool == nil && p.Outlier == nil && p.TLS == nil && p.Budget == nil && p.Ports == nil
+	return p.LB == nil && p.Pool == nil && p.Outlier == nil && p.TLS == nil && p.Budget == nil && p.Tunnel == nil && p.Proxy == 0 && p.Ports == nil
 }
 
 // selectors finds those that no pod has the labels of.

@@ -46,6 +46,8 @@ type TrafficPolicy struct {
 	Outlier *OutlierDetection
 	TLS     *ClientTLS
 	Budget  *RetryBudget
+	Tunnel  *Tunnel
+	Proxy   ProxyHeader
 	Ports   []PortPolicy // sorted by port
 }
 
@@ -65,14 +67,30 @@ type PortPolicy struct {
 func (p TrafficPolicy) On(port uint16, base TrafficPolicy) TrafficPolicy {
 	for _, s := range p.Ports {
 		if s.Port == port {
-			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS, Budget: cmp.Or(p.Budget, base.Budget)}
+			return TrafficPolicy{LB: s.LB, Pool: s.Pool, Outlier: s.Outlier, TLS: s.TLS, Budget: cmp.Or(p.Budget, base.Budget),
+				Tunnel: cmp.Or(p.Tunnel, base.Tunnel), Proxy: cmp.Or(p.Proxy, base.Proxy)}
 		}
 	}
 	return TrafficPolicy{
 		LB: cmp.Or(p.LB, base.LB), Pool: cmp.Or(p.Pool, base.Pool), Outlier: cmp.Or(p.Outlier, base.Outlier), TLS: cmp.Or(p.TLS, base.TLS),
-		Budget: cmp.Or(p.Budget, base.Budget),
+		Budget: cmp.Or(p.Budget, base.Budget), Tunnel: cmp.Or(p.Tunnel, base.Tunnel), Proxy: cmp.Or(p.Proxy, base.Proxy),
 	}
 }
+
+// A Tunnel asks the service, which is a proxy, to carry bytes on to another host.
+type Tunnel struct {
+	Post   bool   // by POST, not by CONNECT
+	Target string // host:port
+}
+
+// A ProxyHeader says in which version of the PROXY protocol servers are told who the client is.
+type ProxyHeader uint8
+
+const (
+	NoProxyHeader ProxyHeader = iota
+	ProxyHeaderV1
+	ProxyHeaderV2
+)
 
 // A Balance is how an endpoint is chosen.
 type Balance uint8

@@ -13,6 +13,7 @@ type Scope struct {
 	Selector map[string]string // empty: all of the namespace
 	Imports  []Import          // nil: everything
 	Outbound *OutboundMode     // nil: the mesh's
+	Egress   *Destination      // where traffic for hosts goes that nobody declared; nil: where it wanted
 	Pool     *ConnectionPool
 	Ingress  []Ingress // none: the ports of the workload's services
 }
@@ -106,6 +107,9 @@ func (v *View) destined() map[string]bool {
 			for _, s := range list {
 				out[s.To.Host] = true
 			}
+		}
+		if e := v.Scope().Egress; e != nil {
+			out[e.Host] = true
 		}
 		for _, r := range v.Rules() {
 			if !r.Applies("mesh") {

@@ -159,6 +159,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		c.CleanupInterval = span(time.Minute)
 	}
 	autoNames := setTLS(v, c, name, s, port, policy.TLS, policy.Pool)
+	setProxyHeader(c, policy.Proxy)
 	if s.Resolution == model.DynamicDNS {
 		setDynamic(v, c)
 		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, true)

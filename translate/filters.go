@@ -146,6 +146,9 @@ func tcpTo(v *model.View, to []model.Split, listener uint16) *listenerv3.Filter 
 	}
 	if s, port, subset, ok := resolve(v, first); ok {
 		policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
+		if len(to) == 1 {
+			setTunnel(p, policy.Tunnel)
+		}
 		if lb := policy.LB; lb != nil {
 			p.HashPolicy = connectionHash(lb.Hash)
 		}

@@ -93,7 +93,7 @@ func unknownDestination(v *model.View) *listenerv3.Filter {
 	if v.Outbound() == model.RegistryOnly {
 		return tcpProxy(v, blackHoleCluster)
 	}
-	return tcpProxy(v, passthroughCluster)
+	return tcpProxy(v, unknownCluster(v))
 }
 
 func listenerFilter(name string, config proto.Message, except []uint16) *listenerv3.ListenerFilter {

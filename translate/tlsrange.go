@@ -6,6 +6,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -33,6 +34,9 @@ func restrictCluster(v *model.View, c *clusterv3.Cluster) {
 }
 
 func restrictClient(v *model.View, s *corev3.TransportSocket) {
+	changeTLS(s, new(proxyprotocolv3.ProxyProtocolUpstreamTransport), func(p *proxyprotocolv3.ProxyProtocolUpstreamTransport) {
+		restrictClient(v, p.GetTransportSocket()) // TLS within
+	})
 	changeTLS(s, new(tlsv3.UpstreamTlsContext), func(t *tlsv3.UpstreamTlsContext) {
 		restrict(v, t.GetCommonTlsContext())
 		if !v.Mesh.Config.TrustUnnamed {
@@ -52,7 +56,7 @@ func restrictListener(v *model.View, l *listenerv3.Listener) {
 	}
 }
 
-// changeTLS hands the context within a socket to f.
+// changeTLS hands the configuration of a socket to f, if it is of that type.
 func changeTLS[M proto.Message](s *corev3.TransportSocket, context M, f func(M)) {
 	if !s.GetTypedConfig().MessageIs(context) || s.GetTypedConfig().UnmarshalTo(context) != nil {
 		return

@@ -199,7 +199,7 @@ func unknownHost(v *model.View) *routev3.VirtualHost {
 			}},
 		}
 	}
-	name, cluster := "allow_any", passthroughCluster
+	name, cluster := "allow_any", unknownCluster(v)
 	if forwardsAny(v) {
 		name, cluster = "allow_any_dynamic_dns", dynamicDNSCluster
 	}

@@ -5,7 +5,9 @@ package istio
 import (
 	"cmp"
 	"math/big"
+	"net"
 	"sort"
+	"strconv"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -42,13 +44,23 @@ func (c *compiler) policy(t *networking.TrafficPolicy, at *field.Path) model.Tra
 	if t == nil {
 		return model.TrafficPolicy{}
 	}
-	c.unsupported(t.Tunnel != nil, at.Child("tunnel"))
-	c.unsupported(t.ProxyProtocol != nil, at.Child("proxyProtocol"))
 	p := model.TrafficPolicy{
 		LB:      c.loadBalancer(t.LoadBalancer, at.Child("loadBalancer")),
 		Pool:    c.pool(t.ConnectionPool, at.Child("connectionPool")),
 		Outlier: c.outlier(t.OutlierDetection, at.Child("outlierDetection")),
 		TLS:     c.clientTLS(t.Tls, at.Child("tls")),
+	}
+	if x := t.Tunnel; x != nil {
+		p.Tunnel = &model.Tunnel{Post: strings.EqualFold(x.Protocol, "POST"), Target: net.JoinHostPort(x.TargetHost, strconv.Itoa(int(x.TargetPort)))}
+		if x.TargetHost == "" || x.TargetPort == 0 || x.TargetPort > 65535 {
+			c.out.Errors.Addf(at.Child("tunnel"), "is for %s, want a host and a port from 1 to 65535", p.Tunnel.Target)
+		}
+	}
+	if x := t.ProxyProtocol; x != nil {
+		p.Proxy = model.ProxyHeaderV1
+		if x.Version == networking.TrafficPolicy_ProxyProtocol_V2 {
+			p.Proxy = model.ProxyHeaderV2
+		}
 	}
 	if b := t.RetryBudget; b != nil {
 		c.unsupported(b.BudgetInterval != nil, at.Child("retryBudget").Child("budgetInterval"))

@@ -31,7 +31,12 @@ func (c *compiler) sidecar() {
 	}
 	if p := sc.OutboundTrafficPolicy; p != nil {
 		at := spec.Child("outboundTrafficPolicy")
-		c.unsupported(p.EgressProxy != nil, at.Child("egressProxy"))
+		if e := p.EgressProxy; e != nil {
+			s.Egress = &model.Destination{Host: c.host(e.Host), Subset: e.Subset, Port: uint16(e.GetPort().GetNumber())}
+			if e.Host == "" || s.Egress.Port == 0 || p.Mode != networking.OutboundTrafficPolicy_ALLOW_ANY {
+				c.out.Errors.Addf(at.Child("egressProxy"), "is %q, want a host and a port, and the mode ALLOW_ANY", e.Host)
+			}
+		}
 		mode := model.AllowAny
 		switch p.Mode {
 		case networking.OutboundTrafficPolicy_REGISTRY_ONLY:

@@ -19,7 +19,6 @@ func destinationRuleFields() []Field {
 	all := join(
 		policyFields,
 		below(policyFields, "portLevelSettings[]"),
-		ref("the proxy cannot do it yet", "tunnel", "proxyProtocol"),
 		ref("the proxy counts what is under way, not what came in a time; leave it out", "retryBudget.budgetInterval"),
 	)
 	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
@@ -32,6 +31,5 @@ var sidecarFields = join(
 	only(ref("every connection is captured", "spec.egress[].captureMode", "spec.ingress[].captureMode"), "NONE"),
 	ref("inbound listeners on one address are "+whyNotYet, "spec.ingress[].bind"),
 	ref("TLS of the application's own is "+whyNotYet+"; serve it as bytes (protocol TLS)", "spec.ingress[].tls"),
-	ref("a way out through one proxy is "+whyNotYet, "spec.outboundTrafficPolicy.egressProxy"),
 	only(ref("Istio has it for the whole mesh only (MeshConfig); use ALLOW_ANY or REGISTRY_ONLY", "spec.outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
 )

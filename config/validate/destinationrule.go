@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,9 @@ func (r *ruler) destinationRule(d *networkingv1.DestinationRule) {
 }
 
 func (r *ruler) trafficPolicy(at *field.Path, p *networking.TrafficPolicy) {
+	if t := p.GetTunnel(); t != nil {
+		r.tunnel(at.Child("tunnel"), t)
+	}
 	if p == nil {
 		return
 	}
@@ -155,4 +159,16 @@ func (r *ruler) clientTLS(at *field.Path, t *networking.ClientTLSSettings) {
 	if s := t.GetSni(); s != "" && !validHost(s) {
 		r.errorf(at.Child("sni"), "found %q, want a host name", s)
 	}
+}
+
+func (r *ruler) tunnel(at *field.Path, t *networking.TrafficPolicy_TunnelSettings) {
+	if p := t.GetProtocol(); p != "" && !strings.EqualFold(p, "CONNECT") && !strings.EqualFold(p, "POST") {
+		r.errorf(at.Child("protocol"), "found %q, want CONNECT or POST", p)
+	}
+	if t.GetTargetHost() == "" {
+		r.errorf(at.Child("targetHost"), "missing; want the host to which the proxy carries on")
+	} else if _, err := netip.ParseAddr(t.GetTargetHost()); err != nil {
+		r.host(at.Child("targetHost"), t.GetTargetHost(), false)
+	}
+	r.port(at.Child("targetPort"), t.GetTargetPort())
 }

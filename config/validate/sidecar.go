@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -31,6 +32,14 @@ func (r *ruler) sidecar(s *networkingv1.Sidecar) {
 		for j, h := range e.GetHosts() {
 			r.imported(p.Child("hosts").Index(j), h)
 		}
+	}
+	if e := spec.GetOutboundTrafficPolicy().GetEgressProxy(); e != nil {
+		p := at.Child("outboundTrafficPolicy").Child("egressProxy")
+		if spec.GetOutboundTrafficPolicy().GetMode() != networking.OutboundTrafficPolicy_ALLOW_ANY {
+			r.errorf(p, "found beside mode %s, want ALLOW_ANY", spec.GetOutboundTrafficPolicy().GetMode())
+		}
+		r.host(p.Child("host"), e.GetHost(), false)
+		r.port(p.Child("port").Child("number"), e.GetPort().GetNumber())
 	}
 	r.connectionPool(at.Child("inboundConnectionPool"), spec.GetInboundConnectionPool())
 	var ports []uint32

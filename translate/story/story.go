@@ -105,8 +105,8 @@ var groups = map[string]string{
 	"DNSPolicy": "malla.dev/v1",
 }
 
-// Objects reads documents. Their order is their age: the first is the oldest.
-func Objects(text string) ([]*config.Object, error) {
+// WithVersions completes documents that leave apiVersion out.
+func WithVersions(text string) string {
 	var docs []string
 	for _, doc := range strings.Split(text, "\n---") {
 		kind := ""
@@ -120,7 +120,12 @@ func Objects(text string) ([]*config.Object, error) {
 		}
 		docs = append(docs, doc)
 	}
-	objects, err := memory.Parse(strings.Join(docs, "\n---\n"))
+	return strings.Join(docs, "\n---\n")
+}
+
+// Objects reads documents. Their order is their age: the first is the oldest.
+func Objects(text string) ([]*config.Object, error) {
+	objects, err := memory.Parse(WithVersions(text))
 	for i, o := range objects {
 		if o.Created.IsZero() {
 			o.Created = time.Unix(int64(1000+i), 0)

@@ -1,0 +1,309 @@
+package translate_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/compile/istio"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/load"
+	"github.com/mallamesh/malla/config/validate"
+	"github.com/mallamesh/malla/model"
+	registries "github.com/mallamesh/malla/registry"
+	"github.com/mallamesh/malla/translate"
+	"github.com/mallamesh/malla/translate/story"
+)
+
+// bystander is a mesh whose proxy in namespace other sees its own namespace only: nothing
+// that anybody writes in namespace mutant may change what it gets.
+const bystander = `
+kind: Sidecar
+metadata: {name: default, namespace: other}
+spec: {egress: [{hosts: ["./*"]}]}
+---
+kind: VirtualService
+metadata: {name: web, namespace: other}
+spec: {hosts: [web], http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web, subset: v1}}]}, {route: [{destination: {host: web}}]}]}
+---
+kind: DestinationRule
+metadata: {name: web, namespace: other}
+spec: {host: web, trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}, subsets: [{name: v1, labels: {version: v1}}]}
+---
+kind: PeerAuthentication
+metadata: {name: default, namespace: other}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: other}
+spec: {clusterIP: 10.96.0.10, selector: {app: web}, ports: [{name: http, port: 8080}, {name: tcp, port: 9090}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: other}
+`
+
+// TestMutants feeds each kind thousands of documents that somebody nearly got right. None of them
+// makes anything panic or hang, and what is accepted changes nothing for those who have
+// nothing to do with it.
+func TestMutants(t *testing.T) {
+	seeds := seedDocuments(t)
+	total := 10_000
+	if testing.Short() {
+		total = 500
+	}
+	for _, k := range kind.All {
+		if k.Class != kind.Used || len(seeds[k.Kind]) == 0 {
+			continue
+		}
+		t.Run(k.Kind, func(t *testing.T) {
+			t.Parallel()
+			name := fnv.New64a()
+			name.Write([]byte(k.Kind))
+			r := rand.New(rand.NewPCG(1, name.Sum64()))
+			world := newBystander(t)
+			accepted := 0
+			for i := range total {
+				doc := mutant(r, pick(r, seeds[k.Kind]))
+				start := time.Now()
+				if good := feed(t, world, doc, i%(total/500) == 0); good {
+					accepted++
+				}
+				if took := time.Since(start); took > 5*time.Second {
+					t.Errorf("took %s: %s", took, text(doc))
+				}
+				if t.Failed() {
+					return
+				}
+			}
+			if accepted == 0 {
+				t.Errorf("of %d mutants none was accepted: they test nothing", total)
+			}
+		})
+	}
+}
+
+// seedDocuments are the documents of all kinds that stand in stories and samples.
+func seedDocuments(t *testing.T) map[string][]map[string]any {
+	seeds := map[string][]map[string]any{}
+	add := func(file string, data []byte) {
+		docs, _ := load.Bytes(file, data)
+		for _, d := range docs {
+			seeds[d.Object.GetKind()] = append(seeds[d.Object.GetKind()], d.Object.Object)
+		}
+	}
+	for _, pattern := range []string{"testdata/*.txtar", "../config/validate/testdata/*.txtar", "../samples/*/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %d files", pattern, err, len(files))
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if filepath.Ext(name) == ".yaml" {
+				add(name, data)
+				continue
+			}
+			for _, f := range txtar.Parse(data).Files {
+				if f.Name == "config.yaml" {
+					add(f.Name, []byte(story.WithVersions(string(f.Data))))
+				} else if strings.HasSuffix(f.Name, ".yaml") && f.Name != "meshconfig.yaml" {
+					add(f.Name, f.Data)
+				}
+			}
+		}
+	}
+	return seeds
+}
+
+// A world is the bystander's mesh, and what its proxy gets.
+type world struct {
+	objects []*config.Object
+	want    map[string]string
+}
+
+var onlooker = &model.Proxy{Type: model.Sidecar, Namespace: "other", Name: "web-1", Labels: map[string]string{"app": "web"}, IPs: []netip.Addr{netip.MustParseAddr("10.244.0.50")}}
+
+func newBystander(t *testing.T) *world {
+	objects, err := story.Objects(bystander)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{objects: objects}
+	w.want = w.resources(t, w.mesh(nil))
+	return w
+}
+
+func (w *world) mesh(mutant *config.Object) *model.Mesh {
+	cfg := model.DefaultMeshConfig()
+	objects := w.objects
+	if mutant != nil {
+		objects = append(slices.Clone(objects), mutant)
+	}
+	snapshot := config.Objects(objects...)
+	m, _ := compile.Mesh(snapshot, &cfg, registries.Build(snapshot, &cfg), nil)
+	return m
+}
+
+func (w *world) resources(t *testing.T, m *model.Mesh) map[string]string {
+	return resources(t, model.NewView(onlooker, m))
+}
+
+// feed takes a document as the mesh would: it is judged, and if it is accepted it joins the
+// bystander's mesh.
+func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.Errorf("panic: %v\n%s", p, text(doc))
+			panic(p)
+		}
+	}()
+	u := &unstructured.Unstructured{Object: doc}
+	if len(validate.Object(u, nil).Errors) > 0 {
+		return false
+	}
+	o, err := config.FromUnstructured(u)
+	if err != nil {
+		t.Errorf("accepted, but cannot be read: %v\n%s", err, text(doc))
+		return false
+	}
+	o.Created = time.Unix(1, 0) // older than all others, so that it wins where age counts
+	if slices.Contains(istio.Kinds, o.Kind.Kind) {
+		istio.Compile(o, istio.Env{ClusterDomain: "cluster.local", RootNamespace: "istio-system"})
+	}
+	if !look {
+		return true
+	}
+	m := w.mesh(o)
+	if got := w.resources(t, m); !maps.Equal(got, w.want) {
+		for name, data := range w.want {
+			if got[name] != data {
+				t.Errorf("%s of a bystander was changed by\n%s", name, text(doc))
+			}
+		}
+		for name := range got {
+			if _, ok := w.want[name]; !ok {
+				t.Errorf("a bystander got %s by\n%s", name, text(doc))
+			}
+		}
+	}
+	for _, p := range []*model.Proxy{
+		{Type: model.Sidecar, Namespace: "mutant", Name: "m", Labels: o.Labels, IPs: onlooker.IPs},
+		{Type: model.Router, Namespace: "istio-system", Name: "gw", Labels: map[string]string{"istio": "ingressgateway"}, IPs: onlooker.IPs},
+	} {
+		v := model.NewView(p, m)
+		for _, url := range []string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType} {
+			for _, name := range translate.Names(v, url) {
+				if r, ok := translate.Resource(v, url, name); ok {
+					if _, err := proto.Marshal(r); err != nil {
+						t.Errorf("%s does not go over the wire: %v\n%s", name, err, text(doc))
+					}
+				}
+			}
+		}
+	}
+	return true
+}
+
+func text(doc map[string]any) string {
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return fmt.Sprint(doc)
+	}
+	return string(data)
+}
+
+// mutant returns a copy of a document, in a namespace of its own, in which one to three things are
+// otherwise.
+func mutant(r *rand.Rand, seed map[string]any) map[string]any {
+	doc := (&unstructured.Unstructured{Object: seed}).DeepCopy().Object
+	for range 1 + r.IntN(3) {
+		change(r, doc)
+	}
+	meta, ok := doc["metadata"].(map[string]any)
+	if !ok {
+		meta = map[string]any{}
+		doc["metadata"] = meta
+	}
+	doc["apiVersion"], doc["kind"] = seed["apiVersion"], seed["kind"]
+	meta["name"] = "mutant"
+	delete(doc, "status") // is never taken from a document
+	if k, ok := kind.ByGVK((&unstructured.Unstructured{Object: doc}).GroupVersionKind()); ok && k.Namespaced {
+		meta["namespace"] = "mutant"
+	}
+	return doc
+}
+
+// odd are values that are wrong in most places.
+var odd = []any{
+	nil, true, int64(-1), int64(0), int64(1), int64(65536), int64(1) << 40, 0.5, "", "*", ".", "~", "/", "a b", "%", "\x00", "é", "other", "web", "web.other.svc.cluster.local",
+	"*.other.svc.cluster.local", "other/web", "-1s", "1e9h", "1s", "0s", "0.0.0.0", "::", "10.0.0.0/8", "10.0.0.0/99", "(a+)+$", "[", "istio-system", strings.Repeat("x", 300),
+	[]any{}, []any{nil}, map[string]any{}, map[string]any{"": ""}, map[string]any{"prefix": ""},
+}
+
+// change changes one thing below a node: it walks down at random, and at some point takes
+// something away, doubles it, or puts another value in its place.
+func change(r *rand.Rand, node any) {
+	switch n := node.(type) {
+	case map[string]any:
+		if len(n) == 0 {
+			return
+		}
+		key := pick(r, slices.Sorted(maps.Keys(n)))
+		switch r.IntN(8) {
+		case 0:
+			delete(n, key)
+		case 1:
+			n[key] = copied(pick(r, odd))
+		case 2:
+			other := pick(r, slices.Sorted(maps.Keys(n)))
+			n[key], n[other] = n[other], n[key]
+		default:
+			if child := n[key]; isTree(child) {
+				change(r, child)
+			} else {
+				n[key] = copied(pick(r, odd))
+			}
+		}
+	case []any:
+		if len(n) == 0 {
+			return
+		}
+		i := r.IntN(len(n))
+		if child := n[i]; isTree(child) && r.IntN(4) > 0 {
+			change(r, child)
+		} else {
+			n[i] = copied(pick(r, append(odd, n[r.IntN(len(n))])))
+		}
+	}
+}
+
+func isTree(v any) bool {
+	switch v.(type) {
+	case map[string]any, []any:
+		return true
+	}
+	return false
+}
+
+func copied(v any) any {
+	return (&unstructured.Unstructured{Object: map[string]any{"v": v}}).DeepCopy().Object["v"]
+}
