@@ -131,4 +131,3 @@ func TestHotPathKnowsNoProtobuf(t *testing.T) {
 		}
 	}
 }
-

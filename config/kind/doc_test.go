@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -77,21 +76,8 @@ func handbook() string {
 		}
 		fmt.Fprintf(&b, "| %s | `%s` | refused: %s |\n", name, group, r.Why)
 	}
-	b.WriteString("\n## Fields\n\nFields that are not listed are used. A row is about the field and all below it; where values are named, about\nthese values only.\n")
-	b.WriteString("\n### What holds where nothing is said\n\nThe load balancer is LEAST_REQUEST, as in today's Istio, also for DestinationRules that say UNSPECIFIED; ROUND_ROBIN is strict turn-taking where it\nis named.\n")
-	pods := false
-	for _, k := range All {
-		switch {
-		case len(k.Fields) == 0:
-		case k.Kind == "Pod":
-			pods = true
-			section(&b, "Pod, and `spec.template` of Deployment and ReplicaSet", k.Fields)
-		case strings.HasPrefix(k.Fields[0].Path, "spec.template.") && pods: // the same rows again
-		default:
-			section(&b, k.Kind, k.Fields)
-		}
-	}
-	section(&b, "MeshConfig (ConfigMap `malla` or `istio`, key `mesh`)", MeshFields)
+	b.WriteString("\n## Fields\n\n[Compatibility](compatibility.md) names every field of every kind, what becomes of it, and a story that shows it.\n")
+	b.WriteString("\nWhere nothing is said, the load balancer is LEAST_REQUEST, as in today's Istio, also for DestinationRules that say UNSPECIFIED; ROUND_ROBIN is strict\nturn-taking where it is named.\n")
 	b.WriteString("\n## Annotations and labels\n\nThese are used; all other annotations of Istio are accepted without effect, with a notice.\n\n| annotation | on |\n| --- | --- |\n")
 	for _, a := range Annotations {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", a.Name, a.On)
@@ -101,36 +87,4 @@ func handbook() string {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", a.Name, a.Why)
 	}
 	return b.String()
-}
-
-// section prints the rows of a kind; fields that share a reason share a row.
-func section(b *strings.Builder, title string, fields []Field) {
-	fmt.Fprintf(b, "\n### %s\n\n| fields | |\n| --- | --- |\n", title)
-	type row struct {
-		what  string
-		names []string
-	}
-	var rows []*row
-	for _, f := range fields {
-		what := f.Class.String() + ": " + f.Why
-		i := slices.IndexFunc(rows, func(r *row) bool { return r.what == what })
-		if i < 0 {
-			i = len(rows)
-			rows = append(rows, &row{what: what})
-		}
-		name := "`" + f.Path + "`"
-		switch {
-		case len(f.Values) > 0 && strings.HasPrefix(f.Values[0], "!"):
-			name += " other than " + strings.Join(f.Values, ", ")[1:]
-		case len(f.Values) > 0:
-			name += ": " + strings.Join(f.Values, ", ")
-		}
-		rows[i].names = append(rows[i].names, name)
-	}
-	slices.SortStableFunc(rows, func(x, y *row) int {
-		return strings.Compare(strings.SplitN(x.what, ":", 2)[0], strings.SplitN(y.what, ":", 2)[0])
-	})
-	for _, r := range rows {
-		fmt.Fprintf(b, "| %s | %s |\n", strings.Join(r.names, "<br>"), r.what)
-	}
 }

@@ -94,7 +94,11 @@ func Read(a *txtar.Archive) (*Story, error) {
 			return nil, errs.Err()
 		}
 	}
-	mesh, problems := compile.Mesh(config.Objects(objects...), &cfg, reg, nil)
+	snapshot := config.Objects(objects...)
+	if len(cfg.Discovery) > 0 {
+		snapshot = snapshot.Only(cfg.Discovers)
+	}
+	mesh, problems := compile.Mesh(snapshot, &cfg, reg, nil)
 	proxy.TrustDomain = cfg.TrustDomain
 	return &Story{View: model.NewView(proxy, mesh), Problems: problems}, nil
 }
