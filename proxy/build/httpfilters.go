@@ -19,6 +19,7 @@ import (
 	headermetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	servicev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
@@ -123,6 +124,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
+	case *luav3.Lua:
+		return r.lua(name, m, c, at)
 	case *setmetadatav3.Config:
 		return r.setMetadata(name, m, c, at)
 	case *headermetadatav3.Config:
@@ -175,6 +178,8 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		return r.rateLimitWord(m, at)
 	case *statev3.Config:
 		return r.filterState(m, at)
+	case *luav3.LuaPerRoute:
+		return r.luaWord(m, at)
 	case *headermetadatav3.Config:
 		return r.headerToMetadataWord(m, at)
 	default:

@@ -25,6 +25,7 @@ type Call struct {
 
 	// What came. Headers and Trailers are nil where there were none.
 	OK                bool // the answer came whole
+	Why               Failure
 	Headers, Trailers *header.Map
 	Answer            []byte
 
@@ -40,14 +41,26 @@ type Call struct {
 	active  bool
 }
 
+// A Failure says why there is no answer.
+type Failure uint8
+
+// The failures.
+const (
+	Broken    Failure = iota // the host, or the way there
+	NoHost                   // there is none to ask
+	TimedOut                 //
+	Oversized                // the answer is longer than MaxAnswer
+)
+
 // Start sends the request to a cluster, and gives up after a time; 0: never.
 func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration) {
 	c.w, c.cluster, c.active = w, to, true
-	c.OK, c.Headers, c.Trailers, c.Answer = false, nil, nil, c.Answer[:0]
+	c.OK, c.Why, c.Headers, c.Trailers, c.Answer = false, Broken, nil, nil, c.Answer[:0]
 	c.timer.Handler = c
 	h, reason := to.Pick(&cluster.Pick{Random: w.Random()})
 	if reason != cluster.OK {
 		to.Stats.UpstreamCxNoneHealthy.Inc()
+		c.Why = NoHost
 		c.done(false)
 		return
 	}
@@ -105,6 +118,7 @@ func (c *Call) OnHeaders(m *header.Map, end bool) {
 // OnData takes a piece of the answer.
 func (c *Call) OnData(b []byte, end bool) {
 	if len(c.Answer)+len(b) > MaxAnswer {
+		c.Why = Oversized
 		c.done(false)
 		return
 	}
@@ -143,5 +157,6 @@ func (c *Call) OnDrained() {}
 // OnTimer gives up.
 func (c *Call) OnTimer(*drive.Timer) {
 	c.cluster.Stats.UpstreamRqTimeout.Inc()
+	c.Why = TimedOut
 	c.done(false)
 }

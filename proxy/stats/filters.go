@@ -110,6 +110,12 @@ type Unzstd struct {
 	Error Counter `stat:"zstd_generic_error"`
 }
 
+// Lua holds "http.<prefix>.lua.", with a filter's own prefix behind it if it has one.
+type Lua struct {
+	Errors     Counter `stat:"errors"`
+	Executions Counter `stat:"executions"`
+}
+
 // SetMetadata holds "http.<prefix>.set_metadata.".
 type SetMetadata struct {
 	OverwriteDenied Counter `stat:"overwrite_denied"`
@@ -263,6 +269,15 @@ func DecompressorLibrary[T any](r *Registry, prefix, library string) (*T, *Scope
 func ofManager[T any](r *Registry, prefix, after string) (*T, *Scope) {
 	s := r.add("http."+prefix+"."+after, "http."+after, func() any { return new(T) }, Tag{TagHTTP, prefix})
 	return s.set.Addr().Interface().(*T), s
+}
+
+// Lua returns the set of "http.<prefix>.lua.<filter>."; the filter's prefix may be empty.
+func (r *Registry) Lua(prefix, filter string) (*Lua, *Scope) {
+	after := "lua."
+	if filter != "" {
+		after += filter + "."
+	}
+	return ofManager[Lua](r, prefix, after)
 }
 
 // SetMetadata returns the set of "http.<prefix>.set_metadata.".

@@ -63,6 +63,28 @@ func (s *Stream) CollectResponse(limit int, cut bool) Verdict {
 	return Collect
 }
 
+// StayRequest has a request that is collected stay when it is whole, until Proceed; or no longer.
+func (s *Stream) StayRequest(on bool) { s.reqHeld.stay = on }
+
+// StayResponse is StayRequest for a response.
+func (s *Stream) StayResponse(on bool) { s.respHeld.stay = on }
+
+// HeldRequest returns what is held of a request's body, and its trailers if they have come.
+func (s *Stream) HeldRequest() ([]byte, *header.Map) { return s.reqHeld.bytes, s.reqHeld.trailers }
+
+// HeldResponse is HeldRequest for a response.
+func (s *Stream) HeldResponse() ([]byte, *header.Map) { return s.respHeld.bytes, s.respHeld.trailers }
+
+// SetHeldRequest puts another body in the place of what is held, which is the whole.
+func (s *Stream) SetHeldRequest(b []byte) {
+	s.reqHeld.bytes, s.reqHeld.end = append(s.reqHeld.bytes[:0], b...), true
+}
+
+// SetHeldResponse is SetHeldRequest for a response.
+func (s *Stream) SetHeldResponse(b []byte) {
+	s.respHeld.bytes, s.respHeld.end = append(s.respHeld.bytes[:0], b...), true
+}
+
 // ResponseEnds reports, to OnResponse, whether the response has neither body nor trailers.
 func (s *Stream) ResponseEnds() bool { return s.respEnds }
 

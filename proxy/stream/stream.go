@@ -96,6 +96,8 @@ type held struct {
 	headers  bool // the headers have not passed either
 	collect  bool // until the message is whole
 	cut      bool // what is beyond the limit is dropped
+	stay     bool // the message stays when it is whole, until Proceed
+	done     int  // so many filters at the beginning of the way have seen the bytes; the headers are held
 	limit    int  // 0: maxHeld
 }
 
@@ -219,13 +221,13 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 	if s.over || s.finished || s.replied {
 		return
 	}
-	if s.reqWait >= 0 && i <= s.reqWait && (s.reqHeld.raw() || !s.anyData) {
+	if s.reqWait >= 0 && i <= s.reqWait && (s.reqHeld.raw() && i >= s.reqHeld.done || !s.anyData) {
 		s.holdRequest(b, end)
 		return
 	}
 	if s.anyData {
 		for ; i < len(s.filters); i++ {
-			if i == s.reqWait { // those before it have seen the piece
+			if i == s.reqWait || s.reqWait >= 0 && s.reqHeld.raw() && i >= s.reqHeld.done { // those before it have seen the piece
 				s.holdRequest(b, end)
 				return
 			}
@@ -276,7 +278,7 @@ func (s *Stream) requestWhole() {
 	if c, ok := s.filters[s.reqWait].(Collector); ok {
 		s.reqHeld.bytes = c.OnRequestWhole(s, s.reqHeld.bytes)
 	}
-	if !s.over && !s.responded {
+	if !s.over && !s.responded && !s.reqHeld.stay {
 		s.resumeRequest()
 	}
 }
@@ -337,21 +339,21 @@ func (s *Stream) proceedFrom(i int) {
 	if h.headers {
 		s.iterate(i+1, s.requested && len(h.bytes) == 0 && h.trailers == nil)
 	}
-	if s.over || s.responded || s.reqWait >= 0 {
+	from := i + 1
+	if h.headers && !h.collect {
+		from = h.done // the others have seen headers only
+	}
+	if s.over || s.responded || s.reqWait >= 0 && !s.reqHeld.collect {
 		if s.reqWait >= 0 { // stopped again further on: keep what has not passed
-			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = h.bytes, h.end, h.trailers, h.after
+			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after, s.reqHeld.done = h.bytes, h.end, h.trailers, h.after, from
 		}
 		s.checkOver()
 		return
 	}
-	from := i + 1
-	if h.headers && !h.collect {
-		from = 0 // the filters have seen headers only
-	}
 	if len(h.bytes) > 0 || h.end && !s.passedEnd && h.trailers == nil {
 		s.passData(from, append([]byte(nil), h.bytes...), h.end && h.trailers == nil)
 	}
-	if h.trailers != nil && !s.over && s.reqWait < 0 {
+	if h.trailers != nil && !s.over && (s.reqWait < 0 || s.reqHeld.collect) {
 		s.passTrailers(h.after, h.trailers)
 	}
 	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
@@ -429,7 +431,7 @@ func (s *Stream) Data(b []byte, end bool) {
 	if s.over || s.finished {
 		return
 	}
-	if s.respWait >= 0 && s.respHeld.raw() {
+	if s.respWait >= 0 && s.respHeld.raw() && s.respHeld.done == 0 {
 		s.holdResponse(b, end)
 		return
 	}
@@ -456,7 +458,7 @@ func (s *Stream) responseWhole() {
 	if c, ok := s.filters[s.respWait].(Collector); ok {
 		s.respHeld.bytes = c.OnResponseWhole(s, s.respHeld.bytes)
 	}
-	if !s.over {
+	if !s.over && !s.respHeld.stay {
 		s.resumeResponse()
 	}
 }
@@ -468,7 +470,7 @@ func (s *Stream) passResponse(i int, b []byte, end bool) {
 	}
 	if s.anyData {
 		for i = min(i, s.at-1); i >= 0; i-- {
-			if i == s.respWait { // those before it have seen the piece
+			if i == s.respWait || s.respWait >= 0 && s.respHeld.raw() && i < len(s.filters)-s.respHeld.done { // those before it have seen the piece
 				s.holdResponse(b, end)
 				return
 			}
@@ -565,18 +567,26 @@ func (s *Stream) resumeResponse() {
 		s.respHeld.end, s.respHeld.trailers = h.end, h.trailers
 		s.respHeld.bytes = append(s.respHeld.bytes, bytes...)
 		s.respond(i-1, h.end && len(bytes) == 0 && h.trailers == nil)
-		if s.over || s.finished || s.respWait >= 0 {
+		if !h.collect {
+			i = len(s.filters) - h.done // the others have seen headers only
+		}
+		if s.over || s.finished {
 			return
 		}
-		s.respHeld = held{bytes: s.respHeld.bytes[:0]}
-		if !h.collect {
-			i = len(s.filters) // which have seen headers only
+		if s.respWait >= 0 && !s.respHeld.collect {
+			s.respHeld.done = len(s.filters) - i
+			return
+		}
+		if s.respHeld.bytes = s.respHeld.bytes[:0]; s.respWait < 0 {
+			s.respHeld = held{bytes: s.respHeld.bytes}
+		} else if s.respHeld.end, s.respHeld.trailers = h.end && len(bytes) == 0 && h.trailers == nil, nil; s.respHeld.end {
+			return // it has headers only
 		}
 	}
 	if len(bytes) > 0 || h.end && h.trailers == nil {
 		s.passResponse(i-1, bytes, h.end && h.trailers == nil)
 	}
-	if h.trailers != nil && !s.over && s.respWait < 0 {
+	if h.trailers != nil && !s.over && (s.respWait < 0 || s.respHeld.collect) {
 		s.passResponseTrailers(i-1, h.trailers)
 	}
 	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.respPaused && !s.down.Full() {

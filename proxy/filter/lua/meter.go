@@ -1,0 +1,243 @@
+package lua
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/yuin/gopher-lua/ast"
+)
+
+// The bounds of a handler.
+const (
+	maxSteps = 5_000_000   // instructions and steps of patterns until it waits or ends
+	maxTime  = time.Second // the same by the clock: what one function of a library does is one instruction
+	maxBytes = 64 << 20    // of strings that it makes
+	maxKept  = 32 << 20    // what globals hold
+	maxCalls = 1000        // depth; an error costs the interpreter its square
+	maxTries = 50          // pcalls inside of pcalls
+)
+
+var (
+	errSteps = errors.New("the script has run too long")
+	errBytes = errors.New("the script has made too much text")
+	errTries = errors.New("pcalls are nested too deep")
+	errGone  = errors.New("the stream is gone")
+)
+
+// A meter counts what runs in a state. To the interpreter it is a context: it asks whether the context is done before
+// every instruction.
+type meter struct {
+	left  int // instructions
+	until time.Time
+	bytes int   // that may yet be made
+	made  int   // since the globals were last measured
+	tries int   // pcalls that are under way
+	err   error // why nothing more may run
+	done  chan struct{}
+}
+
+func newMeter() *meter {
+	m := &meter{done: make(chan struct{})}
+	close(m.done)
+	return m
+}
+
+// fill lets so much run.
+func (m *meter) fill(bytes int) {
+	m.left, m.bytes, m.err, m.until = maxSteps, bytes, nil, time.Now().Add(maxTime)
+}
+
+// restore goes back to what was counted before, but for what has been made in all.
+func (m *meter) restore(before meter) {
+	before.made = m.made
+	*m = before
+}
+
+// Done counts an instruction.
+func (m *meter) Done() <-chan struct{} {
+	if m.left--; m.left&0xff == 0 && m.err == nil && time.Now().After(m.until) {
+		m.err = errSteps
+	}
+	if m.left < 0 || m.err != nil {
+		if m.err == nil {
+			m.err = errSteps
+		}
+		return m.done
+	}
+	return nil
+}
+
+// steps counts more than one.
+func (m *meter) steps(n int) error {
+	if m.left -= n; m.left < 0 && m.err == nil {
+		m.err = errSteps
+	}
+	return m.err
+}
+
+// make counts bytes that are about to be made.
+func (m *meter) make(n int) error {
+	m.made += n
+	if m.bytes -= n; m.bytes < 0 && m.err == nil {
+		m.err = errBytes
+	}
+	if m.err != nil {
+		return m.err
+	}
+	return m.steps(n >> 6)
+}
+
+func (m *meter) Err() error                  { return m.err }
+func (m *meter) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (m *meter) Value(any) any               { return nil }
+
+var _ context.Context = (*meter)(nil)
+
+// concat is the name of the function that stands for "..": one that no script can write.
+const concat = "(concat)"
+
+// metered returns a chunk that takes that function as its argument and returns the chunk that was given, as a function that
+// calls it for every concatenation, which the interpreter would do in one instruction, however long the text.
+func metered(chunk []ast.Stmt) []ast.Stmt {
+	line := 1
+	if len(chunk) > 0 {
+		line = chunk[0].Line()
+	}
+	all := &ast.Comma3Expr{}
+	all.SetLine(line)
+	all.SetLastLine(line)
+	first := &ast.LocalAssignStmt{Names: []string{concat}, Exprs: []ast.Expr{all}}
+	first.SetLine(line)
+	first.SetLastLine(line)
+	stmts(chunk)
+	inner := &ast.FunctionExpr{ParList: &ast.ParList{HasVargs: true, Names: []string{}}, Stmts: chunk}
+	inner.SetLine(line)
+	inner.SetLastLine(line)
+	if len(chunk) > 0 {
+		inner.SetLastLine(chunk[len(chunk)-1].LastLine())
+	}
+	last := &ast.ReturnStmt{Exprs: []ast.Expr{inner}}
+	last.SetLine(line)
+	last.SetLastLine(inner.LastLine())
+	return []ast.Stmt{first, last}
+}
+
+func stmts(list []ast.Stmt) {
+	for _, s := range list {
+		stmt(s)
+	}
+}
+
+func stmt(s ast.Stmt) {
+	switch s := s.(type) {
+	case *ast.AssignStmt:
+		exprs(s.Lhs)
+		exprs(s.Rhs)
+	case *ast.LocalAssignStmt:
+		exprs(s.Exprs)
+	case *ast.FuncCallStmt:
+		expr(&s.Expr)
+	case *ast.DoBlockStmt:
+		stmts(s.Stmts)
+	case *ast.WhileStmt:
+		expr(&s.Condition)
+		stmts(s.Stmts)
+	case *ast.RepeatStmt:
+		expr(&s.Condition)
+		stmts(s.Stmts)
+	case *ast.IfStmt:
+		expr(&s.Condition)
+		stmts(s.Then)
+		stmts(s.Else)
+	case *ast.NumberForStmt:
+		expr(&s.Init)
+		expr(&s.Limit)
+		if s.Step != nil {
+			expr(&s.Step)
+		}
+		stmts(s.Stmts)
+	case *ast.GenericForStmt:
+		exprs(s.Exprs)
+		stmts(s.Stmts)
+	case *ast.FuncDefStmt:
+		stmts(s.Func.Stmts)
+	case *ast.ReturnStmt:
+		exprs(s.Exprs)
+	}
+}
+
+func exprs(list []ast.Expr) {
+	for i := range list {
+		expr(&list[i])
+	}
+}
+
+func expr(at *ast.Expr) {
+	switch e := (*at).(type) {
+	case *ast.AttrGetExpr:
+		expr(&e.Object)
+		expr(&e.Key)
+	case *ast.TableExpr:
+		for _, f := range e.Fields {
+			if f.Key != nil {
+				expr(&f.Key)
+			}
+			expr(&f.Value)
+		}
+	case *ast.FuncCallExpr:
+		if e.Func != nil {
+			expr(&e.Func)
+		}
+		if e.Receiver != nil {
+			expr(&e.Receiver)
+		}
+		exprs(e.Args)
+	case *ast.LogicalOpExpr:
+		expr(&e.Lhs)
+		expr(&e.Rhs)
+	case *ast.RelationalOpExpr:
+		expr(&e.Lhs)
+		expr(&e.Rhs)
+	case *ast.ArithmeticOpExpr:
+		expr(&e.Lhs)
+		expr(&e.Rhs)
+	case *ast.UnaryMinusOpExpr:
+		expr(&e.Expr)
+	case *ast.UnaryNotOpExpr:
+		expr(&e.Expr)
+	case *ast.UnaryLenOpExpr:
+		expr(&e.Expr)
+	case *ast.FunctionExpr:
+		stmts(e.Stmts)
+	case *ast.StringConcatOpExpr:
+		name := &ast.IdentExpr{Value: concat}
+		name.SetLine(e.Line())
+		name.SetLastLine(e.LastLine())
+		call := &ast.FuncCallExpr{Func: name, Args: operands(nil, e), AdjustRet: true}
+		call.SetLine(e.Line())
+		call.SetLastLine(e.LastLine())
+		exprs(call.Args)
+		*at = call
+	}
+}
+
+// operands lists what a chain of concatenations, which groups to the right, joins.
+func operands(list []ast.Expr, e *ast.StringConcatOpExpr) []ast.Expr {
+	list = append(list, single(e.Lhs))
+	if more, ok := e.Rhs.(*ast.StringConcatOpExpr); ok && len(list) < 200 {
+		return operands(list, more)
+	}
+	return append(list, single(e.Rhs))
+}
+
+// single has a call or "..." give one value, as an operand does.
+func single(e ast.Expr) ast.Expr {
+	switch e := e.(type) {
+	case *ast.FuncCallExpr:
+		e.AdjustRet = true
+	case *ast.Comma3Expr:
+		e.AdjustRet = true
+	}
+	return e
+}

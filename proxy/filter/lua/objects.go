@@ -1,0 +1,383 @@
+package lua
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// A kind is a type of the objects that scripts see.
+type kind uint8
+
+const (
+	handleKind kind = iota
+	headersKind
+	trailersKind
+	bodyKind
+	pieceKind
+	metadataKind
+	contextKind
+	infoKind
+	dynamicKind
+	stateKind
+	connectionKind
+	connectionInfoKind
+	connectionDynamicKind
+	tlsKind
+	nameKind
+	keyKind
+	routeKind
+	hostKind
+)
+
+// A method of an object gets the handler that the object belongs to, and the object's value.
+type method func(l *lua.LState, r *run, v any) int
+
+// types are the methods of each kind.
+var types = map[kind]map[string]method{
+	handleKind:  handleMethods,
+	headersKind: headerMethods, trailersKind: headerMethods,
+	bodyKind: bodyMethods, pieceKind: pieceMethods,
+	metadataKind: metadataMethods, contextKind: metadataMethods,
+	infoKind: infoMethods, dynamicKind: dynamicMethods, stateKind: stateMethods,
+	connectionKind: connectionMethods, connectionInfoKind: connectionInfoMethods, connectionDynamicKind: metadataMapMethods,
+	tlsKind: tlsMethods, nameKind: nameMethods, keyKind: keyMethods,
+	routeKind: entryMethods, hostKind: entryMethods,
+}
+
+// An object is what a userdata of ours holds.
+type object struct {
+	r *run
+	v any
+}
+
+// objects makes the types of a state.
+func (st *state) objects() {
+	st.types = map[kind]*lua.LTable{}
+	for k, methods := range types {
+		index, meta := st.l.NewTable(), st.l.NewTable()
+		for name, f := range methods {
+			fn := st.l.NewFunction(func(l *lua.LState) int { return invoke(l, k, f) })
+			if name == "__pairs" {
+				meta.RawSetString(name, fn)
+			} else {
+				index.RawSetString(name, fn)
+			}
+		}
+		meta.RawSetString("__index", index)
+		meta.RawSetString("__metatable", lua.LFalse)
+		st.types[k] = meta
+	}
+	resolution := st.l.NewTable()
+	resolution.RawSetString("MILLISECOND", lua.LNumber(millisecond))
+	resolution.RawSetString("MICROSECOND", lua.LNumber(microsecond))
+	st.l.SetGlobal("EnvoyTimestampResolution", resolution)
+}
+
+// invoke calls a method, if its object is one, and in use.
+func invoke(l *lua.LState, k kind, f method) int {
+	u, ok := l.Get(1).(*lua.LUserData)
+	if !ok {
+		l.ArgError(1, "object expected: methods are called with ':'")
+	}
+	o, ok := u.Value.(*object)
+	if !ok || u.Metatable != o.r.st.types[k] {
+		l.ArgError(1, "object of another kind")
+	}
+	if o.r.over || l.G.CurrentThread == nil {
+		l.RaiseError("object used outside of proper scope")
+	}
+	return f(l, o.r, o.v)
+}
+
+// object returns the handler's only object of a kind.
+func (r *run) object(k kind, v any) *lua.LUserData {
+	if u := r.objects[k]; u != nil {
+		return u
+	}
+	u := r.fresh(k, v)
+	if r.objects == nil {
+		r.objects = map[kind]*lua.LUserData{}
+	}
+	r.objects[k] = u
+	return u
+}
+
+// fresh returns another object of a kind.
+func (r *run) fresh(k kind, v any) *lua.LUserData {
+	u := r.st.l.NewUserData()
+	u.Value, u.Metatable = &object{r, v}, r.st.types[k]
+	return u
+}
+
+func push(l *lua.LState, v lua.LValue) int {
+	l.Push(v)
+	return 1
+}
+
+func pushText(l *lua.LState, s string) int { return push(l, lua.LString(s)) }
+
+// iterate pushes what a generic for goes through.
+func iterate(l *lua.LState, next func(l *lua.LState) int) int { return push(l, l.NewFunction(next)) }
+
+// value makes a value of metadata one of the script's.
+func value(l *lua.LState, v any) lua.LValue {
+	switch v := v.(type) {
+	case bool:
+		return lua.LBool(v)
+	case float64:
+		return lua.LNumber(v)
+	case string:
+		return lua.LString(v)
+	case []any:
+		t := l.CreateTable(len(v), 0)
+		for _, item := range v {
+			t.Append(value(l, item))
+		}
+		return t
+	case metadata.Struct:
+		t := l.CreateTable(0, len(v))
+		for name, item := range v {
+			t.RawSetString(name, value(l, item))
+		}
+		return t
+	}
+	return lua.LNil
+}
+
+// maxNested bounds how deep metadata of a script is nested.
+const maxNested = 64
+
+// metadataOf makes a script's value one of metadata. A table with numbers for names is a list.
+func metadataOf(l *lua.LState, v lua.LValue, depth int) any {
+	if depth > maxNested {
+		l.RaiseError("metadata is nested more than %d deep", maxNested)
+	}
+	switch v := v.(type) {
+	case lua.LBool:
+		return bool(v)
+	case lua.LNumber:
+		return float64(v)
+	case lua.LString:
+		return string(v)
+	case *lua.LTable:
+		if n := v.Len(); n > 0 {
+			list := make([]any, n)
+			for i := range list {
+				list[i] = metadataOf(l, v.RawGetInt(i+1), depth+1)
+			}
+			return list
+		}
+		out := metadata.Struct{}
+		v.ForEach(func(key, item lua.LValue) {
+			if name, ok := textOf(key); ok {
+				out[name] = metadataOf(l, item, depth+1)
+			} else {
+				l.RaiseError("unexpected type '%s' in dynamic metadata", key.Type())
+			}
+		})
+		return out
+	case *lua.LNilType:
+		return nil
+	}
+	l.RaiseError("unexpected type '%s' in dynamic metadata", v.Type())
+	return nil
+}
+
+var metadataMethods = map[string]method{
+	"get": func(l *lua.LState, _ *run, v any) int {
+		found, ok := v.(metadata.Struct)[l.CheckString(2)]
+		if !ok {
+			return 0
+		}
+		return push(l, value(l, found))
+	},
+	"__pairs": func(l *lua.LState, _ *run, v any) int {
+		fields := v.(metadata.Struct)
+		names, i := slices.Sorted(maps.Keys(fields)), 0
+		return iterate(l, func(l *lua.LState) int {
+			if i == len(names) {
+				return 0
+			}
+			i++
+			l.Push(lua.LString(names[i-1]))
+			return 1 + push(l, value(l, fields[names[i-1]]))
+		})
+	},
+}
+
+var metadataMapMethods = map[string]method{
+	"get": func(l *lua.LState, _ *run, v any) int {
+		fields, ok := v.(*metadata.Dynamic).Space(l.CheckString(2))
+		if !ok {
+			return 0
+		}
+		return push(l, value(l, fields))
+	},
+	"__pairs": func(l *lua.LState, _ *run, v any) int {
+		d := v.(*metadata.Dynamic)
+		names, i := d.Spaces(), 0
+		return iterate(l, func(l *lua.LState) int {
+			if i == len(names) {
+				return 0
+			}
+			i++
+			fields, _ := d.Space(names[i-1])
+			l.Push(lua.LString(names[i-1]))
+			return 1 + push(l, value(l, fields))
+		})
+	},
+}
+
+var dynamicMethods = func() map[string]method {
+	all := maps.Clone(metadataMapMethods)
+	all["set"] = func(l *lua.LState, r *run, v any) int {
+		space, name := l.CheckString(2), l.CheckString(3)
+		made := metadataOf(l, l.Get(4), 0)
+		raise(l, r.st.meter.make(len(space)+len(name)+64))
+		v.(*metadata.Dynamic).Set(space, name, made)
+		return 0
+	}
+	return all
+}()
+
+var stateMethods = map[string]method{
+	"get": func(l *lua.LState, r *run, _ any) int {
+		name := l.CheckString(2)
+		if l.GetTop() > 2 && l.Get(3) != lua.LNil {
+			return 0 // no object of ours has fields
+		}
+		v, ok := r.s.Rec.State.Get(name)
+		if !ok {
+			return 0
+		}
+		return pushText(l, string(v))
+	},
+}
+
+// headerMap is the fields of a message, or its trailers.
+type headerMap struct {
+	m         *header.Map
+	iterating bool
+}
+
+func (h *headerMap) change(l *lua.LState, r *run) {
+	if h.iterating {
+		l.RaiseError("header map cannot be modified while iterating")
+	}
+	r.modify(l, h.m)
+}
+
+// maxFields bounds what a script may add.
+const maxFields = 1000
+
+// pair is the name and the value that a method is called with.
+func (h *headerMap) pair(l *lua.LState) (name, value []byte) {
+	name, value = lowered(l.CheckString(2)), []byte(l.CheckString(3))
+	checkField(l, name, value)
+	if h.m.Len() >= maxFields {
+		l.RaiseError("a message has %d header fields already", h.m.Len())
+	}
+	return name, value
+}
+
+// checkField raises an error where a field would break a message apart.
+func checkField(l *lua.LState, name, value []byte) {
+	plain := name
+	if len(plain) > 0 && plain[0] == ':' {
+		plain = plain[1:]
+	}
+	if !header.ValidName(plain) {
+		l.RaiseError("%q is no name of a header field", name)
+	}
+	if !header.ValidValue(value) {
+		l.RaiseError("the value of header field %q holds control characters", name)
+	}
+}
+
+func lowered(s string) []byte {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return b
+}
+
+var headerMethods = map[string]method{
+	"get": func(l *lua.LState, _ *run, v any) int {
+		values := v.(*headerMap).m.Values(nil, lowered(l.CheckString(2)))
+		if len(values) == 0 {
+			return 0
+		}
+		joined := string(values[0])
+		for _, more := range values[1:] {
+			joined += "," + string(more)
+		}
+		return pushText(l, joined)
+	},
+	"getAtIndex": func(l *lua.LState, _ *run, v any) int {
+		values, i := v.(*headerMap).m.Values(nil, lowered(l.CheckString(2))), l.CheckInt(3)
+		if i < 0 || i >= len(values) || len(values[i]) == 0 {
+			return 0
+		}
+		return pushText(l, string(values[i]))
+	},
+	"getNumValues": func(l *lua.LState, _ *run, v any) int {
+		return push(l, lua.LNumber(len(v.(*headerMap).m.Values(nil, lowered(l.CheckString(2))))))
+	},
+	"add": func(l *lua.LState, r *run, v any) int {
+		h := v.(*headerMap)
+		h.change(l, r)
+		h.m.AddNameCopy(h.pair(l))
+		return 0
+	},
+	"replace": func(l *lua.LState, r *run, v any) int {
+		h := v.(*headerMap)
+		h.change(l, r)
+		h.m.SetNameCopy(h.pair(l))
+		return 0
+	},
+	"remove": func(l *lua.LState, r *run, v any) int {
+		h := v.(*headerMap)
+		h.change(l, r)
+		h.m.RemoveName(lowered(l.CheckString(2)))
+		return 0
+	},
+	"setHttp1ReasonPhrase": func(l *lua.LState, r *run, v any) int {
+		h := v.(*headerMap)
+		h.change(l, r)
+		phrase := []byte(l.CheckString(2))
+		if r.request || h.m != r.headers {
+			l.RaiseError("setHttp1ReasonPhrase is for responses")
+		}
+		if !header.ValidValue(phrase) {
+			l.RaiseError("a reason phrase holds control characters")
+		}
+		h.m.KeepReason(phrase)
+		return 0
+	},
+	"__pairs": func(l *lua.LState, _ *run, v any) int {
+		h := v.(*headerMap)
+		if h.iterating {
+			l.RaiseError("cannot create a second iterator before completing the first")
+		}
+		h.iterating = true
+		i := 0
+		return iterate(l, func(l *lua.LState) int {
+			if i == h.m.Len() {
+				h.iterating = false
+				return 0
+			}
+			f := h.m.At(i)
+			i++
+			l.Push(lua.LString(f.Name))
+			return 1 + pushText(l, string(f.Value))
+		})
+	},
+}

@@ -1,0 +1,164 @@
+package lua
+
+import (
+	"iter"
+
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/stream"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// A wait is what a handler waits for.
+type wait uint8
+
+const (
+	nothing     wait = iota // it runs, or has ended
+	forBody                 // the whole of it
+	forChunk                // of a body
+	forTrailers             //
+	forAnswer               // of another service
+	toRespond               // it has said all; the stream is to be answered
+)
+
+// A run is a handler that runs for one direction of one stream, on a stack of its own.
+type run struct {
+	f       *filter
+	st      *state
+	s       *stream.Stream
+	headers *header.Map
+	request bool // it is envoy_on_request
+
+	th     *lua.LState
+	resume func() (struct{}, bool)
+	stop   func()
+	yield  func(struct{}) bool
+	inside *lua.LState // the interpreter's thread when the handler began to wait
+
+	waits     wait
+	over      bool // it has ended
+	failed    string
+	bytes     int  // that it may yet make
+	tries     int  // pcalls that it is inside of
+	continued bool // the headers have gone on
+	dirty     bool // the route is to be picked once more
+	ended     bool // all of the message has come
+	streamed  bool // pieces of the body have gone by
+	collected bool // body is all of it
+	replaced  bool // by the handler
+	body      []byte
+	piece     *stream.Buffer // the piece that the handler looks at
+	trailers  *header.Map
+	call      *outgoing
+	response  *respond
+	keys      map[string]any // public keys by their bytes; nil: they are none
+
+	objects map[kind]*lua.LUserData // of which a handler has one each
+}
+
+// A respond is an answer in place of the upstream's.
+type respond struct {
+	status  int
+	headers []field
+	body    string
+}
+
+type field struct{ name, value string }
+
+// start runs a handler until it waits or ends.
+func (r *run) start(fn *lua.LFunction) {
+	r.th, _ = r.st.l.NewThread()
+	r.th.SetContext(r.st.meter)
+	r.bytes = maxBytes
+	r.st.running++
+	r.resume, r.stop = iter.Pull(func(yield func(struct{}) bool) {
+		r.yield = yield
+		r.st.l.G.CurrentThread = r.th
+		r.th.Push(fn)
+		r.th.Push(r.object(handleKind, r))
+		if err := r.th.PCall(1, 0, nil); err != nil && r.waits != toRespond {
+			r.failed = message(err)
+		}
+	})
+	r.enter()
+}
+
+// enter lets the handler go on.
+func (r *run) enter() {
+	m := r.st.meter
+	before := *m // of the handler that this one interrupts, if any
+	current := r.st.l.G.CurrentThread
+	m.fill(r.bytes)
+	m.tries = r.tries
+	if r.waits != toRespond {
+		r.waits = nothing
+	}
+	_, more := r.resume()
+	r.bytes, r.tries = m.bytes, m.tries
+	m.restore(before)
+	r.st.l.G.CurrentThread = current
+	if !more {
+		r.finish()
+	}
+}
+
+func (r *run) finish() {
+	if r.over {
+		return
+	}
+	r.over = true
+	r.st.running--
+	if r.failed != "" {
+		r.f.fail(r.failed)
+	}
+}
+
+// wait has the loop go on until what the handler waits for is there.
+func (r *run) wait(l *lua.LState, w wait) {
+	if r.over {
+		raise(l, errGone)
+	}
+	r.waits, r.inside = w, r.st.l.G.CurrentThread
+	if !r.yield(struct{}{}) { // nobody waits for it any more
+		r.st.meter.err = errGone
+		raise(l, errGone)
+	}
+	r.st.l.G.CurrentThread = r.inside
+}
+
+// kill ends a handler whose stream has gone.
+func (r *run) kill() {
+	if r.call != nil {
+		r.call.cancel()
+	}
+	if r.over {
+		return
+	}
+	r.over = true
+	r.st.running--
+	m := r.st.meter
+	before := *m
+	current := r.st.l.G.CurrentThread
+	m.err = errGone
+	r.stop()
+	m.restore(before)
+	r.st.l.G.CurrentThread = current
+}
+
+// modify is called before header fields change. They may, until they have gone on.
+func (r *run) modify(l *lua.LState, m *header.Map) {
+	if m == r.headers && r.continued {
+		l.RaiseError("header map can no longer be modified")
+	}
+	if m == r.headers && r.request {
+		r.dirty = true
+	}
+}
+
+// route has the route picked once more if the handler has changed what it depends on.
+func (r *run) route() {
+	if r.dirty && r.f.script.clear {
+		r.s.Reroute()
+	}
+	r.dirty = false
+}
