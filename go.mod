@@ -61,6 +61,8 @@ require (
 	github.com/pires/go-proxyproto v0.8.1
 )
 
+require github.com/robfig/cron/v3 v3.0.1
+
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
 	github.com/envoyproxy/go-control-plane/ratelimit v0.1.0 // indirect

@@ -96,6 +96,9 @@ func (s *state) look(ctx context.Context) (picture, error) {
 		return p, err
 	}
 	p.pods = pods.Items
+	if err := s.ordered(ctx, &p); err != nil {
+		return p, err
+	}
 	var workloads []map[string]string
 	for i := range deployments.Items {
 		d := &deployments.Items[i]
@@ -183,6 +186,25 @@ func (s *state) gatewaySelectors(ctx context.Context) ([]map[string]string, erro
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// ordered adds the StatefulSets whose pods are not all there yet: they come one after the other.
+func (s *state) ordered(ctx context.Context, p *picture) error {
+	sets, err := s.client.AppsV1().StatefulSets(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for i := range sets.Items {
+		set := &sets.Items[i]
+		want := int32(1)
+		if set.Spec.Replicas != nil {
+			want = *set.Spec.Replicas
+		}
+		if st := set.Status; st.ObservedGeneration < set.Generation || st.UpdatedReplicas < want || st.AvailableReplicas < want {
+			p.pending = append(p.pending, fmt.Sprintf("statefulset %s/%s: %d of %d pods are ready", set.Namespace, set.Name, st.AvailableReplicas, want))
+		}
+	}
+	return nil
 }
 
 // unfinished says what a Deployment waits for, "" if nothing.

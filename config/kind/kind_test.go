@@ -91,9 +91,9 @@ func TestNeeded(t *testing.T) {
 
 func TestRefusedResource(t *testing.T) {
 	for word, want := range map[string]string{
-		"statefulsets": "StatefulSet", "statefulset": "StatefulSet", "sts": "StatefulSet", "StatefulSet.apps": "StatefulSet", "statefulsets.v1.apps": "StatefulSet",
+		"persistentvolumeclaims": "PersistentVolumeClaim", "persistentvolumeclaim": "PersistentVolumeClaim", "pvc": "PersistentVolumeClaim",
 		"endpoints": "Endpoints", "ep": "Endpoints", "nodes": "Node", "authorizationpolicies": "AuthorizationPolicy",
-		"pods": "", "nosuch": "", "statefulsets.batch": "", "": "",
+		"pods": "", "nosuch": "", "persistentvolumeclaims.batch": "", "": "",
 	} {
 		if r, ok := RefusedResource(word); r.Kind != want || ok != (want != "") {
 			t.Errorf("RefusedResource(%q) = %q, %v; want %q", word, r.Kind, ok, want)

@@ -16,10 +16,6 @@ type Refusal struct {
 // Refusals lists the kinds that are refused with a reason of their own. A kind
 // that is neither here nor in [All] is refused as unknown.
 var Refusals = []Refusal{
-	{"apps", "StatefulSet", "not supported yet; use a Deployment and a headless Service"},
-	{"apps", "DaemonSet", "not supported: there is one machine; use a Deployment with one replica"},
-	{"batch", "Job", "not supported yet; use a Pod with restartPolicy: OnFailure"},
-	{"batch", "CronJob", "not supported yet"},
 	{"", "ReplicationController", "not supported; use a Deployment"},
 	{"", "Endpoints", "not supported; use an EndpointSlice with the label kubernetes.io/service-name"},
 	{"", "PersistentVolume", "not supported: nothing here outlives its pod; use an emptyDir volume"},
@@ -56,7 +52,7 @@ func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {
 
 // shortRefused are Kubernetes' short names of kinds that are refused.
 var shortRefused = map[string]string{
-	"sts": "statefulsets", "ds": "daemonsets", "cj": "cronjobs", "rc": "replicationcontrollers", "ep": "endpoints",
+	"rc": "replicationcontrollers", "ep": "endpoints",
 	"pv": "persistentvolumes", "pvc": "persistentvolumeclaims", "no": "nodes", "ra": "requestauthentications", "ap": "authorizationpolicies",
 }
 

@@ -78,6 +78,11 @@ func (r *ruler) template(at *field.Path, selector *metav1.LabelSelector, t *core
 	case !s.Matches(klabels.Set(t.Labels)):
 		r.errorf(at.Child("selector"), "found %q, which does not select the template's own labels %q", s.String(), klabels.Set(t.Labels).String())
 	}
+	r.forEver(template, t)
+}
+
+// forEver checks the template of pods that are meant to run until they are deleted.
+func (r *ruler) forEver(template *field.Path, t *corev1.PodTemplateSpec) {
 	if p := t.Spec.RestartPolicy; p != "" && p != corev1.RestartPolicyAlways {
 		r.errorf(template.Child("spec").Child("restartPolicy"), "found %q, want Always: the pods are meant to run for ever", p)
 	}

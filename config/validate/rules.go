@@ -6,12 +6,14 @@ import (
 	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	kubenetworkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	mallav1 "github.com/mallamesh/malla/api/v1"
+	"github.com/mallamesh/malla/base/field"
 )
 
 // rules holds, for kinds of which more must hold than their type says, what
@@ -27,6 +29,10 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"apps/Deployment":                     func(r *ruler, o runtime.Object) { r.deployment(o.(*appsv1.Deployment)) },
 	"apps/ReplicaSet":                     func(r *ruler, o runtime.Object) { r.replicaSet(o.(*appsv1.ReplicaSet)) },
 	"networking.k8s.io/Ingress":           func(r *ruler, o runtime.Object) { r.ingress(o.(*kubenetworkingv1.Ingress)) },
+	"apps/StatefulSet":                    func(r *ruler, o runtime.Object) { r.statefulSet(o.(*appsv1.StatefulSet)) },
+	"apps/DaemonSet":                      func(r *ruler, o runtime.Object) { r.daemonSet(o.(*appsv1.DaemonSet)) },
+	"batch/Job":                           func(r *ruler, o runtime.Object) { r.job(field.At("spec"), &o.(*batchv1.Job).Spec) },
+	"batch/CronJob":                       func(r *ruler, o runtime.Object) { r.cronJob(o.(*batchv1.CronJob)) },
 	"networking.istio.io/VirtualService":  func(r *ruler, o runtime.Object) { r.virtualService(o.(*networkingv1.VirtualService)) },
 	"networking.istio.io/DestinationRule": func(r *ruler, o runtime.Object) { r.destinationRule(o.(*networkingv1.DestinationRule)) },
 	"networking.istio.io/Gateway":         func(r *ruler, o runtime.Object) { r.gateway(o.(*networkingv1.Gateway)) },

@@ -1,5 +1,6 @@
 // Package deploy is the part of a Kubernetes controller manager that a local mesh
-// needs for workloads: Deployments make ReplicaSets, ReplicaSets make Pods.
+// needs for workloads: Deployments make ReplicaSets, and ReplicaSets, StatefulSets, DaemonSets and
+// Jobs make Pods; CronJobs make Jobs.
 //
 // It promises what people rely on: names (<deployment>-<template hash>-<5
 // characters>), revisions that `rollout history|undo` understand, rolling updates
@@ -15,6 +16,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -27,7 +30,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// A Controller keeps Deployments and ReplicaSets in step with their pods.
+// A Controller keeps workloads in step with their pods.
 type Controller struct {
 	client kubernetes.Interface
 	log    *slog.Logger
@@ -50,6 +53,11 @@ func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFa
 		"Deployment": factory.Apps().V1().Deployments().Informer(),
 		"ReplicaSet": factory.Apps().V1().ReplicaSets().Informer(),
 		"Pod":        factory.Core().V1().Pods().Informer(),
+
+		"StatefulSet": factory.Apps().V1().StatefulSets().Informer(),
+		"DaemonSet":   factory.Apps().V1().DaemonSets().Informer(),
+		"Job":         factory.Batch().V1().Jobs().Informer(),
+		"CronJob":     factory.Batch().V1().CronJobs().Informer(),
 	}
 	for kind, informer := range watch {
 		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -76,6 +84,9 @@ func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFa
 	}
 }
 
+// owners are the kinds that are looked at.
+var owners = []string{"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob"}
+
 // saw queues the object, and whoever controls it.
 func (c *Controller) saw(kind string, o any) {
 	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
@@ -88,7 +99,7 @@ func (c *Controller) saw(kind string, o any) {
 	if kind != "Pod" {
 		c.queue.Add(item{kind, m.GetNamespace(), m.GetName()})
 	}
-	if owner := metav1.GetControllerOf(m); owner != nil && (owner.Kind == "ReplicaSet" || owner.Kind == "Deployment") {
+	if owner := metav1.GetControllerOf(m); owner != nil && slices.Contains(owners, owner.Kind) {
 		c.queue.Add(item{owner.Kind, m.GetNamespace(), owner.Name})
 	}
 }
@@ -102,6 +113,14 @@ func (c *Controller) step(ctx context.Context, i item) {
 		again, err = c.deployment(ctx, i.namespace, i.name)
 	case "ReplicaSet":
 		again, err = c.replicaSet(ctx, i.namespace, i.name)
+	case "StatefulSet":
+		again, err = c.statefulSet(ctx, i.namespace, i.name)
+	case "DaemonSet":
+		again, err = c.daemonSet(ctx, i.namespace, i.name)
+	case "Job":
+		again, err = c.job(ctx, i.namespace, i.name)
+	case "CronJob":
+		again, err = c.cronJob(ctx, i.namespace, i.name)
 	}
 	switch {
 	case err == nil:
@@ -123,9 +142,9 @@ func (c *Controller) event(ctx context.Context, about metav1.Object, kind, typ, 
 	now := metav1.NewTime(c.now())
 	_, _ = c.client.CoreV1().Events(about.GetNamespace()).Create(ctx, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{GenerateName: about.GetName() + ".", Namespace: about.GetNamespace()},
-		InvolvedObject: corev1.ObjectReference{Kind: kind, Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID(), APIVersion: "apps/v1"},
+		InvolvedObject: corev1.ObjectReference{Kind: kind, Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID(), APIVersion: apiVersion(kind)},
 		Type:           typ, Reason: reason, Message: message, Count: 1,
-		FirstTimestamp: now, LastTimestamp: now, Source: corev1.EventSource{Component: "deployment-controller"},
+		FirstTimestamp: now, LastTimestamp: now, Source: corev1.EventSource{Component: component(kind)},
 	}, metav1.CreateOptions{}) // an event that is lost is only a message less
 }
 
@@ -145,4 +164,23 @@ func controlled[T any, P interface {
 
 func ownerOf(o metav1.Object, kind string) []metav1.OwnerReference {
 	return []metav1.OwnerReference{*metav1.NewControllerRef(o, appsv1.SchemeGroupVersion.WithKind(kind))}
+}
+
+// apiVersion is that of a kind that is looked at.
+func apiVersion(kind string) string {
+	if g, ok := groups[kind]; ok {
+		return g.String()
+	}
+	return appsv1.SchemeGroupVersion.String()
+}
+
+// component is what Kubernetes calls the controller of a kind.
+func component(kind string) string {
+	switch kind {
+	case "Deployment", "ReplicaSet":
+		return "deployment-controller"
+	case "CronJob":
+		return "cronjob-controller"
+	}
+	return strings.ToLower(kind) + "-controller"
 }

@@ -63,6 +63,10 @@ func (c *cluster) kubelet(ctx context.Context) {
 		case p.DeletionTimestamp != nil:
 			zero := int64(0)
 			_ = c.client.CoreV1().Pods("default").Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+		case p.Annotations["ready"] == "never" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+		case p.Annotations["ends"] != "":
+			p.Status.Phase = corev1.PodPhase(p.Annotations["ends"])
+			_, _ = c.client.CoreV1().Pods("default").UpdateStatus(ctx, p, metav1.UpdateOptions{})
 		case len(p.Status.Conditions) == 0:
 			p.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}}
 			_, _ = c.client.CoreV1().Pods("default").UpdateStatus(ctx, p, metav1.UpdateOptions{})

@@ -329,7 +329,7 @@ func rank(kind string) int {
 		return 0
 	case "ServiceAccount", "ConfigMap", "Secret":
 		return 1
-	case "Pod", "Deployment", "ReplicaSet":
+	case "Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob":
 		return 3
 	}
 	return 2

@@ -7,6 +7,7 @@ package defaults
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,15 @@ func Set(o runtime.Object) {
 		deployment(o)
 	case *appsv1.ReplicaSet:
 		replicaSet(o)
+	case *appsv1.StatefulSet:
+		statefulSet(&o.Spec)
+	case *appsv1.DaemonSet:
+		or(&o.Spec.UpdateStrategy.Type, appsv1.RollingUpdateDaemonSetStrategyType)
+		pod(&o.Spec.Template.Spec)
+	case *batchv1.Job:
+		job(&o.Spec)
+	case *batchv1.CronJob:
+		cronJob(&o.Spec)
 	case *discoveryv1.EndpointSlice:
 		endpointSlice(o)
 	}
@@ -58,6 +68,31 @@ func deployment(d *appsv1.Deployment) {
 		orNew(&s.Strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
 	}
 	pod(&s.Template.Spec)
+}
+
+func statefulSet(s *appsv1.StatefulSetSpec) {
+	orNew(&s.Replicas, 1)
+	or(&s.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
+	or(&s.UpdateStrategy.Type, appsv1.RollingUpdateStatefulSetStrategyType)
+	pod(&s.Template.Spec)
+}
+
+func job(s *batchv1.JobSpec) {
+	if s.Completions == nil && s.Parallelism == nil {
+		orNew(&s.Completions, 1)
+	}
+	orNew(&s.Parallelism, 1)
+	orNew(&s.BackoffLimit, 6)
+	orNew(&s.CompletionMode, batchv1.NonIndexedCompletion)
+	orNew(&s.Suspend, false)
+	pod(&s.Template.Spec)
+}
+
+func cronJob(s *batchv1.CronJobSpec) {
+	or(&s.ConcurrencyPolicy, batchv1.AllowConcurrent)
+	orNew(&s.Suspend, false)
+	orNew(&s.SuccessfulJobsHistoryLimit, 3)
+	orNew(&s.FailedJobsHistoryLimit, 1)
 }
 
 func replicaSet(r *appsv1.ReplicaSet) {

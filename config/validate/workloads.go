@@ -1,0 +1,93 @@
+package validate
+
+import (
+	"strings"
+
+	"github.com/robfig/cron/v3"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/mallamesh/malla/base/field"
+)
+
+func (r *ruler) statefulSet(s *appsv1.StatefulSet) {
+	at := field.At("spec")
+	r.replicas(at.Child("replicas"), s.Spec.Replicas)
+	r.template(at, s.Spec.Selector, &s.Spec.Template)
+	r.choice(at.Child("podManagementPolicy"), string(s.Spec.PodManagementPolicy), "OrderedReady", "Parallel")
+	r.choice(at.Child("updateStrategy").Child("type"), string(s.Spec.UpdateStrategy.Type), "RollingUpdate", "OnDelete")
+	if n := s.Spec.ServiceName; n != "" {
+		for _, p := range validation.IsDNS1123Label(n) {
+			r.errorf(at.Child("serviceName"), "found %q: %s", n, problem(p))
+		}
+	}
+	if o := s.Spec.Ordinals; o != nil && o.Start < 0 {
+		r.errorf(at.Child("ordinals").Child("start"), "found %d, want 0 or more", o.Start)
+	}
+}
+
+func (r *ruler) daemonSet(d *appsv1.DaemonSet) {
+	at := field.At("spec")
+	r.template(at, d.Spec.Selector, &d.Spec.Template)
+	r.choice(at.Child("updateStrategy").Child("type"), string(d.Spec.UpdateStrategy.Type), "RollingUpdate", "OnDelete")
+}
+
+func (r *ruler) job(at *field.Path, s *batchv1.JobSpec) {
+	for _, n := range []struct {
+		name  string
+		value *int32
+	}{{"parallelism", s.Parallelism}, {"completions", s.Completions}} {
+		r.replicas(at.Child(n.name), n.value)
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{{"backoffLimit", deref(s.BackoffLimit)}, {"ttlSecondsAfterFinished", deref(s.TTLSecondsAfterFinished)}, {"activeDeadlineSeconds", deref(s.ActiveDeadlineSeconds)}} {
+		if n.value < 0 {
+			r.errorf(at.Child(n.name), "found %d, want 0 or more", n.value)
+		}
+	}
+	if m := s.CompletionMode; m != nil {
+		r.choice(at.Child("completionMode"), string(*m), "NonIndexed", "Indexed")
+		if *m == batchv1.IndexedCompletion && s.Completions == nil {
+			r.errorf(at.Child("completions"), "missing; completionMode Indexed wants how many indexes there are")
+		}
+	}
+	template := at.Child("template")
+	r.labels(template.Child("metadata").Child("labels"), s.Template.Labels)
+	r.annotations(template.Child("metadata"), s.Template.Annotations, s.Template.Labels)
+	if p := s.Template.Spec.RestartPolicy; p != corev1.RestartPolicyNever && p != corev1.RestartPolicyOnFailure {
+		r.errorf(template.Child("spec").Child("restartPolicy"), "found %q, want Never or OnFailure: the pods are meant to end", p)
+	}
+	r.podSpec(template.Child("spec"), &s.Template.Spec)
+}
+
+func deref[T int32 | int64](p *T) int64 {
+	if p == nil {
+		return 0
+	}
+	return int64(*p)
+}
+
+func (r *ruler) cronJob(c *batchv1.CronJob) {
+	at := field.At("spec")
+	zone := ""
+	if z := c.Spec.TimeZone; z != nil {
+		zone = *z
+		if _, err := cron.ParseStandard("TZ=" + zone + " * * * * *"); err != nil {
+			r.errorf(at.Child("timeZone"), "found %q, want a name such as Europe/Madrid", zone)
+		}
+	}
+	switch _, err := cron.ParseStandard(c.Spec.Schedule); {
+	case c.Spec.Schedule == "":
+		r.errorf(at.Child("schedule"), "missing; want minute, hour, day, month and weekday, for example \"*/5 * * * *\"")
+	case strings.Contains(c.Spec.Schedule, "TZ="):
+		r.errorf(at.Child("schedule"), "found %q; the zone stands in spec.timeZone", c.Spec.Schedule)
+	case err != nil:
+		r.errorf(at.Child("schedule"), "found %q, want minute, hour, day, month and weekday, for example \"*/5 * * * *\": %v", c.Spec.Schedule, err)
+	}
+	r.choice(at.Child("concurrencyPolicy"), string(c.Spec.ConcurrencyPolicy), "Allow", "Forbid", "Replace")
+	r.job(at.Child("jobTemplate").Child("spec"), &c.Spec.JobTemplate.Spec)
+}

@@ -1,0 +1,264 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func template(image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "x"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: image}}}}
+}
+
+var selectsX = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}
+
+// eventually asks until it is so.
+func (c *cluster) eventually(what string, is func() (string, bool)) {
+	c.t.Helper()
+	last := ""
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		var ok bool
+		if last, ok = is(); ok {
+			return
+		}
+	}
+	c.t.Fatalf("%s: it never was so, but %s", what, last)
+}
+
+// names are those of the pods, with their images, sorted.
+func (c *cluster) names() string {
+	var out []string
+	for _, p := range c.pods() {
+		if p.DeletionTimestamp == nil {
+			out = append(out, p.Name+"="+p.Spec.Containers[0].Image)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func (c *cluster) have(want string) {
+	c.t.Helper()
+	c.eventually(want, func() (string, bool) { got := c.names(); return got, got == want })
+}
+
+// A StatefulSet's pods have names that stay; they come in order, go in the opposite order, and a new template
+// replaces the last first.
+func TestStatefulSet(t *testing.T) {
+	c := newCluster(t)
+	sets := c.client.AppsV1().StatefulSets("default")
+	three := int32(3)
+	set, err := sets.Create(t.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"},
+		Spec: appsv1.StatefulSetSpec{ServiceName: "db", Replicas: &three, Selector: selectsX, Template: template("v1")}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.have("db-0=v1 db-1=v1 db-2=v1")
+	pods := c.pods()
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	for i, p := range pods {
+		if p.Spec.Hostname != p.Name || p.Spec.Subdomain != "db" || p.Labels["apps.kubernetes.io/pod-index"] != fmt.Sprint(i) || p.Labels["statefulset.kubernetes.io/pod-name"] != p.Name {
+			t.Errorf("pod %s: host %s.%s, labels %v", p.Name, p.Spec.Hostname, p.Spec.Subdomain, p.Labels)
+		}
+		if i > 0 && p.CreationTimestamp.Before(&pods[i-1].CreationTimestamp) {
+			t.Errorf("%s came before %s", p.Name, pods[i-1].Name)
+		}
+	}
+	edit := func(change func(*appsv1.StatefulSet)) {
+		t.Helper()
+		c.eventually("edit", func() (string, bool) {
+			s, err := sets.Get(t.Context(), set.Name, metav1.GetOptions{})
+			if err == nil {
+				change(s)
+				_, err = sets.Update(t.Context(), s, metav1.UpdateOptions{})
+			}
+			return fmt.Sprint(err), err == nil
+		})
+	}
+	edit(func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = "v2" })
+	c.have("db-0=v2 db-1=v2 db-2=v2")
+	c.eventually("status", func() (string, bool) {
+		s, err := sets.Get(t.Context(), set.Name, metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), false
+		}
+		st := s.Status
+		return fmt.Sprintf("%+v", st), st.ObservedGeneration == s.Generation && st.UpdatedReplicas == 3 && st.AvailableReplicas == 3 && st.CurrentRevision == st.UpdateRevision
+	})
+	edit(func(s *appsv1.StatefulSet) { one := int32(1); s.Spec.Replicas = &one })
+	c.have("db-0=v2")
+	if err := c.client.CoreV1().Pods("default").Delete(t.Context(), "db-0", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.have("db-0=v2")
+}
+
+// A pod that is not ready keeps the next from coming, and a new template gets past it.
+func TestStatefulSetWaits(t *testing.T) {
+	c := newCluster(t)
+	two := int32(2)
+	broken := template("v1")
+	broken.Annotations = map[string]string{"ready": "never"}
+	sets := c.client.AppsV1().StatefulSets("default")
+	if _, err := sets.Create(t.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"}, Spec: appsv1.StatefulSetSpec{Replicas: &two, Selector: selectsX, Template: broken}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.have("db-0=v1")
+	c.eventually("edit", func() (string, bool) {
+		s, err := sets.Get(t.Context(), "db", metav1.GetOptions{})
+		if err == nil {
+			s.Spec.Template = template("v2")
+			_, err = sets.Update(t.Context(), s, metav1.UpdateOptions{})
+		}
+		return fmt.Sprint(err), err == nil
+	})
+	c.have("db-0=v2 db-1=v2")
+}
+
+func TestDaemonSet(t *testing.T) {
+	c := newCluster(t)
+	sets := c.client.AppsV1().DaemonSets("default")
+	if _, err := sets.Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "agent"}, Spec: appsv1.DaemonSetSpec{Selector: selectsX, Template: template("v1")}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	available := func(image string) {
+		t.Helper()
+		c.eventually(image, func() (string, bool) {
+			s, err := sets.Get(t.Context(), "agent", metav1.GetOptions{})
+			if err != nil {
+				return err.Error(), false
+			}
+			pods := c.names()
+			return fmt.Sprintf("%s %+v", pods, s.Status), strings.HasSuffix(pods, "="+image) && !strings.Contains(pods, " ") && s.Status.NumberAvailable == 1 && s.Status.UpdatedNumberScheduled == 1
+		})
+	}
+	available("v1")
+	c.eventually("edit", func() (string, bool) {
+		s, err := sets.Get(t.Context(), "agent", metav1.GetOptions{})
+		if err == nil {
+			s.Spec.Template = template("v2")
+			_, err = sets.Update(t.Context(), s, metav1.UpdateOptions{})
+		}
+		return fmt.Sprint(err), err == nil
+	})
+	available("v2")
+}
+
+// A Job runs as many pods at once as it may, until enough have succeeded; too many failures end it.
+func TestJob(t *testing.T) {
+	c := newCluster(t)
+	jobs := c.client.BatchV1().Jobs("default")
+	run := func(name, outcome string, completions, parallelism, backoff int32, mode batchv1.CompletionMode) *batchv1.Job {
+		t.Helper()
+		pods := template("v1")
+		pods.Annotations = map[string]string{"ends": outcome}
+		pods.Spec.RestartPolicy = corev1.RestartPolicyNever
+		if _, err := jobs.Create(t.Context(), &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: batchv1.JobSpec{Completions: &completions, Parallelism: &parallelism, BackoffLimit: &backoff, CompletionMode: &mode, Template: pods}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		var last *batchv1.Job
+		c.eventually(name, func() (string, bool) {
+			j, err := jobs.Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				return err.Error(), false
+			}
+			last = j
+			return fmt.Sprintf("%+v", j.Status), jobEnded(j) != ""
+		})
+		return last
+	}
+	if j := run("all", "Succeeded", 5, 2, 6, batchv1.NonIndexedCompletion); jobEnded(j) != batchv1.JobComplete || j.Status.Succeeded != 5 || j.Status.CompletionTime == nil {
+		t.Errorf("five completions: %+v", j.Status)
+	}
+	if j := run("parts", "Succeeded", 3, 3, 6, batchv1.IndexedCompletion); j.Status.CompletedIndexes != "0-2" {
+		t.Errorf("three parts: completed %q", j.Status.CompletedIndexes)
+	}
+	if j := run("bad", "Failed", 1, 1, 0, batchv1.NonIndexedCompletion); jobEnded(j) != batchv1.JobFailed || j.Status.Failed != 1 || j.Status.Conditions[0].Reason != "BackoffLimitExceeded" {
+		t.Errorf("a pod that fails: %+v", j.Status)
+	}
+}
+
+// A CronJob makes the Job of the last time that has come, and says how long it is until the next.
+func TestCronDue(t *testing.T) {
+	at := func(text string) time.Time {
+		t.Helper()
+		v, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	for _, test := range []struct {
+		what, schedule, zone, made, last, now, due string
+		again                                      time.Duration
+	}{
+		{"it is not time yet", "*/5 * * * *", "", "2026-01-01T00:01:00Z", "", "2026-01-01T00:04:00Z", "", time.Minute},
+		{"it is time", "*/5 * * * *", "", "2026-01-01T00:01:00Z", "", "2026-01-01T00:05:00Z", "2026-01-01T00:05:00Z", 5 * time.Minute},
+		{"of several that were missed the last", "*/5 * * * *", "", "2026-01-01T00:01:00Z", "2026-01-01T00:05:00Z", "2026-01-01T00:21:00Z", "2026-01-01T00:20:00Z", 4 * time.Minute},
+		{"a machine slept for weeks", "* * * * *", "", "2026-01-01T00:01:00Z", "2026-01-01T00:05:00Z", "2026-02-01T00:00:30Z", "2026-02-01T00:00:00Z", 30 * time.Second},
+		{"a zone", "0 12 * * *", "Europe/Madrid", "2026-01-01T00:00:00Z", "", "2026-01-01T11:00:00Z", "2026-01-01T11:00:00Z", 24 * time.Hour},
+		{"a month passes by in a skip of minutes", "0 0 1 * *", "", "2000-01-01T00:01:00Z", "", "2026-01-15T00:00:00Z", "2026-01-01T00:00:00Z", 17 * 24 * time.Hour},
+	} {
+		c := &Controller{now: func() time.Time { return at(test.now) }}
+		j := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(at(test.made))}, Spec: batchv1.CronJobSpec{Schedule: test.schedule, TimeZone: &test.zone}}
+		if test.last != "" {
+			j.Status.LastScheduleTime = &metav1.Time{Time: at(test.last)}
+		}
+		again, due, err := c.due(j)
+		var want time.Time
+		if test.due != "" {
+			want = at(test.due)
+		}
+		if err != nil || !due.Equal(want) || again != test.again {
+			t.Errorf("%s: due %s, again in %s, %v; want %s, %s", test.what, due, again, err, want, test.again)
+		}
+	}
+}
+
+// CronJobs keep to their policy about those that still run.
+func TestCronJob(t *testing.T) {
+	c := newCluster(t)
+	ctrl := &Controller{client: c.client, now: time.Now}
+	job := func(policy batchv1.ConcurrencyPolicy) *batchv1.CronJob {
+		name := "cron-" + strings.ToLower(string(policy))
+		pods := template("v1")
+		pods.Spec.RestartPolicy = corev1.RestartPolicyNever
+		never := true
+		j, err := c.client.BatchV1().CronJobs("default").Create(context.Background(), &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: batchv1.CronJobSpec{Schedule: "0 0 1 1 *", ConcurrencyPolicy: policy, JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Suspend: &never, Template: pods}}}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	for policy, want := range map[batchv1.ConcurrencyPolicy]int{batchv1.AllowConcurrent: 2, batchv1.ForbidConcurrent: 1, batchv1.ReplaceConcurrent: 1} {
+		j := job(policy)
+		owned := func() (out []*batchv1.Job) {
+			list, err := c.client.BatchV1().Jobs("default").List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, made := range controlled[batchv1.Job](list.Items, j) {
+				if made.DeletionTimestamp == nil {
+					out = append(out, made)
+				}
+			}
+			return out
+		}
+		for i := range 2 {
+			if _, err := ctrl.start(t.Context(), j, time.Unix(int64(60*(i+1)), 0), owned()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.eventually(string(policy), func() (string, bool) { n := len(owned()); return fmt.Sprint(n, " jobs"), n == want })
+	}
+}
