@@ -23,9 +23,10 @@ var selectsX = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}
 // eventually asks until it is so.
 func (c *cluster) eventually(what string, is func() (string, bool)) {
 	c.t.Helper()
-	last := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		var ok bool
+	last, ok := "", false
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-look.C {
 		if last, ok = is(); ok {
 			return
 		}
