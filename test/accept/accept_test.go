@@ -84,9 +84,12 @@ func TestSamplesAreAccepted(t *testing.T) {
 }
 
 // TestStoriesAreKnown asks our own proxy about every field of every story of
-// translate.
+// translate, but for those of real Envoys, which get what only they know.
 func TestStoriesAreKnown(t *testing.T) {
 	for name, s := range stories(t) {
+		if s.View.Proxy.Stock {
+			continue
+		}
 		t.Run(name, func(t *testing.T) { known(t, s.View) })
 	}
 }

@@ -181,8 +181,8 @@ kind: Gizmo
 metadata:
   name: unknown
 ---
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
 metadata:
   name: later
 spec: {}
@@ -234,7 +234,7 @@ spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, maxRe
 			{"bad.yml:6", "spec.selectr"},
 			{"bad.yml:19", "spec.http[0].route[0].weight", "-1"},
 			{"bad.yml:22", "Gizmo"},
-			{"bad.yml:27", "WorkloadEntry"},
+			{"bad.yml:27", "AuthorizationPolicy"},
 		} {
 			found := false
 			for _, l := range strings.Split(printed, "\n") {
