@@ -4,7 +4,6 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/listen"
@@ -74,9 +73,9 @@ func memoryLimit() int64 {
 // ownConnections bounds the connections of clients where nobody has: a quarter of the descriptors is for
 // those to hosts, and some are for the ports of our own, which stay answered.
 func ownConnections() *listen.Connections {
-	var r syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil || r.Cur > math.MaxInt32 {
+	n, ok := descriptors()
+	if !ok || n > math.MaxInt32 {
 		return nil
 	}
-	return &listen.Connections{Max: max(int64(r.Cur)-128, 16) * 3 / 4}
+	return &listen.Connections{Max: max(int64(n)-128, 16) * 3 / 4}
 }
