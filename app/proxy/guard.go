@@ -20,6 +20,7 @@ func (p *parts) protect(state *overload.State) {
 	if c == nil {
 		c = ownGuard(memoryLimit())
 	}
+	collectFor(c)
 	if c != nil {
 		p.guard = overload.New(*c, state, shard.Plane{Shards: p.shards}, p.stats, p.log)
 	}
@@ -37,13 +38,10 @@ const (
 const memoryMonitor = "malla.memory"
 
 // ownGuard is what a proxy does about its memory when nobody says anything else: a limit that it knows of
-// must not be what ends it. Garbage counts as used, so it must not be left until there is that much.
+// must not be what ends it.
 func ownGuard(limit int64) *overload.Config {
 	if limit == math.MaxInt64 {
 		return nil
-	}
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(int64(collected*float64(limit)) + headroom)
 	}
 	at := func(from, to float64) []overload.Trigger {
 		return []overload.Trigger{{Resource: memoryMonitor, From: from, To: to}}
@@ -57,6 +55,19 @@ func ownGuard(limit int64) *overload.Config {
 			{Kind: overload.ResetStreams, Name: overload.ResetStreams.String(), Triggers: at(served, 1)},
 		},
 		Account: account,
+	}
+}
+
+// collectFor has the collector work harder before a monitor of memory speaks: garbage counts as used, so it must
+// not be left until there is that much, whatever GOMEMLIMIT says.
+func collectFor(c *overload.Config) {
+	if c == nil {
+		return
+	}
+	for _, m := range c.Monitors {
+		if h, ok := m.Monitor.(overload.Heap); ok {
+			debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), int64(collected*float64(min(h.Max, math.MaxInt64/2)))+headroom))
+		}
 	}
 }
 

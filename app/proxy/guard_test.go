@@ -18,6 +18,7 @@ func TestOwnGuard(t *testing.T) {
 		t.Error("there is something to do about memory without a limit")
 	}
 	c := ownGuard(1 << 30)
+	collectFor(c)
 	if got := debug.SetMemoryLimit(-1); got >= 1<<30 {
 		t.Errorf("garbage may grow to %d, want less than the limit", got)
 	}
@@ -37,9 +38,18 @@ func TestOwnGuard(t *testing.T) {
 			t.Errorf("at %v: found %v, %v, %v", test.pressure, state(overload.StopAccepting, test.pressure), state(overload.StopRequests, test.pressure), state(overload.ResetStreams, test.pressure))
 		}
 	}
-	debug.SetMemoryLimit(500 << 20) // whoever sets it knows why
-	if ownGuard(500 << 20); debug.SetMemoryLimit(-1) != 500<<20 {
-		t.Error("GOMEMLIMIT was changed")
+	for _, test := range []struct {
+		what           string
+		env, max, want int64
+	}{
+		{"a limit that would let garbage alone speak", 500 << 20, 500 << 20, 400<<20 + headroom},
+		{"a limit that is lower", 100 << 20, 500 << 20, 100 << 20},
+		{"none", math.MaxInt64, 500 << 20, 400<<20 + headroom},
+	} {
+		debug.SetMemoryLimit(test.env)
+		if collectFor(ownGuard(test.max)); debug.SetMemoryLimit(-1) != test.want {
+			t.Errorf("%s: found %d, want %d", test.what, debug.SetMemoryLimit(-1), test.want)
+		}
 	}
 }
 

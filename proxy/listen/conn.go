@@ -229,8 +229,8 @@ func (c *Conn) OnTimer(*drive.Timer) {
 		c.prepare()
 	}
 	c.phase = inspected
+	c.Resume() // what came while nobody wanted it; whom choose hands it to may have it wait on
 	c.choose(c.HasInput())
-	c.Resume()
 }
 
 // choose picks the chain and hands the connection to its filter. unread says that the client

@@ -168,6 +168,23 @@ func TestHeaderOperations(t *testing.T) {
 	}
 }
 
+// What a format makes of a request may be decoded text: it ends no line, and it is no host and no path if these
+// cannot be so. A request must not be able to write another one.
+func TestFormattedTextEndsNoLine(t *testing.T) {
+	const bad = "a\r\nx-admin: 1\r\n\r\nGET /internal"
+	for name, c := range map[string]RouteConfig{
+		"header":         {Forward: &ForwardConfig{Cluster: "c"}, Headers: HeadersConfig{RequestAdd: []HeaderValue{{Name: "b", Value: "%REQ(bad)%"}}}},
+		"host":           {Forward: &ForwardConfig{Cluster: "c", Rewrite: RewriteConfig{HostFormat: "%REQ(bad)%"}}},
+		"header as host": {Forward: &ForwardConfig{Cluster: "c", Rewrite: RewriteConfig{HostHeader: "bad"}}},
+		"path":           {Forward: &ForwardConfig{Cluster: "c", Rewrite: RewriteConfig{PathFormat: "/%REQ(bad)%"}}},
+	} {
+		got := forward(t, one(c), message(":method", "GET", ":path", "/", ":authority", "h", "bad", bad))
+		if want := ":method: GET\n:path: /\n:authority: h\nbad: " + bad + "\n"; got != want {
+			t.Errorf("%s:\n%q, want\n%q", name, got, want)
+		}
+	}
+}
+
 // The later level has the last word: the table, or the route if most specific wins.
 func TestLevels(t *testing.T) {
 	set := func(v string) HeadersConfig {

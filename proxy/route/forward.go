@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
 )
 
 // A Forward sends requests to a cluster.
@@ -276,7 +277,7 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 	case f == nil || !f.hasPrefix && f.path == nil && f.template == nil && f.pathFormat == nil:
 		return append(dst, path...), false
 	case f.pathFormat != nil:
-		if out := f.pathFormat.Append(dst, rec); len(out) > len(dst) {
+		if out := f.pathFormat.Append(dst, rec); len(out) > len(dst) && header.ValidTarget(out[len(dst):]) {
 			p, _ := split(path)
 			return append(out, path[len(p):]...), true
 		}

@@ -71,6 +71,9 @@ func (a *addition) formatted(m *header.Map, rec *access.Record) ([]byte, bool) {
 	v := a.value
 	if a.format != nil {
 		rec.Scratch = a.format.Append(rec.Scratch[:0], rec)
+		if !header.ValidValue(rec.Scratch) {
+			return nil, false // parts of requests may be decoded to what would end the line
+		}
 		v = m.Copy(rec.Scratch)
 	}
 	if len(v) == 0 && !a.empty {
@@ -188,18 +191,19 @@ func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluste
 	case len(f.host) > 0:
 		f.setHost(m, f.host, original)
 	case f.hostHeader != nil:
-		if v := m.Lookup(f.hostHeader); len(v) > 0 {
+		if v := m.Lookup(f.hostHeader); len(v) > 0 && header.ValidAuthority(v) {
 			f.setHost(m, v, original)
 		}
 	case f.hostFormat != nil:
 		rec.Scratch = f.hostFormat.Append(rec.Scratch[:0], rec)
-		if len(rec.Scratch) > 0 {
+		if len(rec.Scratch) > 0 && header.ValidAuthority(rec.Scratch) {
 			f.setHost(m, m.Copy(rec.Scratch), original)
 		}
 	case f.hostPath != nil:
 		path, _ := split(m.Get(header.Path))
-		rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path)
-		f.setHost(m, m.Copy(rec.Scratch), original)
+		if rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path); header.ValidAuthority(rec.Scratch) {
+			f.setHost(m, m.Copy(rec.Scratch), original)
+		}
 	}
 }
 

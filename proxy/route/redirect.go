@@ -82,7 +82,7 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []
 	}
 	dst = append(dst, d.port...)
 	if d.format != nil {
-		if out := d.format.Append(dst, rec); len(out) > len(dst) {
+		if out := d.format.Append(dst, rec); len(out) > len(dst) && header.ValidValue(out[len(dst):]) {
 			if i := bytes.IndexByte(r.Path, '?'); i >= 0 && !d.stripQuery {
 				out = append(out, r.Path[i:]...)
 			}

@@ -49,7 +49,11 @@ func (c *Tunnel) head(m *header.Map, rec *access.Record) {
 		method = "POST"
 	}
 	m.Add(header.Method, []byte(method))
-	m.Add(header.Authority, c.Host.Append(nil, rec))
+	host := c.Host.Append(nil, rec)
+	if !header.ValidAuthority(host) { // a client's server name may be anything
+		host = nil
+	}
+	m.Add(header.Authority, host)
 	if c.PostPath != "" {
 		m.Add(header.Path, []byte(c.PostPath))
 	}

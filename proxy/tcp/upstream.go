@@ -19,6 +19,8 @@ type upstream struct {
 	limits  *cluster.Breakers
 	dial    pool.Dialing
 	conn    *drive.Conn // nil while connecting
+	early   []byte      // what the client sent before
+	last    bool        // and that there will be no more
 	tls     *access.TLS
 	told    peerMessage
 	timer   drive.Timer
@@ -48,6 +50,13 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	if x := u.s.config.Exchange; x != nil && secure != nil && secure.ALPN == exchangeProtocol {
 		u.told.expected = true
 		c.Write(x.Message)
+	}
+	if len(u.early) > 0 {
+		c.Write(u.early)
+		u.early = nil
+	}
+	if u.last {
+		c.CloseWrite()
 	}
 	s := u.s
 	s.w.Loop.Cancel(&u.timer)
@@ -108,15 +117,44 @@ func (u *upstream) release() {
 	u.host.Active.Add(-1)
 }
 
-func (u *upstream) joined() bool   { return u.up }
-func (u *upstream) expects() bool  { return u.told.expected }
-func (u *upstream) Write(b []byte) { u.conn.Write(b) }
-func (u *upstream) CloseWrite()    { u.conn.CloseWrite() }
-func (u *upstream) Full() bool     { return u.conn.Full() }
-func (u *upstream) Held() int      { return u.conn.Buffered() }
-func (u *upstream) Paused() bool   { return u.conn.Paused() }
-func (u *upstream) Resume()        { u.conn.Resume() }
-func (u *upstream) Ended() bool    { return u.up && u.conn.Ended() }
+func (u *upstream) joined() bool  { return u.up }
+func (u *upstream) expects() bool { return u.told.expected }
+func (u *upstream) Full() bool    { return u.conn == nil || u.conn.Full() }
+func (u *upstream) Paused() bool  { return u.conn != nil && u.conn.Paused() }
+func (u *upstream) Ended() bool   { return u.up && u.conn.Ended() }
+
+// Write sends bytes, those that come while it connects after that.
+func (u *upstream) Write(b []byte) {
+	if u.conn == nil {
+		u.early = append(u.early, b...)
+		return
+	}
+	u.conn.Write(b)
+}
+
+// CloseWrite tells the host that the client will send no more.
+func (u *upstream) CloseWrite() {
+	if u.conn == nil {
+		u.last = true
+		return
+	}
+	u.conn.CloseWrite()
+}
+
+// Held is how many bytes have not left.
+func (u *upstream) Held() int {
+	if u.conn == nil {
+		return len(u.early)
+	}
+	return u.conn.Buffered()
+}
+
+// Resume reads on.
+func (u *upstream) Resume() {
+	if u.conn != nil {
+		u.conn.Resume()
+	}
+}
 
 // Reset breaks off as the client did.
 func (u *upstream) Reset() {

@@ -126,5 +126,5 @@ func split(url []byte) (scheme, host, path []byte, ok bool) {
 			path = append([]byte("/"), path...)
 		}
 	}
-	return scheme, host, path, len(host) > 0 && header.ValidAuthority(host)
+	return scheme, host, path, len(host) > 0 && header.ValidAuthority(host) && header.ValidTarget(path)
 }

@@ -1,6 +1,10 @@
 package router
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/mallamesh/malla/proxy/header"
+)
 
 func TestTargetsOfRedirects(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
@@ -13,6 +17,7 @@ func TestTargetsOfRedirects(t *testing.T) {
 		{"/relative", ""}, {"//a.example/x", ""}, {"", ""}, // as in Envoy, only absolute URLs
 		{"ftp://a.example/x", ""}, // we speak HTTP
 		{"http:///x", ""}, {"http://a b/", ""},
+		{"http://a.example/x HTTP/1.1 y", ""}, {"http://a.example/\tx", ""}, // another request line
 	} {
 		scheme, host, path, ok := split([]byte(test.url))
 		got := string(scheme) + " " + string(host) + " " + string(path)
@@ -30,7 +35,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add([]byte("http://a.example/x?y#z"))
 	f.Add([]byte("https://[::1]:80?"))
 	f.Fuzz(func(t *testing.T, url []byte) {
-		if _, host, path, ok := split(url); ok && (len(host) == 0 || len(path) == 0 || path[0] != '/') {
+		if _, host, path, ok := split(url); ok && (len(host) == 0 || len(path) == 0 || path[0] != '/' || !header.ValidTarget(path)) {
 			t.Errorf("%q leads to host %q, path %q", url, host, path)
 		}
 	})
