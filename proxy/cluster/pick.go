@@ -217,9 +217,11 @@ func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 		return old
 	}
 	h := c.host(&Endpoint{Addr: addr, More: beside(addr, named)}, old)
-	if h != old { // which others are reading
-		h.named = named
+	if h == old { // which others are reading: the same addresses, named in another order
+		again := *old
+		h = &again
 	}
+	h.named = named
 	c.original[addr] = h
 	c.Stats.MembershipTotal.Set(int64(len(c.original)))
 	c.Stats.MembershipHealthy.Set(int64(len(c.original)))

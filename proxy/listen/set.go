@@ -113,6 +113,7 @@ func (l *listener) accept(sockets []*drive.Socket) error {
 	for _, a := range l.accepts {
 		if contains(sockets, a.Socket()) {
 			kept = append(kept, a)
+			a.Pause(l.set.full && !l.config.Unshed)
 		}
 	}
 	l.accepts = kept

@@ -90,10 +90,13 @@ func (v *server) Rescale() {
 	v.rescale()
 	v.m.w.Loop.Cancel(&v.idle)
 	switch {
-	case v.s != nil:
+	case v.s != nil || v.beginning():
 		v.watch()
 	case v.headAt == 0:
 		v.idleSince()
+	}
+	if at := v.conn.Deadline(); v.headAt != 0 && (at == 0 || v.headAt < at) {
+		v.conn.SetDeadline(v.headAt)
 	}
 }
 

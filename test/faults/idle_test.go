@@ -44,6 +44,13 @@ func (c *tally) note(what string) {
 	c.bad[what]++
 }
 
+// answered is how many requests have been.
+func (c *tally) answered() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ok
+}
+
 // ask makes a request and notes its end.
 func (c *tally) ask(client *http.Client, method, url string, body []byte) {
 	req, err := http.NewRequest(method, url, bytes.NewReader(body))

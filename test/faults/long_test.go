@@ -202,6 +202,12 @@ static_resources:
 			}
 			return err
 		})
+		mesh.Until(t, 20*time.Second, "two more requests", func() error {
+			if n := counts.answered(); n < 2*(i+1) {
+				return fmt.Errorf("%d are answered", n)
+			}
+			return nil
+		})
 	}
 	stop()
 	all.Wait()
