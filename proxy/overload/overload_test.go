@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +78,11 @@ func TestTimeoutScale(t *testing.T) {
 
 // A hand is a monitor and a plane.
 type hand struct {
+	mu sync.Mutex // the manager asks from its own goroutine
+	seen
+}
+
+type seen struct {
 	pressure float64
 	err      error
 	accepts  bool
@@ -84,49 +91,65 @@ type hand struct {
 	most     int64
 }
 
-func (h *hand) Pressure() (float64, error) { return h.pressure, h.err }
-func (h *hand) Accept(on bool)             { h.accepts = on }
-func (h *hand) Rescale()                   { h.rescaled++ }
-func (h *hand) Reset(least int) int        { h.least = least; return 2 }
-func (h *hand) Shrink(most int64) bool     { h.most = most; return true }
+func (h *hand) do(f func(*seen)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(&h.seen)
+}
+
+func (h *hand) now() seen {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seen
+}
+
+func (h *hand) Pressure() (float64, error) { s := h.now(); return s.pressure, s.err }
+func (h *hand) Accept(on bool)             { h.do(func(s *seen) { s.accepts = on }) }
+func (h *hand) Rescale()                   { h.do(func(s *seen) { s.rescaled++ }) }
+func (h *hand) Reset(least int) int        { h.do(func(s *seen) { s.least = least }); return 2 }
+func (h *hand) Shrink(most int64) bool     { h.do(func(s *seen) { s.most = most }); return true }
 
 // What a manager has done follows its monitors, and what it cannot read leaves all as it is.
 func TestManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, state := &hand{accepts: true}, &State{}
+		hand, state := &hand{seen: seen{accepts: true}}, &State{}
+		pass := func(d time.Duration) seen {
+			time.Sleep(d)
+			synctest.Wait()
+			return hand.now()
+		}
 		at := []Trigger{{Resource: "hand", From: 0.5, To: 1}}
-		m := New(Config{Every: 100 * time.Millisecond, Account: 10, Monitors: []Named{{"hand", h}}, Actions: []Action{
+		m := New(Config{Every: 100 * time.Millisecond, Account: 10, Monitors: []Named{{"hand", hand}}, Actions: []Action{
 			{Name: "a", Kind: StopRequests, Triggers: at}, {Name: "b", Kind: StopAccepting, Triggers: at},
 			{Name: "c", Kind: ReduceTimeouts, Triggers: at, Timers: map[Timer]Floor{StreamIdle: {Time: time.Second}}},
 			{Name: "d", Kind: ResetStreams, Triggers: at}, {Name: "e", Kind: ShrinkHeap, Triggers: at, ShrinkEvery: 10 * time.Second, ShrinkAbove: 5},
 			{Name: "f", Kind: DisableKeepAlive, Triggers: at}, {Name: "g", Kind: RejectConnections, Triggers: at},
-		}, Points: []ShedPoint{{DecodeHeaders, at}}}, state, h, stats.NewRegistry(false), slog.New(slog.DiscardHandler))
+		}, Points: []ShedPoint{{DecodeHeaders, at}}}, state, hand, stats.NewRegistry(false), slog.New(slog.DiscardHandler))
 		go m.Run(t.Context())
-		time.Sleep(time.Second)
+		h := pass(time.Second)
 		if state.Requests.Hit(dice{}) || h.rescaled > 0 || h.least > 0 || !h.accepts {
 			t.Error("something is done without pressure")
 		}
-		h.pressure = 0.75
-		time.Sleep(time.Second)
+		hand.do(func(s *seen) { s.pressure = 0.75 })
+		h = pass(time.Second)
 		if !h.accepts || state.Timeouts[StreamIdle].Scale(5*time.Second) != 3*time.Second || h.least != 1<<13 {
 			t.Errorf("half of the pressure: accepts %v, streams of %d go, 5 s are %v", h.accepts, h.least, state.Timeouts[StreamIdle].Scale(5*time.Second))
 		}
-		h.pressure = 1
-		time.Sleep(11 * time.Second)
+		hand.do(func(s *seen) { s.pressure = 1 })
+		h = pass(11 * time.Second)
 		if h.accepts || !state.Requests.Hit(dice{}) || !state.KeepAlive.Hit(dice{}) || !state.Connections.Hit(dice{}) || !state.Points[DecodeHeaders].Hit(dice{}) || h.least != 1<<10 || h.most != 5 || h.rescaled != 2 {
 			t.Errorf("full pressure: %+v", h)
 		}
 		if !state.Points[DecodeHeaders].Watched() || state.Points[TCPData].Watched() {
 			t.Error("the wrong points are watched")
 		}
-		h.err = errors.New("no idea")
-		h.pressure = 0
-		time.Sleep(time.Second)
+		hand.do(func(s *seen) { s.err, s.pressure = errors.New("no idea"), 0 })
+		h = pass(time.Second)
 		if h.accepts {
 			t.Error("what cannot be read has ended the action")
 		}
-		h.err = nil
-		time.Sleep(time.Second)
+		hand.do(func(s *seen) { s.err = nil })
+		h = pass(time.Second)
 		if !h.accepts || state.Requests.Hit(dice{}) || state.Timeouts[StreamIdle].Scale(time.Minute) != time.Minute {
 			t.Error("something is left when the pressure has gone")
 		}
@@ -243,6 +266,7 @@ func TestInjected(t *testing.T) {
 // What is allocated counts, and what was given back does not.
 func TestHeap(t *testing.T) {
 	h := Heap{Max: 1 << 30}
+	debug.FreeOSMemory() // no block of before is taken again
 	before, _ := h.Pressure()
 	block := make([]byte, 100<<20)
 	for i := range block {
