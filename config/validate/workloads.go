@@ -1,15 +1,15 @@
 package validate
 
 import (
-	"strings"
+	"errors"
 
-	"github.com/robfig/cron/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/schedule"
 )
 
 func (r *ruler) statefulSet(s *appsv1.StatefulSet) {
@@ -73,18 +73,16 @@ func deref[T int32 | int64](p *T) int64 {
 
 func (r *ruler) cronJob(c *batchv1.CronJob) {
 	at := field.At("spec")
-	zone := ""
 	if z := c.Spec.TimeZone; z != nil {
-		zone = *z
-		if _, err := cron.ParseStandard("TZ=" + zone + " * * * * *"); err != nil {
-			r.errorf(at.Child("timeZone"), "found %q, want a name such as Europe/Madrid", zone)
+		if _, err := schedule.Parse("* * * * *", *z); err != nil {
+			r.errorf(at.Child("timeZone"), "found %q, want a name such as Europe/Madrid", *z)
 		}
 	}
-	switch _, err := cron.ParseStandard(c.Spec.Schedule); {
+	switch _, err := schedule.Parse(c.Spec.Schedule, ""); {
 	case c.Spec.Schedule == "":
 		r.errorf(at.Child("schedule"), "missing; want minute, hour, day, month and weekday, for example \"*/5 * * * *\"")
-	case strings.Contains(c.Spec.Schedule, "TZ="):
-		r.errorf(at.Child("schedule"), "found %q; the zone stands in spec.timeZone", c.Spec.Schedule)
+	case errors.Is(err, schedule.ErrZone):
+		r.errorf(at.Child("schedule"), "found %q; %v", c.Spec.Schedule, err)
 	case err != nil:
 		r.errorf(at.Child("schedule"), "found %q, want minute, hour, day, month and weekday, for example \"*/5 * * * *\": %v", c.Spec.Schedule, err)
 	}

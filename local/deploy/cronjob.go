@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mallamesh/malla/config/schedule"
 )
 
 // cronJob makes a Job whenever it is time.
@@ -66,11 +68,11 @@ func (c *Controller) cronJob(ctx context.Context, namespace, name string) (time.
 
 // due returns the last time that has come and for which there was no Job yet, and how long it is until the next.
 func (c *Controller) due(j *batchv1.CronJob) (again time.Duration, due time.Time, err error) {
-	spec := j.Spec.Schedule
-	if zone := j.Spec.TimeZone; zone != nil && *zone != "" {
-		spec = "TZ=" + *zone + " " + spec
+	zone := ""
+	if z := j.Spec.TimeZone; z != nil {
+		zone = *z
 	}
-	schedule, err := cron.ParseStandard(spec)
+	times, err := schedule.Parse(j.Spec.Schedule, zone)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
@@ -84,22 +86,22 @@ func (c *Controller) due(j *batchv1.CronJob) (again time.Duration, due time.Time
 			since = oldest
 		}
 	}
-	again = max(time.Millisecond, schedule.Next(now).Sub(now))
+	again = max(time.Millisecond, times.Next(now).Sub(now))
 	if j.Spec.Suspend != nil && *j.Spec.Suspend {
 		return 0, time.Time{}, nil
 	}
-	return again, latest(schedule, since, now), nil
+	return again, latest(times, since, now), nil
 }
 
 // latest returns the last time of a schedule after since and until now, zero if there is none. It looks back twice as far
 // each time, so that it does not matter how many went by while nobody looked.
-func latest(schedule cron.Schedule, since, now time.Time) (last time.Time) {
+func latest(times cron.Schedule, since, now time.Time) (last time.Time) {
 	for back := time.Minute; last.IsZero(); back *= 2 {
 		from := now.Add(-back)
 		if from.Before(since) {
 			from = since
 		}
-		for at := schedule.Next(from); !at.IsZero() && !at.After(now); at = schedule.Next(at) {
+		for at := times.Next(from); !at.IsZero() && !at.After(now); at = times.Next(at) {
 			last = at
 		}
 		if from.Equal(since) {

@@ -225,6 +225,16 @@ func TestCronDue(t *testing.T) {
 	}
 }
 
+// A schedule that cannot be read is an error, also where nothing has validated it.
+func TestCronUnreadable(t *testing.T) {
+	c := &Controller{now: func() time.Time { return time.Unix(0, 0) }}
+	for _, text := range []string{"TZ=UTC", "CRON_TZ=UTC", "every day"} {
+		if again, due, err := c.due(&batchv1.CronJob{Spec: batchv1.CronJobSpec{Schedule: text}}); err == nil {
+			t.Errorf("%q: due %s, again in %s", text, due, again)
+		}
+	}
+}
+
 // CronJobs keep to their policy about those that still run.
 func TestCronJob(t *testing.T) {
 	c := newCluster(t)
