@@ -33,6 +33,22 @@ func TestZone(t *testing.T) {
 	}
 }
 
+// A day that no month has is refused; one of leap years alone is not, nor is one that its weekday makes come.
+func TestNever(t *testing.T) {
+	for _, text := range []string{"0 0 30 2 *", "0 0 31 2,4,6,9,11 *"} {
+		for _, zone := range []string{"", "Europe/Madrid"} {
+			if _, err := Parse(text, zone); !errors.Is(err, ErrNever) {
+				t.Errorf("%q in zone %q: %v, want %v", text, zone, err, ErrNever)
+			}
+		}
+	}
+	for _, text := range []string{"0 0 29 2 *", "0 0 30 2 1", "0 0 31 * *", "@yearly", "@every 1h"} {
+		if _, err := Parse(text, ""); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("*/5 * * * *", "Europe/Madrid")
 	f.Add("TZ=UTC", "")

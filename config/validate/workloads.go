@@ -81,7 +81,7 @@ func (r *ruler) cronJob(c *batchv1.CronJob) {
 	switch _, err := schedule.Parse(c.Spec.Schedule, ""); {
 	case c.Spec.Schedule == "":
 		r.errorf(at.Child("schedule"), "missing; want minute, hour, day, month and weekday, for example \"*/5 * * * *\"")
-	case errors.Is(err, schedule.ErrZone):
+	case errors.Is(err, schedule.ErrZone), errors.Is(err, schedule.ErrNever):
 		r.errorf(at.Child("schedule"), "found %q; %v", c.Spec.Schedule, err)
 	case err != nil:
 		r.errorf(at.Child("schedule"), "found %q, want minute, hour, day, month and weekday, for example \"*/5 * * * *\": %v", c.Spec.Schedule, err)

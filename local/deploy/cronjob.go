@@ -86,7 +86,9 @@ func (c *Controller) due(j *batchv1.CronJob) (again time.Duration, due time.Time
 			since = oldest
 		}
 	}
-	again = max(time.Millisecond, times.Next(now).Sub(now))
+	if next := times.Next(now); !next.IsZero() { // else it does not come within years: 0 is not to look again
+		again = max(time.Millisecond, next.Sub(now))
+	}
 	if j.Spec.Suspend != nil && *j.Spec.Suspend {
 		return 0, time.Time{}, nil
 	}

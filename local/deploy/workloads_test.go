@@ -207,6 +207,7 @@ func TestCronDue(t *testing.T) {
 		{"of several that were missed the last", "*/5 * * * *", "", "2026-01-01T00:01:00Z", "2026-01-01T00:05:00Z", "2026-01-01T00:21:00Z", "2026-01-01T00:20:00Z", 4 * time.Minute},
 		{"a machine slept for weeks", "* * * * *", "", "2026-01-01T00:01:00Z", "2026-01-01T00:05:00Z", "2026-02-01T00:00:30Z", "2026-02-01T00:00:00Z", 30 * time.Second},
 		{"a zone", "0 12 * * *", "Europe/Madrid", "2026-01-01T00:00:00Z", "", "2026-01-01T11:00:00Z", "2026-01-01T11:00:00Z", 24 * time.Hour},
+		{"not within the years that are looked at, so not again", "0 0 29 2 *", "", "2096-03-01T00:00:00Z", "", "2096-03-01T00:00:00Z", "", 0},
 		{"a month passes by in a skip of minutes", "0 0 1 * *", "", "2000-01-01T00:01:00Z", "", "2026-01-15T00:00:00Z", "2026-01-01T00:00:00Z", 17 * 24 * time.Hour},
 	} {
 		c := &Controller{now: func() time.Time { return at(test.now) }}
@@ -228,7 +229,7 @@ func TestCronDue(t *testing.T) {
 // A schedule that cannot be read is an error, also where nothing has validated it.
 func TestCronUnreadable(t *testing.T) {
 	c := &Controller{now: func() time.Time { return time.Unix(0, 0) }}
-	for _, text := range []string{"TZ=UTC", "CRON_TZ=UTC", "every day"} {
+	for _, text := range []string{"TZ=UTC", "CRON_TZ=UTC", "every day", "0 0 30 2 *"} {
 		if again, due, err := c.due(&batchv1.CronJob{Spec: batchv1.CronJobSpec{Schedule: text}}); err == nil {
 			t.Errorf("%q: due %s, again in %s", text, due, again)
 		}
