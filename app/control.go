@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -180,7 +181,8 @@ type controlPlane struct {
 	server    *xds.Server
 	resources *xds.Mesh
 	registry  registry.Builder
-	found     []problem // in the newest mesh
+	found     []problem         // in the newest mesh
+	good      *model.MeshConfig // the last settings without a mistake, nil before the first
 	problems  problems
 	status    *status.Writer
 	settled   *time.Timer // fires when a problem may be due
@@ -236,13 +238,8 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 			return nil, false
 		}
 	}
-	base := model.DefaultMeshConfig()
-	base.RootNamespace, base.AccessLogFile = c.o.Namespace, c.o.AccessLogFile
-	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
-	c.found = nil
-	for _, e := range errs {
-		c.found = append(c.found, problemOfMesh(e, from))
-	}
+	var cfg *model.MeshConfig
+	cfg, c.found = c.settings(snap)
 	if len(cfg.Discovery) > 0 {
 		snap = snap.Only(cfg.Discovers)
 	}
@@ -275,6 +272,26 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		return []string{xds.SecretType}, true // listeners and clusters name them, whatever is in them
 	}
 	return nil, true
+}
+
+// settings returns those of the mesh. What is wrong must not open what was closed, so settings with
+// a mistake change nothing: the last good ones stay in force. Where there were none yet, as after a
+// start, what can be read of them counts.
+func (c *controlPlane) settings(snap *config.Snapshot) (cfg *model.MeshConfig, found []problem) {
+	base := model.DefaultMeshConfig()
+	base.RootNamespace, base.AccessLogFile = c.o.Namespace, c.o.AccessLogFile
+	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
+	if len(errs) == 0 {
+		c.good = cfg
+		return cfg, nil
+	}
+	for _, e := range errs {
+		if c.good != nil {
+			e.Msg += "; the settings from before stay in force"
+		}
+		found = append(found, problemOfMesh(e, from))
+	}
+	return cmp.Or(c.good, cfg), found
 }
 
 // same reports whether two snapshots are equal but for some kinds.

@@ -87,7 +87,6 @@ func TestWrong(t *testing.T) {
 		{"tlsDefaults: {cipherSuites: [RC4]}", `mesh.tlsDefaults.cipherSuites: found "RC4", want one of ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, ` +
 			`ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-ECDSA-CHACHA20-POLY1305, ECDHE-RSA-CHACHA20-POLY1305, ECDHE-ECDSA-AES128-SHA, ` +
 			`ECDHE-RSA-AES128-SHA, ECDHE-ECDSA-AES256-SHA, ECDHE-RSA-AES256-SHA, AES128-GCM-SHA256, AES256-GCM-SHA384, AES128-SHA, AES256-SHA, DES-CBC3-SHA`},
-		{"discoverySelectors: [{matchExpressions: [{key: a, operator: Is}]}]", `mesh.discoverySelectors: element 0: found the operator "Is", want In, NotIn, Exists or DoesNotExist`},
 		{"inboundClusterStatName: '%NAME%'", `mesh.inboundClusterStatName: found "%NAME%", want a text with words such as %SERVICE%, %SERVICE_FQDN%, %SERVICE_PORT%, %SERVICE_PORT_NAME%, %SUBSET_NAME%, %TARGET_PORT%`},
 		{"connectTimout: 1s", "mesh.connectTimout: unknown field; did you mean connectTimeout?"},
 		{"proxyListenPort: 15009", "mesh.proxyListenPort: 15009: the capture rules of pods are made for 15001"},
@@ -112,6 +111,26 @@ func TestWrong(t *testing.T) {
 	m, errs, _ := Parse("nothing: 1\naccessLogFile: /x\n", base, nil)
 	if len(errs) != 1 || m.AccessLogFile != "/x" {
 		t.Errorf("a wrong field beside a right one: %v, access log %q", errs, m.AccessLogFile)
+	}
+}
+
+// Selectors of namespaces that are wrong select nothing, and never every namespace.
+func TestWrongSelectors(t *testing.T) {
+	const wrong = `{matchExpressions: [{key: a, operator: Is}]}`
+	for _, test := range []struct {
+		text       string
+		in, others bool // whether a namespace with a=b is in, and one without labels
+	}{
+		{"[" + wrong + "]", false, false},
+		{"[" + wrong + ", {matchLabels: {a: b}}]", true, false},
+	} {
+		m, errs, _ := Parse("discoverySelectors: "+test.text, model.DefaultMeshConfig(), field.At("mesh"))
+		if len(errs) != 1 || errs[0].Error() != `mesh.discoverySelectors: element 0: found the operator "Is", want In, NotIn, Exists or DoesNotExist` {
+			t.Errorf("%s: found %v", test.text, errs)
+		}
+		if in, out := m.Discovers("x", map[string]string{"a": "b"}), m.Discovers("x", nil); in != test.in || out != test.others {
+			t.Errorf("%s: discovers a=b %t, others %t", test.text, in, out)
+		}
 	}
 }
 

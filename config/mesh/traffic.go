@@ -93,6 +93,7 @@ func (r *reader) statName(v string, to *string, name string) {
 	*to = v
 }
 
+// selectors leaves out those that are wrong. If all are, what is left selects nothing.
 func (r *reader) selectors(list []*meshv1alpha1.LabelSelector) []model.LabelSelector {
 	var out []model.LabelSelector
 	for i, s := range list {
@@ -105,6 +106,9 @@ func (r *reader) selectors(list []*meshv1alpha1.LabelSelector) []model.LabelSele
 			continue
 		}
 		out = append(out, x)
+	}
+	if len(out) == 0 && len(list) > 0 { // no selector is every namespace, which nobody has said
+		return []model.LabelSelector{{Rules: []model.LabelRule{{Operator: "In"}}}}
 	}
 	return out
 }

@@ -1,0 +1,49 @@
+package app
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mallamesh/malla/config/source/memory"
+	"github.com/mallamesh/malla/model"
+)
+
+// A mistake in the settings of the mesh opens nothing that was closed: the last good ones stay in
+// force until it is mended, and after a start what can be read counts.
+func TestBadSettingsChangeNothing(t *testing.T) {
+	const good = "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\ndiscoverySelectors: [{matchLabels: {mesh: in}}]"
+	s := memory.New()
+	put := func(text string) {
+		t.Helper()
+		if err := s.PutYAML("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &controlPlane{o: ControlOptions{Namespace: "istio-system"}}
+	for _, step := range []struct {
+		text   string
+		closed bool // by the good settings
+		wrong  string
+	}{
+		{good, true, ""},
+		{"outboundTrafficPolicy: [", true, "stay in force"},
+		{"discoverySelectors: [{matchExpressions: [{key: mesh, operator: Is}]}]", true, "stay in force"},
+		{"outboundTrafficPolicy: {mode: ALLOW_ANY}\nnothing: 1", true, "stay in force"},
+		{"outboundTrafficPolicy: {mode: ALLOW_ANY}", false, ""},
+		{"outboundTrafficPolicy: {mode: REGISTRY_ONLY}\nnothing: 1", false, "stay in force"},
+	} {
+		put(step.text)
+		cfg, found := c.settings(s.Snapshot())
+		if closed := cfg.Outbound == model.RegistryOnly && !cfg.Discovers("outside", nil); closed != step.closed {
+			t.Errorf("%s: closed %t, want %t", step.text, closed, step.closed)
+		}
+		if (len(found) > 0) != (step.wrong != "") || len(found) > 0 && !strings.Contains(found[0].text, step.wrong) {
+			t.Errorf("%s: found %v, want %q", step.text, found, step.wrong)
+		}
+	}
+	c = &controlPlane{o: ControlOptions{Namespace: "istio-system"}}
+	put(good + "\nnothing: 1")
+	if cfg, found := c.settings(s.Snapshot()); cfg.Outbound != model.RegistryOnly || len(found) != 1 || strings.Contains(found[0].text, "stay in force") {
+		t.Errorf("after a start: outbound %v, found %v", cfg.Outbound, found)
+	}
+}
