@@ -23,6 +23,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/base/regex"
+	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
 )
@@ -163,20 +164,25 @@ func (c *compiler) ingress(o *config.Object) {
 		c.tls(o, i, t)
 	}
 	for i, r := range spec.Rules {
+		at := field.At("spec", "rules").Index(i)
+		if r.Host != "" && !c.isHost(o, at.Child("host"), r.Host) {
+			continue
+		}
 		h := c.host(cmp.Or(strings.ToLower(r.Host), "*"), o)
 		if r.HTTP == nil {
 			continue
 		}
 		for j, p := range r.HTTP.Paths {
-			at := field.At("spec", "rules").Index(i).Child("http").Child("paths").Index(j)
-			h.paths = append(h.paths, c.path(o, p, at))
+			h.paths = append(h.paths, c.path(o, p, at.Child("http").Child("paths").Index(j)))
 		}
 	}
 	if b := spec.DefaultBackend; b != nil {
 		rule := &model.HTTPRule{Name: o.Namespace + "/" + o.Name + "/default", Forward: c.backend(o, *b, field.At("spec", "defaultBackend"))}
 		hosts := []*host{c.host("*", o)}
 		for _, r := range spec.Rules {
-			hosts = append(hosts, c.host(cmp.Or(strings.ToLower(r.Host), "*"), o))
+			if name := cmp.Or(strings.ToLower(r.Host), "*"); istio.IsHost(name) {
+				hosts = append(hosts, c.host(name, o))
+			}
 		}
 		for _, h := range hosts {
 			if h.rest == nil {
@@ -184,6 +190,16 @@ func (c *compiler) ingress(o *config.Object) {
 			}
 		}
 	}
+}
+
+// isHost reports whether proxies take a name, and says so if they do not: one that is wrong would be
+// refused with all that stands beside it, whoever has written that.
+func (c *compiler) isHost(o *config.Object, at *field.Path, name string) bool {
+	ok := istio.IsHost(name)
+	if !ok {
+		c.notice(o, at, false, "is %q, want a host, maybe with *. in front: it is left out", name)
+	}
+	return ok
 }
 
 func (c *compiler) host(name string, o *config.Object) *host {
@@ -226,16 +242,22 @@ func (c *compiler) tls(o *config.Object, i int, t networkingv1.IngressTLS) {
 	case held.NoCert != "":
 		c.notice(o, at.Child("secretName"), true, "%s %s: its hosts do not answer to TLS", held.From, held.NoCert)
 	}
-	hosts := slices.Clone(t.Hosts)
-	if len(hosts) == 0 {
+	var hosts []string
+	for j, h := range t.Hosts {
+		if c.isHost(o, at.Child("hosts").Index(j), h) {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(t.Hosts) == 0 {
 		hosts = []string{"*"}
 	}
+	asked := len(hosts)
 	for _, s := range slices.Concat(c.any.Servers, c.named.Servers) {
 		hosts = slices.DeleteFunc(hosts, func(h string) bool {
 			return s.TLS != nil && slices.ContainsFunc(s.Hosts, func(have model.GatewayHost) bool { return strings.EqualFold(have.Name, h) })
 		})
 	}
-	if len(hosts) < max(1, len(t.Hosts)) {
+	if len(hosts) < asked {
 		c.notice(o, at.Child("hosts"), false, "an older Ingress has the certificate for some of them")
 	}
 	if len(hosts) > 0 {
@@ -248,6 +270,12 @@ func (c *compiler) tls(o *config.Object, i int, t networkingv1.IngressTLS) {
 func (c *compiler) path(o *config.Object, p networkingv1.HTTPIngressPath, at *field.Path) path {
 	out := path{rule: &model.HTTPRule{Name: o.Namespace + "/" + o.Name + p.Path, Forward: c.backend(o, p.Backend, at.Child("backend"))}}
 	match := pathMatch(p)
+	// The kind PathPrefix is of paths that could be one: with a wrong one Envoy refuses the routes of everybody.
+	if v := match.Value; match.Kind == model.PathPrefix && o.Annotations[RewriteAnnotation] == "" && (v[0] != '/' || strings.ContainsAny(v, "?#")) {
+		c.notice(o, at.Child("path"), false, "is %q, want a path that begins with /, without ? and #: it is left out", p.Path)
+		out.rule.Forward = nil
+		return out
+	}
 	out.exact, out.length = match.Kind == model.Exact, len(match.Value)
 	if target := o.Annotations[RewriteAnnotation]; target != "" {
 		whole, err := rewritten(p, target)
@@ -284,8 +312,11 @@ func rewritten(p networkingv1.HTTPIngressPath, target string) (string, error) {
 	return whole, checkGroups(target, expression.NumSubexp())
 }
 
-// checkGroups reports a group that a target names and the path does not have.
+// checkGroups reports a group that a target names and the path does not have, and what no path may have.
 func checkGroups(target string, groups int) error {
+	if strings.ContainsAny(target, "\r\n\x00") {
+		return fmt.Errorf("the target %q has a line break", target)
+	}
 	for i := 0; i+1 < len(target); i++ {
 		if n := target[i+1]; target[i] == '$' && n >= '0' && n <= '9' && int(n-'0') > groups {
 			return fmt.Errorf("$%c is not among its %d groups", n, groups)

@@ -98,11 +98,17 @@ func (c *compiler) share(percent float64, at *field.Path) {
 	}
 }
 
+// IsHost reports whether proxies take a name for hosts: one name, *.x, or * for any.
+func IsHost(name string) bool {
+	rest := strings.TrimPrefix(name, "*.")
+	return name == "*" || rest != "" && !strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r == '*' || r == 0x7f })
+}
+
 // sniHosts checks names of TLS: exact, *.x, or * for any.
 func (c *compiler) sniHosts(names []string, at *field.Path) []string {
 	var out []string
 	for i, n := range names {
-		if n != "*" && strings.Contains(strings.TrimPrefix(n, "*."), "*") || n == "" {
+		if !IsHost(n) {
 			c.out.Errors.Addf(at.Index(i), "is %q, want a host, *.host or *", n)
 		}
 		out = append(out, strings.ToLower(n))

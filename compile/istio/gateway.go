@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"net/netip"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -36,7 +37,9 @@ func (c *compiler) server(s *networking.Server, at *field.Path) *model.Server {
 	if n := s.GetPort().GetNumber(); n == 0 || n > 65535 {
 		c.out.Errors.Addf(at.Child("port").Child("number"), "is %d, want 1 to 65535", n)
 	}
-	c.unsupported(strings.HasPrefix(s.Bind, "unix://"), at.Child("bind"))
+	if _, err := netip.ParseAddr(s.Bind); !c.unsupported(strings.HasPrefix(s.Bind, "unix://"), at.Child("bind")) && s.Bind != "" && err != nil {
+		c.out.Errors.Addf(at.Child("bind"), "is %q, want an IP address", s.Bind)
+	}
 	c.unsupported(s.DefaultEndpoint != "", at.Child("defaultEndpoint"))
 	out := &model.Server{
 		Name: s.Name, Port: uint16(s.GetPort().GetNumber()), PortName: s.GetPort().GetName(), Protocol: protocol, Bind: s.Bind,
@@ -64,8 +67,8 @@ func (c *compiler) gatewayHost(h string, at *field.Path) model.GatewayHost {
 	if ns == "." {
 		ns = c.obj.Namespace
 	}
-	if name == "" {
-		c.out.Errors.Addf(at, "is %q, want [namespace/]host", h)
+	if !IsHost(name) {
+		c.out.Errors.Addf(at, "is %q, want [namespace/]host, maybe with *. in front of the host, or * for any", h)
 	}
 	return model.GatewayHost{Namespace: ns, Name: c.host(name)}
 }

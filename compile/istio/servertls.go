@@ -8,6 +8,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 )
 
 var serverModes = map[networking.ServerTLSSettings_TLSmode]model.ServerTLSMode{
@@ -54,9 +55,24 @@ func (c *compiler) serverTLS(t *networking.ServerTLSSettings, at *field.Path) *m
 	}
 	if mode == model.ServerMutual || mode == model.ServerOptionalMutual {
 		out.CA = c.roots(t, out.Certs, at)
+		c.hashes(t, at)
 		out.Keys, out.Hashes, out.AnyClient = t.VerifyCertificateSpki, t.VerifyCertificateHash, t.InsecureSkipVerify.GetValue()
 	}
 	return out
+}
+
+// hashes checks those of clients' keys and certificates.
+func (c *compiler) hashes(t *networking.ServerTLSSettings, at *field.Path) {
+	for i, text := range t.VerifyCertificateSpki {
+		if !pki.IsKeyHash(text) {
+			c.out.Errors.Addf(at.Child("verifyCertificateSpki").Index(i), "is %q, want a SHA-256 in base64", text)
+		}
+	}
+	for i, text := range t.VerifyCertificateHash {
+		if !pki.IsCertificateHash(text) {
+			c.out.Errors.Addf(at.Child("verifyCertificateHash").Index(i), "is %q, want a SHA-256 in hex", text)
+		}
+	}
 }
 
 // certificates says what a server shows.

@@ -1,8 +1,6 @@
 package validate
 
 import (
-	"encoding/base64"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -11,6 +9,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 )
 
 func (r *ruler) serverTLS(at *field.Path, t *networking.ServerTLSSettings, protocol string) {
@@ -119,12 +118,12 @@ func (r *ruler) clientsOf(at *field.Path, t *networking.ServerTLSSettings) {
 		r.credential(at.Child("caCertCredentialName"), t.GetCaCertCredentialName(), true)
 	}
 	for i, text := range t.GetVerifyCertificateSpki() {
-		if sum, err := base64.StdEncoding.DecodeString(text); err != nil || len(sum) != 32 {
+		if !pki.IsKeyHash(text) {
 			r.errorf(at.Child("verifyCertificateSpki").Index(i), "found %q, want a SHA-256 in base64", text)
 		}
 	}
 	for i, text := range t.GetVerifyCertificateHash() {
-		if sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", "")); err != nil || len(sum) != 32 {
+		if !pki.IsCertificateHash(text) {
 			r.errorf(at.Child("verifyCertificateHash").Index(i), "found %q, want a SHA-256 in hex", text)
 		}
 	}
