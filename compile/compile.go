@@ -15,6 +15,7 @@ package compile
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -46,7 +47,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	old := memoOf(prev, env)
 	next := &memo{env: env, kinds: make(map[string]kindMemo, len(istio.Kinds))}
 	m := &model.Mesh{Generation: s.Generation(), Config: cfg, Registry: r, Sources: next}
-	everything := prev != nil // is the same
+	everything := prev != nil && reflect.DeepEqual(prev.Config, cfg) // is the same
 	for _, kind := range istio.Kinds {
 		results, same := compileKind(s.List(kind), old.kinds[kind], env)
 		if kind == "VirtualService" {

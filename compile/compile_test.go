@@ -1,6 +1,8 @@
 package compile_test
 
 import (
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -70,6 +72,41 @@ func TestOtherDomainCompilesAgain(t *testing.T) {
 	second, _ := compile.Mesh(snapshot, &other, &model.Registry{}, first)
 	if got := second.Rules[0].Hosts[0]; got != "a.prod.svc.example.local" {
 		t.Errorf("host is %s after the cluster's domain changed", got)
+	}
+}
+
+// What is found depends on the settings of the mesh too: other settings ask again.
+func TestOtherSettingsFindAgain(t *testing.T) {
+	entry := func(name string) *model.Service {
+		return &model.Service{Host: name, Namespace: "prod", External: true, Ports: []model.Port{{Number: 3306, Protocol: model.TCP}},
+			Auto: []netip.Addr{netip.MustParseAddr("240.240.0.1")}, From: model.Ref{Kind: "ServiceEntry", Namespace: "prod", Name: name}}
+	}
+	reg := &model.Registry{Services: []*model.Service{entry("a.example.com"), entry("b.example.com")}}
+	snapshot := config.Objects(objects(t, `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: one, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec: {hosts: [a.example.com], http: [{route: [{destination: {host: a.example.com}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: two, creationTimestamp: "2026-02-01T00:00:00Z"}
+spec: {hosts: [a.example.com], http: [{route: [{destination: {host: a.example.com}}]}]}
+`)...)
+	plain := model.DefaultMeshConfig()
+	named, own := plain, plain
+	named.ProxyMetadata = map[string]string{"ISTIO_META_DNS_CAPTURE": "true", "ISTIO_META_DNS_AUTO_ALLOCATE": "true"}
+	own.RulesExportTo = model.ExportTo{"."}
+	first, problems := compile.Mesh(snapshot, &plain, reg, nil)
+	if len(problems) != 2 {
+		t.Fatalf("found %v, want a host of two VirtualServices and bytes that nothing tells apart", problems)
+	}
+	for what, cfg := range map[string]*model.MeshConfig{"proxies that answer names": &named, "rules for their namespace alone": &own} {
+		_, fresh := compile.Mesh(snapshot, cfg, reg, nil)
+		_, again := compile.Mesh(snapshot, cfg, reg, first)
+		if len(fresh) != 1 || !reflect.DeepEqual(fresh, again) {
+			t.Errorf("%s: found %v after other settings, and %v from scratch", what, again, fresh)
+		}
 	}
 }
 
