@@ -11,6 +11,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/compile/ingress"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
@@ -52,7 +53,7 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 	f.destinationRules(m)
 	f.selectors(m)
 	f.oneOfANamespace()
-	f.gatewayPorts()
+	f.gatewayPorts(m.ingress.result.Authors)
 	f.credentials(m)
 	f.ports()
 	f.doubleTLS()
@@ -191,8 +192,9 @@ func portsOf(s *model.Service) string {
 }
 
 // gatewayPorts finds servers that cannot be on a port because an older one, of the
-// same proxies, speaks something else there: HTTP, TLS, or plain bytes.
-func (f *finder) gatewayPorts() {
+// same proxies, speaks something else there: HTTP, TLS, or plain bytes. Servers that
+// Ingresses ask for have authors, who are named in place of gateways that do not exist.
+func (f *finder) gatewayPorts(authors map[*model.Server][]ingress.Author) {
 	type port struct {
 		bind   string
 		number uint16
@@ -202,13 +204,19 @@ func (f *finder) gatewayPorts() {
 		server  *model.Server
 	}
 	taken := map[port][]owner{}
-	for _, g := range f.mesh.Gateways { // oldest first
-		for _, s := range g.Servers {
+	for _, compiled := range f.mesh.Gateways { // oldest first
+		for _, s := range compiled.Servers {
+			g, before := compiled, len(f.out)
+			if by := authors[s]; len(by) > 0 {
+				copied := *compiled
+				copied.From, g = by[0].Ref, &copied
+			}
 			k := port{strings.TrimPrefix(s.Bind, "0.0.0.0"), s.Port}
 			clash := slices.IndexFunc(taken[k], func(o owner) bool { return f.meet(o.gateway, g) })
 			if speaks(s) == "tls" && slices.ContainsFunc(taken[k], func(o owner) bool {
 				return speaks(o.server) == "tls" && f.meet(o.gateway, g) && f.sameNames(g, s, o.gateway, o.server)
 			}) {
+				f.toAuthors(before, authors[s])
 				continue
 			}
 			if clash < 0 || speaks(taken[k][clash].server) == "tls" && speaks(s) == "tls" {
@@ -222,7 +230,22 @@ func (f *finder) gatewayPorts() {
 				}
 				f.addTo(g.From, GatewayConflict, field.At("spec", "servers"),
 					"the server of port %d speaks %s, but %s speaks %s there: it is left out", s.Port, s.Protocol, other, o.server.Protocol)
+				f.toAuthors(before, authors[s])
 			}
+		}
+	}
+}
+
+// toAuthors gives what was found since then to each of the authors, if there are any.
+func (f *finder) toAuthors(since int, authors []ingress.Author) {
+	if len(authors) == 0 {
+		return
+	}
+	found := slices.Clone(f.out[since:])
+	f.out = f.out[:since]
+	for _, p := range found {
+		for _, a := range authors {
+			f.addTo(a.Ref, p.Reason, a.At, "%s", p.Msg)
 		}
 	}
 }

@@ -124,3 +124,73 @@ spec:
 		t.Errorf("paths are %q, want %q", got, want)
 	}
 }
+
+// What is wrong with a server that Ingresses ask for is said on the Ingresses, since no Gateway stands for it.
+func TestIngressesAreToldOfTheirServers(t *testing.T) {
+	_, told := compiled(t, `
+apiVersion: v1
+kind: Secret
+metadata: {name: cert, namespace: istio-system}
+type: kubernetes.io/tls
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: old, namespace: prod, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 443, name: a, protocol: HTTPS}, hosts: [shop.example.com], tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}}
+  - {port: {number: 80, name: b, protocol: TCP}, hosts: ["*"]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: prod, creationTimestamp: "2026-02-01T00:00:00Z"}
+spec: {ingressClassName: istio, tls: [{hosts: [x.example.com], secretName: cert}, {hosts: [shop.example.com], secretName: cert}], rules: [{host: shop.example.com}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: other, namespace: prod, creationTimestamp: "2026-03-01T00:00:00Z"}
+spec: {ingressClassName: istio, tls: [{hosts: [late.example.com], secretName: cert}], rules: [{host: late.example.com}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: young, namespace: prod, creationTimestamp: "2026-04-01T00:00:00Z"}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: a, protocol: HTTPS}, hosts: [late.example.com], tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}}]}
+`)
+	for _, want := range []string{
+		`Ingress prod/shop: spec: the server of port 80 speaks HTTP, but Gateway prod/old, which is older, speaks TCP there: it is left out`,
+		`Ingress prod/other: spec: the server of port 80 speaks HTTP, but Gateway prod/old, which is older, speaks TCP there: it is left out`,
+		`Ingress prod/shop: spec.tls[1]: TLS to port 443 for shop.example.com belongs to Gateway prod/old, which is older: the server is left out`,
+		`Gateway prod/young: spec.servers[0].hosts: TLS to port 443 for late.example.com belongs to Ingress prod/other, which is older: the server is left out`,
+	} {
+		if !strings.Contains(told, want) {
+			t.Errorf("nobody is told\n%s\nbut\n%s", want, told)
+		}
+	}
+	if strings.Contains(told, "~ingress") {
+		t.Errorf("told of what does not exist:\n%s", told)
+	}
+}
+
+// An Ingress of another controller's class is no news; one of a class that nobody has is.
+func TestIngressesOfOthers(t *testing.T) {
+	_, told := compiled(t, `
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: k8s.io/ingress-nginx}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: theirs, namespace: prod}
+spec: {ingressClassName: nginx, defaultBackend: {service: {name: shop, port: {number: 80}}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: misspelled, namespace: prod}
+spec: {ingressClassName: ngnix, defaultBackend: {service: {name: shop, port: {number: 80}}}}
+`)
+	if want := `Ingress prod/misspelled: spec.ingressClassName: is "ngnix", which is none of ours, and there is no such IngressClass: it is left alone`; told != want {
+		t.Errorf("told\n%s\nwant\n%s", told, want)
+	}
+}

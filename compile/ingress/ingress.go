@@ -57,7 +57,14 @@ type Env struct {
 type Result struct {
 	Gateways []*model.Gateway // none: there is no Ingress of ours
 	Rules    []*model.RouteRules
+	Authors  map[*model.Server][]Author // of the servers: the gateways are no objects
 	Notices  []Notice
+}
+
+// An Author is an Ingress that asks for a server, and where it does.
+type Author struct {
+	Ref model.Ref
+	At  *field.Path
 }
 
 // A Notice is something that the author of an object should know.
@@ -70,7 +77,7 @@ type Notice struct {
 
 // Compile returns what the Ingresses mean.
 func Compile(ingresses, ingressClasses []*config.Object, env Env) Result {
-	c := &compiler{env: env, hosts: map[string]*host{}}
+	c := &compiler{env: env, hosts: map[string]*host{}, out: Result{Authors: map[*model.Server][]Author{}}}
 	ours := c.ours(ingresses, ingressClasses)
 	if len(ours) == 0 {
 		return Result{Notices: c.out.Notices}
@@ -97,6 +104,7 @@ type compiler struct {
 	hosts map[string]*host
 
 	any, named *model.Gateway // whose servers are for every host, and for hosts by name
+	plain      *model.Server  // of HTTP without TLS
 }
 
 // A host is what all Ingresses say of one name.
@@ -139,8 +147,8 @@ func (c *compiler) ours(ingresses, ingressClasses []*config.Object) []*config.Ob
 			out = append(out, o)
 		case class == "":
 			c.notice(o, at, true, "names no class, and no IngressClass is the default: nobody serves it; want istio")
-		default:
-			c.notice(o, at, true, "is %q, which is another controller's: it is left alone", class)
+		case !exists: // else it is another controller's, which is no news
+			c.notice(o, at, true, "is %q, which is none of ours, and there is no such IngressClass: it is left alone", class)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *config.Object) int {
@@ -157,9 +165,10 @@ func (c *compiler) ingress(o *config.Object) {
 			c.notice(o, field.At("metadata", "annotations", name), false, "is nginx's own and has no effect here")
 		}
 	}
-	if len(c.any.Servers) == 0 { // one for all
-		c.server("http-80-ingress-"+o.Name+"-"+o.Namespace, 80, model.HTTP, []string{"*"}, nil)
+	if c.plain == nil { // one for all
+		c.plain = c.server("http-80-ingress-"+o.Name+"-"+o.Namespace, 80, model.HTTP, []string{"*"}, nil)
 	}
+	c.by(c.plain, o, field.At("spec"))
 	for i, t := range spec.TLS {
 		c.tls(o, i, t)
 	}
@@ -209,8 +218,17 @@ func (c *compiler) host(name string, o *config.Object) *host {
 	return c.hosts[name]
 }
 
+func refOf(o *config.Object) model.Ref {
+	return model.Ref{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
+}
+
+// by notes who asks for a server.
+func (c *compiler) by(s *model.Server, o *config.Object, at *field.Path) {
+	c.out.Authors[s] = append(c.out.Authors[s], Author{Ref: refOf(o), At: at})
+}
+
 // server opens a port.
-func (c *compiler) server(name string, port uint16, p model.Protocol, hosts []string, t *model.ServerTLS) {
+func (c *compiler) server(name string, port uint16, p model.Protocol, hosts []string, t *model.ServerTLS) *model.Server {
 	g := c.named
 	if slices.Contains(hosts, "*") {
 		g = c.any
@@ -220,6 +238,7 @@ func (c *compiler) server(name string, port uint16, p model.Protocol, hosts []st
 		s.Hosts = append(s.Hosts, model.GatewayHost{Namespace: "*", Name: strings.ToLower(h)})
 	}
 	g.Servers = append(g.Servers, s)
+	return s
 }
 
 // tls opens HTTPS for hosts that no older Ingress has it for. The Secret is that of
@@ -262,7 +281,7 @@ func (c *compiler) tls(o *config.Object, i int, t networkingv1.IngressTLS) {
 	}
 	if len(hosts) > 0 {
 		name := "https-443-ingress-" + o.Name + "-" + o.Namespace + "-" + strconv.Itoa(i)
-		c.server(name, 443, model.HTTPS, hosts, &model.ServerTLS{Mode: model.ServerSimple, Certs: []model.SecretSource{source}})
+		c.by(c.server(name, 443, model.HTTPS, hosts, &model.ServerTLS{Mode: model.ServerSimple, Certs: []model.SecretSource{source}}), o, at)
 	}
 }
 
@@ -426,7 +445,7 @@ func (c *compiler) has(name string) bool {
 func (c *compiler) rules(h *host, name string, gateways ...*model.Gateway) {
 	o := h.first
 	r := &model.RouteRules{
-		From:    model.Ref{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version},
+		From:    refOf(o),
 		Created: o.Created, Hosts: []string{name}, ExportTo: model.ExportTo{"*"},
 	}
 	for _, g := range gateways {
