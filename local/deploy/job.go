@@ -87,8 +87,11 @@ func (c *Controller) job(ctx context.Context, namespace, name string) (time.Dura
 			}
 			t.active = append(t.active, p)
 		}
-		if s := j.Spec.ActiveDeadlineSeconds; s != nil {
-			again = max(time.Millisecond, j.Status.StartTime.Add(time.Duration(*s)*time.Second).Sub(now))
+	}
+	if s := j.Spec.ActiveDeadlineSeconds; s != nil && end == nil && !suspended(j) {
+		left := max(time.Millisecond, j.Status.StartTime.Add(time.Duration(*s)*time.Second).Sub(now))
+		if again == 0 || left < again { // the deadline does not wait for the next pod
+			again = left
 		}
 	}
 	return again, c.jobStatus(ctx, t, end)

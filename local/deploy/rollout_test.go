@@ -25,14 +25,7 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	server, err := api.New(api.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(server.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := apiServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -43,11 +36,25 @@ func newCluster(t *testing.T) *cluster {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		server.Close()
 	})
 	c := &cluster{t, client}
 	go c.kubelet(ctx)
 	return c
+}
+
+// apiServer runs one, of which no controller knows, until the test ends.
+func apiServer(t *testing.T) kubernetes.Interface {
+	t.Helper()
+	server, err := api.New(api.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	client, err := kubernetes.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 func (c *cluster) kubelet(ctx context.Context) {

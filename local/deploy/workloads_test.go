@@ -188,6 +188,48 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// A Job that waits after a failure is looked at again when its deadline comes, if that is sooner.
+func TestJobDeadlineComesInBackoff(t *testing.T) {
+	client := apiServer(t)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ctrl := &Controller{client: client, now: func() time.Time { return now }}
+	for _, test := range []struct {
+		name     string
+		deadline int64
+		failed   time.Duration // ago
+		want     time.Duration
+	}{
+		{"the-deadline-is-first", 3, 0, 3 * time.Second},
+		{"the-next-pod-is-first", 9, 0, 4 * time.Second},
+		{"the-next-pod-is-due", 9, 5 * time.Second, 9 * time.Second},
+	} {
+		template := template("v1")
+		template.Spec.RestartPolicy = corev1.RestartPolicyNever
+		j, err := client.BatchV1().Jobs("default").Create(t.Context(), &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: test.name},
+			Spec: batchv1.JobSpec{ActiveDeadlineSeconds: &test.deadline, Template: template}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 { // after which the next pod waits for 4s
+			p := podOf(&template, j, "Job")
+			p.Name, p.GenerateName = fmt.Sprint(test.name, "-", i), ""
+			p.Labels[batchv1.JobNameLabel] = j.Name
+			p, err = client.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Status = corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{Name: "a",
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(now.Add(-test.failed))}}}}}
+			if _, err := client.CoreV1().Pods("default").UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if again, err := ctrl.job(t.Context(), "default", j.Name); err != nil || again != test.want {
+			t.Errorf("%s: again in %s, %v; want %s", test.name, again, err, test.want)
+		}
+	}
+}
+
 // A CronJob makes the Job of the last time that has come, and says how long it is until the next.
 func TestCronDue(t *testing.T) {
 	at := func(text string) time.Time {
