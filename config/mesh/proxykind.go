@@ -22,28 +22,28 @@ type Proxies struct {
 // the workload's own, and objects that select it, of which the oldest is on top.
 func (p Proxies) For(namespace string, labels map[string]string, own map[string]any) map[string]any {
 	out := p.Default
-	for _, o := range p.level(p.Root, nil) {
+	for _, o := range p.level(p.Root, false, nil) {
 		out = MergeProxy(out, o)
 	}
 	if namespace != p.Root {
-		for _, o := range p.level(namespace, nil) {
+		for _, o := range p.level(namespace, false, nil) {
 			out = MergeProxy(out, o)
 		}
 	}
 	out = MergeProxy(out, own)
-	for _, o := range p.level(namespace, labels) {
+	for _, o := range p.level(namespace, true, labels) {
 		out = MergeProxy(out, o)
 	}
 	return out
 }
 
-// level returns what the objects of a namespace say that select these labels, or with nil those
-// that have no selector; the oldest last.
-func (p Proxies) level(namespace string, labels map[string]string) []map[string]any {
+// level returns what the objects of a namespace say that have a selector, which selects these labels,
+// or that have none; the oldest last.
+func (p Proxies) level(namespace string, selects bool, labels map[string]string) []map[string]any {
 	var list []*networkingv1beta1.ProxyConfig
 	for _, o := range p.Objects {
 		selector := o.Spec.GetSelector().GetMatchLabels()
-		if o.Namespace == namespace && (len(selector) == 0) == (labels == nil) && model.Labels(labels).Matches(selector) {
+		if o.Namespace == namespace && (len(selector) > 0) == selects && model.Labels(labels).Matches(selector) {
 			list = append(list, o)
 		}
 	}

@@ -42,6 +42,8 @@ func TestProxies(t *testing.T) {
 			map[string]any{"concurrency": int64(2), "drainDuration": "9s", "proxyMetadata": map[string]any{"A": "mesh", "B": "root", "C": "root"}}},
 		{"the annotation beats objects without selector", "prod", map[string]string{"app": "db"}, map[string]any{"concurrency": int64(3), "proxyMetadata": map[string]any{"D": "own"}},
 			map[string]any{"concurrency": int64(3), "drainDuration": "9s", "proxyMetadata": map[string]any{"A": "mesh", "B": "root", "C": "ns", "D": "own"}}},
+		{"so it does for a workload without labels", "prod", nil, map[string]any{"proxyMetadata": map[string]any{"D": "own"}},
+			map[string]any{"concurrency": int64(2), "drainDuration": "9s", "proxyMetadata": map[string]any{"A": "mesh", "B": "root", "C": "ns", "D": "own"}}},
 		{"an object that selects the workload beats the annotation", "prod", web, map[string]any{"concurrency": int64(3), "drainDuration": "1s"},
 			map[string]any{"concurrency": int64(5), "drainDuration": "1s", "proxyMetadata": map[string]any{"A": "mesh", "B": "root", "C": "ns", "D": "ns", "E": "old"}}},
 	} {
