@@ -77,6 +77,10 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	st.UpstreamRqActive.Inc()
 	c.info.Host.RqTotal.Inc()
 	c.info.Host.Active.Add(1)
+	if c.spent() {
+		st.UpstreamCxMaxRequests.Inc()
+		c.keep = false
+	}
 	return c
 }
 
@@ -225,8 +229,12 @@ func (c *h1Conn) OnDeadline(*drive.Conn) {
 	}
 }
 
-// retire closes a connection that has no request.
+// retire closes a connection that has no request. One that has is closed after the response.
 func (c *h1Conn) retire() {
+	if c.handler != nil {
+		c.keep = false
+		return
+	}
 	c.destroyed(false)
 	c.conn.Close()
 }
@@ -468,7 +476,7 @@ func (c *h1Conn) endResponse() {
 // taken for the answer to somebody else's request.
 func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	h := c.handler
-	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.old()
+	reusable := !extra && c.keep && c.sentAll && c.conn.Alive()
 	c.finish()
 	c.inBody = false
 	if reusable {

@@ -86,6 +86,9 @@ func (c *h2Conn) retire() {
 	c.endIfIdle()
 }
 
+// spent reports whether the connection takes no more requests.
+func (c *h2Conn) spent() bool { return c.place < 0 }
+
 func (c *h2Conn) endIfIdle() {
 	if c.place < 0 && c.active == 0 && !c.dead {
 		c.destroyed(false)
@@ -139,7 +142,8 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	c.info.Host.RqTotal.Inc()
 	c.info.Host.Active.Add(1)
 	r.s = c.http.Open(r, &response.Map, &response.Trailers)
-	if c.old() {
+	if c.upstream.spent() {
+		st.UpstreamCxMaxRequests.Inc()
 		p.unlinkOpen(c)
 	}
 	return r

@@ -174,8 +174,10 @@ func (c *rawConn) OnDrained(*drive.Conn) {
 // OnDeadline is not used.
 func (c *rawConn) OnDeadline(*drive.Conn) {}
 
-// retire closes a connection that nobody wants.
+// retire closes a connection that nobody wants. The end of its request ends one that has one.
 func (c *rawConn) retire() {
-	c.destroyed(false)
-	c.conn.Close()
+	if c.handler == nil {
+		c.destroyed(false)
+		c.conn.Close()
+	}
 }

@@ -18,6 +18,7 @@ type upstream struct {
 	info   Info
 	began  int64
 	timer  drive.Timer // of connecting
+	life   drive.Timer // of the connection, if that is bounded
 	codec  codec       // nil while connecting
 	dead   bool
 }
@@ -29,6 +30,8 @@ type codec interface {
 	opened()
 	// retire ends the connection as soon as no request is in flight on it.
 	retire()
+	// spent reports whether the connection takes no more requests.
+	spent() bool
 }
 
 // dial makes a connection for a request that waits. The limit on connections does
@@ -91,6 +94,10 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	p.cluster.Report(u.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Time())
 	u.codec = p.speak(u)
 	u.conn.SetHandler(u.codec)
+	if t := p.cluster.MaxConnectionDuration; t > 0 {
+		u.life.Handler = lifetime{u}
+		p.w.Loop.Schedule(&u.life, t)
+	}
 	u.codec.opened()
 }
 
@@ -127,6 +134,7 @@ func (u *upstream) destroyed(withRequest bool) {
 	u.dead = true
 	p := u.pool
 	p.w.Loop.Cancel(&u.timer)
+	p.w.Loop.Cancel(&u.life)
 	p.forget(u.codec)
 	p.total--
 	u.limits.Connections.Release()
@@ -150,16 +158,21 @@ func (u *upstream) destroyed(withRequest bool) {
 	}
 }
 
-// old reports whether the connection has lived long enough.
-func (u *upstream) old() bool {
-	k := u.pool.cluster
-	if k.MaxRequestsPerConnection > 0 && u.info.Requests >= uint64(k.MaxRequestsPerConnection) {
-		k.Stats.UpstreamCxMaxRequests.Inc()
-		return true
+// spent reports whether the connection has got as many requests as it may carry.
+func (u *upstream) spent() bool {
+	limit := u.pool.cluster.MaxRequestsPerConnection
+	return limit > 0 && u.info.Requests >= uint64(limit)
+}
+
+// A lifetime is an upstream whose time may be up (max_connection_duration).
+type lifetime struct{ u *upstream }
+
+// OnTimer has the connection take no more requests. One that is to end anyhow is not counted, as in Envoy.
+func (l lifetime) OnTimer(*drive.Timer) {
+	u := l.u
+	if u.dead || u.codec.spent() {
+		return
 	}
-	if k.MaxConnectionDuration > 0 && u.pool.w.Loop.Now()-u.began > int64(k.MaxConnectionDuration) {
-		k.Stats.UpstreamCxMaxDurationReached.Inc()
-		return true
-	}
-	return false
+	u.pool.cluster.Stats.UpstreamCxMaxDurationReached.Inc()
+	u.codec.retire()
 }
