@@ -161,7 +161,7 @@ func FuzzBootstrap(f *testing.F) {
 			(&reader{env: env}).cluster(c, env.Secrets)
 		}
 		for _, l := range b.Listeners {
-			if made, err := readListener(l, env); err == nil {
+			if made, err := readListener(l, env, nil); err == nil {
 				made.close()
 			}
 		}

@@ -235,6 +235,7 @@ func (r *listenerReader) routes(m *hcmv3.HttpConnectionManager, c *stream.Config
 	case *hcmv3.HttpConnectionManager_RouteConfig:
 		at := at.Child("route_config")
 		config := r.table(m.GetRouteConfig(), at)
+		r.routeClusters(m.GetRouteConfig(), at)
 		if m.GetRouteConfig().GetVhds() != nil {
 			r.errs.Addf(at.Child("vhds"), "is set in a table that does not come by rds")
 		}

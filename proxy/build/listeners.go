@@ -285,6 +285,7 @@ type listenerReader struct {
 	scopes   []*stats.Scope
 	closers  []func()
 	tables   map[string][]*stats.RDSUse
+	clusters func(name string) bool // whether the bootstrap has one; nil: the listener is not in the bootstrap
 
 	// What the network filters before the last one of a chain said.
 	exchange   *tcp.Exchange

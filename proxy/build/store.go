@@ -301,7 +301,7 @@ func (s *Store) present(typeURL, name string) {
 func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64, static bool) error {
 	switch typeURL {
 	case xdsclient.ListenerType:
-		return s.readListener(r, sum)
+		return s.readListener(r, sum, static)
 	case xdsclient.ClusterType:
 		return s.readCluster(r, static)
 	case xdsclient.RouteType:
@@ -327,12 +327,16 @@ func decode[M proto.Message](r xdsclient.Resource, m M) error {
 	return nil
 }
 
-func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
+func (s *Store) readListener(r xdsclient.Resource, sum uint64, static bool) error {
 	m := &listenerv3.Listener{}
 	if err := decode(r, m); err != nil {
 		return err
 	}
-	l, err := readListener(m, s.env)
+	var clusters func(string) bool
+	if static {
+		clusters = func(name string) bool { return s.clusters[name] != nil }
+	}
+	l, err := readListener(m, s.env, clusters)
 	if err != nil {
 		s.manager.ListenerCreateFailure.Inc()
 		return err
@@ -346,9 +350,9 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64) error {
 	return nil
 }
 
-// readListener reads one listener that has been checked.
-func readListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
-	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m)}
+// readListener reads one listener that has been checked. clusters knows those of the bootstrap that it is in, if it is.
+func readListener(m *listenerv3.Listener, env *Env, clusters func(name string) bool) (*Listener, error) {
+	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m), clusters: clusters}
 	out := &Listener{Config: r.listener(m)}
 	out.Needs, out.scopes, out.closers, out.tables = r.needs, r.scopes, r.closers, r.tables
 	err := r.errs.Err()
@@ -389,6 +393,7 @@ func (s *Store) readRoutes(r xdsclient.Resource) error {
 	}
 	reader := &reader{env: s.env}
 	config := reader.table(m, nil)
+	reader.unvalidated(m, nil)
 	vhds := reader.vhds(m.GetVhds(), field.At("vhds"))
 	if err := reader.errs.Err(); err != nil {
 		return err
