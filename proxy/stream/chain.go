@@ -63,6 +63,42 @@ func (s *Stream) CollectResponse(limit int, cut bool) Verdict {
 	return Collect
 }
 
+// GatherRequest has the filter that has stopped the request's headers collect it from now on, as
+// CollectRequest does. What has come of it meanwhile is shown to the filters before that one.
+func (s *Stream) GatherRequest(limit int) {
+	h := s.reqHeld
+	s.reqHeld = held{headers: true, collect: true, stay: h.stay, limit: limit}
+	if len(h.bytes) > 0 || h.end && h.trailers == nil {
+		s.passData(h.done, h.bytes, h.end && h.trailers == nil)
+	}
+	if h.trailers != nil && !s.over && !s.replied {
+		s.passTrailers(h.after, h.trailers)
+	}
+	if !s.over && !s.responded && s.reqWait >= 0 && !s.requested {
+		s.down.ResumeRequest()
+	}
+	s.checkOver()
+}
+
+// GatherResponse is GatherRequest for a response, as CollectResponse without cut.
+func (s *Stream) GatherResponse(limit int) {
+	h := s.respHeld
+	s.respHeld = held{headers: true, collect: true, stay: h.stay, limit: limit}
+	if s.respEnds {
+		s.respHeld.end = true
+		return
+	}
+	if len(h.bytes) > 0 || h.end && h.trailers == nil {
+		s.passResponse(len(s.filters)-1-h.done, h.bytes, h.end && h.trailers == nil)
+	}
+	if h.trailers != nil && !s.over {
+		s.passResponseTrailers(len(s.filters)-1-h.done, h.trailers)
+	}
+	if !s.over && !s.finished && s.respWait >= 0 && s.started && !s.respPaused {
+		s.terminal.ResumeResponse()
+	}
+}
+
 // StayRequest has a request that is collected stay when it is whole, until Proceed; or no longer.
 func (s *Stream) StayRequest(on bool) { s.reqHeld.stay = on }
 
@@ -84,6 +120,9 @@ func (s *Stream) SetHeldRequest(b []byte) {
 func (s *Stream) SetHeldResponse(b []byte) {
 	s.respHeld.bytes, s.respHeld.end = append(s.respHeld.bytes[:0], b...), true
 }
+
+// RequestEnds reports, to OnRequest, whether the request has neither body nor trailers.
+func (s *Stream) RequestEnds() bool { return s.reqEnds }
 
 // ResponseEnds reports, to OnResponse, whether the response has neither body nor trailers.
 func (s *Stream) ResponseEnds() bool { return s.respEnds }

@@ -62,6 +62,7 @@ type Stream struct {
 	timer       drive.Timer // max_stream_duration
 	arriving    drive.Timer // request_timeout
 	lostUpgrade bool        // the request asks for another protocol, and has no route
+	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
 	inData      bool        // a piece of the request's body is being passed on
 	respPaused  bool        // a filter has as much of the response as it can take
@@ -181,6 +182,7 @@ func (s *Stream) mark() access.Mark { return access.Mark(s.Worker.Loop.Now() + 1
 
 // iterate shows the request to filters from i on, and then to the terminal.
 func (s *Stream) iterate(i int, end bool) {
+	s.reqEnds = end
 	for ; i < len(s.filters); i++ {
 		s.at = i + 1
 		if s.skipped(i) {
@@ -353,7 +355,7 @@ func (s *Stream) proceedFrom(i int) {
 	if len(h.bytes) > 0 || h.end && !s.passedEnd && h.trailers == nil {
 		s.passData(from, append([]byte(nil), h.bytes...), h.end && h.trailers == nil)
 	}
-	if h.trailers != nil && !s.over && (s.reqWait < 0 || s.reqHeld.collect) {
+	if h.trailers != nil && !s.over {
 		s.passTrailers(h.after, h.trailers)
 	}
 	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
@@ -586,7 +588,7 @@ func (s *Stream) resumeResponse() {
 	if len(bytes) > 0 || h.end && h.trailers == nil {
 		s.passResponse(i-1, bytes, h.end && h.trailers == nil)
 	}
-	if h.trailers != nil && !s.over && (s.respWait < 0 || s.respHeld.collect) {
+	if h.trailers != nil && !s.over {
 		s.passResponseTrailers(i-1, h.trailers)
 	}
 	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.respPaused && !s.down.Full() {

@@ -8,8 +8,8 @@
 //
 // Scripts are trusted as configuration is, but what they do may depend on what clients send. So what a script can
 // cost is bounded: instructions until it next waits or ends ([maxSteps]), steps of patterns with them, bytes of
-// strings that a handler makes ([maxBytes]), the depth of calls, and what its globals hold for
-// long ([maxKept]; the state is then begun anew). A handler that goes beyond a bound is ended with an error, and
+// strings that a handler makes ([maxBytes]), the depth of calls, the elements of a list ([maxIndex]), and what its globals hold for
+// long ([maxKept]; the state is then begun anew, and handlers that run end in the old one). A handler that goes beyond a bound is ended with an error, and
 // its message goes on, as after any other error of a script.
 //
 // The interpreter is gopher-lua: Lua 5.1 with goto, as LuaJIT has it. Of the libraries there are the basic

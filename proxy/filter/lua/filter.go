@@ -131,7 +131,7 @@ func limit(s *stream.Stream) int {
 
 // OnRequest runs envoy_on_request.
 func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
-	f.req = f.begin(s, m, true, s.RequestEnded() || s.Upgrade)
+	f.req = f.begin(s, m, true, s.RequestEnds() || s.Upgrade)
 	r := f.req
 	if r == nil {
 		return stream.Continue
@@ -140,8 +140,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	case r.advance() == toRespond:
 		return stream.Stop
 	case r.holds():
-		s.StayRequest(true)
-		return s.CollectRequest(limit(s))
+		return r.hold()
 	}
 	r.continued = true
 	r.route()
@@ -165,6 +164,34 @@ func (r *run) appended() stream.Verdict {
 	s.StayResponse(true)
 	s.Resume(gen, nil)
 	return s.CollectResponse(limit(s), false)
+}
+
+// hold keeps a message whose headers have just come. What comes of its body while the handler waits for something
+// else is not collected: the sender waits too.
+func (r *run) hold() stream.Verdict {
+	s := r.s
+	switch {
+	case r.waits == forAnswer:
+		r.stopped = true
+		return stream.Stop
+	case r.request:
+		s.StayRequest(true)
+		return s.CollectRequest(limit(s))
+	}
+	s.StayResponse(true)
+	return s.CollectResponse(limit(s), false)
+}
+
+// gather has a message whose headers wait collected from now on.
+func (r *run) gather() {
+	r.stopped = false
+	if r.request {
+		r.s.StayRequest(true)
+		r.s.GatherRequest(limit(r.s))
+	} else {
+		r.s.StayResponse(true)
+		r.s.GatherResponse(limit(r.s))
+	}
 }
 
 // holds reports whether the message must not go on.
@@ -205,20 +232,28 @@ func (r *run) answer() {
 
 // answered goes on with what another service said.
 func (r *run) answered() {
-	if r.over {
+	s := r.s
+	if r.over || r.request && s.Responded() { // somebody else has answered it: what may wait is the response
 		return
 	}
-	s := r.s
-	if r.request {
+	switch {
+	case r.stopped: // nothing has come this far
+	case r.request:
 		r.look(s.HeldRequest())
-	} else {
+	default:
 		r.look(s.HeldResponse())
 	}
 	r.enter()
-	if r.advance() == toRespond || r.holds() && !r.wholeNow() {
+	switch r.advance() {
+	case toRespond:
+		return
+	case forBody:
+		r.gather()
 		return
 	}
-	r.release()
+	if !r.holds() {
+		r.release()
+	}
 }
 
 // look sees what is held of a message that has been held whole.
@@ -234,21 +269,14 @@ func (r *run) look(body []byte, trailers *header.Map) {
 	}
 }
 
-// wholeNow goes on with a handler that wants the body, if all of it is held. It reports whether the message may go on.
-func (r *run) wholeNow() bool {
-	if r.waits != forBody || !r.ended {
-		return false
-	}
-	r.collected = true
-	r.enter()
-	return r.advance() != toRespond && !r.holds()
-}
-
 // release lets the message go on.
 func (r *run) release() {
 	s := r.s
+	if r.stopped && r.replaced {
+		r.gather()
+	}
 	first := !r.continued
-	r.continued = true
+	r.continued, r.stopped = true, false
 	if first {
 		r.route()
 	}
@@ -372,8 +400,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	r.advance()
 	if r.holds() {
-		s.StayResponse(true)
-		return s.CollectResponse(limit(s), false)
+		return r.hold()
 	}
 	r.continued = true
 	if r.replaced {

@@ -52,7 +52,7 @@ var handleMethods = map[string]method{
 	"verifySignature": verify,
 	"base64Escape": func(l *lua.LState, r *run, _ any) int {
 		s := l.CheckString(2)
-		raise(l, r.st.meter.make(2*len(s)))
+		raise(l, r.st.meter.steps(len(s)>>6))
 		return pushText(l, base64.StdEncoding.EncodeToString([]byte(s)))
 	},
 	"timestamp": func(l *lua.LState, _ *run, _ any) int {
@@ -175,8 +175,8 @@ func bytesOf(l *lua.LState, r *run, b []byte) int {
 	if from < 0 || n < 0 || n > len(b) || from > len(b)-n {
 		l.RaiseError("index/length must be >= 0 and (index + length) must be <= buffer size")
 	}
-	raise(l, r.st.meter.make(n))
-	return pushText(l, string(b[from:from+n]))
+	raise(l, r.st.meter.make(n)) // before it is made
+	return push(l, lua.LString(b[from:from+n]))
 }
 
 // bodyChunks goes through the pieces of a body as they come.
@@ -184,10 +184,7 @@ func bodyChunks(l *lua.LState, r *run, _ any) int {
 	if r.streamed || r.collected {
 		l.RaiseError("cannot call bodyChunks after body processing has begun")
 	}
-	return iterate(l, func(l *lua.LState) int {
-		if r.over {
-			raise(l, errGone)
-		}
+	return iterate(l, r, func(l *lua.LState) int {
 		if r.ended {
 			return 0
 		}

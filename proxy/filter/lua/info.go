@@ -96,7 +96,7 @@ func ofCertificate(local bool, of func(*x509.Certificate) []string) method {
 		t := l.NewTable()
 		if c != nil {
 			for _, s := range of(c) {
-				t.Append(lua.LString(s))
+				t.Append(given(l, s))
 			}
 		}
 		return push(l, t)
@@ -177,7 +177,7 @@ var nameMethods = map[string]method{
 	"organizationName": func(l *lua.LState, _ *run, v any) int {
 		t := l.NewTable()
 		for _, o := range v.(*x509.Certificate).Subject.Organization {
-			t.Append(lua.LString(o))
+			t.Append(given(l, o))
 		}
 		return push(l, t)
 	},

@@ -174,7 +174,7 @@ func pairs(l *lua.LState) int {
 // context for it, with a goroutine.
 func (st *state) thread(made lua.LValue) lua.LGFunction {
 	return func(l *lua.LState) int {
-		raise(l, st.meter.make(4<<10))
+		raise(l, st.meter.make(perThread))
 		fn := l.CheckFunction(1)
 		ctx := l.RemoveContext()
 		l.Push(made)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/ast"
 )
 
@@ -16,7 +17,17 @@ const (
 	maxKept  = 32 << 20    // what globals hold
 	maxCalls = 1000        // depth; an error costs the interpreter its square
 	maxTries = 50          // pcalls inside of pcalls
+	maxIndex = 1 << 16     // of a list: to set the element i of an empty one takes room for i, in one instruction
 )
+
+// What is taken to be made by what is not counted where it is made. It decides when the globals are measured.
+const (
+	perRun    = 1 << 10 // a handler
+	perStep   = 32      // an instruction: it may make a table or a function
+	perThread = 4 << 10 // a coroutine
+)
+
+func init() { lua.MaxArrayIndex = maxIndex } // before anything runs: it is the interpreter's only bound here
 
 var (
 	errSteps = errors.New("the script has run too long")
@@ -68,13 +79,25 @@ func (m *meter) Done() <-chan struct{} {
 	return nil
 }
 
+// clockEvery is how many steps go by (a power of two of them) until the clock is looked at.
+const clockEvery = 12
+
 // steps counts more than one.
 func (m *meter) steps(n int) error {
-	if m.left -= n; m.left < 0 && m.err == nil {
+	before := m.left
+	m.left -= n
+	switch {
+	case m.err != nil:
+	case m.left < 0:
+		m.err = errSteps
+	case (before-1)>>clockEvery != (m.left-1)>>clockEvery && time.Now().After(m.until):
 		m.err = errSteps
 	}
 	return m.err
 }
+
+// ran notes that a handler has run.
+func (m *meter) ran() { m.made += perRun + perStep*(maxSteps-max(m.left, 0)) }
 
 // make counts bytes that are about to be made.
 func (m *meter) make(n int) error {

@@ -119,10 +119,25 @@ func push(l *lua.LState, v lua.LValue) int {
 	return 1
 }
 
-func pushText(l *lua.LState, s string) int { return push(l, lua.LString(s)) }
+// given is text that a script is given, which is charged to its handler.
+func given(l *lua.LState, s string) lua.LString {
+	if m, ok := l.Context().(*meter); ok {
+		raise(l, m.make(len(s)+16))
+	}
+	return lua.LString(s)
+}
 
-// iterate pushes what a generic for goes through.
-func iterate(l *lua.LState, next func(l *lua.LState) int) int { return push(l, l.NewFunction(next)) }
+func pushText(l *lua.LState, s string) int { return push(l, given(l, s)) }
+
+// iterate pushes what a generic for goes through. A script may keep it for longer than the handler may use it.
+func iterate(l *lua.LState, r *run, next func(l *lua.LState) int) int {
+	return push(l, l.NewFunction(func(l *lua.LState) int {
+		if r.over {
+			raise(l, errGone)
+		}
+		return next(l)
+	}))
+}
 
 // value makes a value of metadata one of the script's.
 func value(l *lua.LState, v any) lua.LValue {
@@ -132,7 +147,7 @@ func value(l *lua.LState, v any) lua.LValue {
 	case float64:
 		return lua.LNumber(v)
 	case string:
-		return lua.LString(v)
+		return given(l, v)
 	case []any:
 		t := l.CreateTable(len(v), 0)
 		for _, item := range v {
@@ -142,7 +157,7 @@ func value(l *lua.LState, v any) lua.LValue {
 	case metadata.Struct:
 		t := l.CreateTable(0, len(v))
 		for name, item := range v {
-			t.RawSetString(name, value(l, item))
+			t.RawSetString(string(given(l, name)), value(l, item))
 		}
 		return t
 	}
@@ -196,16 +211,15 @@ var metadataMethods = map[string]method{
 		}
 		return push(l, value(l, found))
 	},
-	"__pairs": func(l *lua.LState, _ *run, v any) int {
+	"__pairs": func(l *lua.LState, r *run, v any) int {
 		fields := v.(metadata.Struct)
 		names, i := slices.Sorted(maps.Keys(fields)), 0
-		return iterate(l, func(l *lua.LState) int {
+		return iterate(l, r, func(l *lua.LState) int {
 			if i == len(names) {
 				return 0
 			}
 			i++
-			l.Push(lua.LString(names[i-1]))
-			return 1 + push(l, value(l, fields[names[i-1]]))
+			return pushText(l, names[i-1]) + push(l, value(l, fields[names[i-1]]))
 		})
 	},
 }
@@ -218,17 +232,16 @@ var metadataMapMethods = map[string]method{
 		}
 		return push(l, value(l, fields))
 	},
-	"__pairs": func(l *lua.LState, _ *run, v any) int {
+	"__pairs": func(l *lua.LState, r *run, v any) int {
 		d := v.(*metadata.Dynamic)
 		names, i := d.Spaces(), 0
-		return iterate(l, func(l *lua.LState) int {
+		return iterate(l, r, func(l *lua.LState) int {
 			if i == len(names) {
 				return 0
 			}
 			i++
 			fields, _ := d.Space(names[i-1])
-			l.Push(lua.LString(names[i-1]))
-			return 1 + push(l, value(l, fields))
+			return pushText(l, names[i-1]) + push(l, value(l, fields))
 		})
 	},
 }
@@ -297,6 +310,18 @@ func checkField(l *lua.LState, name, value []byte) {
 	if !header.ValidValue(value) {
 		l.RaiseError("the value of header field %q holds control characters", name)
 	}
+	if valid := pseudo[string(name)]; valid != nil && !valid(value) {
+		l.RaiseError("%q is no %s", value, name)
+	}
+}
+
+// pseudo are the fields that a request's first line is written from: a space in one would begin another part of it.
+var pseudo = map[string]func([]byte) bool{
+	":path":      func(b []byte) bool { return len(b) > 0 && header.ValidTarget(b) },
+	":method":    header.ValidToken,
+	":authority": header.ValidAuthority,
+	":scheme":    header.ValidToken,
+	"host":       header.ValidAuthority,
 }
 
 func lowered(s string) []byte {
@@ -362,22 +387,21 @@ var headerMethods = map[string]method{
 		h.m.KeepReason(phrase)
 		return 0
 	},
-	"__pairs": func(l *lua.LState, _ *run, v any) int {
+	"__pairs": func(l *lua.LState, r *run, v any) int {
 		h := v.(*headerMap)
 		if h.iterating {
 			l.RaiseError("cannot create a second iterator before completing the first")
 		}
 		h.iterating = true
 		i := 0
-		return iterate(l, func(l *lua.LState) int {
+		return iterate(l, r, func(l *lua.LState) int {
 			if i == h.m.Len() {
 				h.iterating = false
 				return 0
 			}
 			f := h.m.At(i)
 			i++
-			l.Push(lua.LString(f.Name))
-			return 1 + pushText(l, string(f.Value))
+			return pushText(l, string(f.Name)) + pushText(l, string(f.Value))
 		})
 	},
 }

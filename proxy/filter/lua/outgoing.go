@@ -155,7 +155,7 @@ func (o *outgoing) results(l *lua.LState, r *run, duplicates bool) int {
 		return 1 + pushText(l, f[1])
 	}
 	for _, f := range o.call.Headers.Fields() {
-		name, v := string(f.Name), lua.LString(f.Value)
+		name, v := string(given(l, string(f.Name))), given(l, string(f.Value))
 		old := t.RawGetString(name)
 		list, isList := old.(*lua.LTable)
 		switch {
@@ -176,5 +176,5 @@ func (o *outgoing) results(l *lua.LState, r *run, duplicates bool) int {
 		l.Push(lua.LNil)
 		return 2
 	}
-	return 1 + pushText(l, string(o.call.Answer))
+	return 1 + push(l, lua.LString(o.call.Answer))
 }

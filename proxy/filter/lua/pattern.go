@@ -40,6 +40,19 @@ func (m *matcher) fail(err error) int {
 	return -1
 }
 
+// charge counts steps. It reports whether the match may go on.
+func (m *matcher) charge(n int) bool {
+	if n > 0 {
+		if err := m.meter.steps(n); err != nil {
+			m.fail(err)
+		}
+	}
+	return m.err == nil
+}
+
+// cost is what it takes to look through the class from p to end, in steps.
+func cost(p, end int) int { return (end - p) >> 3 }
+
 // match returns the end of the match of the pattern from p on with the text from s on, -1 if there is none.
 func (m *matcher) match(s, p int) int {
 	if m.depth++; m.depth > maxMatchDepth {
@@ -95,7 +108,7 @@ func (m *matcher) match(s, p int) int {
 				if s < len(m.src) {
 					here = m.src[s]
 				}
-				if m.set(before, p, end-1) || !m.set(here, p, end-1) {
+				if !m.charge(2*cost(p, end)) || m.set(before, p, end-1) || !m.set(here, p, end-1) {
 					return -1
 				}
 				p = end
@@ -106,7 +119,7 @@ func (m *matcher) match(s, p int) int {
 					return m.fail(errors.New("invalid capture index"))
 				}
 				text := m.text(i)
-				if len(m.src)-s < len(text) || m.src[s:s+len(text)] != text {
+				if !m.charge(len(text)>>4) || len(m.src)-s < len(text) || m.src[s:s+len(text)] != text {
 					return -1
 				}
 				s, p = s+len(text), p+2
@@ -114,7 +127,7 @@ func (m *matcher) match(s, p int) int {
 			}
 		}
 		end := m.classEnd(p)
-		if end < 0 {
+		if end < 0 || !m.charge(2*cost(p, end)) {
 			return -1
 		}
 		fits := s < len(m.src) && m.single(m.src[s], p, end)
@@ -151,12 +164,12 @@ func (m *matcher) match(s, p int) int {
 
 // greedy tries the most repetitions first, and then fewer.
 func (m *matcher) greedy(s, p, end, least int) int {
-	n := 0
-	for s+n < len(m.src) && m.single(m.src[s+n], p, end) {
+	n, each := 0, 1+cost(p, end)
+	for s+n < len(m.src) && m.charge(each) && m.single(m.src[s+n], p, end) {
 		n++
 	}
-	if err := m.meter.steps(n); err != nil {
-		return m.fail(err)
+	if m.err != nil {
+		return -1
 	}
 	for ; n >= least; n-- {
 		if r := m.match(s+n, end+1); r >= 0 || m.err != nil {
@@ -171,7 +184,7 @@ func (m *matcher) lazy(s, p, end int) int {
 		if r := m.match(s, end+1); r >= 0 || m.err != nil {
 			return r
 		}
-		if s >= len(m.src) || !m.single(m.src[s], p, end) {
+		if s >= len(m.src) || !m.charge(cost(p, end)) || !m.single(m.src[s], p, end) {
 			return -1
 		}
 		s++

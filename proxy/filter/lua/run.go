@@ -40,6 +40,7 @@ type run struct {
 	failed    string
 	bytes     int  // that it may yet make
 	tries     int  // pcalls that it is inside of
+	stopped   bool // the headers wait, and with them what comes of the body, which no filter has seen
 	continued bool // the headers have gone on
 	dirty     bool // the route is to be picked once more
 	ended     bool // all of the message has come
@@ -70,7 +71,6 @@ func (r *run) start(fn *lua.LFunction) {
 	r.th, _ = r.st.l.NewThread()
 	r.th.SetContext(r.st.meter)
 	r.bytes = maxBytes
-	r.st.running++
 	r.resume, r.stop = iter.Pull(func(yield func(struct{}) bool) {
 		r.yield = yield
 		r.st.l.G.CurrentThread = r.th
@@ -94,6 +94,7 @@ func (r *run) enter() {
 		r.waits = nothing
 	}
 	_, more := r.resume()
+	m.ran()
 	r.bytes, r.tries = m.bytes, m.tries
 	m.restore(before)
 	r.st.l.G.CurrentThread = current
@@ -107,7 +108,6 @@ func (r *run) finish() {
 		return
 	}
 	r.over = true
-	r.st.running--
 	if r.failed != "" {
 		r.f.fail(r.failed)
 	}
@@ -135,7 +135,6 @@ func (r *run) kill() {
 		return
 	}
 	r.over = true
-	r.st.running--
 	m := r.st.meter
 	before := *m
 	current := r.st.l.G.CurrentThread

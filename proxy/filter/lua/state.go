@@ -13,7 +13,6 @@ type state struct {
 	types      map[kind]*lua.LTable
 	onRequest  *lua.LFunction // nil: none
 	onResponse *lua.LFunction
-	running    int // handlers that have not ended
 	dropped    bool
 	unheard    int // requests for whose answers nobody waits
 }
@@ -60,9 +59,9 @@ func message(err error) string {
 }
 
 // spent reports whether the globals hold so much that the state is to be given up. It is looked at
-// when as much has been made since the last time.
+// when as much has been made since the last time. Handlers that still run keep the state that they began with.
 func (st *state) spent() bool {
-	if st.meter.made < maxKept || st.running > 0 {
+	if st.dropped || st.meter.made < maxKept {
 		return st.dropped
 	}
 	st.meter.made = 0
@@ -90,7 +89,7 @@ func (k *keeper) value(v lua.LValue) {
 				continue
 			}
 			k.seen[v] = true
-			k.size += 128
+			k.size += 128 + 16*v.Len() // a list has room for what is missing in it
 			v.ForEach(func(key, value lua.LValue) {
 				k.size += 64
 				todo = append(todo, key, value)
@@ -110,6 +109,8 @@ func (k *keeper) value(v lua.LValue) {
 			}
 		case *lua.LUserData:
 			k.size += 64
+		case *lua.LState:
+			k.size += perThread
 		}
 	}
 }

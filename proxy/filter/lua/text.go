@@ -125,9 +125,9 @@ func (st *state) gsub(l *lua.LState) int {
 		l.ArgError(3, "string/function/table expected")
 	}
 	limit := l.OptInt(4, len(m.src)+1)
-	p := 0
-	if strings.HasPrefix(m.pat, "^") {
-		p, limit = 1, min(limit, 1)
+	p, anchored := 0, strings.HasPrefix(m.pat, "^")
+	if anchored {
+		p = 1
 	}
 	var b strings.Builder
 	at, n := 0, 0
@@ -150,7 +150,7 @@ func (st *state) gsub(l *lua.LState) int {
 		default:
 			at++
 		}
-		if at > len(m.src) {
+		if anchored || at > len(m.src) {
 			break
 		}
 	}

@@ -1,0 +1,118 @@
+package lua
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/stream"
+)
+
+// A handled is a filter without connections, and what its script has logged.
+type handled struct {
+	*filter
+	script *Script
+	log    []string
+}
+
+func handler(t testing.TB, source string) *handled {
+	t.Helper()
+	s, err := NewScript("test", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &handled{script: s}
+	h.filter = h.another()
+	return h
+}
+
+// another is a filter for a stream beside the first.
+func (h *handled) another() *filter {
+	c := &Config{Default: h.script, KeepRoute: true, Log: func(_ Level, text string) { h.log = append(h.log, text) }}
+	return New("lua", c, &stats.Lua{}).New(nil).(*filter)
+}
+
+// begun has a filter see a request with these fields.
+func begun(f *filter, fields ...string) *header.Map {
+	m := &header.Map{}
+	for i := 0; i < len(fields); i += 2 {
+		m.AddNameCopy([]byte(fields[i]), []byte(fields[i+1]))
+	}
+	f.OnRequest(&stream.Stream{}, m)
+	return m
+}
+
+// What clients send does not fill the globals for ever, even while a handler is always under way.
+func TestGlobalsThatClientsFillAreBounded(t *testing.T) {
+	for _, test := range []struct{ what, keep string }{
+		{"fields", `seen[h:headers():get("x-id")] = true`},
+		{"tables", `local t = {} for i = 1, 500 do t[i] = {} end seen[#seen + 1] = t`},
+		{"lists with holes", `local t = {} t[60000] = true seen[#seen + 1] = t for i = 1, 1000 do end`},
+		{"coroutines", `for i = 1, 20 do seen[#seen + 1] = coroutine.create(function() end) end`},
+	} {
+		h := handler(t, `seen = {} function envoy_on_request(h) if h:headers():get("x-wait") then for c in h:bodyChunks() do end end `+test.keep+` end`)
+		waiting := h.another()
+		begun(waiting, "x-wait", "1")
+		first, bounded := h.script.state(nil), false
+		for i := 0; i < 12000 && !bounded; i++ {
+			begun(h.filter, "x-id", strings.Repeat("x", 8000)+string(rune('0'+i%10))+strings.Repeat("y", i))
+			h.filter.OnEnd(nil)
+			bounded = h.script.state(nil) != first
+		}
+		if !bounded {
+			t.Errorf("%s: a script has kept those of 12000 requests", test.what)
+		}
+		waiting.OnEnd(nil)
+		if len(h.log) > 0 {
+			t.Errorf("%s: %q", test.what, h.log[0])
+		}
+	}
+}
+
+// One instruction cannot take all memory.
+func TestListsAreBounded(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := evaluated(t, `local t = {} t[67108862] = "x" return t[67108862] .. #t`)
+	runtime.ReadMemStats(&after)
+	if err != nil || got != "x0" {
+		t.Errorf("an element far behind: %q, %v, want x0", got, err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+		t.Errorf("an element far behind takes %d bytes", n)
+	}
+}
+
+// A script cannot write a request line of its own.
+func TestPseudoFieldsAreOneWord(t *testing.T) {
+	for _, test := range []struct {
+		name, value string
+		ok          bool
+	}{
+		{":path", "/a?b=%20c", true}, {":path", "/a HTTP/1.1", false}, {":path", "/a\\tb", false}, {":path", "", false},
+		{":method", "GET", true}, {":method", "GET /x", false}, {":method", "", false},
+		{":authority", "a.example:80", true}, {":authority", "[::1]:80", true}, {":authority", "a b", false}, {":authority", "a/b", false},
+		{"host", "a b", false}, {":scheme", "http", true}, {":scheme", "ht tp", false}, {"x-any", "a b", true},
+	} {
+		h := handler(t, `function envoy_on_request(h) h:headers():replace("`+test.name+`", "`+test.value+`") h:headers():add("x-done", "1") end`)
+		m := begun(h.filter)
+		if done := m.LookupString("x-done") != nil; done != test.ok {
+			t.Errorf("%s: %q is taken: %v, want %v (%q)", test.name, test.value, done, test.ok, h.log)
+		}
+	}
+}
+
+// What a script keeps of a request does not show it the next one.
+func TestIteratorsEndWithTheirHandler(t *testing.T) {
+	for _, of := range []string{"h:headers()", "h:metadata()", "h:streamInfo():dynamicMetadata()"} {
+		h := handler(t, `function envoy_on_request(h) if kept then h:logInfo(tostring(kept())) else kept = pairs(`+of+`) end end`)
+		begun(h.filter, "x-secret", "first")
+		h.filter.OnEnd(nil)
+		begun(h.filter, "x-secret", "second")
+		if len(h.log) != 1 || !strings.Contains(h.log[0], errGone.Error()) {
+			t.Errorf("an iterator of %s that is kept: %q, want %q", of, h.log, errGone)
+		}
+	}
+}
