@@ -48,10 +48,10 @@ func TestBounds(t *testing.T) {
 		{"recursion through pcall", `local function f() pcall(f) f() end f()`, ""},
 		{"recursion through a metamethod", `local t = setmetatable({}, {}) getmetatable(t).__index = function(t, k) return t[k] end return t.x`, ""},
 		{"text that doubles", `local s = "x" while true do s = s .. s end`, "too"}, // much text, or long on a busy machine
-		{"text that is repeated", `return ("x"):rep(1e9)`, "too"}, // much text, or long on a busy machine
+		{"text that is repeated", `return ("x"):rep(1e9)`, "too"},                  // much text, or long on a busy machine
 		{"text that is repeated often", `local s = ("x"):rep(1e6) local t = {} for i = 1, 1e6 do t[i] = s:upper() end`, "too"},
 		{"text that is joined", `local s = ("x"):rep(1e6) local t = {} for i = 1, 1000 do t[i] = s end return table.concat(t)`, "too"}, // much text, or long on a busy machine
-		{"text that is replaced", `return (("x"):rep(1e4):gsub(".", ("y"):rep(1e5)))`, "too"}, // much text, or long on a busy machine
+		{"text that is replaced", `return (("x"):rep(1e4):gsub(".", ("y"):rep(1e5)))`, "too"},                                          // much text, or long on a busy machine
 		{"text that is formatted", `local s = ("x"):rep(1e6) return string.format(("%s"):rep(100), s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s)`, "too"}, // much text, or long on a busy machine
 		{"a pattern that goes back and forth", `return ("a"):rep(1e4):find(".-.-.-.-b")`, "too long"},
 		{"a pattern of sets", `return ("a"):rep(3e4):find("[a-z]*[a-z]*[a-z]*[a-z]*b")`, "too long"},
