@@ -143,7 +143,7 @@ func (f *finder) credential(ref model.SecretSource, namespace string, roots bool
 	case model.FromFiles, model.OfWorkload:
 		return
 	}
-	if ref.Namespace != "" && ref.Namespace != namespace && !ref.Granted {
+	if !f.mesh.Open(ref, namespace) {
 		f.add(NotFound, soon, at, "%s %s/%s is not of namespace %s, in which the gateway runs: %s", kind, ref.Namespace, ref.Name, namespace, effect)
 		return
 	}

@@ -154,3 +154,25 @@ func TestMeshRules(t *testing.T) {
 		}
 	}
 }
+
+// A certificate of another namespace is for nobody but the root namespace's gateway, and for that only
+// where the other namespace's Ingress names it.
+func TestWhoMayHaveACredential(t *testing.T) {
+	cfg := model.DefaultMeshConfig()
+	m := &model.Mesh{Config: &cfg}
+	for _, test := range []struct {
+		source    model.SecretSource
+		namespace string
+		want      bool
+	}{
+		{model.SecretSource{Name: "a"}, "prod", true}, // the proxy's own
+		{model.SecretSource{Namespace: "prod", Name: "a"}, "prod", true},
+		{model.SecretSource{Namespace: "prod", Name: "a"}, cfg.RootNamespace, false},
+		{model.SecretSource{Namespace: "prod", Name: "a", Granted: true}, cfg.RootNamespace, true},
+		{model.SecretSource{Namespace: "prod", Name: "a", Granted: true}, "evil", false},
+	} {
+		if got := m.Open(test.source, test.namespace); got != test.want {
+			t.Errorf("Open(%+v, %s) = %v, want %v", test.source, test.namespace, got, test.want)
+		}
+	}
+}

@@ -157,7 +157,7 @@ func mayHave(v *model.View, ref model.SecretSource, selector map[string]string) 
 	if ref.Kind == model.FromFiles {
 		return true // it has them
 	}
-	if !p.Proven || ref.Namespace != "" && ref.Namespace != p.Namespace && !ref.Granted {
+	if !p.Proven || !v.Mesh.Open(ref, p.Namespace) {
 		return false
 	}
 	return v.Mesh.Runs(p.Namespace, p.ServiceAccount, selector)
