@@ -115,12 +115,17 @@ func (f *finder) clientCredentials(d *model.DestinationRule) {
 		if t == nil || t.Credential == nil || t.Credential.Kind != model.FromSecret {
 			return
 		}
+		at = at.Child("tls").Child("credentialName")
+		if ns := f.unhanded(d, *t.Credential); ns != "" {
+			f.add(Weak, 0, at, "without spec.workloadSelector it is for gateways only: sidecars of namespace %s, which has a Secret %s, do not get it, and their TLS to %s fails; want a selector of workloads, and the rule in their namespace", ns, t.Credential.Name, d.Host)
+			return
+		}
 		for k := range f.mesh.Credentials {
 			if k.Kind == "Secret" && (k.Name == t.Credential.Name || k.Name == t.Credential.Name+model.RootsSuffix) {
 				return
 			}
 		}
-		f.add(NotFound, soon, at.Child("tls").Child("credentialName"), "no namespace has a Secret %s with a certificate: TLS to %s fails", t.Credential.Name, d.Host)
+		f.add(NotFound, soon, at, "no namespace has a Secret %s with a certificate: TLS to %s fails", t.Credential.Name, d.Host)
 	}
 	policy := func(p *model.TrafficPolicy, at *field.Path) {
 		check(p.TLS, at)
@@ -132,6 +137,32 @@ func (f *finder) clientCredentials(d *model.DestinationRule) {
 	for i := range d.Subsets {
 		policy(&d.Subsets[i].Policy, field.At("spec", "subsets").Index(i).Child("trafficPolicy"))
 	}
+}
+
+// unhanded returns the first namespace whose sidecars keep to the rule and have the Secret that it names
+// beside them, but do not get it; "" if there is none. A pod that a Gateway selects is a gateway.
+func (f *finder) unhanded(d *model.DestinationRule, ref model.SecretSource) string {
+	if len(d.Workload) > 0 {
+		return ""
+	}
+	for _, w := range f.mesh.Registry.Workloads { // by namespace
+		if !w.Injected || !f.mesh.Open(ref, w.Namespace) || f.mesh.Held(ref, w.Namespace, true) == nil {
+			continue
+		}
+		if slices.ContainsFunc(f.mesh.Gateways, func(g *model.Gateway) bool {
+			return len(g.Selector) > 0 && model.Labels(w.Labels).Matches(g.Selector)
+		}) {
+			continue
+		}
+		v := model.NewView(&model.Proxy{Type: model.Sidecar, Namespace: w.Namespace, Labels: w.Labels}, f.mesh)
+		if slices.ContainsFunc(f.services(d.Host), func(s *model.Service) bool {
+			kept := v.PolicyFor(s)
+			return kept != nil && kept.From.Namespace == d.From.Namespace && kept.Host == d.Host && len(kept.Workload) == 0
+		}) {
+			return w.Namespace
+		}
+	}
+	return ""
 }
 
 // credential tells if a proxy of the namespace does not get what it is to have.

@@ -238,6 +238,9 @@ func (v *View) policyIn(ns, host string, ok func(*DestinationRule) bool) *Destin
 		if !HostMatches(d.Host, host) || !ok(d) || !Labels(v.Proxy.Labels).Matches(d.Workload) {
 			continue
 		}
+		if len(d.Workload) > 0 && ns != v.Proxy.Namespace {
+			continue // it selects workloads of its own namespace
+		}
 		switch {
 		case best == nil, MoreSpecific(d.Host, best.Host):
 			best = d

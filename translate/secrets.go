@@ -119,10 +119,12 @@ func secrets(v *model.View) map[string]secretUse {
 	}).(map[string]secretUse)
 }
 
-// clientSecrets calls add for what policies of the proxy's clusters name.
+// clientSecrets calls add for what policies of the proxy's clusters name and the proxy may
+// have by them. A cluster names it all the same: without it there are no connections, where
+// Istio makes them in plain text.
 func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) {
-	tls := func(t *model.ClientTLS) {
-		if t == nil {
+	tls := func(t *model.ClientTLS, of *model.DestinationRule) {
+		if t == nil || t.Credential != nil && t.Credential.Kind == model.FromSecret && !hands(v, of) {
 			return
 		}
 		if ref, ok := clientCert(t); ok {
@@ -132,23 +134,30 @@ func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) 
 			add(ref, true)
 		}
 	}
-	policy := func(p *model.TrafficPolicy) {
-		tls(p.TLS)
+	policy := func(p *model.TrafficPolicy, of *model.DestinationRule) {
+		tls(p.TLS, of)
 		for i := range p.Ports {
-			tls(p.Ports[i].TLS)
+			tls(p.Ports[i].TLS, of)
 		}
 	}
-	tls(v.Mesh.Config.OutboundTLS)
+	tls(v.Mesh.Config.OutboundTLS, nil)
 	for _, s := range v.Services() {
 		d := v.PolicyFor(s)
 		if d == nil {
 			continue
 		}
-		policy(&d.Policy)
+		policy(&d.Policy, d)
 		for i := range d.Subsets {
-			policy(&d.Subsets[i].Policy)
+			policy(&d.Subsets[i].Policy, d)
 		}
 	}
+}
+
+// hands reports whether a rule hands out what its credentialName names: to gateways, and to
+// those sidecars of its own namespace that it selects. Else whoever writes a rule that others
+// see would decide which of their Secrets their sidecars hold.
+func hands(v *model.View, d *model.DestinationRule) bool {
+	return v.Proxy.Type == model.Router || d != nil && len(d.Workload) > 0 && d.From.Namespace == v.Proxy.Namespace
 }
 
 // mayHave reports whether the proxy may have what an object of the source holds.

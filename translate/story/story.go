@@ -301,7 +301,7 @@ func addEndpoint(r *model.Registry, words []string) error {
 	return nil
 }
 
-// addWorkload reads: ns/name address [labels=] [account=] [ports=name:number,...]
+// addWorkload reads: ns/name address [labels=] [account=] [ports=name:number,...] [injected]
 func addWorkload(r *model.Registry, words []string) error {
 	w := &model.Workload{Addrs: addrs(words[1])}
 	w.Namespace, w.Name, _ = strings.Cut(words[0], "/")
@@ -320,6 +320,8 @@ func addWorkload(r *model.Registry, words []string) error {
 				}
 				w.Ports = append(w.Ports, model.ContainerPort{Name: name, Number: uint16(n), Protocol: "TCP"})
 			}
+		case "injected":
+			w.Injected = true
 		default:
 			return fmt.Errorf("%q is not known", x)
 		}
