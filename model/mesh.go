@@ -153,8 +153,9 @@ func (m *Mesh) Endpoints(s *Service) []*Endpoint {
 	return nil
 }
 
-// ServicesOf returns the services that a workload with these labels and
-// addresses belongs to, in the order of their hosts. Readiness does not matter:
+// ServicesOf returns the services of its namespace that a workload with these labels
+// and addresses belongs to, in the order of their hosts. Who writes down an address of
+// another namespace's pod does not change what that pod serves. Readiness does not matter:
 // a proxy opens its ports before the first probe.
 func (m *Mesh) ServicesOf(namespace string, labels map[string]string, addrs []netip.Addr) []*Service {
 	var out []*Service
@@ -167,18 +168,13 @@ func (m *Mesh) ServicesOf(namespace string, labels map[string]string, addrs []ne
 	}
 	for _, a := range addrs {
 		for _, s := range m.behind[a] {
-			if !seen[s] {
+			if !seen[s] && s.Namespace == namespace {
 				seen[s] = true
 				out = append(out, s)
 			}
 		}
 	}
-	sort.SliceStable(out, func(i, j int) bool {
-		if out[i].Host != out[j].Host {
-			return out[i].Host < out[j].Host
-		}
-		return out[i].Namespace < out[j].Namespace
-	})
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Host < out[j].Host })
 	return out
 }
 
