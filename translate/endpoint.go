@@ -57,8 +57,8 @@ func behind(v *model.View, s *model.Service, port model.Port, subset model.Subse
 	var out []*model.Endpoint
 	own := v.Mesh.Config.KeepsToCluster(s.Host)
 	for _, e := range v.Mesh.Endpoints(s) {
-		if own && e.Cluster != cmp.Or(v.Proxy.Metadata["CLUSTER_ID"], e.Cluster) {
-			continue
+		if own && e.Cluster != "" && e.Cluster != cmp.Or(v.Proxy.Metadata["CLUSTER_ID"], e.Cluster) {
+			continue // what a ServiceEntry lists is of no cluster
 		}
 		if e.PortName != port.Name || e.Health != model.Healthy || !model.Labels(e.Labels).Matches(subset.Labels) {
 			continue
