@@ -14,21 +14,32 @@ import (
 )
 
 // Own reports whether what the proxy gets may differ from what other replicas of its workload
-// get: patches may ask for what a proxy says of itself alone.
+// get: patches may ask for what a proxy says of itself alone, and a gateway's ports may be those
+// that a service has for its address.
 func Own(v *model.View) bool {
-	if len(v.Mesh.Patches) == 0 {
+	if len(v.Mesh.Patches) == 0 && v.Proxy.Type == model.Sidecar {
 		return false
 	}
 	type key struct{}
-	return v.Memo(key{}, func() any {
-		return slices.ContainsFunc(v.Mesh.Patches, func(p *model.Patches) bool {
-			return slices.ContainsFunc(p.List, func(p *model.Patch) bool {
-				_, name := p.Metadata["NAME"]
-				_, addresses := p.Metadata["INSTANCE_IPS"]
-				return name || addresses
-			})
+	return v.Memo(key{}, func() any { return patchedAlone(v) || servesByAddress(v) }).(bool)
+}
+
+func patchedAlone(v *model.View) bool {
+	return slices.ContainsFunc(v.Mesh.Patches, func(p *model.Patches) bool {
+		return slices.ContainsFunc(p.List, func(p *model.Patch) bool {
+			_, name := p.Metadata["NAME"]
+			_, addresses := p.Metadata["INSTANCE_IPS"]
+			return name || addresses
 		})
-	}).(bool)
+	})
+}
+
+// servesByAddress reports whether a gateway is of a service, or has a port for one, by its own address.
+// Those of equal labels share the rest; what sidecars serve has names that are never shared.
+func servesByAddress(v *model.View) bool {
+	return v.Proxy.Type == model.Router && slices.ContainsFunc(v.ServicesOf(), func(s *model.Service) bool {
+		return !s.Kubernetes || len(s.Selector) == 0
+	})
 }
 
 // contexts are the parts of a proxy's configuration for which patches may add something.
