@@ -86,10 +86,15 @@ func passCluster(v *model.View, c clusterName) (*clusterv3.Cluster, bool) {
 	switch {
 	case out.EdsClusterConfig != nil:
 		out.EdsClusterConfig.ServiceName = out.Name
-	case out.LoadAssignment != nil:
-		out.LoadAssignment.ClusterName = out.Name
+	case out.LoadAssignment != nil: // of names, among them the service's own if it lists none: who is behind that is not known
+		setNames(out, assignment(v, out.Name, policyFor(v, v.PolicyFor(s), subset, port.Number), ending(v, s, port, subset)))
 	}
 	return out, true
+}
+
+// ending lists the endpoints behind a port whose sidecars end mutual TLS of the mesh.
+func ending(v *model.View, s *model.Service, port model.Port, subset model.Subset) []*model.Endpoint {
+	return slices.DeleteFunc(behind(v, s, port, subset), func(e *model.Endpoint) bool { return !speaksTLS(v.Mesh, e) })
 }
 
 func passEndpoints(v *model.View, c clusterName) (*endpointv3.ClusterLoadAssignment, bool) {
@@ -101,6 +106,5 @@ func passEndpoints(v *model.View, c clusterName) (*endpointv3.ClusterLoadAssignm
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	ending := slices.DeleteFunc(behind(v, s, port, subset), func(e *model.Endpoint) bool { return !speaksTLS(v.Mesh, e) })
-	return assignment(v, c.sni(), policy, ending), true
+	return assignment(v, c.sni(), policy, ending(v, s, port, subset)), true
 }

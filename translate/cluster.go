@@ -145,10 +145,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	case clusterv3.Cluster_EDS:
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
-		c.LoadAssignment = dnsAssignment(v, name, s, port, subset, policy)
-		if e := c.LoadAssignment.Endpoints; len(e) != 1 || len(e[0].LbEndpoints) != 1 {
-			c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_STRICT_DNS) // LOGICAL_DNS has exactly one name
-		}
+		setNames(c, dnsAssignment(v, name, s, port, subset, policy))
 		c.DnsLookupFamily = clusterv3.Cluster_V4_ONLY
 		if v.Has6() {
 			c.DnsLookupFamily = clusterv3.Cluster_ALL
@@ -171,6 +168,14 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 		offerAsClient(v, c, as, policy.TLS)
 	}
 	return c
+}
+
+// setNames gives a cluster the names that it resolves.
+func setNames(c *clusterv3.Cluster, names *endpointv3.ClusterLoadAssignment) {
+	c.LoadAssignment = names
+	if e := names.Endpoints; len(e) != 1 || len(e[0].LbEndpoints) != 1 {
+		c.ClusterDiscoveryType = typeOf(clusterv3.Cluster_STRICT_DNS) // LOGICAL_DNS has exactly one name
+	}
 }
 
 // setTLS decides how connections to the cluster are secured. It reports whether
