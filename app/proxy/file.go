@@ -55,6 +55,7 @@ func runFile(ctx context.Context, o Options) error {
 	}
 	if o.Validate {
 		p.shards.Close()
+		p.unread()
 		fmt.Fprintf(o.Out, "configuration '%s' OK\n", b.Name)
 		return nil
 	}

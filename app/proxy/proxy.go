@@ -100,6 +100,14 @@ func (p *plan) limits() build.Limits {
 	return l
 }
 
+// values are those of the bootstrap's runtime, if there is one.
+func (p *plan) values() *build.Values {
+	if p.boot == nil {
+		return nil
+	}
+	return p.boot.Values
+}
+
 // names says whom to ask for names: what the bootstrap says, if it does.
 func (p *plan) names() resolve.Config {
 	if p.boot == nil || p.boot.Names == nil {
@@ -130,7 +138,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	}
 	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
 	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Failing: p.failing.Load, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Values: pl.values(), Failing: p.failing.Load, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.refused(err)
@@ -287,7 +295,7 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 			return err
 		}
 	}
-	more = append(more, p.places.Run, p.rest.run)
+	more = append(more, p.places.Run, p.rest.run, p.tellUnread)
 	if p.client != nil {
 		more = append(more, p.client.Run)
 	}

@@ -19,7 +19,7 @@ var accessFields = []*Message{
 	message((*accesslogv3.HeaderFilter)(nil), reads("header")),
 	message((*accesslogv3.GrpcStatusFilter)(nil), reads("statuses", "exclude")),
 	message((*accesslogv3.LogTypeFilter)(nil), reads("types", "exclude")),
-	message((*accesslogv3.RuntimeFilter)(nil), reads("percent_sampled", "use_independent_randomness"), ignores(noRuntime, "runtime_key")),
+	message((*accesslogv3.RuntimeFilter)(nil), reads("runtime_key", "percent_sampled", "use_independent_randomness")),
 	message((*accesslogv3.NotHealthCheckFilter)(nil)),
 	message((*accesslogv3.AndFilter)(nil), reads("filters")),
 	message((*accesslogv3.OrFilter)(nil), reads("filters")),
@@ -233,7 +233,7 @@ func (r *listenerReader) flagFilter(names []string, at *field.Path) filter {
 }
 
 func (r *listenerReader) comparison(c *accesslogv3.ComparisonFilter, at *field.Path) func(uint64) bool {
-	want := uint64(c.GetValue().GetDefaultValue())
+	want := runtimeInteger(&r.reader, c.GetValue())
 	switch c.GetOp() {
 	case accesslogv3.ComparisonFilter_EQ:
 		return func(v uint64) bool { return v == want }

@@ -75,6 +75,10 @@ func (r *reader) balance(m *clusterv3.Cluster, c *cluster.Config) {
 		v := p.GetValue()
 		c.Panic = &v
 	}
+	if n := r.env.Values.number("upstream.healthy_panic_threshold", nil); n != nil {
+		v := float64(min(*n, 100))
+		c.Panic = &v
+	}
 	for _, s := range common.GetOverrideHostStatus().GetStatuses() {
 		c.OverrideHealth |= 1 << healths[s]
 	}
@@ -91,7 +95,7 @@ func (r *reader) balance(m *clusterv3.Cluster, c *cluster.Config) {
 		c.Policy.SlowStart = r.slowStart(m.GetRoundRobinLbConfig().GetSlowStartConfig(), field.At("round_robin_lb_config", "slow_start_config"))
 	case clusterv3.Cluster_LEAST_REQUEST:
 		o := m.GetLeastRequestLbConfig()
-		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: o.GetChoiceCount().GetValue(), Bias: bias(o.GetActiveRequestBias()),
+		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: o.GetChoiceCount().GetValue(), Bias: r.runtimeDouble(o.GetActiveRequestBias()),
 			SlowStart: r.slowStart(o.GetSlowStartConfig(), field.At("least_request_lb_config", "slow_start_config"))}
 		r.choices(c, field.At("least_request_lb_config"))
 	case clusterv3.Cluster_RANDOM:
@@ -163,7 +167,7 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 		c.Policy.SlowStart = r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config"))
 		r.localities(p.GetLocalityLbConfig(), c)
 	case *leastv3.LeastRequest:
-		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: p.GetChoiceCount().GetValue(), Bias: bias(p.GetActiveRequestBias()),
+		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: p.GetChoiceCount().GetValue(), Bias: r.runtimeDouble(p.GetActiveRequestBias()),
 			SlowStart: r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config")),
 			FullScan:  p.GetSelectionMethod() == leastv3.LeastRequest_FULL_SCAN}
 		r.choices(c, at)
@@ -225,16 +229,17 @@ func (r *reader) zone(z zoneAware) *cluster.Zone {
 		return nil
 	}
 	out := &cluster.Zone{Local: r.env.local, Percent: 100, MinHosts: 6}
-	if z == nil {
-		return out
+	if z != nil {
+		out.FailOnPanic = z.GetFailTrafficOnPanic()
+		if p := z.GetRoutingEnabled(); p != nil {
+			out.Percent = uint32(p.GetValue())
+		}
+		if n := z.GetMinClusterSize(); n != nil {
+			out.MinHosts = uint32(min(n.GetValue(), 1<<31))
+		}
 	}
-	out.FailOnPanic = z.GetFailTrafficOnPanic()
-	if p := z.GetRoutingEnabled(); p != nil {
-		out.Percent = uint32(p.GetValue())
-	}
-	if n := z.GetMinClusterSize(); n != nil {
-		out.MinHosts = uint32(min(n.GetValue(), 1<<31))
-	}
+	out.Percent = min(*r.env.Values.number("upstream.zone_routing.enabled", &out.Percent), 100)
+	out.MinHosts = *r.env.Values.number("upstream.zone_routing.min_cluster_size", &out.MinHosts)
 	return out
 }
 
@@ -260,8 +265,8 @@ func (r *reader) slowStart(m interface {
 	if out.Window == 0 {
 		return nil
 	}
-	if a := m.GetAggression(); a != nil {
-		if out.Aggression = a.GetDefaultValue(); out.Aggression <= 0 {
+	if a := r.runtimeDouble(m.GetAggression()); a != nil {
+		if out.Aggression = *a; out.Aggression <= 0 {
 			r.errs.Addf(at.Child("aggression"), "found %v, want a number above 0", out.Aggression)
 		}
 	}
@@ -269,14 +274,6 @@ func (r *reader) slowStart(m interface {
 		out.MinWeight = p.GetValue() / 100
 	}
 	return out
-}
-
-func bias(b *corev3.RuntimeDouble) *float64 {
-	if b == nil {
-		return nil
-	}
-	v := b.GetDefaultValue()
-	return &v
 }
 
 // subsetConfig is what both messages for it have in common; S is their type of selectors.

@@ -73,6 +73,7 @@ type Bootstrap struct {
 	LocalCluster string
 	OutlierLog   string // path of the file in which ejections are told; empty: none
 	Limits       Limits
+	Values       *Values
 	Overload     *overload.Config // nil: there is no overload manager in it
 }
 
@@ -115,9 +116,12 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	if errs := Check(m); len(errs) > 0 {
 		return nil, errs.In(name)
 	}
-	r := &reader{}
+	env := &Env{}
+	r := &reader{env: env}
 	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
-	b.Limits = r.limits(m)
+	b.Values = r.values(m.GetLayeredRuntime(), field.At("layered_runtime"))
+	env.Values = b.Values
+	b.Limits = b.Values.limits()
 	b.Overload = r.overload(m.GetOverloadManager(), &b.Limits)
 	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {

@@ -11,6 +11,8 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -204,27 +206,58 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 			r.errs.Addf(at.Child("priority"), "found %v, want DEFAULT or HIGH", t.GetPriority())
 		}
 	}
+	r.runtimeBreakers(&c.Breakers[cluster.Default], "circuit_breakers."+m.GetName()+".default.")
+	r.runtimeBreakers(&c.Breakers[cluster.High], "circuit_breakers."+m.GetName()+".high.")
+}
+
+// runtimeBreakers replaces limits by those of the runtime, which need none in the cluster.
+func (r *reader) runtimeBreakers(l *cluster.Limits, prefix string) {
+	values := r.env.Values
+	l.Connections, l.Pending = values.number(prefix+"max_connections", l.Connections), values.number(prefix+"max_pending_requests", l.Pending)
+	l.Requests, l.Retries = values.number(prefix+"max_requests", l.Requests), values.number(prefix+"max_retries", l.Retries)
+	percent, least := values.get(prefix+"retry_budget.budget_percent").double, values.number(prefix+"retry_budget.min_retry_concurrency", nil)
+	if percent == nil && least == nil {
+		return
+	}
+	b := cluster.Budget{Percent: 20, Min: 3}
+	if l.Budget != nil {
+		b = *l.Budget
+	}
+	if percent != nil {
+		b.Percent = *percent
+	}
+	if least != nil {
+		b.Min = *least
+	}
+	l.Budget = &b
 }
 
 func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster.OutlierConfig {
 	if m == nil {
 		return nil
 	}
+	values := r.env.Values
+	limit := func(name string, v *wrapperspb.UInt32Value) *uint32 {
+		return values.number("outlier_detection."+name, number(v))
+	}
+	span := func(name string, v *durationpb.Duration) time.Duration {
+		return values.milliseconds("outlier_detection."+name+"_ms", r.duration(v, at.Child(name)))
+	}
 	return &cluster.OutlierConfig{
-		Consecutive5xx: number(m.GetConsecutive_5Xx()), Enforce5xx: number(m.GetEnforcingConsecutive_5Xx()),
-		ConsecutiveGateway: number(m.GetConsecutiveGatewayFailure()), EnforceGateway: number(m.GetEnforcingConsecutiveGatewayFailure()),
-		ConsecutiveLocal: number(m.GetConsecutiveLocalOriginFailure()), EnforceLocal: number(m.GetEnforcingConsecutiveLocalOriginFailure()),
-		Interval:     r.duration(m.GetInterval(), at.Child("interval")),
-		BaseEjection: r.duration(m.GetBaseEjectionTime(), at.Child("base_ejection_time")),
-		MaxEjection:  r.duration(m.GetMaxEjectionTime(), at.Child("max_ejection_time")),
-		Jitter:       r.duration(m.GetMaxEjectionTimeJitter(), at.Child("max_ejection_time_jitter")),
+		Consecutive5xx: limit("consecutive_5xx", m.GetConsecutive_5Xx()), Enforce5xx: limit("enforcing_consecutive_5xx", m.GetEnforcingConsecutive_5Xx()),
+		ConsecutiveGateway: limit("consecutive_gateway_failure", m.GetConsecutiveGatewayFailure()), EnforceGateway: limit("enforcing_consecutive_gateway_failure", m.GetEnforcingConsecutiveGatewayFailure()),
+		ConsecutiveLocal: limit("consecutive_local_origin_failure", m.GetConsecutiveLocalOriginFailure()), EnforceLocal: limit("enforcing_consecutive_local_origin_failure", m.GetEnforcingConsecutiveLocalOriginFailure()),
+		Interval:     span("interval", m.GetInterval()),
+		BaseEjection: span("base_ejection_time", m.GetBaseEjectionTime()),
+		MaxEjection:  span("max_ejection_time", m.GetMaxEjectionTime()),
+		Jitter:       span("max_ejection_time_jitter", m.GetMaxEjectionTimeJitter()),
 
-		MaxEjectionPercent: number(m.GetMaxEjectionPercent()), AlwaysEjectOne: m.GetAlwaysEjectOneHost().GetValue(), Split: m.GetSplitExternalLocalOriginErrors(),
+		MaxEjectionPercent: limit("max_ejection_percent", m.GetMaxEjectionPercent()), AlwaysEjectOne: m.GetAlwaysEjectOneHost().GetValue(), Split: m.GetSplitExternalLocalOriginErrors(),
 
-		SuccessHosts: number(m.GetSuccessRateMinimumHosts()), SuccessVolume: number(m.GetSuccessRateRequestVolume()), SuccessDeviation: number(m.GetSuccessRateStdevFactor()),
-		EnforceSuccessRate: number(m.GetEnforcingSuccessRate()), EnforceLocalSuccessRate: number(m.GetEnforcingLocalOriginSuccessRate()),
-		FailureHosts: number(m.GetFailurePercentageMinimumHosts()), FailureVolume: number(m.GetFailurePercentageRequestVolume()), FailureThreshold: number(m.GetFailurePercentageThreshold()),
-		EnforceFailure: number(m.GetEnforcingFailurePercentage()), EnforceLocalFailure: number(m.GetEnforcingFailurePercentageLocalOrigin()),
+		SuccessHosts: limit("success_rate_minimum_hosts", m.GetSuccessRateMinimumHosts()), SuccessVolume: limit("success_rate_request_volume", m.GetSuccessRateRequestVolume()), SuccessDeviation: limit("success_rate_stdev_factor", m.GetSuccessRateStdevFactor()),
+		EnforceSuccessRate: limit("enforcing_success_rate", m.GetEnforcingSuccessRate()), EnforceLocalSuccessRate: limit("enforcing_local_origin_success_rate", m.GetEnforcingLocalOriginSuccessRate()),
+		FailureHosts: limit("failure_percentage_minimum_hosts", m.GetFailurePercentageMinimumHosts()), FailureVolume: limit("failure_percentage_request_volume", m.GetFailurePercentageRequestVolume()), FailureThreshold: limit("failure_percentage_threshold", m.GetFailurePercentageThreshold()),
+		EnforceFailure: limit("enforcing_failure_percentage", m.GetEnforcingFailurePercentage()), EnforceLocalFailure: limit("enforcing_failure_percentage_local_origin", m.GetEnforcingFailurePercentageLocalOrigin()),
 	}
 }
 

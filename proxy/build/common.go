@@ -22,8 +22,6 @@ import (
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
-const noRuntime = "there is no runtime to override it: the default value counts"
-
 // commonFields are messages that occur in many places.
 var commonFields = []*Message{
 	message((*corev3.Address)(nil), reads("socket_address", "pipe")),
@@ -37,9 +35,9 @@ var commonFields = []*Message{
 		ignores("nothing here reads typed metadata", "typed_filter_metadata")),
 	message((*corev3.TransportSocket)(nil), reads("name", "typed_config")),
 	message((*corev3.TypedExtensionConfig)(nil), reads("name", "typed_config")),
-	message((*corev3.RuntimeFractionalPercent)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
-	message((*corev3.RuntimeDouble)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
-	message((*corev3.RuntimeUInt32)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
+	message((*corev3.RuntimeFractionalPercent)(nil), reads("default_value", "runtime_key")),
+	message((*corev3.RuntimeDouble)(nil), reads("default_value", "runtime_key")),
+	message((*corev3.RuntimeUInt32)(nil), reads("default_value", "runtime_key")),
 	message((*typev3.FractionalPercent)(nil), reads("numerator", "denominator")),
 	message((*typev3.Percent)(nil), reads("value")),
 	message((*typev3.Int64Range)(nil), reads("start", "end")),
@@ -286,17 +284,6 @@ func (r *reader) fraction(p *typev3.FractionalPercent, at *field.Path) route.Fra
 		d = 100
 	}
 	return route.Fraction{Numerator: p.GetNumerator(), Denominator: d}
-}
-
-func (r *reader) runtimeFraction(p *corev3.RuntimeFractionalPercent, at *field.Path) *route.Fraction {
-	if p == nil {
-		return nil
-	}
-	if p.GetDefaultValue() == nil {
-		return &route.Fraction{Denominator: 100}
-	}
-	f := r.fraction(p.GetDefaultValue(), at.Child("default_value"))
-	return &f
 }
 
 // spaceOf returns one namespace of metadata as plain values.

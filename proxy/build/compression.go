@@ -141,8 +141,8 @@ func (r *listenerReader) compressor(name string, m *compressorv3.Compressor, c *
 	}
 	// Fields of old, for responses only.
 	out.Response = compressor.ResponseDirection{
-		Direction:   compressor.Direction{Enabled: truth(m.GetRuntimeEnabled().GetDefaultValue(), true), Minimum: minimum(m.GetContentLength()), Types: types(m.GetContentType(), nil)}, //nolint:staticcheck // deprecated, and everywhere
-		NotWithETag: m.GetDisableOnEtagHeader(), RemoveAccept: m.GetRemoveAcceptEncodingHeader(),                                                                                        //nolint:staticcheck // deprecated, and everywhere
+		Direction:   compressor.Direction{Enabled: r.runtimeFlag(m.GetRuntimeEnabled()), Minimum: minimum(m.GetContentLength()), Types: types(m.GetContentType(), nil)}, //nolint:staticcheck // deprecated, and everywhere
+		NotWithETag: m.GetDisableOnEtagHeader(), RemoveAccept: m.GetRemoveAcceptEncodingHeader(),                                                                        //nolint:staticcheck // deprecated, and everywhere
 	}
 	out.Response.Counters = counters("")
 	return compressor.New(name, out)
@@ -150,7 +150,7 @@ func (r *listenerReader) compressor(name string, m *compressorv3.Compressor, c *
 
 func (r *reader) direction(m *compressorv3.Compressor_CommonDirectionConfig, at *field.Path) compressor.Direction {
 	return compressor.Direction{
-		Enabled: truth(m.GetEnabled().GetDefaultValue(), true), Minimum: minimum(m.GetMinContentLength()),
+		Enabled: r.runtimeFlag(m.GetEnabled()), Minimum: minimum(m.GetMinContentLength()),
 		Types: types(m.GetContentType(), r.stringMatchers(m.GetContentTypeMatcher(), at.Child("content_type_matcher"))), //nolint:staticcheck // deprecated, and everywhere
 	}
 }
@@ -211,7 +211,7 @@ func (r *listenerReader) decompressor(name string, m *decompressorv3.Decompresso
 	direction := func(d *decompressorv3.Decompressor_CommonDirectionConfig, name string) decompressor.Direction {
 		set, scope := r.env.Stats.Decompressor(c.StatPrefix, out.Library+"."+kind+name)
 		r.scopes = append(r.scopes, scope)
-		return decompressor.Direction{Enabled: truth(d.GetEnabled().GetDefaultValue(), true), IgnoreNoTransform: d.GetIgnoreNoTransformHeader(), Counters: set}
+		return decompressor.Direction{Enabled: r.runtimeFlag(d.GetEnabled()), IgnoreNoTransform: d.GetIgnoreNoTransformHeader(), Counters: set}
 	}
 	out.Request = direction(m.GetRequestDirectionConfig().GetCommonConfig(), ".request")
 	out.Response = direction(m.GetResponseDirectionConfig().GetCommonConfig(), ".response")

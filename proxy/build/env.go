@@ -49,6 +49,9 @@ type Env struct {
 	// Limits bound the connections of clients.
 	Limits Limits
 
+	// Values are what the runtime says of keys; nil: nothing.
+	Values *Values
+
 	// Failing says whether the proxy was told to fail its health checks; nil: never.
 	Failing func() bool
 

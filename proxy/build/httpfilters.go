@@ -47,7 +47,7 @@ import (
 
 var optionalFilterFields = []*Message{
 	message((*faultv3.HTTPFault)(nil), reads("delay", "abort", "upstream_cluster", "headers", "downstream_nodes", "max_active_faults", "response_rate_limit", "filter_metadata"),
-		ignores(noRuntime, "delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
+		reads("delay_percent_runtime", "abort_percent_runtime", "delay_duration_runtime", "abort_http_status_runtime", "max_active_faults_runtime",
 			"response_rate_limit_percent_runtime", "abort_grpc_status_runtime"),
 		ignores("faults are not counted by downstream cluster", "disable_downstream_cluster_stats")),
 	message((*commonfaultv3.FaultDelay)(nil), reads("fixed_delay", "header_delay", "percentage")),
@@ -260,55 +260,4 @@ func (r *listenerReader) health(m *healthv3.HealthCheck, at *field.Path) *health
 		r.errs.Addf(at.Child("cluster_min_healthy_percentages"), "is set with pass_through_mode")
 	}
 	return c
-}
-
-// fault reads what the fault filter is to do, nil for nothing.
-func (r *reader) fault(m *faultv3.HTTPFault, at *field.Path) *fault.Config {
-	c := &fault.Config{
-		Upstream: m.GetUpstreamCluster(), Headers: r.matchers(m.GetHeaders(), at.Child("headers")), Nodes: m.GetDownstreamNodes(),
-		MaxActive: number(m.GetMaxActiveFaults()), Metadata: m.GetFilterMetadata().AsMap(),
-	}
-	if d := m.GetDelay(); d != nil {
-		at := at.Child("delay")
-		c.DelayHeader = d.GetHeaderDelay() != nil
-		c.Delay = r.duration(d.GetFixedDelay(), at.Child("fixed_delay"))
-		c.DelayShare = fault.Share(r.fraction(d.GetPercentage(), at.Child("percentage")))
-		if c.Delay == 0 && !c.DelayHeader {
-			r.errs.Addf(at.Child("fixed_delay"), "is not set, want a time above 0")
-		}
-	}
-	if a := m.GetAbort(); a != nil {
-		r.abort(a, c, at.Child("abort"))
-	}
-	if l := m.GetResponseRateLimit(); l != nil {
-		at := at.Child("response_rate_limit")
-		c.RateHeader = l.GetHeaderLimit() != nil
-		c.Rate = l.GetFixedLimit().GetLimitKbps()
-		c.RateShare = fault.Share(r.fraction(l.GetPercentage(), at.Child("percentage")))
-		if c.Rate == 0 && !c.RateHeader {
-			r.errs.Addf(at.Child("fixed_limit").Child("limit_kbps"), "found 0, want at least 1")
-		}
-	}
-	if m.GetDelay() == nil && m.GetAbort() == nil && m.GetResponseRateLimit() == nil {
-		return nil
-	}
-	return c
-}
-
-func (r *reader) abort(a *faultv3.FaultAbort, c *fault.Config, at *field.Path) {
-	c.AbortShare = fault.Share(r.fraction(a.GetPercentage(), at.Child("percentage")))
-	c.Body = a.GetResponseBody()
-	switch a.GetErrorType().(type) {
-	case *faultv3.FaultAbort_HttpStatus:
-		if c.Status = int(a.GetHttpStatus()); c.Status < 200 || c.Status > 599 {
-			r.errs.Addf(at.Child("http_status"), "found %d, want a status from 200 to 599", c.Status)
-		}
-	case *faultv3.FaultAbort_GrpcStatus:
-		c.GRPCStatus, c.HasGRPC = int(a.GetGrpcStatus()), true
-	case *faultv3.FaultAbort_HeaderAbort_:
-		_ = a.GetHeaderAbort()
-		c.AbortHeader = true
-	default:
-		r.errs.Addf(at, "has no status, want http_status, grpc_status or header_abort")
-	}
 }

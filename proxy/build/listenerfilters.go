@@ -42,7 +42,7 @@ var listenerFilterFields = []*Message{
 	message((*structv3.TypedStruct)(nil), reads("type_url", "value")),
 	message((*connlimitv3.ConnectionLimit)(nil), reads("stat_prefix", "max_connections", "delay", "runtime_enabled")),
 	message((*sniclusterv3.SniCluster)(nil)),
-	message((*corev3.RuntimeFeatureFlag)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
+	message((*corev3.RuntimeFeatureFlag)(nil), reads("default_value", "runtime_key")),
 }
 
 // listenerFilterKinds are the listener filters by the name under which they go without configuration.
@@ -108,7 +108,7 @@ func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, 
 		if looked || c.Proxy != nil {
 			r.errs.Addf(at, "must come before filters that read, so that it costs nothing to refuse a connection")
 		}
-		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
+		if r.runtimeFlag(m.GetRuntimeEnabled()) {
 			c.RateLimit = &listen.RateLimit{Bucket: r.bucket(m.GetTokenBucket(), at.Child("typed_config").Child("token_bucket")),
 				Stats: shared[stats.ConnectionRate](r, "listener_local_ratelimit."+m.GetStatPrefix()+".")}
 		}
@@ -172,7 +172,7 @@ func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, i
 	case *networklimitv3.LocalRateLimit:
 		limit := &listen.RateLimit{Bucket: r.bucket(m.GetTokenBucket(), at.Child("token_bucket")),
 			Stats: shared[stats.ConnectionRate](r, "local_rate_limit."+m.GetStatPrefix()+".")}
-		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
+		if r.runtimeFlag(m.GetRuntimeEnabled()) {
 			return limit, true
 		}
 	case *connlimitv3.ConnectionLimit:
@@ -181,7 +181,7 @@ func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, i
 		}
 		limit := &listen.Limit{Max: int64(min(m.GetMaxConnections().GetValue(), math.MaxInt64)), Delay: r.duration(m.GetDelay(), at.Child("delay")),
 			Stats: shared[stats.ConnectionLimit](r, "connection_limit."+m.GetStatPrefix()+".")}
-		if truth(m.GetRuntimeEnabled().GetDefaultValue(), true) {
+		if r.runtimeFlag(m.GetRuntimeEnabled()) {
 			return limit, true
 		}
 	case *structv3.TypedStruct:

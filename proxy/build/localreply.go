@@ -112,6 +112,8 @@ func (r *reader) moreFilters(m *accesslogv3.AccessLogFilter, at *field.Path) fil
 		f := m.GetRuntimeFilter()
 		_ = f.GetUseIndependentRandomness()
 		share := r.fraction(f.GetPercentSampled(), at.Child("runtime_filter").Child("percent_sampled"))
+		// An integer is in parts of the denominator here, not of a hundred.
+		share.Numerator = uint32(min(r.env.Values.integer(f.GetRuntimeKey(), uint64(share.Numerator)), uint64(share.Denominator)))
 		return func(*access.Record) bool { return share.Hit(rand.Uint64()) }
 	}
 	return func(*access.Record) bool { return true }

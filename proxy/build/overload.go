@@ -36,7 +36,7 @@ var overloadFields = []*Message{
 	message((*overloadv3.ShrinkHeapConfig)(nil), reads("timer_interval", "max_unfreed_memory_bytes")),
 	message((*connectionsv3.DownstreamConnectionsConfig)(nil), reads("max_active_downstream_connections")),
 	message((*heapv3.FixedHeapConfig)(nil), reads("max_heap_size_bytes", "max_heap_size_bytes_runtime")),
-	message((*corev3.RuntimeUInt64)(nil), reads("default_value"), ignores(noRuntime, "runtime_key")),
+	message((*corev3.RuntimeUInt64)(nil), reads("default_value", "runtime_key")),
 	message((*cgroupv3.CgroupMemoryConfig)(nil), reads("max_memory_bytes")),
 	message((*cpuv3.CpuUtilizationConfig)(nil), reads("mode")),
 	message((*injectedv3.InjectedResourceConfig)(nil), reads("filename")),
@@ -118,7 +118,7 @@ func (r *reader) monitor(a *anypb.Any, l *Limits, at *field.Path) overload.Monit
 	case *heapv3.FixedHeapConfig:
 		most := c.GetMaxHeapSizeBytes()
 		if d := c.GetMaxHeapSizeBytesRuntime(); d != nil && most == 0 {
-			most = d.GetDefaultValue()
+			most = runtimeInteger(r, d)
 		} else if d != nil || most == 0 {
 			r.errs.Addf(at, "want either max_heap_size_bytes or max_heap_size_bytes_runtime, above 0")
 		}

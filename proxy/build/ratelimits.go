@@ -113,7 +113,8 @@ func (r *listenerReader) rateLimitService(m *servicev3.RateLimit, at *field.Path
 	one := route.Fraction{Numerator: 1, Denominator: 1}
 	c := &ratelimitservice.Config{
 		Domain: m.GetDomain(), Stage: m.GetStage(), Timeout: r.orDefault(m.GetTimeout(), 20*time.Millisecond, at.Child("timeout")),
-		Status: http.StatusTooManyRequests, ErrorStatus: http.StatusInternalServerError, Enabled: one, Enforced: one,
+		Status: http.StatusTooManyRequests, ErrorStatus: http.StatusInternalServerError,
+		Enabled: r.env.Values.percent("ratelimit.http_filter_enabled"), Enforced: r.env.Values.percent("ratelimit.http_filter_enforcing"),
 		Exhausted: m.GetRateLimitedAsResourceExhausted(), NoMark: m.GetDisableXEnvoyRatelimitedHeader(), RetryAfter: m.GetEnableRetryAfterHeader(),
 		Headers:  m.GetEnableXRatelimitHeaders() == servicev3.RateLimit_DRAFT_VERSION_03,
 		Response: r.additions(m.GetResponseHeadersToAdd(), at.Child("response_headers_to_add")),

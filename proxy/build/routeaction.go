@@ -124,7 +124,11 @@ func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.We
 		if c.GetName() != "" {
 			r.needs.Clusters = append(r.needs.Clusters, c.GetName())
 		}
-		out = append(out, route.WeightedConfig{Cluster: c.GetName(), ClusterHeader: strings.ToLower(c.GetClusterHeader()), Weight: c.GetWeight().GetValue(), Headers: r.headers(c, at), HostRewrite: c.GetHostRewriteLiteral(),
+		weight := uint32(0)
+		if n := r.env.Values.number(w.GetRuntimeKeyPrefix()+"."+c.GetName(), number(c.GetWeight())); n != nil {
+			weight = *n
+		}
+		out = append(out, route.WeightedConfig{Cluster: c.GetName(), ClusterHeader: strings.ToLower(c.GetClusterHeader()), Weight: weight, Headers: r.headers(c, at), HostRewrite: c.GetHostRewriteLiteral(),
 			PerFilter: r.perFilter(c.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config"))})
 	}
 	if total := w.GetTotalWeight(); total != nil && uint64(total.GetValue()) != sum { //nolint:staticcheck // deprecated, still sent

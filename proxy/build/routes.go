@@ -55,7 +55,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction_UpgradeConfig_ConnectConfig)(nil),
 		only("allow_post", "a POST is no tunnel unless its server thinks so", "false")),
 	message((*routev3.RouteAction_MaxStreamDuration)(nil), reads("max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset")),
-	message((*routev3.WeightedCluster)(nil), reads("clusters", "total_weight", "header_name"), ignores(noRuntime, "runtime_key_prefix")),
+	message((*routev3.WeightedCluster)(nil), reads("clusters", "total_weight", "header_name", "runtime_key_prefix")),
 	message((*routev3.WeightedCluster_ClusterWeight)(nil),
 		reads("name", "cluster_header", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
 			"metadata_match")),

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -10,18 +11,21 @@ import (
 )
 
 // A Share is a part of the requests: Numerator of Denominator.
-type Share struct{ Numerator, Denominator uint32 }
+type Share struct {
+	Numerator, Denominator uint32
+	Firm                   bool // no header of a request makes it smaller
+}
 
 // A Config says what to do to requests, and to which. It must not change.
 type Config struct {
-	Delay       time.Duration // 0: none
-	DelayHeader bool          // the request's header says how long, x-envoy-fault-delay-request
+	Delay       time.Duration // 0: none, or as DelayHeader says
+	DelayHeader bool          // only a request with the header x-envoy-fault-delay-request; it says how long, unless Delay does
 	DelayShare  Share
 
 	Status      int // of the answer; 0: none
 	GRPCStatus  int // instead of Status, if HasGRPC
 	HasGRPC     bool
-	AbortHeader bool // the request's headers say with what, x-envoy-fault-abort-request or -abort-grpc-request
+	AbortHeader bool // only a request with the header x-envoy-fault-abort-request or -abort-grpc-request; it says with what, unless Status or GRPCStatus does
 	AbortShare  Share
 	Body        string // "": Envoy's
 
@@ -63,7 +67,10 @@ func (c *Config) delay(m *header.Map) time.Duration {
 	if !c.DelayHeader {
 		return c.Delay
 	}
-	ms, _ := number(m, delayHeader)
+	ms, ok := number(m, delayHeader)
+	if ok && c.Delay > 0 {
+		return c.Delay
+	}
 	return time.Duration(ms) * time.Millisecond
 }
 
@@ -85,9 +92,12 @@ func (c *Config) answer(m *header.Map) (status, grpc int, ok bool) {
 		return c.Status, -1, c.Status != 0
 	}
 	if n, has := number(m, abortHeader); has && n >= 200 && n < 600 {
-		return int(n), -1, true
+		return cmp.Or(c.Status, int(n)), -1, true
 	}
 	if n, has := number(m, abortGRPCHeader); has {
+		if c.HasGRPC {
+			return 200, c.GRPCStatus, true
+		}
 		return 200, int(n), true
 	}
 	return 0, 0, false
@@ -95,7 +105,7 @@ func (c *Config) answer(m *header.Map) (status, grpc int, ok bool) {
 
 // lowered is the share that a request's header may make smaller.
 func (s Share) lowered(byHeader bool, m *header.Map, name []byte) Share {
-	if byHeader {
+	if byHeader && !s.Firm {
 		if n, ok := number(m, name); ok {
 			s.Numerator = min(s.Numerator, uint32(n))
 		}
