@@ -77,8 +77,8 @@ func (r *reader) values(m *bootstrapv3.LayeredRuntime, at *field.Path) *Values {
 	return out
 }
 
-// flatten adds the values of a struct: what is nested has a key of several parts, joined by dots. A key that is
-// written in both ways has the value of which the first part comes first.
+// flatten adds the values of a struct: what is nested has a key of several parts, joined by dots. Where a layer has
+// a key in both ways, the nested one counts; with Envoy that is chance.
 func (r *reader) flatten(out map[string]value, prefix string, fields map[string]*structpb.Value, at *field.Path) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		key, at := prefix+name, at.Child(name)

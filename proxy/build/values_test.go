@@ -11,9 +11,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
@@ -46,11 +44,7 @@ func withRuntime(t *testing.T, layer string) *listenerReader {
 
 func fromYAML[M proto.Message](t *testing.T, text string, m M) M {
 	t.Helper()
-	converted, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := protojson.Unmarshal(converted, m); err != nil {
+	if err := parse("x.yaml", []byte(text), m); err != nil {
 		t.Fatal(err)
 	}
 	return m
