@@ -326,13 +326,21 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-// Every scenario names code that is there.
+// guardsAtMost is how many scenarios may guard one function: more of them are rows of a table, and show
+// less than they count for.
+const guardsAtMost = 10
+
+// Every scenario names code that is there, and the function that it is about rather than one that all go through.
 func TestGuards(t *testing.T) {
+	by := map[scenario.Guard]int{}
 	for _, s := range load(t) {
 		if len(s.Guards) == 0 {
 			t.Errorf("%s names no code that it guards: want a line \"guards: FILE func NAME\"", s.Name)
 		}
 		for _, g := range s.Guards {
+			if by[g]++; by[g] == guardsAtMost+1 {
+				t.Errorf("%s is the %dth to guard %s func %s, want at most %d: name what is its own", s.Name, by[g], g.File, g.Func, guardsAtMost)
+			}
 			text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(g.File)))
 			if err != nil {
 				t.Errorf("%s guards %s: %v", s.Name, g.File, err)

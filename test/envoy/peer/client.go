@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -117,7 +118,12 @@ func (cl *Client) step(step scenario.Step) error {
 		return err
 	}
 	step.Text = strings.ReplaceAll(text, "(repeat", "{{repeat")
-	step.Attrs = maps.Clone(step.Attrs) // the other side's client reads them, too
+	step.Words, step.Attrs = slices.Clone(step.Words), maps.Clone(step.Attrs) // the other side's client reads them, too
+	for i, word := range step.Words {
+		if step.Words[i], err = cl.View.Fill(word); err != nil {
+			return err
+		}
+	}
 	for k, value := range step.Attrs {
 		if step.Attrs[k], err = cl.View.Fill(value); err != nil {
 			return err
@@ -390,7 +396,7 @@ func WriteFile(path, text string) error {
 }
 
 // admin asks the admin interface: "admin POST /path". With until=TEXT it asks again
-// until the text is there.
+// until the text is there; that it never comes is an error, of both proxies alike, too.
 func (cl *Client) admin(step scenario.Step) error {
 	if len(step.Words) < 2 {
 		return fmt.Errorf("want a method and a path")
@@ -400,20 +406,24 @@ func (cl *Client) admin(step scenario.Step) error {
 	var code int
 	var body string
 	for end := time.Now().Add(answerTime); ; time.Sleep(20 * time.Millisecond) {
-		req, err := http.NewRequestWithContext(context.Background(), step.Words[0], "http://"+cl.Admin+strings.ReplaceAll(step.Words[1], "(prefix)", cl.View.Prefix()), nil)
+		req, err := http.NewRequestWithContext(context.Background(), step.Words[0], "http://"+cl.Admin+step.Words[1], nil)
 		if err != nil {
 			return err
 		}
 		if code, body, err = ask(req); err != nil {
 			return err
 		}
-		if strings.Contains(cl.View.Normalize(body), until) || time.Now().After(end) {
+		body = cl.View.Normalize(body)
+		if strings.Contains(body, until) {
 			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: waited %v for %q in vain, at last it said %s", step.Words[1], answerTime, until, short([]byte(body)))
 		}
 	}
 	cl.Notes.Add(fmt.Sprintf("admin %d status", cl.asked), fmt.Sprint(code))
 	if !step.Has("status") {
-		cl.Notes.Add(fmt.Sprintf("admin %d body", cl.asked), cl.View.Normalize(body))
+		cl.Notes.Add(fmt.Sprintf("admin %d body", cl.asked), body)
 	}
 	return nil
 }
