@@ -1,0 +1,40 @@
+package gatewayapi
+
+import (
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+)
+
+// A Gateway of a class that another controller has is left alone, whatever the class is called.
+func TestWhoseGateways(t *testing.T) {
+	class := func(name, controller string) *config.Object {
+		return &config.Object{Kind: &kind.Kind{Kind: "GatewayClass"}, Name: name, Value: &gatewayv1.GatewayClass{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: gatewayv1.GatewayClassSpec{ControllerName: gatewayv1.GatewayController(controller)},
+		}}
+	}
+	gateway := &config.Object{Kind: &kind.Kind{Kind: "Gateway"}, Namespace: "prod", Name: "edge"}
+	for _, test := range []struct {
+		of      string
+		classes []*config.Object
+		want    bool
+	}{
+		{of: "istio", want: true},
+		{of: "malla", want: true},
+		{of: "nginx"},
+		{of: "istio", classes: []*config.Object{class("istio", "somebody.example/else")}},
+		{of: "edge", classes: []*config.Object{class("edge", Controller)}, want: true},
+	} {
+		gateway.Value = &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: gatewayv1.ObjectName(test.of)}}
+		out := Compile(Objects{Classes: test.classes, Gateways: []*config.Object{gateway}}, Env{
+			Addresses: func(string, string) []string { return nil },
+		})
+		if _, got := out.Status[refOf(gateway)]; got != test.want || len(out.Deployments) == 1 != test.want {
+			t.Errorf("a Gateway of class %q beside %d classes is ours: %t, want %t", test.of, len(test.classes), got, test.want)
+		}
+	}
+}
