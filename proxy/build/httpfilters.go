@@ -5,6 +5,7 @@ import (
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
+	bandwidthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/bandwidth_limit/v3"
 	basicv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/basic_auth/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	compressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
@@ -29,6 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/filter/bandwidthlimit"
 	"github.com/mallamesh/malla/proxy/filter/basicauth"
 	"github.com/mallamesh/malla/proxy/filter/buffer"
 	"github.com/mallamesh/malla/proxy/filter/cors"
@@ -122,6 +124,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return localratelimit.New(name, r.localRateLimit(m, at))
 	case *servicev3.RateLimit:
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
+	case *bandwidthv3.BandwidthLimit:
+		return bandwidthlimit.New(name, r.bandwidthLimit(m, false, at))
 	case *statev3.Config:
 		return filterstate.New(name, r.filterState(m, at))
 	case *luav3.Lua:
@@ -176,6 +180,8 @@ func (r *reader) filterOverride(a *anypb.Any, at *field.Path) any {
 		return r.localRateLimit(m, at)
 	case *servicev3.RateLimitPerRoute:
 		return r.rateLimitWord(m, at)
+	case *bandwidthv3.BandwidthLimit:
+		return r.bandwidthLimit(m, true, at)
 	case *statev3.Config:
 		return r.filterState(m, at)
 	case *luav3.LuaPerRoute:

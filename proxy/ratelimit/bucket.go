@@ -42,6 +42,13 @@ func NewBucket(f Fill, now time.Time) *Bucket {
 	return b
 }
 
+// Refill makes b a bucket that gets perSecond tokens a second, holds as many, and has some at the moment now. Nobody may
+// use it meanwhile.
+func (b *Bucket) Refill(perSecond, tokens float64, now time.Time) {
+	b.max, b.rate, b.origin = perSecond, perSecond, now
+	b.empty.Store(math.Float64bits(-tokens / perSecond))
+}
+
 func (b *Bucket) since(now time.Time) float64 { return now.Sub(b.origin).Seconds() }
 
 // tokens returns what is in the bucket at a moment when it was last empty at another.
@@ -63,6 +70,25 @@ func (b *Bucket) Take(n float64, now time.Time) bool {
 		left := min(b.max, have-n)
 		if b.empty.CompareAndSwap(old, math.Float64bits(at-left/b.rate)) {
 			return true
+		}
+	}
+}
+
+// TakeUpTo takes as many whole tokens as there are, but not more than n, and returns how many.
+func (b *Bucket) TakeUpTo(n uint64, now time.Time) uint64 {
+	if b.max == 0 || b.rate == 0 {
+		return 0
+	}
+	at := b.since(now)
+	for {
+		old := b.empty.Load()
+		have := b.tokens(at, math.Float64frombits(old))
+		taken := min(float64(n), math.Floor(have))
+		if taken <= 0 {
+			return 0
+		}
+		if b.empty.CompareAndSwap(old, math.Float64bits(at-(have-taken)/b.rate)) {
+			return uint64(taken)
 		}
 	}
 }

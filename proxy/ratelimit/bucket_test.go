@@ -77,3 +77,25 @@ func TestKeysAreApart(t *testing.T) {
 		seen[key] = true
 	}
 }
+
+// A taker of bytes gets what is there, in whole tokens, and the rest of it stays.
+func TestTakeUpTo(t *testing.T) {
+	var b Bucket
+	start := time.Now()
+	b.Refill(1000, 50, start)
+	for _, step := range []struct {
+		at         time.Duration
+		want, have uint64
+	}{
+		{0, 30, 30},
+		{0, 30, 20}, // no more than there is
+		{0, 30, 0},
+		{1500 * time.Microsecond, 10, 1}, // half a token stays
+		{2 * time.Millisecond, 10, 1},
+		{5 * time.Second, 5000, 1000}, // no more than a second's worth
+	} {
+		if got := b.TakeUpTo(step.want, start.Add(step.at)); got != step.have {
+			t.Errorf("after %v: took %d of %d, want %d", step.at, got, step.want, step.have)
+		}
+	}
+}

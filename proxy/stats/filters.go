@@ -39,6 +39,26 @@ type RateLimit struct {
 	FailureModeAllowed Counter `stat:"failure_mode_allowed"`
 }
 
+// BandwidthLimit holds "<prefix>.http_bandwidth_limit.".
+type BandwidthLimit struct {
+	RequestEnabled           Counter   `stat:"request_enabled"`
+	RequestEnforced          Counter   `stat:"request_enforced"`
+	RequestPending           Gauge     `stat:"request_pending"`
+	RequestIncomingSize      Gauge     `stat:"request_incoming_size"`
+	RequestIncomingTotal     Counter   `stat:"request_incoming_total_size"`
+	RequestAllowedSize       Gauge     `stat:"request_allowed_size"`
+	RequestAllowedTotal      Counter   `stat:"request_allowed_total_size"`
+	RequestTransferDuration  Histogram `stat:"request_transfer_duration"`
+	ResponseEnabled          Counter   `stat:"response_enabled"`
+	ResponseEnforced         Counter   `stat:"response_enforced"`
+	ResponsePending          Gauge     `stat:"response_pending"`
+	ResponseIncomingSize     Gauge     `stat:"response_incoming_size"`
+	ResponseIncomingTotal    Counter   `stat:"response_incoming_total_size"`
+	ResponseAllowedSize      Gauge     `stat:"response_allowed_size"`
+	ResponseAllowedTotal     Counter   `stat:"response_allowed_total_size"`
+	ResponseTransferDuration Histogram `stat:"response_transfer_duration"`
+}
+
 // CSRF holds "http.<prefix>.csrf.".
 type CSRF struct {
 	MissingSourceOrigin Counter `stat:"missing_source_origin"`
@@ -215,6 +235,11 @@ func (r *Registry) NameCache(name string) (*NameCache, *Scope) {
 func (r *Registry) LocalRateLimit(prefix string) (*LocalRateLimit, *Scope) {
 	s := r.add(prefix+".http_local_rate_limit.", "http_local_rate_limit.", func() any { return new(LocalRateLimit) }, Tag{TagLocalRateLimit, prefix})
 	return s.set.Addr().Interface().(*LocalRateLimit), s
+}
+
+// BandwidthLimit returns the set of "<prefix>.http_bandwidth_limit.".
+func (r *Registry) BandwidthLimit(prefix string) (*BandwidthLimit, *Scope) {
+	return Shared[BandwidthLimit](r, prefix+".http_bandwidth_limit.")
 }
 
 // RateLimit returns the set of "cluster.<name>.ratelimit.<prefix>."; the prefix may be empty.

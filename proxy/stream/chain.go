@@ -74,7 +74,7 @@ func (s *Stream) GatherRequest(limit int) {
 	if h.trailers != nil && !s.over && !s.replied {
 		s.passTrailers(h.after, h.trailers)
 	}
-	if !s.over && !s.responded && s.reqWait >= 0 && !s.requested {
+	if !s.over && !s.responded && s.reqWait >= 0 && !s.requested && !s.reqPaused {
 		s.down.ResumeRequest()
 	}
 	s.checkOver()
@@ -175,6 +175,22 @@ func (s *Stream) Active(i int) (f Filter, ok bool) {
 	return f, true
 }
 
+// PauseRequest has the client wait: a filter has as much of the request as it can take.
+func (s *Stream) PauseRequest() {
+	s.reqPaused = true
+	if !s.over {
+		s.down.PauseRequest()
+	}
+}
+
+// UnpauseRequest lets the client go on, if the upstream takes more.
+func (s *Stream) UnpauseRequest() {
+	s.reqPaused = false
+	if !s.over && s.reqWait < 0 && (!s.started || s.passedEnd || !s.terminal.Full()) {
+		s.down.ResumeRequest()
+	}
+}
+
 // PauseResponse has the upstream wait: a filter has as much of the response as it can take.
 func (s *Stream) PauseResponse() {
 	s.respPaused = true
@@ -216,3 +232,6 @@ func (s *Stream) Restart() {
 
 // ClientFull reports whether the client takes no more for the moment.
 func (s *Stream) ClientFull() bool { return s.down.Full() }
+
+// UpstreamFull reports whether the upstream takes no more for the moment.
+func (s *Stream) UpstreamFull() bool { return s.started && s.terminal.Full() }

@@ -38,7 +38,8 @@ const (
 	// Only [Stream.CollectRequest] and [Stream.CollectResponse] return it.
 	Collect
 	// Taken says that a filter has kept a piece of a body, and its end if it
-	// was the last one; [Stream.InjectRequest] or [Stream.InjectResponse] passes it on later.
+	// was the last one; [Stream.InjectRequest] or [Stream.InjectResponse] passes it on later. Trailers that
+	// it has kept go on with [Stream.EndRequest] or [Stream.EndResponse].
 	Taken
 )
 
@@ -94,7 +95,7 @@ type Terminal interface {
 	OnEnd(s *Stream)
 }
 
-// A Holder is a terminal that knows how many bytes of the request it keeps.
+// A Holder is a filter or a terminal that knows how many bytes of the stream it keeps.
 type Holder interface{ Held() int }
 
 // A Factory makes the filters of a chain: New is called once per stream that the

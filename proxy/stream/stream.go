@@ -65,6 +65,7 @@ type Stream struct {
 	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
 	inData      bool        // a piece of the request's body is being passed on
+	reqPaused   bool        // a filter has as much of the request as it can take
 	respPaused  bool        // a filter has as much of the response as it can take
 	requested   bool        // the whole request was received
 	responded   bool        // response headers have gone to the filters
@@ -312,8 +313,8 @@ func (s *Stream) passTrailers(i int, m *header.Map) {
 		if s.trailing[i] == nil || s.skipped(i) {
 			continue
 		}
-		if s.trailing[i].OnRequestTrailers(s, m) != Continue {
-			if !s.over && !s.responded {
+		if v := s.trailing[i].OnRequestTrailers(s, m); v != Continue {
+			if v != Taken && !s.over && !s.responded {
 				s.reqWait = i
 				s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = true, m, i+1
 			}
@@ -358,7 +359,7 @@ func (s *Stream) proceedFrom(i int) {
 	if h.trailers != nil && !s.over {
 		s.passTrailers(h.after, h.trailers)
 	}
-	if !s.over && s.reqWait < 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
+	if !s.over && s.reqWait < 0 && !s.reqPaused && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()
 	}
 	s.checkOver()
@@ -366,7 +367,7 @@ func (s *Stream) proceedFrom(i int) {
 
 // ResumeRequest has the client's bytes come again; the terminal calls it when it is no longer Full.
 func (s *Stream) ResumeRequest() {
-	if !s.over && s.reqWait < 0 {
+	if !s.over && s.reqWait < 0 && !s.reqPaused {
 		s.down.ResumeRequest()
 	}
 }
@@ -536,8 +537,8 @@ func (s *Stream) passResponseTrailers(i int, m *header.Map) {
 			if s.trailing[i] == nil || s.skipped(i) {
 				continue
 			}
-			if s.trailing[i].OnResponseTrailers(s, m) == Stop {
-				if !s.over {
+			if v := s.trailing[i].OnResponseTrailers(s, m); v == Stop || v == Taken {
+				if v == Stop && !s.over {
 					s.respWait = i
 					s.respHeld.end, s.respHeld.trailers = true, m
 				}
@@ -596,11 +597,16 @@ func (s *Stream) resumeResponse() {
 	}
 }
 
-// held is how many bytes of the stream wait here, in front of filters and behind them.
+// held is how many bytes of the stream wait here, in front of filters, in them and behind them.
 func (s *Stream) held() int {
 	n := len(s.reqHeld.bytes) + len(s.respHeld.bytes)
 	if h, ok := s.terminal.(Holder); ok && s.started {
 		n += h.Held()
+	}
+	for _, f := range s.filters[:s.at] {
+		if h, ok := f.(Holder); ok {
+			n += h.Held()
+		}
 	}
 	return n
 }

@@ -10,12 +10,15 @@ package fault
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/stream"
+	"github.com/mallamesh/malla/proxy/throttle"
 )
 
 // Name is the filter's usual name in configurations.
@@ -35,21 +38,20 @@ func (f factory) Name() string { return f.name }
 func (f factory) New(*pool.Worker) any {
 	i := &injector{name: f.name, base: f.config}
 	i.timer.Handler = i
-	i.limit.timer.Handler = &i.limit
-	i.limit.filter = i
+	i.limit.Init(i, true)
 	return i
 }
 
 // An injector handles one stream.
 type injector struct {
-	name    string
-	base    *Config
-	config  *Config
-	s       *stream.Stream
-	timer   drive.Timer
-	active  bool // this stream counts as one that has a fault
-	limited bool
-	limit   limiter
+	name   string
+	base   *Config
+	config *Config
+	s      *stream.Stream
+	timer  drive.Timer
+	active bool // this stream counts as one that has a fault
+	limit  throttle.Way
+	bucket ratelimit.Bucket
 }
 
 // OnRequest delays, or answers, or neither.
@@ -64,8 +66,7 @@ func (i *injector) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	i.s = s
 	c := i.config
 	if rate := c.rate(m); rate > 0 && i.hit(c.RateShare.lowered(c.RateHeader, m, ratePercent)) && i.begin() {
-		i.limited = true
-		i.limit.start(s, rate)
+		i.slow(rate)
 		if st := s.Config.Stats; st != nil {
 			st.FaultResponseLimits.Inc()
 		}
@@ -80,6 +81,16 @@ func (i *injector) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Stop
 	}
 	return i.abort()
+}
+
+// tryEvery is how often a response that waits is tried again.
+const tryEvery = 50 * time.Millisecond
+
+// slow limits the response to so many KiB a second. At first there is as much as comes between two tries.
+func (i *injector) slow(rate uint64) {
+	perSecond := float64(rate) * 1024
+	i.bucket.Refill(perSecond, perSecond*tryEvery.Seconds(), i.s.Worker.Loop.Time())
+	i.limit.Start(i.s, &i.bucket, tryEvery)
 }
 
 // meant reports whether the configuration is about this request.
@@ -161,12 +172,20 @@ func (i *injector) OnRequestData(*stream.Stream, *stream.Buffer, bool) stream.Ve
 
 // OnResponseData slows the response down, if it is to be.
 func (i *injector) OnResponseData(_ *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
-	if !i.limited {
+	if !i.limit.On() {
 		return stream.Continue
 	}
-	i.limit.write(b.Bytes, end)
-	return stream.Taken
+	return i.limit.Data(b.Bytes, end)
 }
+
+// Passing has nothing to count.
+func (i *injector) Passing(*throttle.Way, int, int) {}
+
+// Ending changes nothing.
+func (i *injector) Ending(_ *throttle.Way, m *header.Map) *header.Map { return m }
+
+// Held is how many bytes wait here.
+func (i *injector) Held() int { return i.limit.Held() }
 
 // OnRequestTrailers passes them on.
 func (i *injector) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict {
@@ -174,11 +193,11 @@ func (i *injector) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict
 }
 
 // OnResponseTrailers holds trailers back until the body has gone.
-func (i *injector) OnResponseTrailers(*stream.Stream, *header.Map) stream.Verdict {
-	if i.limited && i.limit.holdTrailers() {
-		return stream.Stop
+func (i *injector) OnResponseTrailers(_ *stream.Stream, m *header.Map) stream.Verdict {
+	if !i.limit.On() {
+		return stream.Continue
 	}
-	return stream.Continue
+	return i.limit.Trailers(m)
 }
 
 // OnEnd stops what goes on.
@@ -187,6 +206,6 @@ func (i *injector) OnEnd(s *stream.Stream) {
 		s.Config.Stats.FaultActive.Dec()
 	}
 	s.Worker.Loop.Cancel(&i.timer)
-	i.limit.stop()
-	i.s, i.config, i.active, i.limited = nil, nil, false, false
+	i.limit.Stop()
+	i.s, i.config, i.active = nil, nil, false
 }
