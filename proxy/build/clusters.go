@@ -51,7 +51,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive", "happy_eyeballs_config"),
 		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
 	message((*clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig)(nil), reads("first_address_family_version", "first_address_family_count")),
-	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config")),
+	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config", "http_filters")),
 	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
 		ignores("no downstream connection is HTTP/3, so none of these is made", "http3_protocol_options")),
@@ -341,6 +341,9 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		}
 		common, commonAt = o.GetCommonHttpProtocolOptions(), at.Child("common_http_protocol_options")
 		c.AutoSNI, c.AutoSANValidation = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
+		if chain := r.upstreamFilters(o.GetHttpFilters(), at.Child("http_filters")); chain != nil {
+			c.HTTPFilters = chain
+		}
 		switch {
 		case o.GetUseDownstreamProtocolConfig() != nil:
 			u := o.GetUseDownstreamProtocolConfig()

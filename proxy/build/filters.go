@@ -23,7 +23,7 @@ import (
 )
 
 var filterFields = []*Message{
-	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers"),
+	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers", "upstream_http_filters"),
 		ignores("statistics by response code are always kept", "dynamic_stats"),
 		ignores("requests are not traced yet", "start_child_span")),
 	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
@@ -95,7 +95,8 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 
 // router reads the router's own configuration.
 func (r *listenerReader) router(m *routerv3.Router, at *field.Path) router.Config {
-	c := router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders(), RespectExpected: m.GetRespectExpectedRqTimeout()}
+	c := router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders(), RespectExpected: m.GetRespectExpectedRqTimeout(),
+		Upstream: r.upstreamFilters(m.GetUpstreamHttpFilters(), at.Child("upstream_http_filters"))}
 	for i, name := range m.GetStrictCheckHeaders() {
 		switch t := header.TokenOfString(name); t {
 		case header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyMaxRetries, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn:

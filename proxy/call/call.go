@@ -11,6 +11,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -37,6 +38,7 @@ type Call struct {
 	msg     pool.Message
 	pending pool.Pending
 	up      pool.Stream
+	filters *upstream.Bare
 	timer   drive.Timer
 	active  bool
 }
@@ -67,7 +69,9 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	if timeout > 0 {
 		w.Loop.Schedule(&c.timer, timeout)
 	}
-	w.Open(&c.pending, to, h, cluster.Default, c.Request.Get(header.Authority), &c.msg, c)
+	authority := c.Request.Get(header.Authority)
+	c.filters = upstream.BareOf(to, w, &c.Request)
+	w.Open(&c.pending, to, h, cluster.Default, authority, &c.msg, c)
 }
 
 // Cancel gives the call up; Done is not told.
@@ -104,6 +108,7 @@ func (c *Call) OnReady(up pool.Stream) {
 
 // OnHeaders takes the answer's headers.
 func (c *Call) OnHeaders(m *header.Map, end bool) {
+	c.filters.Response(m)
 	c.Headers = m
 	if code, err := strconv.Atoi(string(m.Get(header.Status))); err == nil {
 		st := c.cluster.Stats
@@ -128,6 +133,7 @@ func (c *Call) OnData(b []byte, end bool) {
 
 // OnTrailers ends the answer.
 func (c *Call) OnTrailers(m *header.Map) {
+	c.filters.ResponseTrailers(m)
 	c.Trailers = m
 	c.ended(true)
 }

@@ -91,6 +91,8 @@ type Config struct {
 	Spelling                   h1.Spelling
 	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
+	HTTPFilters any // *upstream.Chain of proxy/filter/upstream: what requests pass on their way; nil: the router says
+
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown
 	Metadata    *metadata.Set      // for logs and header operations
 }

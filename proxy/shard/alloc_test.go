@@ -1,14 +1,17 @@
 package shard
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/fault"
+	"github.com/mallamesh/malla/proxy/filter/headermutation"
 	"github.com/mallamesh/malla/proxy/filter/peer"
 	"github.com/mallamesh/malla/proxy/filter/router"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -81,6 +84,40 @@ func TestRequestDoesNotAllocate(t *testing.T) {
 	}
 	if got := b.config.Logs[0].(*bufferLog); got.lines < 1100 {
 		t.Errorf("%d log lines, want one per request", got.lines)
+	}
+}
+
+// Upstream filters are made once for each try that a stream in stock can have.
+func TestUpstreamFiltersDoNotAllocate(t *testing.T) {
+	b, p := sidecar(t)
+	mutations, err := route.NewMutations([]route.Mutation{{Append: &route.HeaderValue{Name: "x-way", Value: "up"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := headermutation.Config{Request: mutations, Response: mutations}
+	chain := &upstream.Chain{Factories: []stream.Factory{headermutation.New("mutation", &c, false)}}
+	b.config.Filters = []stream.Factory{router.New(router.Config{Upstream: chain})}
+	seen := 0
+	b.Handle(app1, func(p *drive.Pipe) {
+		p.OnData = func(p *drive.Pipe) {
+			seen += bytes.Count(p.In, []byte("x-way: up"))
+			p.In = p.In[:0]
+			p.Write([]byte("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"))
+		}
+	})
+	request := func() {
+		p.Write(wrkRequest)
+		b.Step()
+		p.In = p.In[:0]
+	}
+	for range 100 {
+		request()
+	}
+	if n := testing.AllocsPerRun(1000, request); n != 0 {
+		t.Errorf("a request allocates %v times, want 0", n)
+	}
+	if seen < 1100 {
+		t.Errorf("%d requests came changed, want all", seen)
 	}
 }
 

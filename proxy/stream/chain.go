@@ -29,19 +29,25 @@ func (s *Stream) FilterConfigs(dst []any, name string) []any {
 // switches notes which filters are off for this request: those that the chain has off
 // unless the route says something to them, and those that the route has off.
 func (s *Stream) switches() {
-	s.skip = s.Config.FiltersOff
-	if s.Route == nil || s.skip == 0 && !s.Route.SwitchesFilters() {
-		return
+	s.skip = s.Switched(s.Config.Filters, s.Config.FiltersOff)
+}
+
+// Switched returns which filters are off for this request, a bit for each; off are those that are so unless
+// the route says something to them.
+func (s *Stream) Switched(filters []Factory, off uint64) uint64 {
+	if s.Route == nil || off == 0 && !s.Route.SwitchesFilters() {
+		return off
 	}
-	for i := range s.filters {
-		switch s.FilterConfig(s.Config.Filters[i].Name()).(type) {
+	for i, f := range filters {
+		switch s.FilterConfig(f.Name()).(type) {
 		case nil:
 		case route.Off:
-			s.skip |= 1 << i
+			off |= 1 << i
 		default:
-			s.skip &^= 1 << i
+			off &^= 1 << i
 		}
 	}
+	return off
 }
 
 // MaxFilters is how many filters a chain can have: a word has a bit for each.

@@ -4,6 +4,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -18,6 +19,7 @@ type attempt struct {
 	pending pool.Pending
 	up      pool.Stream
 	msg     pool.Message
+	filters upstream.Filters
 	timers  [2]drive.Timer
 	soft    bool // its time was up, and the next has begun
 }
@@ -64,6 +66,7 @@ func (a *attempt) inFlight() bool { return a.up != nil || a.pending.Waits() }
 func (a *attempt) stop() {
 	a.cancelTimers()
 	a.pending.Cancel()
+	a.filters.End(a.r.s)
 	if a.up != nil {
 		up := a.up
 		a.up = nil

@@ -7,6 +7,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -130,7 +131,9 @@ func (sh *shadow) send() {
 		sh.timeout = shadowTimeout
 	}
 	sh.w.Loop.Schedule(&sh.timer, sh.timeout)
-	sh.w.Open(&sh.pending, sh.cluster, h, sh.prio, sh.request.Get(header.Authority), &sh.msg, sh)
+	authority := sh.request.Get(header.Authority)
+	upstream.BareOf(sh.cluster, sh.w, &sh.request)
+	sh.w.Open(&sh.pending, sh.cluster, h, sh.prio, authority, &sh.msg, sh)
 }
 
 // OnReady sends the copy.

@@ -30,6 +30,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	if end {
 		a.up = nil
 	}
+	a.filters.Response(s, m)
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
 	a.report(cluster.Result{Kind: cluster.Response, Code: code})
@@ -119,6 +120,7 @@ func (a *attempt) OnTrailers(m *header.Map) {
 	r := a.r
 	s := r.s
 	r.complete()
+	a.filters.ResponseTrailers(s, m)
 	s.ResponseTrailers(m)
 }
 

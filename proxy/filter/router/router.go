@@ -24,6 +24,7 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/overload"
@@ -38,8 +39,9 @@ const Name = "envoy.filters.http.router"
 // Config describes the router of a connection manager.
 type Config struct {
 	SuppressEnvoyHeaders bool
-	RespectExpected      bool           // respect_expected_rq_timeout: the client's idea of the timeout counts
-	Strict               []header.Token // strict_check_headers
+	RespectExpected      bool            // respect_expected_rq_timeout: the client's idea of the timeout counts
+	Strict               []header.Token  // strict_check_headers
+	Upstream             *upstream.Chain // upstream_http_filters: of requests to clusters that have none of their own
 }
 
 type factory struct{ config Config }
@@ -74,6 +76,7 @@ type Router struct {
 
 	forward *route.Forward
 	cluster *cluster.Cluster
+	chain   *upstream.Chain
 	limits  *cluster.Breakers
 	prio    cluster.Priority
 	timers  [numTimers]drive.Timer
@@ -208,6 +211,7 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 	s.Decorate()
 	s.Route.FinalizeRequest(m, &s.Rec, s.Weighted, !r.config.SuppressEnvoyHeaders)
 	r.keep, r.follows = true, f.Follow != nil
+	r.chain = upstream.Of(r.cluster.HTTPFilters, r.config.Upstream)
 	r.mirror(m)
 }
 
@@ -266,7 +270,9 @@ func (r *Router) try() {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
 	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
-	r.w.Open(&a.pending, r.cluster, h, r.prio, s.Request.Get(header.Authority), &a.msg, a)
+	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
+	a.filters.Request(r.chain, s, &s.Request)
+	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
 }
 
 // avoid says which hosts a retry would rather not use.
@@ -321,6 +327,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 			up.SendData(r.body, last)
 		}
 		if r.trailers != nil {
+			a.filters.RequestTrailers(s, r.trailers)
 			up.SendTrailers(r.trailers)
 		}
 	}
@@ -423,6 +430,7 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 func (r *Router) OnRequestTrailers(m *header.Map) {
 	r.ended, r.trailers = true, m
 	if r.cur.up != nil {
+		r.cur.filters.RequestTrailers(r.s, m)
 		r.cur.up.SendTrailers(m)
 		r.s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
 		r.cur.start()
@@ -473,7 +481,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.onlyOne()
 	r.cur.stop()
 	r.endTry()
-	r.s, r.forward, r.cluster, r.limits, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil
+	r.s, r.forward, r.cluster, r.chain, r.limits, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts = 0, 0
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
