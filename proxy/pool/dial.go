@@ -51,9 +51,8 @@ type Dialed interface {
 
 // A DialFailure says why there is no connection.
 type DialFailure struct {
-	Reset  Reset
-	Why    string // the transport's reason, for logs and bodies
-	Closed bool   // the host has accepted the connection, and ended it in the handshake
+	Reset Reset
+	Why   string // the transport's reason, for logs and bodies
 }
 
 // nextAttempt is how long an attempt has before the next address is tried as well. RFC 8305 (section 5)
@@ -198,7 +197,7 @@ func (t *try) OnClose(_ *drive.Conn, err error) {
 	if err != nil {
 		why = ConnectError(err)
 	}
-	t.failed(DialFailure{Reset: ConnectFailed, Why: why, Closed: true})
+	t.failed(DialFailure{Reset: ConnectFailed, Why: why})
 }
 
 // OnEnd is OnClose: half a handshake is none.

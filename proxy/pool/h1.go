@@ -297,8 +297,7 @@ func (c *h1Conn) gone(err error) {
 	if c.dead {
 		return
 	}
-	st := c.pool.cluster.Stats
-	st.UpstreamCxDestroyRemote.Inc()
+	c.ended = true
 	h := c.handler
 	if h == nil {
 		if c.isIdle {
@@ -307,7 +306,6 @@ func (c *h1Conn) gone(err error) {
 		c.retire()
 		return
 	}
-	st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
 	seen, reason := c.seen(), ConnectionTerminated
 	if c.inBody && !c.tunnel {
 		reason = ProtocolError // a body that ends too early, in Envoy's eyes
@@ -482,7 +480,7 @@ func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	if reusable {
 		c.pool.release(c)
 	} else {
-		c.destroyed(false)
+		c.destroyed(!c.sentAll)
 		c.conn.Close()
 	}
 	tell(h)

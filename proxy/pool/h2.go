@@ -259,6 +259,7 @@ func (r *h2Stream) Cancel() {
 func (r *h2Stream) end() Handler {
 	h := r.handler
 	if !r.sentAll {
+		r.c.pool.cluster.Stats.UpstreamRqTxReset.Inc()
 		r.s.Reset(h2.NoError)
 	}
 	r.finish()
@@ -392,13 +393,8 @@ func (c *h2Conn) OnClose(_ *drive.Conn, _ error) {
 	if c.dead {
 		return
 	}
-	st := c.pool.cluster.Stats
-	st.UpstreamCxDestroyRemote.Inc()
-	with := c.active > 0
-	if with {
-		st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
-	}
-	c.over(with)
+	c.ended = true
+	c.over(c.active > 0)
 	c.http.Close()
 	c.conn.Close()
 }

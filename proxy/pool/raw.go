@@ -147,14 +147,12 @@ func (c *rawConn) gone(err error) {
 	if c.dead {
 		return
 	}
-	st := c.pool.cluster.Stats
-	st.UpstreamCxDestroyRemote.Inc()
+	c.ended = true
 	h := c.handler
 	if h == nil {
 		c.retire()
 		return
 	}
-	st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
 	c.finish(true)
 	c.conn.Close()
 	why := ""

@@ -21,6 +21,7 @@ type upstream struct {
 	life   drive.Timer // of the connection, if that is bounded
 	codec  codec       // nil while connecting
 	dead   bool
+	ended  bool // the host has ended it, or the way to it has broken
 }
 
 // A codec speaks some version of HTTP on a connection.
@@ -103,9 +104,6 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 
 // OnDialFailed ends a connection that did not come up.
 func (u *upstream) OnDialFailed(f DialFailure) {
-	if f.Closed {
-		u.pool.cluster.Stats.UpstreamCxDestroyRemote.Inc()
-	}
 	u.failed(f.Reset, f.Why)
 }
 
@@ -122,6 +120,7 @@ func (u *upstream) failed(r Reset, why string) {
 	}
 	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Time())
 	u.dial.Cancel()
+	u.ended = r == ConnectFailed
 	u.destroyed(false)
 	p.failWaiting(r, why)
 }
@@ -140,7 +139,7 @@ func (u *upstream) destroyed(withRequest bool) {
 	u.limits.Connections.Release()
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Dec()
-	st.UpstreamCxDestroy.Inc()
+	st.CountDestroyed(u.ended, withRequest)
 	in, out := u.dial.In, u.dial.Out
 	if u.conn != nil {
 		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
@@ -148,9 +147,6 @@ func (u *upstream) destroyed(withRequest bool) {
 	st.UpstreamCxRxBytesTotal.Add(in)
 	st.UpstreamCxTxBytesTotal.Add(out)
 	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - u.began))
-	if withRequest {
-		st.UpstreamCxDestroyWithActiveRq.Inc()
-	}
 	u.info.Host.Connections.Dec()
 	// A request may be waiting for the place among the connections that is now free.
 	if p.waits > 0 && p.dialing == 0 {

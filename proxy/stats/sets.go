@@ -111,6 +111,20 @@ type Cluster struct {
 	HTTP1           HTTP1    `stat:"http1"`
 }
 
+// CountDestroyed counts a connection that has ended: by its host or by us, with requests in flight or without.
+func (c *Cluster) CountDestroyed(byHost, withRequests bool) {
+	c.UpstreamCxDestroy.Inc()
+	by, with := &c.UpstreamCxDestroyLocal, &c.UpstreamCxDestroyLocalWithActiveRq
+	if byHost {
+		by, with = &c.UpstreamCxDestroyRemote, &c.UpstreamCxDestroyRemoteWithActiveRq
+	}
+	by.Inc()
+	if withRequests {
+		c.UpstreamCxDestroyWithActiveRq.Inc()
+		with.Inc()
+	}
+}
+
 // RingHash holds "cluster.<name>.ring_hash_lb.".
 type RingHash struct {
 	Size             Gauge `stat:"size"`

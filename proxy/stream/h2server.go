@@ -76,7 +76,7 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	v.m.count(access.HTTP2)
 	x.alive()
 	x.awaitHead()
-	if n := v.m.cfg.MaxRequests; n > 0 && v.requests >= n {
+	if v.spent() {
 		v.leave()
 	}
 	return x, &s.Request, &s.Trailers

@@ -102,6 +102,17 @@ func (l *link) goneWith(streams int) {
 	}
 }
 
+// spent reports, and counts, that the connection has carried as many requests as it may.
+func (l *link) spent() bool {
+	if n := l.m.cfg.MaxRequests; n == 0 || l.requests < n {
+		return false
+	}
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxMaxRequestsReached.Inc()
+	}
+	return true
+}
+
 func (l *link) idleFromNow() {
 	l.since = l.m.w.Loop.Now()
 	l.idleSince()

@@ -233,7 +233,7 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 	v.headOnly = string(s.Request.Get(header.Method)) == "HEAD"
 	v.http10 = head.Minor == 0
 	v.asked = !head.KeepAlive
-	v.closing = v.closing || !head.KeepAlive || cfg.MaxRequests > 0 && v.requests >= cfg.MaxRequests
+	v.closing = v.closing || !head.KeepAlive || v.spent()
 	v.alive()
 	if v.http10 && !v.allowHTTP10(s) {
 		return

@@ -647,6 +647,9 @@ func (s *Stream) checkOver() {
 // end closes the account: filters, terminal, log.
 func (s *Stream) end() {
 	s.over = true
+	if st := s.Config.Stats; st != nil && s.finished && !s.requested {
+		st.DownstreamRqResponseBeforeRqComplete.Inc()
+	}
 	s.Worker.Loop.Cancel(&s.timer)
 	s.Worker.Loop.Cancel(&s.arriving)
 	if s.started {

@@ -25,9 +25,17 @@ type upstream struct {
 	told    peerMessage
 	timer   drive.Timer
 	began   int64
+	life    drive.Timer // max_connection_duration
 	up      bool
 	freed   bool
+	ended   bool // the host has ended it, or the way to it has broken
 }
+
+// The kinds of an upstream's timers.
+const (
+	timerConnecting = iota
+	timerLife
+)
 
 func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluster.Breakers) *upstream {
 	u := &upstream{s: s, cluster: c, host: h, limits: limits, began: s.w.Loop.Now()}
@@ -36,7 +44,7 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	h.CxTotal.Inc()
 	h.Connections.Inc()
 	h.Active.Add(1)
-	u.timer.Handler = u
+	u.timer.Handler, u.life.Handler, u.life.Kind = u, u, timerLife
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
 	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Owner: u}
 	u.dial.Start()
@@ -60,6 +68,9 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	}
 	s := u.s
 	s.w.Loop.Cancel(&u.timer)
+	if t := u.cluster.MaxConnectionDuration; t > 0 {
+		s.w.Loop.Schedule(&u.life, t)
+	}
 	u.up = true
 	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Time())
@@ -69,9 +80,14 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	s.connected()
 }
 
-// OnTimer ends connecting that takes too long.
-func (u *upstream) OnTimer(*drive.Timer) {
-	if !u.up && !u.freed {
+// OnTimer ends connecting that takes too long. A connection whose time is up is only counted: it has the one session
+// that it will ever have, which ends by itself.
+func (u *upstream) OnTimer(t *drive.Timer) {
+	switch {
+	case u.freed:
+	case t.Kind == timerLife:
+		u.cluster.Stats.UpstreamCxMaxDurationReached.Inc()
+	case !u.up:
 		u.cluster.Stats.UpstreamCxConnectTimeout.Inc()
 		u.failed("connection timeout", cluster.Timeout)
 	}
@@ -79,6 +95,7 @@ func (u *upstream) OnTimer(*drive.Timer) {
 
 // OnDialFailed tries another host, or gives up.
 func (u *upstream) OnDialFailed(f pool.DialFailure) {
+	u.ended = f.Reset == pool.ConnectFailed
 	u.failed(cmp.Or(f.Why, "connection termination"), cluster.ConnectFailed)
 }
 
@@ -102,10 +119,11 @@ func (u *upstream) release() {
 	}
 	u.freed = true
 	u.s.w.Loop.Cancel(&u.timer)
+	u.s.w.Loop.Cancel(&u.life)
 	u.limits.Connections.Release()
 	st := u.cluster.Stats
 	st.UpstreamCxActive.Dec()
-	st.UpstreamCxDestroy.Inc()
+	st.CountDestroyed(u.ended || u.Ended(), u.up)
 	in, out := u.dial.In, u.dial.Out
 	if u.conn != nil {
 		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
@@ -218,7 +236,7 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	u.cluster.Stats.UpstreamCxDestroyRemote.Inc()
+	u.ended = true
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.Flags.Set(access.UpstreamRemoteReset)
 		s.rec.HostClose = access.CloseRemoteReset

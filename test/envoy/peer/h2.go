@@ -52,6 +52,7 @@ type h2stream struct {
 	headers [][]hpack.HeaderField // blocks in order
 	body    []byte
 	ended   bool
+	open    bool // the request has not ended
 	reset   string
 	noticed int
 }
@@ -192,6 +193,9 @@ func (h *h2) send(c *conn, step scenario.Step) error {
 		if err != nil {
 			return err
 		}
+		h.mu.Lock()
+		s.open = s.open && step.Has("open")
+		h.mu.Unlock()
 		h.data(s, []byte(body), !step.Has("open"))
 		return nil
 	}
@@ -205,6 +209,9 @@ func (h *h2) send(c *conn, step scenario.Step) error {
 	h.streams[s.id], h.named[step.Attrs["stream"]] = s, s
 	h.mu.Unlock()
 	open := step.Has("open")
+	h.mu.Lock()
+	s.open = open
+	h.mu.Unlock()
 	h.headers(s, m.headers, m.body == "" && m.trailers == nil && !open)
 	if m.body != "" {
 		h.data(s, []byte(m.body), m.trailers == nil && !open)
@@ -274,6 +281,9 @@ func (h *h2) receive(c *conn, step scenario.Step, note func(key, value string)) 
 	done := func() bool { return s.ended || s.reset != "" || step.Has("headers") && len(s.headers) > 0 }
 	if !h.wait(c.wait, done) && h.err == nil {
 		note("error", "no end of the answer: "+late)
+	}
+	if s.ended && s.open { // a RST_STREAM for the rest of the request may follow
+		h.wait(silentTime, func() bool { return s.reset != "" })
 	}
 	for ; s.noticed < len(s.headers); s.noticed++ {
 		block := s.headers[s.noticed]

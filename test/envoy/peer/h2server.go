@@ -14,7 +14,7 @@ import (
 
 // h2 is an upstream that speaks HTTP/2. Answers are written as requests are, with
 // the status in the first line; the words "reset" (code=N), "goaway", "close" and
-// "silent" say what happens instead of an end or after it.
+// "silent" say what happens instead of an end or after it. An "early" answer ends before all that.
 func (u *Upstream) h2(c net.Conn) {
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := io.ReadFull(c, preface); err != nil || string(preface) != http2.ClientPreface {
@@ -47,6 +47,9 @@ func (u *Upstream) h2(c net.Conn) {
 			}
 			continue
 		case *http2.MetaHeadersFrame:
+			if paths[id] != "" && requests[id] == nil { // answered early
+				continue
+			}
 			if requests[id] == nil {
 				requests[id] = &strings.Builder{}
 				requests[id].WriteString("HTTP/2 request\r\n")
@@ -63,7 +66,7 @@ func (u *Upstream) h2(c net.Conn) {
 					fmt.Fprintf(requests[id], "\ntrailer %s: %s", h.Name, h.Value)
 				}
 			}
-			end = frame.StreamEnded()
+			end = frame.StreamEnded() || u.early(paths[id])
 		case *http2.DataFrame:
 			if b := requests[id]; b != nil {
 				b.Write(frame.Data())
@@ -97,6 +100,16 @@ func (u *Upstream) h2(c net.Conn) {
 func (u *Upstream) echoes() bool {
 	for _, a := range u.script.Answers {
 		if a.Has("echo") {
+			return true
+		}
+	}
+	return false
+}
+
+// early reports whether the answer to a path comes before the request's body.
+func (u *Upstream) early(path string) bool {
+	for _, a := range u.script.Answers {
+		if a.Has("early") && strings.HasPrefix(path, a.Attrs["path"]) {
 			return true
 		}
 	}
@@ -137,7 +150,7 @@ func (u *Upstream) sayH2(c net.Conn, f *http2.Framer, id uint32, path string) bo
 	}
 	code := 8
 	_, _ = fmt.Sscan(answer.Attrs["code"], &code)
-	cut := answer.Has("reset") || answer.Has("close") || answer.Has("silent")
+	cut := !answer.Has("early") && (answer.Has("reset") || answer.Has("close") || answer.Has("silent"))
 	if answer.Text != "" {
 		m, err := parseMessage(answer.Text, "")
 		if err != nil {
