@@ -33,7 +33,7 @@ func problemOf(p compile.Problem, snap *config.Snapshot) problem {
 
 // problemOfMesh makes a problem of a mistake in the mesh's settings.
 func problemOfMesh(e *field.Error, o *config.Object) problem {
-	return problem{text: e.Error(), about: kube.ID{Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}, uid: o.UID,
+	return problem{text: e.Error(), about: kube.ID{Kind: o.Kind.Key(), Namespace: o.Namespace, Name: o.Name}, uid: o.UID,
 		finding: status.Finding{Reason: compile.Invalid.Name, Code: compile.Invalid.Code, URL: compile.Invalid.Documentation(), Error: true, Text: onItself(e)}}
 }
 

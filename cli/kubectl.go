@@ -30,6 +30,7 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 	completion.SetFactoryForCompletion(f) // names of objects, at the Tab key
 	get := get.NewCmdGet("malla", f, streams)
 	get.ValidArgsFunction = completion.ResourceTypeAndNameCompletionFunc(f) // kubectl too sets this from outside
+	bothGateways(f, get)
 	cmds := []*cobra.Command{
 		get,
 		describe.NewCmdDescribe("malla", f, streams),

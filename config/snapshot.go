@@ -38,9 +38,9 @@ type Object struct {
 // String returns the object's name as errors show it: "VirtualService prod/reviews".
 func (o *Object) String() string {
 	if o.Namespace == "" {
-		return o.Kind.Kind + " " + o.Name
+		return o.Kind.Key() + " " + o.Name
 	}
-	return o.Kind.Kind + " " + o.Namespace + "/" + o.Name
+	return o.Kind.Key() + " " + o.Namespace + "/" + o.Name
 }
 
 // A Snapshot is all configuration at one moment.

@@ -21,7 +21,7 @@ type Store struct {
 }
 
 // Put adds the object or replaces the one of the same kind, namespace and name.
-func (s *Store) Put(o *Object) { s.change(o.Kind.Kind, o.key(), o) }
+func (s *Store) Put(o *Object) { s.change(o.Kind.Key(), o.key(), o) }
 
 // Delete takes the object away, if it is there.
 func (s *Store) Delete(kindName, namespace, name string) {

@@ -157,3 +157,22 @@ func TestVersionsAreOne(t *testing.T) {
 		t.Error("an unknown kind must be an error")
 	}
 }
+
+// Gateways of Istio and of Gateway API are told apart, whatever they are called.
+func TestTwoKindsOfOneName(t *testing.T) {
+	object := func(key string) *Object {
+		k, ok := kind.Named(key)
+		if !ok {
+			t.Fatalf("no kind %s", key)
+		}
+		return &Object{Kind: k, Namespace: "prod", Name: "gw"}
+	}
+	istio, standard := object("Gateway"), object(kind.APIGateway)
+	s := Objects(istio, standard)
+	if a, _ := s.Get("Gateway", "prod", "gw"); a != istio {
+		t.Errorf("Istio's Gateway: %v", a)
+	}
+	if b, _ := s.Get(kind.APIGateway, "prod", "gw"); b != standard || b.String() != "Gateway.gateway.networking.k8s.io prod/gw" {
+		t.Errorf("Gateway API's Gateway: %v", b)
+	}
+}

@@ -25,7 +25,7 @@ func Typed(k *kind.Kind, u *unstructured.Unstructured) (runtime.Object, error) {
 		err = json.Unmarshal(data, value)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s/%s: %w", k.Kind, u.GetNamespace(), u.GetName(), err)
+		return nil, fmt.Errorf("%s %s/%s: %w", k.Key(), u.GetNamespace(), u.GetName(), err)
 	}
 	value.GetObjectKind().SetGroupVersionKind(k.GVK())
 	return value, nil

@@ -57,7 +57,7 @@ func TestCompatibility(t *testing.T) {
 		}
 		plan := strict.Type(reflect.TypeOf(k.New()).Elem(), k.Fields)
 		mesh := strings.HasSuffix(k.Group, "istio.io")
-		untold += section(&b, k.Kind, plan, stories, k.Kind, mesh)
+		untold += section(&b, k.Key(), plan, stories, k.Key(), mesh)
 	}
 	untold += section(&b, "MeshConfig (ConfigMap malla or istio, key mesh)", strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields), stories, "MeshConfig", true)
 	if untold > maxUntold {
@@ -210,10 +210,10 @@ func tellings(t *testing.T) map[string][]telling {
 				if !ok || k.Class != kind.Used {
 					continue
 				}
-				if plans[k.Kind] == nil {
-					plans[k.Kind] = strict.Type(reflect.TypeOf(k.New()).Elem(), nil)
+				if plans[k.Key()] == nil {
+					plans[k.Key()] = strict.Type(reflect.TypeOf(k.New()).Elem(), nil)
 				}
-				add(k.Kind, plans[k.Kind], file, d.Object.Object)
+				add(k.Key(), plans[k.Key()], file, d.Object.Object)
 				if data, _ := d.Object.Object["data"].(map[string]any); k.Kind == "ConfigMap" && data["mesh"] != nil {
 					if v := fromYAML(t, file, []byte(fmt.Sprint(data["mesh"]))); v != nil {
 						add("MeshConfig", mesh, file, v)

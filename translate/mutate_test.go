@@ -21,6 +21,7 @@ import (
 	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/crd"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/load"
 	"github.com/mallamesh/malla/config/validate"
@@ -69,18 +70,18 @@ func TestMutants(t *testing.T) {
 		total = 500
 	}
 	for _, k := range kind.All {
-		if k.Class != kind.Used || len(seeds[k.Kind]) == 0 {
+		if k.Class != kind.Used || len(seeds[k.Key()]) == 0 {
 			continue
 		}
-		t.Run(k.Kind, func(t *testing.T) {
+		t.Run(k.Key(), func(t *testing.T) {
 			t.Parallel()
 			name := fnv.New64a()
-			name.Write([]byte(k.Kind))
+			name.Write([]byte(k.Key()))
 			r := rand.New(rand.NewPCG(1, name.Sum64()))
 			world := newBystander(t)
 			accepted := 0
 			for i := range total {
-				doc := mutant(r, pick(r, seeds[k.Kind]))
+				doc := mutant(r, pick(r, seeds[k.Key()]))
 				start := time.Now()
 				if good := feed(t, world, doc, i%(total/500) == 0); good {
 					accepted++
@@ -105,7 +106,9 @@ func seedDocuments(t *testing.T) map[string][]map[string]any {
 	add := func(file string, data []byte) {
 		docs, _ := load.Bytes(file, data)
 		for _, d := range docs {
-			seeds[d.Object.GetKind()] = append(seeds[d.Object.GetKind()], d.Object.Object)
+			if k, ok := kind.ByGVK(d.Object.GroupVersionKind()); ok {
+				seeds[k.Key()] = append(seeds[k.Key()], d.Object.Object)
+			}
 		}
 	}
 	for _, pattern := range []string{"testdata/*.txtar", "../config/validate/testdata/*.txtar", "../samples/*/*.yaml"} {
@@ -180,13 +183,16 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 	if len(validate.Object(u, nil).Errors) > 0 {
 		return false
 	}
+	if k, _ := kind.ByGVK(u.GroupVersionKind()); crd.Of(k) != nil {
+		crd.Of(k).Complete(u.Object)
+	}
 	o, err := config.FromUnstructured(u)
 	if err != nil {
 		t.Errorf("accepted, but cannot be read: %v\n%s", err, text(doc))
 		return false
 	}
 	o.Created = time.Unix(1, 0) // older than all others, so that it wins where age counts
-	if slices.Contains(istio.Kinds, o.Kind.Kind) {
+	if slices.Contains(istio.Kinds, o.Kind.Key()) {
 		istio.Compile(o, istio.Env{ClusterDomain: "cluster.local", RootNamespace: "istio-system"})
 	}
 	if !look {

@@ -48,7 +48,7 @@ var Kinds = []string{"VirtualService", "DestinationRule", "Gateway", "PeerAuthen
 // Compile returns what the object means.
 func Compile(o *config.Object, env Env) Result {
 	c := &compiler{obj: o, env: env, ref: RefOf(o)}
-	switch o.Kind.Kind {
+	switch o.Kind.Key() {
 	case "VirtualService":
 		c.virtualService()
 	case "DestinationRule":
@@ -77,7 +77,7 @@ func Compile(o *config.Object, env Env) Result {
 
 // RefOf names the object.
 func RefOf(o *config.Object) model.Ref {
-	return model.Ref{Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
+	return model.Ref{Kind: o.Kind.Key(), Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
 }
 
 type compiler struct {

@@ -32,6 +32,7 @@ type Kind struct {
 	Group      string
 	Versions   []string // served, the stored one first; all have the same fields (Ignored kinds: about)
 	Kind       string
+	key        string // see Key
 	Plural     string
 	Singular   string   // lower case of Kind if empty
 	Short      []string // short names for the command line
@@ -96,6 +97,16 @@ func (k *Kind) GVR() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: k.Group, Version: k.Versions[0], Resource: k.Plural}
 }
 
+// Key names the kind among all: by its Kind, or with its group, as kubectl writes it,
+// if another one of the table is called the same ("Gateway.gateway.networking.k8s.io").
+// Snapshots, references and messages use it.
+func (k *Kind) Key() string {
+	if k.key != "" {
+		return k.key
+	}
+	return k.Kind
+}
+
 // Serves reports whether version is one of the kind's served versions.
 func (k *Kind) Serves(version string) bool {
 	for _, v := range k.Versions {
@@ -124,10 +135,10 @@ func (k *Kind) Has(subresource string) bool {
 	return false
 }
 
-// Named finds the row of a kind by its name alone, as configuration is looked up.
-func Named(name string) (*Kind, bool) {
+// Named finds the row of a kind by its key, as configuration is looked up.
+func Named(key string) (*Kind, bool) {
 	for _, k := range All {
-		if k.Kind == name {
+		if k.Key() == key {
 			return k, true
 		}
 	}

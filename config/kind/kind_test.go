@@ -26,10 +26,10 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s stands in the table twice", gr)
 		}
 		resources[gr] = true
-		if names[k.Kind] { // configuration is looked up by the name alone
-			t.Errorf("two kinds are called %s", k.Kind)
+		if names[k.Key()] { // configuration is looked up by it
+			t.Errorf("two kinds have the key %s", k.Key())
 		}
-		names[k.Kind] = true
+		names[k.Key()] = true
 		if _, refused := RefusedBecause(schema.GroupKind{Group: k.Group, Kind: k.Kind}); refused {
 			t.Errorf("%s is accepted and refused", k.Kind)
 		}
@@ -56,6 +56,9 @@ func TestVersions(t *testing.T) {
 	}
 	if k, ok := Named("Gateway"); !ok || k.Group != "networking.istio.io" || k.GVR().Resource != "gateways" {
 		t.Errorf("Gateway: found %+v", k)
+	}
+	if k, ok := Named(APIGateway); !ok || k.Group != GatewayAPI || k.Kind != "Gateway" || k.Key() != "Gateway.gateway.networking.k8s.io" {
+		t.Errorf("%s: found %+v", APIGateway, k)
 	}
 }
 

@@ -87,4 +87,4 @@ var All = append([]*Kind{
 	{Group: "security.istio.io", Versions: []string{"v1", "v1beta1"}, Kind: "PeerAuthentication", Plural: "peerauthentications", Short: []string{"pa"}, Categories: []string{"istio-io", "security-istio-io"}, Namespaced: true, Subresources: []string{"status"},
 		Columns: []Column{{Name: "Mode", Type: "string", JSONPath: ".spec.mtls.mode"}},
 		New:     func() runtime.Object { return new(securityv1.PeerAuthentication) }},
-}, slices.Concat(workloads, machines, own, ignored)...)
+}, slices.Concat(gatewayAPI, workloads, machines, own, ignored)...)

@@ -19,9 +19,11 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/crd"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/strict"
 )
@@ -135,6 +137,11 @@ func (c *checker) semantics(k *kind.Kind, u *unstructured.Unstructured, pruned m
 	r := &ruler{bad: c.Bad}
 	defer c.take(r)
 	r.annotations(field.At("metadata"), u.GetAnnotations(), u.GetLabels())
+	if d := crd.Of(k); d != nil {
+		complete := runtime.DeepCopyJSON(pruned)
+		d.Complete(complete)
+		r.errs = append(r.errs, d.Check(complete)...)
+	}
 	check, ok := rules[k.Group+"/"+k.Kind]
 	if !ok {
 		return

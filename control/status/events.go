@@ -119,13 +119,13 @@ func event(id kube.ID, uid string, f Finding, now time.Time) *corev1.Event {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s", id.Kind, uid, f.Reason, f.Text)
 	at := metav1.NewTime(now)
-	version := ""
+	version, kindName := "", id.Kind
 	if k, ok := kind.Named(id.Kind); ok {
-		version = k.GVK().GroupVersion().String()
+		version, kindName = k.GVK().GroupVersion().String(), k.Kind
 	}
 	return &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: fmt.Sprintf("%s.%016x", id.Name, h.Sum64()), Namespace: namespaceOf(id), Labels: map[string]string{label: "true"}},
-		InvolvedObject: corev1.ObjectReference{APIVersion: version, Kind: id.Kind, Namespace: id.Namespace, Name: id.Name, UID: types.UID(uid)},
+		InvolvedObject: corev1.ObjectReference{APIVersion: version, Kind: kindName, Namespace: id.Namespace, Name: id.Name, UID: types.UID(uid)},
 		Reason:         f.Reason, Message: f.Text, Type: corev1.EventTypeWarning,
 		Source: corev1.EventSource{Component: "malla"}, ReportingController: "malla.dev/control-plane",
 		FirstTimestamp: at, LastTimestamp: at, Count: 1,

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/crd"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/strict"
 	"github.com/mallamesh/malla/local/api/defaults"
@@ -195,9 +196,13 @@ func (res *resource) plan() *strict.Plan {
 }
 
 // normal gives a native object the form in which it is stored: only fields of
-// its type, and Kubernetes' defaults. Others keep the fields that people wrote.
+// its type, and Kubernetes' defaults. Others keep the fields that people wrote, and
+// get the defaults of their definition.
 func (res *resource) normal(u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if !res.native {
+		if d := crd.Of(res.Kind); d != nil {
+			d.Complete(u.Object)
+		}
 		return u, nil
 	}
 	typed := res.New()

@@ -7,9 +7,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/mallamesh/malla/config/crd"
 )
 
 // settle writes the fields of u that the server decides, not the client: its
@@ -62,7 +65,7 @@ func (s *Server) settle(c *change, was, u *unstructured.Unstructured) {
 // counted reports whether the kind's generation counts changes of its spec.
 // Namespaces and Services have none in Kubernetes either.
 func (res *resource) counted() bool {
-	return res.Has("status") && res.key != "namespaces" && res.key != "services"
+	return (res.Has("status") || crd.Of(res.Kind) != nil) && res.key != "namespaces" && res.key != "services"
 }
 
 // newStatus gives a new object the status that its kind begins with.
@@ -87,6 +90,9 @@ func (s *Server) newStatus(res *resource, u *unstructured.Unstructured) {
 		u.Object["status"] = map[string]any{"replicas": int64(0)}
 	default:
 		delete(u.Object, "status")
+		if d := crd.Of(res.Kind); d != nil && d.Status != nil {
+			u.Object["status"] = runtime.DeepCopyJSONValue(d.Status)
+		}
 	}
 }
 

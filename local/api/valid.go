@@ -74,7 +74,8 @@ var immutable = map[string][]string{
 	"deployments.apps": {"spec.selector"},
 	"replicasets.apps": {"spec.selector"},
 	"secrets":          {"type"},
-	"pods":             {"spec.containers", "spec.volumes", "spec.serviceAccountName", "spec.restartPolicy", "spec.hostname", "spec.nodeName"},
+	"gatewayclasses.gateway.networking.k8s.io": {"spec.controllerName"},
+	"pods": {"spec.containers", "spec.volumes", "spec.serviceAccountName", "spec.restartPolicy", "spec.hostname", "spec.nodeName"},
 }
 
 func checkImmutable(res *resource, was, u *unstructured.Unstructured) field.ErrorList {

@@ -107,6 +107,10 @@ var groups = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "Gateway": "networking.istio.io/v1",
 	"ServiceEntry": "networking.istio.io/v1", "Sidecar": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3", "PeerAuthentication": "security.istio.io/v1",
 	"DNSPolicy": "malla.dev/v1",
+	// A Gateway of Gateway API names its version itself: Istio's has the word.
+	"GatewayClass": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1", "GRPCRoute": "gateway.networking.k8s.io/v1",
+	"TLSRoute": "gateway.networking.k8s.io/v1", "TCPRoute": "gateway.networking.k8s.io/v1", "UDPRoute": "gateway.networking.k8s.io/v1",
+	"ReferenceGrant": "gateway.networking.k8s.io/v1", "BackendTLSPolicy": "gateway.networking.k8s.io/v1", "ListenerSet": "gateway.networking.k8s.io/v1",
 }
 
 // WithVersions completes documents that leave apiVersion out.

@@ -228,7 +228,7 @@ func (k *sink) put(v any) {
 		k.s.changed()
 	case !ok:
 		if old, there := k.last(v); there {
-			k.s.store.Delete(k.k.Kind, old.Namespace, old.Name) // nothing of it concerns us any more
+			k.s.store.Delete(k.k.Key(), old.Namespace, old.Name) // nothing of it concerns us any more
 			k.s.changed()
 		}
 	}
@@ -241,7 +241,7 @@ func (k *sink) Delete(v any) error {
 		return err
 	}
 	k.forgetStanding(m)
-	k.s.store.Delete(k.k.Kind, m.GetNamespace(), m.GetName())
+	k.s.store.Delete(k.k.Key(), m.GetNamespace(), m.GetName())
 	k.s.changed()
 	return nil
 }
@@ -257,8 +257,8 @@ func (k *sink) Replace(list []any, _ string) error {
 			objects = append(objects, old)
 		}
 	}
-	k.s.store.Replace(k.k.Kind, slices.Clip(objects))
-	k.s.listed(k.k.Kind)
+	k.s.store.Replace(k.k.Key(), slices.Clip(objects))
+	k.s.listed(k.k.Key())
 	k.s.changed()
 	return nil
 }

@@ -90,7 +90,7 @@ func (k *sink) object(v any) (o *config.Object, ok bool, err error) {
 		typed, err := config.Typed(k.k, u)
 		k.noteStanding(u, err)
 		if err != nil {
-			k.s.o.Log.Error("an object cannot be read; what was known of it before stays in force", "object", k.k.Kind+" "+u.GetNamespace()+"/"+u.GetName(), "err", err)
+			k.s.o.Log.Error("an object cannot be read; what was known of it before stays in force", "object", k.k.Key()+" "+u.GetNamespace()+"/"+u.GetName(), "err", err)
 			return nil, false, err
 		}
 		value = typed
@@ -106,7 +106,7 @@ func (k *sink) last(v any) (*config.Object, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return k.s.store.Latest(k.k.Kind, m.GetNamespace(), m.GetName())
+	return k.s.store.Latest(k.k.Key(), m.GetNamespace(), m.GetName())
 }
 
 // slim drops what the control plane never reads: a pod's spec is most of the

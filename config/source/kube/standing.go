@@ -82,13 +82,13 @@ func (k *sink) noteStanding(v any, unreadable error) {
 		st.Unreadable = unreadable.Error()
 	}
 	k.s.mu.Lock()
-	k.s.standings[ID{k.k.Kind, u.GetNamespace(), u.GetName()}] = st
+	k.s.standings[ID{k.k.Key(), u.GetNamespace(), u.GetName()}] = st
 	k.s.mu.Unlock()
 }
 
 func (k *sink) forgetStanding(m metav1.Object) {
 	k.s.mu.Lock()
-	delete(k.s.standings, ID{k.k.Kind, m.GetNamespace(), m.GetName()})
+	delete(k.s.standings, ID{k.k.Key(), m.GetNamespace(), m.GetName()})
 	k.s.mu.Unlock()
 }
 
@@ -97,11 +97,11 @@ func (k *sink) keepStandings(list []any) {
 	there := make(map[ID]bool, len(list))
 	for _, v := range list {
 		if m, err := meta.Accessor(v); err == nil {
-			there[ID{k.k.Kind, m.GetNamespace(), m.GetName()}] = true
+			there[ID{k.k.Key(), m.GetNamespace(), m.GetName()}] = true
 		}
 	}
 	k.s.mu.Lock()
-	maps.DeleteFunc(k.s.standings, func(id ID, _ Standing) bool { return id.Kind == k.k.Kind && !there[id] })
+	maps.DeleteFunc(k.s.standings, func(id ID, _ Standing) bool { return id.Kind == k.k.Key() && !there[id] })
 	k.s.mu.Unlock()
 }
 
@@ -112,7 +112,7 @@ func (k *sink) settled(o *config.Object) *config.Object {
 	if !data && !statusIsOurs(k.k.Group) {
 		return o
 	}
-	old, ok := k.s.store.Latest(k.k.Kind, o.Namespace, o.Name)
+	old, ok := k.s.store.Latest(k.k.Key(), o.Namespace, o.Name)
 	if !ok || old.UID != o.UID || !old.Created.Equal(o.Created) ||
 		!maps.Equal(old.Labels, o.Labels) || !maps.Equal(old.Annotations, o.Annotations) {
 		return o

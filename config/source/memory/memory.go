@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/crd"
+	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/load"
 )
 
@@ -90,7 +92,15 @@ func Parse(text string) ([]*config.Object, error) {
 	return objects, nil
 }
 
+// object makes an object as an API server would hand it out: with its namespace and the
+// defaults of its kind's definition.
 func object(u *unstructured.Unstructured) (*config.Object, error) {
+	if k, ok := kind.ByGVK(u.GroupVersionKind()); ok {
+		if d := crd.Of(k); d != nil {
+			u = u.DeepCopy()
+			d.Complete(u.Object)
+		}
+	}
 	o, err := config.FromUnstructured(u)
 	if err != nil {
 		return nil, err
