@@ -39,7 +39,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
 	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds")),
 	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining")),
-	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "min_retry_concurrency")),
+	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "budget_interval", "min_retry_concurrency")),
 	message((*clusterv3.OutlierDetection)(nil),
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
 			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
@@ -51,7 +51,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive", "happy_eyeballs_config"),
 		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
 	message((*clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig)(nil), reads("first_address_family_version", "first_address_family_count")),
-	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config", "http_filters")),
+	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config", "http_filters", "outlier_detection")),
 	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
 		ignores("no downstream connection is HTTP/3, so none of these is made", "http3_protocol_options")),
@@ -189,7 +189,7 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 		limits := cluster.Limits{Connections: number(t.GetMaxConnections()), Pending: number(t.GetMaxPendingRequests()), Requests: number(t.GetMaxRequests()),
 			Retries: number(t.GetMaxRetries()), TrackRemaining: t.GetTrackRemaining()}
 		if b := t.GetRetryBudget(); b != nil {
-			limits.Budget = &cluster.Budget{Percent: 20, Min: 3}
+			limits.Budget = &cluster.Budget{Percent: 20, Min: 3, Interval: r.duration(b.GetBudgetInterval(), at.Child("retry_budget").Child("budget_interval"))}
 			if b.GetBudgetPercent() != nil {
 				limits.Budget.Percent = b.GetBudgetPercent().GetValue()
 			}
@@ -340,6 +340,9 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 			return
 		}
 		common, commonAt = o.GetCommonHttpProtocolOptions(), at.Child("common_http_protocol_options")
+		if e := o.GetOutlierDetection().GetErrorMatcher(); e != nil && c.Outlier != nil {
+			c.Outlier.IsError = r.predicate(e, at.Child("outlier_detection").Child("error_matcher"))
+		}
 		c.AutoSNI, c.AutoSANValidation = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
 		if chain := r.upstreamFilters(o.GetHttpFilters(), at.Child("http_filters")); chain != nil {
 			c.HTTPFilters = chain

@@ -3,6 +3,7 @@ package cluster
 import (
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -19,6 +20,8 @@ type Limits struct {
 type Budget struct {
 	Percent float64 // nil in Envoy: 20
 	Min     uint32  // min_retry_concurrency, 3
+	// Interval makes it a share of the requests that began in the last so long; 0: of those that are under way.
+	Interval time.Duration
 }
 
 // Breakers are the limits of a cluster at one priority with their present use.
@@ -28,6 +31,7 @@ type Breakers struct {
 	Retries                        Resource
 	Pools                          Resource // without a limit; its gauges are Envoy's
 	budget                         *Budget
+	begun                          *window // of the budget; nil: it is of what is under way
 }
 
 // A Resource is something of which a limited number may be in use.
@@ -102,15 +106,27 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 			r.remaining.Set(r.max)
 		}
 	}
-	b.budget = l.Budget
+	if b.budget = l.Budget; b.budget != nil && b.budget.Interval > 0 {
+		b.begun = &window{step: max(1, b.budget.Interval/slots)}
+	}
+}
+
+// Begin takes note of a request, for budgets that look back.
+func (b *Breakers) Begin(now time.Time) {
+	if b.begun != nil {
+		b.begun.add(now)
+	}
 }
 
 // TryRetry takes a place among the retries in flight if the limit, or the budget, allows one more.
-func (b *Breakers) TryRetry() bool {
+func (b *Breakers) TryRetry(now time.Time) bool {
 	if b.budget == nil {
 		return b.Retries.TryAcquire()
 	}
 	active := b.Requests.Used() + b.Pending.Used()
+	if b.begun != nil {
+		active = b.begun.sum(now)
+	}
 	allowed := max(int64(b.budget.Percent/100*float64(active)), int64(b.budget.Min))
 	if b.Retries.used.Add(1) > allowed {
 		b.Retries.used.Add(-1)

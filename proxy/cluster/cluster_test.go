@@ -6,15 +6,27 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/stats"
 )
+
+// tooMany says that 429 is an error, and nothing else.
+func tooMany(m *header.Map) bool { return string(m.Get(header.Status)) == "429" }
+
+// status is the head of a response.
+func status(code int) *header.Map {
+	m := new(header.Map)
+	m.Set(header.Status, strconv.AppendInt(nil, int64(code), 10))
+	return m
+}
 
 func num(n uint32) *uint32       { return &n }
 func percent(p float64) *float64 { return &p }
@@ -241,7 +253,7 @@ func TestBreakers(t *testing.T) {
 	if c.Stats.DefaultBreakers.RqOpen.Value() != 0 || !b.Requests.Free() {
 		t.Error("what was given back can be had again")
 	}
-	if b.TryRetry() {
+	if b.TryRetry(time.Time{}) {
 		t.Error("no retries are allowed")
 	}
 	if c.Limit(High).Connections.Max() != 1024 || c.Limit(High).Retries.Max() != 3 {
@@ -253,7 +265,7 @@ func TestRetryBudget(t *testing.T) {
 	c := newCluster(t, Config{Breakers: [2]Limits{{Budget: &Budget{Percent: 20, Min: 3}}}}, 1)
 	b := c.Limit(Default)
 	n := 0
-	for b.TryRetry() {
+	for b.TryRetry(time.Time{}) {
 		n++
 	}
 	if n != 3 {
@@ -262,11 +274,41 @@ func TestRetryBudget(t *testing.T) {
 	for range 100 {
 		b.Requests.Acquire()
 	}
-	for b.TryRetry() {
+	for b.TryRetry(time.Time{}) {
 		n++
 	}
 	if n != 20 {
 		t.Errorf("%d retries with 100 requests in flight, want 20", n)
+	}
+}
+
+// TestRetryBudgetLooksBack: with an interval it is requests that began within it that count, also those that are
+// over, and no others.
+func TestRetryBudgetLooksBack(t *testing.T) {
+	c := newCluster(t, Config{Breakers: [2]Limits{{Budget: &Budget{Percent: 20, Interval: 16 * time.Second}}}}, 1)
+	b, now := c.Limit(Default), time.Unix(1000, 0)
+	for range 50 {
+		b.Begin(now)
+	}
+	for range 100 {
+		b.Requests.Acquire() // long under way
+	}
+	retries := func(now time.Time) (n int) {
+		for b.TryRetry(now) {
+			n++
+		}
+		for range n {
+			b.EndRetry()
+		}
+		return n
+	}
+	for _, at := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 10}, {15 * time.Second, 10}, {17 * time.Second, 0}} {
+		if got := retries(now.Add(at.after)); got != at.want {
+			t.Errorf("%s after 50 requests: %d retries, want %d", at.after, got, at.want)
+		}
 	}
 }
 
@@ -338,9 +380,9 @@ func TestOutlierDetection(t *testing.T) {
 			fail(c, 1, 1, Result{Kind: ConnectOK}, now)
 			fail(c, 1, 2, Result{Kind: ConnectFailed}, now)
 		}, nil},
-		{"own error codes replace 5xx", OutlierConfig{MaxEjectionPercent: all, ErrorCodes: []uint16{429}, Consecutive5xx: num(2)}, func(c *Cluster, now time.Time) {
-			fail(c, 1, 5, Result{Code: 500}, now)
-			fail(c, 2, 2, Result{Code: 429}, now)
+		{"own errors replace 5xx", OutlierConfig{MaxEjectionPercent: all, IsError: tooMany, Consecutive5xx: num(2)}, func(c *Cluster, now time.Time) {
+			fail(c, 1, 5, c.Answered(500, status(500)), now)
+			fail(c, 2, 2, c.Answered(429, status(429)), now)
 		}, []int{2}},
 		{"no more than the percentage", OutlierConfig{MaxEjectionPercent: num(40)}, func(c *Cluster, now time.Time) {
 			fail(c, 0, 5, Result{Code: 500}, now)

@@ -1,10 +1,10 @@
 package cluster
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -36,7 +36,7 @@ type OutlierConfig struct {
 	EnforceFailure          *uint32 // 0
 	EnforceLocalFailure     *uint32 // 0; only if Split
 
-	ErrorCodes []uint16 // replaces 5xx as what counts as an error; empty: 5xx
+	IsError func(*header.Map) bool // of a response, in place of 5xx; nil: 5xx
 }
 
 func (o OutlierConfig) withDefaults() OutlierConfig {
@@ -160,7 +160,7 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	case RequestOK:
 		code = 200
 	}
-	bad := o.isError(code)
+	bad := code >= 500 && code <= 599
 	s.external.add(bad)
 	if !bad {
 		s.clear(&s.errors)
@@ -186,11 +186,17 @@ func (s *outlierState) clear(n *atomic.Uint32) {
 	}
 }
 
-func (o *OutlierConfig) isError(code int) bool {
-	if len(o.ErrorCodes) > 0 {
-		return slices.Contains(o.ErrorCodes, uint16(code))
+// Answered returns how an attempt ended that got this response: as its code says, or as the cluster's own idea of an
+// error does, by which another code counts as 500, and one of 5xx that is none as 200.
+func (c *Cluster) Answered(code int, m *header.Map) Result {
+	if o := c.Outlier; o != nil && o.IsError != nil {
+		if bad := o.IsError(m); !bad {
+			code = 200
+		} else if code < 500 {
+			code = 500
+		}
 	}
-	return code >= 500 && code <= 599
+	return Result{Kind: Response, Code: code}
 }
 
 // detected is called by whoever brings a count to its limit.

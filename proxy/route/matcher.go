@@ -1,5 +1,7 @@
 package route
 
+import "github.com/mallamesh/malla/proxy/header"
+
 // A Matcher is a compiled StringMatch, for filters.
 type Matcher struct{ m matcher }
 
@@ -40,6 +42,9 @@ func (l HeaderMatchers) All(r *Request) bool {
 	}
 	return true
 }
+
+// OfResponse reports whether the header fields of a response fit all.
+func (l HeaderMatchers) OfResponse(m *header.Map) bool { return l.All(&Request{Headers: m}) }
 
 // A Rewriter is a compiled RegexMatchAndSubstitute, for filters.
 type Rewriter struct{ s *substitution }

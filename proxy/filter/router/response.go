@@ -33,7 +33,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	a.filters.Response(s, m)
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
-	a.report(cluster.Result{Kind: cluster.Response, Code: code})
+	a.report(r.cluster.Answered(code, m))
 	if code >= 500 {
 		a.host.RqError.Inc()
 	} else {

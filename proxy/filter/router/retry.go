@@ -49,7 +49,7 @@ func (r *Router) schedule(wait *time.Duration) bool {
 		return false
 	case !r.keep:
 		return false
-	case !r.limits.TryRetry():
+	case !r.limits.TryRetry(r.w.Loop.Time()):
 		st.UpstreamRqRetryOverflow.Inc()
 		if own != nil {
 			own.UpstreamRqRetryOverflow.Inc()

@@ -272,6 +272,7 @@ func (r *Router) try() {
 	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
 	a.filters.Request(r.chain, s, &s.Request)
+	r.limits.Begin(r.w.Loop.Time())
 	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
 }
 
