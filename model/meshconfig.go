@@ -55,6 +55,7 @@ type MeshConfig struct {
 	Pool                                                                  *ConnectionPool   // of defaultTrafficPolicy
 	Outlier                                                               *OutlierDetection // of defaultTrafficPolicy
 	Locality                                                              *LocalityLB       // localityLbSetting
+	Zone                                                                  *ZoneAware        // zoneAwareLbSetting
 	Paths                                                                 PathNormalization // pathNormalization
 	MeshTLS                                                               TLSRange          // meshMTLS
 	OtherTLS                                                              TLSRange          // tlsDefaults

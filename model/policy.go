@@ -107,7 +107,8 @@ type LoadBalancer struct {
 	Balance  Balance
 	Hash     *ConsistentHash // decides instead of Balance
 	Warmup   *Warmup
-	Locality *LocalityLB // nil: the mesh's
+	Locality *LocalityLB // nil: the service's, or the mesh's
+	Zone     *ZoneAware  // nil: the mesh's; counts before Locality
 }
 
 // A HashSource says what of a request is hashed.
@@ -146,6 +147,14 @@ type LocalityLB struct {
 	Priority   []string // labels, or label=value, that near endpoints share with the client; the first counts most
 }
 
+// A ZoneAware has each zone serve itself as far as its share of the endpoints is as large as its share of the clients.
+type ZoneAware struct {
+	Off      bool
+	Failover []Failover
+	Priority []string // as in LocalityLB
+	Least    uint64   // endpoints, below which zones do not count; 0: the default
+}
+
 // A Distribution shares the requests of clients in some localities out.
 type Distribution struct {
 	From string
@@ -164,7 +173,8 @@ type Failover struct{ From, To string }
 // A RetryBudget limits retries by a share of the requests under way.
 type RetryBudget struct {
 	Percent        *float64
-	MinConcurrency uint32 // 0: the default
+	MinConcurrency uint32        // 0: the default
+	Interval       time.Duration // of those that began in the last so long; 0: of those under way
 }
 
 // A ConnectionPool limits what one proxy does to one destination. Zero means
@@ -215,6 +225,7 @@ type OutlierDetection struct {
 	BaseEjection           time.Duration // 0: 30 s
 	MaxEjectionPercent     *uint32
 	MinHealthPercent       uint32
+	ErrorCodes             []uint32 // in place of 5xx
 }
 
 // A TLSMode is how a client secures a connection.

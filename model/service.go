@@ -72,7 +72,17 @@ type Service struct {
 	Accounts   []string          // SPIFFE ids that its endpoints may have, sorted
 	SANs       []string          // a ServiceEntry's subjectAltNames
 	NodeLocal  bool              // internalTrafficPolicy: Local
+	Near       Nearness          // trafficDistribution
 }
+
+// Nearness says which endpoints clients prefer, whatever is known of their health.
+type Nearness uint8
+
+const (
+	NearAny  Nearness = iota
+	NearZone          // PreferSameZone, PreferClose
+	NearNode          // PreferSameNode
+)
 
 // A Port is one port of a service.
 type Port struct {

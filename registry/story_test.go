@@ -83,7 +83,7 @@ func text(s *State) string {
 		for _, has := range []struct {
 			name string
 			is   bool
-		}{{" headless", svc.Headless}, {" external", svc.External}, {" node-local", svc.NodeLocal}} {
+		}{{" headless", svc.Headless}, {" external", svc.External}, {" node-local", svc.NodeLocal}, {" zone first", svc.Near == model.NearZone}, {" node first", svc.Near == model.NearNode}} {
 			if has.is {
 				b.WriteString(has.name)
 			}

@@ -147,7 +147,7 @@ func best(stories []telling, path string) *telling {
 
 // sharedBlocks are the settings that stand in several places and are read by one piece of code: one
 // story shows them in all.
-var sharedBlocks = []string{"connectionPool.", "outlierDetection.", "loadBalancer.", "localityLbSetting.", "trafficPolicy.tls.", "retryBudget.", "tunnel.", "proxyProtocol.", "tcpKeepalive."}
+var sharedBlocks = []string{"connectionPool.", "outlierDetection.", "loadBalancer.", "localityLbSetting.", "zoneAwareLbSetting.", "trafficPolicy.tls.", "retryBudget.", "tunnel.", "proxyProtocol.", "tcpKeepalive."}
 
 // elsewhere returns a story that sets the field in another place, where it is in a block.
 func elsewhere(all map[string][]telling, path string) *telling {

@@ -87,7 +87,7 @@ func passCluster(v *model.View, c clusterName) (*clusterv3.Cluster, bool) {
 	case out.EdsClusterConfig != nil:
 		out.EdsClusterConfig.ServiceName = out.Name
 	case out.LoadAssignment != nil: // of names, among them the service's own if it lists none: who is behind that is not known
-		setNames(out, assignment(v, out.Name, policyFor(v, v.PolicyFor(s), subset, port.Number), ending(v, s, port, subset)))
+		setNames(out, assignment(v, out.Name, s, policyFor(v, v.PolicyFor(s), subset, port.Number), ending(v, s, port, subset)))
 	}
 	return out, true
 }
@@ -106,5 +106,5 @@ func passEndpoints(v *model.View, c clusterName) (*endpointv3.ClusterLoadAssignm
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	return assignment(v, c.sni(), policy, ending(v, s, port, subset)), true
+	return assignment(v, c.sni(), s, policy, ending(v, s, port, subset)), true
 }

@@ -139,7 +139,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	setPool(v, c, policy.Pool)
 	setBalance(c, policy.LB)
 	setOutlier(c, policy.Outlier)
-	setLocality(c, localityLB(v, policy.LB))
+	setLocality(v, c, s, policy.LB)
 	setBudget(c, policy.Budget)
 	switch kind {
 	case clusterv3.Cluster_EDS:
@@ -165,6 +165,7 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	if k := carried(port.Protocol); k == model.HTTP || k == model.Sniffed {
 		as := outboundVersion(v, port.Protocol, policy.Pool)
 		setHTTP(c, as, policy.Pool, autoNames)
+		setErrors(c, as, policy.Outlier)
 		offerAsClient(v, c, as, policy.TLS)
 	}
 	return c

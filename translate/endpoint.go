@@ -17,6 +17,9 @@ import (
 // proxy takes its endpoints from here. A service without ready endpoints has an
 // assignment without entries: that is an answer too.
 func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, bool) {
+	if name == localCluster {
+		return peers(v)
+	}
 	if c, ok := passedThrough(v)[name]; ok {
 		return passEndpoints(v, c)
 	}
@@ -32,12 +35,12 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	return assignment(v, name, policy, behind(v, s, port, subset)), true
+	return assignment(v, name, s, policy, behind(v, s, port, subset)), true
 }
 
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.
 func EndpointNames(v *model.View) []string {
-	return slices.DeleteFunc(clusterNames(v), func(name string) bool {
+	names := slices.DeleteFunc(clusterNames(v), func(name string) bool {
 		c, ok := passedThrough(v)[name]
 		if !ok {
 			c, ok = parseClusterName(name)
@@ -48,6 +51,11 @@ func EndpointNames(v *model.View) []string {
 		s, port, subset, ok := resolve(v, c)
 		return !ok || discovery(v, s, policyFor(v, v.PolicyFor(s), subset, port.Number)) != clusterv3.Cluster_EDS
 	})
+	if findsItself(v) {
+		names = append(names, localCluster)
+		slices.Sort(names)
+	}
+	return names
 }
 
 // behind returns the endpoints of a service's port that belong to the subset
@@ -82,9 +90,9 @@ func speaksTLS(m *model.Mesh, e *model.Endpoint) bool {
 }
 
 // assignment lists endpoints for a proxy, by priority and locality.
-func assignment(v *model.View, name string, p model.TrafficPolicy, endpoints []*model.Endpoint) *endpointv3.ClusterLoadAssignment {
+func assignment(v *model.View, name string, s *model.Service, p model.TrafficPolicy, endpoints []*model.Endpoint) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	for _, g := range spread(v, p, endpoints) {
+	for _, g := range spread(v, s, p, endpoints) {
 		out.Endpoints = append(out.Endpoints, &endpointv3.LocalityLbEndpoints{
 			Locality: locality(g.locality), LbEndpoints: g.list, LoadBalancingWeight: u32(g.weight), Priority: g.priority,
 		})
@@ -138,5 +146,5 @@ func dnsAssignment(v *model.View, name clusterName, s *model.Service, port model
 		}
 		endpoints = []*model.Endpoint{{Hostname: s.Host, Port: target}}
 	}
-	return assignment(v, name.String(), p, endpoints)
+	return assignment(v, name.String(), s, p, endpoints)
 }

@@ -235,7 +235,7 @@ func grpcEndpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignmen
 		return nil, false
 	}
 	all := slices.DeleteFunc(behind(v, s, port, subset), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
-	out := assignment(v, name, policyFor(v, v.PolicyFor(s), subset, port.Number), all)
+	out := assignment(v, name, s, policyFor(v, v.PolicyFor(s), subset, port.Number), all)
 	for _, l := range out.Endpoints {
 		if l.Locality == nil {
 			l.Locality = &corev3.Locality{}

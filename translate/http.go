@@ -61,21 +61,27 @@ const maxStreams = 1 << 30
 // setHTTP puts what concerns HTTP connections into a cluster. AutoNames makes
 // the server's name for TLS that of each request.
 func setHTTP(c *clusterv3.Cluster, as version, p *model.ConnectionPool, autoNames bool) {
+	o := httpProtocol(as, p)
+	if common := o.CommonHttpProtocolOptions; !autoNames && as == http1 && common.IdleTimeout == nil && common.MaxRequestsPerConnection == nil && common.MaxConnectionDuration == nil {
+		return
+	}
+	if autoNames {
+		o.UpstreamHttpProtocolOptions = &corev3.UpstreamHttpProtocolOptions{AutoSni: true, AutoSanValidation: true}
+	}
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(o)}
+}
+
+func httpProtocol(as version, p *model.ConnectionPool) *httpv3.HttpProtocolOptions {
 	common := &corev3.HttpProtocolOptions{}
 	two := &corev3.Http2ProtocolOptions{MaxConcurrentStreams: u32(maxStreams)}
-	used := autoNames || as != http1
 	if p != nil {
 		common.IdleTimeout = spanIf(cmp.Or(p.HTTPIdleTimeout, p.TCPIdleTimeout))
 		common.MaxRequestsPerConnection = u32If(p.MaxPerConnection)
 		common.MaxConnectionDuration = spanIf(p.MaxDuration)
-		used = used || common.IdleTimeout != nil || common.MaxRequestsPerConnection != nil || common.MaxConnectionDuration != nil
 		two.MaxConcurrentStreams = u32(cmp.Or(p.MaxStreams, maxStreams))
 		if p.Ping != nil {
 			two.ConnectionKeepalive = &corev3.KeepaliveSettings{Interval: span(max(p.Ping.Interval, time.Millisecond)), Timeout: span(max(p.Ping.Timeout, time.Millisecond))}
 		}
-	}
-	if !used {
-		return
 	}
 	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: common}
 	switch as {
@@ -92,8 +98,5 @@ func setHTTP(c *clusterv3.Cluster, as version, p *model.ConnectionPool, autoName
 			HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: two,
 		}}
 	}
-	if autoNames {
-		o.UpstreamHttpProtocolOptions = &corev3.UpstreamHttpProtocolOptions{AutoSni: true, AutoSanValidation: true}
-	}
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(o)}
+	return o
 }

@@ -9,29 +9,73 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/model"
 )
 
-// localityLB returns what holds for endpoints in several localities, nil for
-// nothing: what a DestinationRule says, else the mesh.
-func localityLB(v *model.View, lb *model.LoadBalancer) *model.LocalityLB {
-	l := v.Mesh.Config.Locality
-	if lb != nil && lb.Locality != nil {
+// localityLB returns what holds for the service's endpoints in several localities, nil for
+// nothing: what a DestinationRule says, else the service, else the mesh. What a service says
+// holds whether or not anybody would notice that the near endpoints fail.
+func localityLB(v *model.View, s *model.Service, lb *model.LoadBalancer) (l *model.LocalityLB, always bool) {
+	switch l = v.Mesh.Config.Locality; {
+	case lb != nil && lb.Locality != nil:
 		l = lb.Locality
+	case s.Near != model.NearAny:
+		l, always = nearest(s.Near), true
 	}
 	if l == nil {
 		l = &model.LocalityLB{}
 	}
 	if l.Off {
-		return nil
+		return nil, false
 	}
-	return l
+	return l, always
 }
 
-// setLocality makes a cluster heed the weights of localities where somebody
+// nearest are the labels that near endpoints share with the client.
+func nearest(n model.Nearness) *model.LocalityLB {
+	labels := []string{networkLabel, model.RegionLabel, model.ZoneLabel}
+	if n == model.NearNode {
+		labels = append(labels, model.SubzoneLabel, nodeLabel)
+	}
+	return &model.LocalityLB{Priority: labels}
+}
+
+const (
+	networkLabel = "topology.istio.io/network"
+	nodeLabel    = "kubernetes.io/hostname"
+)
+
+// zoneAware returns what holds for zones, nil for nothing. On one level it counts before
+// other settings of localities, and those of a DestinationRule before the mesh's.
+func zoneAware(v *model.View, lb *model.LoadBalancer) *model.ZoneAware {
+	z := v.Mesh.Config.Zone
+	if lb != nil && (lb.Zone != nil || lb.Locality != nil || lb.Hash != nil) {
+		z = lb.Zone
+	}
+	if z == nil || z.Off {
+		return nil
+	}
+	return z
+}
+
+// setLocality makes a cluster heed zones, or the weights of localities where somebody
 // gives some, as Istio does.
-func setLocality(c *clusterv3.Cluster, l *model.LocalityLB) {
+func setLocality(v *model.View, c *clusterv3.Cluster, s *model.Service, lb *model.LoadBalancer) {
+	if z := zoneAware(v, lb); z != nil && c.GetType() != clusterv3.Cluster_ORIGINAL_DST {
+		if c.CommonLbConfig == nil {
+			c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{}
+		}
+		zone := &clusterv3.Cluster_CommonLbConfig_ZoneAwareLbConfig{RoutingEnabled: &typev3.Percent{Value: 100}}
+		if z.Least > 0 {
+			zone.MinClusterSize = wrapperspb.UInt64(z.Least)
+		}
+		c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: zone}
+		return
+	}
+	l, _ := localityLB(v, s, lb)
 	if l == nil || len(l.Distribute)+len(l.Failover)+len(l.Priority) == 0 || c.GetType() == clusterv3.Cluster_ORIGINAL_DST {
 		return
 	}
@@ -54,20 +98,27 @@ type group struct {
 
 // spread puts the groups in order for the proxy: by shares, or the near ones
 // before the far ones. Without outlier detection nobody would notice that the
-// near ones fail, so then all are alike.
-func spread(v *model.View, p model.TrafficPolicy, endpoints []*model.Endpoint) []*group {
-	l := localityLB(v, p.LB)
+// near ones fail, so then all are alike; but the regions of a zone-aware service, which fail over by themselves.
+func spread(v *model.View, s *model.Service, p model.TrafficPolicy, endpoints []*model.Endpoint) []*group {
+	if z := zoneAware(v, p.LB); z != nil {
+		groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v.Proxy, z.Priority, e) })
+		for _, g := range groups {
+			g.priority = g.priority*5 + max(2, failover(v.Proxy.Locality, g.locality, z.Failover)) // in one region all are alike
+		}
+		return dense(groups)
+	}
+	l, always := localityLB(v, s, p.LB)
 	if l == nil {
 		return grouped(v, endpoints, nil)
 	}
 	if len(l.Distribute) > 0 {
 		return distribute(v.Proxy.Locality, l.Distribute, grouped(v, endpoints, nil))
 	}
-	if p.Outlier == nil {
+	if p.Outlier == nil && !always {
 		return grouped(v, endpoints, nil)
 	}
 	groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v.Proxy, l.Priority, e) })
-	if len(l.Priority) == 0 || len(l.Failover) > 0 {
+	if len(l.Priority) == 0 || len(l.Failover) > 0 { // then places count within what labels say
 		for _, g := range groups {
 			g.priority = g.priority*5 + failover(v.Proxy.Locality, g.locality, l.Failover)
 		}
@@ -206,9 +257,9 @@ func labelPriority(p *model.Proxy, labels []string, e *model.Endpoint) uint32 {
 			want = p.Labels[name]
 		}
 		switch name {
-		case "topology.istio.io/network":
+		case networkLabel:
 			got = cmp.Or(e.Network, got)
-		case "kubernetes.io/hostname":
+		case nodeLabel:
 			got = cmp.Or(e.Node, got)
 			if !given {
 				want = cmp.Or(p.Metadata["NODE_NAME"], want)

@@ -30,7 +30,7 @@ func NameTable(v *model.View, name string) (*anypb.Any, bool) {
 	for _, s := range v.Services() {
 		switch addrs := families(v, v.Addresses(s)); {
 		case s.Headless:
-			if n := nearest(v, s); len(n.Addrs) > 0 {
+			if n := nearestPods(v, s); len(n.Addrs) > 0 {
 				t.Names[s.Host] = n
 			}
 		case !s.Kubernetes && len(addrs) > 0:
@@ -45,8 +45,8 @@ func NameTable(v *model.View, name string) (*anypb.Any, bool) {
 	return &anypb.Any{TypeUrl: NameTableType, Value: t.Append(nil)}, true
 }
 
-// nearest lists the pods behind a headless service by how far they are from the proxy.
-func nearest(v *model.View, s *model.Service) nds.Name {
+// nearestPods lists the pods behind a headless service by how far they are from the proxy.
+func nearestPods(v *model.View, s *model.Service) nds.Name {
 	type pod struct {
 		addr netip.Addr
 		far  uint32

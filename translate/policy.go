@@ -151,5 +151,6 @@ func setBudget(c *clusterv3.Cluster, b *model.RetryBudget) {
 	if b.Percent != nil {
 		out.BudgetPercent.Value = *b.Percent
 	}
+	out.BudgetInterval = spanIf(b.Interval)
 	c.CircuitBreakers.Thresholds[0].RetryBudget = out
 }

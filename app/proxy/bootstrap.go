@@ -26,13 +26,29 @@ const (
 // it would by a file.
 func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
 	ads := &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3}
-	return &bootstrapv3.Bootstrap{
+	b := &bootstrapv3.Bootstrap{
 		Node:            node,
 		Admin:           &bootstrapv3.Admin{Address: address("127.0.0.1", uint32(e.AdminPort))},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{e.controlPlane()}},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: ads, CdsConfig: ads, AdsConfig: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{grpcService(xdsCluster)}}},
 	}
+	if e.findsItself() {
+		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(ads))
+		b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: localClusterName}
+	}
+	return b
+}
+
+// localClusterName is the cluster of the proxy's like, by which it balances between zones.
+const localClusterName = "local_cluster"
+
+// findsItself reports whether the workload asks for that (ISTIO_META_ENABLE_SELF_DISCOVERY).
+func (e *environment) findsItself() bool { return e.Metadata["ENABLE_SELF_DISCOVERY"] == "true" }
+
+func localCluster(from *corev3.ConfigSource) *clusterv3.Cluster {
+	return &clusterv3.Cluster{Name: localClusterName, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}, ConnectTimeout: durationpb.New(dialTimeout),
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: from, ServiceName: localClusterName}}
 }
 
 func address(host string, port uint32) *corev3.Address {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/node/agent"
 	"github.com/mallamesh/malla/pki"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -277,8 +278,17 @@ func (e *environment) node() (*corev3.Node, error) {
 	return &corev3.Node{
 		Id:      strings.Join([]string{e.Type, e.IPs[0], e.Pod + "." + e.Namespace, e.Namespace + ".svc." + e.Domain}, "~"),
 		Cluster: first(e.Labels["app"], e.Metadata["WORKLOAD_NAME"], e.Pod) + "." + e.Namespace, Metadata: metadata,
-		UserAgentName: "malla", UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version.String()},
+		Locality: place(e.Labels), UserAgentName: "malla", UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version.String()},
 	}, nil
+}
+
+// place is where the labels of a pod say that it runs; nil: nowhere in particular.
+func place(labels map[string]string) *corev3.Locality {
+	parts := append(strings.SplitN(model.LocalityOf(labels), "/", 3), "", "")
+	if parts[0] == "" {
+		return nil
+	}
+	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
 }
 
 func anyMap(m map[string]string) map[string]any {

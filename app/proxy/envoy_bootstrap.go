@@ -37,6 +37,9 @@ func (e *environment) envoyBootstrap(dir string, mark int) ([]byte, error) {
 	node.UserAgentName, node.UserAgentVersionType = "", nil // that is the Envoy's to say
 	b := e.bootstrap(node)
 	b.StaticResources.Clusters = []*clusterv3.Cluster{onSocket(xdsCluster, filepath.Join(dir, xdsSocket)), onSocket(sdsCluster, filepath.Join(dir, sdsSocket))}
+	if e.findsItself() {
+		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(b.DynamicResources.CdsConfig))
+	}
 	// It is not ready before it has its configuration, however long that takes.
 	b.DynamicResources.CdsConfig.InitialFetchTimeout = durationpb.New(0)
 	b.DynamicResources.LdsConfig.InitialFetchTimeout = durationpb.New(0)
@@ -45,9 +48,12 @@ func (e *environment) envoyBootstrap(dir string, mark int) ([]byte, error) {
 		Fields: map[string]*structpb.Value{"re2.max_program_size.error_level": structpb.NewNumberValue(32768)}, // Istio's
 	}}}}}
 	if mark != 0 { // so that capture lets through what the Envoy dials: here it may have the application's user id
-		b.ClusterManager = &bootstrapv3.ClusterManager{UpstreamBindConfig: &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
+		if b.ClusterManager == nil {
+			b.ClusterManager = &bootstrapv3.ClusterManager{}
+		}
+		b.ClusterManager.UpstreamBindConfig = &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
 			Description: "SO_MARK", Level: solSocket, Name: soMark, State: corev3.SocketOption_STATE_PREBIND, Value: &corev3.SocketOption_IntValue{IntValue: int64(mark)},
-		}}}}
+		}}}
 	}
 	return protojson.Marshal(b)
 }

@@ -89,6 +89,7 @@ func (e *environment) plan(o Options) (*plan, error) {
 	if pl.boot, err = build.NewBootstrap("bootstrap", e.bootstrap(node)); err != nil {
 		return nil, err
 	}
+	pl.peers = pl.boot.LocalCluster
 	if pl.workers, err = concurrency(o.Concurrency, e.Concurrency); err != nil {
 		return nil, err
 	}

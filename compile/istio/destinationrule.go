@@ -63,8 +63,7 @@ func (c *compiler) policy(t *networking.TrafficPolicy, at *field.Path) model.Tra
 		}
 	}
 	if b := t.RetryBudget; b != nil {
-		c.unsupported(b.BudgetInterval != nil, at.Child("retryBudget").Child("budgetInterval"))
-		p.Budget = &model.RetryBudget{MinConcurrency: b.MinRetryConcurrency}
+		p.Budget = &model.RetryBudget{MinConcurrency: b.MinRetryConcurrency, Interval: c.duration(b.BudgetInterval, at.Child("retryBudget").Child("budgetInterval"))}
 		if b.Percent != nil {
 			c.share(b.Percent.Value, at.Child("retryBudget").Child("percent"))
 			p.Budget.Percent = &b.Percent.Value
@@ -86,10 +85,12 @@ func (c *compiler) loadBalancer(l *networking.LoadBalancerSettings, at *field.Pa
 	if l == nil {
 		return nil
 	}
-	c.unsupported(l.ZoneAwareLbSetting != nil, at.Child("zoneAwareLbSetting"))
 	out := &model.LoadBalancer{Hash: c.hash(l.GetConsistentHash(), at.Child("consistentHash"))}
 	if s := l.LocalityLbSetting; s != nil {
 		out.Locality = mesh.Locality(s)
+	}
+	if z := l.ZoneAwareLbSetting; z != nil {
+		out.Zone = mesh.Zone(z)
 	}
 	switch w := l.Warmup; {
 	case w != nil:
@@ -185,7 +186,11 @@ func (c *compiler) outlier(o *networking.OutlierDetection, at *field.Path) *mode
 	c.duration(o.BaseEjectionTime, at.Child("baseEjectionTime"))
 	c.share(float64(o.MaxEjectionPercent), at.Child("maxEjectionPercent"))
 	c.share(float64(o.MinHealthPercent), at.Child("minHealthPercent"))
-	c.unsupported(len(o.OutlierDetectionHttpErrorCodes) > 0, at.Child("outlierDetectionHttpErrorCodes"))
+	for i, code := range o.OutlierDetectionHttpErrorCodes {
+		if code < 100 || code > 599 {
+			c.out.Errors.Addf(at.Child("outlierDetectionHttpErrorCodes").Index(i), "is %d, want a status from 100 to 599", code)
+		}
+	}
 	return mesh.Outlier(o)
 }
 

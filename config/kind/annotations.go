@@ -16,6 +16,7 @@ var Annotations = []Annotation{
 	{Name: "traffic.sidecar.istio.io/excludeOutboundIPRanges", On: "Pod", Form: Ranges},
 	{Name: "sidecar.malla.dev/proxy", On: "Pod", Form: Proxy},
 	{Name: "networking.istio.io/exportTo", On: "Service"},
+	{Name: "networking.istio.io/traffic-distribution", On: "Service"},
 	{Name: "kubernetes.io/ingress.class", On: "Ingress"},
 	{Name: "nginx.ingress.kubernetes.io/rewrite-target", On: "Ingress"},
 	{Name: "istio.io/rev", On: "Pod"},

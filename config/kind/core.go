@@ -53,7 +53,6 @@ var serviceFields = join(
 		"spec.healthCheckNodePort"),
 	only(ign("every port of a LoadBalancer has a node port too, and both are published on this machine", "spec.allocateLoadBalancerNodePorts"), "!true"),
 	only(ign("there is one machine", "spec.externalTrafficPolicy"), "!Cluster"),
-	ign("there is one machine, and it is in one zone", "spec.trafficDistribution"),
 )
 
 var endpointSliceFields = join(

@@ -6,20 +6,15 @@ var virtualServiceFields = join(
 	ref("Istio never implemented it; use sourceLabels", "spec.tcp[].match[].sourceSubnet"),
 )
 
-const zoneAware = "a proxy does not know its own cluster's zones yet; use localityLbSetting"
-
 // policyFields are the rows of a traffic policy and of one for a port.
 var policyFields = join(
-	ref(zoneAware, "loadBalancer.zoneAwareLbSetting"),
-	ref("it needs percentages of error codes, which are "+whyNotYet+"; 5xx count", "outlierDetection.outlierDetectionHttpErrorCodes"),
-	ref("it is obsolete; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
+	ign("Istio does not heed it any more; use consecutive5xxErrors or consecutiveGatewayErrors", "outlierDetection.consecutiveErrors"),
 )
 
 func destinationRuleFields() []Field {
 	all := join(
 		policyFields,
 		below(policyFields, "portLevelSettings[]"),
-		ref("the proxy counts what is under way, not what came in a time; leave it out", "retryBudget.budgetInterval"),
 	)
 	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 }

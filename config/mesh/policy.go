@@ -76,6 +76,15 @@ func Locality(l *networking.LocalityLoadBalancerSetting) *model.LocalityLB {
 	return out
 }
 
+// Zone returns what Istio's settings say, those of the mesh as well as those of a DestinationRule.
+func Zone(z *networking.ZoneAwareLoadBalancerSetting) *model.ZoneAware {
+	out := &model.ZoneAware{Off: z.GetEnabled() != nil && !z.GetEnabled().GetValue(), Priority: z.GetFailoverPriority(), Least: uint64(z.GetMinClusterSize().GetValue())}
+	for _, f := range z.GetFailover() {
+		out.Failover = append(out.Failover, model.Failover{From: f.GetFrom(), To: f.GetTo()})
+	}
+	return out
+}
+
 // Outlier returns what Istio's settings say, those of the mesh as well as those of a
 // DestinationRule.
 func Outlier(o *networking.OutlierDetection) *model.OutlierDetection {
@@ -83,11 +92,7 @@ func Outlier(o *networking.OutlierDetection) *model.OutlierDetection {
 		Consecutive5xx: value(o.GetConsecutive_5XxErrors()), ConsecutiveGateway: value(o.GetConsecutiveGatewayErrors()),
 		SplitLocalOrigin: o.GetSplitExternalLocalOriginErrors(), ConsecutiveLocalOrigin: value(o.GetConsecutiveLocalOriginFailures()),
 		Interval: o.GetInterval().AsDuration(), BaseEjection: o.GetBaseEjectionTime().AsDuration(),
-		MinHealthPercent: positive(o.GetMinHealthPercent()),
-	}
-	//lint:ignore SA1019 old manifests have it
-	if n := positive(o.GetConsecutiveErrors()); n > 0 && out.ConsecutiveGateway == nil {
-		out.ConsecutiveGateway = &n
+		MinHealthPercent: positive(o.GetMinHealthPercent()), ErrorCodes: o.GetOutlierDetectionHttpErrorCodes(),
 	}
 	if n := positive(o.GetMaxEjectionPercent()); n > 0 {
 		out.MaxEjectionPercent = &n

@@ -74,6 +74,9 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	if l := m.GetLocalityLbSetting(); l != nil {
 		out.Locality = Locality(l)
 	}
+	if z := m.GetZoneAwareLbSetting(); z != nil {
+		out.Zone = Zone(z)
+	}
 	r.traffic(m, &out)
 	r.proxy(m.GetDefaultConfig(), &out, "defaultConfig")
 	return out

@@ -9,6 +9,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
 )
 
 func (r *ruler) loadBalancer(at *field.Path, l *networking.LoadBalancerSettings) {
@@ -17,6 +18,15 @@ func (r *ruler) loadBalancer(at *field.Path, l *networking.LoadBalancerSettings)
 	}
 	r.consistentHash(at.Child("consistentHash"), l.GetConsistentHash())
 	r.locality(at.Child("localityLbSetting"), l.GetLocalityLbSetting())
+	if z := l.GetZoneAwareLbSetting(); z != nil {
+		r.zoneAware(at.Child("zoneAwareLbSetting"), z)
+		if l.GetLocalityLbSetting() != nil {
+			r.errorf(at, "zoneAwareLbSetting and localityLbSetting exclude each other; keep one")
+		}
+		if l.GetConsistentHash() != nil {
+			r.errorf(at.Child("zoneAwareLbSetting"), "zones do not count where a hash chooses; leave it out, or consistentHash")
+		}
+	}
 	p := at.Child("warmup")
 	//lint:ignore SA1019 old manifests have it
 	old := l.GetWarmupDurationSecs()
@@ -133,19 +143,38 @@ func (r *ruler) locality(at *field.Path, l *networking.LocalityLoadBalancerSetti
 		}
 	}
 	for i, f := range l.GetFailover() {
-		p := at.Child("failover").Index(i)
-		for _, side := range []struct{ name, region string }{{"from", f.GetFrom()}, {"to", f.GetTo()}} {
-			if side.region == "" || strings.ContainsAny(side.region, "/*") {
-				r.errorf(p.Child(side.name), "found %q, want a region alone", side.region)
-			}
-		}
-		if f.GetFrom() == f.GetTo() {
-			r.errorf(p, "%s fails over to itself; want another region", f.GetFrom())
+		r.failover(at.Child("failover").Index(i), f.GetFrom(), f.GetTo())
+	}
+	r.priority(at.Child("failoverPriority"), l.GetFailoverPriority())
+}
+
+func (r *ruler) failover(at *field.Path, from, to string) {
+	for _, side := range []struct{ name, region string }{{"from", from}, {"to", to}} {
+		if side.region == "" || strings.ContainsAny(side.region, "/*") {
+			r.errorf(at.Child(side.name), "found %q, want a region alone", side.region)
 		}
 	}
-	for i, label := range l.GetFailoverPriority() {
+	if from == to {
+		r.errorf(at, "%s fails over to itself; want another region", from)
+	}
+}
+
+func (r *ruler) priority(at *field.Path, labels []string) {
+	for i, label := range labels {
 		if name, _, _ := strings.Cut(label, "="); name == "" {
-			r.errorf(at.Child("failoverPriority").Index(i), "found %q, want a label, or label=value", label)
+			r.errorf(at.Index(i), "found %q, want a label, or label=value", label)
+		}
+	}
+}
+
+func (r *ruler) zoneAware(at *field.Path, z *networking.ZoneAwareLoadBalancerSetting) {
+	for i, f := range z.GetFailover() {
+		r.failover(at.Child("failover").Index(i), f.GetFrom(), f.GetTo())
+	}
+	r.priority(at.Child("failoverPriority"), z.GetFailoverPriority())
+	for i, label := range z.GetFailoverPriority() {
+		if name, _, _ := strings.Cut(label, "="); slices.Contains([]string{model.RegionLabel, model.ZoneLabel, model.SubzoneLabel}, name) {
+			r.errorf(at.Child("failoverPriority").Index(i), "found %q, which counts here by itself; leave it out", label)
 		}
 	}
 }

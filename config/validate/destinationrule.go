@@ -48,8 +48,9 @@ func (r *ruler) trafficPolicy(at *field.Path, p *networking.TrafficPolicy) {
 	r.outlierDetection(at.Child("outlierDetection"), p.GetOutlierDetection())
 	r.clientTLS(at.Child("tls"), p.GetTls())
 	r.loadBalancer(at.Child("loadBalancer"), p.GetLoadBalancer())
-	if b := p.GetRetryBudget(); b.GetPercent() != nil {
+	if b := p.GetRetryBudget(); b != nil {
 		r.percent(at.Child("retryBudget").Child("percent"), b.GetPercent().GetValue())
+		r.least(at.Child("retryBudget").Child("budgetInterval"), b.GetBudgetInterval(), time.Millisecond)
 	}
 	var ports []uint32
 	for i, s := range p.GetPortLevelSettings() {
@@ -116,6 +117,11 @@ func (r *ruler) outlierDetection(at *field.Path, o *networking.OutlierDetection)
 	r.above(at.Child("baseEjectionTime"), o.GetBaseEjectionTime(), time.Millisecond)
 	r.percent(at.Child("maxEjectionPercent"), float64(o.GetMaxEjectionPercent()))
 	r.percent(at.Child("minHealthPercent"), float64(o.GetMinHealthPercent()))
+	for i, code := range o.GetOutlierDetectionHttpErrorCodes() {
+		if code < 100 || code > 599 {
+			r.errorf(at.Child("outlierDetectionHttpErrorCodes").Index(i), "found %d, want a status from 100 to 599", code)
+		}
+	}
 	if o.GetConsecutiveLocalOriginFailures() != nil && !o.GetSplitExternalLocalOriginErrors() {
 		r.errorf(at.Child("consecutiveLocalOriginFailures"), "counts only with splitExternalLocalOriginErrors: true")
 	}

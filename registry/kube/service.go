@@ -27,6 +27,7 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 	if p := v.Spec.InternalTrafficPolicy; p != nil {
 		s.NodeLocal = *p == corev1.ServiceInternalTrafficPolicyLocal
 	}
+	s.Near = near(v)
 	ips := v.Spec.ClusterIPs
 	if len(ips) == 0 {
 		ips = []string{v.Spec.ClusterIP}
@@ -50,6 +51,23 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 		s.Ports = append(s.Ports, port)
 	}
 	return s
+}
+
+// DistributionAnnotation says what spec.trafficDistribution says, where that is not there.
+const DistributionAnnotation = "networking.istio.io/traffic-distribution"
+
+func near(v *corev1.Service) model.Nearness {
+	said := v.Annotations[DistributionAnnotation]
+	if d := v.Spec.TrafficDistribution; d != nil && *d != "" {
+		said = *d
+	}
+	switch said {
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+		return model.NearZone
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		return model.NearNode
+	}
+	return model.NearAny
 }
 
 // exportTo reads the annotation's list of namespaces.

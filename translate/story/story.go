@@ -211,6 +211,10 @@ func addService(r *model.Registry, words []string) error {
 			s.Resolution = model.DynamicDNS
 		case "dns-round-robin":
 			s.Resolution = model.DNSRoundRobin
+		case "near":
+			s.Near = map[string]model.Nearness{"zone": model.NearZone, "node": model.NearNode}[value]
+		case "node-local":
+			s.NodeLocal = true
 		case "alias":
 			s.Resolution, s.AliasOf = model.Alias, value
 		default:
@@ -284,6 +288,8 @@ func addEndpoint(r *model.Registry, words []string) error {
 			e.Health = model.Unhealthy
 		case "locality":
 			e.Locality = value
+		case "node":
+			e.Node = value
 		case "port":
 			e.PortName = value
 		case "weight":
@@ -305,7 +311,7 @@ func addEndpoint(r *model.Registry, words []string) error {
 	return nil
 }
 
-// addWorkload reads: ns/name address [labels=] [account=] [ports=name:number,...] [injected]
+// addWorkload reads: ns/name address [labels=] [account=] [ports=name:number,...] [owner=] [injected]
 func addWorkload(r *model.Registry, words []string) error {
 	w := &model.Workload{Addrs: addrs(words[1])}
 	w.Namespace, w.Name, _ = strings.Cut(words[0], "/")
@@ -313,6 +319,7 @@ func addWorkload(r *model.Registry, words []string) error {
 		switch key, value := word(x); key {
 		case "labels":
 			w.Labels = labels(value)
+			w.Locality = model.LocalityOf(w.Labels)
 		case "account":
 			w.ServiceAccount = value
 		case "ports":
@@ -326,6 +333,8 @@ func addWorkload(r *model.Registry, words []string) error {
 			}
 		case "injected":
 			w.Injected = true
+		case "owner":
+			w.Owner, w.OwnerKind, w.Ready = value, "Deployment", true
 		default:
 			return fmt.Errorf("%q is not known", x)
 		}
