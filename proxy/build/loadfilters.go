@@ -5,16 +5,25 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
 	bandwidthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/bandwidth_limit/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/filter/admissioncontrol"
 	"github.com/mallamesh/malla/proxy/filter/bandwidthlimit"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/stream"
 )
 
 // loadFields are of filters that bound what goes to a service.
 var loadFields = []*Message{
 	message((*bandwidthv3.BandwidthLimit)(nil), reads("stat_prefix", "enable_mode", "limit_kbps", "fill_interval", "runtime_enabled", "enable_response_trailers", "response_trailer_prefix")),
+	message((*admissionv3.AdmissionControl)(nil), reads("enabled", "success_criteria", "sampling_window", "aggression", "sr_threshold", "rps_threshold", "max_rejection_probability")),
+	message((*admissionv3.AdmissionControl_SuccessCriteria)(nil), reads("http_criteria", "grpc_criteria")),
+	message((*admissionv3.AdmissionControl_SuccessCriteria_HttpCriteria)(nil), reads("http_success_status")),
+	message((*admissionv3.AdmissionControl_SuccessCriteria_GrpcCriteria)(nil), reads("grpc_success_status")),
+	message((*corev3.RuntimePercent)(nil), reads("default_value", "runtime_key")),
 }
 
 // bandwidthLimit reads one level of the bandwidth limit. A route must say how much; where the filter itself does not,
@@ -47,4 +56,74 @@ func (r *reader) bandwidthLimit(m *bandwidthv3.BandwidthLimit, ofRoute bool, at 
 	c.Stats, scope = r.env.Stats.BandwidthLimit(m.GetStatPrefix())
 	runtime.AddCleanup(c, (*stats.Scope).Close, scope)
 	return c
+}
+
+// goodCalls are gRPC's statuses of calls that fewer calls would not have helped.
+var goodCalls = []int{0, 1, 2, 3, 5, 6, 7, 9, 11, 12, 16}
+
+func (r *listenerReader) admissionControl(name string, m *admissionv3.AdmissionControl, c *stream.Config, at *field.Path) stream.Factory {
+	set, scope := r.env.Stats.AdmissionControl(c.StatPrefix)
+	r.scopes = append(r.scopes, scope)
+	out := &admissioncontrol.Config{
+		Off: !r.runtimeFlag(m.GetEnabled()), Window: r.orDefault(m.GetSamplingWindow(), 30*time.Second, at.Child("sampling_window")).Truncate(time.Second),
+		Aggression: 1, Normal: r.runtimePercent(m.GetSrThreshold(), 95, at.Child("sr_threshold")), Most: r.runtimePercent(m.GetMaxRejectionProbability(), 80, at.Child("max_rejection_probability")),
+		AtLeast: int(runtimeInteger[uint32](&r.reader, m.GetRpsThreshold())),
+		HTTP:    []admissioncontrol.Range{{Start: 0, End: 500}}, GRPC: goodCalls,
+	}
+	if out.Window == 0 {
+		r.errs.Addf(at.Child("sampling_window"), "found %v, want at least 1s", m.GetSamplingWindow().AsDuration())
+	}
+	if a := r.runtimeDouble(m.GetAggression()); a != nil {
+		out.Aggression = max(1, *a)
+	}
+	if out.Normal == 0 {
+		r.errs.Addf(at.Child("sr_threshold"), "found 0, want more")
+	}
+	if m.GetSuccessCriteria() == nil {
+		r.errs.Addf(at.Child("success_criteria"), "is not set")
+	}
+	r.successes(m.GetSuccessCriteria(), out, at.Child("success_criteria"))
+	return admissioncontrol.New(name, out, set)
+}
+
+func (r *reader) successes(m *admissionv3.AdmissionControl_SuccessCriteria, c *admissioncontrol.Config, at *field.Path) {
+	if h := m.GetHttpCriteria(); h != nil {
+		at := at.Child("http_criteria").Child("http_success_status")
+		if c.HTTP = nil; len(h.GetHttpSuccessStatus()) == 0 {
+			r.errs.Addf(at, "is empty, want at least one range")
+		}
+		for i, s := range h.GetHttpSuccessStatus() {
+			if s.GetStart() < 100 || s.GetEnd() > 600 || s.GetStart() >= s.GetEnd() {
+				r.errs.Addf(at.Index(i), "found %d to %d, want a range from 100 to 600", s.GetStart(), s.GetEnd())
+			}
+			c.HTTP = append(c.HTTP, admissioncontrol.Range{Start: int(s.GetStart()), End: int(s.GetEnd())})
+		}
+	}
+	if g := m.GetGrpcCriteria(); g != nil {
+		at := at.Child("grpc_criteria").Child("grpc_success_status")
+		if c.GRPC = nil; len(g.GetGrpcSuccessStatus()) == 0 {
+			r.errs.Addf(at, "is empty, want at least one status")
+		}
+		for i, s := range g.GetGrpcSuccessStatus() {
+			if s > 16 {
+				r.errs.Addf(at.Index(i), "found %d, want at most 16", s)
+			}
+			c.GRPC = append(c.GRPC, int(s))
+		}
+	}
+}
+
+// runtimePercent reads a percentage that the runtime may set, as a part of 1.
+func (r *reader) runtimePercent(p *corev3.RuntimePercent, byDefault float64, at *field.Path) float64 {
+	v := byDefault
+	if p != nil {
+		v = p.GetDefaultValue().GetValue()
+	}
+	if set := r.env.Values.get(p.GetRuntimeKey()).double; set != nil {
+		v = *set
+	}
+	if !(v >= 0 && v <= 100) {
+		r.errs.Addf(at, "found %v, want 0 to 100", v)
+	}
+	return v / 100
 }

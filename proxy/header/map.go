@@ -322,6 +322,14 @@ func (m *Map) keep(from int, want func(*Field) bool) {
 	}
 }
 
+// IsGRPCResponse reports whether a response's headers are those of gRPC; end says that there is nothing else of it.
+func IsGRPCResponse(m *Map, end bool) bool {
+	if end {
+		return m.Has(GrpcStatus)
+	}
+	return string(m.Get(Status)) == "200" && IsGRPC(m.Get(ContentType))
+}
+
 // IsGRPC reports whether a content type is gRPC's ("application/grpc", "application/grpc+proto").
 func IsGRPC(contentType []byte) bool {
 	const grpc = "application/grpc"

@@ -59,6 +59,13 @@ type BandwidthLimit struct {
 	ResponseTransferDuration Histogram `stat:"response_transfer_duration"`
 }
 
+// AdmissionControl holds "http.<prefix>.admission_control.".
+type AdmissionControl struct {
+	Rejected Counter `stat:"rq_rejected"`
+	Success  Counter `stat:"rq_success"`
+	Failure  Counter `stat:"rq_failure"`
+}
+
 // CSRF holds "http.<prefix>.csrf.".
 type CSRF struct {
 	MissingSourceOrigin Counter `stat:"missing_source_origin"`
@@ -250,6 +257,11 @@ func (r *Registry) RateLimit(cluster, prefix string) (*RateLimit, *Scope) {
 	}
 	s := r.add("cluster."+cluster+"."+after, "cluster."+after, func() any { return new(RateLimit) }, Tag{TagCluster, cluster})
 	return s.set.Addr().Interface().(*RateLimit), s
+}
+
+// AdmissionControl returns the set of "http.<prefix>.admission_control.".
+func (r *Registry) AdmissionControl(prefix string) (*AdmissionControl, *Scope) {
+	return ofManager[AdmissionControl](r, prefix, "admission_control.")
 }
 
 // CSRF returns the set of "http.<prefix>.csrf.".

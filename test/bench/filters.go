@@ -27,6 +27,7 @@ var filters = []filter{
 	{name: "stateful_session", kind: "stateful_session.v3.StatefulSession",
 		yaml: `session_state: {name: envoy.http.stateful_session.cookie, typed_config: {"@type": type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState, cookie: {name: s, path: /}}}`},
 	{name: "bandwidth_limit", kind: "bandwidth_limit.v3.BandwidthLimit", yaml: "stat_prefix: b, enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 1000000000"},
+	{name: "admission_control", kind: "admission_control.v3.AdmissionControl", yaml: "success_criteria: {}"},
 	{name: "compressor", kind: "compressor.v3.Compressor",
 		yaml: `compressor_library: {name: gzip, typed_config: {"@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}`},
 }

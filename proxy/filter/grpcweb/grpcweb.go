@@ -104,7 +104,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	grpcstats.Charge(f.set, m.Get(header.GrpcStatus))
-	f.foreign = !isGRPC(m, s.ResponseEnds()) && !isWeb(m)
+	f.foreign = !header.IsGRPCResponse(m, s.ResponseEnds()) && !isWeb(m)
 	m.Remove(header.ContentLength)
 	if f.text {
 		m.Set(header.ContentType, webTextP)
@@ -115,13 +115,6 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	return s.CollectResponse(maxMessage, true)
-}
-
-func isGRPC(m *header.Map, end bool) bool {
-	if end {
-		return m.Has(header.GrpcStatus)
-	}
-	return string(m.Get(header.Status)) == "200" && header.IsGRPC(m.Get(header.ContentType))
 }
 
 func isWeb(m *header.Map) bool {
