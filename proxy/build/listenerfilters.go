@@ -69,7 +69,7 @@ func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Confi
 			r.errs.Addf(at.Child("name"), "found %q, want a listener filter that is supported, or its typed_config", f.GetName())
 			continue
 		}
-		inspector := &listen.Inspector{DisabledPorts: r.ports(f.GetFilterDisabled(), false, at.Child("filter_disabled"))}
+		inspector := &listen.Inspector{OffFor: r.ports(f.GetFilterDisabled(), at.Child("filter_disabled"))}
 		r.listenerFilter(config, c, inspector, at)
 		switch config.(type) {
 		case *tlsinspectorv3.TlsInspector, *httpinspectorv3.HttpInspector:

@@ -16,6 +16,7 @@ import (
 	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/matcher"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tcp"
 )
@@ -24,7 +25,7 @@ var listenerFields = []*Message{
 	message((*listenerv3.Listener)(nil),
 		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
 			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
-			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "drain_type", "bypass_overload_manager", "metadata"),
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "drain_type", "bypass_overload_manager", "metadata", "filter_chain_matcher"),
 		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
@@ -34,7 +35,7 @@ var listenerFields = []*Message{
 		reads("destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol", "application_protocols")),
 	message((*listenerv3.Filter)(nil), reads("name", "typed_config")),
 	message((*listenerv3.ListenerFilter)(nil), reads("name", "typed_config", "filter_disabled")),
-	message((*listenerv3.ListenerFilterChainMatchPredicate)(nil), reads("or_match", "not_match", "any_match", "destination_port_range")),
+	message((*listenerv3.ListenerFilterChainMatchPredicate)(nil), reads("or_match", "and_match", "not_match", "any_match", "destination_port_range")),
 	message((*listenerv3.ListenerFilterChainMatchPredicate_MatchSet)(nil), reads("rules")),
 	message((*corev3.SocketOption)(nil), reads("level", "name", "int_value", "buf_value", "state"),
 		ignores(forPeople, "description"),
@@ -105,6 +106,9 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	}
 	if f := m.GetDefaultFilterChain(); f != nil {
 		c.Default = r.chain(f, field.At("default_filter_chain"))
+	}
+	if m := m.GetFilterChainMatcher(); m != nil {
+		c.Tree = r.chainTree(m, field.At("filter_chain_matcher"))
 	}
 	if len(c.Chains) == 0 && c.Default == nil {
 		r.errs.Addf(field.At("filter_chains"), "is empty, want at least one chain")
@@ -183,36 +187,41 @@ func statAddress(a netip.AddrPort) string {
 	return string(text)
 }
 
-// ports reads a predicate as a list of ranges of which one must match. Istio sends
-// ranges, alternatives of them and their negation.
-func (r *listenerReader) ports(p *listenerv3.ListenerFilterChainMatchPredicate, not bool, at *field.Path) []listen.PortRange {
+// ports reads a condition on the port that a client has dialed; nil if there is none.
+func (r *listenerReader) ports(p *listenerv3.ListenerFilterChainMatchPredicate, at *field.Path) matcher.Predicate[uint16] {
+	list := func(s *listenerv3.ListenerFilterChainMatchPredicate_MatchSet, at *field.Path) (out []matcher.Predicate[uint16]) {
+		at = at.Child("rules")
+		for i, rule := range s.GetRules() {
+			out = append(out, r.ports(rule, at.Index(i)))
+		}
+		if len(out) < 2 {
+			r.errs.Addf(at, "has %d conditions, want at least 2", len(out))
+		}
+		return out
+	}
 	switch p.GetRule().(type) {
 	case nil:
+		if p != nil {
+			r.errs.Addf(at, "is no condition, want one")
+		}
 		return nil
 	case *listenerv3.ListenerFilterChainMatchPredicate_AnyMatch:
-		if p.GetAnyMatch() == not {
-			return nil
+		if !p.GetAnyMatch() {
+			r.errs.Addf(at.Child("any_match"), "found false, want true")
 		}
-		return []listen.PortRange{{First: 0, Last: math.MaxUint16}}
+		return func(uint16) bool { return true }
 	case *listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange:
 		start, end := p.GetDestinationPortRange().GetStart(), p.GetDestinationPortRange().GetEnd()
 		if start < 0 || end <= start || end > math.MaxUint16+1 {
 			r.errs.Addf(at.Child("destination_port_range"), "found [%d, %d), want ports", start, end)
-			return nil
 		}
-		return []listen.PortRange{{First: uint16(start), Last: uint16(end - 1), Not: not}}
+		return func(port uint16) bool { return int32(port) >= start && int32(port) < end }
 	case *listenerv3.ListenerFilterChainMatchPredicate_NotMatch:
-		return r.ports(p.GetNotMatch(), !not, at.Child("not_match"))
+		return matcher.Not(r.ports(p.GetNotMatch(), at.Child("not_match")))
 	case *listenerv3.ListenerFilterChainMatchPredicate_OrMatch:
-		if not && len(p.GetOrMatch().GetRules()) > 1 {
-			r.errs.Addf(at.Child("or_match"), "is not supported inside of not_match")
-			return nil
-		}
-		var out []listen.PortRange
-		for i, rule := range p.GetOrMatch().GetRules() {
-			out = append(out, r.ports(rule, not, at.Child("or_match").Child("rules").Index(i))...)
-		}
-		return out
+		return matcher.Any(list(p.GetOrMatch(), at.Child("or_match")))
+	case *listenerv3.ListenerFilterChainMatchPredicate_AndMatch:
+		return matcher.All(list(p.GetAndMatch(), at.Child("and_match")))
 	}
 	r.errs.Addf(at, "is not supported in this form")
 	return nil

@@ -23,6 +23,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/matcher"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -70,6 +71,7 @@ type Config struct {
 
 	Chains  []*Chain
 	Default *Chain
+	Tree    Tree // filter_chain_matcher; nil: the chains' own matches count
 
 	Stats *stats.Listener // nil: none
 	Logs  []Log           // told about connections when they are over
@@ -78,29 +80,18 @@ type Config struct {
 	count    atomic.Int64 // open connections of all shards
 }
 
+// A Tree finds the name of a connection's chain.
+type Tree = matcher.Tree[*Subject, string]
+
 // An Inspector is a listener filter that reads the first bytes.
 type Inspector struct {
-	DisabledPorts []PortRange // original destination ports on which it does not run
-	JA3, JA4      bool        // tls_inspector: take the client hello's fingerprints
-}
-
-// A PortRange is a range of ports, both ends included; Not turns it around.
-type PortRange struct {
-	First, Last uint16
-	Not         bool
+	OffFor   matcher.Predicate[uint16] // original destination ports on which it does not run; nil: none
+	JA3, JA4 bool                      // tls_inspector: take the client hello's fingerprints
 }
 
 // Disabled reports whether the inspector does not run on a port.
 func (i *Inspector) Disabled(port uint16) bool {
-	if i == nil {
-		return true
-	}
-	for _, r := range i.DisabledPorts {
-		if (port >= r.First && port <= r.Last) != r.Not {
-			return true
-		}
-	}
-	return false
+	return i == nil || i.OffFor != nil && i.OffFor(port)
 }
 
 // SourceType restricts a chain to connections from this machine or from others.

@@ -16,6 +16,8 @@ import (
 // other values are out, for good. So it is a tree of maps, built once.
 type Matcher struct {
 	ports    map[uint16]*byDestination // 0: chains without a port
+	tree     Tree                      // if not nil, it names the chain
+	named    map[string]*Chain
 	fallback *Chain
 }
 
@@ -27,6 +29,12 @@ type Subject struct {
 	ALPN         []string
 	DirectSource netip.Addr // the socket's peer
 	Source       netip.AddrPort
+}
+
+// FromHere reports whether the connection comes from this machine.
+func (s *Subject) FromHere() bool {
+	src := s.Source.Addr().Unmap()
+	return src.IsLoopback() || src == s.Destination.Addr().Unmap()
 }
 
 type (
@@ -101,6 +109,23 @@ func NewMatcher(chains []*Chain, fallback *Chain) (*Matcher, error) {
 	return m, errors.Join(errs...)
 }
 
+// NewNamed builds the matcher of chains that a tree chooses by their names. A name that no chain has is
+// no chain, and not the fallback, as in Envoy.
+func NewNamed(tree Tree, chains []*Chain, fallback *Chain) (*Matcher, error) {
+	m := &Matcher{tree: tree, named: map[string]*Chain{}, fallback: fallback}
+	var errs []error
+	for i, c := range chains {
+		switch {
+		case c.Name == "":
+			errs = append(errs, fmt.Errorf("filter chain %d: has no name, want one for the filter_chain_matcher", i))
+		case m.named[c.Name] != nil:
+			errs = append(errs, fmt.Errorf("filter chain %q: has the name of another", c.Name))
+		}
+		m.named[c.Name] = c
+	}
+	return m, errors.Join(errs...)
+}
+
 func (m *Matcher) add(c *Chain) error {
 	dest := child(m.ports, c.Match.DestinationPort, func() *byDestination { return &byDestination{} })
 	for _, p := range orAny(c.Match.Destinations) {
@@ -163,6 +188,12 @@ func (t *byTransport) add(c *Chain) error {
 
 // Match returns the chain for a connection, or nil.
 func (m *Matcher) Match(s *Subject) *Chain {
+	if m.tree != nil {
+		if name, ok := m.tree.Match(s); ok {
+			return m.named[name]
+		}
+		return m.fallback
+	}
 	if c := m.match(s); c != nil {
 		return c
 	}
@@ -230,7 +261,7 @@ func (a *byALPN) find(s *Subject) *Chain {
 
 func (t *byType) find(s *Subject) *Chain {
 	kind := ExternalSource
-	if src := s.Source.Addr().Unmap(); src.IsLoopback() || src == s.Destination.Addr().Unmap() {
+	if s.FromHere() {
 		kind = SameIPOrLoopback
 	}
 	ips := t.types[kind]

@@ -21,7 +21,11 @@ type matchers struct {
 // wrong with it. It may be called many times and from any goroutine.
 func (c *Config) Check() error {
 	c.compiled.once.Do(func() {
-		c.compiled.m, c.compiled.err = NewMatcher(c.Chains, c.Default)
+		if c.Tree != nil {
+			c.compiled.m, c.compiled.err = NewNamed(c.Tree, c.Chains, c.Default)
+		} else {
+			c.compiled.m, c.compiled.err = NewMatcher(c.Chains, c.Default)
+		}
 		if c.compiled.err != nil {
 			c.compiled.err = fmt.Errorf("listener %s: %w", c.Name, c.compiled.err)
 		}

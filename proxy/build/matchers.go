@@ -1,0 +1,322 @@
+package build
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/matcher"
+	"github.com/mallamesh/malla/proxy/route"
+)
+
+var matcherFields = []*Message{
+	message((*xdsmatcherv3.Matcher)(nil), reads("matcher_list", "matcher_tree", "on_no_match")),
+	message((*xdsmatcherv3.Matcher_OnMatch)(nil), reads("matcher", "action"),
+		refuses("a connection has one filter chain", "keep_matching")),
+	message((*xdsmatcherv3.Matcher_MatcherList)(nil), reads("matchers")),
+	message((*xdsmatcherv3.Matcher_MatcherList_FieldMatcher)(nil), reads("predicate", "on_match")),
+	message((*xdsmatcherv3.Matcher_MatcherList_Predicate)(nil), reads("single_predicate", "or_matcher", "and_matcher", "not_matcher")),
+	message((*xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate)(nil), reads("input", "value_match", "custom_match")),
+	message((*xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList)(nil), reads("predicate")),
+	message((*xdsmatcherv3.Matcher_MatcherTree)(nil), reads("input", "exact_match_map", "prefix_match_map", "custom_match")),
+	message((*xdsmatcherv3.Matcher_MatcherTree_MatchMap)(nil), reads("map")),
+	message((*xdsmatcherv3.StringMatcher)(nil), reads("exact", "prefix", "suffix", "safe_regex", "contains", "ignore_case")),
+	message((*xdsmatcherv3.RegexMatcher)(nil), reads("google_re2", "regex")),
+	message((*xdsmatcherv3.RegexMatcher_GoogleRE2)(nil)),
+	message((*xdsmatcherv3.IPMatcher)(nil), reads("range_matchers")),
+	message((*xdsmatcherv3.IPMatcher_IPRangeMatcher)(nil), reads("ranges", "on_match", "exclusive")),
+	message((*xdsmatcherv3.ServerNameMatcher)(nil), reads("domain_matchers")),
+	message((*xdsmatcherv3.ServerNameMatcher_DomainMatcher)(nil), reads("domains", "on_match")),
+	message((*xdscorev3.TypedExtensionConfig)(nil), reads("name", "typed_config")),
+	message((*ipv3.Ip)(nil), reads("cidr_ranges"),
+		ignores("it names a counter of texts that are no addresses, which no input gives", "stat_prefix")),
+	message((*networkv3.DestinationIPInput)(nil)),
+	message((*networkv3.DestinationPortInput)(nil)),
+	message((*networkv3.SourceIPInput)(nil)),
+	message((*networkv3.SourcePortInput)(nil)),
+	message((*networkv3.DirectSourceIPInput)(nil)),
+	message((*networkv3.SourceTypeInput)(nil)),
+	message((*networkv3.ServerNameInput)(nil)),
+	message((*networkv3.TransportProtocolInput)(nil)),
+	message((*networkv3.ApplicationProtocolInput)(nil)),
+	message((*wrapperspb.StringValue)(nil), reads("value")),
+}
+
+// chainTree reads how the filter chain of a connection is chosen.
+func (r *listenerReader) chainTree(m *xdsmatcherv3.Matcher, at *field.Path) listen.Tree {
+	t := treeReader[*listen.Subject, string]{reader: &r.reader, input: connectionInput, action: func(m proto.Message, at *field.Path) string {
+		name, ok := m.(*wrapperspb.StringValue)
+		if !ok {
+			r.errs.Addf(at, "found %s, want the name of a filter chain as google.protobuf.StringValue", anyName(m))
+		}
+		return name.GetValue()
+	}}
+	return t.tree(m, at)
+}
+
+// connectionInput returns what an input of connections takes out of them, nil if it is none.
+func connectionInput(m proto.Message) matcher.Input[*listen.Subject] {
+	ip := func(a netip.Addr) (string, bool) {
+		if !a.IsValid() {
+			return "", false
+		}
+		return a.Unmap().String(), true
+	}
+	port := func(a netip.AddrPort) (string, bool) {
+		return strconv.Itoa(int(a.Port())), a.Addr().IsValid()
+	}
+	text := func(s string) (string, bool) { return s, s != "" }
+	switch m.(type) {
+	case *networkv3.DestinationIPInput:
+		return func(s *listen.Subject) (string, bool) { return ip(s.Destination.Addr()) }
+	case *networkv3.DestinationPortInput:
+		return func(s *listen.Subject) (string, bool) { return port(s.Destination) }
+	case *networkv3.SourceIPInput:
+		return func(s *listen.Subject) (string, bool) { return ip(s.Source.Addr()) }
+	case *networkv3.SourcePortInput:
+		return func(s *listen.Subject) (string, bool) { return port(s.Source) }
+	case *networkv3.DirectSourceIPInput:
+		return func(s *listen.Subject) (string, bool) { return ip(s.DirectSource) }
+	case *networkv3.SourceTypeInput:
+		return func(s *listen.Subject) (string, bool) { return "local", s.FromHere() }
+	case *networkv3.ServerNameInput:
+		return func(s *listen.Subject) (string, bool) { return text(s.SNI) }
+	case *networkv3.TransportProtocolInput:
+		return func(s *listen.Subject) (string, bool) { return text(s.Transport) }
+	case *networkv3.ApplicationProtocolInput:
+		return func(s *listen.Subject) (string, bool) {
+			return "'" + strings.Join(s.ALPN, "','") + "'", len(s.ALPN) > 0
+		}
+	}
+	return nil
+}
+
+// A treeReader reads matchers of one kind of things, with one kind of actions.
+type treeReader[D, A any] struct {
+	*reader
+	input  func(proto.Message) matcher.Input[D]
+	action func(proto.Message, *field.Path) A
+}
+
+func (r *treeReader[D, A]) tree(m *xdsmatcherv3.Matcher, at *field.Path) matcher.Tree[D, A] {
+	otherwise := r.then(m.GetOnNoMatch(), at.Child("on_no_match"))
+	switch m.GetMatcherType().(type) {
+	case *xdsmatcherv3.Matcher_MatcherList_:
+		out := &matcher.List[D, A]{Else: otherwise}
+		at := at.Child("matcher_list").Child("matchers")
+		for i, f := range m.GetMatcherList().GetMatchers() {
+			out.Rules = append(out.Rules, matcher.Rule[D, A]{If: r.predicate(f.GetPredicate(), at.Index(i).Child("predicate")), Then: r.wanted(f.GetOnMatch(), at.Index(i).Child("on_match"))})
+		}
+		if len(out.Rules) == 0 {
+			r.errs.Addf(at, "is empty, want at least one")
+		}
+		return out
+	case *xdsmatcherv3.Matcher_MatcherTree_:
+		return r.lookup(m.GetMatcherTree(), otherwise, at.Child("matcher_tree"))
+	}
+	if otherwise == nil {
+		r.errs.Addf(at, "decides nothing, want matcher_list, matcher_tree or on_no_match")
+	}
+	return &matcher.List[D, A]{Else: otherwise}
+}
+
+// then reads what follows; nil if nothing is said.
+func (r *treeReader[D, A]) then(m *xdsmatcherv3.Matcher_OnMatch, at *field.Path) *matcher.Then[D, A] {
+	if m == nil {
+		return nil
+	}
+	return r.wanted(m, at)
+}
+
+func (r *treeReader[D, A]) wanted(m *xdsmatcherv3.Matcher_OnMatch, at *field.Path) *matcher.Then[D, A] {
+	switch m.GetOnMatch().(type) {
+	case *xdsmatcherv3.Matcher_OnMatch_Matcher:
+		return &matcher.Then[D, A]{Tree: r.tree(m.GetMatcher(), at.Child("matcher"))}
+	case *xdsmatcherv3.Matcher_OnMatch_Action:
+		at := at.Child("action").Child("typed_config")
+		if a := r.unpack(m.GetAction().GetTypedConfig(), at); a != nil {
+			return &matcher.Then[D, A]{Action: r.action(a, at)}
+		}
+		return nil
+	}
+	r.errs.Addf(at, "says not what follows, want matcher or action")
+	return nil
+}
+
+func (r *treeReader[D, A]) take(m *xdscorev3.TypedExtensionConfig, at *field.Path) matcher.Input[D] {
+	at = at.Child("input")
+	if m == nil {
+		r.errs.Addf(at, "is not set")
+	} else if config := r.unpack(m.GetTypedConfig(), at.Child("typed_config")); config != nil {
+		if in := r.input(config); in != nil {
+			return in
+		}
+		r.errs.Addf(at.Child("typed_config"), "found %s, which is no input here", anyName(config))
+	}
+	return func(D) (string, bool) { return "", false }
+}
+
+func (r *treeReader[D, A]) lookup(m *xdsmatcherv3.Matcher_MatcherTree, otherwise *matcher.Then[D, A], at *field.Path) matcher.Tree[D, A] {
+	in := r.take(m.GetInput(), at)
+	branches := func(m *xdsmatcherv3.Matcher_MatcherTree_MatchMap, at *field.Path) map[string]*matcher.Then[D, A] {
+		out := map[string]*matcher.Then[D, A]{}
+		for _, key := range sortedNames(m.GetMap()) {
+			out[key] = r.wanted(m.GetMap()[key], at.Child("map").Child(key))
+		}
+		if len(out) == 0 {
+			r.errs.Addf(at.Child("map"), "is empty, want at least one")
+		}
+		return out
+	}
+	switch m.GetTreeType().(type) {
+	case *xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap:
+		return &matcher.Exact[D, A]{Input: in, Map: branches(m.GetExactMatchMap(), at.Child("exact_match_map")), Else: otherwise}
+	case *xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap:
+		return &matcher.Prefix[D, A]{Input: in, Map: branches(m.GetPrefixMatchMap(), at.Child("prefix_match_map")), Else: otherwise}
+	case *xdsmatcherv3.Matcher_MatcherTree_CustomMatch:
+		at := at.Child("custom_match").Child("typed_config")
+		switch c := r.unpack(m.GetCustomMatch().GetTypedConfig(), at).(type) {
+		case nil:
+		case *xdsmatcherv3.IPMatcher:
+			return r.addresses(c, in, otherwise, at)
+		case *xdsmatcherv3.ServerNameMatcher:
+			return r.names(c, in, otherwise, at)
+		default:
+			r.errs.Addf(at, "found %s, want xds.type.matcher.v3.IPMatcher or ServerNameMatcher", anyName(c))
+		}
+	default:
+		r.errs.Addf(at, "says not how to look up, want exact_match_map, prefix_match_map or custom_match")
+	}
+	return &matcher.List[D, A]{Else: otherwise}
+}
+
+func (r *treeReader[D, A]) addresses(m *xdsmatcherv3.IPMatcher, in matcher.Input[D], otherwise *matcher.Then[D, A], at *field.Path) matcher.Tree[D, A] {
+	var ranges []matcher.Range[D, A]
+	at = at.Child("range_matchers")
+	for i, x := range m.GetRangeMatchers() {
+		then := r.wanted(x.GetOnMatch(), at.Index(i).Child("on_match"))
+		for _, p := range r.networks(x.GetRanges(), at.Index(i).Child("ranges")) {
+			ranges = append(ranges, matcher.Range[D, A]{Network: p, Then: then, Exclusive: x.GetExclusive()})
+		}
+	}
+	return matcher.NewNetworks(in, ranges, otherwise)
+}
+
+func (r *treeReader[D, A]) names(m *xdsmatcherv3.ServerNameMatcher, in matcher.Input[D], otherwise *matcher.Then[D, A], at *field.Path) matcher.Tree[D, A] {
+	out := &matcher.Names[D, A]{Input: in, Map: map[string]*matcher.Then[D, A]{}, Else: otherwise}
+	at = at.Child("domain_matchers")
+	for i, x := range m.GetDomainMatchers() {
+		then := r.wanted(x.GetOnMatch(), at.Index(i).Child("on_match"))
+		for k, name := range x.GetDomains() {
+			at := at.Index(i).Child("domains").Index(k)
+			name = strings.ToLower(name)
+			if name == "" || name != "*" && strings.Contains(strings.TrimPrefix(name, "*."), "*") {
+				r.errs.Addf(at, "found %q, want a name, *. and a name, or *", name)
+			}
+			if _, twice := out.Map[name]; twice {
+				r.errs.Addf(at, "found %q a second time", name)
+			}
+			out.Map[name] = then
+		}
+	}
+	return out
+}
+
+func (r *treeReader[D, A]) predicate(m *xdsmatcherv3.Matcher_MatcherList_Predicate, at *field.Path) matcher.Predicate[D] {
+	list := func(l *xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList, at *field.Path) (out []matcher.Predicate[D]) {
+		at = at.Child("predicate")
+		for i, p := range l.GetPredicate() {
+			out = append(out, r.predicate(p, at.Index(i)))
+		}
+		if len(out) < 2 {
+			r.errs.Addf(at, "has %d conditions, want at least 2", len(out))
+		}
+		return out
+	}
+	switch m.GetMatchType().(type) {
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_:
+		return r.single(m.GetSinglePredicate(), at.Child("single_predicate"))
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_OrMatcher:
+		return matcher.Any(list(m.GetOrMatcher(), at.Child("or_matcher")))
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher:
+		return matcher.All(list(m.GetAndMatcher(), at.Child("and_matcher")))
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher:
+		return matcher.Not(r.predicate(m.GetNotMatcher(), at.Child("not_matcher")))
+	}
+	r.errs.Addf(at, "is no condition, want single_predicate, or_matcher, and_matcher or not_matcher")
+	return func(D) bool { return false }
+}
+
+func (r *treeReader[D, A]) single(m *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate, at *field.Path) matcher.Predicate[D] {
+	in := r.take(m.GetInput(), at)
+	switch m.GetMatcher().(type) {
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch:
+		at := at.Child("value_match")
+		if e := m.GetValueMatch().GetSafeRegex(); e != nil && e.GetGoogleRe2() == nil {
+			r.errs.Addf(at.Child("safe_regex").Child("google_re2"), "is not set, and there is no other engine")
+		}
+		c, err := route.NewMatcher(r.stringMatch(envoyMatcher(m.GetValueMatch()), at))
+		if err != nil {
+			r.errs.Addf(at, "%v", err)
+			break
+		}
+		return matcher.Text(in, func(s string) bool { return c.Match([]byte(s)) })
+	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch:
+		at := at.Child("custom_match").Child("typed_config")
+		switch c := r.unpack(m.GetCustomMatch().GetTypedConfig(), at).(type) {
+		case nil:
+		case *ipv3.Ip:
+			networks := r.prefixes(c.GetCidrRanges(), at.Child("cidr_ranges"))
+			if len(networks) == 0 {
+				r.errs.Addf(at.Child("cidr_ranges"), "is empty, want at least one")
+			}
+			return matcher.Text(in, func(s string) bool { return within(s, networks) })
+		default:
+			r.errs.Addf(at, "found %s, want envoy.extensions.matching.input_matchers.ip.v3.Ip", anyName(c))
+		}
+	default:
+		r.errs.Addf(at, "says not what to compare with, want value_match or custom_match")
+	}
+	return func(D) bool { return false }
+}
+
+func within(address string, networks []netip.Prefix) bool {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// envoyMatcher is xDS's matcher as Envoy's own, which has the same fields.
+func envoyMatcher(m *xdsmatcherv3.StringMatcher) *matcherv3.StringMatcher {
+	out := &matcherv3.StringMatcher{IgnoreCase: m.GetIgnoreCase()}
+	switch m.GetMatchPattern().(type) {
+	case *xdsmatcherv3.StringMatcher_Exact:
+		out.MatchPattern = &matcherv3.StringMatcher_Exact{Exact: m.GetExact()}
+	case *xdsmatcherv3.StringMatcher_Prefix:
+		out.MatchPattern = &matcherv3.StringMatcher_Prefix{Prefix: m.GetPrefix()}
+	case *xdsmatcherv3.StringMatcher_Suffix:
+		out.MatchPattern = &matcherv3.StringMatcher_Suffix{Suffix: m.GetSuffix()}
+	case *xdsmatcherv3.StringMatcher_Contains:
+		out.MatchPattern = &matcherv3.StringMatcher_Contains{Contains: m.GetContains()}
+	case *xdsmatcherv3.StringMatcher_SafeRegex:
+		out.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: m.GetSafeRegex().GetRegex()}}
+	}
+	return out
+}

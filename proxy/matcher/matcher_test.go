@@ -1,0 +1,38 @@
+package matcher
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func action(name string) *Then[string, string] { return &Then[string, string]{Action: name} }
+
+func whole(s string) (string, bool) { return s, s != "" }
+
+// Whatever the kind of a tree, a branch that leads nowhere makes room for the next that fits.
+func TestBranchesThatLeadNowhere(t *testing.T) {
+	nowhere := &Then[string, string]{Tree: &List[string, string]{}}
+	rest := action("rest")
+	yes := func(string) bool { return true }
+	for _, test := range []struct {
+		name, in, want string
+		tree           Tree[string, string]
+	}{
+		{"list", "a", "second", &List[string, string]{Rules: []Rule[string, string]{{yes, nowhere}, {yes, action("second")}}, Else: rest}},
+		{"list", "a", "rest", &List[string, string]{Rules: []Rule[string, string]{{Not(yes), action("first")}}, Else: rest}},
+		{"exact", "a", "rest", &Exact[string, string]{Input: whole, Map: map[string]*Then[string, string]{"a": nowhere}, Else: rest}},
+		{"exact", "", "rest", &Exact[string, string]{Input: whole, Map: map[string]*Then[string, string]{"": action("empty")}, Else: rest}},
+		{"prefix", "abc", "short", &Prefix[string, string]{Input: whole, Map: map[string]*Then[string, string]{"ab": nowhere, "a": action("short")}, Else: rest}},
+		{"networks", "10.1.1.1", "wide", NewNetworks(whole, []Range[string, string]{
+			{netip.MustParsePrefix("10.0.0.0/8"), action("wide"), false},
+			{netip.MustParsePrefix("10.1.0.0/16"), action("alone"), true},
+			{netip.MustParsePrefix("10.1.1.1/32"), nowhere, false}}, rest)},
+		{"networks", "no address", "rest", NewNetworks(whole, []Range[string, string]{{netip.MustParsePrefix("0.0.0.0/0"), action("all"), false}}, rest)},
+		{"names", "A.b.example", "wild", &Names[string, string]{Input: whole, Map: map[string]*Then[string, string]{"a.b.example": nowhere, "*.b.example": nowhere, "*.example": action("wild")}, Else: rest}},
+		{"names", "example", "any", &Names[string, string]{Input: whole, Map: map[string]*Then[string, string]{"*.example": action("wild"), "*": action("any")}, Else: rest}},
+	} {
+		if got, ok := test.tree.Match(test.in); !ok || got != test.want {
+			t.Errorf("%s of %q leads to %q, want %q", test.name, test.in, got, test.want)
+		}
+	}
+}
