@@ -146,7 +146,7 @@ func (f *finder) unhanded(d *model.DestinationRule, ref model.SecretSource) stri
 		return ""
 	}
 	for _, w := range f.mesh.Registry.Workloads { // by namespace
-		if !w.Injected || !f.mesh.Open(ref, w.Namespace) || f.mesh.Held(ref, w.Namespace, true) == nil {
+		if !w.Injected || !ref.Open(w.Namespace) || f.mesh.Held(ref, w.Namespace, true) == nil {
 			continue
 		}
 		if slices.ContainsFunc(f.mesh.Gateways, func(g *model.Gateway) bool {
@@ -174,7 +174,7 @@ func (f *finder) credential(ref model.SecretSource, namespace string, roots bool
 	case model.FromFiles, model.OfWorkload:
 		return
 	}
-	if !f.mesh.Open(ref, namespace) {
+	if !ref.Open(namespace) {
 		f.add(NotFound, soon, at, "%s %s/%s is not of namespace %s, in which the gateway runs: %s", kind, ref.Namespace, ref.Name, namespace, effect)
 		return
 	}

@@ -42,7 +42,7 @@ type SecretSource struct {
 	Kind SecretKind
 	// Namespace and Name are those of an object. Without a namespace it is the proxy's own.
 	Namespace, Name string
-	Granted         bool   // the root namespace's gateway may have it, though it is another's: see [Mesh.Open]
+	Granted         string // to proxies of that namespace too, though it is another's; "*": of all. See [SecretSource.Open]
 	Cert, Key       string // files in the proxy
 	CA, CRL         string // files in the proxy
 }
@@ -58,16 +58,9 @@ const (
 )
 
 // Open reports whether proxies of the namespace may have what an object of the source
-// holds. One that is granted is an Ingress's, which only the gateway of the root namespace
-// serves: anybody can run a pod with that gateway's labels in a namespace of his own.
-func (m *Mesh) Open(s SecretSource, namespace string) bool {
-	switch {
-	case s.Namespace == "" || s.Namespace == namespace:
-		return true
-	case s.Granted:
-		return namespace == m.Config.RootNamespace
-	}
-	return false
+// holds.
+func (s SecretSource) Open(namespace string) bool {
+	return s.Namespace == "" || s.Namespace == namespace || s.Granted == "*" || s.Granted != "" && s.Granted == namespace
 }
 
 // RootsSuffix makes the name of the Secret that may hold the roots for a Secret.

@@ -10,8 +10,13 @@ import (
 type Gateway struct {
 	From     Ref
 	Created  time.Time
-	Selector map[string]string // of pods in every namespace; empty: all
-	Servers  []*Server
+	Selector map[string]string // of pods; empty: all
+	// Of the pods, if it must be a certain one: what a gateway serves may be none of the business of those who run
+	// pods elsewhere, and labels are everybody's to give. Empty: every namespace.
+	Namespace string
+	Servers   []*Server
+	// What the gateway shows to servers that a policy is about which asks for it; nil: nothing.
+	ClientCert *SecretSource
 }
 
 // Key returns namespace/name, the name by which rules bind to the gateway.
@@ -27,6 +32,9 @@ type Server struct {
 	Bind     string   // empty: all addresses
 	Hosts    []GatewayHost
 	TLS      *ServerTLS
+	// No other server's rules are for the hosts of this one, which are answered here or not at all: a
+	// server of *.x next to it does not have them.
+	Alone bool
 }
 
 // A GatewayHost is a name that a server accepts, from rules of some namespaces.

@@ -155,11 +155,8 @@ func TestMeshRules(t *testing.T) {
 	}
 }
 
-// A certificate of another namespace is for nobody but the root namespace's gateway, and for that only
-// where the other namespace's Ingress names it.
+// A certificate of another namespace is for nobody but those to whom it is granted.
 func TestWhoMayHaveACredential(t *testing.T) {
-	cfg := model.DefaultMeshConfig()
-	m := &model.Mesh{Config: &cfg}
 	for _, test := range []struct {
 		source    model.SecretSource
 		namespace string
@@ -167,11 +164,12 @@ func TestWhoMayHaveACredential(t *testing.T) {
 	}{
 		{model.SecretSource{Name: "a"}, "prod", true}, // the proxy's own
 		{model.SecretSource{Namespace: "prod", Name: "a"}, "prod", true},
-		{model.SecretSource{Namespace: "prod", Name: "a"}, cfg.RootNamespace, false},
-		{model.SecretSource{Namespace: "prod", Name: "a", Granted: true}, cfg.RootNamespace, true},
-		{model.SecretSource{Namespace: "prod", Name: "a", Granted: true}, "evil", false},
+		{model.SecretSource{Namespace: "prod", Name: "a"}, "edge", false},
+		{model.SecretSource{Namespace: "prod", Name: "a", Granted: "edge"}, "edge", true},
+		{model.SecretSource{Namespace: "prod", Name: "a", Granted: "edge"}, "evil", false},
+		{model.SecretSource{Namespace: "prod", Name: "a", Granted: "*"}, "anybody", true},
 	} {
-		if got := m.Open(test.source, test.namespace); got != test.want {
+		if got := test.source.Open(test.namespace); got != test.want {
 			t.Errorf("Open(%+v, %s) = %v, want %v", test.source, test.namespace, got, test.want)
 		}
 	}

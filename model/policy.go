@@ -244,6 +244,8 @@ type ClientTLS struct {
 	ClientCert, Key, CA string        // files in the proxy
 	CRL                 string        // file in the proxy
 	Credential          *SecretSource // in place of the files
+	Roots               *SecretSource // in place of what of Credential, or of the files, servers are verified by
+	Presents            bool          // a gateway shows its [Gateway.ClientCert]
 	SANs                []string
 	SkipVerify          bool // take any certificate
 	SNI                 string

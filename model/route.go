@@ -48,6 +48,7 @@ func (r *RouteRules) Rank(client string, def ExportTo) int {
 // An HTTPRule is one http entry: if one of the matches fits, one action is taken.
 type HTTPRule struct {
 	Name     string
+	From     *Ref         // whose it is, if not that of the rules it stands in
 	Matches  []*HTTPMatch // none: every request
 	Forward  []Split      // to these, by weight; nil if Redirect or Direct is set
 	Redirect *Redirect
@@ -60,11 +61,21 @@ type HTTPRule struct {
 	Mirrors  []Mirror
 	CORS     *CORS
 	Headers  HeaderOps
+	Session  *Session // nil: none
+	Strict   bool     // a destination that is not there is the author's mistake, which is answered by 500 and not by 503
+}
+
+// A Session sends the requests of a client to the endpoint that answered the first, which
+// says in a cookie, or in a header, where that is.
+type Session struct {
+	Cookie, Header string        // the name of one of them
+	Path           string        // of the cookie
+	TTL            time.Duration // of the cookie; 0: until the client ends
 }
 
 // A Destination names where traffic goes.
 type Destination struct {
-	Host   string // full name
+	Host   string // full name; empty: nowhere, though something was named
 	Subset string
 	Port   uint16 // 0: the service's only port, else the listener's
 }
@@ -138,6 +149,8 @@ func (c HeaderChange) IsZero() bool { return len(c.Set)+len(c.Add)+len(c.Remove)
 type Redirect struct {
 	Path       string // replaces the path, if not empty
 	Prefix     string // replaces the matched prefix, if not empty
+	Regex      string // of what Replace takes the place, if not empty
+	Replace    string
 	Authority  string
 	Scheme     string
 	Port       uint16

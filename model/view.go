@@ -251,19 +251,14 @@ func (v *View) policyIn(ns, host string, ok func(*DestinationRule) bool) *Destin
 	return best
 }
 
-// Gateways returns the gateways that the proxy serves, oldest first. What Ingresses became is served
-// in the root namespace only: it holds hosts, paths and certificates of everybody, and labels are
-// everybody's to give.
+// Gateways returns the gateways that the proxy serves, oldest first.
 func (v *View) Gateways() []*Gateway {
 	if v.Proxy.Type != Router {
 		return nil
 	}
 	var out []*Gateway
 	for _, g := range v.Mesh.Gateways {
-		if g.From.Kind == "Ingress" && v.Proxy.Namespace != v.Mesh.Config.RootNamespace {
-			continue
-		}
-		if Labels(v.Proxy.Labels).Matches(g.Selector) {
+		if (g.Namespace == "" || g.Namespace == v.Proxy.Namespace) && Labels(v.Proxy.Labels).Matches(g.Selector) {
 			out = append(out, g)
 		}
 	}

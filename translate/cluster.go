@@ -218,7 +218,7 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 			if carried(port.Protocol) == model.HTTP && outboundVersion(v, port.Protocol, pool) == http2 {
 				alpn = []string{"h2"}
 			}
-			c.TransportSocket = originatedTLS(&tls, alpn)
+			c.TransportSocket = originatedTLS(v, &tls, alpn)
 			return tls.SNI == "" && carried(port.Protocol) != model.TLS
 		}
 		return false

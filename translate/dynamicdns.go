@@ -52,7 +52,7 @@ func anyHost(v *model.View) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{Name: dynamicDNSCluster, ConnectTimeout: span(v.Mesh.Config.ConnectTimeout), CircuitBreakers: limits(nil)}
 	setDynamic(v, c)
 	if t := v.Mesh.Config.OutboundTLS; t != nil {
-		c.TransportSocket = originatedTLS(t, nil)
+		c.TransportSocket = originatedTLS(v, t, nil)
 	}
 	setHTTP(c, http1, nil, true) // a host that a request names must prove that name, where it speaks TLS
 	return c

@@ -9,6 +9,7 @@ import (
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
@@ -27,8 +28,9 @@ const (
 )
 
 const (
-	faultFilter = "envoy.filters.http.fault"
-	corsFilter  = "envoy.filters.http.cors"
+	faultFilter   = "envoy.filters.http.fault"
+	corsFilter    = "envoy.filters.http.cors"
+	sessionFilter = "envoy.filters.http.stateful_session"
 )
 
 // httpFilter wraps the configuration of an HTTP filter.
@@ -53,6 +55,9 @@ func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
 	out = append(out, httpFilter(faultFilter, &faultv3.HTTPFault{}), httpFilter(corsFilter, &corsv3.Cors{}))
 	if !stock {
 		out = append(out, httpFilter("istio.stats", &statsv3.PluginConfig{DisableHostHeaderFallback: d == inwards}))
+	}
+	if d != inwards && keepsSessions(v) {
+		out = append(out, httpFilter(sessionFilter, &sessionv3.StatefulSession{}))
 	}
 	if f := lookup(v, d); f != nil {
 		out = append(out, f)

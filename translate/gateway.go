@@ -264,7 +264,7 @@ func gatewayRoutes(v *model.View, name string) (*routev3.RouteConfiguration, boo
 		}
 		for _, s := range p.servers {
 			if s.https() && p.httpsRoute(s) == name {
-				return gatewayTable(name, s.Port, misdirected(s, gatewayHosts(v, []gatewayServer{s}))), true
+				return gatewayTable(name, s.Port, misdirected(s, p.servers, gatewayHosts(v, []gatewayServer{s}))), true
 			}
 		}
 	}
@@ -317,7 +317,7 @@ func gatewayHosts(v *model.View, servers []gatewayServer) []*routev3.VirtualHost
 				}
 			}
 		}
-		if s.TLS != nil && s.TLS.Redirect {
+		if s.Alone || s.TLS != nil && s.TLS.Redirect {
 			for _, accepted := range s.Hosts {
 				host(accepted.Name, s)
 			}

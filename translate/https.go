@@ -40,19 +40,31 @@ func (p *gatewayPort) httpsChain(v *model.View, s gatewayServer) *listenerv3.Fil
 
 // misdirected completes the virtual hosts of a server that reads HTTPS. A client may
 // send requests for another host over its connection, if the certificate is good for
-// both (RFC 9113, section 9.1.1). Those of hosts that the server does not have are
-// answered by 421, upon which the client makes a connection for them; hosts without
-// a rule are not found, as ever.
-func misdirected(s gatewayServer, hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
-	for _, h := range s.Hosts {
-		if h.Name == "*" {
-			return hosts
+// both (RFC 9113, section 9.1.1). Those of hosts that the server does not have, or that
+// another server of the port has alone, are answered by 421, upon which the client makes a
+// connection for them; hosts without a rule are not found, as ever.
+func misdirected(s gatewayServer, port []gatewayServer, hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
+	var domains []string
+	for _, other := range port {
+		if !other.Alone || !other.https() || other.Server == s.Server {
+			continue
+		}
+		for _, h := range other.Hosts {
+			if h.Name != "*" {
+				domains = append(domains, outsideHost(h.Name, s.Port).Domains...)
+			}
 		}
 	}
-	for _, h := range s.Hosts {
-		hosts = append(hosts, outsideHost(h.Name, s.Port)) // of which distinct leaves what nobody has
+	if !slices.ContainsFunc(s.Hosts, func(h model.GatewayHost) bool { return h.Name == "*" }) {
+		domains = append(domains, "*")
+		for _, h := range s.Hosts {
+			hosts = append(hosts, outsideHost(h.Name, s.Port)) // of which distinct leaves what nobody has
+		}
 	}
-	other := virtualHost("misdirected", s.Port, []string{"*"}, []*routev3.Route{{
+	if len(domains) == 0 {
+		return hosts
+	}
+	other := virtualHost("misdirected", s.Port, domains, []*routev3.Route{{
 		Name: "misdirected", Match: everything(),
 		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 421}},
 	}})

@@ -87,8 +87,12 @@ func carried(p model.Protocol) model.Protocol {
 // clusterOf returns the cluster of a destination as it is meant on a listener
 // of the given port: the port that is named, else the only one of the service,
 // else the listener's. Nothing asks whether the cluster exists; a proxy answers
-// requests for one that does not by 503 and the flag NC.
+// requests for one that does not by 503 (500 where the rule is strict) and the flag NC.
+// That of a destination without a host, outbound|0||, is none for sure.
 func clusterOf(v *model.View, d model.Destination, listener uint16) clusterName {
+	if d.Host == "" {
+		return clusterName{}
+	}
 	c := clusterName{port: d.Port, subset: d.Subset, host: d.Host}
 	s, ok := v.Service(d.Host)
 	if ok && s.Resolution == model.Alias {

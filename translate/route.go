@@ -75,7 +75,11 @@ func everything() *routev3.RouteMatch {
 
 // route translates one match of one rule; a nil match is every request.
 func (sc ruleScope) route(r *model.RouteRules, h *model.HTTPRule, m *model.HTTPMatch) *routev3.Route {
-	out := &routev3.Route{Name: h.Name, Match: routeMatch(m), Metadata: metadata(r.From, nil)}
+	from := r.From
+	if h.From != nil {
+		from = *h.From
+	}
+	out := &routev3.Route{Name: h.Name, Match: routeMatch(m), Metadata: metadata(from, nil)}
 	if m != nil && m.Name != "" {
 		out.Name += "." + m.Name
 	}
@@ -98,6 +102,9 @@ func (sc ruleScope) route(r *model.RouteRules, h *model.HTTPRule, m *model.HTTPM
 	if c := cors(h.CORS); c != nil {
 		perFilter[corsFilter] = pack(c)
 	}
+	if s := session(h.Session); s != nil {
+		perFilter[sessionFilter] = pack(s)
+	}
 	if len(perFilter) > 0 {
 		out.TypedPerFilterConfig = perFilter
 	}
@@ -113,6 +120,9 @@ func (sc ruleScope) action(out *routev3.Route, h *model.HTTPRule) *routev3.Route
 	}
 	a := &routev3.RouteAction{Timeout: span(h.Timeout), HashPolicy: hashPolicies(sc.v, clusters...)}
 	a.RetryPolicy = retry(sc.v, h.Retry, len(a.HashPolicy) > 0)
+	if h.Strict {
+		a.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
+	}
 	if host := authority(h.Headers.Request); host != "" {
 		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
 	}
@@ -121,7 +131,7 @@ func (sc ruleScope) action(out *routev3.Route, h *model.HTTPRule) *routev3.Route
 			a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: w.Authority}
 		}
 		if w.Regex != "" {
-			a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: w.Regex}, Substitution: w.Replace}
+			a.RegexRewrite = substitution(w.Regex, w.Replace)
 		} else {
 			a.PrefixRewrite = w.URI
 		}
@@ -143,6 +153,10 @@ func (sc ruleScope) action(out *routev3.Route, h *model.HTTPRule) *routev3.Route
 		})
 	}
 	return a
+}
+
+func substitution(regex, replace string) *matcherv3.RegexMatchAndSubstitute {
+	return &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: regex}, Substitution: replace}
 }
 
 func (sc ruleScope) weighted(splits []model.Split) *routev3.WeightedCluster {
@@ -224,10 +238,13 @@ func retryOn(s string) (conditions string, codes []uint32) {
 
 func (sc ruleScope) redirect(r *model.Redirect) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Authority, ResponseCode: redirectCodes[r.Code]}
-	if r.Prefix != "" {
+	switch {
+	case r.Prefix != "":
 		out.PathRewriteSpecifier = &routev3.RedirectAction_PrefixRewrite{PrefixRewrite: r.Prefix}
-	} else if r.Path != "" {
+	case r.Path != "":
 		out.PathRewriteSpecifier = &routev3.RedirectAction_PathRedirect{PathRedirect: r.Path}
+	case r.Regex != "":
+		out.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: substitution(r.Regex, r.Replace)}
 	}
 	if r.Scheme != "" {
 		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}

@@ -102,6 +102,9 @@ func secrets(v *model.View) map[string]secretUse {
 			out[name] = secretUse{ref, roots, use.allowed || mayHave(v, ref, selector)}
 		}
 		for _, g := range v.Gateways() {
+			if g.ClientCert != nil {
+				add(*g.ClientCert, false, g.Selector)
+			}
 			for _, s := range g.Servers {
 				if s.TLS == nil {
 					continue
@@ -166,7 +169,7 @@ func mayHave(v *model.View, ref model.SecretSource, selector map[string]string) 
 	if ref.Kind == model.FromFiles {
 		return true // it has them
 	}
-	if !p.Proven || !v.Mesh.Open(ref, p.Namespace) {
+	if !p.Proven || !ref.Open(p.Namespace) {
 		return false
 	}
 	return v.Mesh.Runs(p.Namespace, p.ServiceAccount, selector)
@@ -198,7 +201,7 @@ func secretName(ref model.SecretSource, roots bool) string {
 		}
 		return "default"
 	}
-	if ref.Granted {
+	if ref.Granted != "" {
 		return "kubernetes-gateway://" + object
 	}
 	return "kubernetes://" + object

@@ -103,9 +103,9 @@ func meshServerFor(v *model.View, alpn, only []string) *corev3.TransportSocket {
 
 // originatedTLS is what a DestinationRule asks for towards servers that are not
 // of the mesh (SIMPLE, MUTUAL).
-func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
+func originatedTLS(v *model.View, t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
 	common := &tlsv3.CommonTlsContext{AlpnProtocols: alpn}
-	if ref, ok := clientCert(t); ok {
+	if ref, ok := shownCert(v, t); ok {
 		common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secretConfig(ref, false)}
 	}
 	check := &tlsv3.CertificateValidationContext{}
@@ -127,7 +127,20 @@ func originatedTLS(t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
 	return clientSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: t.SNI})
 }
 
-// clientCert is the certificate that a client shows, if it shows one of its own.
+// shownCert is the certificate that the proxy shows as a client: what the policy names, or
+// what a gateway has for it.
+func shownCert(v *model.View, t *model.ClientTLS) (model.SecretSource, bool) {
+	if t.Presents {
+		for _, g := range v.Gateways() {
+			if g.ClientCert != nil {
+				return *g.ClientCert, true
+			}
+		}
+	}
+	return clientCert(t)
+}
+
+// clientCert is the certificate that a policy has clients show, if they show one of their own.
 func clientCert(t *model.ClientTLS) (model.SecretSource, bool) {
 	switch {
 	case t.Mode != model.TLSMutual:
@@ -143,6 +156,8 @@ func clientRoots(t *model.ClientTLS) (model.SecretSource, bool) {
 	switch {
 	case t.Mode != model.TLSSimple && t.Mode != model.TLSMutual, t.SkipVerify:
 		return model.SecretSource{}, false
+	case t.Roots != nil:
+		return *t.Roots, true
 	case t.Credential != nil:
 		return *t.Credential, true
 	case t.CA == "" || t.CA == "system":

@@ -8,44 +8,109 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/model"
 )
+
+// A parent is what routes attach to: a Gateway or a ListenerSet.
+type parent struct {
+	object    *config.Object
+	kind      string
+	gateway   *gateway
+	listeners []*listener
+	is        *conditions
+}
+
+// A gateway is a Gateway of our classes.
+type gateway struct {
+	parent
+	spec       *gatewayv1.GatewaySpec
+	controller string
+	sets       []*parent // the ListenerSets that it has, the oldest first
+
+	// The pods that serve it: those made for it, or those of a Service that its address names.
+	service   model.Name
+	selector  map[string]string
+	manual    bool
+	addresses []string
+
+	clientCert *model.SecretSource // what they show to servers
+}
+
+// served are its listeners in the order of their rights: its own, then those of its
+// ListenerSets.
+func (g *gateway) served() []*listener {
+	out := slices.Clone(g.listeners)
+	for _, s := range g.sets {
+		out = append(out, s.listeners...)
+	}
+	return out
+}
 
 // gateways takes in those of our classes.
 func (c *compiler) gateways() {
 	for _, o := range oldest(c.objects.Gateways) {
-		gw := o.Value.(*gatewayv1.Gateway)
-		if c.controllers[string(gw.Spec.GatewayClassName)] == "" {
+		spec := &o.Value.(*gatewayv1.Gateway).Spec
+		controller := c.controllers[string(spec.GatewayClassName)]
+		if controller == "" {
 			continue
 		}
-		c.gateway(o, gw)
+		g := &gateway{parent: parent{object: o, kind: "Gateway", is: conditionsOf(o)}, spec: spec, controller: controller}
+		g.parent.gateway = g
+		for i := range spec.Listeners {
+			g.add(spec.Listeners[i])
+		}
+		g.is.set(accepted, true, "Accepted", "it is served by %s", controller)
+		g.service = model.Name{Namespace: o.Namespace, Name: o.Name + "-" + string(spec.GatewayClassName)}
+		g.selector = map[string]string{NameLabel: o.Name}
+		if i := spec.Infrastructure; i != nil && i.ParametersRef != nil {
+			g.is.fail(accepted, "InvalidParameters", "spec.infrastructure.parametersRef: %s %s: a Gateway has no parameters here; leave it out", i.ParametersRef.Kind, i.ParametersRef.Name)
+		}
+		c.address(g)
+		c.clientCertificate(g)
+		c.ours = append(c.ours, g)
+		c.byName[nameOf(o)] = g
 	}
 }
 
-func (c *compiler) gateway(o *config.Object, gw *gatewayv1.Gateway) {
-	d := deployment(o, gw)
-	is := conditionsOf(o)
-	is.set("Accepted", true, "Accepted", "it is served by %s", d.Name)
-	status := &gatewayv1.GatewayStatus{}
-	for _, a := range c.env.Addresses(o.Namespace, d.Name) {
-		kind := gatewayv1.IPAddressType
-		status.Addresses = append(status.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
+// address finds out where a Gateway is served. The name of a Service as its address
+// makes that Service's pods serve it, and none are made.
+func (c *compiler) address(g *gateway) {
+	var wanted []string
+	for i, a := range g.spec.Addresses {
+		switch kind := deref(a.Type, gatewayv1.IPAddressType); {
+		case kind == gatewayv1.IPAddressType && a.Value != "":
+			wanted = append(wanted, a.Value)
+		case kind == gatewayv1.IPAddressType:
+		case kind == gatewayv1.HostnameAddressType && a.Value != "":
+			host := istio.Host(a.Value, g.object.Namespace, istio.Env{ClusterDomain: c.env.ClusterDomain})
+			services := slices.DeleteFunc(slices.Clone(c.env.Services(host)), func(s *model.Service) bool { return !s.Kubernetes || len(s.Selector) == 0 })
+			if len(services) == 0 {
+				g.is.fail(programmed, "AddressNotUsable", "spec.addresses[%d].value: there is no Service %s whose pods could serve it", i, host)
+				continue
+			}
+			g.manual, g.service, g.selector = true, model.Name{Namespace: services[0].Namespace, Name: services[0].Name}, services[0].Selector
+		default:
+			g.is.fail(accepted, "UnsupportedAddress", "spec.addresses[%d]: type %s: want IPAddress, or Hostname with the host of a Service", i, kind)
+		}
 	}
-	if len(status.Addresses) == 0 {
-		is.set("Programmed", false, "AddressNotAssigned", "the Service %s has no address yet", d.Name)
-	} else {
-		is.set("Programmed", true, "Programmed", "its proxies have it")
+	g.addresses = c.env.Addresses(g.service.Namespace, g.service.Name)
+	for _, a := range wanted {
+		if !slices.Contains(g.addresses, a) {
+			g.is.fail(programmed, "AddressNotUsable", "spec.addresses: %s is none of the addresses that the Service %s has", a, g.service)
+		}
 	}
-	status.Conditions = is.list
-	c.out.Status[refOf(o)] = status
-	c.out.Deployments = append(c.out.Deployments, d)
 }
 
 // deployment returns the workload that serves a Gateway.
-func deployment(o *config.Object, gw *gatewayv1.Gateway) Deployment {
-	class := string(gw.Spec.GatewayClassName)
-	d := Deployment{Gateway: refOf(o), Class: class, Name: o.Name + "-" + class, Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer"}
-	if i := gw.Spec.Infrastructure; i != nil {
+func (g *gateway) deployment() Deployment {
+	o := g.object
+	d := Deployment{
+		Gateway: refOf(o), Class: string(g.spec.GatewayClassName), Name: g.service.Name,
+		Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer",
+	}
+	if i := g.spec.Infrastructure; i != nil {
 		for k, v := range i.Labels {
 			d.Labels[string(k)] = string(v)
 		}
@@ -60,12 +125,64 @@ func deployment(o *config.Object, gw *gatewayv1.Gateway) Deployment {
 		d.ServiceType = t
 	}
 	ports := map[uint16]bool{}
-	for _, l := range gw.Spec.Listeners {
-		if n := uint16(l.Port); !ports[n] {
+	for _, l := range g.served() {
+		if n := uint16(l.Port); !l.is.bad(accepted) && !ports[n] {
 			ports[n] = true
 			d.Ports = append(d.Ports, Port{Name: strings.ToLower(string(l.Protocol)) + "-" + strconv.Itoa(int(n)), Number: n})
 		}
 	}
 	slices.SortFunc(d.Ports, func(a, b Port) int { return int(a.Number) - int(b.Number) })
 	return d
+}
+
+// gatewayStatus writes down what was found about a Gateway, and asks for its workload.
+func (c *compiler) gatewayStatus(g *gateway) {
+	status := &gatewayv1.GatewayStatus{Listeners: []gatewayv1.ListenerStatus{}}
+	good := 0
+	for _, l := range g.listeners {
+		status.Listeners = append(status.Listeners, gatewayv1.ListenerStatus{
+			Name: l.Name, SupportedKinds: l.supportedKinds(), AttachedRoutes: int32(len(l.attached)), Conditions: l.finished(g),
+		})
+		if !l.is.bad(accepted) {
+			good++
+		}
+	}
+	switch {
+	case g.is.bad(accepted):
+	case good == 0 && len(g.listeners) > 0:
+		g.is.set(accepted, false, "ListenersNotValid", "none of its listeners is accepted; their conditions say why")
+	case good < len(g.listeners):
+		g.is.set(accepted, true, "ListenersNotValid", "%d of its %d listeners are not accepted; their conditions say why", len(g.listeners)-good, len(g.listeners))
+	}
+	for _, a := range g.addresses {
+		kind := gatewayv1.IPAddressType
+		if strings.Trim(a, "0123456789abcdef.:") != "" {
+			kind = gatewayv1.HostnameAddressType
+		}
+		status.Addresses = append(status.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
+	}
+	switch {
+	case g.is.bad(programmed):
+	case g.is.bad(accepted):
+		g.is.set(programmed, false, "Invalid", "it is not accepted")
+	case len(g.addresses) == 0:
+		g.is.set(programmed, false, "AddressNotAssigned", "the Service %s has no address yet", g.service)
+	default:
+		g.is.set(programmed, true, "Programmed", "the Service %s is in front of the proxies that serve it", g.service)
+	}
+	if n := int32(len(g.sets)); n > 0 || g.spec.AllowedListeners != nil {
+		for _, s := range g.sets {
+			if s.is.bad(accepted) {
+				n--
+			}
+		}
+		status.AttachedListenerSets = &n
+	}
+	status.Conditions = g.is.list
+	c.out.Status[refOf(g.object)] = status
+	if !g.manual && (!g.is.bad(accepted) || g.is.get(accepted).Reason == "ListenersNotValid") {
+		if d := g.deployment(); len(d.Ports) > 0 {
+			c.out.Deployments = append(c.out.Deployments, d)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/model"
 )
 
 // A Gateway of a class that another controller has is left alone, whatever the class is called.
@@ -29,9 +30,9 @@ func TestWhoseGateways(t *testing.T) {
 		{of: "istio", classes: []*config.Object{class("istio", "somebody.example/else")}},
 		{of: "edge", classes: []*config.Object{class("edge", Controller)}, want: true},
 	} {
-		gateway.Value = &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: gatewayv1.ObjectName(test.of)}}
+		gateway.Value = &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: gatewayv1.ObjectName(test.of), Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}
 		out := Compile(Objects{Classes: test.classes, Gateways: []*config.Object{gateway}}, Env{
-			Addresses: func(string, string) []string { return nil },
+			Addresses: func(string, string) []string { return nil }, Services: func(string) []*model.Service { return nil },
 		})
 		if _, got := out.Status[refOf(gateway)]; got != test.want || len(out.Deployments) == 1 != test.want {
 			t.Errorf("a Gateway of class %q beside %d classes is ours: %t, want %t", test.of, len(test.classes), got, test.want)

@@ -10,7 +10,7 @@
 // Gateways of them or to services of the mesh. The classes istio and malla need no
 // GatewayClass. What another controller serves is left alone.
 //
-// What is right is said by the standard's conformance suite, where its texts leave it open
+// Where the texts of the standard leave it open what is right, its conformance suite says it
 // (module sigs.k8s.io/gateway-api/conformance).
 package gatewayapi
 
@@ -19,7 +19,7 @@ import (
 	"fmt"
 	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config"
@@ -39,16 +39,19 @@ type Env struct {
 	ClusterDomain string
 	RootNamespace string
 	Services      func(host string) []*model.Service
+	Entries       func(namespace, name string) []*model.Service  // of a ServiceEntry; nil: there are none
 	Secret        func(namespace, name string) *model.Credential // nil: there is none, or it holds nothing of TLS
 	ConfigMap     func(namespace, name string) *model.Credential // with roots
-	Namespace     func(name string) map[string]string            // its labels; nil: there is none
-	Addresses     func(namespace, service string) []string       // where the Service of a deployed gateway is reached; none: not yet
+	Namespace     func(name string) map[string]string            // its labels
+	Addresses     func(namespace, service string) []string       // where the Service of a gateway is reached; none: not yet
 }
 
 // A Result is what all objects became.
 type Result struct {
 	Gateways []*model.Gateway
 	Rules    []*model.RouteRules
+	// Policies say how services are called that BackendTLSPolicies are about. A DestinationRule of the same
+	// namespace and host comes before them; see [Beneath].
 	Policies []*model.DestinationRule
 
 	// Status holds the whole status of every object of ours: a *gatewayv1.GatewayClassStatus, GatewayStatus,
@@ -69,7 +72,7 @@ type Deployment struct {
 	Class               string            // of the Gateway
 	Name                string            // of Deployment, Service and ServiceAccount: <gateway>-<class>
 	Labels, Annotations map[string]string // for all that is made: spec.infrastructure, or the Gateway's own
-	ServiceType         string            // "LoadBalancer" unless an annotation asks for another
+	ServiceType         string            // LoadBalancer, unless an annotation asks for another
 	Ports               []Port
 }
 
@@ -92,9 +95,29 @@ type Notice struct {
 
 // Compile returns what the objects mean.
 func Compile(o Objects, env Env) Result {
-	c := &compiler{objects: o, env: env, out: Result{Status: map[model.Ref]any{}}}
+	c := &compiler{
+		objects: o, env: env, out: Result{Status: map[model.Ref]any{}},
+		byName: map[model.Name]*gateway{}, sets: map[model.Name]*parent{}, mesh: map[meshKey]*meshRoutes{},
+	}
 	c.classes()
 	c.gateways()
+	c.listenerSets()
+	for _, g := range c.ours {
+		c.checkListeners(g)
+		for _, s := range g.sets {
+			s.setVerdict()
+		}
+	}
+	c.httpRoutes()
+	c.grpcRoutes()
+	c.bytesRoutes()
+	c.meshRules()
+	c.backendTLS()
+	for _, g := range c.ours {
+		c.serve(g)
+		c.gatewayStatus(g)
+	}
+	c.setStatuses()
 	return c.out
 }
 
@@ -104,56 +127,32 @@ type compiler struct {
 	out     Result
 
 	controllers map[string]string // of our classes
+	ours        []*gateway        // the oldest first
+	byName      map[model.Name]*gateway
+	sets        map[model.Name]*parent // ListenerSets of our Gateways
+	mesh        map[meshKey]*meshRoutes
+	used        []backendUse
 }
 
 // oldest sorts objects as the standard breaks ties: by age, then by name.
 func oldest(list []*config.Object) []*config.Object {
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b *config.Object) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortStableFunc(list, olderObject)
 	return list
 }
 
-func refOf(o *config.Object) model.Ref {
-	return model.Ref{Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
+func olderObject(a, b *config.Object) int {
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
+
+func refOf(o *config.Object) model.Ref {
+	return model.Ref{Kind: o.Kind.Key(), Namespace: o.Namespace, Name: o.Name, Pos: o.Pos, Version: o.Version}
+}
+
+func nameOf(o *config.Object) model.Name { return model.Name{Namespace: o.Namespace, Name: o.Name} }
 
 func (c *compiler) notice(o *config.Object, at *field.Path, missing bool, format string, args ...any) {
 	c.out.Notices = append(c.out.Notices, Notice{Object: o, At: at, Missing: missing, Text: fmt.Sprintf(format, args...)})
-}
-
-// Conditions collects those of one object, or of a part of it. That a condition is good is
-// said first; the last bad word about it stays.
-type conditions struct {
-	generation int64
-	list       []metav1.Condition
-}
-
-// conditionsOf starts those of an object.
-func conditionsOf(o *config.Object) *conditions {
-	return &conditions{generation: o.Value.(metav1.Object).GetGeneration()}
-}
-
-// set says whether a condition holds.
-func (c *conditions) set(kind string, ok bool, reason, format string, args ...any) {
-	status := metav1.ConditionFalse
-	if ok {
-		status = metav1.ConditionTrue
-	}
-	next := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...), ObservedGeneration: c.generation}
-	for i := range c.list {
-		if c.list[i].Type == kind {
-			c.list[i] = next
-			return
-		}
-	}
-	c.list = append(c.list, next)
-}
-
-// bad reports whether something was said against the condition.
-func (c *conditions) bad(kind string) bool {
-	return slices.ContainsFunc(c.list, func(x metav1.Condition) bool { return x.Type == kind && x.Status == metav1.ConditionFalse })
 }
 
 // deref returns what p points to, or what stands for nothing.
@@ -163,3 +162,6 @@ func deref[T any](p *T, otherwise T) T {
 	}
 	return *p
 }
+
+// isGroup reports whether a group that may be left out is the standard's own.
+func isGroup(g *gatewayv1.Group) bool { return deref(g, gatewayv1.GroupName) == gatewayv1.GroupName }

@@ -93,7 +93,7 @@ func Compile(ingresses, ingressClasses []*config.Object, env Env) Result {
 }
 
 func (c *compiler) gateway(name string, first *config.Object) *model.Gateway {
-	g := &model.Gateway{From: model.Ref{Kind: "Ingress", Namespace: c.env.RootNamespace, Name: name}, Created: first.Created, Selector: Selector}
+	g := &model.Gateway{From: model.Ref{Kind: "Ingress", Namespace: c.env.RootNamespace, Name: name}, Created: first.Created, Selector: Selector, Namespace: c.env.RootNamespace}
 	c.out.Gateways = append(c.out.Gateways, g)
 	return g
 }
@@ -249,7 +249,7 @@ func (c *compiler) tls(o *config.Object, i int, t networkingv1.IngressTLS) {
 		c.notice(o, at.Child("secretName"), false, "is missing: the gateway has no certificate of its own to show")
 		return
 	}
-	source := model.SecretSource{Kind: model.FromSecret, Namespace: o.Namespace, Name: t.SecretName, Granted: true}
+	source := model.SecretSource{Kind: model.FromSecret, Namespace: o.Namespace, Name: t.SecretName, Granted: c.env.RootNamespace}
 	held := c.env.Secret(o.Namespace, t.SecretName)
 	if held == nil {
 		source = model.SecretSource{Kind: model.FromSecret, Name: t.SecretName}

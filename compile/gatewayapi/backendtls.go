@@ -1,0 +1,250 @@
+package gatewayapi
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mallamesh/malla/compile/istio"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/model"
+)
+
+// A backendUse says that something calls a service, and through which parents: those are the
+// ancestors of policies about the service.
+type backendUse struct {
+	service model.ServiceKey
+	route   *config.Object
+}
+
+// uses notes the services that a route leads to.
+func (c *compiler) uses(b *backends) {
+	for _, s := range b.found {
+		c.used = append(c.used, backendUse{s, b.from})
+	}
+}
+
+// ancestors are the parents through which a service is called, by name.
+func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParentStatus {
+	var out []gatewayv1.RouteParentStatus
+	for _, u := range c.used {
+		status, _ := c.out.Status[refOf(u.route)].(*gatewayv1.RouteStatus)
+		if status == nil || !slices.Contains(services, u.service) {
+			continue
+		}
+		for _, p := range status.Parents {
+			ref := p.ParentRef
+			if kind := deref(ref.Kind, "Gateway"); kind != "Gateway" && kind != "Service" {
+				continue
+			}
+			ref.SectionName, ref.Port = nil, nil
+			ns := deref(ref.Namespace, gatewayv1.Namespace(u.route.Namespace))
+			ref.Namespace = &ns
+			if !slices.ContainsFunc(out, func(o gatewayv1.RouteParentStatus) bool { return sameParent(o.ParentRef, ref) }) {
+				out = append(out, gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: p.ControllerName})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b gatewayv1.RouteParentStatus) int {
+		return cmp.Or(cmp.Compare(*a.ParentRef.Namespace, *b.ParentRef.Namespace), cmp.Compare(a.ParentRef.Name, b.ParentRef.Name))
+	})
+	return out[:min(len(out), 16)] // more are not allowed
+}
+
+func sameParent(a, b gatewayv1.ParentReference) bool {
+	return deref(a.Kind, "Gateway") == deref(b.Kind, "Gateway") && *a.Namespace == *b.Namespace && a.Name == b.Name
+}
+
+// A target is a service, or one port of it, that a policy is about.
+type target struct {
+	service *model.Service
+	section string
+}
+
+// backendTLS compiles BackendTLSPolicies. Of two for one target the oldest counts, and one for
+// a port beats one for the whole service.
+func (c *compiler) backendTLS() {
+	taken := map[model.ServiceKey]map[string]*config.Object{}
+	tls := map[model.ServiceKey]*model.DestinationRule{}
+	for _, o := range oldest(c.objects.BackendTLSPolicies) {
+		spec := &o.Value.(*gatewayv1.BackendTLSPolicy).Spec
+		is := conditionsOf(o)
+		is.set(accepted, true, "Accepted", "its targets are called by TLS")
+		is.set(resolved, true, "ResolvedRefs", "what it names is there")
+		policy := c.clientTLS(o, spec, is)
+		var services []model.ServiceKey
+		for i, t := range c.targets(o, spec, is) {
+			key := t.service.Key()
+			services = append(services, key)
+			if taken[key] == nil {
+				taken[key] = map[string]*config.Object{}
+			}
+			if older := taken[key][t.section]; older != nil {
+				is.fail(accepted, "Conflicted", "spec.targetRefs[%d]: BackendTLSPolicy %s, which is older, is for %s", i, older.Name, t.service.Name)
+				continue
+			}
+			taken[key][t.section] = o
+			d := tls[key]
+			if d == nil {
+				d = &model.DestinationRule{From: refOf(o), Created: o.Created, Host: t.service.Host, ExportTo: model.ExportTo{"*"}}
+				tls[key] = d
+				c.out.Policies = append(c.out.Policies, d)
+			}
+			set(d, t, policy)
+		}
+		status := &gatewayv1.PolicyStatus{Ancestors: []gatewayv1.PolicyAncestorStatus{}}
+		for _, a := range c.ancestors(services) {
+			status.Ancestors = append(status.Ancestors, gatewayv1.PolicyAncestorStatus{AncestorRef: a.ParentRef, ControllerName: a.ControllerName, Conditions: is.clone().list})
+		}
+		c.out.Status[refOf(o)] = status
+	}
+	for _, d := range c.out.Policies {
+		slices.SortFunc(d.Policy.Ports, func(a, b model.PortPolicy) int { return int(a.Port) - int(b.Port) })
+	}
+}
+
+// targets are the services of a policy that exist.
+func (c *compiler) targets(o *config.Object, spec *gatewayv1.BackendTLSPolicySpec, is *conditions) []target {
+	var out []target
+	for i, t := range spec.TargetRefs {
+		if t.Group != "" || t.Kind != "Service" {
+			is.fail(accepted, "TargetNotFound", "spec.targetRefs[%d]: is a %s, want a Service", i, t.Kind)
+			continue
+		}
+		host := istio.Host(string(t.Name), o.Namespace, istio.Env{ClusterDomain: c.env.ClusterDomain})
+		j := slices.IndexFunc(c.env.Services(host), func(s *model.Service) bool { return s.Kubernetes && s.Namespace == o.Namespace })
+		if j < 0 {
+			is.fail(accepted, "TargetNotFound", "spec.targetRefs[%d]: there is no Service %s", i, t.Name)
+			continue
+		}
+		s, section := c.env.Services(host)[j], string(deref(t.SectionName, ""))
+		if section != "" && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return p.Name == section }) {
+			is.fail(accepted, "TargetNotFound", "spec.targetRefs[%d].sectionName: Service %s has no port %q", i, t.Name, section)
+			continue
+		}
+		out = append(out, target{s, section})
+	}
+	return out
+}
+
+// set makes a policy that of a target. What is for the whole service is on its other ports.
+func set(d *model.DestinationRule, t target, tls *model.ClientTLS) {
+	if t.section == "" {
+		d.Policy.TLS = tls
+		return
+	}
+	for _, p := range t.service.Ports {
+		if p.Name == t.section {
+			d.Policy.Ports = append(d.Policy.Ports, model.PortPolicy{Port: p.Number, TLS: tls})
+		}
+	}
+}
+
+// clientTLS is what clients do. Where it cannot be done there are no connections: the author wants none in plain text.
+func (c *compiler) clientTLS(o *config.Object, spec *gatewayv1.BackendTLSPolicySpec, is *conditions) *model.ClientTLS {
+	v := spec.Validation
+	out := &model.ClientTLS{Mode: model.TLSSimple, SNI: string(v.Hostname), SANs: []string{string(v.Hostname)}, Presents: true}
+	if err := isHostname(string(v.Hostname)); err != nil || v.Hostname == "" {
+		is.fail(accepted, "Invalid", "spec.validation.hostname is %q, want a host", v.Hostname)
+	}
+	if len(v.SubjectAltNames) > 0 {
+		out.SANs = nil
+	}
+	for i, n := range v.SubjectAltNames {
+		switch {
+		case n.Type == gatewayv1.HostnameSubjectAltNameType && n.Hostname != "":
+			out.SANs = append(out.SANs, string(n.Hostname))
+		case n.Type == gatewayv1.URISubjectAltNameType && n.URI != "":
+			out.SANs = append(out.SANs, string(n.URI))
+		default:
+			is.fail(accepted, "Invalid", "spec.validation.subjectAltNames[%d] has no value of its type", i)
+		}
+	}
+	if len(spec.Options) > 0 {
+		is.fail(accepted, "Invalid", "spec.options: there are none here; leave them out")
+	}
+	switch well := deref(v.WellKnownCACertificates, ""); {
+	case len(v.CACertificateRefs) > 0:
+		out.Roots = c.policyRoots(o, v.CACertificateRefs, is)
+	case well != gatewayv1.WellKnownCACertificatesSystem:
+		is.fail(accepted, "Invalid", "spec.validation.wellKnownCACertificates is %q, want System, or caCertificateRefs", well)
+	}
+	if is.bad(accepted) { // nobody has these roots
+		out.Roots = &model.SecretSource{Kind: model.FromConfigMap, Namespace: o.Namespace, Name: "~invalid", Granted: "*"}
+	}
+	return out
+}
+
+// policyRoots finds what a policy's servers are verified by.
+func (c *compiler) policyRoots(o *config.Object, refs []gatewayv1.LocalObjectReference, is *conditions) *model.SecretSource {
+	var out *model.SecretSource
+	for i, ref := range refs {
+		kind, get := model.FromConfigMap, c.env.ConfigMap
+		at := fmt.Sprintf("spec.validation.caCertificateRefs[%d]", i)
+		switch {
+		case ref.Group == "" && ref.Kind == "ConfigMap":
+		case ref.Group == "" && ref.Kind == "Secret":
+			kind, get = model.FromSecret, c.env.Secret
+		default:
+			is.fail(resolved, "InvalidKind", "%s: is a %s, want a ConfigMap or a Secret", at, ref.Kind)
+			continue
+		}
+		if text := noRoots(get(o.Namespace, string(ref.Name)), string(ref.Kind), o.Namespace, string(ref.Name)); text != "" {
+			is.fail(resolved, "InvalidCACertificateRef", "%s: %s", at, text)
+			continue
+		}
+		if out != nil {
+			is.fail(accepted, "Invalid", "spec.validation.caCertificateRefs has several; want one with all roots")
+			continue
+		}
+		// Roots are no secret: whoever calls the service has them.
+		out = &model.SecretSource{Kind: kind, Namespace: o.Namespace, Name: string(ref.Name), Granted: "*"}
+	}
+	if out == nil {
+		is.fail(accepted, "NoValidCACertificate", "there is nothing to verify servers by; condition ResolvedRefs says why")
+	}
+	return out
+}
+
+// Beneath returns an author's DestinationRules with what a BackendTLSPolicy's says laid beneath: a rule of the
+// same namespace and host keeps what it says itself of TLS, and gets the policy's where it says nothing.
+func Beneath(rules, policies []*model.DestinationRule) []*model.DestinationRule {
+	if len(policies) == 0 {
+		return rules
+	}
+	out := slices.Clone(rules)
+	for _, p := range policies {
+		found := false
+		for i, d := range out {
+			if d.From.Namespace == p.From.Namespace && d.Host == p.Host {
+				out[i], found = beneath(d, p), found || len(d.Workload) == 0
+			}
+		}
+		if !found {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *model.DestinationRule) int { return cmp.Compare(a.From.Namespace, b.From.Namespace) })
+	return out
+}
+
+func beneath(d, p *model.DestinationRule) *model.DestinationRule {
+	out := *d
+	ports := slices.Clone(d.Policy.Ports)
+	for i := range ports {
+		if ports[i].TLS == nil {
+			ports[i].TLS = p.Policy.On(ports[i].Port, model.TrafficPolicy{}).TLS
+		}
+	}
+	for _, own := range p.Policy.Ports {
+		if d.Policy.TLS == nil && !slices.ContainsFunc(ports, func(q model.PortPolicy) bool { return q.Port == own.Port }) {
+			ports = append(ports, model.PortPolicy{Port: own.Port, LB: d.Policy.LB, Pool: d.Policy.Pool, Outlier: d.Policy.Outlier, TLS: own.TLS})
+		}
+	}
+	slices.SortFunc(ports, func(a, b model.PortPolicy) int { return int(a.Port) - int(b.Port) })
+	out.Policy.Ports = ports
+	out.Policy.TLS = cmp.Or(d.Policy.TLS, p.Policy.TLS)
+	return &out
+}

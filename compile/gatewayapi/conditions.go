@@ -1,0 +1,67 @@
+package gatewayapi
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mallamesh/malla/config"
+)
+
+// conditions collects those of one object, or of a part of it, as they were last set.
+type conditions struct {
+	generation int64
+	list       []metav1.Condition
+}
+
+func conditionsOf(o *config.Object) *conditions {
+	return &conditions{generation: o.Value.(metav1.Object).GetGeneration()}
+}
+
+// set says whether a condition holds.
+func (c *conditions) set(kind string, ok bool, reason, format string, args ...any) {
+	status := metav1.ConditionFalse
+	if ok {
+		status = metav1.ConditionTrue
+	}
+	next := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...), ObservedGeneration: c.generation}
+	if old := c.get(kind); old != nil {
+		*old = next
+		return
+	}
+	c.list = append(c.list, next)
+}
+
+// fail is set for what does not hold; the first that is wrong stays.
+func (c *conditions) fail(kind, reason, format string, args ...any) {
+	if !c.bad(kind) {
+		c.set(kind, false, reason, format, args...)
+	}
+}
+
+func (c *conditions) get(kind string) *metav1.Condition {
+	for i := range c.list {
+		if c.list[i].Type == kind {
+			return &c.list[i]
+		}
+	}
+	return nil
+}
+
+// bad reports whether something was said against a condition.
+func (c *conditions) bad(kind string) bool {
+	x := c.get(kind)
+	return x != nil && x.Status == metav1.ConditionFalse
+}
+
+// clone is for a second object, or part, that begins with what was found about the first.
+func (c *conditions) clone() *conditions {
+	return &conditions{generation: c.generation, list: append([]metav1.Condition(nil), c.list...)}
+}
+
+const (
+	accepted   = "Accepted"
+	programmed = "Programmed"
+	resolved   = "ResolvedRefs"
+	conflicted = "Conflicted"
+)

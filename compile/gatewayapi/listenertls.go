@@ -1,0 +1,194 @@
+package gatewayapi
+
+import (
+	"maps"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mallamesh/malla/model"
+)
+
+// terminateMode is Istio's option by which a listener asks clients for certificates: the roots stand beside its
+// own certificate.
+const terminateMode = "gateway.istio.io/tls-terminate-mode"
+
+var terminateModes = map[gatewayv1.AnnotationValue]model.ServerTLSMode{
+	"SIMPLE": model.ServerSimple, "MUTUAL": model.ServerMutual, "OPTIONAL_MUTUAL": model.ServerOptionalMutual, "ISTIO_MUTUAL": model.ServerIstioMutual,
+}
+
+// listenerTLS finds out what a listener does with TLS.
+func (c *compiler) listenerTLS(l *listener) {
+	t := l.TLS
+	switch l.Protocol {
+	case gatewayv1.HTTPSProtocolType, gatewayv1.TLSProtocolType:
+	default:
+		if t != nil {
+			l.is.fail(accepted, "UnsupportedValue", "tls: protocol %s has none; leave it out", l.Protocol)
+		}
+		return
+	}
+	if t == nil {
+		l.is.fail(accepted, "UnsupportedValue", "tls is missing: protocol %s needs it", l.Protocol)
+		return
+	}
+	l.tls = &model.ServerTLS{Mode: model.ServerSimple}
+	for _, name := range slices.Sorted(maps.Keys(t.Options)) {
+		mode, ok := terminateModes[t.Options[name]]
+		if name != terminateMode || !ok {
+			l.is.fail(accepted, "UnsupportedValue", "tls.options has %s: %q; want nothing but %s with SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL", name, t.Options[name], terminateMode)
+		} else {
+			l.tls.Mode = mode
+		}
+	}
+	switch mode := deref(t.Mode, gatewayv1.TLSModeTerminate); {
+	case mode == gatewayv1.TLSModePassthrough && l.Protocol == gatewayv1.HTTPSProtocolType:
+		l.is.fail(accepted, "UnsupportedValue", "tls.mode is Passthrough: HTTPS is read here; want Terminate, or protocol TLS")
+		return
+	case mode == gatewayv1.TLSModePassthrough:
+		l.tls.Mode = model.ServerPassthrough
+		return
+	case mode != gatewayv1.TLSModeTerminate:
+		l.is.fail(accepted, "UnsupportedValue", "tls.mode is %s, want Terminate or Passthrough", mode)
+		return
+	}
+	if l.tls.Mode == model.ServerIstioMutual {
+		l.tls.Certs = []model.SecretSource{{Kind: model.OfWorkload}}
+		return
+	}
+	c.certificates(l, t.CertificateRefs)
+	if l.tls.Mode.Asks() && len(l.tls.Certs) > 0 {
+		l.tls.CA = &l.tls.Certs[0]
+	}
+	c.clientValidation(l)
+}
+
+// certificates finds what a listener shows. One that is no good does not keep it from showing the others.
+func (c *compiler) certificates(l *listener, refs []gatewayv1.SecretObjectReference) {
+	if len(refs) == 0 {
+		l.is.fail(resolved, "InvalidCertificateRef", "tls.certificateRefs is empty: it has no certificate to show")
+	}
+	if len(refs) > 2 {
+		l.is.fail(accepted, "UnsupportedValue", "tls.certificateRefs has %d, want at most two: one of RSA, one of ECDSA", len(refs))
+	}
+	for i, ref := range refs {
+		source, reason, text := c.secret(l.of, ref)
+		if reason != "" {
+			l.is.fail(resolved, reason, "tls.certificateRefs[%d]: %s", i, text)
+			continue
+		}
+		l.tls.Certs = append(l.tls.Certs, source)
+	}
+}
+
+// secret finds the certificate that a Gateway or a ListenerSet names.
+func (c *compiler) secret(from *parent, ref gatewayv1.SecretObjectReference) (source model.SecretSource, reason, text string) {
+	if kind := deref(ref.Kind, "Secret"); deref(ref.Group, "") != "" || kind != "Secret" {
+		return source, "InvalidCertificateRef", "is a " + string(kind) + ", want a Secret"
+	}
+	ns, name := string(deref(ref.Namespace, gatewayv1.Namespace(from.object.Namespace))), string(ref.Name)
+	if !c.granted(from.kind, from.object.Namespace, "", "Secret", ns, name) {
+		return source, "RefNotPermitted", "no ReferenceGrant of namespace " + ns + " lets a " + from.kind + " of namespace " + from.object.Namespace + " refer to Secret " + name
+	}
+	held := c.env.Secret(ns, name)
+	switch {
+	case held == nil:
+		return source, "InvalidCertificateRef", "there is no Secret " + ns + "/" + name
+	case held.NoCert != "":
+		return source, "InvalidCertificateRef", held.From.String() + " " + held.NoCert
+	}
+	return from.gateway.source(model.FromSecret, ns, name), "", ""
+}
+
+// source is an object that the pods of a gateway may have, though it may be another namespace's.
+func (g *gateway) source(kind model.SecretKind, namespace, name string) model.SecretSource {
+	if namespace == g.service.Namespace {
+		return model.SecretSource{Kind: kind, Name: name}
+	}
+	return model.SecretSource{Kind: kind, Namespace: namespace, Name: name, Granted: g.service.Namespace}
+}
+
+// clientValidation finds what the certificates of clients are verified by.
+func (c *compiler) clientValidation(l *listener) {
+	g := l.of.gateway
+	if g.spec.TLS == nil || g.spec.TLS.Frontend == nil {
+		return
+	}
+	validation := g.spec.TLS.Frontend.Default.Validation
+	for _, p := range g.spec.TLS.Frontend.PerPort {
+		if p.Port == l.Port {
+			validation = p.TLS.Validation
+		}
+	}
+	if validation == nil {
+		return
+	}
+	for i, ref := range validation.CACertificateRefs {
+		source, reason, text := c.roots(&g.parent, ref)
+		switch {
+		case reason != "":
+			l.is.fail(resolved, reason, "caCertificateRefs[%d] of the Gateway: %s", i, text)
+		case l.tls.CA != nil:
+			l.is.fail(accepted, "UnsupportedValue", "caCertificateRefs of the Gateway has several; want one with all roots")
+		default:
+			l.tls.CA = &source
+		}
+	}
+	if l.tls.CA == nil {
+		l.is.fail(accepted, "NoValidCACertificate", "there is nothing to verify clients by; condition ResolvedRefs says why")
+		return
+	}
+	l.tls.Mode = model.ServerMutual
+	if validation.Mode == gatewayv1.AllowInsecureFallback {
+		l.tls.Mode, l.tls.AnyClient = model.ServerOptionalMutual, true
+		g.is.set("InsecureFrontendValidationMode", true, "ConfigurationChanged", "port %d takes clients without a good certificate, too", l.Port)
+	}
+}
+
+// roots finds what a Gateway names to verify clients by.
+func (c *compiler) roots(from *parent, ref gatewayv1.ObjectReference) (source model.SecretSource, reason, text string) {
+	kind, get := model.FromConfigMap, c.env.ConfigMap
+	switch {
+	case ref.Group == "" && ref.Kind == "ConfigMap":
+	case ref.Group == "" && ref.Kind == "Secret":
+		kind, get = model.FromSecret, c.env.Secret
+	default:
+		return source, "InvalidCACertificateKind", "is a " + string(ref.Kind) + ", want a ConfigMap or a Secret"
+	}
+	ns, name := string(deref(ref.Namespace, gatewayv1.Namespace(from.object.Namespace))), string(ref.Name)
+	if !c.granted(from.kind, from.object.Namespace, "", string(ref.Kind), ns, name) {
+		return source, "RefNotPermitted", "no ReferenceGrant of namespace " + ns + " lets a " + from.kind + " of namespace " + from.object.Namespace + " refer to " + string(ref.Kind) + " " + name
+	}
+	if text := noRoots(get(ns, name), string(ref.Kind), ns, name); text != "" {
+		return source, "InvalidCACertificateRef", text
+	}
+	return from.gateway.source(kind, ns, name), "", ""
+}
+
+// noRoots says why an object has no roots, "" if it has.
+func noRoots(held *model.Credential, kind, namespace, name string) string {
+	switch {
+	case held == nil:
+		return "there is no " + kind + " " + namespace + "/" + name + " with roots in ca.crt"
+	case held.NoCA != "":
+		return held.From.String() + " " + held.NoCA
+	}
+	return ""
+}
+
+// clientCertificate finds what the proxies of a Gateway show to servers that BackendTLSPolicies are about.
+func (c *compiler) clientCertificate(g *gateway) {
+	if g.spec.TLS == nil || g.spec.TLS.Backend == nil || g.spec.TLS.Backend.ClientCertificateRef == nil {
+		return
+	}
+	g.is.set(resolved, true, "ResolvedRefs", "what it names is there")
+	source, reason, text := c.secret(&g.parent, *g.spec.TLS.Backend.ClientCertificateRef)
+	switch reason {
+	case "":
+		g.clientCert = &source
+	case "InvalidCertificateRef":
+		g.is.set(resolved, false, "InvalidClientCertificateRef", "spec.tls.backend.clientCertificateRef: %s", text)
+	default:
+		g.is.set(resolved, false, reason, "spec.tls.backend.clientCertificateRef: %s", text)
+	}
+}
