@@ -139,14 +139,12 @@ func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	addrs, ttl, err := n.r.Resolve(ctx, n.endpoints[i].Name, n.c.DNS.Family)
-	if err != nil {
+	// A name without addresses is an answer where a cluster has many; one that has a single host keeps it, as in Envoy.
+	if err != nil || len(addrs) == 0 && n.c.Kind == LogicalDNS {
 		n.c.Stats.UpdateFailure.Inc()
 		return 0, false
 	}
 	n.c.Stats.UpdateSuccess.Inc()
-	if len(addrs) == 0 {
-		n.c.Stats.UpdateEmpty.Inc()
-	}
 	addrs = n.c.DNS.Family.Choose(addrs)
 	if n.c.Kind != LogicalDNS {
 		slices.SortFunc(addrs, netip.Addr.Compare)
