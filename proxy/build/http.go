@@ -14,6 +14,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -33,7 +34,7 @@ var httpFields = append([]*Message{
 		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
 	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
-	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled")),
+	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled", "filters")),
 	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
 	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges", "unix_sockets")),
 	message((*hcmv3.HttpConnectionManager_Tracing)(nil), reads("client_sampling", "random_sampling", "overall_sampling"),
@@ -98,11 +99,6 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 			c.Tracing.Pack = truth(id.GetPackTraceReason(), true)
 		}
 	}
-	for _, u := range m.GetUpgradeConfigs() {
-		if truth(u.GetEnabled(), true) {
-			c.Upgrades = append(c.Upgrades, strings.ToLower(u.GetUpgradeType()))
-		}
-	}
 	r.routes(m, c, at)
 	http, scope := r.env.Stats.HTTP(c.StatPrefix)
 	c.Stats, r.scopes = http, append(r.scopes, scope)
@@ -113,7 +109,36 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	c.Logs = r.logs(m.GetAccessLog(), at.Child("access_log"))
 	c.LocalReply = r.localReply(m.GetLocalReplyConfig(), at.Child("local_reply_config"))
 	r.httpFilters(m.GetHttpFilters(), c, at.Child("http_filters"))
+	r.upgrades(m.GetUpgradeConfigs(), c, at.Child("upgrade_configs"))
 	return c
+}
+
+// upgrades reads which other protocols requests may ask for, and what filters those have.
+func (r *listenerReader) upgrades(list []*hcmv3.HttpConnectionManager_UpgradeConfig, c *stream.Config, at *field.Path) {
+	seen := map[string]bool{}
+	for i, u := range list {
+		at := at.Index(i)
+		kind := strings.ToLower(u.GetUpgradeType())
+		if seen[kind] {
+			r.errs.Addf(at.Child("upgrade_type"), "found %q a second time", u.GetUpgradeType())
+		}
+		seen[kind] = true
+		if truth(u.GetEnabled(), true) {
+			c.Upgrades = append(c.Upgrades, kind)
+		}
+		if len(u.GetFilters()) == 0 {
+			continue
+		}
+		own := &stream.Config{StatPrefix: c.StatPrefix, Stats: c.Stats}
+		r.httpFilters(u.GetFilters(), own, at.Child("filters"))
+		if len(own.Logs) > 0 || own.UpstreamALPN != (pool.Offers{}) {
+			r.errs.Addf(at.Child("filters"), "has a filter of Istio's that is for all requests of a connection manager: want it in http_filters")
+		}
+		if c.UpgradeChains == nil {
+			c.UpgradeChains = map[string]*stream.Chain{}
+		}
+		c.UpgradeChains[kind] = &stream.Chain{Filters: own.Filters, Off: own.FiltersOff}
+	}
 }
 
 var serverHeaders = map[hcmv3.HttpConnectionManager_ServerHeaderTransformation]stream.ServerHeader{

@@ -37,6 +37,19 @@ func (r *reader) socket(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 	return t
 }
 
+// connectSender reads the header before the bytes of a CONNECT that ends here, which tells nothing but addresses, as in Envoy.
+func (r *reader) connectSender(m *corev3.ProxyProtocolConfig, at *field.Path) *proxyproto.Sender {
+	for _, no := range []struct {
+		name string
+		set  bool
+	}{{"pass_through_tlvs", m.GetPassThroughTlvs() != nil}, {"added_tlvs", len(m.GetAddedTlvs()) > 0}} {
+		if no.set {
+			r.errs.Addf(at.Child(no.name), "is set for a CONNECT, whose header has no extensions")
+		}
+	}
+	return r.proxySender(m, at)
+}
+
 func (r *reader) proxySender(m *corev3.ProxyProtocolConfig, at *field.Path) *proxyproto.Sender {
 	s := &proxyproto.Sender{Version: proxyproto.V1}
 	if m.GetVersion() == corev3.ProxyProtocolConfig_V2 {

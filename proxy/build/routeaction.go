@@ -48,8 +48,12 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		}
 		kind := strings.ToLower(u.GetUpgradeType())
 		out.Upgrades[kind] = truth(u.GetEnabled(), true)
-		if u.GetConnectConfig() != nil {
-			if out.Connect = true; kind != "connect" {
+		if c := u.GetConnectConfig(); c != nil {
+			out.Connect = &route.Connect{Post: c.GetAllowPost()}
+			if p := c.GetProxyProtocolConfig(); p != nil {
+				out.Connect.Proxy = r.connectSender(p, at.Child("upgrade_configs").Child("connect_config").Child("proxy_protocol_config"))
+			}
+			if kind != "connect" {
 				r.errs.Addf(at.Child("upgrade_configs"), "connect_config is set for upgrade_type %q, want CONNECT", u.GetUpgradeType())
 			}
 		}

@@ -185,7 +185,7 @@ type ForwardConfig struct {
 	Mirrors       []MirrorConfig
 	HashPolicies  []HashPolicy
 	HighPriority  bool
-	Connect       bool            // a CONNECT ends here, and its bytes go to the host by TCP
+	Connect       *Connect        // nil: a CONNECT goes on as such
 	Upgrades      map[string]bool // upgrade type, lower case -> enabled; nil: the connection manager's
 	MetadataMatch any             // subset selection; opaque here
 	RateLimits    any             // what requests are counted by; opaque here

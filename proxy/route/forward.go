@@ -8,6 +8,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/proxyproto"
 )
 
 // A Forward sends requests to a cluster.
@@ -28,7 +29,7 @@ type Forward struct {
 	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
 	AutoHost      bool            // the router sets the host to the endpoint's name, by SetHost
-	Connect       bool            // a CONNECT ends here, and its bytes go to the host by TCP
+	Connect       *Connect        // nil: a CONNECT goes on as such
 	Upgrades      map[string]bool // nil: the connection manager's
 	MetadataMatch any
 	RateLimits    any // opaque here
@@ -47,6 +48,17 @@ type Forward struct {
 	hostHeader    []byte
 	hostPath      *substitution
 	forwardedHost bool
+}
+
+// A Connect says what becomes of a CONNECT that ends here: its bytes go to the host by TCP.
+type Connect struct {
+	Post  bool               // those of a POST do, too
+	Proxy *proxyproto.Sender // of the PROXY protocol's header before the bytes; nil: none
+}
+
+// EndsHere reports whether the bytes of a request go to the host by TCP.
+func (f *Forward) EndsHere(method []byte) bool {
+	return f.Connect != nil && (string(method) == "CONNECT" || f.Connect.Post && string(method) == "POST")
 }
 
 // A WeightedCluster is one destination of several.

@@ -218,6 +218,11 @@ func filters(rt *Runtime) map[any]bool {
 			for _, f := range m.Filters {
 				live[f] = true
 			}
+			for _, own := range m.UpgradeChains {
+				for _, f := range own.Filters {
+					live[f] = true
+				}
+			}
 		}
 	}
 	for _, l := range rt.Listeners {

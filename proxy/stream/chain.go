@@ -4,10 +4,50 @@ import (
 	"slices"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
 // What filters ask of their stream stands here.
+
+// A chain is the filters of one stream.
+type chain struct {
+	config      *Chain
+	filters     []Filter
+	data        []DataFilter    // per filter, nil if it does not see bodies
+	trailing    []TrailerFilter // per filter, nil if it does not see trailers
+	terminal    Terminal
+	anyData     bool
+	anyTrailing bool
+}
+
+func newChain(c *Chain, w *pool.Worker) chain {
+	out := chain{config: c}
+	last := len(c.Filters) - 1
+	for i, f := range c.Filters {
+		made := f.New(w)
+		if i == last {
+			out.terminal = made.(Terminal)
+			break
+		}
+		out.filters = append(out.filters, made.(Filter))
+		d, _ := made.(DataFilter)
+		out.data = append(out.data, d)
+		out.anyData = out.anyData || d != nil
+		t, _ := made.(TrailerFilter)
+		out.trailing = append(out.trailing, t)
+		out.anyTrailing = out.anyTrailing || t != nil
+	}
+	return out
+}
+
+// upgraded gives a request for another protocol the filters that it has of its own, if there are some.
+func (s *Stream) upgraded(kind string) {
+	if c := s.Config.UpgradeChains[kind]; c != nil && s.usual == nil {
+		usual := s.chain
+		s.usual, s.chain = &usual, newChain(c, s.Worker)
+	}
+}
 
 // FilterConfig returns what the most specific level of the route says to a filter, nil if no level
 // does. name is the filter's name in the chain.
@@ -29,7 +69,7 @@ func (s *Stream) FilterConfigs(dst []any, name string) []any {
 // switches notes which filters are off for this request: those that the chain has off
 // unless the route says something to them, and those that the route has off.
 func (s *Stream) switches() {
-	s.skip = s.Switched(s.Config.Filters, s.Config.FiltersOff)
+	s.skip = s.Switched(s.config.Filters, s.config.Off)
 }
 
 // Switched returns which filters are off for this request, a bit for each; off are those that are so unless

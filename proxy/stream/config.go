@@ -56,6 +56,12 @@ type Tracing struct {
 	Pack                    bool // identifiers of requests say whether they are traced, and why
 }
 
+// A Chain is what stands in Filters and FiltersOff of a Config, for some requests.
+type Chain struct {
+	Filters []Factory
+	Off     uint64
+}
+
 // A Config describes an HTTP connection manager. It must not change once a shard has it.
 type Config struct {
 	StatPrefix string
@@ -69,8 +75,9 @@ type Config struct {
 	Codec Codec
 	HTTP2 h2.Options
 
-	Filters    []Factory // in order; the last one is the router; at most MaxFilters
-	FiltersOff uint64    // those that are off unless a route says something to them, a bit for each
+	Filters       []Factory         // in order; the last one is the router; at most MaxFilters
+	FiltersOff    uint64            // those that are off unless a route says something to them, a bit for each
+	UpgradeChains map[string]*Chain // of those for other protocols that have filters of their own, by type, lower case
 
 	UseRemoteAddress     bool
 	TrustedHops          int // xff_num_trusted_hops

@@ -14,6 +14,7 @@ import (
 type manager struct {
 	w      *pool.Worker
 	cfg    *Config
+	usual  Chain
 	server []byte // value of the server field
 	via    []byte
 
@@ -75,21 +76,10 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 
 func (m *manager) newStream() *Stream {
 	s := &Stream{Worker: m.w, Config: m.cfg, m: m, reqWait: -1, respWait: -1}
-	last := len(m.cfg.Filters) - 1
-	for i, f := range m.cfg.Filters {
-		made := f.New(m.w)
-		if i == last {
-			s.terminal = made.(Terminal)
-			break
-		}
-		s.filters = append(s.filters, made.(Filter))
-		d, _ := made.(DataFilter)
-		s.data = append(s.data, d)
-		s.anyData = s.anyData || d != nil
-		t, _ := made.(TrailerFilter)
-		s.trailing = append(s.trailing, t)
-		s.anyTrailing = s.anyTrailing || t != nil
+	if m.usual.Filters == nil {
+		m.usual = Chain{m.cfg.Filters, m.cfg.FiltersOff}
 	}
+	s.chain = newChain(&m.usual, m.w)
 	s.timer.Handler, s.timer.Kind = s, timerMaxStream
 	s.arriving.Handler, s.arriving.Kind = s, timerRequest
 	return s
@@ -145,6 +135,9 @@ func (s *Stream) reset() {
 	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, false, 0, ""
 	s.Host = HostWish{}
 	s.Followed.Reset()
+	if s.usual != nil {
+		s.chain, s.usual = *s.usual, nil
+	}
 }
 
 // account tells logs and metrics of a stream that is over.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/header"
@@ -115,13 +116,15 @@ func (s *Stream) upgradeAllowed() bool {
 	}
 	if f := s.Route.Forward; f != nil && f.Upgrades != nil {
 		if allowed, ok := f.Upgrades[kind]; ok {
+			if allowed {
+				s.upgraded(kind)
+			}
 			return allowed
 		}
 	}
-	for _, u := range s.Config.Upgrades {
-		if u == kind {
-			return true
-		}
+	if slices.Contains(s.Config.Upgrades, kind) {
+		s.upgraded(kind)
+		return true
 	}
 	return false
 }

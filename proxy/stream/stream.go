@@ -45,13 +45,9 @@ type Stream struct {
 	scratch  [64]byte
 	statusTx [3]byte
 
-	filters     []Filter
-	data        []DataFilter    // per filter, nil if it does not see bodies
-	trailing    []TrailerFilter // per filter, nil if it does not see trailers
-	terminal    Terminal
-	anyData     bool
-	anyTrailing bool
-	skip        uint64 // filters that this route has off, a bit for each
+	chain        // the filters of this request
+	usual *chain // those of others, while it has filters of its own
+	skip  uint64 // filters that this route has off, a bit for each
 
 	at          int // filters[:at] have seen the request
 	reqWait     int // filter that holds the request, -1: none

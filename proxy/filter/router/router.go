@@ -256,7 +256,7 @@ func (r *Router) try() {
 	a := r.cur
 	a.host = h
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
-	a.pending.Raw = r.forward.Connect && string(s.Request.Get(header.Method)) == "CONNECT"
+	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
 	s.Rec.Asked = r.mark()
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
@@ -322,7 +322,10 @@ func (a *attempt) OnReady(up pool.Stream) {
 		r.w.Loop.Schedule(&r.timers[timerStream], r.set.duration)
 	}
 	bare := r.ended && len(r.body) == 0 && r.trailers == nil
-	up.SendHeaders(&s.Request, bare)
+	up.SendHeaders(&s.Request, bare && !a.pending.Raw)
+	if a.pending.Raw {
+		r.introduce(up, bare)
+	}
 	if !bare {
 		if last := r.ended && r.trailers == nil; len(r.body) > 0 || last {
 			up.SendData(r.body, last)
@@ -342,6 +345,17 @@ func (a *attempt) OnReady(up pool.Stream) {
 	}
 	if !r.Full() {
 		s.ResumeRequest()
+	}
+}
+
+// introduce tells a host that gets bytes only whose they are, and ends them if there are none.
+func (r *Router) introduce(up pool.Stream, end bool) {
+	var first []byte
+	if p := r.forward.Connect.Proxy; p != nil {
+		first = p.Header(r.s.Conn.Remote, r.s.Conn.Local, nil)
+	}
+	if len(first) > 0 || end {
+		up.SendData(first, end)
 	}
 }
 
