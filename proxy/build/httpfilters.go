@@ -4,6 +4,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	adaptivev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
 	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
 	bandwidthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/bandwidth_limit/v3"
@@ -125,6 +126,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return localratelimit.New(name, r.localRateLimit(m, at))
 	case *servicev3.RateLimit:
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
+	case *adaptivev3.AdaptiveConcurrency:
+		return r.adaptiveConcurrency(name, m, c, at)
 	case *admissionv3.AdmissionControl:
 		return r.admissionControl(name, m, c, at)
 	case *bandwidthv3.BandwidthLimit:

@@ -1,15 +1,20 @@
 package build
 
 import (
+	"net/http"
 	"runtime"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	adaptivev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
 	bandwidthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/bandwidth_limit/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/filter/adaptiveconcurrency"
 	"github.com/mallamesh/malla/proxy/filter/admissioncontrol"
 	"github.com/mallamesh/malla/proxy/filter/bandwidthlimit"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -23,6 +28,10 @@ var loadFields = []*Message{
 	message((*admissionv3.AdmissionControl_SuccessCriteria)(nil), reads("http_criteria", "grpc_criteria")),
 	message((*admissionv3.AdmissionControl_SuccessCriteria_HttpCriteria)(nil), reads("http_success_status")),
 	message((*admissionv3.AdmissionControl_SuccessCriteria_GrpcCriteria)(nil), reads("grpc_success_status")),
+	message((*adaptivev3.AdaptiveConcurrency)(nil), reads("gradient_controller_config", "enabled", "concurrency_limit_exceeded_status")),
+	message((*adaptivev3.GradientControllerConfig)(nil), reads("sample_aggregate_percentile", "concurrency_limit_params", "min_rtt_calc_params")),
+	message((*adaptivev3.GradientControllerConfig_ConcurrencyLimitCalculationParams)(nil), reads("max_concurrency_limit", "concurrency_update_interval", "min_concurrency_limit")),
+	message((*adaptivev3.GradientControllerConfig_MinimumRTTCalculationParams)(nil), reads("interval", "fixed_value", "request_count", "jitter", "min_concurrency", "buffer")),
 	message((*corev3.RuntimePercent)(nil), reads("default_value", "runtime_key")),
 }
 
@@ -122,6 +131,66 @@ func (r *reader) runtimePercent(p *corev3.RuntimePercent, byDefault float64, at 
 	if set := r.env.Values.get(p.GetRuntimeKey()).double; set != nil {
 		v = *set
 	}
+	return r.percentage(v, at)
+}
+
+func (r *listenerReader) adaptiveConcurrency(name string, m *adaptivev3.AdaptiveConcurrency, c *stream.Config, at *field.Path) stream.Factory {
+	set, scope := r.env.Stats.Gradient(c.StatPrefix)
+	r.scopes = append(r.scopes, scope)
+	out := r.gradient(m.GetGradientControllerConfig(), at.Child("gradient_controller_config"))
+	out.Off, out.Status = !r.runtimeFlag(m.GetEnabled()), http.StatusServiceUnavailable
+	if code := int(m.GetConcurrencyLimitExceededStatus().GetCode()); code >= 400 {
+		out.Status = code
+	}
+	return adaptiveconcurrency.New(name, out, set)
+}
+
+// gradient reads how a limit follows latencies.
+func (r *reader) gradient(m *adaptivev3.GradientControllerConfig, at *field.Path) *adaptiveconcurrency.Config {
+	limits, lowest := m.GetConcurrencyLimitParams(), m.GetMinRttCalcParams()
+	atLimits, atLowest := at.Child("concurrency_limit_params"), at.Child("min_rtt_calc_params")
+	positive := func(v *wrapperspb.UInt32Value, byDefault int, at *field.Path) int {
+		if v == nil {
+			return byDefault
+		}
+		if v.GetValue() == 0 {
+			r.errs.Addf(at, "found 0, want at least 1")
+		}
+		return int(v.GetValue())
+	}
+	c := &adaptiveconcurrency.Config{
+		Percentile: r.percentOr(m.GetSampleAggregatePercentile(), 50, at.Child("sample_aggregate_percentile")),
+		Update:     r.duration(limits.GetConcurrencyUpdateInterval(), atLimits.Child("concurrency_update_interval")),
+		MaxLimit:   positive(limits.GetMaxConcurrencyLimit(), 1000, atLimits.Child("max_concurrency_limit")),
+
+		Every: r.duration(lowest.GetInterval(), atLowest.Child("interval")), Fixed: r.duration(lowest.GetFixedValue(), atLowest.Child("fixed_value")),
+		Requests:       positive(lowest.GetRequestCount(), 50, atLowest.Child("request_count")),
+		MinConcurrency: positive(lowest.GetMinConcurrency(), 3, atLowest.Child("min_concurrency")),
+		Jitter:         r.percentOr(lowest.GetJitter(), 15, atLowest.Child("jitter")), Buffer: r.percentOr(lowest.GetBuffer(), 25, atLowest.Child("buffer")),
+	}
+	c.MinLimit = positive(limits.GetMinConcurrencyLimit(), c.MinConcurrency, atLimits.Child("min_concurrency_limit"))
+	if c.Update == 0 {
+		r.errs.Addf(atLimits.Child("concurrency_update_interval"), "found 0s, want more")
+	}
+	if c.Every == 0 && c.Fixed == 0 {
+		r.errs.Addf(atLowest, "has neither interval nor fixed_value, want one of them")
+	}
+	if c.Every > 0 {
+		c.Fixed = 0
+	}
+	return c
+}
+
+// percentOr reads a percentage as a part of 1.
+func (r *reader) percentOr(p *typev3.Percent, byDefault float64, at *field.Path) float64 {
+	v := byDefault
+	if p != nil {
+		v = p.GetValue()
+	}
+	return r.percentage(v, at)
+}
+
+func (r *reader) percentage(v float64, at *field.Path) float64 {
 	if !(v >= 0 && v <= 100) {
 		r.errs.Addf(at, "found %v, want 0 to 100", v)
 	}

@@ -66,6 +66,17 @@ type AdmissionControl struct {
 	Failure  Counter `stat:"rq_failure"`
 }
 
+// Gradient holds "http.<prefix>.adaptive_concurrency.gradient_controller.".
+type Gradient struct {
+	Blocked          Counter `stat:"rq_blocked"`
+	BurstQueueSize   Gauge   `stat:"burst_queue_size"`
+	ConcurrencyLimit Gauge   `stat:"concurrency_limit"`
+	Gradient         Gauge   `stat:"gradient"` // thousandths
+	Measuring        Gauge   `stat:"min_rtt_calculation_active"`
+	MinRTT           Gauge   `stat:"min_rtt_msecs"`
+	SampleRTT        Gauge   `stat:"sample_rtt_msecs"`
+}
+
 // CSRF holds "http.<prefix>.csrf.".
 type CSRF struct {
 	MissingSourceOrigin Counter `stat:"missing_source_origin"`
@@ -262,6 +273,11 @@ func (r *Registry) RateLimit(cluster, prefix string) (*RateLimit, *Scope) {
 // AdmissionControl returns the set of "http.<prefix>.admission_control.".
 func (r *Registry) AdmissionControl(prefix string) (*AdmissionControl, *Scope) {
 	return ofManager[AdmissionControl](r, prefix, "admission_control.")
+}
+
+// Gradient returns the set of "http.<prefix>.adaptive_concurrency.gradient_controller.".
+func (r *Registry) Gradient(prefix string) (*Gradient, *Scope) {
+	return ofManager[Gradient](r, prefix, "adaptive_concurrency.gradient_controller.")
 }
 
 // CSRF returns the set of "http.<prefix>.csrf.".

@@ -28,6 +28,8 @@ var filters = []filter{
 		yaml: `session_state: {name: envoy.http.stateful_session.cookie, typed_config: {"@type": type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState, cookie: {name: s, path: /}}}`},
 	{name: "bandwidth_limit", kind: "bandwidth_limit.v3.BandwidthLimit", yaml: "stat_prefix: b, enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 1000000000"},
 	{name: "admission_control", kind: "admission_control.v3.AdmissionControl", yaml: "success_criteria: {}"},
+	{name: "adaptive_concurrency", kind: "adaptive_concurrency.v3.AdaptiveConcurrency",
+		yaml: "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, min_rtt_calc_params: {fixed_value: 10s, min_concurrency: 1000}}"},
 	{name: "compressor", kind: "compressor.v3.Compressor",
 		yaml: `compressor_library: {name: gzip, typed_config: {"@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}`},
 }
