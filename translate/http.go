@@ -24,7 +24,9 @@ const (
 )
 
 // outboundVersion is that of a service's port. HTTP/1.1 between sidecars is carried over
-// HTTP/2 where somebody asks for it, and the applications do not know.
+// HTTP/2 where somebody asks for it, and the applications do not know. On a port that declares nothing
+// a sidecar passes on what its application speaks, which knows the server; the clients of a gateway do
+// not, so that servers get HTTP/1.1 there.
 func outboundVersion(v *model.View, p model.Protocol, pool *model.ConnectionPool) version {
 	if pool == nil {
 		pool = &model.ConnectionPool{}
@@ -36,9 +38,9 @@ func outboundVersion(v *model.View, p model.Protocol, pool *model.ConnectionPool
 		return asClient
 	case pool.Upgrade == model.H2Always:
 		return http2
-	case p == model.Sniffed:
+	case p == model.Sniffed && v.Proxy.Type == model.Sidecar:
 		return asClient
-	case pool.Upgrade == model.H2Default && v.Mesh.Config.H2Upgrade:
+	case p != model.Sniffed && pool.Upgrade == model.H2Default && v.Mesh.Config.H2Upgrade:
 		return http2
 	}
 	return http1
