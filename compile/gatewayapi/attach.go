@@ -125,13 +125,13 @@ func (c *compiler) toListeners(r *route, ref gatewayv1.ParentReference, p *paren
 	case is.bad(accepted):
 		return
 	case len(named) == 0:
-		is.set(accepted, false, "NoMatchingParent", "%s %s has no usable listener of that name and port", p.kind, nameOf(p.object))
+		is.set(accepted, false, "NoMatchingParent", "%s has no usable listener of that name and port", p)
 	case len(taking) == 0:
-		is.set(accepted, false, "NotAllowedByListeners", "no listener of %s %s takes a %s of namespace %s", p.kind, nameOf(p.object), r.kind, r.object.Namespace)
+		is.set(accepted, false, "NotAllowedByListeners", "no listener of %s takes routes of kind %s of namespace %s", p, r.kind, r.object.Namespace)
 	case len(matching) == 0:
-		is.set(accepted, false, "NoMatchingListenerHostname", "no listener of %s %s is for one of its hostnames", p.kind, nameOf(p.object))
+		is.set(accepted, false, "NoMatchingListenerHostname", "no listener of %s is for one of its hostnames", p)
 	default:
-		is.set(accepted, true, "Accepted", "it is attached to %d listeners of %s %s", len(matching), p.kind, nameOf(p.object))
+		is.set(accepted, true, "Accepted", "it is attached to %d listeners of %s", len(matching), p)
 		for _, l := range matching {
 			l.take(r, b)
 		}

@@ -37,7 +37,7 @@ func (b *backends) resolve(ref gatewayv1.BackendObjectReference) (to model.Desti
 	switch {
 	case group == "" && kind == "Service":
 		if !b.inside && !b.c.granted(b.kind, b.from.Namespace, "", "Service", ns, name) {
-			return to, "RefNotPermitted", fmt.Sprintf("no ReferenceGrant of namespace %s lets a %s of namespace %s refer to Service %s", ns, b.kind, b.from.Namespace, name)
+			return to, "RefNotPermitted", fmt.Sprintf("no ReferenceGrant of namespace %s lets the kind %s of namespace %s refer to Service %s", ns, b.kind, b.from.Namespace, name)
 		}
 		to.Host = istio.Host(name, ns, istio.Env{ClusterDomain: b.c.env.ClusterDomain})
 	case group == istioGroup && kind == "Hostname": // of services that everybody may call

@@ -7,6 +7,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
@@ -36,11 +37,11 @@ func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParen
 		}
 		for _, p := range status.Parents {
 			ref := p.ParentRef
-			if kind := deref(ref.Kind, "Gateway"); kind != "Gateway" && kind != "Service" {
-				continue
-			}
 			ref.SectionName, ref.Port = nil, nil
 			ns := deref(ref.Namespace, gatewayv1.Namespace(u.route.Namespace))
+			if s := c.sets[model.Name{Namespace: string(ns), Name: string(ref.Name)}]; s != nil && deref(ref.Kind, "") == "ListenerSet" {
+				ref.Kind, ns, ref.Name = nil, gatewayv1.Namespace(s.gateway.object.Namespace), gatewayv1.ObjectName(s.gateway.object.Name)
+			}
 			ref.Namespace = &ns
 			if !slices.ContainsFunc(out, func(o gatewayv1.RouteParentStatus) bool { return sameParent(o.ParentRef, ref) }) {
 				out = append(out, gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: p.ControllerName})
@@ -99,6 +100,9 @@ func (c *compiler) backendTLS() {
 			status.Ancestors = append(status.Ancestors, gatewayv1.PolicyAncestorStatus{AncestorRef: a.ParentRef, ControllerName: a.ControllerName, Conditions: is.clone().list})
 		}
 		c.out.Status[refOf(o)] = status
+		if is.bad(accepted) && len(status.Ancestors) == 0 { // nobody to tell it to
+			c.notice(o, field.At("spec"), true, "%s", is.get(accepted).Message)
+		}
 	}
 	for _, d := range c.out.Policies {
 		slices.SortFunc(d.Policy.Ports, func(a, b model.PortPolicy) int { return int(a.Port) - int(b.Port) })

@@ -22,6 +22,9 @@ type parent struct {
 	is        *conditions
 }
 
+// String returns "Gateway infra/edge".
+func (p *parent) String() string { return p.kind + " " + nameOf(p.object).String() }
+
 // A gateway is a Gateway of our classes.
 type gateway struct {
 	parent
@@ -87,6 +90,7 @@ func (c *compiler) address(g *gateway) {
 			host := istio.Host(a.Value, g.object.Namespace, istio.Env{ClusterDomain: c.env.ClusterDomain})
 			services := slices.DeleteFunc(slices.Clone(c.env.Services(host)), func(s *model.Service) bool { return !s.Kubernetes || len(s.Selector) == 0 })
 			if len(services) == 0 {
+				g.manual = true
 				g.is.fail(programmed, "AddressNotUsable", "spec.addresses[%d].value: there is no Service %s whose pods could serve it", i, host)
 				continue
 			}

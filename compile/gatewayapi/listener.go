@@ -120,7 +120,7 @@ func (l *listener) meet(older *listener) {
 	default:
 		return
 	}
-	text := "port " + string(older.Protocol) + " with hostname " + older.host + " belongs to listener " + string(older.Name) + " of " + older.of.object.String()
+	text := "port " + string(older.Protocol) + " with hostname " + older.host + " belongs to listener " + string(older.Name) + " of " + older.of.String()
 	l.is.set(accepted, false, reason, "%s", text)
 	l.is.set(programmed, false, reason, "%s", text)
 	l.is.set(conflicted, true, reason, "%s", text)

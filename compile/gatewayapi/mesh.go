@@ -25,6 +25,13 @@ type meshRoutes struct {
 	http    map[uint16][]entry
 	tls     map[uint16]map[string]*bytesRule // by the name that clients ask for
 	tcp     map[uint16]*bytesRule
+
+	attached map[attachedTo]bool
+}
+
+type attachedTo struct {
+	route model.Ref
+	port  uint16
 }
 
 // toService makes a route that of a service's clients in the mesh.
@@ -45,7 +52,7 @@ func (c *compiler) toService(r *route, ref gatewayv1.ParentReference, services [
 			}
 			attached++
 			if c.mesh[key] == nil {
-				c.mesh[key] = &meshRoutes{service: s, http: map[uint16][]entry{}, tls: map[uint16]map[string]*bytesRule{}, tcp: map[uint16]*bytesRule{}}
+				c.mesh[key] = &meshRoutes{service: s, http: map[uint16][]entry{}, tls: map[uint16]map[string]*bytesRule{}, tcp: map[uint16]*bytesRule{}, attached: map[attachedTo]bool{}}
 			}
 			c.mesh[key].take(r, p.Number, b)
 		}
@@ -58,6 +65,10 @@ func (c *compiler) toService(r *route, ref gatewayv1.ParentReference, services [
 }
 
 func (m *meshRoutes) take(r *route, port uint16, b body) {
+	if m.attached[attachedTo{refOf(r.object), port}] {
+		return // by two of its parents
+	}
+	m.attached[attachedTo{refOf(r.object), port}] = true
 	m.http[port] = append(m.http[port], b.http...)
 	if b.bytes == nil {
 		return
