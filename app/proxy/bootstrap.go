@@ -12,6 +12,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -26,11 +27,14 @@ const (
 // it would by a file.
 func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
 	ads := &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3}
+	// It is not ready before it has its configuration, however long that takes.
+	all := proto.CloneOf(ads)
+	all.InitialFetchTimeout = durationpb.New(0)
 	b := &bootstrapv3.Bootstrap{
 		Node:            node,
 		Admin:           &bootstrapv3.Admin{Address: address("127.0.0.1", uint32(e.AdminPort))},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{e.controlPlane()}},
-		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: ads, CdsConfig: ads, AdsConfig: &corev3.ApiConfigSource{
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: all, CdsConfig: all, AdsConfig: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{grpcService(xdsCluster)}}},
 	}
 	if e.findsItself() {

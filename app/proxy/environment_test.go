@@ -127,8 +127,8 @@ func TestOwnBootstrap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.ADS == nil || b.ADS.Cluster != xdsCluster || !b.ADS.Delta || !b.LDS || !b.CDS || b.Admin.Port() != 15000 {
-			t.Errorf("%s: ADS %+v, listeners %t, clusters %t, admin %s", discovery, b.ADS, b.LDS, b.CDS, b.Admin)
+		if b.ADS == nil || b.ADS.Cluster != xdsCluster || !b.ADS.Delta || b.LDS == nil || *b.LDS != 0 || b.CDS == nil || *b.CDS != 0 || b.Admin.Port() != 15000 {
+			t.Errorf("%s: ADS %+v, listeners %v, clusters %v, admin %s", discovery, b.ADS, b.LDS, b.CDS, b.Admin)
 		}
 		p, err := assemble(t.Context(), Options{Log: slog.New(slog.DiscardHandler)}, plan{node: node, boot: b, workers: 1, dialer: markedDialer(0)})
 		if err != nil {

@@ -40,9 +40,6 @@ func (e *environment) envoyBootstrap(dir string, mark int) ([]byte, error) {
 	if e.findsItself() {
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(b.DynamicResources.CdsConfig))
 	}
-	// It is not ready before it has its configuration, however long that takes.
-	b.DynamicResources.CdsConfig.InitialFetchTimeout = durationpb.New(0)
-	b.DynamicResources.LdsConfig.InitialFetchTimeout = durationpb.New(0)
 	b.StatsConfig = e.statsConfig()
 	b.LayeredRuntime = &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{Name: "malla", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{
 		Fields: map[string]*structpb.Value{"re2.max_program_size.error_level": structpb.NewNumberValue(32768)}, // Istio's

@@ -131,7 +131,7 @@ func (p *parts) follow(b *build.Bootstrap, gate func(context.Context) error) err
 	if !b.ADS.Delta {
 		open = xdsclient.OverWorld(conn)
 	}
-	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.consumer(), Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
+	p.client = xdsclient.New(xdsclient.Options{Node: p.node, Consumer: p.consumer(), Lost: p.store.Lost, Log: p.log, Open: func(ctx context.Context) (xdsclient.Stream, error) {
 		if err := gate(ctx); err != nil {
 			return nil, err
 		}
@@ -140,11 +140,11 @@ func (p *parts) follow(b *build.Bootstrap, gate func(context.Context) error) err
 		}
 		return open(ctx)
 	}})
-	if b.LDS {
-		p.store.Dynamic(xdsclient.ListenerType)
+	if b.LDS != nil {
+		p.store.Dynamic(xdsclient.ListenerType, *b.LDS)
 	}
-	if b.CDS {
-		p.store.Dynamic(xdsclient.ClusterType)
+	if b.CDS != nil {
+		p.store.Dynamic(xdsclient.ClusterType, *b.CDS)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -64,7 +65,7 @@ type Bootstrap struct {
 	Listeners []*listenerv3.Listener
 	Clusters  []*clusterv3.Cluster
 	Secrets   []*tlsv3.Secret
-	LDS, CDS  bool               // by ADS
+	LDS, CDS  *time.Duration     // by ADS, and how long the first answer may take (0: for ever); nil: not
 	Files     []xdsclient.Source // listeners and clusters that are in files
 	ADS       *ADS
 	// Names says whom to ask for names; nil: as the machine says.
@@ -135,15 +136,15 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	for _, source := range []struct {
 		name, typeURL string
 		from          *corev3.ConfigSource
-		ads           *bool
+		ads           **time.Duration
 	}{{"lds_config", xdsclient.ListenerType, dyn.GetLdsConfig(), &b.LDS}, {"cds_config", xdsclient.ClusterType, dyn.GetCdsConfig(), &b.CDS}} {
 		if source.from == nil {
 			continue
 		}
-		if place := r.source(source.from, field.At("dynamic_resources", source.name)).Place; place.Path != "" {
-			b.Files = append(b.Files, xdsclient.Source{Type: source.typeURL, Place: place, All: true})
+		if from := r.source(source.from, field.At("dynamic_resources", source.name)); from.Place.Path != "" {
+			b.Files = append(b.Files, xdsclient.Source{Type: source.typeURL, Place: from.Place, All: true})
 		} else {
-			*source.ads = true
+			*source.ads = &from.Timeout
 		}
 	}
 	b.ADS = r.ads(dyn.GetAdsConfig(), b, field.At("dynamic_resources", "ads_config"))
@@ -157,7 +158,7 @@ func (b *Bootstrap) has(name string) bool {
 
 func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *ADS {
 	if c == nil {
-		if b.LDS || b.CDS {
+		if b.LDS != nil || b.CDS != nil {
 			r.errs.Addf(at, "is not set, want the control plane that lds_config and cds_config refer to")
 		}
 		return nil

@@ -381,8 +381,9 @@ func (s *Store) wants() map[string]xdsclient.Interest {
 	list := func(typeURL string) xdsclient.Interest {
 		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(names[typeURL]))}
 	}
-	vhosts := s.env.demand.names(s.onDemand)
+	vhosts, asked := s.env.demand.names(s.onDemand)
 	slices.Sort(vhosts)
+	s.asks(names[xdsclient.SecretType], asked)
 	return map[string]xdsclient.Interest{
 		xdsclient.VirtualHostType: {Names: vhosts, Unasked: s.anyOnDemand()},
 		xdsclient.ListenerType:    {Wildcard: s.dynamic[xdsclient.ListenerType]},

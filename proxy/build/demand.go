@@ -32,6 +32,7 @@ type wish struct {
 	waiting     []func(found bool)
 	timer       *time.Timer
 	answer      answer
+	named       bool // the control plane is asked for it
 }
 
 type answer uint8
@@ -91,17 +92,20 @@ func (d *demand) drop() bool {
 	return false
 }
 
-// names are the resources that are wanted of the tables that want asks about.
-func (d *demand) names(want func(table string) bool) []string {
+// names are the resources that are wanted of the tables that want asks about, and those that are named for the first time.
+func (d *demand) names(want func(table string) bool) (all, fresh []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []string
 	for name, w := range d.wishes {
-		if want(w.table) {
-			out = append(out, name)
+		if !want(w.table) {
+			continue
+		}
+		if all = append(all, name); !w.named {
+			w.named = true
+			fresh = append(fresh, name)
 		}
 	}
-	return out
+	return all, fresh
 }
 
 // settle gives the answers that are known: a host is there if the table in force has it, and

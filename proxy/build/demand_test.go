@@ -21,8 +21,12 @@ func TestDemandAnswers(t *testing.T) {
 	note := func(found bool) { told = append(told, found) }
 	d.Ask("table", "a.example", note)
 	d.Ask("table", "a.example", note)
-	if *woken != 1 || len(d.names(all)) != 1 || len(told) != 0 {
-		t.Fatalf("woken %d times, names %v, told %v", *woken, d.names(all), told)
+	names, fresh := d.names(all)
+	if *woken != 1 || len(names) != 1 || len(fresh) != 1 || len(told) != 0 {
+		t.Fatalf("woken %d times, names %v, of them new %v, told %v", *woken, names, fresh, told)
+	}
+	if names, fresh = d.names(all); len(names) != 1 || len(fresh) != 0 {
+		t.Errorf("names %v, of them new %v, want one that is not", names, fresh)
 	}
 	d.settle(func(_, host string) bool { return host == "a.example" }, func(string) bool { return false })
 	d.Ask("table", "a.example", note) // a request that began with the table of before
@@ -62,8 +66,8 @@ func TestDemandBounded(t *testing.T) {
 			d.settle(has, all)
 		}
 	}
-	if n := len(d.names(all)); n > maxWishes {
-		t.Errorf("%d names are asked for, want at most %d", n, maxWishes)
+	if names, _ := d.names(all); len(names) > maxWishes {
+		t.Errorf("%d names are asked for, want at most %d", len(names), maxWishes)
 	}
 	if w := d.wishes[vhostName("table", "good.example")]; w == nil || w.answer != present {
 		t.Error("a host that is there was forgotten")

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"maps"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/lb"
@@ -9,17 +10,18 @@ import (
 )
 
 // A ledger is where one subscription is counted: those to all listeners and all clusters, to a route table for
-// each connection manager that has it, and to the hosts of each cluster. Others have none, as in Envoy or near enough.
+// each connection manager that has it, and to the virtual hosts that come to it, to the hosts of each cluster, and to each secret.
 type ledger struct {
-	attempt, success, failure, rejected *stats.Counter
-	at                                  *stats.Gauge
-	version                             *stats.Hash
-	text                                *stats.Text
-	reloads                             *stats.Reloads // nil: not counted
+	attempt, success, failure, rejected, timeout *stats.Counter
+
+	at      *stats.Gauge
+	version *stats.Hash
+	text    *stats.Text
+	reloads *stats.Reloads // nil: not counted
 }
 
 func ledgerOf(s *stats.Subscription, reloads *stats.Reloads) ledger {
-	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.UpdateTime, &s.Version, &s.VersionText, reloads}
+	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.InitFetchTimeout, &s.UpdateTime, &s.Version, &s.VersionText, reloads}
 }
 
 // ledgers finds those of a type, or of one resource of it. The caller holds mu.
@@ -44,6 +46,12 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 				}
 			}
 		}
+	case xdsclient.VirtualHostType:
+		for _, v := range s.vhds[name] {
+			all = append(all, ledgerOf(&v.Subscription, &v.Reloads))
+		}
+	case xdsclient.SecretType:
+		all = append(all, ledgerOf(&s.sdsOf(name).Subscription, nil))
 	case xdsclient.EndpointType:
 		for _, e := range s.clusters {
 			c := e.next
@@ -54,7 +62,7 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 				continue
 			}
 			st, own := c.updates.Cluster, c.updates
-			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.UpdateTime, &st.Version, &own.VersionText, nil})
+			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.InitFetchTimeout, &own.UpdateTime, &st.Version, &own.VersionText, nil})
 		}
 	}
 	return all
@@ -62,25 +70,115 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 
 // told are the ledgers of an update, each with what it holds of it.
 func (s *Store) told(typeURL string, names []string) map[string][]ledger {
-	if typeURL == xdsclient.ListenerType || typeURL == xdsclient.ClusterType {
-		return map[string][]ledger{"": s.ledgers(typeURL, "")}
-	}
 	all := map[string][]ledger{}
+	if typeURL == xdsclient.ListenerType || typeURL == xdsclient.ClusterType {
+		names = []string{""}
+	}
 	for _, n := range names {
-		all[n] = s.ledgers(typeURL, n)
+		all[subscribed(typeURL, n)] = s.ledgers(typeURL, subscribed(typeURL, n))
 	}
 	return all
+}
+
+// subscribed is what the subscription is to that a resource comes by.
+func subscribed(typeURL, name string) string {
+	switch typeURL {
+	case xdsclient.ListenerType, xdsclient.ClusterType:
+		return ""
+	case xdsclient.VirtualHostType:
+		return tableOf(name)
+	}
+	return name
+}
+
+// sdsOf is where the subscription to a secret is counted.
+func (s *Store) sdsOf(name string) *stats.SDSUse {
+	if s.sds[name] == nil {
+		s.sds[name] = s.env.Stats.SDS(name)
+	}
+	return s.sds[name]
+}
+
+// asks counts the questions that are new among what is wanted of the control plane: to secrets, and for virtual hosts of tables that
+// have them come one by one. Of what nobody needs any more nothing is kept.
+func (s *Store) asks(secrets map[string]bool, hosts []string) {
+	for name := range secrets {
+		if s.sds[name] == nil {
+			s.sdsOf(name).UpdateAttempt.Inc()
+		}
+	}
+	needed := s.names(func(Need) bool { return true })[xdsclient.SecretType]
+	maps.DeleteFunc(s.sds, func(name string, _ *stats.SDSUse) bool { return !needed[name] })
+	maps.DeleteFunc(s.vhds, func(table string, _ map[*stats.RDS]*stats.RDSUse) bool { return !s.onDemand(table) })
+	for table := range s.routes {
+		if s.onDemand(table) {
+			s.vhdsOf(table)
+		}
+	}
+	for _, name := range hosts {
+		for _, v := range s.vhds[tableOf(name)] {
+			v.UpdateAttempt.Inc()
+		}
+	}
+}
+
+// vhdsOf has the subscriptions to a table's virtual hosts counted: one for each connection manager that has the table.
+func (s *Store) vhdsOf(table string) {
+	now := map[*stats.RDS]*stats.RDSUse{}
+	for _, e := range s.listeners {
+		for _, l := range []*Listener{e.next, e.live} {
+			if l == nil {
+				continue
+			}
+			for _, use := range l.tables[table] {
+				if now[use.RDS] = s.vhds[table][use.RDS]; now[use.RDS] == nil {
+					now[use.RDS] = use.VHDS()
+					now[use.RDS].UpdateAttempt.Inc()
+				}
+			}
+		}
+	}
+	s.vhds[table] = now
+}
+
+// Lost counts that the control plane does not answer, for all that is wanted of it.
+func (s *Store) Lost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for typeURL, want := range s.wants() {
+		names := want.Names
+		switch typeURL {
+		case xdsclient.ListenerType, xdsclient.ClusterType:
+			if !want.Wildcard {
+				continue
+			}
+		case xdsclient.VirtualHostType:
+			names = nil
+			for table := range s.vhds {
+				names = append(names, vhostName(table, ""))
+			}
+		}
+		for _, ledgers := range s.told(typeURL, names) {
+			for _, l := range ledgers {
+				l.attempt.Inc()
+				l.failure.Inc()
+			}
+		}
+	}
 }
 
 // tell counts an update, which may hold several names, and what was refused of it.
 func (s *Store) tell(u xdsclient.Update, refused []xdsclient.Refusal) {
 	bad := map[string]bool{}
 	for _, r := range refused {
-		bad[r.Name], bad[""] = true, true
+		bad[subscribed(u.Type, r.Name)] = true
 	}
 	var names []string
 	for _, r := range u.Resources {
 		names = append(names, r.Name)
+	}
+	if u.Type == xdsclient.VirtualHostType { // that there is none is an answer
+		names = append(names, u.Removed...)
 	}
 	now := s.env.Now()
 	for name, ledgers := range s.told(u.Type, names) {

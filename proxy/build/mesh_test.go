@@ -59,8 +59,8 @@ func TestTakesWhatWeTranslate(t *testing.T) {
 			var published []*shard.Runtime
 			store := build.NewStore(newEnv(t, &published), nil)
 			defer store.Close()
-			store.Dynamic(xdsclient.ClusterType)
-			store.Dynamic(xdsclient.ListenerType)
+			store.Dynamic(xdsclient.ClusterType, 0)
+			store.Dynamic(xdsclient.ListenerType, 0)
 			store.Start()
 			for _, typ := range xdsclient.Types {
 				u := xdsclient.Update{Type: typ}

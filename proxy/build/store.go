@@ -40,7 +40,9 @@ type Store struct {
 	endpoints map[string]*endpointEntry
 	secrets   map[string]*secretEntry
 	vhosts    map[string]*vhostEntry // by resource name, TABLE/HOST
-	acked     map[string]bool        // types of which an answer has been applied
+	sds       map[string]*stats.SDSUse
+	vhds      map[string]map[*stats.RDS]*stats.RDSUse // by table
+	acked     map[string]bool                         // types of which an answer has been applied, or is waited for no more
 	version   map[string]string
 	runtime   *shard.Runtime
 	timer     *time.Timer
@@ -125,7 +127,8 @@ func NewStore(env *Env, changed func()) *Store {
 	s := &Store{
 		env: env, seed: maphash.MakeSeed(), changed: changed,
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
-		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, acked: map[string]bool{}, version: map[string]string{},
+		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, sds: map[string]*stats.SDSUse{},
+		vhds: map[string]map[*stats.RDS]*stats.RDSUse{}, acked: map[string]bool{}, version: map[string]string{},
 		runtime: &shard.Runtime{},
 	}
 	if env.LocalCluster != "" {
@@ -142,13 +145,30 @@ func NewStore(env *Env, changed func()) *Store {
 }
 
 // Dynamic says that all listeners (ListenerType) or clusters (ClusterType) of the
-// control plane are wanted.
-func (s *Store) Dynamic(typeURL string) {
+// control plane are wanted, and how long the proxy is not ready without them (0: for ever).
+func (s *Store) Dynamic(typeURL string, patience time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dynamic[typeURL] = true
 	for _, l := range s.ledgers(typeURL, "") {
 		l.attempt.Inc() // the question
+	}
+	if patience > 0 {
+		time.AfterFunc(patience, func() { s.late(typeURL) })
+	}
+}
+
+// late goes on without the first answer of the control plane.
+func (s *Store) late(typeURL string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.acked[typeURL] {
+		return
+	}
+	s.acked[typeURL] = true
+	for _, l := range s.ledgers(typeURL, "") {
+		l.attempt.Inc()
+		l.timeout.Inc()
 	}
 }
 
@@ -418,6 +438,9 @@ func (s *Store) readEndpoints(r xdsclient.Resource) error {
 		return err
 	}
 	reader := &reader{env: s.env}
+	if m.GetClusterName() != r.Name {
+		reader.errs.Addf(field.At("cluster_name"), "found %q, want %q, which was asked for", m.GetClusterName(), r.Name)
+	}
 	list := reader.endpoints(m, false, nil)
 	if err := reader.errs.Err(); err != nil {
 		return err

@@ -82,8 +82,8 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{T: t}
 	w.Store = build.NewStore(newEnv(t, &w.published), nil)
-	w.Dynamic(xdsclient.ClusterType)
-	w.Dynamic(xdsclient.ListenerType)
+	w.Dynamic(xdsclient.ClusterType, 0)
+	w.Dynamic(xdsclient.ListenerType, 0)
 	w.Start()
 	t.Cleanup(w.Close)
 	return w

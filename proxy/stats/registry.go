@@ -21,6 +21,7 @@ const (
 	TagListener     = "envoy.listener_address"
 	TagTCP          = "envoy.tcp_prefix"
 	TagRDS          = "envoy.rds_route_config"
+	TagResource     = "envoy.xds_resource_name"
 	TagVirtualHost  = "envoy.virtual_host"
 	TagRoute        = "envoy.route"
 	TagResponseCode = "envoy.response_code"

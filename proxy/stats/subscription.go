@@ -40,13 +40,36 @@ type EDS struct {
 // RDS returns the set of "http.<prefix>.rds.<table>.", shown for as long as somebody holds it.
 func (r *Registry) RDS(prefix, table string) *RDSUse {
 	s := r.add("http."+prefix+".rds."+table+".", "http.rds.", func() any { return new(RDS) }, Tag{TagHTTP, prefix}, Tag{TagRDS, table})
-	u := &RDSUse{s.set.Addr().Interface().(*RDS)}
+	u := &RDSUse{s.set.Addr().Interface().(*RDS), func() *RDSUse { return r.RDS(prefix, "vhds."+table) }}
 	runtime.AddCleanup(u, (*Scope).Close, s)
 	return u
 }
 
 // An RDSUse holds the statistics of a subscription for as long as somebody holds it.
-type RDSUse struct{ *RDS }
+type RDSUse struct {
+	*RDS
+	vhds func() *RDSUse
+}
+
+// VHDS returns the set of "http.<prefix>.rds.vhds.<table>.", of the virtual hosts of the table that come one by one.
+func (u *RDSUse) VHDS() *RDSUse { return u.vhds() }
+
+// SDS counts the subscription to a secret.
+type SDS struct {
+	Subscription      `stat:""`
+	KeyRotationFailed Counter `stat:"key_rotation_failed"`
+}
+
+// SDS returns the set of "sds.<name>.", shown for as long as somebody holds it.
+func (r *Registry) SDS(name string) *SDSUse {
+	s := r.add("sds."+name+".", "sds.", func() any { return new(SDS) }, Tag{TagResource, name})
+	u := &SDSUse{s.set.Addr().Interface().(*SDS)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
+}
+
+// An SDSUse is an RDSUse for SDS.
+type SDSUse struct{ *SDS }
 
 // EDS returns the set of "cluster.<name>." that only clusters have whose hosts come from a control plane or a file,
 // beside the cluster's own.

@@ -41,6 +41,8 @@ type Options struct {
 	Consumer Consumer
 	// Open opens a stream that ends with ctx. [Over] makes one for a gRPC connection.
 	Open func(ctx context.Context) (Stream, error)
+	// Lost is told of every stream that has ended or could not be opened; nil: nobody wants to know.
+	Lost func()
 	Log  *slog.Logger
 }
 
@@ -122,6 +124,9 @@ func (c *Client) Run(ctx context.Context) error {
 			wait = minBackoff
 		}
 		c.closed(err)
+		if c.options.Lost != nil {
+			c.options.Lost()
+		}
 		pause := wait/2 + rand.N(wait/2)
 		c.options.Log.Warn("control plane lost", "error", err, "again in", pause.Round(time.Millisecond))
 		wait = min(2*wait, maxBackoff)
