@@ -54,12 +54,14 @@ const (
 	UpstreamPoolReady
 	UpstreamPeriodic
 	UpstreamEnd
+	DownstreamTunnelEstablished
 )
 
 var typeNames = [...]string{
 	"NotSet", "TcpUpstreamConnected", "TcpPeriodic", "TcpConnectionEnd",
 	"DownstreamStart", "DownstreamPeriodic", "DownstreamEnd",
 	"UpstreamPoolReady", "UpstreamPeriodic", "UpstreamEnd",
+	"DownstreamTunnelSuccessfullyEstablished",
 }
 
 // String returns Envoy's name of the type.

@@ -55,11 +55,12 @@ type logger struct {
 	filter filter // nil: everything
 }
 
-// Log writes the end of a stream, and the connections that found no chain.
+// Log writes the end of a stream, the connections that found no chain, and the moments of which a stream tells
+// only if somebody has asked for them.
 func (l *logger) Log(shard int, r *access.Record) {
 	switch r.Type {
 	case access.DownstreamEnd, access.TCPConnectionEnd, access.NotSet:
-	case access.TCPUpstreamConnected, access.TCPPeriodic: // only a TCP proxy that is to write of these tells of them
+	case access.TCPUpstreamConnected, access.TCPPeriodic, access.DownstreamStart, access.DownstreamPeriodic, access.DownstreamTunnelEstablished:
 	default:
 		return
 	}

@@ -31,7 +31,8 @@ var httpFields = append([]*Message{
 			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
 			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
-		ignores("the access log is written when a request ends", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
+		reads("access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
+	message((*hcmv3.HttpConnectionManager_HcmAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_new_request", "flush_log_on_tunnel_successfully_established")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
 	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled", "filters")),
@@ -107,10 +108,31 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	perListener, scope := r.env.Stats.ListenerHTTP(r.statName, c.StatPrefix)
 	c.Listener, r.scopes = perListener, append(r.scopes, scope)
 	c.Logs = r.logs(m.GetAccessLog(), at.Child("access_log"))
+	r.logMoments(m, c, at)
 	c.LocalReply = r.localReply(m.GetLocalReplyConfig(), at.Child("local_reply_config"))
 	r.httpFilters(m.GetHttpFilters(), c, at.Child("http_filters"))
 	r.upgrades(m.GetUpgradeConfigs(), c, at.Child("upgrade_configs"))
 	return c
+}
+
+// logMoments reads of which moments, beside the end of a request, the logs are told.
+func (r *listenerReader) logMoments(m *hcmv3.HttpConnectionManager, c *stream.Config, at *field.Path) {
+	o, where := m.GetAccessLogOptions(), at.Child("access_log_options")
+	//nolint:staticcheck // the older fields, still in use
+	every, start := m.GetAccessLogFlushInterval(), m.GetFlushAccessLogOnNewRequest()
+	if o != nil {
+		if every != nil {
+			r.errs.Addf(at.Child("access_log_flush_interval"), "is set beside access_log_options, want one of them")
+		}
+		if start {
+			r.errs.Addf(at.Child("flush_access_log_on_new_request"), "is set beside access_log_options, want one of them")
+		}
+		every, start, at = o.GetAccessLogFlushInterval(), o.GetFlushAccessLogOnNewRequest(), where
+	}
+	c.LogEvery, c.LogStart, c.LogTunnel = r.duration(every, at.Child("access_log_flush_interval")), start, o.GetFlushLogOnTunnelSuccessfullyEstablished()
+	if every != nil && c.LogEvery < time.Millisecond {
+		r.errs.Addf(at.Child("access_log_flush_interval"), "found %v, want at least a millisecond", c.LogEvery)
+	}
 }
 
 // upgrades reads which other protocols requests may ask for, and what filters those have.

@@ -61,6 +61,9 @@ func (s *Stream) again(answer *header.Map, details string, body []byte) {
 	}
 	s.authority()
 	s.match()
+	if s.Config.LogStart {
+		s.logMoment(access.DownstreamStart)
+	}
 	gen := s.gen
 	if s.begin(len(body) == 0); len(body) > 0 && s.gen == gen && !s.over {
 		s.requested, r.RequestEnd = true, s.mark()

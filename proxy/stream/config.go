@@ -68,6 +68,9 @@ type Config struct {
 	Stats      *stats.HTTP         // nil: none
 	Listener   *stats.ListenerHTTP // nil: none
 	Logs       []listen.Log        // access logs and Istio's metrics
+	LogStart   bool                // flush_access_log_on_new_request: they are told of requests that begin, too,
+	LogTunnel  bool                // of tunnels that are there,
+	LogEvery   time.Duration       // and so often of requests that go on; 0: never
 
 	Routes    *route.Table // or
 	RouteName string       // of the table in the runtime, looked up by each request

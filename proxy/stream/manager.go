@@ -3,6 +3,7 @@ package stream
 import (
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -82,6 +83,7 @@ func (m *manager) newStream() *Stream {
 	s.chain = newChain(&m.usual, m.w)
 	s.timer.Handler, s.timer.Kind = s, timerMaxStream
 	s.arriving.Handler, s.arriving.Kind = s, timerRequest
+	s.telling.Handler, s.telling.Kind = s, timerLog
 	return s
 }
 
@@ -143,17 +145,7 @@ func (s *Stream) reset() {
 // account tells logs and metrics of a stream that is over.
 func (m *manager) account(s *Stream) {
 	r := &s.Rec
-	r.Ended = s.mark()
-	s.down.Measure(&r.Down)
-	if s.Route != nil {
-		r.RouteName = s.Route.Name
-		if s.Route.VHost != nil {
-			r.VirtualHost = s.Route.VHost.Name
-		}
-	}
-	if s.responded {
-		r.Response = s.Response
-	}
+	s.takeDown()
 	if st := m.cfg.Stats; st != nil {
 		st.DownstreamRqActive.Dec()
 		if s.status != 0 && !s.unseen {
@@ -169,6 +161,33 @@ func (m *manager) account(s *Stream) {
 	for _, l := range m.cfg.Logs {
 		l.Log(m.w.Index, r)
 	}
+}
+
+// takeDown brings the record up to date.
+func (s *Stream) takeDown() {
+	r := &s.Rec
+	r.Ended = s.mark()
+	s.down.Measure(&r.Down)
+	if s.Route != nil {
+		r.RouteName = s.Route.Name
+		if s.Route.VHost != nil {
+			r.VirtualHost = s.Route.VHost.Name
+		}
+	}
+	if s.responded {
+		r.Response = s.Response
+	}
+}
+
+// logMoment tells the logs of a request that is not over.
+func (s *Stream) logMoment(t access.Type) {
+	s.takeDown()
+	r := &s.Rec
+	r.Type = t
+	for _, l := range s.Config.Logs {
+		l.Log(s.Worker.Index, r)
+	}
+	r.Type, r.Ended = access.DownstreamEnd, 0
 }
 
 // now is the date of the turn, as HTTP writes it.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -52,6 +53,9 @@ func (s *Stream) prepare() bool {
 		appendVia(m, s.m.via)
 	}
 	s.match()
+	if c.LogStart {
+		s.logMoment(access.DownstreamStart)
+	}
 	return s.mayUpgrade()
 }
 

@@ -57,6 +57,7 @@ type Stream struct {
 	buffer      Buffer
 	timer       drive.Timer // max_stream_duration
 	arriving    drive.Timer // request_timeout
+	telling     drive.Timer // access_log_flush_interval
 	lostUpgrade bool        // the request asks for another protocol, and has no route
 	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
@@ -422,6 +423,9 @@ func (s *Stream) finishHeaders(end bool) {
 		s.Rec.DownstreamSent = s.Rec.DownstreamSend
 	}
 	s.down.WriteHeaders(s.Response, end)
+	if s.Config.LogTunnel && s.Upgrade && (s.status == 101 || s.status/100 == 2) && !s.over {
+		s.logMoment(access.DownstreamTunnelEstablished)
+	}
 	s.checkOver()
 }
 
@@ -648,6 +652,7 @@ func (s *Stream) end() {
 	}
 	s.Worker.Loop.Cancel(&s.timer)
 	s.Worker.Loop.Cancel(&s.arriving)
+	s.Worker.Loop.Cancel(&s.telling)
 	if s.started {
 		s.terminal.OnEnd(s)
 	}

@@ -12,6 +12,7 @@ import (
 const (
 	timerRequest = iota
 	timerMaxStream
+	timerLog
 )
 
 // startTimers begins what bounds the life of a stream, once its route is known.
@@ -21,6 +22,9 @@ func (s *Stream) startTimers(whole bool) {
 	}
 	if t := s.maxDuration(); t > 0 {
 		s.Worker.Loop.Schedule(&s.timer, t)
+	}
+	if t := s.Config.LogEvery; t > 0 {
+		s.Worker.Loop.Schedule(&s.telling, t)
 	}
 }
 
@@ -80,6 +84,9 @@ func (s *Stream) OnTimer(t *drive.Timer) {
 			st.DownstreamRqTimeout.Inc()
 		}
 		s.Reply(s.late(), "request timeout", "request_overall_timeout", access.NoFlag)
+	case timerLog:
+		s.logMoment(access.DownstreamPeriodic)
+		s.Worker.Loop.Schedule(t, s.Config.LogEvery)
 	case timerMaxStream:
 		if st != nil {
 			st.DownstreamRqMaxDurationReached.Inc()
