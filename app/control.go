@@ -23,6 +23,7 @@ import (
 
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/compile/gatewayapi"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/kube"
@@ -107,7 +108,8 @@ func Control(ctx context.Context, o ControlOptions) error {
 		return err
 	}
 	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics),
-		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log})}
+		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log,
+			Controllers: gatewayapi.Controllers()})}
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -185,6 +187,7 @@ type controlPlane struct {
 	good      *model.MeshConfig // the last settings without a mistake, nil before the first
 	problems  problems
 	status    *status.Writer
+	standards standards
 	settled   *time.Timer // fires when a problem may be due
 	sizes     *sizes
 
@@ -248,6 +251,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	for _, p := range problems {
 		c.found = append(c.found, problemOf(p, snap))
 	}
+	c.standards.set(compile.GatewayAPI(m), snap, c.o.Log)
 	c.tell()
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
 		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.
@@ -314,10 +318,13 @@ func (c *controlPlane) tell() {
 	if again := c.problems.set(append(unreadable(c.source), c.found...), time.Now()); again > 0 {
 		c.settled.Reset(again)
 	}
-	c.status.Set(c.problems.wanted(func(id kube.ID) int64 {
+	generation := func(id kube.ID) int64 {
 		st, _ := c.source.Standing(id)
 		return st.Generation
-	}))
+	}
+	wanted := c.problems.wanted(generation)
+	c.standards.add(wanted, generation)
+	c.status.Set(wanted)
 }
 
 // publishRoots tells the publisher which namespaces there are.

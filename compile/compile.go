@@ -81,14 +81,16 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	m.Credentials, next.credentials, same = credentials(s, old.credentials)
 	everything = everything && same
 	m.Index(prev)
-	next.rules, next.gateways = m.Rules, m.Gateways
-	everything = ingresses(s, m, old, next, same && prev != nil && slices.Equal(prev.Registry.Services, r.Services)) && everything
+	next.rules, next.gateways, next.policies = m.Rules, m.Gateways, m.Policies
+	same = same && prev != nil && slices.Equal(prev.Registry.Services, r.Services)
+	everything = ingresses(s, m, old, next, same) && everything
+	everything = gatewayAPI(s, m, old, next, same) && everything
 	if everything && slices.Equal(prev.Registry.Services, r.Services) && slices.Equal(prev.Registry.Workloads, r.Workloads) {
 		next.findings = old.findings // nothing moved but endpoints
 	} else {
 		next.findings = findings(next, m)
 	}
-	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m), ingressProblems(next))
+	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m), ingressProblems(next), gatewayProblems(next))
 }
 
 // A memo is what one mesh leaves for the next.
@@ -101,7 +103,9 @@ type memo struct {
 	credentials map[string]credentialMemo
 	rules       []*model.RouteRules // of VirtualServices
 	gateways    []*model.Gateway    // of Istio's Gateways
+	policies    []*model.DestinationRule
 	ingress     ingressMemo
+	gatewayAPI  gatewayMemo
 }
 
 // A kindMemo holds the results of one kind, in the snapshot's order.
@@ -158,7 +162,7 @@ func take(m, prev *model.Mesh, old *memo, kind string) {
 	case "VirtualService":
 		m.Rules = old.rules
 	case "DestinationRule":
-		m.Policies = prev.Policies
+		m.Policies = old.policies
 	case "Gateway":
 		m.Gateways = old.gateways
 	case "PeerAuthentication":

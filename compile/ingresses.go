@@ -5,6 +5,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/ingress"
+	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
 )
@@ -44,12 +45,16 @@ func ingresses(s *config.Snapshot, m *model.Mesh, old, next *memo, same bool) bo
 func ingressProblems(m *memo) []Problem {
 	var out []Problem
 	for _, n := range m.ingress.result.Notices {
-		p := Problem{Reason: Weak, Notice: true, Ref: model.Ref{Kind: n.Object.Kind.Kind, Namespace: n.Object.Namespace, Name: n.Object.Name, Pos: n.Object.Pos, Version: n.Object.Version},
-			Error: &field.Error{In: n.Object.String(), Pos: n.Object.Pos, At: n.At, Msg: n.Text}}
-		if n.Missing {
-			p.Reason, p.Waits = NotFound, soon
-		}
-		out = append(out, p)
+		out = append(out, noticed(n.Object, n.At, n.Missing, n.Text))
 	}
 	return out
+}
+
+// noticed makes a problem of what a dialect noticed about an object. What is missing may come.
+func noticed(o *config.Object, at *field.Path, missing bool, text string) Problem {
+	p := Problem{Reason: Weak, Notice: true, Ref: istio.RefOf(o), Error: &field.Error{In: o.String(), Pos: o.Pos, At: at, Msg: text}}
+	if missing {
+		p.Reason, p.Waits = NotFound, soon
+	}
+	return p
 }

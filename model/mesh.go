@@ -48,13 +48,18 @@ func (m *Mesh) Index(prev *Mesh) {
 		m.indexWorkloads()
 	}
 	m.indexBehind()
-	m.policies = make(map[string][]*DestinationRule)
-	for _, p := range m.Policies {
-		m.policies[p.From.Namespace] = append(m.policies[p.From.Namespace], p)
-	}
+	m.IndexPolicies()
 	m.peers = make(map[string][]*PeerAuthentication)
 	for _, p := range m.Peers {
 		m.peers[p.From.Namespace] = append(m.peers[p.From.Namespace], p)
+	}
+}
+
+// IndexPolicies builds the lookup of Policies anew, for who adds to them after Index.
+func (m *Mesh) IndexPolicies() {
+	m.policies = make(map[string][]*DestinationRule)
+	for _, p := range m.Policies {
+		m.policies[p.From.Namespace] = append(m.policies[p.From.Namespace], p)
 	}
 }
 

@@ -12,6 +12,9 @@
 // that shape: a finding about one is an Event, which `describe` shows, and is
 // deleted when the finding goes.
 //
+// Kinds of Gateway API always say how it is with them ([Wanted.Status]); findings beside
+// that are Events.
+//
 // What is wrong is not decided here: package compile does, and says how long
 // something may still be on its way. A [Writer] is given all findings each time and
 // writes what differs, so it may be told as often as one likes; it never reacts to a

@@ -47,13 +47,18 @@ type Options struct {
 	Events  corev1client.EventsGetter
 	Log     *slog.Logger
 	Now     func() time.Time // time.Now if nil
+	// Controllers are the names of ours in statuses that several controllers write.
+	Controllers []string
 }
 
-// Wanted is all that is wrong with one object.
+// Wanted is all that is to be said of one object.
 type Wanted struct {
 	UID        string
 	Generation int64 // that the findings are about; another one is written anew
 	Findings   []Finding
+	// Status is our word in an object's status of Gateway API, without times; nil if the
+	// object is not ours. It is not written.
+	Status map[string]any
 }
 
 // A Writer keeps what objects show equal to what is wrong with them.
@@ -105,7 +110,7 @@ func (w *Writer) Set(want map[kube.ID]Wanted) {
 // again queues all objects that say, or should say, something.
 func (w *Writer) again() {
 	for id, st := range w.o.Objects.Standings() {
-		if condition(st.Status) != nil {
+		if condition(st.Status) != nil || mentions(st.Status, w.o.Controllers) {
 			w.queue.Add(id)
 		}
 	}
@@ -186,15 +191,22 @@ func (w *Writer) write(ctx context.Context, id kube.ID, limit flowcontrol.RateLi
 	if !set {
 		return nil // nobody knows yet; Set queues it again
 	}
-	if !hasStatus(id.Kind) {
-		return w.events.write(ctx, id, want, w.o.Now(), limit)
+	shape := shapeOf(id.Kind)
+	if shape != istios {
+		if err := w.events.write(ctx, id, want, w.o.Now(), limit); err != nil || shape == none {
+			return err
+		}
 	}
 	st, ok := w.o.Objects.Standing(id)
 	gvr, served := w.o.Objects.Resource(id.Kind)
 	if !ok || !served || want.UID != "" && want.UID != st.UID {
 		return nil // gone; another of its name is another object
 	}
-	change := patch(st.Version, st.Status, merge(st.Status, st.Generation, want.Findings, w.o.Now()))
+	next := settle(st.Status, want.Status, w.o.Controllers, w.o.Now())
+	if shape == istios {
+		next = merge(st.Status, st.Generation, want.Findings, w.o.Now())
+	}
+	change := patch(st.Version, st.Status, next)
 	if change == nil {
 		return nil
 	}
@@ -212,8 +224,23 @@ func (w *Writer) write(ctx context.Context, id kube.ID, limit flowcontrol.RateLi
 	return err
 }
 
-// hasStatus reports whether objects of a kind have a status of Istio's shape.
-func hasStatus(name string) bool {
-	k, ok := kind.Named(name)
-	return ok && k.Has("status") && strings.HasSuffix(k.Group, ".istio.io")
+// A shape is that of a kind's status.
+type shape uint8
+
+const (
+	none     shape = iota // it is not ours, or there is none
+	istios                // findings only
+	standard              // Gateway API's
+)
+
+func shapeOf(name string) shape {
+	switch k, ok := kind.Named(name); {
+	case !ok || !k.Has("status"):
+		return none
+	case strings.HasSuffix(k.Group, ".istio.io"):
+		return istios
+	case k.Group == kind.GatewayAPI:
+		return standard
+	}
+	return none
 }

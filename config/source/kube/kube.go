@@ -35,6 +35,7 @@ import (
 var Kinds = []string{
 	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod", "Ingress", "IngressClass",
 	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy",
+	"GatewayClass", kind.APIGateway, "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ReferenceGrant", "BackendTLSPolicy",
 }
 
 // Options say what to read.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
 )
 
 // An ID names an object.
@@ -28,10 +29,12 @@ type Standing struct {
 // statusIsOurs reports whether the objects of a kind get their status from a
 // control plane of a mesh: that of Kubernetes' own kinds is configuration to us
 // (a pod's address).
-func statusIsOurs(group string) bool { return strings.HasSuffix(group, ".istio.io") }
+func statusIsOurs(group string) bool {
+	return strings.HasSuffix(group, ".istio.io") || group == kind.GatewayAPI
+}
 
 // Standing returns what is known of an object, and whether it is there. It is
-// kept for Istio's kinds only.
+// kept for Istio's kinds and Gateway API's only.
 func (s *Source) Standing(id ID) (Standing, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

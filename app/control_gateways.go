@@ -1,0 +1,71 @@
+package app
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/mallamesh/malla/compile/gatewayapi"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/source/kube"
+	"github.com/mallamesh/malla/control/status"
+)
+
+// standards are the statuses that the objects of Gateway API are to have.
+type standards struct {
+	of   *gatewayapi.Result // that they were made of
+	want map[kube.ID]status.Wanted
+}
+
+// set makes them anew if the result is another one.
+func (s *standards) set(r *gatewayapi.Result, snap *config.Snapshot, log *slog.Logger) {
+	if s.of == r {
+		return
+	}
+	s.of, s.want = r, map[kube.ID]status.Wanted{}
+	if r == nil {
+		return
+	}
+	for ref, value := range r.Status {
+		o, ok := snap.Get(ref.Kind, ref.Namespace, ref.Name)
+		if !ok {
+			continue
+		}
+		data, err := json.Marshal(value)
+		var tree map[string]any
+		if err == nil {
+			err = utiljson.Unmarshal(data, &tree)
+		}
+		if err != nil {
+			log.Error("a status cannot be written", "object", ref.String(), "err", err)
+			continue
+		}
+		untimed(tree)
+		s.want[kube.ID{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}] = status.Wanted{UID: o.UID, Status: tree}
+	}
+}
+
+// untimed drops the times of conditions, which are not known here.
+func untimed(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		delete(v, "lastTransitionTime")
+		for _, e := range v {
+			untimed(e)
+		}
+	case []any:
+		for _, e := range v {
+			untimed(e)
+		}
+	}
+}
+
+// add puts them beside what is wrong with objects.
+func (s *standards) add(wanted map[kube.ID]status.Wanted, generation func(kube.ID) int64) {
+	for id, w := range s.want {
+		have := wanted[id]
+		have.UID, have.Status, have.Generation = w.UID, w.Status, generation(id)
+		wanted[id] = have
+	}
+}

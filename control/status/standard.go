@@ -1,0 +1,141 @@
+package status
+
+import (
+	"reflect"
+	"slices"
+	"time"
+)
+
+// The statuses of Gateway API: who serves an object says how it is with it, always, and
+// keeps to what the standard wants of conditions.
+
+// The lists in which several controllers have entries, by the name of what each is about.
+var shared = map[string]string{"parents": "parentRef", "ancestors": "ancestorRef"}
+
+// settle returns the status that an object gets whose own word want is, nil if nothing of
+// it is ours any more. In lists with entries of several controllers only those of ours
+// are written. A condition keeps the time of its last transition until it has another
+// status; conditions of types that are not ours stay.
+func settle(have, want map[string]any, ours []string, now time.Time) map[string]any {
+	next := make(map[string]any, len(have)+len(want))
+	for k, v := range have {
+		next[k] = v
+	}
+	for list, about := range shared {
+		entries, written := have[list].([]any)
+		mine, wanted := want[list].([]any)
+		if !written && !wanted {
+			continue
+		}
+		next[list] = sharedList(entries, mine, about, ours, now)
+	}
+	if want == nil {
+		return next
+	}
+	for k := range have { // what is said no more goes
+		if _, still := want[k]; !still && shared[k] == "" {
+			delete(next, k)
+		}
+	}
+	for k, v := range want {
+		switch {
+		case shared[k] != "":
+		case k == "conditions":
+			next[k] = timed(list(have[k]), list(v), true, now)
+		case k == "listeners":
+			next[k] = timedEntries(list(have[k]), list(v), func(a, b map[string]any) bool { return a["name"] == b["name"] }, now)
+		default:
+			next[k] = v
+		}
+	}
+	return next
+}
+
+// sharedList returns the entries of others, and then ours.
+func sharedList(have, want []any, about string, ours []string, now time.Time) []any {
+	next, mine := []any{}, []any{}
+	for _, e := range have {
+		m, _ := e.(map[string]any)
+		if name, _ := m["controllerName"].(string); slices.Contains(ours, name) {
+			mine = append(mine, e)
+		} else {
+			next = append(next, e)
+		}
+	}
+	return append(next, timedEntries(mine, want, func(a, b map[string]any) bool {
+		return a["controllerName"] == b["controllerName"] && reflect.DeepEqual(a[about], b[about])
+	}, now)...)
+}
+
+// timedEntries gives the conditions of each entry their times, from the entry that it replaces.
+func timedEntries(have, want []any, same func(a, b map[string]any) bool, now time.Time) []any {
+	next := make([]any, 0, len(want))
+	for _, e := range want {
+		m, _ := e.(map[string]any)
+		out := make(map[string]any, len(m))
+		for k, v := range m {
+			out[k] = v
+		}
+		var old map[string]any
+		for _, h := range have {
+			if h, _ := h.(map[string]any); h != nil && same(h, m) {
+				old = h
+			}
+		}
+		out["conditions"] = timed(list(old["conditions"]), list(m["conditions"]), false, now)
+		next = append(next, out)
+	}
+	return next
+}
+
+// timed gives conditions the times of their last transitions. Others' stay, if asked for.
+func timed(have, want []any, others bool, now time.Time) []any {
+	old, kept := map[any]map[string]any{}, []any{}
+	for _, c := range have {
+		if m, _ := c.(map[string]any); m != nil {
+			old[m["type"]] = m
+		}
+	}
+	next := make([]any, 0, len(want))
+	for _, c := range want {
+		m, _ := c.(map[string]any)
+		out := make(map[string]any, len(m)+1)
+		for k, v := range m {
+			out[k] = v
+		}
+		since := any(now.UTC().Format(time.RFC3339))
+		if was := old[m["type"]]; was != nil && was["status"] == m["status"] && was["lastTransitionTime"] != nil {
+			since = was["lastTransitionTime"]
+		}
+		out["lastTransitionTime"] = since
+		next = append(next, out)
+		delete(old, m["type"])
+	}
+	if !others {
+		return next
+	}
+	for _, c := range have {
+		if m, _ := c.(map[string]any); m != nil && old[m["type"]] != nil {
+			kept = append(kept, c)
+		}
+	}
+	return append(next, kept...)
+}
+
+// mentions reports whether a status has an entry of one of our controllers.
+func mentions(status map[string]any, ours []string) bool {
+	for name := range shared {
+		for _, e := range list(status[name]) {
+			m, _ := e.(map[string]any)
+			if controller, _ := m["controllerName"].(string); slices.Contains(ours, controller) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
