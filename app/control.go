@@ -28,6 +28,7 @@ import (
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/kube"
 	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/control/gateways"
 	"github.com/mallamesh/malla/control/status"
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
@@ -110,6 +111,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics),
 		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log,
 			Controllers: gatewayapi.Controllers()})}
+	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, Log: o.Log})
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -126,6 +128,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	})
 	g.Go(func() error { c.follow(ctx); return nil })
 	g.Go(func() error { c.status.Run(ctx); return nil })
+	g.Go(func() error { return quiet(ctx, c.gateways.Run(ctx)) })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })
 	o.Log.Info("control plane is ready", "version", version.String(), "namespace", o.Namespace)
@@ -188,6 +191,7 @@ type controlPlane struct {
 	problems  problems
 	status    *status.Writer
 	standards standards
+	gateways  *gateways.Controller
 	settled   *time.Timer // fires when a problem may be due
 	sizes     *sizes
 
@@ -252,6 +256,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		c.found = append(c.found, problemOf(p, snap))
 	}
 	c.standards.set(compile.GatewayAPI(m), snap, c.o.Log)
+	c.gateways.Set(c.deployed(m, snap))
 	c.tell()
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
 		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.

@@ -4,12 +4,18 @@ import (
 	"encoding/json"
 	"log/slog"
 
+	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/compile/gatewayapi"
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/source/kube"
+	"github.com/mallamesh/malla/control/gateways"
 	"github.com/mallamesh/malla/control/status"
+	"github.com/mallamesh/malla/model"
 )
 
 // standards are the statuses that the objects of Gateway API are to have.
@@ -68,4 +74,27 @@ func (s *standards) add(wanted map[kube.ID]status.Wanted, generation func(kube.I
 		have.UID, have.Status, have.Generation = w.UID, w.Status, generation(id)
 		wanted[id] = have
 	}
+}
+
+// deployed is which workloads the Gateways of a mesh are to have.
+func (c *controlPlane) deployed(m *model.Mesh, snap *config.Snapshot) gateways.Picture {
+	p := gateways.Picture{Classes: map[model.Name]string{}}
+	for _, o := range snap.List(kind.APIGateway) {
+		p.Classes[model.Name{Namespace: o.Namespace, Name: o.Name}] = string(o.Value.(*gatewayv1.Gateway).Spec.GatewayClassName)
+	}
+	if r := compile.GatewayAPI(m); r != nil {
+		for _, d := range r.Deployments {
+			if o, ok := snap.Get(kind.APIGateway, d.Gateway.Namespace, d.Gateway.Name); ok {
+				p.Gateways = append(p.Gateways, gateways.Wanted{Deployment: d, UID: types.UID(o.UID)})
+			}
+		}
+	}
+	if _, served := c.source.Resource("GatewayClass"); served {
+		var have []string
+		for _, o := range snap.List("GatewayClass") {
+			have = append(have, o.Name)
+		}
+		p.Missing = gateways.MissingClasses(have)
+	}
+	return p
 }

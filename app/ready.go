@@ -99,6 +99,9 @@ func (s *state) look(ctx context.Context) (picture, error) {
 	if err := s.ordered(ctx, &p); err != nil {
 		return p, err
 	}
+	if err := s.standard(ctx, &p); err != nil {
+		return p, err
+	}
 	var workloads []map[string]string
 	for i := range deployments.Items {
 		d := &deployments.Items[i]

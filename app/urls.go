@@ -59,7 +59,7 @@ func URLs(ctx context.Context, o cli.URLsOptions) error {
 
 // links are the URLs of what is offered on this machine.
 func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
-	path := s.firstPath(ctx)
+	path := cmp.Or(s.firstPath(ctx), s.firstStandardPath(ctx))
 	var links []cli.Link
 	slices.SortFunc(offered, byInterest)
 	for _, pub := range offered {

@@ -49,6 +49,9 @@ var controlPlaneRights = []right{
 	{verbs: []string{"get", "update", "patch"}, resources: []string{"*/status"}},                          // what it thinks of configuration
 	{verbs: writing, resources: []string{"leases.coordination.k8s.io"}, namespace: controlPlaneNamespace}, // which replica leads
 	{verbs: []string{"create", "patch", "delete"}, resources: []string{"events", "events.events.k8s.io"}}, // what it tells, and what holds no more
+	// Gateways of Gateway API get a workload, as from Istio's control plane.
+	{verbs: append([]string{"delete"}, writing...), resources: []string{"deployments.apps", "services", "serviceaccounts"}},
+	{verbs: []string{"create"}, resources: []string{"gatewayclasses.gateway.networking.k8s.io"}},
 }
 
 // An act is what a request is about, in Kubernetes' words.

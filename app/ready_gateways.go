@@ -1,0 +1,94 @@
+//go:build linux
+
+package app
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/mallamesh/malla/config/kind"
+)
+
+var (
+	standardGateways = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gateways"}
+	standardRoutes   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "httproutes"}
+	gatewayClasses   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gatewayclasses"}
+)
+
+// standard adds the Gateways of Gateway API that nobody has looked at, or whose workload is on its way.
+func (s *state) standard(ctx context.Context, p *picture) error {
+	list, err := s.dynamic.Resource(standardGateways).List(ctx, metav1.ListOptions{})
+	if err != nil || len(list.Items) == 0 {
+		return err
+	}
+	for i := range list.Items {
+		g := &list.Items[i]
+		class, _, _ := unstructured.NestedString(g.Object, "spec", "gatewayClassName")
+		if why := onItsWay(g); why != "" && s.servedHere(ctx, class) {
+			p.pending = append(p.pending, fmt.Sprintf("gateway %s/%s: %s", g.GetNamespace(), g.GetName(), why))
+		}
+	}
+	return nil
+}
+
+// onItsWay says what a Gateway waits for, "" if for nothing that comes by itself.
+func onItsWay(g *unstructured.Unstructured) string {
+	conditions, _, _ := unstructured.NestedSlice(g.Object, "status", "conditions")
+	for _, c := range conditions {
+		m, _ := c.(map[string]any)
+		observed, _ := m["observedGeneration"].(int64)
+		switch m["type"] {
+		case "Accepted", "Programmed":
+			if m["status"] == "Unknown" || observed != 0 && observed < g.GetGeneration() {
+				return "not looked at yet"
+			}
+			if m["reason"] == "AddressNotAssigned" {
+				return "its proxies are not ready"
+			}
+		}
+	}
+	return ""
+}
+
+// servedHere reports whether the Gateways of a class are this mesh's.
+func (s *state) servedHere(ctx context.Context, class string) bool {
+	c, err := s.dynamic.Resource(gatewayClasses).Get(ctx, class, metav1.GetOptions{})
+	if err != nil {
+		return class == "malla" || class == "istio" // those that come by themselves
+	}
+	conditions, _, _ := unstructured.NestedSlice(c.Object, "status", "conditions")
+	for _, x := range conditions {
+		if m, _ := x.(map[string]any); m["type"] == "Accepted" {
+			return m["status"] == "True"
+		}
+	}
+	return false
+}
+
+// firstStandardPath is the first path but / that an HTTPRoute matches.
+func (s *state) firstStandardPath(ctx context.Context) string {
+	list, err := s.dynamic.Resource(standardRoutes).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return ""
+	}
+	for _, r := range list.Items {
+		rules, _, _ := unstructured.NestedSlice(r.Object, "spec", "rules")
+		for _, rule := range rules {
+			rule, _ := rule.(map[string]any)
+			matches, _, _ := unstructured.NestedSlice(rule, "matches")
+			for _, m := range matches {
+				match, _ := m.(map[string]any)
+				how, _, _ := unstructured.NestedString(match, "path", "type")
+				value, _, _ := unstructured.NestedString(match, "path", "value")
+				if how != "RegularExpression" && value != "" && value != "/" {
+					return value
+				}
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,171 @@
+package gateways
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/mallamesh/malla/compile/gatewayapi"
+	"github.com/mallamesh/malla/model"
+)
+
+func edge(class string, ports ...uint16) Picture {
+	w := Wanted{UID: "u1", Deployment: gatewayapi.Deployment{
+		Gateway: model.Ref{Kind: "Gateway", Namespace: "prod", Name: "edge"}, Class: class, Name: "edge-" + class, ServiceType: "LoadBalancer",
+		Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"malla.dev/source": "edge.yaml:1", "example.com/x": "y"},
+	}}
+	for _, p := range ports {
+		w.Ports = append(w.Ports, gatewayapi.Port{Name: "http-" + string(rune('a'+p%26)), Number: p})
+	}
+	return Picture{Gateways: []Wanted{w}, Classes: map[model.Name]string{{Namespace: "prod", Name: "edge"}: class}}
+}
+
+// in runs a controller in a world of fake time, with a cluster that holds some objects.
+func in(t *testing.T, objects []runtime.Object, f func(ctx context.Context, c *Controller, client *fake.Clientset)) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(objects...)
+		c := New(Options{Client: client, Root: "istio-system", Log: slog.New(slog.DiscardHandler),
+			Objects: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+				{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"}: "GatewayClassList"})})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		f(ctx, c, client)
+		cancel()
+		if err := <-done; err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+	})
+}
+
+// settle lets the controller come to rest.
+func settle() { time.Sleep(5 * time.Second) } // of fake time
+
+func names(t *testing.T, client *fake.Clientset) (out []string) {
+	t.Helper()
+	ds, err := client.AppsV1().Deployments("prod").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range ds.Items {
+		out = append(out, "Deployment "+d.Name)
+	}
+	ss, _ := client.CoreV1().Services("prod").List(t.Context(), metav1.ListOptions{})
+	for _, s := range ss.Items {
+		out = append(out, "Service "+s.Name)
+	}
+	as, _ := client.CoreV1().ServiceAccounts("prod").List(t.Context(), metav1.ListOptions{})
+	for _, a := range as.Items {
+		out = append(out, "ServiceAccount "+a.Name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestAGatewayGetsItsWorkload(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		if got := names(t, client); !slices.Equal(got, []string{"Deployment edge-istio", "Service edge-istio", "ServiceAccount edge-istio"}) {
+			t.Fatalf("made: %v", got)
+		}
+		d, _ := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		pod := d.Spec.Template
+		if pod.Labels[NameLabel] != "edge" || pod.Labels[ClassLabel] != "istio" || pod.Labels["team"] != "a" || pod.Annotations["inject.istio.io/templates"] != "gateway" ||
+			pod.Spec.ServiceAccountName != "edge-istio" || d.OwnerReferences[0].UID != "u1" {
+			t.Errorf("the Deployment: %+v", d)
+		}
+		if d.Annotations["malla.dev/source"] != "" || d.Annotations["example.com/x"] != "y" {
+			t.Errorf("the Deployment's annotations: %v", d.Annotations)
+		}
+
+		// Ports change without a new pod; what the server gave the Service stays, and so does what people did.
+		s, _ := client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		s.Spec.ClusterIP, s.Spec.Ports[1].NodePort = "10.96.0.7", 30001
+		client.CoreV1().Services("prod").Update(ctx, s, metav1.UpdateOptions{})
+		three := int32(3)
+		d.Spec.Replicas = &three
+		client.AppsV1().Deployments("prod").Update(ctx, d, metav1.UpdateOptions{})
+		c.Set(edge("istio", 80, 443))
+		settle()
+		s, _ = client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		var numbers []int32
+		for _, p := range s.Spec.Ports {
+			numbers = append(numbers, p.Port)
+		}
+		if !slices.Equal(numbers, []int32{15021, 80, 443}) || s.Spec.ClusterIP != "10.96.0.7" || s.Spec.Ports[1].NodePort != 30001 {
+			t.Errorf("the Service after a new listener: %+v", s.Spec)
+		}
+		after, _ := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if *after.Spec.Replicas != 3 || !maps.Equal(after.Spec.Template.Annotations, pod.Annotations) {
+			t.Errorf("the Deployment after a new listener: %+v", after.Spec)
+		}
+
+		// Who deletes it gets it back; another class takes it away.
+		client.AppsV1().Deployments("prod").Delete(ctx, "edge-istio", metav1.DeleteOptions{})
+		settle()
+		if got := names(t, client); len(got) != 3 {
+			t.Errorf("after the Deployment was deleted: %v", got)
+		}
+		c.Set(edge("malla", 80))
+		settle()
+		if got := names(t, client); !slices.Equal(got, []string{"Deployment edge-malla", "Service edge-malla", "ServiceAccount edge-malla"}) {
+			t.Errorf("of another class: %v", got)
+		}
+	})
+}
+
+func TestWhatSomebodyElseMadeIsLeftAlone(t *testing.T) {
+	theirs := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "edge-istio", Labels: map[string]string{"by": "hand"}}}
+	in(t, []runtime.Object{theirs}, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		d, _ := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if !maps.Equal(d.Labels, theirs.Labels) {
+			t.Errorf("their Deployment: %v", d.Labels)
+		}
+	})
+}
+
+func TestDefaultsOfAClass(t *testing.T) {
+	defaults := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "small", Labels: map[string]string{DefaultsLabel: "istio"}},
+		Data: map[string]string{"service": "spec: {type: ClusterIP}", "deployment": "spec: {replicas: 2}"}}
+	in(t, []runtime.Object{defaults}, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		s, err := client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if err != nil || s.Spec.Type != corev1.ServiceTypeClusterIP || len(s.Spec.Ports) != 2 {
+			t.Errorf("the Service: %+v, %v", s.Spec, err)
+		}
+		d, err := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if err != nil || d.Spec.Replicas == nil || *d.Spec.Replicas != 2 {
+			t.Errorf("the Deployment: %+v, %v", d, err)
+		}
+	})
+}
+
+func TestClassesAreThere(t *testing.T) {
+	if got := MissingClasses([]string{"istio", "nginx"}); !slices.Equal(got, []string{"malla"}) {
+		t.Errorf("missing beside istio: %v", got)
+	}
+	in(t, nil, func(ctx context.Context, c *Controller, _ *fake.Clientset) {
+		c.Set(Picture{Missing: MissingClasses(nil)})
+		settle()
+		list, err := c.o.Objects.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"}).List(ctx, metav1.ListOptions{})
+		if err != nil || len(list.Items) != 2 {
+			t.Errorf("GatewayClasses: %v, %v", list, err)
+		}
+	})
+}
