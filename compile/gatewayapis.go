@@ -51,7 +51,7 @@ func gatewayAPI(s *config.Snapshot, m *model.Mesh, old, next *memo, same bool) b
 		slices.SortStableFunc(m.Rules, func(a, b *model.RouteRules) int { return refOfRules(a).compare(refOfRules(b)) })
 	}
 	if list := now.result.Policies; len(list) > 0 {
-		m.Policies = mergePolicies(append(slices.Clone(m.Policies), list...))
+		m.Policies = gatewayapi.Beneath(m.Policies, list)
 		m.IndexPolicies()
 	}
 	return same
@@ -71,6 +71,14 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 		Grants: l[8], BackendTLSPolicies: l[9],
 	}, gatewayapi.Env{
 		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, Services: m.Services,
+		Entries: func(namespace, name string) (of []*model.Service) {
+			for _, x := range m.Registry.Services {
+				if x.From.Kind == "ServiceEntry" && x.From.Namespace == namespace && x.From.Name == name {
+					of = append(of, x)
+				}
+			}
+			return of
+		},
 		Secret:    func(namespace, name string) *model.Credential { return held("Secret", namespace, name) },
 		ConfigMap: func(namespace, name string) *model.Credential { return held("ConfigMap", namespace, name) },
 		Namespace: func(name string) map[string]string {

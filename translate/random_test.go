@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/compile"
+	"github.com/mallamesh/malla/compile/gatewayapi"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/model"
@@ -95,6 +96,7 @@ func TestIncremental(t *testing.T) {
 				same(t, step, "sidecars", scratch.Scopes, next.Scopes)
 				same(t, step, "peers", scratch.Peers, next.Peers)
 				same(t, step, "problems", texts(want), texts(told))
+				same(t, step, "what Gateway API's objects are told", standing(scratch), standing(next))
 				for _, p := range proxies() {
 					same(t, step, "resources", resources(t, model.NewView(p, scratch)), resources(t, model.NewView(p, next)))
 				}
@@ -141,8 +143,18 @@ func texts(problems []compile.Problem) []string {
 	return out
 }
 
+// standing is what the authors of Gateway API's objects are told, and which gateways are made for them.
+func standing(m *model.Mesh) gatewayapi.Result {
+	r := compile.GatewayAPI(m)
+	if r == nil || len(r.Status) == 0 {
+		return gatewayapi.Result{}
+	}
+	return gatewayapi.Result{Status: r.Status, Deployments: r.Deployments}
+}
+
 func proxies() []*model.Proxy {
 	return []*model.Proxy{
+		{Type: model.Router, Namespace: "a", Name: "x-istio", Proven: true, Labels: map[string]string{gatewayapi.NameLabel: "x"}, IPs: []netip.Addr{netip.MustParseAddr("10.244.0.4")}},
 		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
 		{Type: model.Sidecar, Namespace: "b", Name: "y-1", Labels: labelSets[2], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.2"), netip.MustParseAddr("fd00::2")}},
 		{Type: model.Router, Namespace: "istio-system", Name: "gw", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
@@ -185,7 +197,20 @@ func edit(t *testing.T, r *rand.Rand, store *config.Store, step int) {
 		CreationTimestamp: metav1.Time{Time: time.Unix(int64(r.IntN(4)), 0)},
 	}
 	var value runtime.Object
-	switch r.IntN(8) {
+	switch r.IntN(11) {
+	case 8, 9, 10:
+		key, standard := randomStandard(r, meta)
+		k, _ := kind.Named(key)
+		o, err := config.FromTyped(k, standard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.IntN(4) == 0 {
+			store.Delete(key, o.Namespace, o.Name)
+		} else {
+			store.Put(o)
+		}
+		return
 	case 7:
 		gvk = schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}
 		value = &kubenetworkingv1.Ingress{ObjectMeta: meta}
