@@ -57,7 +57,8 @@ func randomStandard(r *rand.Rand, meta metav1.ObjectMeta) (key string, value run
 	case 2:
 		p := &gatewayv1.BackendTLSPolicy{ObjectMeta: meta}
 		p.Spec.TargetRefs = []gatewayv1.LocalPolicyTargetReferenceWithSectionName{{LocalPolicyTargetReference: gatewayv1.LocalPolicyTargetReference{Kind: "Service", Name: gatewayv1.ObjectName(pick(r, names))}}}
-		p.Spec.Validation.Hostname, p.Spec.Validation.WellKnownCACertificates = "a.example", to(gatewayv1.WellKnownCACertificatesSystem)
+		p.Spec.Validation.Hostname = "a.example"
+		p.Spec.Validation.CACertificateRefs = []gatewayv1.LocalObjectReference{{Kind: "Secret", Name: gatewayv1.ObjectName(pick(r, names))}}
 		return "BackendTLSPolicy", p
 	case 3: // the Service in front of a gateway: its address is in a status
 		s := &corev1.Service{ObjectMeta: meta}
