@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -174,9 +175,16 @@ func patchRoute(h *routev3.VirtualHost, r *routev3.Route, patches []*model.Patch
 		case !isHost(h, p) || !isRoute(r, p):
 		case p.Op == model.PatchRemove:
 			return false
-		case isMerge(p):
+		case isMerge(p) && completes(r, p.Value.(*routev3.Route)):
 			merge(r, p)
 		}
 	}
 	return true
+}
+
+// completes reports whether a route is whole with what a patch merges into it: half of
+// another action, as a timeout over a direct response, would take the place of the route's.
+func completes(r, patch *routev3.Route) bool {
+	return patch.GetAction() == nil || reflect.TypeOf(patch.GetAction()) == reflect.TypeOf(r.GetAction()) ||
+		(&routev3.Route{Match: r.GetMatch(), Action: patch.GetAction()}).Validate() == nil
 }
