@@ -30,12 +30,14 @@ import (
 // meshes are the samples, each with every task that can be applied to it.
 func meshes(t *testing.T) map[string][]string {
 	out := map[string][]string{
-		"bookinfo":   {"samples/bookinfo"},
-		"hello":      {"samples/hello"},
-		"httpbin":    {"samples/httpbin", "samples/sleep"},
-		"helloworld": {"samples/helloworld"},
-		"tcp-echo":   {"samples/tcp-echo"},
-		"soap":       {"samples/soap"},
+		"bookinfo":                       {"samples/bookinfo"},
+		"bookinfo by Gateway API":        {"samples/bookinfo/gateway-api"},
+		"bookinfo by Gateway API, jason": {"samples/bookinfo/gateway-api", "samples/bookinfo/gateway-api/tasks/reviews-jason-v2.yaml"},
+		"hello":                          {"samples/hello"},
+		"httpbin":                        {"samples/httpbin", "samples/sleep"},
+		"helloworld":                     {"samples/helloworld"},
+		"tcp-echo":                       {"samples/tcp-echo"},
+		"soap":                           {"samples/soap"},
 	}
 	tasks, err := os.ReadDir("../../samples/bookinfo/tasks")
 	if err != nil {
