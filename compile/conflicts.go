@@ -192,6 +192,14 @@ func (f *finder) oneOfANamespace() {
 		}
 		peers[p.From.Namespace] = p.From
 	}
+	for _, s := range f.mesh.Scopes {
+		for i := range s.Ingress {
+			if in := &s.Ingress[i]; in.TLS != nil && f.mesh.MTLS(s.From.Namespace, s.Selector, in.Port.Number) != model.MTLSDisable {
+				f.addTo(s.From, Weak, field.At("spec", "ingress").Index(i).Child("tls"),
+					"has no effect: port %d speaks mutual TLS of the mesh; want a PeerAuthentication that has mode DISABLE on it", in.Port.Number)
+			}
+		}
+	}
 	scopes := map[string]model.Ref{}
 	for _, s := range f.mesh.Scopes {
 		if len(s.Selector) > 0 {

@@ -14,6 +14,8 @@ type Scope struct {
 	Imports  []Import          // nil: everything
 	Outbound *OutboundMode     // nil: the mesh's
 	Egress   *Destination      // where traffic for hosts goes that nobody declared; nil: where it wanted
+	Doors    []Door            // ports on which some of the hosts are reached
+	Open     []Import          // what is reached on its own ports, if there are doors
 	Pool     *ConnectionPool
 	Ingress  []Ingress // none: the ports of the workload's services
 }
@@ -25,9 +27,21 @@ type Import struct {
 	Not       bool
 }
 
+// A Door is a port, or a Unix socket, on which the application reaches some hosts.
+type Door struct {
+	Port    Port
+	Bind    netip.Addr // zero: any address
+	Path    string     // of a Unix socket, in place of address and port
+	Own     bool       // the proxy listens there itself; else what is captured for the port comes to it
+	Imports []Import
+}
+
 // An Ingress is a port that the workload serves.
 type Ingress struct {
 	Port Port
+	Bind netip.Addr // zero: the pod's addresses
+	Own  bool       // the proxy listens there itself; else what is captured for the port comes to it
+	TLS  *ServerTLS // that of clients outside of the mesh, where the port speaks no mutual TLS of the mesh
 	Pool *ConnectionPool
 	// Where the application is: its address, a Unix socket, or its own pod's address on
 	// a port. All zero means where the client dialled.
@@ -39,11 +53,19 @@ type Ingress struct {
 // imports reports whether the host of that namespace is in sight. Wide is for rules: a
 // wildcard of theirs is in sight with any host that it stands for.
 func (s *Scope) imports(namespace, host string, wide bool) bool {
-	if s == nil || s.Imports == nil {
-		return true
-	}
+	return s == nil || s.Imports == nil || Imports(s.Imports, namespace, host, wide)
+}
+
+// OpensTo reports whether the host of that namespace is reached on its own ports, and not behind doors only.
+func (s *Scope) OpensTo(namespace, host string, wide bool) bool {
+	return s == nil || len(s.Doors) == 0 || Imports(s.Open, namespace, host, wide)
+}
+
+// Imports reports whether the list brings the host of that namespace into sight. Wide is for rules: a wildcard
+// of theirs is in sight with any host that it stands for.
+func Imports(list []Import, namespace, host string, wide bool) bool {
 	found := false
-	for _, i := range s.Imports {
+	for _, i := range list {
 		if i.Namespace != "*" && i.Namespace != namespace {
 			continue
 		}

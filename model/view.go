@@ -100,6 +100,9 @@ func (v *View) Service(host string) (*Service, bool) {
 	return best, best != nil
 }
 
+// Destined reports whether rules that the proxy sees send to the host, so that it is in sight with them.
+func (v *View) Destined(host string) bool { return v.destined()[host] }
+
 // Services returns all services that the proxy sees, one per host, by host.
 func (v *View) Services() []*Service {
 	v.once.Do(func() {

@@ -73,6 +73,9 @@ func ingressPorts(v *model.View, s *model.Scope) []inboundPort {
 	for i := range s.Ingress {
 		in := &s.Ingress[i]
 		p := inboundPort{target: in.Port.Number, port: in.Port, mode: v.MTLS(in.Port.Number), ingress: in}
+		if p.endsTLS() {
+			p.port.Protocol = insideTLS(in.Port.Protocol)
+		}
 		for _, svc := range all {
 			for _, port := range svc.Ports {
 				if target, ok := v.TargetPort(svc, port); ok && target == p.target && port.Protocol != model.UDP {
@@ -103,7 +106,7 @@ func (p inboundPort) application(v *model.View) *corev3.Address {
 		return address(in.Addr, in.To)
 	case in != nil && in.To != 0 && len(v.Proxy.IPs) > 0:
 		return address(v.Proxy.IPs[0], in.To)
-	case v.Mesh.Config.Inbound == model.InboundLocalhost:
+	case v.Mesh.Config.Inbound == model.InboundLocalhost, in != nil && in.Own: // where the client dialled is the proxy
 		return address(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.target)
 	}
 	return nil
@@ -135,14 +138,14 @@ func inboundListener(v *model.View) *listenerv3.Listener {
 	served := make(map[uint16]bool, len(ports))
 	for _, p := range ports {
 		served[p.target] = true
-		c := inboundChain{
-			v: v, name: listenerName(unspecified, p.target), port: p.target, mode: p.mode, protocol: carried(p.port.Protocol),
-			tcp: tcpProxy(v, clusterName{inbound: true, port: p.target}.String()),
+		if p.ingress != nil && p.ingress.Own { // what is captured all the same comes to the port's own listener as it is
+			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
+				Name: listenerName(unspecified, p.target), FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(p.target))},
+				Filters: list1(tcpProxy(v, inboundPassthroughCluster)),
+			})
+			continue
 		}
-		if c.protocol == model.HTTP || c.protocol == model.Sniffed {
-			c.http = httpManager(v, inwards, "inbound_"+c.name, "", keepPeers(v, inboundRoutes(v, p)))
-		}
-		l.FilterChains = append(l.FilterChains, c.chains()...)
+		l.FilterChains = append(l.FilterChains, p.chains(v, p.target)...)
 	}
 	mode, byPort := v.Mesh.MTLSPorts(v.Proxy.Namespace, v.Proxy.Labels)
 	for _, port := range slices.Sorted(maps.Keys(byPort)) {
@@ -152,6 +155,70 @@ func inboundListener(v *model.View) *listenerv3.Listener {
 	}
 	l.FilterChains = append(l.FilterChains, passthroughChains(v, 0, mode)...)
 	l.ListenerFilters = inboundInspectors(ports)
+	return l
+}
+
+// chains are those of a port; match is its number where a listener has several.
+func (p inboundPort) chains(v *model.View, match uint16) []*listenerv3.FilterChain {
+	c := inboundChain{
+		v: v, name: listenerName(unspecified, p.target), port: match, mode: p.mode, protocol: carried(p.port.Protocol),
+		tcp: tcpProxy(v, clusterName{inbound: true, port: p.target}.String()),
+	}
+	if c.protocol == model.HTTP || c.protocol == model.Sniffed {
+		c.http = httpManager(v, inwards, "inbound_"+c.name, "", keepPeers(v, inboundRoutes(v, p)))
+	}
+	chains := c.chains()
+	if p.endsTLS() {
+		for _, chain := range chains {
+			chain.TransportSocket = gatewaySocket(v, p.ingress.TLS, alpnTCPServer)
+		}
+	}
+	return chains
+}
+
+// insideTLS is what a port of TLS carries once that has ended.
+func insideTLS(p model.Protocol) model.Protocol {
+	switch p {
+	case model.HTTPS:
+		return model.HTTP
+	case model.TLS:
+		return model.TCP
+	}
+	return p
+}
+
+// endsTLS reports whether the port speaks TLS with clients outside of the mesh, as a Sidecar says.
+func (p inboundPort) endsTLS() bool {
+	return p.ingress != nil && p.ingress.TLS != nil && p.mode == model.MTLSDisable
+}
+
+// ownPort is the port of the listener with that name that the proxy opens for its application.
+func ownPort(v *model.View, name string) (inboundPort, bool) {
+	for _, p := range inboundPorts(v) {
+		if p.ingress != nil && p.ingress.Own && ownName(v, p) == name {
+			return p, true
+		}
+	}
+	return inboundPort{}, false
+}
+
+func ownName(v *model.View, p inboundPort) string { return listenerName(ownAddress(v, p), p.target) }
+
+// ownAddress is where such a listener is: at the pod's address, if nothing else is said.
+func ownAddress(v *model.View, p inboundPort) netip.Addr {
+	if p.ingress.Bind.IsValid() || len(v.Proxy.IPs) == 0 {
+		return p.ingress.Bind
+	}
+	return v.Proxy.IPs[0]
+}
+
+func ownListener(v *model.View, p inboundPort) *listenerv3.Listener {
+	l := captured(v, ownName(v, p), p.target, ownAddress(v, p))
+	l.BindToPort, l.TrafficDirection = nil, corev3.TrafficDirection_INBOUND
+	l.FilterChains = p.chains(v, 0)
+	if p.mode != model.MTLSDisable {
+		l.ListenerFilters = append(l.ListenerFilters, tlsInspector(nil))
+	}
 	return l
 }
 

@@ -2,7 +2,7 @@ package translate
 
 import (
 	"net/netip"
-	"sort"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -30,6 +30,9 @@ func listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	case virtualInbound:
 		return inboundListener(v), true
 	}
+	if p, ok := ownPort(v, name); ok {
+		return ownListener(v, p), true
+	}
 	return outboundListener(v, name)
 }
 
@@ -39,8 +42,13 @@ func listenerNames(v *model.View) []string {
 		return gatewayListenerNames(v)
 	}
 	names := append([]string{virtualInbound, virtualOutbound}, outboundListenerNames(v)...)
-	sort.Strings(names)
-	return names
+	for _, p := range inboundPorts(v) {
+		if p.ingress != nil && p.ingress.Own {
+			names = append(names, ownName(v, p))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // at gives a listener its address, and the IPv6 twin where the proxy has one.

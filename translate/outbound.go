@@ -31,6 +31,8 @@ type outListener struct {
 	byName   []namedService   // TLS without an address of its own
 	byAddr   []addressService // bytes to addresses that belong to a service
 	fallback *model.Service   // bytes to anywhere else; the oldest service wins
+
+	door *model.Door // that a Sidecar opens: only what is behind it is reached
 }
 
 type namedService struct {
@@ -52,8 +54,9 @@ func outboundListeners(v *model.View) outPlan {
 	type key struct{}
 	return v.Memo(key{}, func() any {
 		plan := make(outPlan)
+		plan.doors(v)
 		for _, s := range v.Services() {
-			if s.Resolution == model.Alias {
+			if s.Resolution == model.Alias || !opensTo(v, s) {
 				continue
 			}
 			for _, p := range s.Ports {
@@ -78,6 +81,9 @@ func (plan outPlan) at(port uint16, addrs ...netip.Addr) *outListener {
 	name := listenerName(first, port)
 	if plan[name] == nil {
 		plan[name] = &outListener{name: name, addrs: slices.Clone(addrs), port: port, route: strconv.Itoa(int(port))}
+	}
+	if plan[name].door != nil {
+		return &outListener{} // which nobody sees: who opens a door on a port has it alone
 	}
 	return plan[name]
 }
@@ -181,6 +187,12 @@ func outboundListener(v *model.View, name string) (*listenerv3.Listener, bool) {
 		return nil, false
 	}
 	l := captured(v, p.name, p.port, p.addrs...)
+	if d := p.door; d != nil && d.Own {
+		l.BindToPort = nil
+		if d.Path != "" {
+			l.Address, l.AdditionalAddresses = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: d.Path}}}, nil
+		}
+	}
 	if p.http && !p.sniff && p.fallback == nil && len(p.byName)+len(p.byAddr) == 0 {
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: list1(p.manager(v))}}
 		return l, true
@@ -266,8 +278,8 @@ func bytesChains(v *model.View, s *model.Service, port uint16, prefixes []netip.
 		out = append(out, c)
 	}
 	rules := v.MeshRules(s.Host)
+	p, _ := portBehind(s, port)
 	if rules != nil {
-		p, _ := s.Port(port)
 		if carried(p.Protocol) == model.TLS {
 			for _, r := range rules.TLS {
 				for _, m := range r.Matches {
@@ -288,7 +300,7 @@ func bytesChains(v *model.View, s *model.Service, port uint16, prefixes []netip.
 			}
 		}
 	}
-	add([]model.Split{{To: model.Destination{Host: s.Host, Port: port}}}, prefixes, names)
+	add([]model.Split{{To: model.Destination{Host: s.Host, Port: p.Number}}}, prefixes, names)
 	return out
 }
 

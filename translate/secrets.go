@@ -117,6 +117,22 @@ func secrets(v *model.View) map[string]secretUse {
 				}
 			}
 		}
+		for _, p := range inboundPorts(v) {
+			if p.endsTLS() && v.Proxy.Type == model.Sidecar {
+				scope := v.Scope()
+				offer := func(ref model.SecretSource, roots bool) {
+					if ref.Kind == model.FromFiles || len(scope.Selector) > 0 && scope.From.Namespace == v.Proxy.Namespace {
+						add(ref, roots, scope.Selector)
+					}
+				}
+				for _, ref := range p.ingress.TLS.Certs {
+					offer(ref, false)
+				}
+				if p.ingress.TLS.CA != nil {
+					offer(*p.ingress.TLS.CA, true)
+				}
+			}
+		}
 		clientSecrets(v, func(ref model.SecretSource, roots bool) { add(ref, roots, nil) })
 		return out
 	}).(map[string]secretUse)

@@ -34,12 +34,17 @@ func routes(v *model.View, name string) (*routev3.RouteConfiguration, bool) {
 		}
 		return out, true
 	}
+	for _, l := range outboundListeners(v) {
+		if l.door != nil && l.http && l.route == name {
+			out.VirtualHosts = distinct(append(doorTable(v, l), unknownHost(v)))
+			return out, true
+		}
+	}
 	port, err := strconv.ParseUint(name, 10, 16)
 	if err != nil {
 		return nil, false
 	}
-	hosts := append(virtualHosts(v, uint16(port)), unknownHost(v))
-	out.VirtualHosts = distinct(hosts)
+	out.VirtualHosts = distinct(append(openTable(v, uint16(port)), unknownHost(v)))
 	return out, true
 }
 
@@ -67,9 +72,9 @@ func splitRouteName(name string) (host string, port uint16, ok bool) {
 	return name[:i], uint16(n), err == nil
 }
 
-// virtualHosts are those of one port: of every service that has the port and
-// may speak HTTP there, and of hosts that only rules name.
-func virtualHosts(v *model.View, port uint16) []*routev3.VirtualHost {
+// virtualHosts are those of one port: of every service that has a port there and
+// may speak HTTP, and of hosts that only rules name; of those that are seen.
+func virtualHosts(v *model.View, port uint16, sees func(namespace, host string, wide bool) bool, portOf func(*model.Service) (uint16, bool)) []*routev3.VirtualHost {
 	var out []*routev3.VirtualHost
 	covered := make(map[string]bool) // hosts of rules that stand for services
 	for _, s := range v.Services() {
@@ -79,9 +84,8 @@ func virtualHosts(v *model.View, port uint16) []*routev3.VirtualHost {
 		if r := v.MeshRules(s.Host); r != nil {
 			covered[matchedHost(r, s.Host)] = true
 		}
-		p, ok := s.Port(port)
-		if k := carried(p.Protocol); ok && (k == model.HTTP || k == model.Sniffed) {
-			out = append(out, serviceHost(v, s, port))
+		if p, ok := portOf(s); ok && sees(s.Namespace, s.Host, false) {
+			out = append(out, serviceHost(v, s, p))
 		}
 	}
 	sc := ruleScope{v: v, gateway: []string{"mesh"}, port: port}
@@ -90,7 +94,7 @@ func virtualHosts(v *model.View, port uint16) []*routev3.VirtualHost {
 			continue
 		}
 		for _, h := range r.Hosts {
-			if covered[h] {
+			if covered[h] || !sees(r.From.Namespace, h, true) {
 				continue
 			}
 			covered[h] = true // the first rules have the host

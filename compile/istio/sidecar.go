@@ -19,12 +19,19 @@ func (c *compiler) sidecar() {
 	s := &model.Scope{From: c.ref, Created: c.obj.Created, Selector: sc.GetWorkloadSelector().GetLabels()}
 	for i, e := range sc.Egress {
 		at := spec.Child("egress").Index(i)
-		c.unsupported(e.Port != nil, at.Child("port"))
-		c.unsupported(e.Bind != "", at.Child("bind"))
-		c.unsupported(e.CaptureMode == networking.CaptureMode_NONE, at.Child("captureMode"))
+		imports := []model.Import{}
 		for j, h := range e.Hosts {
-			s.Imports = append(s.Imports, c.imported(h, at.Child("hosts").Index(j))...)
+			imports = append(imports, c.imported(h, at.Child("hosts").Index(j))...)
 		}
+		s.Imports = append(s.Imports, imports...)
+		if e.Port == nil {
+			s.Open = append(s.Open, imports...)
+			if e.Bind != "" {
+				c.out.Errors.Addf(at.Child("bind"), "is %q, want a port beside it", e.Bind)
+			}
+			continue
+		}
+		s.Doors = append(s.Doors, c.door(e, imports, at))
 	}
 	if len(sc.Egress) > 0 && s.Imports == nil {
 		s.Imports = []model.Import{}
@@ -54,6 +61,52 @@ func (c *compiler) sidecar() {
 	c.out.Scope = s
 }
 
+// door reads a port on which hosts are reached.
+func (c *compiler) door(e *networking.IstioEgressListener, imports []model.Import, at *field.Path) model.Door {
+	d := model.Door{Port: c.sidecarPort(e.Port, at.Child("port")), Own: e.CaptureMode == networking.CaptureMode_NONE, Imports: imports}
+	if path, ok := strings.CutPrefix(e.Bind, "unix://"); ok {
+		if d.Path = path; !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") {
+			c.out.Errors.Addf(at.Child("bind"), "is %q, want unix:///PATH", e.Bind)
+		}
+		d.Own = true
+		return d
+	}
+	if d.Port.Number == 0 {
+		c.out.Errors.Addf(at.Child("port").Child("number"), "is 0, want 1 to 65535, or a bind of unix:///PATH")
+	}
+	d.Bind = c.bind(e.Bind, at.Child("bind"))
+	if d.Own && !d.Bind.IsValid() {
+		d.Bind = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return d
+}
+
+// bind reads an address; zero is none.
+func (c *compiler) bind(text string, at *field.Path) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		c.out.Errors.Addf(at, "is %q, want an IP address", text)
+	}
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
+}
+
+func (c *compiler) sidecarPort(p *networking.SidecarPort, at *field.Path) model.Port {
+	protocol, ok := gatewayProtocols[strings.ToUpper(p.GetProtocol())]
+	if !ok {
+		c.out.Errors.Addf(at.Child("protocol"), "is %q, want one of HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP and TLS", p.GetProtocol())
+	}
+	if n := p.GetNumber(); n > 65535 {
+		c.out.Errors.Addf(at.Child("number"), "is %d, want 1 to 65535", n)
+	}
+	return model.Port{Number: uint16(p.GetNumber()), Name: p.GetName(), Protocol: protocol}
+}
+
 // imported reads namespace/host: "." is the own namespace, "~" none, and "~" in
 // front of a namespace keeps out what others bring in.
 func (c *compiler) imported(h string, at *field.Path) []model.Import {
@@ -74,23 +127,21 @@ func (c *compiler) imported(h string, at *field.Path) []model.Import {
 }
 
 func (c *compiler) ingress(in *networking.IstioIngressListener, at *field.Path) model.Ingress {
-	c.unsupported(in.Bind != "", at.Child("bind"))
-	c.unsupported(in.Tls != nil, at.Child("tls"))
-	c.unsupported(in.CaptureMode == networking.CaptureMode_NONE, at.Child("captureMode"))
-	protocol, ok := gatewayProtocols[strings.ToUpper(in.GetPort().GetProtocol())]
-	if !ok {
-		c.out.Errors.Addf(at.Child("port").Child("protocol"), "is %q, want one of HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP and TLS", in.GetPort().GetProtocol())
-	}
-	if n := in.GetPort().GetNumber(); n == 0 || n > 65535 {
-		c.out.Errors.Addf(at.Child("port").Child("number"), "is %d, want 1 to 65535", n)
-	}
 	out := model.Ingress{
-		Port: model.Port{Number: uint16(in.GetPort().GetNumber()), Name: in.GetPort().GetName(), Protocol: protocol},
+		Port: c.sidecarPort(in.Port, at.Child("port")), Bind: c.bind(in.Bind, at.Child("bind")), Own: in.CaptureMode == networking.CaptureMode_NONE,
+	}
+	if out.Port.Number == 0 {
+		c.out.Errors.Addf(at.Child("port").Child("number"), "is 0, want 1 to 65535")
+	}
+	if in.Tls != nil {
+		out.TLS = c.serverTLS(in.Tls, at.Child("tls"))
+		if m := in.Tls.Mode; in.Tls.HttpsRedirect || m != networking.ServerTLSSettings_SIMPLE && m != networking.ServerTLSSettings_MUTUAL {
+			c.out.Errors.Addf(at.Child("tls").Child("mode"), "is %s, want SIMPLE or MUTUAL", m)
+		}
 	}
 	if in.ConnectionPool != nil {
 		out.Pool = c.pool(in.ConnectionPool, at.Child("connectionPool"))
 	}
-	c.unsupported(out.Path != "" || strings.HasPrefix(in.DefaultEndpoint, "unix://"), at.Child("defaultEndpoint"))
 	if err := ParseEndpoint(in.DefaultEndpoint, &out); err != nil {
 		c.out.Errors.Addf(at.Child("defaultEndpoint"), "%v", err)
 	}

@@ -19,12 +19,12 @@ func destinationRuleFields() []Field {
 	return below(all, "spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 }
 
-var gatewayFields = ref("Istio never implemented it; use a route", "spec.servers[].defaultEndpoint")
+var gatewayFields = join(
+	ref("Istio never implemented it; use a route", "spec.servers[].defaultEndpoint"),
+	ign("it has no effect in Istio either", "spec.servers[].port.targetPort"),
+)
 
 var sidecarFields = join(
-	ref("outbound listeners of their own are "+whyNotYet+"; name the hosts in an entry without port", "spec.egress[].port", "spec.egress[].bind"),
-	only(ref("every connection is captured", "spec.egress[].captureMode", "spec.ingress[].captureMode"), "NONE"),
-	ref("inbound listeners on one address are "+whyNotYet, "spec.ingress[].bind"),
-	ref("TLS of the application's own is "+whyNotYet+"; serve it as bytes (protocol TLS)", "spec.ingress[].tls"),
+	ign("it has no effect in Istio either", "spec.egress[].port.targetPort", "spec.ingress[].port.targetPort"),
 	only(ref("Istio has it for the whole mesh only (MeshConfig); use ALLOW_ANY or REGISTRY_ONLY", "spec.outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
 )

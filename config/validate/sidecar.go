@@ -32,6 +32,7 @@ func (r *ruler) sidecar(s *networkingv1.Sidecar) {
 		for j, h := range e.GetHosts() {
 			r.imported(p.Child("hosts").Index(j), h)
 		}
+		r.door(p, e)
 	}
 	if e := spec.GetOutboundTrafficPolicy().GetEgressProxy(); e != nil {
 		p := at.Child("outboundTrafficPolicy").Child("egressProxy")
@@ -50,16 +51,58 @@ func (r *ruler) sidecar(s *networkingv1.Sidecar) {
 			r.errorf(p.Child("port"), "missing; want number, name and protocol")
 		} else {
 			r.port(p.Child("port").Child("number"), n)
-			if protocol := in.GetPort().GetProtocol(); !slices.Contains(gatewayProtocols, strings.ToUpper(protocol)) {
-				r.errorf(p.Child("port").Child("protocol"), "found %q, want one of %s", protocol, strings.Join(gatewayProtocols, ", "))
-			}
+			r.sidecarProtocol(p.Child("port"), in.GetPort())
 			if slices.Contains(ports, n) {
 				r.errorf(p.Child("port").Child("number"), "found %d a second time", n)
 			}
 			ports = append(ports, n)
 		}
+		r.address(p.Child("bind"), in.GetBind())
+		if t := in.GetTls(); t != nil {
+			r.serverTLS(p.Child("tls"), t, strings.ToUpper(in.GetPort().GetProtocol()))
+			if m := t.GetMode(); m != networking.ServerTLSSettings_SIMPLE && m != networking.ServerTLSSettings_MUTUAL {
+				r.errorf(p.Child("tls").Child("mode"), "found %s, want SIMPLE or MUTUAL", m)
+			}
+		}
 		r.application(p.Child("defaultEndpoint"), in.GetDefaultEndpoint())
 		r.connectionPool(p.Child("connectionPool"), in.GetConnectionPool())
+	}
+}
+
+// door checks a port, or a socket, on which hosts are reached.
+func (r *ruler) door(at *field.Path, e *networking.IstioEgressListener) {
+	bind := e.GetBind()
+	if e.GetPort() == nil {
+		if bind != "" {
+			r.errorf(at.Child("bind"), "found %q without a port; want both", bind)
+		}
+		return
+	}
+	r.sidecarProtocol(at.Child("port"), e.GetPort())
+	path, socket := strings.CutPrefix(bind, "unix://")
+	switch {
+	case !socket:
+		r.port(at.Child("port").Child("number"), e.GetPort().GetNumber())
+		r.address(at.Child("bind"), bind)
+	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@"):
+		r.errorf(at.Child("bind"), "found %q, want unix:///PATH", bind)
+	case e.GetPort().GetNumber() != 0:
+		r.errorf(at.Child("port").Child("number"), "found %d beside a Unix socket, want 0", e.GetPort().GetNumber())
+	case e.GetCaptureMode() == networking.CaptureMode_IPTABLES:
+		r.errorf(at.Child("captureMode"), "found IPTABLES beside a Unix socket, want NONE or nothing")
+	}
+}
+
+// address checks an address that a listener has, if it says one.
+func (r *ruler) address(at *field.Path, text string) {
+	if _, err := netip.ParseAddr(text); text != "" && err != nil {
+		r.errorf(at, "found %q, want an IP address", text)
+	}
+}
+
+func (r *ruler) sidecarProtocol(at *field.Path, p *networking.SidecarPort) {
+	if protocol := p.GetProtocol(); !slices.Contains(gatewayProtocols, strings.ToUpper(protocol)) {
+		r.errorf(at.Child("protocol"), "found %q, want one of %s", protocol, strings.Join(gatewayProtocols, ", "))
 	}
 }
 
@@ -85,8 +128,10 @@ func (r *ruler) application(at *field.Path, s string) {
 	if s == "" {
 		return
 	}
-	if strings.HasPrefix(s, "unix://") {
-		r.errorf(at, "found %q: applications on Unix sockets are not supported yet; want an address and a port", s)
+	if path, ok := strings.CutPrefix(s, "unix://"); ok {
+		if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") {
+			r.errorf(at, "found %q, want unix:///PATH", s)
+		}
 		return
 	}
 	host, number, err := net.SplitHostPort(s)
