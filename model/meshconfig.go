@@ -63,7 +63,7 @@ type MeshConfig struct {
 	InboundStats, OutboundStats                                           string            // patterns of clusters' names in statistics; empty: their own
 	ClusterLocal                                                          []ClusterLocal    // serviceSettings
 	Discovery                                                             []LabelSelector   // of namespaces; none: all
-	Topology                                                              Topology          // of defaultConfig.gatewayTopology
+	Proxies                                                               ProxySettings     // of defaultConfig
 	EnablePrometheusMerge                                                 bool
 	DrainDuration                                                         time.Duration     // of defaultConfig
 	TerminationDrain                                                      time.Duration     // of defaultConfig

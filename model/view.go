@@ -29,7 +29,7 @@ type Proxy struct {
 	Proven         bool              // ServiceAccount and Namespace are those of its certificate
 	Metadata       map[string]string // the node's string values
 	Stock          bool              // a real Envoy, without Istio's own filters
-	Topology       *Topology         // of its pod's settings; nil: the mesh's
+	Settings       *ProxySettings    // of its pod; nil: none
 }
 
 // A View is the mesh as one proxy may see it. It is made once per proxy and

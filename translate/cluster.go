@@ -159,13 +159,13 @@ func outbound(v *model.View, name clusterName, s *model.Service, port model.Port
 	setProxyHeader(c, policy.Proxy)
 	if s.Resolution == model.DynamicDNS {
 		setDynamic(v, c)
-		setHTTP(c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, true)
+		setHTTP(v, c, outboundVersion(v, port.Protocol, policy.Pool), policy.Pool, true)
 		return c
 	}
 	if k := carried(port.Protocol); k == model.HTTP || k == model.Sniffed {
 		as := outboundVersion(v, port.Protocol, policy.Pool)
-		setHTTP(c, as, policy.Pool, autoNames)
-		setErrors(c, as, policy.Outlier)
+		setHTTP(v, c, as, policy.Pool, autoNames)
+		setErrors(v, c, as, policy.Outlier)
 		offerAsClient(v, c, as, policy.TLS)
 	}
 	return c
@@ -283,10 +283,12 @@ func serviceMetadata(d *model.DestinationRule, name clusterName, services ...*mo
 
 // originalDst goes wherever the client dialled.
 func originalDst(v *model.View, name string) *clusterv3.Cluster {
-	return &clusterv3.Cluster{
+	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: typeOf(clusterv3.Cluster_ORIGINAL_DST), LbPolicy: clusterv3.Cluster_CLUSTER_PROVIDED,
 		ConnectTimeout: span(v.Mesh.Config.ConnectTimeout), CircuitBreakers: limits(nil),
 	}
+	setHTTP(v, c, http1, nil, false)
+	return c
 }
 
 // fromLoopback makes connections to the application come from 127.0.0.6 or ::6,
@@ -331,7 +333,7 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 			fromLoopback(v, c)
 		}
 		if k := carried(p.port.Protocol); k == model.HTTP || k == model.Sniffed {
-			setHTTP(c, inboundVersion(p.port.Protocol), pool, false)
+			setHTTP(v, c, inboundVersion(p.port.Protocol), pool, false)
 		}
 		return c, true
 	}

@@ -54,7 +54,7 @@ func anyHost(v *model.View) *clusterv3.Cluster {
 	if t := v.Mesh.Config.OutboundTLS; t != nil {
 		c.TransportSocket = originatedTLS(v, t, nil)
 	}
-	setHTTP(c, http1, nil, true) // a host that a request names must prove that name, where it speaks TLS
+	setHTTP(v, c, http1, nil, true) // a host that a request names must prove that name, where it speaks TLS
 	return c
 }
 

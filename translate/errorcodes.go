@@ -14,7 +14,7 @@ import (
 )
 
 // setErrors has a cluster count responses with these codes as errors, in place of 5xx.
-func setErrors(c *clusterv3.Cluster, as version, o *model.OutlierDetection) {
+func setErrors(v *model.View, c *clusterv3.Cluster, as version, o *model.OutlierDetection) {
 	if o == nil || len(o.ErrorCodes) == 0 {
 		return
 	}
@@ -28,7 +28,7 @@ func setErrors(c *clusterv3.Cluster, as version, o *model.OutlierDetection) {
 	if len(any) > 1 { // of which there are at least two, for Envoy
 		errors = &matcherv3.MatchPredicate{Rule: &matcherv3.MatchPredicate_OrMatch{OrMatch: &matcherv3.MatchPredicate_MatchSet{Rules: any}}}
 	}
-	options := httpProtocol(as, nil)
+	options := httpProtocol(v, as, nil)
 	if packed := c.TypedExtensionProtocolOptions[httpOptions]; packed != nil {
 		options = new(httpv3.HttpProtocolOptions)
 		if packed.UnmarshalTo(options) != nil {

@@ -62,7 +62,7 @@ func httpFilters(v *model.View, d direction) []*hcmv3.HttpFilter {
 	if f := lookup(v, d); f != nil {
 		out = append(out, f)
 	}
-	return append(out, httpFilter("envoy.filters.http.router", &routerv3.Router{}))
+	return append(out, httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: headersOf(v).NoDebug}))
 }
 
 // peerMetadata makes two sidecars tell each other who they are, in headers that
@@ -120,8 +120,9 @@ func httpManager(v *model.View, d direction, statPrefix, rds string, inline *rou
 		if d == through {
 			setTopology(v, m)
 		}
-		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Subject: boolean(true), Dns: true, Uri: true}
 	}
+	setConnections(v, m)
+	setProxyHeaders(v, d, m)
 	return networkFilter("envoy.filters.network.http_connection_manager", m)
 }
 

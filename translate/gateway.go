@@ -264,7 +264,7 @@ func gatewayRoutes(v *model.View, name string) (*routev3.RouteConfiguration, boo
 		}
 		for _, s := range p.servers {
 			if s.https() && p.httpsRoute(s) == name {
-				return gatewayTable(name, s.Port, misdirected(s, p.servers, gatewayHosts(v, []gatewayServer{s}))), true
+				return gatewayTable(name, s.Port, misdirected(v, s, p.servers, gatewayHosts(v, []gatewayServer{s}))), true
 			}
 		}
 	}
@@ -287,7 +287,7 @@ func gatewayHosts(v *model.View, servers []gatewayServer) []*routev3.VirtualHost
 	host := func(name string, s gatewayServer) *routev3.VirtualHost {
 		h := byHost[name]
 		if h == nil {
-			h = outsideHost(name, s.Port)
+			h = outsideHost(v, name, s.Port)
 			byHost[name] = h
 		}
 		if s.TLS != nil && s.TLS.Redirect {

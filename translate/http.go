@@ -62,9 +62,9 @@ const maxStreams = 1 << 30
 
 // setHTTP puts what concerns HTTP connections into a cluster. AutoNames makes
 // the server's name for TLS that of each request.
-func setHTTP(c *clusterv3.Cluster, as version, p *model.ConnectionPool, autoNames bool) {
-	o := httpProtocol(as, p)
-	if common := o.CommonHttpProtocolOptions; !autoNames && as == http1 && common.IdleTimeout == nil && common.MaxRequestsPerConnection == nil && common.MaxConnectionDuration == nil {
+func setHTTP(v *model.View, c *clusterv3.Cluster, as version, p *model.ConnectionPool, autoNames bool) {
+	o := httpProtocol(v, as, p)
+	if common := o.CommonHttpProtocolOptions; !autoNames && !headersOf(v).PreserveCase && as == http1 && common.IdleTimeout == nil && common.MaxRequestsPerConnection == nil && common.MaxConnectionDuration == nil {
 		return
 	}
 	if autoNames {
@@ -73,7 +73,7 @@ func setHTTP(c *clusterv3.Cluster, as version, p *model.ConnectionPool, autoName
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(o)}
 }
 
-func httpProtocol(as version, p *model.ConnectionPool) *httpv3.HttpProtocolOptions {
+func httpProtocol(v *model.View, as version, p *model.ConnectionPool) *httpv3.HttpProtocolOptions {
 	common := &corev3.HttpProtocolOptions{}
 	two := &corev3.Http2ProtocolOptions{MaxConcurrentStreams: u32(maxStreams)}
 	if p != nil {
@@ -89,7 +89,7 @@ func httpProtocol(as version, p *model.ConnectionPool) *httpv3.HttpProtocolOptio
 	switch as {
 	case http1:
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
+			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1Options(v)},
 		}}
 	case http2:
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -97,8 +97,16 @@ func httpProtocol(as version, p *model.ConnectionPool) *httpv3.HttpProtocolOptio
 		}}
 	case asClient:
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-			HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: two,
+			HttpProtocolOptions: http1Options(v), Http2ProtocolOptions: two,
 		}}
+	}
+	return o
+}
+
+func http1Options(v *model.View) *corev3.Http1ProtocolOptions {
+	o := &corev3.Http1ProtocolOptions{}
+	if headersOf(v).PreserveCase {
+		o.HeaderKeyFormat = preservedCase()
 	}
 	return o
 }

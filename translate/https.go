@@ -43,7 +43,7 @@ func (p *gatewayPort) httpsChain(v *model.View, s gatewayServer) *listenerv3.Fil
 // both (RFC 9113, section 9.1.1). Those of hosts that the server does not have, or that
 // another server of the port has alone, are answered by 421, upon which the client makes a
 // connection for them; hosts without a rule are not found, as ever.
-func misdirected(s gatewayServer, port []gatewayServer, hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
+func misdirected(v *model.View, s gatewayServer, port []gatewayServer, hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
 	var domains []string
 	for _, other := range port {
 		if !other.Alone || !other.https() || other.Server == s.Server {
@@ -51,20 +51,20 @@ func misdirected(s gatewayServer, port []gatewayServer, hosts []*routev3.Virtual
 		}
 		for _, h := range other.Hosts {
 			if h.Name != "*" {
-				domains = append(domains, outsideHost(h.Name, s.Port).Domains...)
+				domains = append(domains, outsideHost(v, h.Name, s.Port).Domains...)
 			}
 		}
 	}
 	if !slices.ContainsFunc(s.Hosts, func(h model.GatewayHost) bool { return h.Name == "*" }) {
 		domains = append(domains, "*")
 		for _, h := range s.Hosts {
-			hosts = append(hosts, outsideHost(h.Name, s.Port)) // of which distinct leaves what nobody has
+			hosts = append(hosts, outsideHost(v, h.Name, s.Port)) // of which distinct leaves what nobody has
 		}
 	}
 	if len(domains) == 0 {
 		return hosts
 	}
-	other := virtualHost("misdirected", s.Port, domains, []*routev3.Route{{
+	other := virtualHost(v, "misdirected", s.Port, domains, []*routev3.Route{{
 		Name: "misdirected", Match: everything(),
 		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 421}},
 	}})
@@ -73,7 +73,7 @@ func misdirected(s gatewayServer, port []gatewayServer, hosts []*routev3.Virtual
 
 // outsideHost is a virtual host without routes, by the names that it has outside of
 // the mesh: short ones mean nothing there.
-func outsideHost(name string, port uint16) *routev3.VirtualHost {
+func outsideHost(v *model.View, name string, port uint16) *routev3.VirtualHost {
 	domains := domainsOf(name, "")
-	return virtualHost(name, port, domains[:min(2, len(domains))], nil)
+	return virtualHost(v, name, port, domains[:min(2, len(domains))], nil)
 }

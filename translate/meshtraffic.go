@@ -36,10 +36,10 @@ var certDetails = map[model.ClientCertDetails]hcmv3.HttpConnectionManager_Forwar
 
 // topology is what stands before the gateway, as its pod says, or else the mesh.
 func topology(v *model.View) model.Topology {
-	if t := v.Proxy.Topology; t != nil {
+	if t := v.Settings().Topology; t != nil {
 		return *t
 	}
-	return v.Mesh.Config.Topology
+	return model.Topology{}
 }
 
 // setTopology says whom a gateway believes about clients.

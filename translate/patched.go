@@ -85,8 +85,11 @@ func patchedCluster(v *model.View, name string) (model.PatchContext, patch.Clust
 // there is one.
 func Cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 	c, ok := cluster(v, name)
-	if ok && restrictsTLS(v) {
-		restrictCluster(v, c)
+	if ok {
+		setClusterBuffer(v, c)
+		if restrictsTLS(v) {
+			restrictCluster(v, c)
+		}
 	}
 	set := patch.Of(v)
 	if set == nil {
@@ -120,8 +123,11 @@ func ClusterNames(v *model.View) []string {
 // there is one.
 func Listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	l, ok := listener(v, name)
-	if ok && restrictsTLS(v) {
-		restrictListener(v, l)
+	if ok {
+		setListenerBuffer(v, l)
+		if restrictsTLS(v) {
+			restrictListener(v, l)
+		}
 	}
 	set := patch.Of(v)
 	if !set.Changes() {

@@ -146,6 +146,7 @@ func (sc ruleScope) action(out *routev3.Route, h *model.HTTPRule) *routev3.Route
 	} else {
 		a.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: sc.weighted(h.Forward)}
 	}
+	forwardHost(sc.v, a)
 	for _, m := range h.Mirrors {
 		a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
 			Cluster:         clusterOf(sc.v, m.To, sc.port).String(),

@@ -99,7 +99,7 @@ func virtualHosts(v *model.View, port uint16, sees func(namespace, host string, 
 			}
 			covered[h] = true // the first rules have the host
 			if routes := sc.routes(r); len(routes) > 0 {
-				out = append(out, virtualHost(h, port, domainsOf(h, v.Proxy.Namespace), routes))
+				out = append(out, virtualHost(v, h, port, domainsOf(h, v.Proxy.Namespace), routes))
 			}
 		}
 	}
@@ -140,7 +140,7 @@ func serviceHost(v *model.View, s *model.Service, port uint16) *routev3.VirtualH
 	for _, alias := range aliases(v)[s.Host] {
 		domains = append(domains, domainsOf(alias, v.Proxy.Namespace)...)
 	}
-	return virtualHost(s.Host, port, domains, routes)
+	return virtualHost(v, s.Host, port, domains, routes)
 }
 
 // aliases returns the other names of services, by the service's host.
@@ -157,9 +157,10 @@ func aliases(v *model.View) map[string][]string {
 	}).(map[string][]string)
 }
 
-func virtualHost(host string, port uint16, domains []string, routes []*routev3.Route) *routev3.VirtualHost {
+func virtualHost(v *model.View, host string, port uint16, domains []string, routes []*routev3.Route) *routev3.VirtualHost {
+	attempts := !headersOf(v).NoAttempts
 	return &routev3.VirtualHost{
-		Name: host + ":" + strconv.Itoa(int(port)), Domains: domains, Routes: routes, IncludeRequestAttemptCount: true,
+		Name: host + ":" + strconv.Itoa(int(port)), Domains: domains, Routes: routes, IncludeRequestAttemptCount: attempts,
 	}
 }
 
@@ -194,9 +195,10 @@ func domainOfAddr(a netip.Addr) string {
 
 // unknownHost takes requests for hosts that nobody declared.
 func unknownHost(v *model.View) *routev3.VirtualHost {
+	attempts := !headersOf(v).NoAttempts
 	if v.Outbound() == model.RegistryOnly {
 		return &routev3.VirtualHost{
-			Name: "block_all", Domains: []string{"*"}, IncludeRequestAttemptCount: true,
+			Name: "block_all", Domains: []string{"*"}, IncludeRequestAttemptCount: attempts,
 			Routes: []*routev3.Route{{
 				Name: "block_all", Match: everything(),
 				Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 502}},
@@ -208,7 +210,7 @@ func unknownHost(v *model.View) *routev3.VirtualHost {
 		name, cluster = "allow_any_dynamic_dns", dynamicDNSCluster
 	}
 	return &routev3.VirtualHost{
-		Name: name, Domains: []string{"*"}, IncludeRequestAttemptCount: true,
+		Name: name, Domains: []string{"*"}, IncludeRequestAttemptCount: attempts,
 		Routes: []*routev3.Route{{
 			Name: name, Match: everything(),
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // The control plane's cluster in Istio's bootstrap, and the agent's.
@@ -37,11 +38,32 @@ func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{LdsConfig: all, CdsConfig: all, AdsConfig: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{grpcService(xdsCluster)}}},
 	}
+	limits := map[string]*structpb.Value{}
+	if e.ListenerLimit > 0 {
+		for _, name := range e.listeners() {
+			limits["envoy.resource_limits.listener."+name+".connection_limit"] = structpb.NewNumberValue(float64(e.ListenerLimit))
+		}
+	}
+	if e.GlobalLimit > 0 {
+		limits["overload.global_downstream_max_connections"] = structpb.NewNumberValue(float64(e.GlobalLimit))
+	}
+	if len(limits) > 0 {
+		b.LayeredRuntime = &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{Name: "connections", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: limits}}}}}
+	}
 	if e.findsItself() {
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(ads))
 		b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: localClusterName}
 	}
 	return b
+}
+
+// listeners are those whose connections of clients can be bounded by name: those of a sidecar that accept any. A
+// gateway's are not known before they come.
+func (e *environment) listeners() []string {
+	if e.Type == "sidecar" {
+		return []string{"virtualInbound", "virtualOutbound"}
+	}
+	return nil
 }
 
 // localClusterName is the cluster of the proxy's like, by which it balances between zones.

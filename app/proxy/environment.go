@@ -54,6 +54,8 @@ type environment struct {
 	ExitIdle    bool          // EXIT_ON_ZERO_ACTIVE_CONNECTIONS
 	MinDrain    time.Duration
 
+	ListenerLimit, GlobalLimit int // connections of clients; 0: nothing said
+
 	Labels      map[string]string
 	Annotations map[string]string
 	Metrics     map[string]string // the annotations prometheus.io/ of the pod, as its author wrote them
@@ -81,6 +83,10 @@ type proxyConfig struct {
 	TerminationDrainDuration string            `json:"terminationDrainDuration"`
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
 	ProxyStatsMatcher        statsMatcher      `json:"proxyStatsMatcher"`
+	ConnectionSettings       struct {
+		Listener int `json:"listenerConnectionLimit"`
+		Global   int `json:"globalDownstreamConnectionLimit"`
+	} `json:"connectionSettings"`
 }
 
 // readEnvironment reads Istio's variables and files.
@@ -182,6 +188,7 @@ func (e *environment) config(c *proxyConfig) error {
 	if c.StatusPort > 0 {
 		e.StatusPort = c.StatusPort
 	}
+	e.ListenerLimit, e.GlobalLimit = c.ConnectionSettings.Listener, c.ConnectionSettings.Global
 	for k, v := range c.ProxyMetadata {
 		if key, ok := strings.CutPrefix(k, "ISTIO_META_"); ok && e.Metadata[key] == "" {
 			e.Metadata[key] = v

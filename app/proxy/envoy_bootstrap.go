@@ -41,9 +41,12 @@ func (e *environment) envoyBootstrap(dir string, mark int) ([]byte, error) {
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(b.DynamicResources.CdsConfig))
 	}
 	b.StatsConfig = e.statsConfig()
-	b.LayeredRuntime = &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{Name: "malla", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{
+	if b.LayeredRuntime == nil {
+		b.LayeredRuntime = &bootstrapv3.LayeredRuntime{}
+	}
+	b.LayeredRuntime.Layers = append(b.LayeredRuntime.Layers, &bootstrapv3.RuntimeLayer{Name: "malla", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{
 		Fields: map[string]*structpb.Value{"re2.max_program_size.error_level": structpb.NewNumberValue(32768)}, // Istio's
-	}}}}}
+	}}})
 	if mark != 0 { // so that capture lets through what the Envoy dials: here it may have the application's user id
 		if b.ClusterManager == nil {
 			b.ClusterManager = &bootstrapv3.ClusterManager{}

@@ -90,6 +90,9 @@ func (e *environment) plan(o Options) (*plan, error) {
 		return nil, err
 	}
 	pl.peers = pl.boot.LocalCluster
+	if e.Type == "router" { // whose listeners all accept connections
+		pl.each = e.ListenerLimit
+	}
 	if pl.workers, err = concurrency(o.Concurrency, e.Concurrency); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,7 @@ type plan struct {
 	mark    int
 	drain   listen.Pace
 	dialer  *net.Dialer
+	each    int // connections that a listener's clients may have; 0: nothing said
 	extra   func(*listen.Config) []netip.AddrPort
 	socket  func(*listen.Config, netip.AddrPort) (net.Listener, error)
 	publish func(*shard.Runtime)
@@ -94,6 +95,7 @@ func (p *plan) limits() build.Limits {
 	if p.boot != nil {
 		l = p.boot.Limits
 	}
+	l.Each = p.each
 	if l.Global == nil {
 		l.Global = ownConnections()
 	}

@@ -29,6 +29,6 @@ var MeshFields = join(
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
 		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "readinessProbe", "caCertificatesPem", "meshId",
-			"privateKeyProvider", "proxyHeaders", "connectionSettings", "statsdUdpAddress"),
+			"privateKeyProvider", "statsdUdpAddress"),
 	), "defaultConfig"),
 )

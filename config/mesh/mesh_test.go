@@ -56,7 +56,7 @@ func TestParse(t *testing.T) {
 		}},
 		{"names of statistics", "inboundClusterStatName: '%SERVICE%_x'\noutboundClusterStatName: '%SUBSET_NAME%'", func(m *model.MeshConfig) { m.InboundStats, m.OutboundStats = "%SERVICE%_x", "%SUBSET_NAME%" }},
 		{"what stands before gateways", "defaultConfig: {gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: FORWARD_ONLY}}", func(m *model.MeshConfig) {
-			m.Topology = model.Topology{TrustedProxies: 2, ClientCert: model.CertForwardOnly}
+			m.Proxies.Topology = &model.Topology{TrustedProxies: 2, ClientCert: model.CertForwardOnly}
 		}},
 		{"policy for all", "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 5}, http: {maxRetries: 2}}, outlierDetection: {consecutive5xxErrors: 6, interval: 1m}}", func(m *model.MeshConfig) {
 			m.Pool = &model.ConnectionPool{MaxConnections: 5, MaxRetries: 2}

@@ -26,15 +26,15 @@ func ParseProxy(text string, at *field.Path) (map[string]any, field.List, []stri
 	return fields, c.Errs, c.Notices
 }
 
-// ProxyTopology returns what settings in text say of what stands before a gateway, nil if
-// they say nothing of it, or are wrong.
-func ProxyTopology(text string) *model.Topology {
+// Settings returns what an annotation says of its proxy besides how that runs, nil if it says nothing of it, or
+// is wrong.
+func Settings(text string) *model.ProxySettings {
 	var c strict.Checker
-	fields, out := parseProxy(&c, text, nil)
-	if fields["gatewayTopology"] == nil || len(c.Errs) > 0 {
+	_, out := parseProxy(&c, text, nil)
+	if len(c.Errs) > 0 || out.Proxies == (model.ProxySettings{}) {
 		return nil
 	}
-	return &out.Topology
+	return &out.Proxies
 }
 
 func parseProxy(c *strict.Checker, text string, at *field.Path) (fields map[string]any, out model.MeshConfig) {

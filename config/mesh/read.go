@@ -128,9 +128,7 @@ func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig, in ..
 		out.StatsInclusionRegexps = sortedClone(s.GetInclusionRegexps())
 	}
 	boolean(p.GetHoldApplicationUntilProxyStarts(), &out.HoldApplication)
-	if r.has(at("gatewayTopology")...) {
-		out.Topology = Topology(p.GetGatewayTopology())
-	}
+	r.settings(p, &out.Proxies, at)
 }
 
 func boolean(v *wrapperspb.BoolValue, to *bool) {

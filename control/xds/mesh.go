@@ -3,6 +3,7 @@ package xds
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -221,8 +222,12 @@ func class(p *model.Proxy, more ...string) string {
 	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock), strconv.FormatBool(p.Proven)} {
 		part(text)
 	}
-	if t := p.Topology; t != nil {
-		part(fmt.Sprint(*t))
+	if p.Settings != nil {
+		text, err := json.Marshal(p.Settings)
+		if err != nil {
+			panic(fmt.Sprintf("xds: settings of a proxy that we read do not marshal: %v", err))
+		}
+		part(string(text))
 	}
 	b = append(b, ';')
 	pairs(p.Labels, nil)

@@ -49,8 +49,8 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	if ns := p.Metadata["NAMESPACE"]; ns != "" && ns != p.Namespace {
 		return nil, fmt.Errorf("its id is of namespace %q, its metadata NAMESPACE is %q", p.Namespace, ns)
 	}
-	if text := node.GetMetadata().GetFields()["ANNOTATIONS"].GetStructValue().GetFields()[mesh.ProxyAnnotation].GetStringValue(); text != "" && p.Type == model.Router {
-		p.Topology = mesh.ProxyTopology(text)
+	if text := node.GetMetadata().GetFields()["ANNOTATIONS"].GetStructValue().GetFields()[mesh.ProxyAnnotation].GetStringValue(); text != "" {
+		p.Settings = mesh.Settings(text)
 	}
 	p.Locality = model.LocalityOf(p.Labels)
 	if l := node.GetLocality(); p.Locality == "" && l.GetRegion() != "" {

@@ -29,7 +29,7 @@ var httpFields = append([]*Message{
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
-			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload"),
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload", "append_x_forwarded_port"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
 		reads("access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
 	message((*hcmv3.HttpConnectionManager_HcmAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_new_request", "flush_log_on_tunnel_successfully_established")),
@@ -60,7 +60,7 @@ const (
 func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path) *stream.Config {
 	c := &stream.Config{
 		StatPrefix:       strings.TrimSuffix(m.GetStatPrefix(), ";"), // Istio ends its prefixes so that Envoy can cut them out of names
-		UseRemoteAddress: m.GetUseRemoteAddress().GetValue(), TrustedHops: int(m.GetXffNumTrustedHops()), SkipXFFAppend: m.GetSkipXffAppend(),
+		UseRemoteAddress: m.GetUseRemoteAddress().GetValue(), TrustedHops: int(m.GetXffNumTrustedHops()), SkipXFFAppend: m.GetSkipXffAppend(), ForwardedPort: m.GetAppendXForwardedPort(),
 		Server: serverHeaders[m.GetServerHeaderTransformation()], ServerName: m.GetServerName(), Via: m.GetVia(),
 		SchemeOverwrite: m.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
 		NoRequestID:     !truth(m.GetGenerateRequestId(), true), PreserveRequestID: m.GetPreserveExternalRequestId(), AlwaysSetRequestID: m.GetAlwaysSetRequestIdInResponse(),

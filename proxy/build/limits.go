@@ -9,6 +9,7 @@ import (
 // Limits are how many connections clients may have.
 type Limits struct {
 	Listeners map[string]int // by name of listener
+	Each      int            // of others; 0: none
 	Global    *listen.Connections
 }
 

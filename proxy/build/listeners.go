@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"os"
@@ -95,7 +96,7 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	c.Logs = r.logs(m.GetAccessLog(), field.At("access_log"))
 	r.listenerFilters(m, c)
 	c.SocketOptions = r.socketOptions(m)
-	c.MaxConnections = r.env.Limits.Listeners[m.GetName()]
+	c.MaxConnections = cmp.Or(r.env.Limits.Listeners[m.GetName()], r.env.Limits.Each)
 	c.ModifyOnly = m.GetDrainType() == listenerv3.Listener_MODIFY_ONLY
 	c.Unshed = m.GetBypassOverloadManager()
 	if !m.GetIgnoreGlobalConnLimit() {

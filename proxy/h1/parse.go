@@ -390,7 +390,7 @@ func (f *fieldParser) dropNominated() *Error {
 				}
 			}
 			switch t := header.TokenOf(option); t {
-			case header.XForwardedFor, header.XForwardedHost, header.XForwardedProto:
+			case header.XForwardedFor, header.XForwardedHost, header.XForwardedPort, header.XForwardedProto:
 				return errOptions
 			case header.Host, header.ContentLength, header.Upgrade, header.TE:
 			default:

@@ -92,6 +92,7 @@ const (
 	XForwardedClientCert
 	XForwardedFor
 	XForwardedHost
+	XForwardedPort
 	XForwardedProto
 	XRequestID
 
@@ -182,6 +183,7 @@ var names = [numTokens]string{
 	XForwardedClientCert:            "x-forwarded-client-cert",
 	XForwardedFor:                   "x-forwarded-for",
 	XForwardedHost:                  "x-forwarded-host",
+	XForwardedPort:                  "x-forwarded-port",
 	XForwardedProto:                 "x-forwarded-proto",
 	XRequestID:                      "x-request-id",
 }

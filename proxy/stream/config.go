@@ -85,6 +85,7 @@ type Config struct {
 	UseRemoteAddress     bool
 	TrustedHops          int // xff_num_trusted_hops
 	SkipXFFAppend        bool
+	ForwardedPort        bool       // append_x_forwarded_port
 	Detectors            []Detector // in place of the two above
 	Forward              ForwardClientCert
 	ForwardDetails       ClientCertDetails

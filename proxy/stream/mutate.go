@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -222,6 +223,10 @@ func (s *Stream) addresses() bool {
 		if !validScheme(m.Get(header.XForwardedProto)) {
 			m.Set(header.XForwardedProto, proto)
 		}
+	}
+	if c.ForwardedPort && s.Conn.Local.IsValid() && !(m.Has(header.XForwardedPort) && (!c.UseRemoteAddress || c.TrustedHops > 0)) {
+		var port [5]byte
+		m.SetCopy(header.XForwardedPort, strconv.AppendUint(port[:0], uint64(s.Conn.Local.Port()), 10))
 	}
 	if c.UseRemoteAddress {
 		s.internal = len(xff) == 0 && s.isInternal(remote.Addr())

@@ -191,8 +191,11 @@ func headers(h http.Header) string {
 			continue
 		}
 		for _, v := range values {
-			if name == "x-forwarded-for" {
+			switch name {
+			case "x-forwarded-for":
 				v = withoutMachine(v)
+			case "x-forwarded-port":
+				v = "(the listener's)" // each proxy has its own
 			}
 			lines = append(lines, name+": "+v+"\n")
 		}

@@ -365,7 +365,7 @@ func readProxy(words []string) (*model.Proxy, error) {
 		case "account":
 			p.ServiceAccount, p.Proven = value, true
 		case "config": // of its pod, as YAML without spaces
-			p.Topology = meshconfig.ProxyTopology(value)
+			p.Settings = meshconfig.Settings(value)
 		default:
 			return nil, fmt.Errorf("%q is not known", w)
 		}
