@@ -47,6 +47,12 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	old := memoOf(prev, env)
 	next := &memo{env: env, kinds: make(map[string]kindMemo, len(istio.Kinds))}
 	m := &model.Mesh{Generation: s.Generation(), Config: cfg, Registry: r, Sources: next}
+	if cfg.Entries != nil {
+		m.Namespaces = map[string]map[string]string{}
+		for _, o := range s.List("Namespace") {
+			m.Namespaces[o.Name] = o.Labels
+		}
+	}
 	everything := prev != nil && reflect.DeepEqual(prev.Config, cfg) // is the same
 	for _, kind := range istio.Kinds {
 		results, same := compileKind(s.List(kind), old.kinds[kind], env)
@@ -83,7 +89,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	m.Index(prev)
 	next.rules, next.gateways, next.policies = m.Rules, m.Gateways, m.Policies
 	same = same && prev != nil && slices.Equal(prev.Registry.Services, r.Services)
-	everything = ingresses(s, m, old, next, same) && everything
+	everything = ingresses(s, m, old, next, same && prev.Config.Ingress == cfg.Ingress) && everything
 	everything = gatewayAPI(s, m, old, next, same) && everything
 	if everything && slices.Equal(prev.Registry.Services, r.Services) && slices.Equal(prev.Registry.Workloads, r.Workloads) {
 		next.findings = old.findings // nothing moved but endpoints

@@ -54,6 +54,7 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 	f.selectors(m)
 	f.oneOfANamespace()
 	f.gatewayPorts(m.ingress.result.Authors)
+	f.unserved(m.ingress.result.Authors)
 	f.credentials(m)
 	f.ports()
 	f.doubleTLS()
@@ -231,6 +232,30 @@ func (f *finder) gatewayPorts(authors map[*model.Server][]ingress.Author) {
 				f.addTo(g.From, GatewayConflict, field.At("spec", "servers"),
 					"the server of port %d speaks %s, but %s speaks %s there: it is left out", s.Port, s.Protocol, other, o.server.Protocol)
 				f.toAuthors(before, authors[s])
+			}
+		}
+	}
+}
+
+// unserved finds Ingresses for which no gateway runs where they are served: in the root namespace.
+func (f *finder) unserved(authors map[*model.Server][]ingress.Author) {
+	root, selector := f.mesh.Config.RootNamespace, map[string]string{"istio": f.mesh.Config.Ingress.Selector}
+	if len(authors) == 0 || f.selects(selector, root) {
+		return
+	}
+	elsewhere := ""
+	if list := f.namespacesOf(selector); len(list) > 0 {
+		elsewhere = fmt.Sprintf("; those in %s get none, since Ingresses hold hosts and certificates of everybody", strings.Join(list, ", "))
+	}
+	told := map[model.Ref]bool{}
+	for _, g := range f.mesh.Gateways {
+		for _, s := range g.Servers {
+			for _, a := range authors[s] {
+				if !told[a.Ref] {
+					told[a.Ref] = true
+					f.out = append(f.out, Problem{Reason: SelectsNothing, Notice: true, Waits: later, Ref: a.Ref, Error: &field.Error{In: a.Ref.String(), Pos: a.Ref.Pos, At: field.At("spec"),
+						Msg: fmt.Sprintf("no pod of namespace %s has the label istio=%s: nobody serves it%s", root, f.mesh.Config.Ingress.Selector, elsewhere)}})
+				}
 			}
 		}
 	}

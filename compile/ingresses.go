@@ -25,7 +25,7 @@ func ingresses(s *config.Snapshot, m *model.Mesh, old, next *memo, same bool) bo
 		now = old.ingress
 	} else {
 		now.result = ingress.Compile(now.objects, now.classes, ingress.Env{
-			ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, Services: m.Services,
+			ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, Settings: m.Config.Ingress, Services: m.Services,
 			Secret: func(namespace, name string) *model.Credential {
 				return m.Credentials[model.CredentialKey{Kind: "Secret", Namespace: namespace, Name: name}]
 			},

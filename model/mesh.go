@@ -21,6 +21,7 @@ type Mesh struct {
 	Names    []*NamePolicy         // oldest first
 
 	Credentials map[CredentialKey]*Credential
+	Namespaces  map[string]map[string]string // their labels, if the mesh's settings ask for them
 
 	Sources any // what compile keeps from one mesh to the next
 

@@ -63,7 +63,10 @@ type MeshConfig struct {
 	InboundStats, OutboundStats                                           string            // patterns of clusters' names in statistics; empty: their own
 	ClusterLocal                                                          []ClusterLocal    // serviceSettings
 	Discovery                                                             []LabelSelector   // of namespaces; none: all
-	Proxies                                                               ProxySettings     // of defaultConfig
+	Entries                                                               *EntryVisibility  // serviceEntryVisibility, if sidecars heed it
+	HTTPProxyPort                                                         uint16            // proxyHttpPort; 0: none
+	Ingress                                                               IngressSettings
+	Proxies                                                               ProxySettings // of defaultConfig
 	EnablePrometheusMerge                                                 bool
 	DrainDuration                                                         time.Duration     // of defaultConfig
 	TerminationDrain                                                      time.Duration     // of defaultConfig
@@ -73,6 +76,23 @@ type MeshConfig struct {
 	StatsInclusionPrefixes, StatsInclusionSuffixes, StatsInclusionRegexps []string          // of defaultConfig
 	HoldApplication                                                       bool              // holdApplicationUntilProxyStarts
 }
+
+// IngressSettings say which Ingresses are served, and by which pods.
+type IngressSettings struct {
+	Class    string      // of those that are ours, besides malla
+	Mode     IngressMode // which of the others are
+	Selector string      // value of the label istio of the pods that serve them
+	Service  string      // of the root namespace, by whose address they are reached
+}
+
+// IngressMode says what becomes of Ingresses without a class.
+type IngressMode uint8
+
+const (
+	IngressStrict  IngressMode = iota // they are left alone
+	IngressDefault                    // they are ours too
+	IngressOff                        // none is ours
+)
 
 // DefaultMeshConfig returns the defaults. They are Istio's, but for the access
 // log, which `malla up` turns on by its own ConfigMap.
@@ -86,6 +106,7 @@ func DefaultMeshConfig() MeshConfig {
 		OutboundPort:          15001,
 		InboundPort:           15006,
 		AutoMTLS:              true,
+		Ingress:               IngressSettings{Class: "istio", Selector: "ingressgateway", Service: "istio-ingressgateway"},
 		EnablePrometheusMerge: true,
 		DrainDuration:         45 * time.Second,
 		TerminationDrain:      5 * time.Second,

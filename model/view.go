@@ -78,7 +78,7 @@ func (v *View) Has6() bool {
 }
 
 func (v *View) sees(s *Service) bool {
-	return s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo) &&
+	return s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo) && v.shown(s) &&
 		(v.Scope().imports(s.Namespace, s.Host, false) || v.destined()[s.Host])
 }
 

@@ -25,7 +25,7 @@ func cluster(v *model.View, name string) (*clusterv3.Cluster, bool) {
 			ConnectTimeout: span(v.Mesh.Config.ConnectTimeout),
 		}, true
 	case dynamicDNSCluster:
-		if !forwardsAny(v) {
+		if !needsAnyHost(v) {
 			return nil, false
 		}
 		return anyHost(v), true
@@ -78,7 +78,7 @@ func clusterNames(v *model.View) []string {
 			names = append(names, clusterName{inbound: true, port: p.target}.String())
 		}
 	}
-	if forwardsAny(v) {
+	if needsAnyHost(v) {
 		names = append(names, dynamicDNSCluster)
 	}
 	for _, s := range v.Services() {

@@ -47,6 +47,11 @@ func forwardsAny(v *model.View) bool {
 	return v.Proxy.Type == model.Sidecar && v.Outbound() == model.AllowAnyDynamicDNS
 }
 
+// needsAnyHost reports whether anything of the proxy goes where a request's host says.
+func needsAnyHost(v *model.View) bool {
+	return forwardsAny(v) || httpProxyPort(v) != 0 && v.Outbound() != model.RegistryOnly
+}
+
 // anyHost is the cluster for hosts that nobody declared.
 func anyHost(v *model.View) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{Name: dynamicDNSCluster, ConnectTimeout: span(v.Mesh.Config.ConnectTimeout), CircuitBreakers: limits(nil)}
@@ -62,7 +67,7 @@ func anyHost(v *model.View) *clusterv3.Cluster {
 func lookup(v *model.View, d direction) *hcmv3.HttpFilter {
 	type key struct{}
 	needed := v.Memo(key{}, func() any {
-		return forwardsAny(v) || slices.ContainsFunc(v.Services(), func(s *model.Service) bool { return s.Resolution == model.DynamicDNS })
+		return needsAnyHost(v) || slices.ContainsFunc(v.Services(), func(s *model.Service) bool { return s.Resolution == model.DynamicDNS })
 	}).(bool)
 	if d == inwards || !needed {
 		return nil

@@ -55,6 +55,7 @@ func outboundListeners(v *model.View) outPlan {
 	return v.Memo(key{}, func() any {
 		plan := make(outPlan)
 		plan.doors(v)
+		plan.httpProxy(v)
 		for _, s := range v.Services() {
 			if s.Resolution == model.Alias || !opensTo(v, s) {
 				continue

@@ -142,8 +142,8 @@ func secrets(v *model.View) map[string]secretUse {
 // have by them. A cluster names it all the same: without it there are no connections, where
 // Istio makes them in plain text.
 func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) {
-	tls := func(t *model.ClientTLS, of *model.DestinationRule) {
-		if t == nil || t.Credential != nil && t.Credential.Kind == model.FromSecret && !hands(v, of) {
+	give := func(t *model.ClientTLS) {
+		if t == nil {
 			return
 		}
 		if ref, ok := clientCert(t); ok {
@@ -153,13 +153,20 @@ func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) 
 			add(ref, true)
 		}
 	}
+	tls := func(t *model.ClientTLS, of *model.DestinationRule) {
+		if t != nil && (t.Credential == nil || t.Credential.Kind != model.FromSecret || hands(v, of)) {
+			give(t)
+		}
+	}
 	policy := func(p *model.TrafficPolicy, of *model.DestinationRule) {
 		tls(p.TLS, of)
 		for i := range p.Ports {
 			tls(p.Ports[i].TLS, of)
 		}
 	}
-	tls(v.Mesh.Config.OutboundTLS, nil)
+	if needsAnyHost(v) {
+		give(v.Mesh.Config.OutboundTLS) // who sets this sets all proxies
+	}
 	for _, s := range v.Services() {
 		d := v.PolicyFor(s)
 		if d == nil {

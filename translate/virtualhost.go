@@ -35,6 +35,10 @@ func routes(v *model.View, name string) (*routev3.RouteConfiguration, bool) {
 		return out, true
 	}
 	for _, l := range outboundListeners(v) {
+		if l.door != nil && l.http && l.route == name && name == httpProxyRoute {
+			out.VirtualHosts, out.IgnorePortInHostMatching = distinct(httpProxyTable(v)), false
+			return out, true
+		}
 		if l.door != nil && l.http && l.route == name {
 			out.VirtualHosts = distinct(append(doorTable(v, l), unknownHost(v)))
 			return out, true

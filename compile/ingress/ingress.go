@@ -7,7 +7,8 @@
 // knows the difference.
 //
 // An Ingress is ours if its class is: spec.ingressClassName, or the old annotation,
-// names istio or malla, or an IngressClass of our controllers. Others are left alone.
+// names the mesh's class (istio) or malla, or an IngressClass of our controllers. Others are left alone,
+// unless the mesh takes those without a class too; it may take none.
 package ingress
 
 import (
@@ -36,19 +37,16 @@ const (
 	defaultAnnotation = "ingressclass.kubernetes.io/is-default-class"
 )
 
-// classes are ours without an IngressClass; controllers are those of ours.
-var (
-	classes     = []string{"istio", "malla"}
-	controllers = []string{"istio.io/ingress-controller", "malla.dev/ingress-controller"}
-)
+// ownClass is ours without an IngressClass, as that of the mesh's settings is; controllers are those of ours.
+const ownClass = "malla"
 
-// Selector is that of the pods that serve Ingresses.
-var Selector = map[string]string{"istio": "ingressgateway"}
+var controllers = []string{"istio.io/ingress-controller", "malla.dev/ingress-controller"}
 
 // An Env is what a compilation depends on besides the objects.
 type Env struct {
 	ClusterDomain string
 	RootNamespace string
+	Settings      model.IngressSettings
 	Services      func(host string) []*model.Service
 	Secret        func(namespace, name string) *model.Credential
 }
@@ -93,7 +91,7 @@ func Compile(ingresses, ingressClasses []*config.Object, env Env) Result {
 }
 
 func (c *compiler) gateway(name string, first *config.Object) *model.Gateway {
-	g := &model.Gateway{From: model.Ref{Kind: "Ingress", Namespace: c.env.RootNamespace, Name: name}, Created: first.Created, Selector: Selector, Namespace: c.env.RootNamespace}
+	g := &model.Gateway{From: model.Ref{Kind: "Ingress", Namespace: c.env.RootNamespace, Name: name}, Created: first.Created, Selector: map[string]string{"istio": c.env.Settings.Selector}, Namespace: c.env.RootNamespace}
 	c.out.Gateways = append(c.out.Gateways, g)
 	return g
 }
@@ -122,6 +120,9 @@ type path struct {
 
 // ours returns the Ingresses that are for us, the oldest first.
 func (c *compiler) ours(ingresses, ingressClasses []*config.Object) []*config.Object {
+	if c.env.Settings.Mode == model.IngressOff {
+		return nil
+	}
 	known, otherwise := map[string]bool{}, ""
 	for _, o := range ingressClasses {
 		known[o.Name] = slices.Contains(controllers, o.Value.(*networkingv1.IngressClass).Spec.Controller)
@@ -143,7 +144,7 @@ func (c *compiler) ours(ingresses, ingressClasses []*config.Object) []*config.Ob
 		}
 		mine, exists := known[class]
 		switch {
-		case mine, !exists && slices.Contains(classes, class):
+		case mine, !exists && class != "" && (class == c.env.Settings.Class || class == ownClass), class == "" && c.env.Settings.Mode == model.IngressDefault:
 			out = append(out, o)
 		case class == "":
 			c.notice(o, at, true, "names no class, and no IngressClass is the default: nobody serves it; want istio")

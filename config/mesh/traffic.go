@@ -41,8 +41,19 @@ func (r *reader) traffic(m *meshv1alpha1.MeshConfig, out *model.MeshConfig) {
 		}
 	}
 	if r.has("discoverySelectors") {
-		out.Discovery = r.selectors(m.GetDiscoverySelectors())
+		out.Discovery = r.selectors(m.GetDiscoverySelectors(), "discoverySelectors")
 	}
+	if e := m.GetServiceEntryVisibility(); e != nil {
+		out.Entries = r.visibility(e)
+	}
+	if r.has("proxyHttpPort") {
+		if n := m.GetProxyHttpPort(); n < 0 || n > 65535 {
+			r.errorf("found %d, want a port, or 0 for none", []any{n}, "proxyHttpPort")
+		} else {
+			out.HTTPProxyPort = uint16(n)
+		}
+	}
+	r.ingress(m, &out.Ingress)
 }
 
 // Ciphers and curves as Envoy's proxies know them.
@@ -94,7 +105,7 @@ func (r *reader) statName(v string, to *string, name string) {
 }
 
 // selectors leaves out those that are wrong. If all are, what is left selects nothing.
-func (r *reader) selectors(list []*meshv1alpha1.LabelSelector) []model.LabelSelector {
+func (r *reader) selectors(list []*meshv1alpha1.LabelSelector, names ...string) []model.LabelSelector {
 	var out []model.LabelSelector
 	for i, s := range list {
 		x := model.LabelSelector{Labels: s.GetMatchLabels()}
@@ -102,7 +113,7 @@ func (r *reader) selectors(list []*meshv1alpha1.LabelSelector) []model.LabelSele
 			x.Rules = append(x.Rules, model.LabelRule{Key: e.GetKey(), Operator: e.GetOperator(), Values: e.GetValues()})
 		}
 		if why := badSelector(x); why != "" {
-			r.errorf("%s", []any{fmt.Sprintf("element %d: %s", i, why)}, "discoverySelectors")
+			r.errorf("%s", []any{fmt.Sprintf("element %d: %s", i, why)}, names...)
 			continue
 		}
 		out = append(out, x)
