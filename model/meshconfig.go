@@ -94,14 +94,17 @@ const (
 	IngressOff                        // none is ours
 )
 
-// DefaultMeshConfig returns the defaults. They are Istio's, but for the access
-// log, which `malla up` turns on by its own ConfigMap.
+// DefaultMeshConfig returns the defaults. They are Istio's, but for two: the access
+// log, which `malla up` turns on by its own ConfigMap, and DetectionTimeout. Istio waits forever for
+// the first word of a client, so that a server that speaks first is never heard on a port that does not
+// declare its protocol, and by clients outside of the mesh on none. A client of the mesh speaks at once.
 func DefaultMeshConfig() MeshConfig {
 	return MeshConfig{
 		RootNamespace:         "istio-system",
 		TrustDomain:           "cluster.local",
 		ClusterDomain:         "cluster.local",
 		ConnectTimeout:        10 * time.Second,
+		DetectionTimeout:      time.Second,
 		DNSRefresh:            60 * time.Second,
 		OutboundPort:          15001,
 		InboundPort:           15006,

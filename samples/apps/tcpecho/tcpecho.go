@@ -1,5 +1,6 @@
 // Package tcpecho is Istio's tcp-echo-server: it answers each line that it
-// reads with a prefix and the line.
+// reads with a prefix and the line. With GREETING it says that first, as servers of SMTP and MySQL do, which the
+// original cannot.
 package tcpecho
 
 import (
@@ -30,7 +31,14 @@ func Main(ctx context.Context, args []string, env func(string) string, stdout, s
 			return err
 		}
 		group.Go(func() error {
-			return serve.TCP(ctx, l, func(_ context.Context, c net.Conn) { echo(c, prefix) })
+			return serve.TCP(ctx, l, func(_ context.Context, c net.Conn) {
+				if greeting := env("GREETING"); greeting != "" {
+					if _, err := fmt.Fprintln(c, greeting); err != nil {
+						return
+					}
+				}
+				echo(c, prefix)
+			})
 		})
 	}
 	return group.Wait()
