@@ -27,6 +27,8 @@ import (
 	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tap"
+	"github.com/mallamesh/malla/proxy/tap/sink"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
@@ -45,6 +47,7 @@ type parts struct {
 	secrets *build.Secrets
 	files   *files
 	shards  *shard.Shards
+	env     *build.Env
 	store   *build.Store
 	client  *xdsclient.Client // nil: no control plane
 	places  *xdsclient.Files  // configuration in files
@@ -139,8 +142,8 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 		return nil, err
 	}
 	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
-	p.store = build.NewStore(&build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Values: pl.values(), Failing: p.failing.Load, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+	p.env = &build.Env{
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Values: pl.values(), Taps: &tap.Registry{}, Failing: p.failing.Load, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.refused(err)
@@ -150,7 +153,8 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 			}
 			p.rest.disturb()
 		},
-	}, p.wake)
+	}
+	p.store = build.NewStore(p.env, p.wake)
 	p.ready = p.store.Ready
 	p.places = xdsclient.NewFiles(p.store, build.ParseFile, p.log)
 	return p, nil
@@ -214,7 +218,7 @@ func (p *parts) admin() *admin.Server {
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
 			AdminAddressPath: p.o.AdminPath, DrainStrategy: strategy(p.drain), Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain.Time)},
-		State: p.state, Drain: p.drainListeners, Fail: p.failing.Store, Quit: p.quit, Refresh: p.refresh,
+		State: p.state, Drain: p.drainListeners, Taps: p.env.Taps, ReadTap: func(text []byte) (string, *tap.Config, *sink.Reader, error) { return build.ReadTap(p.env, text) }, Fail: p.failing.Store, Quit: p.quit, Refresh: p.refresh,
 	})
 }
 

@@ -7,7 +7,7 @@
 //
 // [Status] is the other half of what Istio's agent offers: readiness on 15021 and
 // 15020, and the metrics of proxy and application in one answer. What Envoy offers
-// beyond the paths in [Server.Handler] (runtime, taps, profilers) is not here.
+// beyond the paths in [Server.Handler] (runtime, profilers) is not here.
 package admin
 
 import (
@@ -26,6 +26,8 @@ import (
 
 	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tap"
+	"github.com/mallamesh/malla/proxy/tap/sink"
 )
 
 // Options are what a server shows and does.
@@ -45,6 +47,9 @@ type Options struct {
 	State func() adminv3.ServerInfo_State // of the process
 	Drain func(graceful, inboundOnly, stay bool)
 	Quit  func()
+	Taps  *tap.Registry
+	// ReadTap reads what a client wants to have recorded.
+	ReadTap func(text []byte) (id string, c *tap.Config, reader *sink.Reader, err error)
 	// Fail has health checks of this proxy fail, or succeed again.
 	Fail func(bool)
 	// Refresh brings up to date what is shown next; may be nil.
@@ -91,6 +96,7 @@ func (s *Server) pages() []page {
 		{"/server_info", "print server version/status information", false, s.serverInfo},
 		{"/stats", "print server stats", false, s.stats},
 		{"/stats/prometheus", "print server stats in prometheus format", false, s.prometheus},
+		{"/tap", "tap filter control", true, s.tap},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tap"
 )
 
 // An Env is what configuration is built into: the parts of the proxy that outlive it.
@@ -51,6 +52,9 @@ type Env struct {
 
 	// Values are what the runtime says of keys; nil: nothing.
 	Values *Values
+
+	// Taps know the filters that wait for somebody to ask for a tap; may be nil.
+	Taps *tap.Registry
 
 	// Failing says whether the proxy was told to fail its health checks; nil: never.
 	Failing func() bool

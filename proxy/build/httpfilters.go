@@ -28,6 +28,7 @@ import (
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
+	tapfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/tap/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -126,6 +127,8 @@ func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.
 		return localratelimit.New(name, r.localRateLimit(m, at))
 	case *servicev3.RateLimit:
 		return ratelimitservice.New(name, r.rateLimitService(m, at))
+	case *tapfilterv3.Tap:
+		return r.tap(name, m, c, at)
 	case *adaptivev3.AdaptiveConcurrency:
 		return r.adaptiveConcurrency(name, m, c, at)
 	case *admissionv3.AdmissionControl:

@@ -8,11 +8,12 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 )
 
-// predicateFields are those of conditions on messages. What asks for more than a response's headers has no
-// meaning where a cluster says what it takes for an error.
+// predicateFields are those of conditions on messages. What asks for more than a response's headers has a meaning
+// for taps only.
 var predicateFields = []*Message{
 	message((*httpv3.HttpProtocolOptions_OutlierDetection)(nil), reads("error_matcher")),
-	message((*matcherv3.MatchPredicate)(nil), reads("or_match", "and_match", "not_match", "any_match", "http_response_headers_match")),
+	message((*matcherv3.MatchPredicate)(nil), reads("or_match", "and_match", "not_match", "any_match", "http_request_headers_match", "http_request_trailers_match",
+		"http_response_headers_match", "http_response_trailers_match", "http_request_generic_body_match", "http_response_generic_body_match")),
 	message((*matcherv3.MatchPredicate_MatchSet)(nil), reads("rules")),
 	message((*matcherv3.HttpHeadersMatch)(nil), reads("headers")),
 }
@@ -32,7 +33,7 @@ func (r *reader) predicate(m *matcherv3.MatchPredicate, at *field.Path) func(*he
 	case *matcherv3.MatchPredicate_AndMatch:
 		return r.predicates(m.GetAndMatch().GetRules(), at.Child("and_match"), false)
 	}
-	r.errs.Addf(at, "says nothing, want or_match, and_match, not_match, any_match or http_response_headers_match")
+	r.errs.Addf(at, "says nothing about a response's headers, want or_match, and_match, not_match, any_match or http_response_headers_match")
 	return func(*header.Map) bool { return false }
 }
 

@@ -46,6 +46,11 @@ func (l HeaderMatchers) All(r *Request) bool {
 // OfResponse reports whether the header fields of a response fit all.
 func (l HeaderMatchers) OfResponse(m *header.Map) bool { return l.All(&Request{Headers: m}) }
 
+// OfRequest reports whether the header fields that a request has now fit all.
+func (l HeaderMatchers) OfRequest(m *header.Map) bool {
+	return l.All(&Request{Method: m.Get(header.Method), Scheme: m.Get(header.Scheme), Authority: m.Get(header.Authority), Path: m.Get(header.Path), Headers: m})
+}
+
 // A Rewriter is a compiled RegexMatchAndSubstitute, for filters.
 type Rewriter struct{ s *substitution }
 

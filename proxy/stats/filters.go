@@ -77,6 +77,11 @@ type Gradient struct {
 	SampleRTT        Gauge   `stat:"sample_rtt_msecs"`
 }
 
+// Tap holds "http.<prefix>.tap.".
+type Tap struct {
+	Tapped Counter `stat:"rq_tapped"`
+}
+
 // CSRF holds "http.<prefix>.csrf.".
 type CSRF struct {
 	MissingSourceOrigin Counter `stat:"missing_source_origin"`
@@ -279,6 +284,9 @@ func (r *Registry) AdmissionControl(prefix string) (*AdmissionControl, *Scope) {
 func (r *Registry) Gradient(prefix string) (*Gradient, *Scope) {
 	return ofManager[Gradient](r, prefix, "adaptive_concurrency.gradient_controller.")
 }
+
+// Tap returns the set of "http.<prefix>.tap.".
+func (r *Registry) Tap(prefix string) (*Tap, *Scope) { return ofManager[Tap](r, prefix, "tap.") }
 
 // CSRF returns the set of "http.<prefix>.csrf.".
 func (r *Registry) CSRF(prefix string) (*CSRF, *Scope) { return ofManager[CSRF](r, prefix, "csrf.") }

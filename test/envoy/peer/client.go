@@ -38,6 +38,8 @@ type Client struct {
 	conns    map[string]*conn
 	order    []string
 	answers  int
+	tapped   tapped
+	traced   int                    // traces that it has read
 	asked    int                    // questions to the admin interface
 	sessions tls.ClientSessionCache // of connections that are to resume
 	silences []string               // where something should have come and did not
@@ -169,6 +171,8 @@ func (cl *Client) step(step scenario.Step) error {
 		return cl.write(step)
 	case "admin":
 		return cl.admin(step)
+	case "tap":
+		return cl.tap(step)
 	}
 	return fmt.Errorf("is not known")
 }

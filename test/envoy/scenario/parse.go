@@ -63,7 +63,7 @@ var configSections = []string{
 }
 
 // stepSections are the names of sections that the client plays, in order.
-var stepSections = []string{"connect", "request", "send", "answer", "read", "close", "pause", "write", "admin"}
+var stepSections = []string{"connect", "request", "send", "answer", "read", "close", "pause", "write", "admin", "tap"}
 
 // Load reads all scenarios below a directory, in order of their names.
 func Load(root fs.FS) ([]*Scenario, error) {
