@@ -148,9 +148,23 @@ func (s *Stream) Proceed() {
 
 func (s *Stream) proceed() {
 	switch {
-	case s.reqWait >= 0 && !s.responded:
+	case s.reqWait >= 0 && (!s.responded || s.respWait < 0):
 		s.resumeRequest()
 	case s.respWait >= 0:
+		s.resumeResponse()
+	}
+}
+
+// ProceedRequest is Proceed of a filter that may hold both, request and response.
+func (s *Stream) ProceedRequest() {
+	if !s.over && s.reqWait >= 0 {
+		s.resumeRequest()
+	}
+}
+
+// ProceedResponse is Proceed of a filter that may hold both, request and response.
+func (s *Stream) ProceedResponse() {
+	if !s.over && s.respWait >= 0 {
 		s.resumeResponse()
 	}
 }
@@ -163,6 +177,9 @@ func (s *Stream) RequestEnded() bool { return s.requested }
 
 // Responded reports whether a response has begun.
 func (s *Stream) Responded() bool { return s.responded }
+
+// Replied reports whether the response is one of the proxy's own, so that nobody wants the request any more.
+func (s *Stream) Replied() bool { return s.replied }
 
 // begin leads the request through the chain.
 func (s *Stream) begin(end bool) {
@@ -236,7 +253,7 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 			}
 			s.buffer.Bytes = b
 			if v := s.data[i].OnRequestData(s, &s.buffer, end); v != Continue {
-				if !s.over && !s.responded && v == Stop {
+				if !s.over && !s.replied && v == Stop { // a host that has begun to answer may want the rest
 					s.reqWait = i
 					s.holdRequest(s.buffer.Bytes, end)
 				}
@@ -311,7 +328,7 @@ func (s *Stream) passTrailers(i int, m *header.Map) {
 			continue
 		}
 		if v := s.trailing[i].OnRequestTrailers(s, m); v != Continue {
-			if v != Taken && !s.over && !s.responded {
+			if v != Taken && !s.over && !s.replied {
 				s.reqWait = i
 				s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after = true, m, i+1
 			}
@@ -343,7 +360,7 @@ func (s *Stream) proceedFrom(i int) {
 	if h.headers && !h.collect {
 		from = h.done // the others have seen headers only
 	}
-	if s.over || s.responded || s.reqWait >= 0 && !s.reqHeld.collect {
+	if s.over || s.replied || h.headers && s.responded || s.reqWait >= 0 && !s.reqHeld.collect {
 		if s.reqWait >= 0 { // stopped again further on: keep what has not passed
 			s.reqHeld.bytes, s.reqHeld.end, s.reqHeld.trailers, s.reqHeld.after, s.reqHeld.done = h.bytes, h.end, h.trailers, h.after, from
 		}

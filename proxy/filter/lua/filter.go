@@ -233,7 +233,7 @@ func (r *run) answer() {
 // answered goes on with what another service said.
 func (r *run) answered() {
 	s := r.s
-	if r.over || r.request && s.Responded() { // somebody else has answered it: what may wait is the response
+	if r.over || r.request && s.Responded() && (!r.continued || s.Replied()) { // somebody else has answered it
 		return
 	}
 	switch {
@@ -292,7 +292,11 @@ func (r *run) release() {
 		s.StayResponse(false)
 	}
 	r.replaced = false
-	s.Proceed()
+	if r.request {
+		s.ProceedRequest()
+	} else {
+		s.ProceedResponse()
+	}
 }
 
 // whole takes a message that has been collected, and returns its body as it goes on.

@@ -247,7 +247,9 @@ func (u *Upstream) h1(c net.Conn) {
 			if !u.say(c, r, answer) {
 				return
 			}
-			_, _ = io.Copy(io.Discard, req.Body)
+			if body, err := io.ReadAll(req.Body); err == nil && len(body) > 0 {
+				u.note("the body, after the answer: " + string(body))
+			}
 			continue
 		}
 		if req.Header.Get("Expect") != "" && answer.Has("continue") {
