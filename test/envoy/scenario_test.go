@@ -350,7 +350,7 @@ func TestGuards(t *testing.T) {
 			pattern := `(?m)^func ` + regexp.QuoteMeta(g.Func) + `[\[(]`
 			if isMethod {
 				recv, _, _ := strings.Cut(g.Func, ".")
-				pattern = `(?m)^func \((?:\w+ )?\*?` + regexp.QuoteMeta(recv) + `(\[\w+\])?\) ` + regexp.QuoteMeta(name) + `\(`
+				pattern = `(?m)^func \((?:\w+ )?\*?` + regexp.QuoteMeta(recv) + `(\[[\w, ]+\])?\) ` + regexp.QuoteMeta(name) + `\(`
 			}
 			if !regexp.MustCompile(pattern).Match(text) {
 				t.Errorf("%s guards %s func %s, which is not there", s.Name, g.File, g.Func)
