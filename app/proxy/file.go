@@ -167,7 +167,7 @@ func (p *parts) dialCluster(name string) func(context.Context, string) (net.Conn
 		if !ok {
 			return conn, nil
 		}
-		config := socket.Config(name, h.Name, nil, &malltls.Found{})
+		config := socket.Config(name, h.Name, nil, nil, &malltls.Found{})
 		config.NextProtos = []string{"h2"}
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {

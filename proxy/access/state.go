@@ -22,6 +22,18 @@ func (s *State) Reset() {
 	s.keys, s.ends, s.values, s.fixed = s.keys[:0], s.ends[:0], s.values[:0], s.fixed[:0]
 }
 
+// Empty reports whether nothing was set.
+func (s *State) Empty() bool { return len(s.keys) == 0 }
+
+// Inherit puts what another state has into an empty one, where it cannot be changed: as in Envoy, what is said of a
+// connection is not for its requests to say otherwise.
+func (s *State) Inherit(from *State) {
+	s.keys, s.ends, s.values = append(s.keys, from.keys...), append(s.ends, from.ends...), append(s.values, from.values...)
+	for range from.keys {
+		s.fixed = append(s.fixed, true)
+	}
+}
+
 // Get returns the value of a key. The bytes are valid until Reset.
 func (s *State) Get(key string) ([]byte, bool) {
 	for i := len(s.keys) - 1; i >= 0; i-- { // the last one that was set

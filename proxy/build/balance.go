@@ -31,7 +31,7 @@ var balanceFields = []*Message{
 	message((*clusterv3.Cluster_SlowStartConfig)(nil), reads("slow_start_window", "aggression", "min_weight_percent")),
 	message((*clusterv3.Cluster_RingHashLbConfig)(nil), reads("minimum_ring_size", "hash_function", "maximum_ring_size")),
 	message((*clusterv3.Cluster_MaglevLbConfig)(nil), reads("table_size")),
-	message((*clusterv3.Cluster_OriginalDstLbConfig)(nil), reads("use_http_header", "http_header_name", "upstream_port_override")),
+	message((*clusterv3.Cluster_OriginalDstLbConfig)(nil), reads("use_http_header", "http_header_name", "upstream_port_override", "metadata_key")),
 	message((*clusterv3.Cluster_LbSubsetConfig)(nil),
 		reads("fallback_policy", "default_subset", "subset_selectors", "locality_weight_aware", "scale_locality_weight", "panic_mode_any", "list_as_any"),
 		only("metadata_fallback_policy", "lists of fallbacks are not built", "METADATA_NO_FALLBACK")),

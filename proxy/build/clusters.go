@@ -173,6 +173,10 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 		o := m.GetOriginalDstLbConfig()
 		c.Override = cluster.OverrideHost{UseHeader: o.GetUseHttpHeader(), Header: strings.ToLower(o.GetHttpHeaderName()),
 			Port: r.port(o.GetUpstreamPortOverride().GetValue(), field.At("original_dst_lb_config", "upstream_port_override"))}
+		if k := o.GetMetadataKey(); k != nil {
+			key := r.metadataKey(k, field.At("original_dst_lb_config", "metadata_key"))
+			c.Override.Metadata = &key
+		}
 	default:
 		r.errs.Addf(field.At("type"), "found %v, want STATIC, EDS, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST", m.GetType())
 	}

@@ -22,7 +22,8 @@ var pickFields = []*Message{
 	message((*routev3.RouteAction_HashPolicy_ConnectionProperties)(nil), reads("source_ip")),
 	message((*routev3.RouteAction_HashPolicy_QueryParameter)(nil), reads("name")),
 	message((*routev3.RouteAction_HashPolicy_FilterState)(nil), reads("key")),
-	message((*typev3.HashPolicy)(nil), reads("source_ip")),
+	message((*typev3.HashPolicy)(nil), reads("source_ip", "filter_state")),
+	message((*typev3.HashPolicy_FilterState)(nil), reads("key")),
 	message((*typev3.HashPolicy_SourceIp)(nil)),
 	message((*previoushostsv3.PreviousHostsPredicate)(nil)),
 	message((*canaryv3.OmitCanaryHostsPredicate)(nil)),
@@ -89,17 +90,19 @@ func (r *reader) hashPolicies(list []*routev3.RouteAction_HashPolicy, at *field.
 }
 
 // tcpHash reads what the hash of a TCP connection is made of.
-func (r *reader) tcpHash(m *tcpv3.TcpProxy, at *field.Path) (sourceIP bool) {
+func (r *reader) tcpHash(m *tcpv3.TcpProxy, at *field.Path) (sourceIP bool, state string) {
 	for i, p := range m.GetHashPolicy() {
 		if i > 0 {
 			r.errs.Addf(at.Index(i), "there may be one policy only")
 		}
-		if p.GetSourceIp() == nil {
-			r.errs.Addf(at.Index(i), "says not what to hash, want source_ip")
+		switch sourceIP, state = p.GetSourceIp() != nil, p.GetFilterState().GetKey(); {
+		case p.GetFilterState() != nil && state == "":
+			r.errs.Addf(at.Index(i).Child("filter_state").Child("key"), "is empty")
+		case state == "" && !sourceIP:
+			r.errs.Addf(at.Index(i), "says not what to hash, want source_ip or filter_state")
 		}
-		sourceIP = true
 	}
-	return sourceIP
+	return sourceIP, state
 }
 
 // The predicates of hosts that retries avoid, by the message of their configuration and by the name

@@ -3,7 +3,6 @@ package build
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
-	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	adaptivev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
 	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
@@ -82,11 +81,6 @@ var optionalFilterFields = []*Message{
 		ignores("no log or metric of ours reads the object; Istio sends it always", "emit_filter_state")),
 	message((*corev3.GrpcMethodList)(nil), reads("services")),
 	message((*corev3.GrpcMethodList_Service)(nil), reads("name", "method_names")),
-
-	message((*statev3.Config)(nil), reads("on_request_headers", "clear_route_cache")),
-	message((*statevaluev3.FilterStateValue)(nil), reads("object_key", "factory_key", "format_string", "skip_if_empty"),
-		ignores("Envoy gives it no effect either", "read_only"),
-		only("shared_with_upstream", "there are no internal upstream connections", "NONE")),
 
 	message((*healthv3.HealthCheck)(nil), reads("pass_through_mode", "cache_time", "cluster_min_healthy_percentages", "headers")),
 }
@@ -226,31 +220,6 @@ func (r *reader) grpcStats(m *grpcstatsv3.FilterConfig) *grpcstats.Config {
 		}
 	}
 	return c
-}
-
-// filterState reads values with names. An object that other parts of Envoy look for under a name of their
-// own is refused: nothing here would look.
-func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Config {
-	out := &filterstate.Config{Reroute: m.GetClearRouteCache()}
-	for i, v := range m.GetOnRequestHeaders() {
-		at := at.Child("on_request_headers").Index(i)
-		if v.GetObjectKey() == "" {
-			r.errs.Addf(at.Child("object_key"), "is empty")
-		}
-		factory := v.GetFactoryKey()
-		if factory == "" {
-			factory = v.GetObjectKey()
-		}
-		if factory != "envoy.string" && factory != "envoy.hashable_string" {
-			r.errs.Addf(at.Child("factory_key"), "found %q, want envoy.string or envoy.hashable_string: objects of other kinds are not supported", factory)
-		}
-		f := r.substitution(v.GetFormatString(), at.Child("format_string"))
-		if f == nil {
-			continue
-		}
-		out.Values = append(out.Values, filterstate.Value{Key: v.GetObjectKey(), Format: f, SkipIfEmpty: v.GetSkipIfEmpty()})
-	}
-	return out
 }
 
 func (r *listenerReader) health(m *healthv3.HealthCheck, at *field.Path) *health.Config {

@@ -16,6 +16,7 @@ import (
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	connlimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	networklimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/local_ratelimit/v3"
+	networkstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	sniclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_cluster/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -186,6 +187,8 @@ func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, i
 		}
 	case *structv3.TypedStruct:
 		return r.extension(m, at), true
+	case *networkstatev3.Config:
+		return r.connectionState(m, at), true
 	case *sniclusterv3.SniCluster:
 		return listen.SNICluster{}, true
 	default:

@@ -9,6 +9,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	networkdirectv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -244,6 +245,9 @@ func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *liste
 		case *hcmv3.HttpConnectionManager:
 			r.terminal(last, at)
 			out.Filter = r.manager(m, at.Child("typed_config"))
+		case *networkdirectv3.Config:
+			r.terminal(last, at)
+			out.Filter = &listen.Response{Body: r.data(m.GetResponse(), at.Child("typed_config").Child("response"))}
 		case *tcpv3.TcpProxy:
 			r.terminal(last, at)
 			out.Filter = r.tcpProxy(m, at.Child("typed_config"))
@@ -256,7 +260,7 @@ func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *liste
 		}
 	}
 	if out.Filter == nil && len(filters) > 0 {
-		r.errs.Addf(at.Child("filters"), "end with no filter that takes the connection, want http_connection_manager or tcp_proxy")
+		r.errs.Addf(at.Child("filters"), "end with no filter that takes the connection, want http_connection_manager, tcp_proxy or direct_response")
 	}
 	return out
 }

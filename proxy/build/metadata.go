@@ -177,8 +177,13 @@ func (r *reader) rateMetadata(key, value string, of *metadatav3.MetadataKey, at 
 	if key == "" {
 		r.errs.Addf(at.Child("descriptor_key"), "is empty")
 	}
-	at = at.Child("metadata_key")
-	out := &ratelimit.Metadata{Key: key, Default: []byte(value), Namespace: of.GetKey()}
+	k := r.metadataKey(of, at.Child("metadata_key"))
+	return &ratelimit.Metadata{Key: key, Default: []byte(value), Namespace: k.Namespace, Path: k.Path}
+}
+
+// metadataKey reads a place in metadata.
+func (r *reader) metadataKey(of *metadatav3.MetadataKey, at *field.Path) metadata.Key {
+	out := metadata.Key{Namespace: of.GetKey()}
 	if out.Namespace == "" {
 		r.errs.Addf(at.Child("key"), "is empty")
 	}

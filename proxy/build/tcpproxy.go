@@ -41,7 +41,8 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	}
 	c.FlushStart = m.GetAccessLogOptions().GetFlushAccessLogOnStart()
 	c.FlushConnected = m.GetAccessLogOptions().GetFlushAccessLogOnConnected() || m.GetFlushAccessLogOnConnected() //nolint:staticcheck // deprecated, still sent
-	c.HashSourceIP, c.Criteria = r.tcpHash(m, at.Child("hash_policy")), criteria(m.GetMetadataMatch())
+	c.HashSourceIP, c.HashState = r.tcpHash(m, at.Child("hash_policy"))
+	c.Criteria = criteria(m.GetMetadataMatch())
 	switch m.GetClusterSpecifier().(type) {
 	case *tcpv3.TcpProxy_Cluster:
 		r.needs.Clusters = append(r.needs.Clusters, c.Cluster)

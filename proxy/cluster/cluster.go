@@ -101,7 +101,8 @@ type Config struct {
 type OverrideHost struct {
 	Header    string // x-envoy-original-dst-host by default if UseHeader
 	UseHeader bool
-	Port      uint16 // upstream_port_override, 0: none
+	Port      uint16        // upstream_port_override, 0: none
+	Metadata  *metadata.Key // of the request's own; nil: none
 }
 
 // A Priority chooses a set of circuit breakers.

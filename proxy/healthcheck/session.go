@@ -253,7 +253,7 @@ func (s *session) secure(ctx context.Context, c net.Conn) (net.Conn, error) {
 		c.Close()
 		return nil, malltls.ErrNotReady
 	}
-	config := client.Config("", s.host.Load().Name, nil, &malltls.Found{})
+	config := client.Config("", s.host.Load().Name, nil, nil, &malltls.Found{})
 	if alpn := s.k.config.ALPN; len(alpn) > 0 {
 		config.NextProtos = alpn
 	}

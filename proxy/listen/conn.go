@@ -30,8 +30,9 @@ type Conn struct {
 	ALPN        []string    // what the client offered, or what http_inspector found
 	TLS         *access.TLS // nil: plain text
 	Handshake   time.Duration
-	TLVs        []byte // extensions of the PROXY protocol that are kept
-	Cluster     string // that a network filter has chosen for the TCP proxy; empty: none
+	TLVs        []byte        // extensions of the PROXY protocol that are kept
+	Cluster     string        // that a network filter has chosen for the TCP proxy; empty: none
+	State       *access.State // what network filters say by name; nil: nothing
 
 	// Served is set by the filter: whom to tell when the listener drains.
 	Served Served
@@ -92,6 +93,9 @@ func (c *Conn) Fill(r *access.Record) {
 	r.JA3, r.JA4 = c.ja3, c.ja4
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
 	r.Configured[metadata.Listener] = c.Listener.Metadata
+	if c.State != nil {
+		r.State.Inherit(c.State)
+	}
 	if c.Chain != nil {
 		r.FilterChain, r.Configured[metadata.Chain] = c.Chain.Name, c.Chain.Metadata
 	}

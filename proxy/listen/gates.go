@@ -76,6 +76,16 @@ func (l late) OnClose(*drive.Conn, error)         { l.c.Worker.Loop.Cancel(&l.c.
 func (l late) OnDrained(*drive.Conn)              {}
 func (l late) OnDeadline(*drive.Conn)             {}
 
+// A Response is the network filter direct_response: what it says to every client before it closes the connection.
+type Response struct{ Body []byte }
+
+// Serve says it.
+func (r *Response) Serve(_ *pool.Worker, c *Conn) {
+	c.SetHandler(late{c})
+	c.Write(r.Body)
+	c.close()
+}
+
 // SNICluster is the network filter sni_cluster: the name that the client asks for is the name of the
 // cluster that a TCP proxy sends it to.
 type SNICluster struct{}

@@ -174,3 +174,18 @@ func Updated(old, with Struct) Struct {
 	}
 	return out
 }
+
+// A Key is a place in metadata: a namespace, and a path of names in it.
+type Key struct {
+	Namespace string
+	Path      []string
+}
+
+// Find returns what is there.
+func (k *Key) Find(d *Dynamic) (any, bool) {
+	fields, ok := d.Space(k.Namespace)
+	if !ok {
+		return nil, false
+	}
+	return Lookup(fields, k.Path)
+}

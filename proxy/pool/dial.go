@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -26,6 +27,7 @@ type Dialing struct {
 	Origin    *Origin
 	Name      string                      // that is asked for, where the TLS server name follows it
 	Protocols func(own []string) []string // what is offered as ALPN, given the cluster's own list; nil: that
+	Wish      *tls.Wish                   // nil: none
 	Owner     Dialed
 
 	// Times are those of the attempt that came to something, from the first one's beginning.
@@ -165,8 +167,11 @@ func (t *try) OnConnect(_ *drive.Conn, err error) {
 	case !d.client.Ready():
 		t.failed(DialFailure{Reset: ConnectFailed, Why: tls.ErrNotReady.Error()})
 	default:
-		config := d.client.Config(d.Name, d.Host.Name, t.conn.Aside, &t.found)
-		if d.Protocols != nil {
+		config := d.client.Config(d.Name, d.Host.Name, d.Wish, t.conn.Aside, &t.found)
+		switch {
+		case d.Wish != nil && len(d.Wish.ALPN) > 0:
+			config.NextProtos = d.Wish.ALPN
+		case d.Protocols != nil:
 			config.NextProtos = d.Protocols(config.NextProtos)
 		}
 		t.conn.StartTLS(false, config, d.Cluster.ConnectTimeout, t.secured)
@@ -188,6 +193,9 @@ func (t *try) secured(conn *drive.Conn, err error) {
 	tls.Count(st, conn.TLS(), t.found.Peer)
 	secure := tls.Describe(conn.TLS(), &t.found)
 	secure.SNI = d.client.ServerName(d.Name, d.Host.Name)
+	if d.Wish != nil {
+		secure.SNI = cmp.Or(d.Wish.ServerName, secure.SNI)
+	}
 	t.ready(secure)
 }
 

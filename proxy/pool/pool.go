@@ -134,6 +134,7 @@ type Pool struct {
 	host    *cluster.Host
 	client  *tls.Client // nil: plain text
 	origin  Origin      // as far as the key tells
+	wish    *tls.Wish
 
 	idle    *h1Conn   // of HTTP/1.1, without a request; most recently used first
 	open    []*h2Conn // of HTTP/2, that take requests
@@ -158,8 +159,9 @@ type Offers struct{ HTTP11, HTTP2 string }
 type Pending struct {
 	Offers Offers
 	Origin Origin
-	Raw    bool // the connection is to carry the request's bytes and no HTTP
-	HTTP2  bool // the request came by HTTP/2, and goes by it where the cluster follows its clients
+	Wish   *tls.Wish // of the request, about TLS; nil: none
+	Raw    bool      // the connection is to carry the request's bytes and no HTTP
+	HTTP2  bool      // the request came by HTTP/2, and goes by it where the cluster follows its clients
 
 	next, prev *Pending
 	pool       *Pool
@@ -231,6 +233,9 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority), "")
 	}
+	if client != nil && rq.Wish != nil {
+		key.wish = keyOf(rq.Wish)
+	}
 	if client != nil && client.InMesh() {
 		key.offers = rq.Offers
 	}
@@ -240,7 +245,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p := w.pools[key]
 	if p == nil {
-		p = &Pool{w: w, key: key, cluster: c, client: client, origin: rq.Origin}
+		p = &Pool{w: w, key: key, cluster: c, client: client, origin: rq.Origin, wish: rq.Wish}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
 		w.pools[key] = p
 		if !w.sweep.Armed() {

@@ -56,7 +56,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 	p.host.CxTotal.Inc()
 	p.host.Connections.Inc()
 	p.w.Loop.Schedule(&u.timer, p.cluster.ConnectTimeout)
-	u.dial = Dialing{Worker: p.w, Cluster: p.cluster, Host: p.host, Origin: &p.origin, Name: p.key.name, Protocols: u.protocols, Owner: u}
+	u.dial = Dialing{Worker: p.w, Cluster: p.cluster, Host: p.host, Origin: &p.origin, Name: p.key.name, Protocols: u.protocols, Wish: p.wish, Owner: u}
 	u.dial.Start()
 	return true
 }

@@ -68,6 +68,7 @@ type poolKey struct {
 	state     *cluster.State
 	transport *cluster.Transport
 	name      string
+	wish      string // what the request asks of TLS
 	offers    Offers
 	version   version
 	origin    originKey

@@ -26,6 +26,7 @@ type Config struct {
 	Metrics                    []listen.Log // told of every moment
 	// HashSourceIP makes a connection's hash of the client's address (hash_policy source_ip).
 	HashSourceIP bool
+	HashState    string            // or of what a filter has left under this name; empty: none
 	Criteria     *cluster.Criteria // of the subset to use; nil: none
 	// Periodic is how often metrics are told of bytes that have passed (Istio: 5 s); 0: at the end only.
 	Periodic time.Duration

@@ -3,6 +3,7 @@ package tcp
 import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/pool"
 )
 
 // A Forward has connections go to the host that the client's TLS hello names
@@ -14,6 +15,9 @@ type Forward struct {
 // forward finds the host that the client names, and goes there. Without a name there is no host, as in Envoy.
 func (s *session) forward(c *cluster.Cluster) {
 	host := s.conn.SNI
+	if v, ok := s.rec.State.Get(pool.WishHost); ok {
+		host = string(v)
+	}
 	if s.config.Forward == nil || host == "" {
 		s.try(c)
 		return

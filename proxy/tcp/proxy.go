@@ -57,6 +57,7 @@ type session struct {
 	age       drive.Timer
 	periodic  drive.Timer
 	lines     drive.Timer
+	idle      time.Duration
 	over      bool
 }
 
@@ -72,6 +73,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
 	conn.Fill(&s.rec)
 	s.rec.Clusters = w
+	s.idle = pool.WishedIdle(&s.rec.State, c.IdleTimeout)
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
 	}
@@ -102,6 +104,9 @@ func (s *session) mark() access.Mark { return access.Mark(s.w.Loop.Now() + 1) }
 // pick chooses the cluster.
 func (s *session) pick() string {
 	s.criteria = s.config.Criteria
+	if name, ok := s.rec.State.Get(pool.WishCluster); ok {
+		return string(name)
+	}
 	if name := s.conn.Cluster; name != "" {
 		return name
 	}
@@ -151,15 +156,18 @@ func (s *session) try(c *cluster.Cluster) {
 		s.elsewhere = cluster.Retry{Tried: s.tried, Attempts: 3, PreviousHosts: true}
 		pick.Retry = &s.elsewhere
 	}
-	if s.config.HashSourceIP && c.Hashes() {
-		var text [46]byte
-		pick.Hash, pick.HasHash = lb.Hash(s.conn.Remote.Addr().Unmap().AppendTo(text[:0])), true
+	if c.Hashes() {
+		pick.Hash, pick.HasHash = s.hash()
 	}
-	if c.Kind == cluster.OriginalDst && s.conn.Restored {
-		pick.Original = s.conn.Local
+	if c.Kind == cluster.OriginalDst {
+		if wish, ok := pool.WishedDestination(&s.rec.State); ok {
+			pick.Original = wish
+		} else if s.conn.Restored {
+			pick.Original = s.conn.Local
+		}
 	}
 	if len(s.named) > 0 {
-		pick.Original, pick.Named = netip.AddrPortFrom(s.named[0], s.config.Forward.Port), s.named
+		pick.Original, pick.Named = netip.AddrPortFrom(s.named[0], pool.WishedPort(&s.rec.State, s.config.Forward.Port)), s.named
 	}
 	h, reason := c.Pick(&pick)
 	if reason != cluster.OK {
@@ -257,9 +265,22 @@ func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) 
 	s.try(c)
 }
 
+// hash is what balances the connection, if something does.
+func (s *session) hash() (uint64, bool) {
+	if key := s.config.HashState; key != "" {
+		v, ok := s.rec.State.Get(key)
+		return lb.Hash(v), ok
+	}
+	if !s.config.HashSourceIP {
+		return 0, false
+	}
+	var text [46]byte
+	return lb.Hash(s.conn.Remote.Addr().Unmap().AppendTo(text[:0])), true
+}
+
 // alive notes that bytes have passed.
 func (s *session) alive() {
-	if t := s.config.IdleTimeout; t > 0 {
+	if t := s.idle; t > 0 {
 		s.conn.SetDeadline(s.w.Loop.Now() + int64(t))
 	}
 }

@@ -46,7 +46,7 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	h.Active.Add(1)
 	u.timer.Handler, u.life.Handler, u.life.Kind = u, u, timerLife
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
-	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Owner: u}
+	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Wish: pool.WishOf(&s.rec.State), Owner: u}
 	u.dial.Start()
 	return u
 }

@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -144,7 +145,7 @@ func (s *Server) Config(aside Aside, found *Found) *tls.Config {
 		}
 		return cert, err
 	}
-	s.verify.hook(c, "", aside, found)
+	s.verify.hook(c, nil, aside, found)
 	if !c.SessionTicketsDisabled {
 		s.sessions(c)
 	}
@@ -178,16 +179,30 @@ func withoutALPN(c *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
 // Config returns the crypto/tls configuration of one handshake, which fills found. authority is
 // the host of the request for which the connection is made, host the name of the host that it goes to; they are used
 // only where the configuration says so. aside may be nil.
-func (t *Client) Config(authority, host string, aside Aside, found *Found) *tls.Config {
+func (t *Client) Config(authority, host string, wish *Wish, aside Aside, found *Found) *tls.Config {
 	c := t.base.Clone()
 	c.ServerName = t.ServerName(authority, host)
 	found.Local = t.config.local()
-	expected := ""
-	if t.config.AutoSANs {
-		expected = c.ServerName
+	var expected []string
+	if t.config.AutoSANs && c.ServerName != "" {
+		expected = []string{c.ServerName}
+	}
+	if wish != nil {
+		c.ServerName = cmp.Or(wish.ServerName, c.ServerName)
+		if len(wish.Names) > 0 {
+			expected = wish.Names
+		}
 	}
 	t.verify.hook(c, expected, aside, found)
 	return c
+}
+
+// A Wish is what a request or connection asks of the connection that is made for it, in the place of what the
+// configuration says. What is empty asks for nothing.
+type Wish struct {
+	ServerName string
+	Names      []string // one of which the certificate must bear
+	ALPN       []string
 }
 
 // ServerName is the SNI that a connection for this authority to a host of this name sends.

@@ -144,8 +144,8 @@ func (e *effective) of(own *Rules, b *Bundle) *Rules {
 }
 
 // check looks at a certificate by itself, which has these names. host, if any, must be among them.
-func (r *Rules) check(leaf *x509.Certificate, names []name, host string) *Failure {
-	if host != "" && leaf.VerifyHostname(host) != nil || len(r.SANs) > 0 && !r.named(names) {
+func (r *Rules) check(leaf *x509.Certificate, names []name, expected []string) *Failure {
+	if len(expected) > 0 && !bears(leaf, names, expected) || len(r.SANs) > 0 && !r.named(names) {
 		if r.Domains != nil {
 			return &Failure{Kind: WrongName, Why: "SAN match"}
 		}
@@ -160,6 +160,13 @@ func (r *Rules) check(leaf *x509.Certificate, names []name, host string) *Failur
 		return &Failure{Kind: WrongHash, Why: "cert hash and spki"}
 	}
 	return nil
+}
+
+// bears reports whether a certificate has one of several names, of hosts or as they stand in it.
+func bears(leaf *x509.Certificate, names []name, expected []string) bool {
+	return slices.ContainsFunc(expected, func(e string) bool {
+		return leaf.VerifyHostname(e) == nil || slices.ContainsFunc(names, func(n name) bool { return n.kind != DNSSAN && n.text == e })
+	})
 }
 
 // named reports whether one of the names matches one of the matchers.

@@ -20,12 +20,12 @@ import (
 // full handshake and not to an error, so that nothing fails while roots change.
 
 // hook makes a configuration verify the peer.
-func (v *verifier) hook(c *tls.Config, host string, aside Aside, found *Found) {
+func (v *verifier) hook(c *tls.Config, expected []string, aside Aside, found *Found) {
 	check := func(raw [][]byte) error {
 		if len(raw) == 0 {
 			return nil // crypto/tls has let that pass: none is required
 		}
-		peer, err := v.verify(raw, host, aside)
+		peer, err := v.verify(raw, expected, aside)
 		if err == nil {
 			found.Peer = peer
 		}

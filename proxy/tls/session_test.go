@@ -32,7 +32,7 @@ func connect(t *testing.T, server *Server, client *Client) (resumed bool, found 
 		_, err := accepted.Write([]byte("x"))
 		done <- err
 	}()
-	c := tls.Client(a, client.Config("", "", nil, &Found{}))
+	c := tls.Client(a, client.Config("", "", nil, nil, &Found{}))
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatalf("client: %v", err)
 	}

@@ -73,7 +73,11 @@ func TestNames(t *testing.T) {
 	} {
 		v := newVerifier(&Common{Trust: trust, Rules: Rules{SANs: test.matchers}}, x509.ExtKeyUsageServerAuth)
 		for range 2 { // the second time from memory
-			peer, err := v.verify(chain, test.host, nil)
+			var expected []string
+			if test.host != "" {
+				expected = []string{test.host}
+			}
+			peer, err := v.verify(chain, expected, nil)
 			if (err == nil) != test.ok {
 				t.Errorf("%+v %q (%s): %v", test.matchers, test.host, test.why, err)
 			}
@@ -93,13 +97,13 @@ func TestUnknownChainsAreVerifiedAside(t *testing.T) {
 	ca := authority(t)
 	_, chain := issue(t, ca, time.Hour)
 	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
-	if _, err := v.verify(chain, "", func(func()) bool { return false }); err == nil || len(v.cache) > 0 {
+	if _, err := v.verify(chain, nil, func(func()) bool { return false }); err == nil || len(v.cache) > 0 {
 		t.Errorf("when nobody waits: %v, %d are remembered", err, len(v.cache))
 	}
 	asides := 0
 	aside := func(f func()) bool { asides++; f(); return true }
 	for range 3 {
-		if _, err := v.verify(chain, "", aside); err != nil {
+		if _, err := v.verify(chain, nil, aside); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,14 +121,14 @@ func TestMemoryOfVerifications(t *testing.T) {
 	v := newVerifier(&Common{Trust: trust}, x509.ExtKeyUsageServerAuth)
 	now := time.Now()
 	v.now = func() time.Time { return now }
-	if _, err := v.verify(chain, "", nil); err != nil {
+	if _, err := v.verify(chain, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.cache) != 1 {
 		t.Fatalf("%d verifications are remembered, want 1", len(v.cache))
 	}
 	now = now.Add(2 * time.Hour)
-	if _, err := v.verify(chain, "", nil); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := v.verify(chain, nil, nil); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("after its end: %v", err)
 	}
 	now = now.Add(-2 * time.Hour)
@@ -132,13 +136,13 @@ func TestMemoryOfVerifications(t *testing.T) {
 	if err := trust.Set([]*x509.Certificate{other.Root()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(chain, "", nil); err == nil {
+	if _, err := v.verify(chain, nil, nil); err == nil {
 		t.Error("a chain that was good under the old roots is taken under the new ones")
 	}
 	if err := trust.Set([]*x509.Certificate{other.Root(), ca.Root()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(chain, "", nil); err != nil {
+	if _, err := v.verify(chain, nil, nil); err != nil {
 		t.Errorf("under both roots: %v", err)
 	}
 	if len(v.cache) != 1 {
@@ -154,7 +158,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range 3 * maxVerified {
 		v.cache[chainKey{generation: g, sum: [32]byte{byte(i), byte(i >> 8), byte(i >> 16), 1}}] = &verified{}
 	}
-	if _, err := v.verify(chain, "", nil); err != nil {
+	if _, err := v.verify(chain, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.cache) > maxVerified {
@@ -166,21 +170,21 @@ func TestBadChains(t *testing.T) {
 	ca := authority(t)
 	_, chain := issue(t, ca, time.Hour)
 	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
-	if _, err := v.verify(nil, "", nil); !strings.Contains(err.Error(), "PEER_DID_NOT_RETURN_A_CERTIFICATE") {
+	if _, err := v.verify(nil, nil, nil); !strings.Contains(err.Error(), "PEER_DID_NOT_RETURN_A_CERTIFICATE") {
 		t.Errorf("no certificate: %v", err)
 	}
-	if _, err := v.verify([][]byte{[]byte("x")}, "", nil); err == nil {
+	if _, err := v.verify([][]byte{[]byte("x")}, nil, nil); err == nil {
 		t.Error("garbage is taken for a certificate")
 	}
 	// A chain is remembered by all its bytes, so that nothing can be slipped in behind a known leaf.
-	if _, err := v.verify(chain, "", nil); err != nil {
+	if _, err := v.verify(chain, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.verify(append(append([][]byte{}, chain...), []byte("x")), "", nil); err == nil {
+	if _, err := v.verify(append(append([][]byte{}, chain...), []byte("x")), nil, nil); err == nil {
 		t.Error("garbage behind a good leaf is taken")
 	}
 	if v := newVerifier(&Common{Trust: NewTrust("ROOTCA")}, x509.ExtKeyUsageServerAuth); true {
-		if _, err := v.verify(chain, "", nil); err == nil {
+		if _, err := v.verify(chain, nil, nil); err == nil {
 			t.Error("without roots nobody is trusted")
 		}
 	}

@@ -93,8 +93,8 @@ func (v *verifier) effective() (*Bundle, *Rules) {
 // there: whoever has no certificate of ours can present one that takes long to refuse.
 type Aside func(func()) bool
 
-// verify checks the presented chain; host, if any, must be a name of the certificate.
-func (v *verifier) verify(raw [][]byte, host string, aside Aside) (*Peer, error) {
+// verify checks the presented chain; one of the expected names, if there are any, must be the certificate's.
+func (v *verifier) verify(raw [][]byte, expected []string, aside Aside) (*Peer, error) {
 	if len(raw) == 0 {
 		return nil, &Failure{Kind: NoCertificate}
 	}
@@ -110,7 +110,7 @@ func (v *verifier) verify(raw [][]byte, host string, aside Aside) (*Peer, error)
 	case err != nil:
 		return nil, err
 	}
-	if failed := rules.check(known.leaf, known.names, host); failed != nil {
+	if failed := rules.check(known.leaf, known.names, expected); failed != nil {
 		if rules.AcceptUntrusted {
 			return v.untrusted(raw, failed)
 		}

@@ -1,10 +1,11 @@
-// Package filterstate is the HTTP filter set_filter_state: it gives names to values of a request, for
-// filters, routes, hash policies and access logs that come later.
+// Package filterstate is the filter set_filter_state: it gives names to values of a request or a connection, for
+// filters, routes, hash policies and access logs that come later, and for connections to hosts.
 package filterstate
 
 import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stream"
 )
@@ -20,6 +21,30 @@ type Value struct {
 	Key         string
 	Format      *access.Format
 	SkipIfEmpty bool
+	Is          func(string) bool // what makes a text such an object; others are not set. nil: anything is
+}
+
+// apply sets the value.
+func (v *Value) apply(r *access.Record, s *access.State) {
+	r.Scratch = v.Format.Append(r.Scratch[:0], r)
+	if len(r.Scratch) == 0 && v.SkipIfEmpty || v.Is != nil && !v.Is(string(r.Scratch)) {
+		return
+	}
+	s.Set(v.Key, r.Scratch, false)
+}
+
+// A Connection is the network filter of the same name: what it sets is there for all that comes by a connection.
+type Connection struct{ Values []Value }
+
+// Admit sets the values.
+func (c *Connection) Admit(_ *pool.Worker, conn *listen.Conn) bool {
+	var r access.Record
+	conn.Fill(&r)
+	for i := range c.Values {
+		c.Values[i].apply(&r, &r.State)
+	}
+	conn.State = &r.State
+	return true
 }
 
 type factory struct {
@@ -47,12 +72,7 @@ func (f *filter) OnRequest(s *stream.Stream, _ *header.Map) stream.Verdict {
 
 func (c *Config) set(s *stream.Stream) {
 	for i := range c.Values {
-		v := &c.Values[i]
-		s.Rec.Scratch = v.Format.Append(s.Rec.Scratch[:0], &s.Rec)
-		if len(s.Rec.Scratch) == 0 && v.SkipIfEmpty {
-			continue
-		}
-		s.Rec.State.Set(v.Key, s.Rec.Scratch, false)
+		c.Values[i].apply(&s.Rec, &s.Rec.State)
 	}
 	if c.Reroute {
 		s.Reroute()

@@ -270,6 +270,7 @@ func (r *Router) try() {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
 	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
+	a.pending.Wish = pool.WishOf(&s.Rec.State)
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
 	a.filters.Request(r.chain, s, &s.Request)
 	r.limits.Begin(r.w.Loop.Time())
@@ -295,6 +296,17 @@ func (r *Router) original() (netip.AddrPort, []netip.Addr) {
 		return forwardproxy.Destination(r.cluster, r.s.Request.Get(header.Authority))
 	default:
 		return netip.AddrPort{}, nil
+	}
+	if wish, ok := pool.WishedDestination(&r.s.Rec.State); ok {
+		return wish, nil
+	}
+	if key := r.cluster.Override.Metadata; key != nil {
+		if v, ok := key.Find(&r.s.Rec.Dynamic); ok {
+			text, _ := v.(string)
+			if a, err := netip.ParseAddrPort(text); err == nil {
+				return a, nil
+			}
+		}
 	}
 	if o := &r.cluster.Override; o.UseHeader {
 		if v := r.s.Request.LookupString(o.Header); v != nil {
