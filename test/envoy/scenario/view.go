@@ -95,9 +95,9 @@ func (v *View) value(words []string) (string, error) {
 			}
 			return string(text), err
 		}
-	case "hash", "spki":
+	case "hash", "spki", "der":
 		if len(words) == 2 {
-			return v.fingerprint(words[1], words[0] == "spki")
+			return v.fingerprint(words[1], words[0])
 		}
 	case "upstream":
 		if len(words) == 2 && v.Upstream[words[1]] != "" {
@@ -118,11 +118,11 @@ func (v *View) value(words []string) (string, error) {
 		}
 		return "{endpoints: [{lb_endpoints: [" + strings.Join(list, ", ") + "]}]}", nil
 	}
-	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}}, {{pki}}, {{pem NAME}}, {{hash NAME}} or {{spki NAME}}", strings.Join(words, " "))
+	return "", fmt.Errorf("found {{%s}}, want {{upstream NAME}}, {{port NAME}}, {{endpoints NAME...}}, {{closed}}, {{ip}}, {{prefix}}, {{dir}}, {{log}}, {{pki}}, {{pem NAME}}, {{der NAME}}, {{hash NAME}} or {{spki NAME}}", strings.Join(words, " "))
 }
 
 // fingerprint is the SHA-256 of a certificate in hex, or of its key in base64.
-func (v *View) fingerprint(name string, key bool) (string, error) {
+func (v *View) fingerprint(name, what string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(v.PKI, name+".pem"))
 	if errors.Is(err, fs.ErrNotExist) { // the configuration is only looked at: nobody has made certificates
 		return strings.Repeat("0", 64), nil
@@ -139,7 +139,10 @@ func (v *View) fingerprint(name string, key bool) (string, error) {
 		return "", err
 	}
 	sum := sha256.Sum256(c.Raw)
-	if key {
+	switch what {
+	case "der":
+		return base64.StdEncoding.EncodeToString(c.Raw), nil
+	case "spki":
 		sum = sha256.Sum256(c.RawSubjectPublicKeyInfo)
 		return base64.StdEncoding.EncodeToString(sum[:]), nil
 	}
