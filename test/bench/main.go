@@ -2,7 +2,7 @@
 // beside its peers in the same run; it prints one table and writes
 // docs/benchmarks.md.
 //
-//	make bench                          everything, under 15 minutes
+//	make bench                          everything, under 20 minutes
 //	go run ./test/bench -only h1,h2     some parts; -help lists them
 //	go run ./test/bench -short          about a minute: tries the bench itself
 //
