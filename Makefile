@@ -2,6 +2,7 @@
 #   make            build bin/malla and bin/malla-proxy
 #   make test       everything that must hold (installs what the tests need and the machine lacks)
 #   make bench      side by side with the peers; prints ratios
+#   make fuzz       every fuzz test for FUZZ=10s beyond its seeds, which make test plays
 #   make soak       half an hour of traffic and of change; what a proxy holds must not grow
 #   make check      vet and staticcheck only
 
@@ -10,7 +11,7 @@ NUMBER  := $(if $(findstring .,$(VERSION)),$(VERSION),0.1.0-g$(VERSION))
 LDFLAGS := -s -w -X github.com/mallamesh/malla/base/version.Number=$(NUMBER)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test check bench soak tools clean
+.PHONY: all build test check bench fuzz soak tools clean
 all: build
 
 build:
@@ -35,6 +36,12 @@ RACE := ./proxy/... ./control/... ./local/api/... ./node/... ./local/broker/...
 
 bench: tools build
 	MALLA_BIN=$(CURDIR)/bin/malla go run ./test/bench
+
+# FUZZ is for how long each.
+FUZZ := 10s
+fuzz:
+	@go list ./... | while read p; do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$p || exit 1; done; done
 
 # SOAK is for how long.
 SOAK := 30m

@@ -354,6 +354,22 @@ func BenchmarkMatch(b *testing.B) {
 			}
 		})
 	}
+	for _, expr := range []string{
+		"/service-%d/.*",                      // told apart by its literal beginning
+		"/[a-z]+-[0-9]+/(item|list)-v%d",      // one way to match: no alternatives to keep in mind
+		"/[a-z]*.*/(item|list)?.*[a-z]-v%d.*", // many
+	} {
+		b.Run("regexes20/"+expr, func(b *testing.B) {
+			var routes []RouteConfig
+			for i := range 20 {
+				routes = append(routes, to(fmt.Sprint(i), Match{Kind: RegexPath, Path: fmt.Sprintf(expr, i)}))
+			}
+			tab, r := table(b, append(routes, to("rest", Match{Kind: PrefixPath, Path: "/"}))...), get("h", "/service-4711/item?x=1")
+			for b.Loop() {
+				tab.Match(r)
+			}
+		})
+	}
 	for _, n := range []int{10, 10000} {
 		b.Run(fmt.Sprint("hosts", n), func(b *testing.B) {
 			var c Config

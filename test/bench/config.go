@@ -23,6 +23,7 @@ type config struct {
 	Port                     int // of the backend
 	Links                    []configLink
 	Hosts, Prefixes, Workers int
+	Regexes                  int
 	IstioMetrics             bool
 	Filter, Cluster          string // see size
 }

@@ -166,7 +166,7 @@ func (b *bench) contestant(p proxy, w *workload, i int, s size, certificates str
 	b.report.versions[x.name] = x.version
 	x.start = func() *server {
 		cfg := b.configure(w.way, backend, dir, certificates)
-		cfg.Hosts, cfg.Prefixes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, max(s.workers, 1), p.name == malla
+		cfg.Hosts, cfg.Prefixes, cfg.Regexes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, s.regexes, max(s.workers, 1), p.name == malla
 		cfg.Filter, cfg.Cluster = s.filter, s.cluster
 		var ports []int
 		for _, l := range cfg.Links {

@@ -54,6 +54,7 @@ func pair(e end) []link {
 type size struct {
 	name                     string
 	hosts, prefixes, workers int
+	regexes                  int // routes that do not match, before the others
 	host, path               string // the last ones, which who looks through a list finds last
 	filter                   string // an HTTP filter before the router
 	cluster                  string // more fields of the cluster
@@ -163,6 +164,12 @@ var workloads = []workload{
 		part: "routes", name: "10 to 1,000 prefix routes", way: one(h1, h1), backend: web, peers: sameFile, load: wrk{64}, per: "request", round: 1,
 		sizes:    []size{{name: "10 routes", prefixes: 10, path: "/p9/small"}, {name: "1,000 routes", prefixes: 1000, path: "/p999/small"}},
 		promises: []promise{growth(1.2, 1.1)},
+	},
+	{
+		part: "routes", name: "20 regular expressions before a prefix", way: one(h1, h1), backend: web, peers: sameFile, load: wrk{64}, per: "request", round: 1,
+		sizes: []size{{name: "no expression", prefixes: 10, path: "/p9/small"}, {name: "20 expressions", regexes: 20, prefixes: 10, path: "/p9/small"}},
+		promises: []promise{{what: "CPU with expressions, of Envoy's", must: 0.5, goal: 0.4,
+			of: func(c *contest) series { return c.of(malla, 1, cpu).over(c.of(envoy, 1, cpu)) }}},
 	},
 	{
 		part: "workers", name: "two workers against one, HTTP/1.1", way: one(h1, h1), backend: web, peers: sameFile, load: wrk{64}, per: "request", round: 1,
