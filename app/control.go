@@ -108,7 +108,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	if err != nil {
 		return err
 	}
-	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), sizes: newSizes(metrics),
+	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), refused: make(chan struct{}, 1), sizes: newSizes(metrics),
 		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log,
 			Controllers: gatewayapi.Controllers()})}
 	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, Log: o.Log})
@@ -118,7 +118,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 		return err
 	}
 	c.authority = ca.NewAuthority(authority)
-	c.server = xds.New(xds.Options{Source: c.resources, Caller: xdsCaller, Log: o.Log, Metrics: xds.NewMetrics(metrics, version.String())})
+	c.server = xds.New(xds.Options{Source: c.resources, Caller: xdsCaller, Log: o.Log, Metrics: xds.NewMetrics(metrics, version.String()), Refusals: c.refusalsChanged})
 	c.publisher = ca.NewPublisher(client, c.authority, o.Log)
 	c.publishRoots()
 	g.Go(func() error { c.publisher.Run(ctx); return nil })
@@ -192,7 +192,8 @@ type controlPlane struct {
 	status    *status.Writer
 	standards standards
 	gateways  *gateways.Controller
-	settled   *time.Timer // fires when a problem may be due
+	settled   *time.Timer   // fires when a problem may be due
+	refused   chan struct{} // holds one token: proxies refuse something, or something less
 	sizes     *sizes
 
 	mu   sync.Mutex
@@ -211,6 +212,9 @@ func (c *controlPlane) follow(ctx context.Context) {
 		select {
 		case <-c.source.Changes():
 		case <-c.settled.C:
+			c.tell()
+			continue
+		case <-c.refused:
 			c.tell()
 			continue
 		case <-ctx.Done():
@@ -320,7 +324,7 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 
 // tell says what is wrong with the configuration, in the log and on the objects.
 func (c *controlPlane) tell() {
-	if again := c.problems.set(append(unreadable(c.source), c.found...), time.Now()); again > 0 {
+	if again := c.problems.set(slices.Concat(unreadable(c.source), c.found, c.refusedPatches()), time.Now()); again > 0 {
 		c.settled.Reset(again)
 	}
 	generation := func(id kube.ID) int64 {

@@ -195,6 +195,19 @@ func (v *View) Patches() []*Patch {
 	}).([]*Patch)
 }
 
+// Patchers names the objects that have patches of one of the targets for the proxy.
+func (v *View) Patchers(targets ...PatchTarget) []Ref {
+	var out []Ref
+	root := v.Mesh.Config.RootNamespace
+	for _, p := range v.Mesh.Patches {
+		if (p.From.Namespace == root || p.From.Namespace == v.Proxy.Namespace) && p.selects(v.Proxy, root) &&
+			slices.ContainsFunc(p.List, func(x *Patch) bool { return slices.Contains(targets, x.Target) && x.isFor(v.Proxy) }) {
+			out = append(out, p.From)
+		}
+	}
+	return out
+}
+
 func (p *Patches) selects(proxy *Proxy, root string) bool {
 	if len(p.Gateways)+len(p.Classes) == 0 {
 		return Labels(proxy.Labels).Matches(p.Selector)

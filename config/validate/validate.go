@@ -107,8 +107,14 @@ func (c *checker) check(u *unstructured.Unstructured) {
 	p := planOf(k)
 	pruned := make(map[string]any, len(u.Object))
 	for _, name := range sortedKeys(u.Object) {
-		if name == "apiVersion" || name == "kind" || name == "metadata" || name == "status" {
-			continue // the status belongs to controllers and is never taken from a file
+		if name == "apiVersion" || name == "kind" || name == "metadata" {
+			continue
+		}
+		if name == "status" { // it belongs to controllers and is never taken from a file
+			if _, ok := u.Object[name].(map[string]any); !ok && u.Object[name] != nil {
+				c.Errs.Addf(field.At(name), "found %v, want an object, or nothing: controllers write it", u.Object[name])
+			}
+			continue
 		}
 		f := p.Field(name)
 		if f == nil {

@@ -1,11 +1,15 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
 )
 
@@ -132,4 +136,34 @@ func (c *client) status() Status {
 		s.Types[Short(t)] = row
 	}
 	return s
+}
+
+// Refused is what a client refuses of one type.
+type Refused struct {
+	Proxy *model.Proxy
+	Nack
+}
+
+// Refused lists what clients refuse at the moment, sorted by node and type.
+func (s *Server) Refused() []Refused {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Refused
+	for c := range s.clients {
+		p, ok := c.proxy.(*meshProxy)
+		if !ok {
+			continue
+		}
+		c.mu.Lock()
+		for _, w := range c.watches {
+			if w.nack != nil {
+				out = append(out, Refused{p.proxy, *w.nack})
+			}
+		}
+		c.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b Refused) int {
+		return cmp.Or(strings.Compare(a.Proxy.ID, b.Proxy.ID), strings.Compare(a.Type, b.Type))
+	})
+	return out
 }

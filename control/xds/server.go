@@ -53,6 +53,8 @@ type Options struct {
 	Limits  *Limits // nil: DefaultLimits
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Refusals, if it is set, is called when a client has refused something, or does so no longer. It must not block.
+	Refusals func()
 }
 
 // A Server answers ADS streams. Its methods may be called from any goroutine.
@@ -252,9 +254,11 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 		w = newWatch(typeURL)
 		c.watches[typeURL] = w
 	}
+	before := w.nack
 	if wire.answer(w, r, c.server.Now()) {
 		c.server.refused(c, w.nack)
 	}
+	changed := w.nack != before
 	always := wire.subscribe(w, r)
 	held := c.held[typeURL] && len(w.unanswered) == 0
 	asked, most := len(w.asked), c.server.Limits.Names
@@ -263,6 +267,9 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 		kept += w.size
 	}
 	c.mu.Unlock()
+	if changed && c.server.Refusals != nil {
+		c.server.Refusals()
+	}
 	if asked > most {
 		return status.Errorf(codes.ResourceExhausted, "xds: %s: the subscription has %d names, at most %d are served", Short(typeURL), asked, most)
 	}

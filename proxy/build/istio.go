@@ -1,6 +1,7 @@
 package build
 
 import (
+	"math"
 	"time"
 
 	istiostatsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
@@ -69,6 +70,12 @@ func (m *istioMetrics) Log(shard int, r *access.Record) {
 func (m *istioMetrics) http(s *shardMetrics, r *access.Record) {
 	k := m.key(s, r)
 	k.Code, k.GRPCStatus = r.Code, -1
+	if r.Request != nil && header.IsGRPC(r.Request.Get(header.ContentType)) {
+		k.Protocol = stats.ProtocolGRPC
+		if n, ok := access.GRPCStatus(r); ok && n >= 0 && n <= math.MaxInt16 {
+			k.GRPCStatus = int16(n)
+		}
+	}
 	series := s.cache.HTTP(k)
 	series.Requests.Inc()
 	series.Duration.Record(uint64(max(r.Duration().Milliseconds(), 0)))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -49,5 +50,27 @@ func TestConnectionsAreCounted(t *testing.T) {
 	step(access.TCPUpstreamConnected, 0, 0)
 	if text := string(istio.AppendPrometheus(nil, nil)); !strings.Contains(text, `destination_service="unknown"`) || !strings.Contains(text, `destination_service_name="PassthroughCluster"`) {
 		t.Errorf("a connection to where no service is does not name PassthroughCluster:\n%s", text)
+	}
+}
+
+// A request whose content is gRPC's is one of gRPC, with its status.
+func TestProtocolOfRequests(t *testing.T) {
+	for _, test := range []struct{ contentType, status, want string }{
+		{"application/grpc", "5", `request_protocol="grpc",response_code="200",grpc_response_status="5"`},
+		{"application/grpc+proto", "0", `request_protocol="grpc",response_code="200",grpc_response_status="0"`},
+		{"application/json", "", `request_protocol="http",response_code="200",grpc_response_status=""`},
+		{"application/grpc-web", "", `request_protocol="http",response_code="200",grpc_response_status=""`},
+	} {
+		istio := stats.NewIstio(stats.IstioOptions{})
+		m := &istioMetrics{shards: []*shardMetrics{newShardMetrics(istio)}, reporter: stats.Dest}
+		request, response := new(header.Map), new(header.Map)
+		request.SetCopy(header.ContentType, []byte(test.contentType))
+		if test.status != "" {
+			response.SetCopy(header.GrpcStatus, []byte(test.status))
+		}
+		m.Log(0, &access.Record{Type: access.DownstreamEnd, Code: 200, Request: request, Response: response})
+		if text := string(istio.AppendPrometheus(nil, nil)); !strings.Contains(text, test.want) {
+			t.Errorf("%s: want %s in\n%s", test.contentType, test.want, text)
+		}
 	}
 }

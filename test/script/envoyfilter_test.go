@@ -29,6 +29,7 @@ func TestEnvoyFilter(t *testing.T) {
 	run("requests at a sidecar's door", patches.localRateLimit)
 	run("a buffer and a timeout", patches.bufferAndTimeout)
 	run("a bad patch", patches.badPatch)
+	run("what a proxy refuses", patches.refused)
 }
 
 // own is the server header that httpbin sends itself.
@@ -185,4 +186,48 @@ spec:
 	if got := p.code("/status/200"); got != "200" {
 		t.Errorf("status %s", got)
 	}
+}
+
+// refused: of what the control plane takes and proxies do not, the author hears on the object, until it is right.
+func (p patches) refused(t *testing.T) {
+	filter := func(ratio string) string {
+		return `
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: eager}
+spec:
+  workloadSelector: {labels: {app: sleep}}
+  configPatches:
+  - applyTo: CLUSTER
+    match: {context: SIDECAR_OUTBOUND, cluster: {service: meshed.default.svc.cluster.local}}
+    patch: {operation: MERGE, value: {preconnect_policy: {per_upstream_preconnect_ratio: ` + ratio + `}}}
+`
+	}
+	p.Apply(filter("3"))
+	p.Apply(filter("2.5"))
+	told := func() string {
+		return strings.Join(strings.Fields(p.Run("get", "envoyfilter", "eager", "-o", "yaml").Out), " ")
+	}
+	const reason = "preconnect_policy.per_upstream_preconnect_ratio"
+	if out := told(); strings.Contains(out, reason) {
+		t.Errorf("nothing is wrong yet:\n%s", out)
+	}
+	p.Apply(filter("7"))
+	mesh.Until(t, 10*time.Second, "the object says which proxy refuses what", func() error {
+		if out := told(); !strings.Contains(out, "the proxy sleep-") || !strings.Contains(out, reason) {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	if got := p.code("/status/200"); got != "200" {
+		t.Errorf("the last good cluster must stay: status %s", got)
+	}
+	p.Apply(filter("2"))
+	mesh.Until(t, 10*time.Second, "the finding is gone", func() error {
+		if out := told(); strings.Contains(out, reason) {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	p.Must("delete", "envoyfilter", "eager")
 }
