@@ -29,7 +29,7 @@ func (f *finder) doubleTLS() {
 		for _, s := range f.services(d.Host) {
 			for _, p := range s.Ports {
 				t := d.Policy.On(p.Number, model.TrafficPolicy{}).TLS
-				if t == nil || !p.Protocol.IsTLS() || t.Mode != model.TLSSimple && t.Mode != model.TLSMutual {
+				if t == nil || t.Presents || !p.Protocol.IsTLS() || t.Mode != model.TLSSimple && t.Mode != model.TLSMutual {
 					continue
 				}
 				f.addTo(d.From, DoubleTLS, field.At("spec", "trafficPolicy"),

@@ -245,7 +245,7 @@ type ClientTLS struct {
 	CRL                 string        // file in the proxy
 	Credential          *SecretSource // in place of the files
 	Roots               *SecretSource // in place of what of Credential, or of the files, servers are verified by
-	Presents            bool          // a gateway shows its [Gateway.ClientCert]
+	Presents            bool          // of a BackendTLSPolicy: a gateway shows its [Gateway.ClientCert]; applications that speak TLS are left alone
 	SANs                []string
 	SkipVerify          bool // take any certificate
 	SNI                 string

@@ -198,6 +198,9 @@ func setTLS(v *model.View, c *clusterv3.Cluster, name clusterName, s *model.Serv
 	if len(s.SANs) > 0 {
 		accounts = s.SANs
 	}
+	if t != nil && t.Presents && v.Proxy.Type == model.Sidecar && port.Protocol.IsTLS() {
+		t = nil // the application speaks TLS itself there, as the port says
+	}
 	if t != nil {
 		switch t.Mode {
 		case model.TLSIstioMutual:

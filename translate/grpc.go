@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,6 +174,9 @@ func grpcRoute(r *routev3.Route) {
 		keep[faultFilter] = f
 	}
 	r.TypedPerFilterConfig = keep
+	if p, ok := r.Match.PathSpecifier.(*routev3.RouteMatch_PathSeparatedPrefix); ok {
+		r.Match.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: regexp.QuoteMeta(p.PathSeparatedPrefix) + "(/.*)?"}}
+	}
 	if a := r.GetRoute(); a != nil {
 		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: a.Timeout}
 	}

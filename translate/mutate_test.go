@@ -198,6 +198,7 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 	if !look {
 		return true
 	}
+	w.onGateways(t, o, doc)
 	m := w.mesh(o)
 	if got := w.resources(t, m); !maps.Equal(got, w.want) {
 		for name, data := range w.want {

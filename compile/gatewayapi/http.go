@@ -134,8 +134,9 @@ func (c *compiler) httpRules(o *config.Object, kind string, rules []httpRule, in
 	b.is.set(resolved, true, "ResolvedRefs", "what it names is there")
 	out := body{is: b.is}
 	var wrong []error
+	good := 0 // rules of which something is
 	for _, r := range rules {
-		bad := 0
+		bad, before := 0, good
 		for _, m := range r.matches {
 			rule, err := c.httpRule(r, m, b)
 			if m.err != nil { // what it would be for cannot be said
@@ -147,6 +148,8 @@ func (c *compiler) httpRules(o *config.Object, kind string, rules []httpRule, in
 					wrong = append(wrong, err)
 				}
 				rule = &model.HTTPRule{Direct: &model.DirectResponse{Status: 500}}
+			} else {
+				good = before + 1
 			}
 			ref := refOf(o)
 			rule.Name, rule.From = r.name, &ref
@@ -156,13 +159,13 @@ func (c *compiler) httpRules(o *config.Object, kind string, rules []httpRule, in
 			out.http = append(out.http, entry{rank: m.rank, route: o, rule: rule})
 		}
 	}
-	c.judge(out.is, wrong, len(rules), slices.ContainsFunc(out.http, func(e entry) bool { return e.rule.Direct == nil || e.rule.Direct.Status != 500 || len(wrong) == 0 }))
+	judge(out.is, wrong, good)
 	c.uses(b)
 	return out
 }
 
-// judge says what cannot be done of a route.
-func (c *compiler) judge(is *conditions, wrong []error, rules int, some bool) {
+// judge says what cannot be done of a route: some of its rules, or all.
+func judge(is *conditions, wrong []error, good int) {
 	if len(wrong) == 0 {
 		return
 	}
@@ -171,7 +174,7 @@ func (c *compiler) judge(is *conditions, wrong []error, rules int, some bool) {
 		reason = "IncompatibleFilters"
 	}
 	text = strings.ReplaceAll(text, "\n", "; ")
-	if !some || len(wrong) >= rules && rules == 1 {
+	if good == 0 {
 		is.set(accepted, false, reason, "%s", text)
 		return
 	}

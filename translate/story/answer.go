@@ -45,6 +45,7 @@ var types = map[string]string{
 //	places CLUSTER                              priority, locality, weight and addresses of its endpoints
 //	names table                                 what the proxy answers for names, and the rules for them
 //	problems                                    what the authors are told
+//	status                                      what the objects of Gateway API are told
 func (s *Story) Answer(question string) (string, error) {
 	words := strings.Fields(question)
 	if question == "problems" {
@@ -57,6 +58,9 @@ func (s *Story) Answer(question string) (string, error) {
 			fmt.Fprintf(&out, "%s: %s\n", kind, p.Error.Error())
 		}
 		return out.String(), nil
+	}
+	if question == "status" {
+		return s.status(), nil
 	}
 	if url, ok := types[strings.TrimSuffix(words[0], "s")]; ok && len(words) == 1 {
 		return lines(translate.Names(s.View, url)), nil
