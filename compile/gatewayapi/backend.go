@@ -46,7 +46,7 @@ func (b *backends) resolve(ref gatewayv1.BackendObjectReference) (to model.Desti
 		}
 		to.Host = istio.Host(name, ns, istio.Env{ClusterDomain: b.c.env.ClusterDomain})
 	default:
-		return to, "InvalidKind", fmt.Sprintf("is a %s of group %q, want a Service, or a Hostname of group %s", kind, group, istioGroup)
+		return to, "InvalidKind", fmt.Sprintf("is %s, want a Service, or a Hostname of group %s", kindOf(group, kind), istioGroup)
 	}
 	services := b.c.env.Services(to.Host)
 	if kind == "Service" {

@@ -114,7 +114,7 @@ func (c *compiler) targets(o *config.Object, spec *gatewayv1.BackendTLSPolicySpe
 	var out []target
 	for i, t := range spec.TargetRefs {
 		if t.Group != "" || t.Kind != "Service" {
-			is.fail(accepted, "TargetNotFound", "spec.targetRefs[%d]: is a %s, want a Service", i, t.Kind)
+			is.fail(accepted, "TargetNotFound", "spec.targetRefs[%d]: is %s, want a Service", i, kindOf(t.Group, t.Kind))
 			continue
 		}
 		host := istio.Host(string(t.Name), o.Namespace, istio.Env{ClusterDomain: c.env.ClusterDomain})
@@ -192,7 +192,7 @@ func (c *compiler) policyRoots(o *config.Object, refs []gatewayv1.LocalObjectRef
 		case ref.Group == "" && ref.Kind == "Secret":
 			kind, get = model.FromSecret, c.env.Secret
 		default:
-			is.fail(resolved, "InvalidKind", "%s: is a %s, want a ConfigMap or a Secret", at, ref.Kind)
+			is.fail(resolved, "InvalidKind", "%s: is %s, want a ConfigMap or a Secret", at, kindOf(ref.Group, ref.Kind))
 			continue
 		}
 		if text := noRoots(get(o.Namespace, string(ref.Name)), string(ref.Kind), o.Namespace, string(ref.Name)); text != "" {

@@ -2,9 +2,11 @@ package gatewayapi
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -145,7 +147,12 @@ func (c *compiler) allows(from gatewayv1.FromNamespaces, selector *metav1.LabelS
 		return own == namespace
 	case gatewayv1.NamespacesFromSelector:
 		s, err := metav1.LabelSelectorAsSelector(selector)
-		return err == nil && s.Matches(labels.Set(c.env.Namespace(namespace)))
+		if err != nil {
+			return false
+		}
+		has := labels.Set{corev1.LabelMetadataName: namespace} // which each has, as Kubernetes sees to
+		maps.Copy(has, c.env.Namespace(namespace))
+		return s.Matches(has)
 	}
 	return false
 }

@@ -84,7 +84,7 @@ func (c *compiler) certificates(l *listener, refs []gatewayv1.SecretObjectRefere
 // secret finds the certificate that a Gateway or a ListenerSet names.
 func (c *compiler) secret(from *parent, ref gatewayv1.SecretObjectReference) (source model.SecretSource, reason, text string) {
 	if kind := deref(ref.Kind, "Secret"); deref(ref.Group, "") != "" || kind != "Secret" {
-		return source, "InvalidCertificateRef", "is a " + string(kind) + ", want a Secret"
+		return source, "InvalidCertificateRef", "is " + kindOf(deref(ref.Group, ""), kind) + ", want a Secret"
 	}
 	ns, name := string(deref(ref.Namespace, gatewayv1.Namespace(from.object.Namespace))), string(ref.Name)
 	if !c.granted(from.kind, from.object.Namespace, "", "Secret", ns, name) {
@@ -98,6 +98,14 @@ func (c *compiler) secret(from *parent, ref gatewayv1.SecretObjectReference) (so
 		return source, "InvalidCertificateRef", held.From.String() + " " + held.NoCert
 	}
 	return from.gateway.source(model.FromSecret, ns, name), "", ""
+}
+
+// kindOf names a kind for people.
+func kindOf(group gatewayv1.Group, kind gatewayv1.Kind) string {
+	if group == "" {
+		return "of kind " + string(kind)
+	}
+	return "of kind " + string(kind) + " of group " + string(group)
 }
 
 // source is an object that the pods of a gateway may have, though it may be another namespace's.
@@ -153,7 +161,7 @@ func (c *compiler) roots(from *parent, ref gatewayv1.ObjectReference) (source mo
 	case ref.Group == "" && ref.Kind == "Secret":
 		kind, get = model.FromSecret, c.env.Secret
 	default:
-		return source, "InvalidCACertificateKind", "is a " + string(ref.Kind) + ", want a ConfigMap or a Secret"
+		return source, "InvalidCACertificateKind", "is " + kindOf(ref.Group, ref.Kind) + ", want a ConfigMap or a Secret"
 	}
 	ns, name := string(deref(ref.Namespace, gatewayv1.Namespace(from.object.Namespace))), string(ref.Name)
 	if !c.granted(from.kind, from.object.Namespace, "", string(ref.Kind), ns, name) {
