@@ -8,6 +8,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
@@ -57,6 +58,7 @@ func (c *compiler) gateways() {
 		spec := &o.Value.(*gatewayv1.Gateway).Spec
 		controller := c.controllers[string(spec.GatewayClassName)]
 		if controller == "" {
+			c.foreign(o, string(spec.GatewayClassName))
 			continue
 		}
 		g := &gateway{parent: parent{object: o, kind: "Gateway", is: conditionsOf(o)}, spec: spec, controller: controller}
@@ -74,6 +76,18 @@ func (c *compiler) gateways() {
 		c.clientCertificate(g)
 		c.ours = append(c.ours, g)
 		c.byName[nameOf(o)] = g
+	}
+}
+
+// foreign says that a Gateway is nobody's, unless there is the class: then it is another controller's, which is no news.
+func (c *compiler) foreign(o *config.Object, class string) {
+	at := field.At("spec", "gatewayClassName")
+	switch {
+	case slices.ContainsFunc(c.objects.Classes, func(o *config.Object) bool { return o.Name == class }):
+	case class == "istio-waypoint" || class == "istio-remote":
+		c.notice(o, at, false, "is %s: there are no waypoints and no remote gateways here; nobody serves it", class)
+	default:
+		c.notice(o, at, true, "is %q, which is none of ours, and there is no such GatewayClass: it is left alone; want istio or malla", class)
 	}
 }
 
