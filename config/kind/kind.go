@@ -25,6 +25,8 @@ const (
 	Ignored
 	// Refused ones are an error that says so.
 	Refused
+	// Unmet fields are accepted with a notice, and the object's status says that they are not met.
+	Unmet
 )
 
 // A Kind is one row of the table.
@@ -147,7 +149,7 @@ func Named(key string) (*Kind, bool) {
 
 // String returns the class as documentation names it.
 func (c Class) String() string {
-	return [...]string{"used", "accepted without effect", "refused"}[c]
+	return [...]string{"used", "accepted without effect", "refused", "not met, as the status says"}[c]
 }
 
 // ByGVK finds the row of a kind in any served version.
