@@ -20,7 +20,7 @@ type route struct {
 	hosts   []string // "*": any
 }
 
-func routeOf(o *config.Object, kind string, common gatewayv1.CommonRouteSpec, hosts []gatewayv1.Hostname) *route {
+func (c *compiler) routeOf(o *config.Object, kind string, common gatewayv1.CommonRouteSpec, hosts []gatewayv1.Hostname) *route {
 	r := &route{object: o, kind: kind, parents: common.ParentRefs}
 	for _, h := range hosts {
 		r.hosts = append(r.hosts, strings.ToLower(string(h)))
@@ -28,7 +28,22 @@ func routeOf(o *config.Object, kind string, common gatewayv1.CommonRouteSpec, ho
 	if len(hosts) == 0 {
 		r.hosts = []string{"*"}
 	}
+	c.adopt(r, common.UseDefaultGateways)
 	return r
+}
+
+// adopt adds the default Gateways of a scope to the parents of a route that wants them.
+func (c *compiler) adopt(r *route, scope gatewayv1.GatewayDefaultScope) {
+	if scope == "" || scope == gatewayv1.GatewayDefaultScopeNone {
+		return
+	}
+	r.parents = slices.Clone(r.parents)
+	for _, g := range c.ours {
+		if g.spec.DefaultScope == scope {
+			group, kind, namespace := gatewayv1.Group(gatewayv1.GroupName), gatewayv1.Kind("Gateway"), gatewayv1.Namespace(g.object.Namespace)
+			r.parents = append(r.parents, gatewayv1.ParentReference{Group: &group, Kind: &kind, Namespace: &namespace, Name: gatewayv1.ObjectName(g.object.Name)})
+		}
+	}
 }
 
 // A body is what the rules of a route became.

@@ -23,7 +23,7 @@ func (c *compiler) bytesRoutes() {
 		for _, r := range spec.Rules {
 			refs = append(refs, r.BackendRefs)
 		}
-		c.bytesRoute(routeOf(o, "TLSRoute", spec.CommonRouteSpec, spec.Hostnames), refs)
+		c.bytesRoute(c.routeOf(o, "TLSRoute", spec.CommonRouteSpec, spec.Hostnames), refs)
 	}
 	for _, o := range oldest(c.objects.TCPRoutes) {
 		spec := &o.Value.(*gatewayv1.TCPRoute).Spec
@@ -31,7 +31,7 @@ func (c *compiler) bytesRoutes() {
 		for _, r := range spec.Rules {
 			refs = append(refs, r.BackendRefs)
 		}
-		c.bytesRoute(routeOf(o, "TCPRoute", spec.CommonRouteSpec, nil), refs)
+		c.bytesRoute(c.routeOf(o, "TCPRoute", spec.CommonRouteSpec, nil), refs)
 	}
 	for _, o := range oldest(c.objects.UDPRoutes) {
 		spec := &o.Value.(*gatewayv1.UDPRoute).Spec
@@ -41,7 +41,7 @@ func (c *compiler) bytesRoutes() {
 			is.set(resolved, true, "ResolvedRefs", "what it names does not matter")
 			return body{is: is}
 		}
-		c.attach(routeOf(o, "UDPRoute", spec.CommonRouteSpec, nil), refused, refused)
+		c.attach(c.routeOf(o, "UDPRoute", spec.CommonRouteSpec, nil), refused, refused)
 	}
 }
 

@@ -37,7 +37,7 @@ func ordered(list []entry) []entry {
 func (c *compiler) httpRoutes() {
 	for _, o := range oldest(c.objects.HTTPRoutes) {
 		spec := &o.Value.(*gatewayv1.HTTPRoute).Spec
-		c.attach(routeOf(o, "HTTPRoute", spec.CommonRouteSpec, spec.Hostnames),
+		c.attach(c.routeOf(o, "HTTPRoute", spec.CommonRouteSpec, spec.Hostnames),
 			func() body { return c.httpBody(o, spec, false) }, func() body { return c.httpBody(o, spec, true) })
 	}
 }
@@ -45,7 +45,7 @@ func (c *compiler) httpRoutes() {
 func (c *compiler) grpcRoutes() {
 	for _, o := range oldest(c.objects.GRPCRoutes) {
 		spec := &o.Value.(*gatewayv1.GRPCRoute).Spec
-		c.attach(routeOf(o, "GRPCRoute", spec.CommonRouteSpec, spec.Hostnames),
+		c.attach(c.routeOf(o, "GRPCRoute", spec.CommonRouteSpec, spec.Hostnames),
 			func() body { return c.grpcBody(o, spec, false) }, func() body { return c.grpcBody(o, spec, true) })
 	}
 }

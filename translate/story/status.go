@@ -61,6 +61,12 @@ func (s *Story) status() string {
 		for _, p := range d.Ports {
 			fmt.Fprintf(&b, " %s", p.Name)
 		}
+		for _, l := range slices.Sorted(maps.Keys(d.Labels)) {
+			fmt.Fprintf(&b, " label %s=%s", l, d.Labels[l])
+		}
+		for _, a := range slices.Sorted(maps.Keys(d.Annotations)) {
+			fmt.Fprintf(&b, " annotation %s=%s", a, d.Annotations[a])
+		}
 		b.WriteByte('\n')
 	}
 	return b.String()
