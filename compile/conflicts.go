@@ -15,12 +15,18 @@ import (
 // What follows finds objects that have no effect, or less than they say, because an
 // older one has it, or because there is nothing that they are about.
 
-// sameHosts finds rules of the mesh for a host that others have, for everybody who sees them.
+// sameHosts finds rules of the mesh for a host that others have, for everybody who sees them: those of
+// VirtualServices, and of Gateway API's routes of services.
 func (f *finder) sameHosts(m *memo) {
 	objects := map[*model.RouteRules]*config.Object{}
 	for _, c := range m.kinds["VirtualService"] {
 		if c.result.Rules != nil && c.result.Rules.Applies("mesh") {
 			objects[c.result.Rules] = c.object
+		}
+	}
+	for _, r := range f.mesh.Rules {
+		if objects[r] == nil && r.From.Kind != "VirtualService" && r.Applies("mesh") {
+			objects[r] = nil
 		}
 	}
 	rules := slices.SortedFunc(maps.Keys(objects), func(a, b *model.RouteRules) int { return refOfRules(a).compare(refOfRules(b)) })
@@ -38,6 +44,10 @@ func (f *finder) sameHosts(m *memo) {
 				why := "is older"
 				if refOfRules(first).compare(refOfRules(r)) > 0 {
 					why = "fewer namespaces see"
+				}
+				if objects[r] == nil {
+					f.addTo(r.From, HostConflict, field.At("spec", "parentRefs"), "the host %s has the rules of %s, which %s: for sidecars these have no effect", host, first.From, why)
+					continue
 				}
 				f.at(objects[r])
 				f.add(HostConflict, soon, field.At("spec", "hosts").Index(i), "the host %s has the rules of %s, which %s: for sidecars these have no effect", host, first.From, why)
