@@ -5,6 +5,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	metadataformatv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/metadata/v3"
+	withoutqueryv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/req_without_query/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
@@ -30,7 +32,9 @@ var accessFields = []*Message{
 	message((*filev3.FileAccessLog)(nil), reads("path", "log_format", "format", "json_format", "typed_json_format")),
 	message((*streamv3.StdoutAccessLog)(nil), reads("log_format")),
 	message((*streamv3.StderrAccessLog)(nil), reads("log_format")),
-	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options", "content_type")),
+	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options", "content_type", "formatters")),
+	message((*metadataformatv3.Metadata)(nil)),
+	message((*withoutqueryv3.ReqWithoutQuery)(nil)),
 	message((*corev3.JsonFormatOptions)(nil), ignores("properties are always sorted", "sort_properties")),
 }
 
@@ -128,8 +132,21 @@ func (r *listenerReader) logFormat(s *corev3.SubstitutionFormatString, at *field
 	return r.substitution(s, at)
 }
 
+// formatters reads which operators a format may have beside the usual ones. We know them without being told.
+func (r *reader) formatters(list []*corev3.TypedExtensionConfig, at *field.Path) {
+	for i, f := range list {
+		at := at.Index(i)
+		switch m := r.unpack(f.GetTypedConfig(), at).(type) {
+		case nil, *metadataformatv3.Metadata, *withoutqueryv3.ReqWithoutQuery:
+		default:
+			r.errs.Addf(at, "found %s, want the metadata or the req_without_query formatter", anyName(m))
+		}
+	}
+}
+
 // substitution reads a format that is there.
 func (r *reader) substitution(s *corev3.SubstitutionFormatString, at *field.Path) *access.Format {
+	r.formatters(s.GetFormatters(), at.Child("formatters"))
 	switch s.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormatSource:
 		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), s.GetOmitEmptyValues(), at.Child("text_format_source"))

@@ -17,7 +17,7 @@ var http2Fields = []*Message{
 		ignores("there are no METADATA frames", "max_metadata_size"),
 		ignores("there is one codec", "use_oghttp2_codec"),
 		ignores("values that will be seen once are sent as they are, which costs the peer less; the peer cannot tell", "enable_huffman_encoding")),
-	message((*corev3.KeepaliveSettings)(nil), reads("interval", "timeout")),
+	message((*corev3.KeepaliveSettings)(nil), reads("interval", "timeout", "interval_jitter", "connection_idle_interval")),
 }
 
 // http2 reads how a connection of HTTP/2 is spoken on; at is the place of m, which may be nil. What is
@@ -52,12 +52,21 @@ func (r *reader) http2(m *corev3.Http2ProtocolOptions, at *field.Path) h2.Option
 	if k := m.GetConnectionKeepalive(); k != nil {
 		at := at.Child("connection_keepalive")
 		o.PingInterval, o.PingTimeout = r.duration(k.GetInterval(), at.Child("interval")), r.duration(k.GetTimeout(), at.Child("timeout"))
+		o.PingIdle, o.PingJitter = r.duration(k.GetConnectionIdleInterval(), at.Child("connection_idle_interval")), defaultJitter
+		if j := k.GetIntervalJitter(); j != nil {
+			if o.PingJitter = j.GetValue(); !(o.PingJitter >= 0 && o.PingJitter <= 100) {
+				r.errs.Addf(at.Child("interval_jitter"), "found %v, want 0 to 100", o.PingJitter)
+			}
+		}
 		if k.GetTimeout() == nil {
 			r.errs.Addf(at.Child("timeout"), "is not set, want how long an answer may take")
 		}
 	}
 	return o
 }
+
+// defaultJitter is Envoy's, in percent.
+const defaultJitter = 15
 
 // orNone is a number for options in which 0 means the default and less than 0 none.
 func orNone(v *uint32) int {

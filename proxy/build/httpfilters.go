@@ -68,7 +68,7 @@ var optionalFilterFields = []*Message{
 
 	message((*headermutationv3.HeaderMutation)(nil), reads("mutations", "most_specific_header_mutations_wins")),
 	message((*headermutationv3.HeaderMutationPerRoute)(nil), reads("mutations")),
-	message((*headermutationv3.Mutations)(nil), reads("request_mutations", "query_parameter_mutations", "response_mutations", "response_trailers_mutations", "request_trailers_mutations")),
+	message((*headermutationv3.Mutations)(nil), reads("request_mutations", "query_parameter_mutations", "response_mutations", "response_trailers_mutations", "request_trailers_mutations", "formatters")),
 	message((*corev3.KeyValueMutation)(nil), reads("append", "remove")),
 	message((*corev3.KeyValueAppend)(nil), reads("record", "action")),
 	message((*corev3.KeyValuePair)(nil), reads("key", "value")),

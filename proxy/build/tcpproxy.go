@@ -18,7 +18,7 @@ var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
 		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
-		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key")),
+		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key", "formatters")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
@@ -75,6 +75,7 @@ func (r *listenerReader) tunnel(m *tcpv3.TcpProxy_TunnelingConfig, at *field.Pat
 	if m == nil {
 		return nil
 	}
+	r.formatters(m.GetFormatters(), at.Child("formatters"))
 	t := &tcp.Tunnel{PostPath: m.GetPostPath(), KeepHeaders: m.GetPropagateResponseHeaders(), KeepTrailers: m.GetPropagateResponseTrailers()}
 	if m.GetHostname() == "" {
 		r.errs.Addf(at.Child("hostname"), "is empty, want the host to be asked for")

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/header"
@@ -89,7 +90,8 @@ type Conn struct {
 	closed     bool
 
 	pingSent, pingNext int64
-	stale              int // streams that Sweep has reset
+	received           int64 // when bytes came last; kept only where it matters
+	stale              int   // streams that Sweep has reset
 }
 
 // NewServer returns the server's end of a connection and writes its settings.
@@ -107,6 +109,7 @@ func newConn(shard *Shard, o *Options, out Output, h Handler, server bool) *Conn
 	c.peer = peerSettings{streams: 100, window: firstWindow, frame: minFrame}
 	c.enc, c.dec = hpack.NewEncoder(c.o.EncoderTable), hpack.NewDecoder(c.o.MaxHeaderBytes, c.o.MaxHeaders)
 	c.peerLast = maxStreamID
+	c.received = shard.now()
 	c.introduce()
 	return c
 }
@@ -119,6 +122,9 @@ func (c *Conn) Feed(b []byte) (int, error) {
 	}
 	if err := c.checkOutput(); err != nil {
 		return len(b), c.fail(err)
+	}
+	if c.o.PingIdle > 0 {
+		c.received = c.shard.now()
 	}
 	used := 0
 	if c.server && !c.preface {
@@ -278,7 +284,7 @@ func (c *Conn) onPing(flags byte, id uint32, p []byte) *Error {
 // again, 0 for never. An error is the end of the connection: the last PING was not answered.
 func (c *Conn) Keepalive(now int64) (next int64, err error) {
 	every, patience := int64(c.o.PingInterval), int64(c.o.PingTimeout)
-	if every <= 0 || c.err != nil || c.closed {
+	if every <= 0 && c.pingSent == 0 || c.err != nil || c.closed {
 		return 0, c.over()
 	}
 	if patience <= 0 {
@@ -291,14 +297,37 @@ func (c *Conn) Keepalive(now int64) (next int64, err error) {
 		return c.pingSent + patience, nil
 	}
 	if c.pingNext == 0 {
-		c.pingNext = now + every
+		c.pingNext = now + every + c.jitter()
 	}
 	if now < c.pingNext {
 		return c.pingNext, nil
 	}
-	c.pingSent, c.pingNext = now, now+every
-	c.control(framePing, 0, 0, binary.BigEndian.AppendUint64(c.scratch[:0], uint64(now)))
+	c.ping(now)
+	c.pingNext = now + every + c.jitter()
 	return now + min(patience, every), nil
+}
+
+func (c *Conn) ping(now int64) {
+	c.pingSent = now
+	c.control(framePing, 0, 0, binary.BigEndian.AppendUint64(c.scratch[:0], uint64(now)))
+}
+
+// jitter is what is added to an interval, so that connections that began together do not all ask together.
+func (c *Conn) jitter() int64 {
+	if most := int64(float64(c.o.PingInterval) * c.o.PingJitter / 100); most > 0 {
+		return rand.Int64N(most)
+	}
+	return 0
+}
+
+// TryIdle sends a PING if nothing has come for as long as the options say: the peer may have gone without a word. It
+// reports whether it did; then Keepalive wants to be called.
+func (c *Conn) TryIdle(now int64) bool {
+	if c.o.PingIdle <= 0 || c.pingSent != 0 || now-c.received <= int64(c.o.PingIdle) || c.err != nil || c.closed {
+		return false
+	}
+	c.ping(now)
+	return true
 }
 
 // onGoAway takes GOAWAY (section 6.8).

@@ -28,6 +28,8 @@ type Options struct {
 	// A PING is sent when this long has passed since the last one, and the
 	// connection ends if it is not answered in time; 0: never. See Conn.Keepalive.
 	PingInterval, PingTimeout time.Duration
+	PingJitter                float64       // up to so many percent of the interval are added to each
+	PingIdle                  time.Duration // a client's connection on which nothing has come for longer is tried before a request; 0: never. See Conn.TryIdle
 
 	Limits Limits
 

@@ -23,6 +23,22 @@ var update = flag.Bool("update", false, "write what happened into the stories")
 // Stories are what one end does with what comes. A line that is not indented is a frame from
 // the peer, or what our side does (lower case); the indented lines below it are what follows:
 // events (*) and frames (>).
+// An interval gets up to its share of jitter, and connections do not all get the same.
+func TestKeepaliveJitter(t *testing.T) {
+	seen := map[int64]bool{}
+	for range 50 {
+		c := Conn{o: Options{PingInterval: 1000, PingJitter: 15}}
+		next, err := c.Keepalive(1)
+		if err != nil || next < 1001 || next >= 1151 {
+			t.Fatalf("the first PING is at %d (%v), want 1001 to 1150", next, err)
+		}
+		seen[next] = true
+	}
+	if len(seen) < 2 {
+		t.Error("all connections ask at the same time")
+	}
+}
+
 func TestStories(t *testing.T) {
 	paths, _ := filepath.Glob("testdata/*.txtar")
 	if len(paths) == 0 {
@@ -200,6 +216,8 @@ func (y *story) begin(w []string) {
 			y.o.DropUnderscores, y.o.RejectUnderscores = v == "drop", v == "reject"
 		case "ping":
 			y.o.PingInterval, y.o.PingTimeout = 1000, 100
+		case "idle":
+			y.o.PingIdle, y.o.PingTimeout = 500, 100
 		case "premature":
 			y.o.Limits.PrematureResets = number(v)
 		default:
@@ -345,6 +363,9 @@ func (y *story) act(verb string, w []string) {
 	case "keepalive":
 		next, err := d.c.Keepalive(d.clock)
 		d.say("next %d, error %v", next, err)
+		return
+	case "try":
+		d.say("%v", d.c.TryIdle(d.clock))
 		return
 	case "nextid":
 		d.c.nextID = uint32(number(w[0]))

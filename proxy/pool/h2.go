@@ -141,6 +141,9 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	st.UpstreamRqActive.Inc()
 	c.info.Host.RqTotal.Inc()
 	c.info.Host.Active.Add(1)
+	if c.http.TryIdle(p.w.Loop.Now()) {
+		c.keepAlive()
+	}
 	r.s = c.http.Open(r, &response.Map, &response.Trailers)
 	if c.upstream.spent() {
 		st.UpstreamCxMaxRequests.Inc()
