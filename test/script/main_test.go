@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv(envHealth) != "":
 		healthServer()
 		return
+	case os.Getenv(envRelay) != "":
+		relayServer(os.Getenv(envRelay))
+		return
 	}
 	code := m.Run()
 	mesh.RemoveBinary()
