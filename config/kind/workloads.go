@@ -11,8 +11,6 @@ var workloads = []*Kind{
 	{Group: "apps", Versions: []string{"v1"}, Kind: "StatefulSet", Plural: "statefulsets", Short: []string{"sts"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
 		Fields: join(podFields("spec.template.spec"),
 			ref("not supported: nothing here outlives its pod; use an emptyDir volume", "spec.volumeClaimTemplates"),
-			ref("not supported yet: old templates are not kept; leave it out", "spec.updateStrategy.rollingUpdate.partition"),
-			only(ref("not supported yet: pods are replaced one after the other; leave it out", "spec.updateStrategy.rollingUpdate.maxUnavailable"), "!1"),
 			ign("old templates are not kept", "spec.revisionHistoryLimit"),
 			ign("there are no claims here", "spec.persistentVolumeClaimRetentionPolicy"),
 		),
@@ -34,7 +32,8 @@ var workloads = []*Kind{
 // jobFields returns the rows of a Job's spec at the given path.
 func jobFields(at string) []Field {
 	return join(podFields(at+".template.spec"), below(join(
-		ref("not supported yet; use backoffLimit", "podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes"),
+		ref("not supported yet; use backoffLimit", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes"),
+		only(ref("it needs backoffLimitPerIndex, which is "+whyNotYet+"; use FailJob, Ignore or Count", "podFailurePolicy.rules[].action"), "FailIndex"),
 		ref("other controllers of Jobs are not there", "managedBy"),
 		ref("a Job finds its pods by a label of its own; leave it out", "selector", "manualSelector"),
 		ign("a pod that ends is replaced when it has ended or is on its way out", "podReplacementPolicy"),

@@ -2,10 +2,12 @@ package validate
 
 import (
 	"errors"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
@@ -18,6 +20,17 @@ func (r *ruler) statefulSet(s *appsv1.StatefulSet) {
 	r.template(at, s.Spec.Selector, &s.Spec.Template)
 	r.choice(at.Child("podManagementPolicy"), string(s.Spec.PodManagementPolicy), "OrderedReady", "Parallel")
 	r.choice(at.Child("updateStrategy").Child("type"), string(s.Spec.UpdateStrategy.Type), "RollingUpdate", "OnDelete")
+	if u := s.Spec.UpdateStrategy.RollingUpdate; u != nil {
+		p := at.Child("updateStrategy").Child("rollingUpdate")
+		if u.Partition != nil && *u.Partition < 0 {
+			r.errorf(p.Child("partition"), "found %d, want 0 or more", *u.Partition)
+		}
+		if m := u.MaxUnavailable; m != nil {
+			if n, err := intstr.GetScaledValueFromIntOrPercent(m, 100, true); err != nil || n < 1 {
+				r.errorf(p.Child("maxUnavailable"), "found %q, want 1 or more, or a percentage above 0", m.String())
+			}
+		}
+	}
 	if n := s.Spec.ServiceName; n != "" {
 		for _, p := range validation.IsDNS1123Label(n) {
 			r.errorf(at.Child("serviceName"), "found %q: %s", n, problem(p))
@@ -55,6 +68,7 @@ func (r *ruler) job(at *field.Path, s *batchv1.JobSpec) {
 			r.errorf(at.Child("completions"), "missing; completionMode Indexed wants how many indexes there are")
 		}
 	}
+	r.podFailurePolicy(at.Child("podFailurePolicy"), s)
 	template := at.Child("template")
 	r.labels(template.Child("metadata").Child("labels"), s.Template.Labels)
 	r.annotations(template.Child("metadata"), s.Template.Annotations, s.Template.Labels)
@@ -62,6 +76,31 @@ func (r *ruler) job(at *field.Path, s *batchv1.JobSpec) {
 		r.errorf(template.Child("spec").Child("restartPolicy"), "found %q, want Never or OnFailure: the pods are meant to end", p)
 	}
 	r.podSpec(template.Child("spec"), &s.Template.Spec)
+}
+
+func (r *ruler) podFailurePolicy(at *field.Path, s *batchv1.JobSpec) {
+	p := s.PodFailurePolicy
+	if p == nil {
+		return
+	}
+	if s.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure {
+		r.errorf(at, "found beside restartPolicy %s: containers that are started again do not fail their pod; want Never", s.Template.Spec.RestartPolicy)
+	}
+	for i, rule := range p.Rules {
+		at := at.Child("rules").Index(i)
+		r.choice(at.Child("action"), string(rule.Action), "FailJob", "Ignore", "Count", "FailIndex")
+		e := rule.OnExitCodes
+		if (e != nil) == (len(rule.OnPodConditions) > 0) {
+			r.errorf(at, "wants one of onExitCodes and onPodConditions")
+		}
+		if e == nil {
+			continue
+		}
+		r.choice(at.Child("onExitCodes").Child("operator"), string(e.Operator), "In", "NotIn")
+		if len(e.Values) == 0 || e.Operator == batchv1.PodFailurePolicyOnExitCodesOpIn && slices.Contains(e.Values, 0) {
+			r.errorf(at.Child("onExitCodes").Child("values"), "found %v, want exit codes, of which In takes none that is 0", e.Values)
+		}
+	}
 }
 
 func deref[T int32 | int64](p *T) int64 {

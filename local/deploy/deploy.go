@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -36,6 +37,10 @@ type Controller struct {
 	log    *slog.Logger
 	now    func() time.Time
 	queue  workqueue.TypedRateLimitingInterface[item]
+
+	// templates are those of StatefulSets by their name and revision: what is below a partition keeps its old one, for as
+	// long as this process lives.
+	templates sync.Map // of string to *corev1.PodTemplateSpec
 }
 
 // item names one object to look at.

@@ -25,8 +25,9 @@ const (
 // A tallied job is a Job with its pods.
 type tallied struct {
 	*batchv1.Job
-	active, succeeded, failed []*corev1.Pod
-	restarts                  int32 // of the containers of pods that restart them
+	active, succeeded, failed []*corev1.Pod // of those that failed, what the policy does not pass over
+	hopeless                  string        // why the policy ends the Job; "": it does not
+	restarts                  int32         // of the containers of pods that restart them
 }
 
 func tally(j *batchv1.Job, pods []*corev1.Pod) *tallied {
@@ -36,7 +37,14 @@ func tally(j *batchv1.Job, pods []*corev1.Pod) *tallied {
 		case p.Status.Phase == corev1.PodSucceeded:
 			t.succeeded = append(t.succeeded, p)
 		case p.Status.Phase == corev1.PodFailed:
-			t.failed = append(t.failed, p)
+			switch action, why := failure(j.Spec.PodFailurePolicy, p); action {
+			case batchv1.PodFailurePolicyActionIgnore:
+			case batchv1.PodFailurePolicyActionFailJob:
+				t.hopeless = why
+				fallthrough
+			default:
+				t.failed = append(t.failed, p)
+			}
 		case p.DeletionTimestamp == nil:
 			t.active = append(t.active, p)
 		}
@@ -117,6 +125,9 @@ func (t *tallied) next(now time.Time) (wait time.Duration, end *batchv1.JobCondi
 	}
 	if s := t.Spec.ActiveDeadlineSeconds; s != nil && t.Status.StartTime != nil && !now.Before(t.Status.StartTime.Add(time.Duration(*s)*time.Second)) {
 		return 0, ended(batchv1.JobFailed, "DeadlineExceeded", "Job was active longer than specified deadline")
+	}
+	if t.hopeless != "" {
+		return 0, ended(batchv1.JobFailed, "PodFailurePolicy", t.hopeless)
 	}
 	if n := int32(len(t.failed)) + t.restarts; n > limit {
 		return 0, ended(batchv1.JobFailed, "BackoffLimitExceeded", "Job has reached the specified backoff limit")

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // statefulSet brings a StatefulSet one step nearer to its pods: in order, each when the one before is ready,
@@ -50,12 +51,12 @@ func (c *Controller) statefulStep(ctx context.Context, s *appsv1.StatefulSet, ha
 	}
 	end := first + int(replicas(s.Spec.Replicas))
 	together := s.Spec.PodManagementPolicy == appsv1.ParallelPodManagement
-	current := revisionName(s, &s.Spec.Template)
+	c.templates.Store(s.Namespace+"/"+revisionName(s, &s.Spec.Template), s.Spec.Template.DeepCopy())
 	for n := first; n < end; n++ {
 		p := have[n]
 		switch {
 		case p == nil:
-			if err := c.createOrdinal(ctx, s, n, current); err != nil {
+			if err := c.createOrdinal(ctx, s, n); err != nil {
 				c.event(ctx, s, "StatefulSet", corev1.EventTypeWarning, "FailedCreate", "Error creating: "+err.Error())
 				return err
 			}
@@ -66,7 +67,7 @@ func (c *Controller) statefulStep(ctx context.Context, s *appsv1.StatefulSet, ha
 			}
 		case c.available(p, s.Spec.MinReadySeconds):
 			continue
-		case p.Labels[appsv1.StatefulSetRevisionLabel] != current && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType:
+		case p.Labels[appsv1.StatefulSetRevisionLabel] != revisionAt(s, n) && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType:
 			// An old template that never became ready must not keep the new one away.
 			if err := c.deletePod(ctx, s, "StatefulSet", p); err != nil {
 				return err
@@ -92,20 +93,54 @@ func (c *Controller) statefulStep(ctx context.Context, s *appsv1.StatefulSet, ha
 	if s.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
 		return nil
 	}
+	left := maxUnavailable(s)
 	for n := end - 1; n >= first; n-- {
 		p := have[n]
-		if p == nil || p.DeletionTimestamp != nil || !c.available(p, s.Spec.MinReadySeconds) {
-			return nil // one at a time
+		switch {
+		case p == nil || p.DeletionTimestamp != nil || !c.available(p, s.Spec.MinReadySeconds):
+			left--
+		case p.Labels[appsv1.StatefulSetRevisionLabel] != revisionAt(s, n):
+			if err := c.deletePod(ctx, s, "StatefulSet", p); err != nil {
+				return err
+			}
+			left--
 		}
-		if p.Labels[appsv1.StatefulSetRevisionLabel] != current {
-			return c.deletePod(ctx, s, "StatefulSet", p)
+		if left <= 0 {
+			return nil
 		}
 	}
 	return nil
 }
 
-func (c *Controller) createOrdinal(ctx context.Context, s *appsv1.StatefulSet, n int, revision string) error {
-	p := podOf(&s.Spec.Template, s, "StatefulSet")
+// maxUnavailable is how many pods may be missing while a new template comes: one, if nothing is said.
+func maxUnavailable(s *appsv1.StatefulSet) int {
+	u := s.Spec.UpdateStrategy.RollingUpdate
+	if u == nil || u.MaxUnavailable == nil {
+		return 1
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(u.MaxUnavailable, int(replicas(s.Spec.Replicas)), true)
+	if err != nil {
+		return 1
+	}
+	return max(n, 1)
+}
+
+// revisionAt names the template that a pod is to have: below the partition that which all had before.
+func revisionAt(s *appsv1.StatefulSet, n int) string {
+	if u := s.Spec.UpdateStrategy.RollingUpdate; u != nil && u.Partition != nil && n < int(*u.Partition) && s.Status.CurrentRevision != "" {
+		return s.Status.CurrentRevision
+	}
+	return revisionName(s, &s.Spec.Template)
+}
+
+func (c *Controller) createOrdinal(ctx context.Context, s *appsv1.StatefulSet, n int) error {
+	revision, template := revisionAt(s, n), &s.Spec.Template
+	if old, ok := c.templates.Load(s.Namespace + "/" + revision); ok {
+		template = old.(*corev1.PodTemplateSpec)
+	} else {
+		revision = revisionName(s, template) // of before a restart: nobody knows it any more
+	}
+	p := podOf(template, s, "StatefulSet")
 	p.Name, p.GenerateName = fmt.Sprintf("%s-%d", s.Name, n), ""
 	p.Labels[appsv1.StatefulSetPodNameLabel], p.Labels[appsv1.PodIndexLabel], p.Labels[appsv1.StatefulSetRevisionLabel] = p.Name, strconv.Itoa(n), revision
 	p.Spec.Hostname, p.Spec.Subdomain = p.Name, s.Spec.ServiceName

@@ -12,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 func template(image string) corev1.PodTemplateSpec {
@@ -100,6 +101,68 @@ func TestStatefulSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.have("db-0=v2")
+}
+
+// Below the partition pods keep the template that they have, also one that is made anew; what is at and above it gets the
+// new one, as many at once as may be missing.
+func TestStatefulSetPartition(t *testing.T) {
+	c := newCluster(t)
+	three, two := int32(3), int32(2)
+	most := intstr.FromInt32(2)
+	sets := c.client.AppsV1().StatefulSets("default")
+	if _, err := sets.Create(t.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"}, Spec: appsv1.StatefulSetSpec{Replicas: &three, Selector: selectsX, Template: template("v1"),
+		UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: &two, MaxUnavailable: &most}}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.have("db-0=v1 db-1=v1 db-2=v1")
+	edit := func(change func(*appsv1.StatefulSet)) {
+		c.eventually("edit", func() (string, bool) {
+			s, err := sets.Get(t.Context(), "db", metav1.GetOptions{})
+			if err == nil && s.Status.CurrentRevision == "" {
+				return "no status yet", false
+			}
+			if err == nil {
+				change(s)
+				_, err = sets.Update(t.Context(), s, metav1.UpdateOptions{})
+			}
+			return fmt.Sprint(err), err == nil
+		})
+	}
+	edit(func(s *appsv1.StatefulSet) { s.Spec.Template = template("v2") })
+	c.have("db-0=v1 db-1=v1 db-2=v2")
+	if err := c.client.CoreV1().Pods("default").Delete(t.Context(), "db-0", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.have("db-0=v1 db-1=v1 db-2=v2")
+	edit(func(s *appsv1.StatefulSet) { none := int32(0); s.Spec.UpdateStrategy.RollingUpdate.Partition = &none })
+	c.have("db-0=v2 db-1=v2 db-2=v2")
+}
+
+// What a Job's policy passes over is tried again and does not count; what is hopeless ends it at once.
+func TestPodFailurePolicy(t *testing.T) {
+	code := func(n int32) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodFailed,
+			Conditions:        []corev1.PodCondition{{Type: "DisruptionTarget", Status: corev1.ConditionStatus(map[bool]string{true: "True", false: "False"}[n == 137])}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: n}}}}}}
+	}
+	other := "other"
+	job := &batchv1.Job{Spec: batchv1.JobSpec{PodFailurePolicy: &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{ContainerName: &other, Operator: "In", Values: []int32{3}}},
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: "DisruptionTarget", Status: "True"}}},
+		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: "In", Values: []int32{42}}},
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: "NotIn", Values: []int32{1, 3}}},
+	}}}}
+	for _, test := range []struct {
+		code    int32
+		counted int
+		ends    bool
+	}{{1, 1, false}, {3, 1, false}, {5, 0, false}, {137, 0, false}, {42, 1, true}} {
+		tally := tally(job, []*corev1.Pod{code(test.code)})
+		_, end := tally.next(time.Now())
+		if len(tally.failed) != test.counted || (end != nil) != test.ends || end != nil && end.Reason != "PodFailurePolicy" {
+			t.Errorf("exit code %d: %d counted, end %+v", test.code, len(tally.failed), end)
+		}
+	}
 }
 
 // A pod that is not ready keeps the next from coming, and a new template gets past it.
