@@ -37,9 +37,8 @@ var balanceFields = []*Message{
 		only("metadata_fallback_policy", "lists of fallbacks are not built", "METADATA_NO_FALLBACK")),
 	message((*clusterv3.Cluster_LbSubsetConfig_LbSubsetSelector)(nil), reads("keys", "single_host_per_subset", "fallback_policy", "fallback_keys_subset")),
 	message((*clusterv3.Cluster_CommonLbConfig)(nil),
-		reads("healthy_panic_threshold", "zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config", "override_host_status", "ignore_new_hosts_until_first_hc"),
-		ignores("every change of hosts is applied at once", "update_merge_window"),
-		ignores("a connection to a host that is gone is not used for new requests", "close_connections_on_host_set_change")),
+		reads("healthy_panic_threshold", "zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config", "override_host_status", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change"),
+		ignores("every change of hosts is applied at once", "update_merge_window")),
 	message((*clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig)(nil)),
 	message((*clusterv3.Cluster_CommonLbConfig_ZoneAwareLbConfig)(nil), reads("routing_enabled", "min_cluster_size", "fail_traffic_on_panic")),
 	message((*clusterv3.Cluster_CommonLbConfig_ConsistentHashingLbConfig)(nil), reads("use_hostname_for_hashing", "hash_balance_factor")),
@@ -71,6 +70,7 @@ var balanceFields = []*Message{
 // balance reads how a cluster chooses among its hosts.
 func (r *reader) balance(m *clusterv3.Cluster, c *cluster.Config) {
 	common, at := m.GetCommonLbConfig(), field.At("common_lb_config")
+	c.CloseOnChange = common.GetCloseConnectionsOnHostSetChange()
 	if p := common.GetHealthyPanicThreshold(); p != nil {
 		v := p.GetValue()
 		c.Panic = &v

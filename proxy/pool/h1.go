@@ -474,7 +474,8 @@ func (c *h1Conn) endResponse() {
 // taken for the answer to somebody else's request.
 func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	h := c.handler
-	reusable := !extra && c.keep && c.sentAll && c.conn.Alive()
+	c.pool.renew()
+	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.outdated()
 	c.finish()
 	c.inBody = false
 	if reusable {

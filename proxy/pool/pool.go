@@ -147,6 +147,7 @@ type Pool struct {
 	active  int
 	total   int
 	seen    *cluster.HostSet // that had the host when it was last looked up
+	set     *cluster.HostSet // for which the connections were made; nil: it does not matter
 }
 
 // Offers are what a connection that carries HTTP offers as ALPN, names with commas
@@ -241,6 +242,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	if p := w.last; p != nil && p.key == key {
 		p.host = h
+		p.renew()
 		return p
 	}
 	p := w.pools[key]
@@ -254,7 +256,21 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p.cluster, p.host = c, h
 	w.last = p
+	p.renew()
 	return p
+}
+
+// renew has connections end that were made for another set of hosts, if the cluster wants that.
+func (p *Pool) renew() {
+	if !p.cluster.CloseOnChange {
+		return
+	}
+	if set := p.cluster.Hosts(); set != p.set {
+		if p.set != nil {
+			p.retireAll()
+		}
+		p.set = set
+	}
 }
 
 func (p *Pool) empty() bool { return p.total == 0 && p.waits == 0 }
@@ -280,6 +296,7 @@ func (p *Pool) retireIfGone(w *Worker) {
 	if p.idle == nil && len(p.open) == 0 {
 		return
 	}
+	p.renew()
 	if w.Source != nil && w.Source.Cluster(p.cluster.Name) == p.cluster {
 		set := p.cluster.Hosts()
 		if set == p.seen || p.cluster.ByAddress() {

@@ -12,6 +12,7 @@ import (
 // is made here, up to the end of the handshake; then its codec has it.
 type upstream struct {
 	pool   *Pool
+	set    *cluster.HostSet // the pool's when it was made
 	dial   Dialing
 	conn   *drive.Conn       // nil while connecting
 	limits *cluster.Breakers // that count the connection
@@ -47,7 +48,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 		limits.Connections.Acquire()
 	}
 	u := &upstream{pool: p, limits: limits, began: p.w.Loop.Now()}
-	u.info.Host = p.host
+	u.info.Host, u.set = p.host, p.set
 	u.timer.Handler = u
 	p.total++
 	p.dialing++
@@ -159,6 +160,9 @@ func (u *upstream) spent() bool {
 	limit := u.pool.cluster.MaxRequestsPerConnection
 	return limit > 0 && u.info.Requests >= uint64(limit)
 }
+
+// outdated reports whether the connection was made for another set of hosts, where that matters.
+func (u *upstream) outdated() bool { return u.set != u.pool.set }
 
 // A lifetime is an upstream whose time may be up (max_connection_duration).
 type lifetime struct{ u *upstream }
