@@ -81,7 +81,7 @@ func (s *Stream) restart() {
 	s.Response, s.buffer.Bytes = nil, nil
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.responded, s.sent, s.finished, s.replied, s.over, s.started, s.passedEnd = false, false, false, false, false, false, false
-	s.respEnds, s.reqPaused, s.respPaused, s.skip = false, false, false, 0
+	s.respEnds, s.reqPaused, s.respPaused, s.skip = false, 0, 0, 0
 	s.Host = HostWish{}
 	s.open()
 }

@@ -120,7 +120,7 @@ func (s *Stream) GatherRequest(limit int) {
 	if h.trailers != nil && !s.over && !s.replied {
 		s.passTrailers(h.after, h.trailers)
 	}
-	if !s.over && !s.responded && s.reqWait >= 0 && !s.requested && !s.reqPaused {
+	if !s.over && !s.responded && s.reqWait >= 0 && !s.requested && s.reqPaused == 0 {
 		s.down.ResumeRequest()
 	}
 	s.checkOver()
@@ -140,7 +140,7 @@ func (s *Stream) GatherResponse(limit int) {
 	if h.trailers != nil && !s.over {
 		s.passResponseTrailers(len(s.filters)-1-h.done, h.trailers)
 	}
-	if !s.over && !s.finished && s.respWait >= 0 && s.started && !s.respPaused {
+	if !s.over && !s.finished && s.respWait >= 0 && s.started && s.respPaused == 0 {
 		s.terminal.ResumeResponse()
 	}
 }
@@ -221,34 +221,36 @@ func (s *Stream) Active(i int) (f Filter, ok bool) {
 	return f, true
 }
 
-// PauseRequest has the client wait: a filter has as much of the request as it can take.
+// PauseRequest has the client wait: a filter has as much of the request as it can take. Each filter that has
+// paused it calls UnpauseRequest once.
 func (s *Stream) PauseRequest() {
-	s.reqPaused = true
+	s.reqPaused++
 	if !s.over {
 		s.down.PauseRequest()
 	}
 }
 
-// UnpauseRequest lets the client go on, if the upstream takes more.
+// UnpauseRequest lets the client go on, if other filters and the upstream take more.
 func (s *Stream) UnpauseRequest() {
-	s.reqPaused = false
-	if !s.over && s.reqWait < 0 && (!s.started || s.passedEnd || !s.terminal.Full()) {
+	s.reqPaused--
+	if s.reqPaused == 0 && !s.over && s.reqWait < 0 && (!s.started || s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()
 	}
 }
 
-// PauseResponse has the upstream wait: a filter has as much of the response as it can take.
+// PauseResponse has the upstream wait: a filter has as much of the response as it can take. Each filter that has
+// paused it calls ResumeResponse once.
 func (s *Stream) PauseResponse() {
-	s.respPaused = true
+	s.respPaused++
 	if s.started && !s.over {
 		s.terminal.PauseResponse()
 	}
 }
 
-// ResumeResponse lets the upstream go on, if the client takes more.
+// ResumeResponse lets the upstream go on, if other filters and the client take more.
 func (s *Stream) ResumeResponse() {
-	s.respPaused = false
-	if s.started && !s.over && s.respWait < 0 && !s.down.Full() {
+	s.respPaused--
+	if s.respPaused == 0 && s.started && !s.over && s.respWait < 0 && !s.down.Full() {
 		s.terminal.ResumeResponse()
 	}
 }

@@ -134,7 +134,7 @@ func (s *Stream) reset() {
 	s.lostUpgrade = false
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
-	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, false, false, false, 0, ""
+	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, 0, 0, false, 0, ""
 	s.Host = HostWish{}
 	s.Followed.Reset()
 	if s.usual != nil {

@@ -186,7 +186,7 @@ func (s *Stream) proceedFrom(i int) {
 	if h.trailers != nil && !s.over {
 		s.passTrailers(h.after, h.trailers)
 	}
-	if !s.over && s.reqWait < 0 && !s.reqPaused && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
+	if !s.over && s.reqWait < 0 && s.reqPaused == 0 && !s.Upgrade && (s.passedEnd || !s.terminal.Full()) {
 		s.down.ResumeRequest()
 	}
 	s.checkOver()
@@ -194,7 +194,7 @@ func (s *Stream) proceedFrom(i int) {
 
 // ResumeRequest has the client's bytes come again; the terminal calls it when it is no longer Full.
 func (s *Stream) ResumeRequest() {
-	if !s.over && s.reqWait < 0 && !s.reqPaused {
+	if !s.over && s.reqWait < 0 && s.reqPaused == 0 {
 		s.down.ResumeRequest()
 	}
 }

@@ -231,14 +231,14 @@ func (s *Stream) resumeResponse() {
 	if h.trailers != nil && !s.over {
 		s.passResponseTrailers(i-1, h.trailers)
 	}
-	if !s.over && !s.finished && s.respWait < 0 && s.started && !s.respPaused && !s.down.Full() {
+	if !s.over && !s.finished && s.respWait < 0 && s.started && s.respPaused == 0 && !s.down.Full() {
 		s.terminal.ResumeResponse()
 	}
 }
 
 // onDrained lets the response flow again.
 func (s *Stream) onDrained() {
-	if !s.over && s.started && s.respWait < 0 && !s.respPaused {
+	if !s.over && s.started && s.respWait < 0 && s.respPaused == 0 {
 		s.terminal.ResumeResponse()
 	}
 }

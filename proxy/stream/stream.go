@@ -62,8 +62,8 @@ type Stream struct {
 	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
 	inData      bool        // a piece of the request's body is being passed on
-	reqPaused   bool        // a filter has as much of the request as it can take
-	respPaused  bool        // a filter has as much of the response as it can take
+	reqPaused   int         // so many filters have as much of the request as they can take
+	respPaused  int         // so many filters have as much of the response as they can take
 	requested   bool        // the whole request was received
 	responded   bool        // response headers have gone to the filters
 	sent        bool        // response headers have been written
