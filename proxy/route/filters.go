@@ -55,8 +55,9 @@ func (r *Route) FilterConfig(filter string, w *WeightedCluster) any {
 	return m[filter]
 }
 
-// FilterConfigs appends what every level says to a filter, the most specific first.
-func (r *Route) FilterConfigs(dst []any, filter string, w *WeightedCluster) []any {
+// FilterConfigs appends what every level says to a filter, the most specific first. What is not a T is not meant for
+// such a filter, whatever the name that it stands under: route tables come without the filters that they speak to.
+func FilterConfigs[T any](r *Route, dst []T, filter string, w *WeightedCluster) []T {
 	if r.FilterConfig(filter, w) == nil {
 		return dst
 	}
@@ -69,11 +70,9 @@ func (r *Route) FilterConfigs(dst []any, filter string, w *WeightedCluster) []an
 	return dst
 }
 
-func addConfig(dst []any, m map[string]any, filter string) []any {
-	if c, ok := m[filter]; ok {
-		if _, off := c.(Off); !off {
-			dst = append(dst, c)
-		}
+func addConfig[T any](dst []T, m map[string]any, filter string) []T {
+	if c, ok := m[filter].(T); ok {
+		dst = append(dst, c)
 	}
 	return dst
 }

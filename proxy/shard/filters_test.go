@@ -113,6 +113,19 @@ func TestHeaderMutationFilter(t *testing.T) {
 	}
 }
 
+// A route table can say something to a name that is meant for a filter of another kind than the one that has it.
+func TestWordForAnotherKindOfFilterIsNone(t *testing.T) {
+	counts, _ := stats.NewRegistry(false).Cors("in")
+	change := &headermutation.Config{Request: mutations(t, set("x-a", "1"))}
+	for _, test := range []struct {
+		f    stream.Factory
+		word any
+	}{{headermutation.New("f", change, true), &cors.Policy{}}, {cors.New("f", counts), change}} {
+		b := filtered(t, test.f, test.word)
+		has(t, b.do(get("/", "Origin: https://a.org")), "HTTP/1.1 200 OK")
+	}
+}
+
 func TestBufferFilter(t *testing.T) {
 	b := filtered(t, buffer.New("b", 10), nil)
 	p := b.dial()

@@ -58,12 +58,12 @@ func (s *Stream) FilterConfig(name string) any {
 	return s.Route.FilterConfig(name, s.Weighted)
 }
 
-// FilterConfigs appends what all levels of the route say to a filter, the most specific first.
-func (s *Stream) FilterConfigs(dst []any, name string) []any {
+// FilterConfigs appends what all levels of the route say to a filter, the most specific first, as far as it is a T.
+func FilterConfigs[T any](s *Stream, dst []T, name string) []T {
 	if s.Route == nil {
 		return dst
 	}
-	return s.Route.FilterConfigs(dst, name, s.Weighted)
+	return route.FilterConfigs(s.Route, dst, name, s.Weighted)
 }
 
 // switches notes which filters are off for this request: those that the chain has off

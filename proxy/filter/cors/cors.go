@@ -44,7 +44,7 @@ func (f factory) New(*pool.Worker) any { return &filter{factory: f} }
 // A filter handles one stream.
 type filter struct {
 	factory
-	levels []any // *Policy, the most specific first
+	levels []*Policy // the most specific first
 	origin []byte
 	cross  bool // the request comes from another origin, and the filter is on
 }
@@ -69,10 +69,10 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if s.Route == nil || s.Route.Forward == nil {
 		return stream.Continue
 	}
-	if f.levels = s.FilterConfigs(f.levels[:0], f.name); len(f.levels) == 0 {
+	if f.levels = stream.FilterConfigs(s, f.levels[:0], f.name); len(f.levels) == 0 {
 		return stream.Continue
 	}
-	first := f.levels[0].(*Policy)
+	first := f.levels[0]
 	on := first.Enabled.Hit(s.Worker.Random())
 	if !on && !first.Shadow.Hit(s.Worker.Random()) {
 		return stream.Continue
@@ -150,8 +150,7 @@ func (f *filter) OnEnd(*stream.Stream) {
 
 // allows asks the first level that names origins.
 func (f *filter) allows(origin []byte) bool {
-	for _, l := range f.levels {
-		p := l.(*Policy)
+	for _, p := range f.levels {
 		if len(p.Origins) == 0 {
 			continue
 		}
@@ -168,7 +167,7 @@ func (f *filter) allows(origin []byte) bool {
 // text asks the first level that says something.
 func (f *filter) text(of func(*Policy) []byte) []byte {
 	for _, l := range f.levels {
-		if v := of(l.(*Policy)); len(v) > 0 {
+		if v := of(l); len(v) > 0 {
 			return v
 		}
 	}
@@ -177,7 +176,7 @@ func (f *filter) text(of func(*Policy) []byte) []byte {
 
 func (f *filter) flag(of func(*Policy) *bool, byDefault bool) bool {
 	for _, l := range f.levels {
-		if v := of(l.(*Policy)); v != nil {
+		if v := of(l); v != nil {
 			return *v
 		}
 	}

@@ -50,18 +50,17 @@ func (f *factory) New(*pool.Worker) any { return &filter{factory: f} }
 // A filter handles one stream.
 type filter struct {
 	*factory
-	levels []any // *Config, in the order of their changes
+	levels []*Config // in the order of their changes
 }
 
 // OnRequest changes the request.
 func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	f.levels = append(f.levels[:0], f.config)
-	f.levels = s.FilterConfigs(f.levels, f.name)
+	f.levels = stream.FilterConfigs(s, f.levels, f.name)
 	if f.specific {
 		slices.Reverse(f.levels[1:])
 	}
-	for _, l := range f.levels {
-		c := l.(*Config)
+	for _, c := range f.levels {
 		c.Request.Apply(m, &s.Rec)
 		if len(c.Query) > 0 {
 			c.query(m, &s.Rec)
@@ -74,8 +73,8 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	before := s.Rec.Response
 	s.Rec.Response = m
-	for _, l := range f.levels {
-		l.(*Config).Response.Apply(m, &s.Rec)
+	for _, c := range f.levels {
+		c.Response.Apply(m, &s.Rec)
 	}
 	s.Rec.Response = before
 	return stream.Continue
@@ -83,16 +82,16 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 
 // OnRequestTrailers changes the request's trailers.
 func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
-	for _, l := range f.levels {
-		l.(*Config).RequestTrailers.Apply(m, &s.Rec)
+	for _, c := range f.levels {
+		c.RequestTrailers.Apply(m, &s.Rec)
 	}
 	return stream.Continue
 }
 
 // OnResponseTrailers changes the response's trailers.
 func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
-	for _, l := range f.levels {
-		l.(*Config).ResponseTrailers.Apply(m, &s.Rec)
+	for _, c := range f.levels {
+		c.ResponseTrailers.Apply(m, &s.Rec)
 	}
 	return stream.Continue
 }
