@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -55,21 +56,27 @@ func WishedDestination(s *access.State) (netip.AddrPort, bool) {
 
 // WishedPort is the port of the host that a connection is forwarded to.
 func WishedPort(s *access.State, otherwise uint16) uint16 {
-	return uint16(numberOf(s, WishPort, uint64(otherwise)))
+	if n, ok := numberOf(s, WishPort); ok {
+		return uint16(n) // a port, says who has set it
+	}
+	return otherwise
 }
 
 // WishedIdle is how long nothing may happen on a connection.
 func WishedIdle(s *access.State, otherwise time.Duration) time.Duration {
-	return time.Duration(numberOf(s, WishIdle, uint64(otherwise.Milliseconds()))) * time.Millisecond
-}
-
-func numberOf(s *access.State, key string, otherwise uint64) uint64 {
-	if v, ok := s.Get(key); ok {
-		if n, err := strconv.ParseUint(string(v), 10, 64); err == nil {
-			return n
-		}
+	if n, ok := numberOf(s, WishIdle); ok {
+		return time.Duration(min(n, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
 	}
 	return otherwise
+}
+
+func numberOf(s *access.State, key string) (uint64, bool) {
+	v, ok := s.Get(key)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(v), 10, 64)
+	return n, err == nil
 }
 
 // keyOf is the same for equal wishes only.

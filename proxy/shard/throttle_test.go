@@ -45,3 +45,44 @@ func TestSlowestOfTwoThrottlesStopsTheServer(t *testing.T) {
 		t.Errorf("the proxy took %d bytes for a filter that passes on 1024 a second and holds 16384", taken)
 	}
 }
+
+// Whoever goes in the middle of a slow body, in whatever direction, leaves nothing behind.
+func TestEarlyEndsOfSlowBodies(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  func(b *bench, client, host *drive.Pipe)
+	}{
+		{"the client resets", func(_ *bench, c, _ *drive.Pipe) { c.Reset() }},
+		{"the client ends", func(_ *bench, c, _ *drive.Pipe) { c.CloseWrite() }},
+		{"the host resets", func(_ *bench, _, h *drive.Pipe) { h.Reset() }},
+		{"the host answers", func(_ *bench, _, h *drive.Pipe) { h.WriteString("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n") }},
+		{"the host answers slowly", func(b *bench, c, h *drive.Pipe) {
+			h.WriteString("HTTP/1.1 500 No\r\ncontent-length: 100000\r\n\r\n" + strings.Repeat("x", 50000))
+			b.Advance(time.Second)
+			c.Reset()
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := full(t)
+			slow, set := bandwidth(b, 1)
+			b.config.Filters = []stream.Factory{slow, router.New(router.Config{})}
+			b.rt.Listeners[0].BufferLimit = 16 << 10
+			var host *drive.Pipe
+			b.Handle(app1, func(p *drive.Pipe) { host = p })
+			client := b.dial()
+			client.WriteString("POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+			for range 40 {
+				client.WriteString(strings.Repeat("x", 1<<10))
+				b.Advance(50 * time.Millisecond)
+			}
+			test.end(b, client, host)
+			b.Advance(time.Minute)
+			if p, q := set.RequestPending.Value(), set.ResponsePending.Value(); p != 0 || q != 0 {
+				t.Errorf("%d requests and %d responses wait, want none", p, q)
+			}
+			if n := b.config.Stats.DownstreamRqActive.Value(); n != 0 {
+				t.Errorf("%d requests are active, want none", n)
+			}
+		})
+	}
+}

@@ -92,7 +92,10 @@ func (w *Way) Stop() {
 		return
 	}
 	w.s.Worker.Loop.Cancel(&w.timer)
-	w.s, w.bucket, w.trailers, w.end, w.paused = nil, nil, nil, false, false
+	if w.paused {
+		w.pause(false)
+	}
+	w.s, w.bucket, w.trailers, w.end = nil, nil, nil, false
 	if w.body = w.body[:0]; cap(w.body) > 64<<10 {
 		w.body = nil
 	}

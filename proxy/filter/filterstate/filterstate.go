@@ -43,7 +43,8 @@ func (c *Connection) Admit(_ *pool.Worker, conn *listen.Conn) bool {
 	for i := range c.Values {
 		c.Values[i].apply(&r, &r.State)
 	}
-	conn.State = &r.State
+	state := r.State // the rest of the record is not to live as long as the connection
+	conn.State = &state
 	return true
 }
 
