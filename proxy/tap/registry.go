@@ -27,6 +27,7 @@ func (r *Registry) Add(name string, p *Point) (remove func()) {
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		p.Set(nil) // nobody could later: what is still on its way there is seen by nobody
 		if delete(r.points[name], p); len(r.points[name]) == 0 {
 			delete(r.points, name)
 		}

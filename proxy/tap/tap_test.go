@@ -104,7 +104,7 @@ func TestSearch(t *testing.T) {
 // One tap at a time is attached, points that come later have it, and none has it when it has gone.
 func TestRegistry(t *testing.T) {
 	var r Registry
-	var a, b Point
+	var a, b, d Point
 	r.Add("one", &a)
 	c := &Config{}
 	if _, err := r.Attach("two", c); err == nil {
@@ -120,6 +120,11 @@ func TestRegistry(t *testing.T) {
 	remove := r.Add("one", &b)
 	if a.Current() != c || b.Current() != c {
 		t.Error("a point does not have the tap")
+	}
+	if gone := r.Add("one", &d); d.Current() != c {
+		t.Error("a third point does not have the tap")
+	} else if gone(); d.Current() != nil {
+		t.Error("a point that has gone still has the tap")
 	}
 	detach()
 	if a.Current() != nil || b.Current() != nil {
