@@ -44,6 +44,8 @@ func TestCheck(t *testing.T) {
 		{"a field of which more is to be said", &tlsv3.UpstreamTlsContext{AllowRenegotiation: true}, "allow_renegotiation: is not supported: renegotiation is a hole"},
 		{"a value that is not built", &clusterv3.Cluster{LbSubsetConfig: &clusterv3.Cluster_LbSubsetConfig{MetadataFallbackPolicy: clusterv3.Cluster_LbSubsetConfig_FALLBACK_LIST}},
 			"lb_subset_config.metadata_fallback_policy: found FALLBACK_LIST, want METADATA_NO_FALLBACK"},
+		{"a value of a version to come", &clusterv3.Cluster{LbPolicy: 4711}, "lb_policy: found 4711, which no envoy.config.cluster.v3.Cluster.LbPolicy has"},
+		{"a value of a version to come, in a list", &corev3.HealthStatusSet{Statuses: []corev3.HealthStatus{corev3.HealthStatus_HEALTHY, 4711}}, "statuses[1]: found 4711, which no"},
 		{"a field of a version to come", future, "field number 4711 of message envoy.config.cluster.v3.Cluster is not known"},
 		{"inside of a list", &clusterv3.Cluster{CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{}, {MaxConnectionPools: wrapperspb.UInt32(1)}}}},
 			"circuit_breakers.thresholds[1].max_connection_pools: is not supported"},

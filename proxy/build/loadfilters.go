@@ -17,6 +17,7 @@ import (
 	"github.com/mallamesh/malla/proxy/filter/adaptiveconcurrency"
 	"github.com/mallamesh/malla/proxy/filter/admissioncontrol"
 	"github.com/mallamesh/malla/proxy/filter/bandwidthlimit"
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 )
@@ -55,6 +56,9 @@ func (r *reader) bandwidthLimit(m *bandwidthv3.BandwidthLimit, ofRoute bool, at 
 	}
 	prefix := strings.ToLower(m.GetResponseTrailerPrefix())
 	if prefix != "" {
+		if !header.ValidName([]byte(prefix)) {
+			r.errs.Addf(at.Child("response_trailer_prefix"), "found %q, want the beginning of a name of trailers", prefix)
+		}
 		prefix += "-"
 	}
 	if m.GetEnableResponseTrailers() {
@@ -82,8 +86,8 @@ func (r *listenerReader) admissionControl(name string, m *admissionv3.AdmissionC
 	if out.Window == 0 {
 		r.errs.Addf(at.Child("sampling_window"), "found %v, want at least 1s", m.GetSamplingWindow().AsDuration())
 	}
-	if a := r.runtimeDouble(m.GetAggression()); a != nil {
-		out.Aggression = max(1, *a)
+	if a := r.runtimeDouble(m.GetAggression()); a != nil && *a > 1 { // which NaN is not
+		out.Aggression = *a
 	}
 	if out.Normal == 0 {
 		r.errs.Addf(at.Child("sr_threshold"), "found 0, want more")
@@ -171,6 +175,12 @@ func (r *reader) gradient(m *adaptivev3.GradientControllerConfig, at *field.Path
 	c.MinLimit = positive(limits.GetMinConcurrencyLimit(), c.MinConcurrency, atLimits.Child("min_concurrency_limit"))
 	if c.Update == 0 {
 		r.errs.Addf(atLimits.Child("concurrency_update_interval"), "found 0s, want more")
+	}
+	if lowest.GetInterval() != nil && c.Every < time.Millisecond {
+		r.errs.Addf(atLowest.Child("interval"), "found %v, want at least a millisecond", c.Every)
+	}
+	if lowest.GetFixedValue() != nil && c.Fixed == 0 {
+		r.errs.Addf(atLowest.Child("fixed_value"), "found 0s, want more")
 	}
 	if c.Every == 0 && c.Fixed == 0 {
 		r.errs.Addf(atLowest, "has neither interval nor fixed_value, want one of them")

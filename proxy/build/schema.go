@@ -171,6 +171,8 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 		for _, key := range sortedKeys(v.Map()) {
 			checkMessage(v.Map().Get(key).Message(), at.Child(key.String()), depth+1, errs)
 		}
+	case fd.Enum() != nil:
+		checkEnum(fd, v, at, errs)
 	case fd.Message() == nil:
 	case fd.IsList():
 		for i := range v.List().Len() {
@@ -178,6 +180,22 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 		}
 	default:
 		checkMessage(v.Message(), at, depth+1, errs)
+	}
+}
+
+// checkEnum refuses values that have no meaning here, of a control plane that is newer than we are.
+func checkEnum(fd protoreflect.FieldDescriptor, v protoreflect.Value, at *field.Path, errs *field.List) {
+	known := fd.Enum().Values()
+	if !fd.IsList() {
+		if known.ByNumber(v.Enum()) == nil {
+			errs.Addf(at, "found %d, which no %s has", v.Enum(), fd.Enum().FullName())
+		}
+		return
+	}
+	for i := range v.List().Len() {
+		if n := v.List().Get(i).Enum(); known.ByNumber(n) == nil {
+			errs.Addf(at.Index(i), "found %d, which no %s has", n, fd.Enum().FullName())
+		}
 	}
 }
 
