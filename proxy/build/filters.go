@@ -47,7 +47,7 @@ func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config,
 	for i, f := range list {
 		at := at.Index(i)
 		last := i == len(list)-1
-		if f.GetIsOptional() && !known(f.GetTypedConfig()) {
+		if f.GetIsOptional() && !known(f.GetTypedConfig()) && !last { // somebody has to take requests
 			continue
 		}
 		m := r.unpack(f.GetTypedConfig(), at)
