@@ -8,6 +8,7 @@ type Registry struct {
 	points   map[string]map[*Point]bool
 	attached string // the name that somebody has asked for
 	config   *Config
+	gone     []*Point // that have gone meanwhile; what is still on its way there is recorded
 }
 
 // Add adds a point to those of a name, and returns what takes it away.
@@ -27,7 +28,9 @@ func (r *Registry) Add(name string, p *Point) (remove func()) {
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		p.Set(nil) // nobody could later: what is still on its way there is seen by nobody
+		if r.config != nil && r.attached == name {
+			r.gone = append(r.gone, p)
+		}
 		if delete(r.points[name], p); len(r.points[name]) == 0 {
 			delete(r.points, name)
 		}
@@ -55,7 +58,10 @@ func (r *Registry) Attach(name string, c *Config) (detach func(), err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.set(nil)
-		r.config = nil
+		for _, p := range r.gone {
+			p.Set(nil)
+		}
+		r.config, r.gone = nil, nil
 	}, nil
 }
 

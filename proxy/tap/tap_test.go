@@ -123,11 +123,11 @@ func TestRegistry(t *testing.T) {
 	}
 	if gone := r.Add("one", &d); d.Current() != c {
 		t.Error("a third point does not have the tap")
-	} else if gone(); d.Current() != nil {
-		t.Error("a point that has gone still has the tap")
+	} else if gone(); d.Current() != c {
+		t.Error("what is still on its way to a point that has gone is not recorded")
 	}
 	detach()
-	if a.Current() != nil || b.Current() != nil {
+	if a.Current() != nil || b.Current() != nil || d.Current() != nil {
 		t.Error("a point still has the tap")
 	}
 	remove()
