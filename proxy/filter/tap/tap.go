@@ -46,7 +46,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	f.recorder.Start(c, s.Worker.Random(), f.config.Times)
-	f.recorder.RequestHeaders(m, s.Worker.Loop.Time())
+	f.recorder.RequestHeaders(m, s.Worker.Loop.Wall())
 	return stream.Continue
 }
 
@@ -70,7 +70,7 @@ func (f *filter) OnRequestTrailers(_ *stream.Stream, m *header.Map) stream.Verdi
 // OnResponse notes the response's header fields.
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	if f.recorder.Recording() {
-		f.recorder.ResponseHeaders(m, s.Worker.Loop.Time())
+		f.recorder.ResponseHeaders(m, s.Worker.Loop.Wall())
 	}
 	return stream.Continue
 }
