@@ -4,6 +4,7 @@ import (
 	alpnv2 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/alpn/v3"
 	statsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
 	peerv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/peer_metadata/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
@@ -112,6 +113,9 @@ func httpManager(v *model.View, d direction, statPrefix, rds string, inline *rou
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inline}
 	} else {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: rds}}
+	}
+	if d == inwards { // a WebSocket comes like that from where HTTP/1.1 is carried over HTTP/2 (RFC 8441)
+		m.Http2ProtocolOptions = &corev3.Http2ProtocolOptions{AllowConnect: true}
 	}
 	if d != outwards { // what the application says goes out as it said it
 		m.ServerName = "istio-envoy"

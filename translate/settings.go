@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -95,7 +96,7 @@ func setConnections(v *model.View, m *hcmv3.HttpConnectionManager) {
 		m.CommonHttpProtocolOptions = o
 	}
 	if c.Streams != nil || c.Window != nil || c.ConnWindow != nil {
-		o := &corev3.Http2ProtocolOptions{}
+		o := cmp.Or(m.Http2ProtocolOptions, &corev3.Http2ProtocolOptions{})
 		if c.Streams != nil {
 			o.MaxConcurrentStreams = u32(*c.Streams)
 		}

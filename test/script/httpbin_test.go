@@ -41,6 +41,7 @@ func TestHttpbin(t *testing.T) {
 	run("retries and ejection", httpbin.outlier)
 	run("smuggled requests are refused", httpbin.smuggling)
 	run("100-continue, chunks, trailers, WebSocket", httpbin.protocol)
+	run("HTTP/2 between sidecars, HTTP/1.1 for the applications", httpbin.upgraded)
 	run("names and addresses of pods", httpbin.names)
 	run("services without selector, headless, ExternalName", httpbin.services)
 	run("my own machine from a pod", httpbin.hostMachine)
@@ -495,6 +496,32 @@ spec:
 		t.Errorf("one condition does not hold: %s", got)
 	}
 	h.LogLine("app=sleep", "istio-proxy", []string{`"GET /old/x HTTP/1.1" 200 `}) // the log shows what was asked
+}
+
+// upgraded asks for HTTP/2 between the sidecars (h2UpgradePolicy). The client speaks HTTP/1.1, and so does the server, which
+// knows nothing else; what they could do before they still can.
+func (h httpbin) upgraded(t *testing.T) {
+	rules := `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: httpbin}
+spec:
+  host: httpbin
+  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}
+`
+	h.Apply(rules)
+	defer h.Delete(rules)
+	mesh.Until(t, 10*time.Second, "HTTP/2 at the server's sidecar", func() error {
+		h.curl("httpbin:8000/status/418?upgraded")
+		for _, l := range h.Logs("app=httpbin", "istio-proxy") {
+			if strings.Contains(l, `"GET /status/418?upgraded HTTP/2" 418`) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line in its log says so")
+	})
+	h.LogLine("app=sleep", "istio-proxy", []string{`"GET /status/418?upgraded HTTP/1.1" 418`})
+	h.protocol(t)
 }
 
 func (h httpbin) circuitBreaker(t *testing.T) {
