@@ -24,6 +24,15 @@ func TestTrailerPrefixIsPartOfAName(t *testing.T) {
 	}
 }
 
+// A limit beyond all numbers is a limit, and not none.
+func TestBandwidthBeyondNumbers(t *testing.T) {
+	r := &reader{env: testEnv(t)}
+	c := r.bandwidthLimit(&bandwidthv3.BandwidthLimit{StatPrefix: "b", LimitKbps: wrapperspb.UInt64(1 << 54), EnableMode: bandwidthv3.BandwidthLimit_RESPONSE}, false, field.At("x"))
+	if err := r.errs.Err(); err != nil || !c.Responses {
+		t.Errorf("limits responses %v, error %v; want that it does", c.Responses, err)
+	}
+}
+
 // Measurements without a pause between them would leave no time for anything else.
 func TestTimesOfMeasurements(t *testing.T) {
 	for _, test := range []struct {

@@ -20,9 +20,6 @@ import (
 
 var update = flag.Bool("update", false, "write what happened into the stories")
 
-// Stories are what one end does with what comes. A line that is not indented is a frame from
-// the peer, or what our side does (lower case); the indented lines below it are what follows:
-// events (*) and frames (>).
 // An interval gets up to its share of jitter, and connections do not all get the same.
 func TestKeepaliveJitter(t *testing.T) {
 	seen := map[int64]bool{}
@@ -39,6 +36,9 @@ func TestKeepaliveJitter(t *testing.T) {
 	}
 }
 
+// Stories are what one end does with what comes. A line that is not indented is a frame from
+// the peer, or what our side does (lower case); the indented lines below it are what follows:
+// events (*) and frames (>).
 func TestStories(t *testing.T) {
 	paths, _ := filepath.Glob("testdata/*.txtar")
 	if len(paths) == 0 {
