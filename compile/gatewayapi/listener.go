@@ -130,12 +130,19 @@ func (l *listener) meet(older *listener) {
 
 // takes reports whether routes of a namespace may attach.
 func (c *compiler) takes(l *listener, namespace string) bool {
-	var from *gatewayv1.FromNamespaces
 	var selector *metav1.LabelSelector
 	if a := l.AllowedRoutes; a != nil && a.Namespaces != nil {
-		from, selector = a.Namespaces.From, a.Namespaces.Selector
+		selector = a.Namespaces.Selector
 	}
-	return c.allows(deref(from, gatewayv1.NamespacesFromSame), selector, l.of.object.Namespace, namespace)
+	return c.allows(l.from(), selector, l.of.object.Namespace, namespace)
+}
+
+// from says which namespaces' routes may attach.
+func (l *listener) from() gatewayv1.FromNamespaces {
+	if a := l.AllowedRoutes; a != nil && a.Namespaces != nil {
+		return deref(a.Namespaces.From, gatewayv1.NamespacesFromSame)
+	}
+	return gatewayv1.NamespacesFromSame
 }
 
 // allows reports whether objects of a namespace are among those that an object of another namespace takes.

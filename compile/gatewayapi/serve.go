@@ -25,17 +25,42 @@ func (c *compiler) serve(g *gateway) {
 		o := l.of.object
 		from := refOf(o)
 		from.Name = l.gatewayName()
-		s := &model.Server{Port: uint16(l.Port), PortName: "default", Protocol: protocols[l.Protocol], Hosts: []model.GatewayHost{{Namespace: "*", Name: l.host}}, TLS: l.tls, Alone: true}
+		s := &model.Server{Port: uint16(l.Port), PortName: "default", Protocol: protocols[l.Protocol], TLS: l.tls, Alone: true}
 		c.out.Gateways = append(c.out.Gateways, &model.Gateway{
 			From: from, Created: o.Created, Selector: g.selector, Namespace: g.service.Namespace, Servers: []*model.Server{s}, ClientCert: g.clientCert,
 		})
+		before := len(c.out.Rules)
 		switch key := from.Namespace + "/" + from.Name; l.Protocol {
 		case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType:
 			c.serveHTTP(l, key)
 		default:
 			c.serveBytes(l, key)
 		}
+		s.Hosts = l.hosts(c.out.Rules[before:])
 	}
+}
+
+// hosts returns the listener's with the namespaces from which rules may bind: VirtualServices can name the
+// gateway, as in Istio, and what keeps routes of other namespaces away keeps them away too.
+func (l *listener) hosts(rules []*model.RouteRules) []model.GatewayHost {
+	from := map[string]bool{}
+	switch l.from() {
+	case gatewayv1.NamespacesFromAll:
+		return []model.GatewayHost{{Namespace: "*", Name: l.host}}
+	case gatewayv1.NamespacesFromSame:
+		from[l.of.object.Namespace] = true
+	}
+	for _, r := range rules {
+		from[r.From.Namespace] = true
+	}
+	if len(from) == 0 {
+		from["~"] = true // it has its name all the same
+	}
+	var out []model.GatewayHost
+	for _, ns := range slices.Sorted(maps.Keys(from)) {
+		out = append(out, model.GatewayHost{Namespace: ns, Name: l.host})
+	}
+	return out
 }
 
 // gatewayName is how Istio calls the Gateway that it makes of a listener, so that names of route tables, and patches
