@@ -2,6 +2,7 @@ package gatewayapi
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,9 +174,9 @@ func (c *compiler) gatewayStatus(g *gateway) {
 		g.is.set(accepted, true, "ListenersNotValid", "%d of its %d listeners are not accepted; their conditions say why", len(g.listeners)-good, len(g.listeners))
 	}
 	for _, a := range g.addresses {
-		kind := gatewayv1.IPAddressType
-		if strings.Trim(a, "0123456789abcdef.:") != "" {
-			kind = gatewayv1.HostnameAddressType
+		kind := gatewayv1.HostnameAddressType
+		if _, err := netip.ParseAddr(a); err == nil {
+			kind = gatewayv1.IPAddressType
 		}
 		status.Addresses = append(status.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
 	}

@@ -153,6 +153,16 @@ func TestDefaultsOfAClass(t *testing.T) {
 		if err != nil || d.Spec.Replicas == nil || *d.Spec.Replicas != 2 {
 			t.Errorf("the Deployment: %+v, %v", d, err)
 		}
+
+		// Other defaults hold for what is there already, without owners too.
+		cm := defaults.DeepCopy()
+		cm.Data["service"] = "{metadata: {ownerReferences: null}, spec: {externalTrafficPolicy: Local, loadBalancerSourceRanges: [10.0.0.0/8]}}"
+		client.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{})
+		settle()
+		s, err = client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if err != nil || s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal || len(s.Spec.LoadBalancerSourceRanges) != 1 || len(s.Spec.Ports) != 2 {
+			t.Errorf("the Service with other defaults: %+v, %v", s.Spec, err)
+		}
 	})
 }
 

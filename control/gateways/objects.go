@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -162,19 +163,20 @@ func compare(have, want metav1.Object) standing {
 	switch {
 	case have.GetLabels()[ManagedLabel] != managed:
 		return foreign
-	case have.GetAnnotations()[madeOf] != want.GetAnnotations()[madeOf] || !owned(have, want.GetOwnerReferences()[0].UID):
+	case have.GetAnnotations()[madeOf] != want.GetAnnotations()[madeOf] || !owned(have, want.GetOwnerReferences()):
 		return changed
 	}
 	return right
 }
 
-func owned(o metav1.Object, by types.UID) bool {
-	for _, r := range o.GetOwnerReferences() {
-		if r.UID == by {
-			return true
+// owned reports whether an object has all of the owners; patches may want none.
+func owned(o metav1.Object, by []metav1.OwnerReference) bool {
+	for _, want := range by {
+		if !slices.ContainsFunc(o.GetOwnerReferences(), func(have metav1.OwnerReference) bool { return have.UID == want.UID }) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // renew is have with the metadata of what is wanted: what others added stays.
@@ -192,11 +194,18 @@ func renew(have, want metav1.Object) {
 	have.SetOwnerReferences(want.GetOwnerReferences())
 }
 
-// renewService keeps what the API server gave a Service.
+// renewService keeps what the API server gave a Service, and what is not said of it here.
 func renewService(have, want *corev1.Service) *corev1.Service {
 	out := have.DeepCopy()
 	renew(out, want)
-	out.Spec.Type, out.Spec.Selector = want.Spec.Type, want.Spec.Selector
+	out.Spec.Selector, out.Spec.Ports = nil, nil // not merged with those of before
+	said, err := json.Marshal(want.Spec)
+	if err == nil {
+		err = json.Unmarshal(said, &out.Spec)
+	}
+	if err != nil {
+		panic("control/gateways: " + err.Error()) // it is made of plain fields
+	}
 	ports := want.DeepCopy().Spec.Ports
 	for i := range ports {
 		for _, p := range have.Spec.Ports {
