@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mallamesh/malla/base/field"
@@ -38,6 +39,7 @@ type gateway struct {
 	service   model.Name
 	selector  map[string]string
 	manual    bool
+	unnamed   bool // no pods can have the name that those made for it would have
 	addresses []string
 
 	clientCert *model.SecretSource // what they show to servers
@@ -113,6 +115,11 @@ func (c *compiler) address(g *gateway) {
 		default:
 			g.is.fail(accepted, "UnsupportedAddress", "spec.addresses[%d]: type %s: want IPAddress, or Hostname with the host of a Service", i, kind)
 		}
+	}
+	if wrong := validation.IsDNS1035Label(g.service.Name); !g.manual && len(wrong) > 0 {
+		g.unnamed = true
+		g.is.fail(programmed, "Invalid", "its Service would be called %s, which cannot be: %s", g.service.Name, wrong[0])
+		return
 	}
 	g.addresses = c.env.Addresses(g.service.Namespace, g.service.Name)
 	for _, a := range wanted {
@@ -199,7 +206,7 @@ func (c *compiler) gatewayStatus(g *gateway) {
 	}
 	status.Conditions = g.is.list
 	c.out.Status[refOf(g.object)] = status
-	if !g.manual && (!g.is.bad(accepted) || g.is.get(accepted).Reason == "ListenersNotValid") {
+	if !g.manual && !g.unnamed && (!g.is.bad(accepted) || g.is.get(accepted).Reason == "ListenersNotValid") {
 		if d := g.deployment(); len(d.Ports) > 0 {
 			c.out.Deployments = append(c.out.Deployments, d)
 		}

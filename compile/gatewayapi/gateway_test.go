@@ -1,8 +1,10 @@
 package gatewayapi
 
 import (
+	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -36,6 +38,21 @@ func TestWhoseGateways(t *testing.T) {
 		})
 		if _, got := out.Status[refOf(gateway)]; got != test.want || len(out.Deployments) == 1 != test.want {
 			t.Errorf("a Gateway of class %q beside %d classes is ours: %t, want %t", test.of, len(test.classes), got, test.want)
+		}
+	}
+}
+
+// What a Gateway is served by has its name and its class's, and a Gateway with which those make no name is told so.
+func TestNamesOfServices(t *testing.T) {
+	for name, want := range map[string]bool{"edge": true, strings.Repeat("e", 57): true, strings.Repeat("e", 58): false, "edge.prod": false} {
+		gateway := &config.Object{Kind: &kind.Kind{Kind: "Gateway"}, Namespace: "prod", Name: name,
+			Value: &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: "istio", Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}}
+		out := Compile(Objects{Gateways: []*config.Object{gateway}}, Env{
+			Addresses: func(string, string) []string { return []string{"10.0.0.1"} }, Services: func(string) []*model.Service { return nil },
+		})
+		status := out.Status[refOf(gateway)].(*gatewayv1.GatewayStatus)
+		if got := meta.IsStatusConditionTrue(status.Conditions, "Programmed"); got != want || len(out.Deployments) == 1 != want {
+			t.Errorf("a Gateway of the name %q is served: %t by %d, want %t: %v", name, got, len(out.Deployments), want, status.Conditions)
 		}
 	}
 }
