@@ -51,20 +51,25 @@ func settle(have, want map[string]any, ours []string, now time.Time) map[string]
 	return next
 }
 
-// sharedList returns the entries of others, and then ours.
+// sharedList returns the entries of others and ours. What is there keeps its place: two controllers that each put
+// their own last would write for ever.
 func sharedList(have, want []any, about string, ours []string, now time.Time) []any {
-	next, mine := []any{}, []any{}
+	same := func(a, b map[string]any) bool {
+		return a["controllerName"] == b["controllerName"] && reflect.DeepEqual(a[about], b[about])
+	}
+	mine := timedEntries(have, want, same, now)
+	next := []any{}
 	for _, e := range have {
 		m, _ := e.(map[string]any)
-		if name, _ := m["controllerName"].(string); slices.Contains(ours, name) {
-			mine = append(mine, e)
-		} else {
+		if name, _ := m["controllerName"].(string); !slices.Contains(ours, name) {
 			next = append(next, e)
+			continue
+		}
+		if i := slices.IndexFunc(mine, func(e any) bool { return same(e.(map[string]any), m) }); i >= 0 {
+			next, mine = append(next, mine[i]), slices.Delete(mine, i, i+1)
 		}
 	}
-	return append(next, timedEntries(mine, want, func(a, b map[string]any) bool {
-		return a["controllerName"] == b["controllerName"] && reflect.DeepEqual(a[about], b[about])
-	}, now)...)
+	return append(next, mine...)
 }
 
 // timedEntries gives the conditions of each entry their times, from the entry that it replaces.

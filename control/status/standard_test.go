@@ -43,6 +43,12 @@ func TestAStandardStatusIsOursAloneOrShared(t *testing.T) {
 			`{"parents":[{"controllerName":"example.com/x","parentRef":{"name":"a"},"conditions":[]},{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"b"},"conditions":[{"type":"Accepted","status":"False","lastTransitionTime":"2026-05-01T00:00:00Z"}]}]}`,
 		},
 		{
+			"entries keep their places, since others may want to be last, too",
+			`{"parents":[{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"b"},"conditions":[]},{"controllerName":"example.com/x","parentRef":{"name":"a"},"conditions":[]}]}`,
+			`{"parents":[{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"c"},"conditions":[]},{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"b"},"conditions":[]}]}`,
+			`{"parents":[{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"b"},"conditions":[]},{"controllerName":"example.com/x","parentRef":{"name":"a"},"conditions":[]},{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"c"},"conditions":[]}]}`,
+		},
+		{
 			"a route that is ours no more loses our entries only",
 			`{"parents":[{"controllerName":"example.com/x","parentRef":{"name":"a"},"conditions":[]},{"controllerName":"malla.dev/gateway-controller","parentRef":{"name":"b"},"conditions":[]}]}`,
 			``,
