@@ -31,8 +31,11 @@ func (c *compiler) uses(b *backends) {
 func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParentStatus {
 	var out []gatewayv1.RouteParentStatus
 	for _, u := range c.used {
+		if !slices.Contains(services, u.service) {
+			continue
+		}
 		status, _ := c.out.Status[refOf(u.route)].(*gatewayv1.RouteStatus)
-		if status == nil || !slices.Contains(services, u.service) {
+		if status == nil {
 			continue
 		}
 		for _, p := range status.Parents {
@@ -40,7 +43,8 @@ func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParen
 			ref.SectionName, ref.Port = nil, nil
 			ns := deref(ref.Namespace, gatewayv1.Namespace(u.route.Namespace))
 			if s := c.sets[model.Name{Namespace: string(ns), Name: string(ref.Name)}]; s != nil && deref(ref.Kind, "") == "ListenerSet" {
-				ref.Kind, ns, ref.Name = nil, gatewayv1.Namespace(s.gateway.object.Namespace), gatewayv1.ObjectName(s.gateway.object.Name)
+				kind := gatewayv1.Kind("Gateway") // as the API server completes it: else the next look finds another ancestor
+				ref.Kind, ns, ref.Name = &kind, gatewayv1.Namespace(s.gateway.object.Namespace), gatewayv1.ObjectName(s.gateway.object.Name)
 			}
 			ref.Namespace = &ns
 			if !slices.ContainsFunc(out, func(o gatewayv1.RouteParentStatus) bool { return sameParent(o.ParentRef, ref) }) {
