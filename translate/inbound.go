@@ -137,6 +137,9 @@ func inboundListener(v *model.View) *listenerv3.Listener {
 	ports := inboundPorts(v)
 	served := make(map[uint16]bool, len(ports))
 	for _, p := range ports {
+		if p.ingress != nil && p.ingress.Own && !slices.Contains(v.Proxy.IPs, ownAddress(v, p)) {
+			continue // nothing of the proxy's is there where clients dial
+		}
 		served[p.target] = true
 		if p.ingress != nil && p.ingress.Own { // what is captured all the same comes to the port's own listener as it is
 			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{

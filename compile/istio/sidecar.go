@@ -75,7 +75,7 @@ func (c *compiler) door(e *networking.IstioEgressListener, imports []model.Impor
 		c.out.Errors.Addf(at.Child("port").Child("number"), "is 0, want 1 to 65535, or a bind of unix:///PATH")
 	}
 	d.Bind = c.bind(e.Bind, at.Child("bind"))
-	if d.Own && !d.Bind.IsValid() {
+	if d.Own && e.Bind == "" {
 		d.Bind = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	return d
