@@ -56,3 +56,14 @@ func TestNamesOfServices(t *testing.T) {
 		}
 	}
 }
+
+// A namespace cannot take another's name by a label.
+func TestANamespaceIsKnownByItsName(t *testing.T) {
+	c := &compiler{env: Env{Namespace: func(string) map[string]string { return map[string]string{"kubernetes.io/metadata.name": "prod"} }}}
+	prod := &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": "prod"}}
+	for namespace, want := range map[string]bool{"prod": true, "evil": false} {
+		if got := c.allows(gatewayv1.NamespacesFromSelector, prod, "infra", namespace); got != want {
+			t.Errorf("namespace %s is taken for prod: %t, want %t", namespace, got, want)
+		}
+	}
+}

@@ -157,8 +157,9 @@ func (c *compiler) allows(from gatewayv1.FromNamespaces, selector *metav1.LabelS
 		if err != nil {
 			return false
 		}
-		has := labels.Set{corev1.LabelMetadataName: namespace} // which each has, as Kubernetes sees to
+		has := labels.Set{}
 		maps.Copy(has, c.env.Namespace(namespace))
+		has[corev1.LabelMetadataName] = namespace // whatever it says itself, as Kubernetes sees to
 		return s.Matches(has)
 	}
 	return false
