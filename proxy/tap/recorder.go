@@ -120,7 +120,7 @@ func (r *Recorder) submit(t *Trace) {
 
 // data keeps a piece of a body, or sends it.
 func (r *Recorder) data(p Piece, i, limit int, b []byte) {
-	if len(b) == 0 {
+	if len(b) == 0 || !r.match.Matches() && !r.match.Open() {
 		return
 	}
 	kept := &r.body[i]
@@ -131,7 +131,7 @@ func (r *Recorder) data(p Piece, i, limit int, b []byte) {
 		t := &Trace{ID: r.id, Piece: p}
 		t.message(p).keep(b, limit)
 		r.submit(t)
-	case r.match.Open() || r.match.Matches():
+	default:
 		r.hold(p, b, limit)
 	}
 }

@@ -136,3 +136,23 @@ func TestRegistry(t *testing.T) {
 	}
 	detach()
 }
+
+// A stream that is not meant costs no memory.
+func TestStreamsThatDoNotMatchAllocateNothing(t *testing.T) {
+	c := &Config{MaxRx: 100, MaxTx: 100, Sink: &keeper{}, Predicate: &Predicate{RequestHeaders: has(t, "x-tap", "1")}}
+	request, response, body := fields(":method", "POST"), fields(":status", "200"), []byte("body")
+	var r Recorder
+	if n := testing.AllocsPerRun(100, func() {
+		r.Start(c, 1, false)
+		r.RequestHeaders(request, time.Time{})
+		r.RequestBody(body)
+		r.ResponseHeaders(response, time.Time{})
+		r.ResponseBody(body)
+		if r.End(nil) {
+			t.Fatal("the stream matches")
+		}
+		r.Stop()
+	}); n != 0 {
+		t.Errorf("allocates %v times, want 0", n)
+	}
+}

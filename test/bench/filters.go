@@ -30,7 +30,8 @@ var filters = []filter{
 	{name: "admission_control", kind: "admission_control.v3.AdmissionControl", yaml: "success_criteria: {}"},
 	{name: "adaptive_concurrency", kind: "adaptive_concurrency.v3.AdaptiveConcurrency",
 		yaml: "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, min_rtt_calc_params: {fixed_value: 10s, min_concurrency: 1000}}"},
-	{name: "tap", kind: "tap.v3.Tap", yaml: "common_config: {admin_config: {config_id: t}}"},
+	{name: "tap", kind: "tap.v3.Tap",
+		yaml: "common_config: {static_config: {match: {http_request_headers_match: {headers: [{name: x-tap, present_match: true}]}}, output_config: {sinks: [{file_per_tap: {path_prefix: /nowhere/tap}}]}}}"},
 	{name: "compressor", kind: "compressor.v3.Compressor",
 		yaml: `compressor_library: {name: gzip, typed_config: {"@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}`},
 }
