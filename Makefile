@@ -4,6 +4,7 @@
 #   make bench      side by side with the peers; prints ratios
 #   make fuzz       every fuzz test for FUZZ=10s beyond its seeds, which make test plays
 #   make soak       half an hour of traffic and of change; what a proxy holds must not grow
+#   make conformance  Gateway API's own suite in a mesh; writes docs/conformance.md, in ten minutes
 #   make check      vet and staticcheck only
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//')
@@ -11,7 +12,7 @@ NUMBER  := $(if $(findstring .,$(VERSION)),$(VERSION),0.1.0-g$(VERSION))
 LDFLAGS := -s -w -X github.com/mallamesh/malla/base/version.Number=$(NUMBER)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test check bench fuzz soak tools clean
+.PHONY: all build test check bench fuzz soak conformance tools clean
 all: build
 
 build:
@@ -47,6 +48,9 @@ fuzz:
 SOAK := 30m
 soak: build
 	MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 0 -count 1 -v ./test/faults -run TestSoak -soak $(SOAK)
+
+conformance: build
+	cd test/conformance && MALLA_CONFORMANCE=1 MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 45m -count 1 -run TestMesh . -update
 
 clean:
 	rm -rf bin .cache

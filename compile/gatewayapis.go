@@ -81,6 +81,22 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 		},
 		Secret:    func(namespace, name string) *model.Credential { return held("Secret", namespace, name) },
 		ConfigMap: func(namespace, name string) *model.Credential { return held("ConfigMap", namespace, name) },
+		Parameters: func(namespace, name string) map[string]string {
+			o, ok := s.Get("ConfigMap", namespace, name)
+			if !ok {
+				return nil
+			}
+			var out map[string]string
+			for _, key := range model.GatewayEntries() {
+				if text, ok := o.Value.(*corev1.ConfigMap).Data[key]; ok {
+					if out == nil {
+						out = map[string]string{}
+					}
+					out[key] = text
+				}
+			}
+			return out
+		},
 		Namespace: func(name string) map[string]string {
 			if o, ok := s.Get("Namespace", "", name); ok {
 				return o.Labels

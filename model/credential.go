@@ -18,6 +18,10 @@ func (Hidden) MarshalJSON() ([]byte, error) { return []byte(`"(hidden)"`), nil }
 // their keys, and roots.
 var credentialEntries = []string{"cert", "key", "cacert", "crl", "tls.crt", "tls.key", "ca.crt", "ca.crl", "tls.ocsp-staple"}
 
+// GatewayEntries returns the keys of ConfigMaps that hold patches for what is made for a
+// Gateway of Gateway API.
+func GatewayEntries() []string { return []string{"deployment", "service", "serviceAccount"} }
+
 // CredentialEntries returns the keys of objects that hold what belongs to TLS.
 func CredentialEntries() []string { return slices.Clone(credentialEntries) }
 

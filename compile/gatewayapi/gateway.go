@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/istio"
@@ -39,7 +40,8 @@ type gateway struct {
 	service   model.Name
 	selector  map[string]string
 	manual    bool
-	unnamed   bool // no pods can have the name that those made for it would have
+	unnamed   bool              // no pods can have the name that those made for it would have
+	patches   map[string]string // of what is made for it
 	addresses []string
 
 	clientCert *model.SecretSource // what they show to servers
@@ -73,7 +75,7 @@ func (c *compiler) gateways() {
 		g.service = model.Name{Namespace: o.Namespace, Name: o.Name + "-" + string(spec.GatewayClassName)}
 		g.selector = map[string]string{NameLabel: o.Name}
 		if i := spec.Infrastructure; i != nil && i.ParametersRef != nil {
-			g.is.fail(accepted, "InvalidParameters", "spec.infrastructure.parametersRef: %s %s: a Gateway has no parameters here; leave it out", i.ParametersRef.Kind, i.ParametersRef.Name)
+			c.parameters(g, *i.ParametersRef)
 		}
 		c.address(g)
 		c.clientCertificate(g)
@@ -129,12 +131,35 @@ func (c *compiler) address(g *gateway) {
 	}
 }
 
+// parameters finds the ConfigMap with patches for what is made for a Gateway.
+func (c *compiler) parameters(g *gateway, ref gatewayv1.LocalParametersReference) {
+	const at = "spec.infrastructure.parametersRef"
+	wrong := func(format string, args ...any) { g.is.fail(accepted, "InvalidParameters", at+": "+format, args...) }
+	if ref.Group != "" || ref.Kind != "ConfigMap" {
+		wrong("is a %s, want a ConfigMap", ref.Kind)
+		return
+	}
+	data := c.env.Parameters(g.object.Namespace, ref.Name)
+	if data == nil {
+		wrong("there is no ConfigMap %s/%s with one of the keys %s", g.object.Namespace, ref.Name, strings.Join(model.GatewayEntries(), ", "))
+		return
+	}
+	for _, key := range model.GatewayEntries() {
+		var patch map[string]any
+		if err := yaml.Unmarshal([]byte(data[key]), &patch); err != nil {
+			wrong("ConfigMap %s/%s, key %s: %s", g.object.Namespace, ref.Name, key, strings.Join(strings.Fields(err.Error()), " "))
+			return
+		}
+	}
+	g.patches = data
+}
+
 // deployment returns the workload that serves a Gateway.
 func (g *gateway) deployment() Deployment {
 	o := g.object
 	d := Deployment{
 		Gateway: refOf(o), Class: string(g.spec.GatewayClassName), Name: g.service.Name,
-		Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer",
+		Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer", Patches: g.patches,
 	}
 	if i := g.spec.Infrastructure; i != nil {
 		for k, v := range i.Labels {

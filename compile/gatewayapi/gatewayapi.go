@@ -42,6 +42,7 @@ type Env struct {
 	Entries       func(namespace, name string) []*model.Service  // of a ServiceEntry; nil: there are none
 	Secret        func(namespace, name string) *model.Credential // nil: there is none, or it holds nothing of TLS
 	ConfigMap     func(namespace, name string) *model.Credential // with roots
+	Parameters    func(namespace, name string) map[string]string // a ConfigMap's entries for gateways; nil: there are none
 	Namespace     func(name string) map[string]string            // its labels
 	Addresses     func(namespace, service string) []string       // where the Service of a gateway is reached; none: not yet
 }
@@ -73,6 +74,7 @@ type Deployment struct {
 	Name                string            // of Deployment, Service and ServiceAccount: <gateway>-<class>
 	Labels, Annotations map[string]string // for all that is made: spec.infrastructure, or the Gateway's own
 	ServiceType         string            // LoadBalancer, unless an annotation asks for another
+	Patches             map[string]string // strategic merge patches in YAML, by [model.GatewayEntries]
 	Ports               []Port
 }
 

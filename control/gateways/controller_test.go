@@ -163,6 +163,13 @@ func TestDefaultsOfAClass(t *testing.T) {
 		if err != nil || s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal || len(s.Spec.LoadBalancerSourceRanges) != 1 || len(s.Spec.Ports) != 2 {
 			t.Errorf("the Service with other defaults: %+v, %v", s.Spec, err)
 		}
+		own := edge("istio", 80)
+		own.Gateways[0].Patches = map[string]string{"deployment": "spec: {replicas: 4}"} // its own parameters come last
+		c.Set(own)
+		settle()
+		if d, err = client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{}); err != nil || *d.Spec.Replicas != 4 {
+			t.Errorf("the Deployment with parameters of the Gateway: %+v, %v", d, err)
+		}
 	})
 }
 

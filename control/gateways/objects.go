@@ -94,8 +94,10 @@ func objects(w Wanted, patches map[string]string) (set, error) {
 		service: &corev1.Service{ObjectMeta: meta(), Spec: corev1.ServiceSpec{Type: corev1.ServiceType(w.ServiceType), Selector: selector, Ports: ports(w.Ports)}},
 	}
 	for key, target := range map[string]any{"deployment": s.deployment, "service": s.service, "serviceAccount": s.account} {
-		if err := patched(target, patches[key]); err != nil {
-			return set{}, fmt.Errorf("%s: %w", key, err)
+		for _, patch := range []string{patches[key], w.Patches[key]} { // the Gateway's own has the last word
+			if err := patched(target, patch); err != nil {
+				return set{}, fmt.Errorf("%s: %w", key, err)
+			}
 		}
 	}
 	for _, o := range []metav1.Object{s.account, s.deployment, s.service} {

@@ -50,7 +50,7 @@ func TestMesh(t *testing.T) {
 		m.must("go", "build", "-C", "../..", "-o", m.bin, "./cmd/malla")
 	}
 	m.must("go", "test", "-c", "-o", filepath.Join(dir, "suite"), ".")
-	m.must("go", "build", "-o", filepath.Join(dir, "echo"), "./echo")
+	m.must("go", "build", "-o", filepath.Join(dir, "client"), "./echo") // what the tests type in its container
 	m.must("go", "build", "-o", filepath.Join(dir, "echo-basic"), "sigs.k8s.io/gateway-api/conformance/echo-basic")
 	if err := os.MkdirAll(filepath.Join(dir, "manifests"), 0o755); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestMesh(t *testing.T) {
 	t.Cleanup(func() { m.malla("stop") })
 	if out, err := m.malla("up", "--detach",
 		"--image", "registry.k8s.io/gateway-api/echo-basic="+filepath.Join(dir, "echo-basic"),
-		"--image", "registry.k8s.io/gateway-api/echo-advanced="+filepath.Join(dir, "echo"),
+		"--image", "registry.k8s.io/gateway-api/echo-advanced="+filepath.Join(dir, "client"),
 		"--image", "registry.k8s.io/coredns/coredns=sh -c 'sleep 100000'",
 		"--image", "suite="+filepath.Join(dir, "suite"),
 		filepath.Join(dir, "manifests")); err != nil {
@@ -114,7 +114,7 @@ func (m *runner) must(name string, args ...string) {
 func (m *runner) malla(args ...string) (string, error) {
 	c := exec.Command(m.bin, append([]string{"--mesh", "conformance"}, args...)...)
 	c.Dir = m.dir
-	c.Env = append(os.Environ(), "MALLA_HOME="+filepath.Join(m.dir, "home"))
+	c.Env = append(os.Environ(), "MALLA_HOME="+filepath.Join(m.dir, "home"), "PATH="+m.dir+":"+os.Getenv("PATH")) // containers have this PATH
 	var both bytes.Buffer
 	c.Stdout, c.Stderr = &both, &both
 	err := c.Run()

@@ -12,7 +12,7 @@ import (
 )
 
 // Secrets and ConfigMaps are used for everything. Of those that hold certificates or
-// roots only these are kept; the mesh's settings whole; of the others nothing, not
+// roots only these are kept, and patches for gateways; the mesh's settings whole; of the others nothing, not
 // even their existence, so that a lease which is written every two seconds makes no
 // work here and nobody's password is in this process's memory.
 
@@ -24,7 +24,7 @@ func (k *sink) keep(value runtime.Object) bool {
 		if v.Namespace == k.s.o.Namespace && (v.Name == "istio" || v.Name == "malla") {
 			return true
 		}
-		maps.DeleteFunc(v.Data, other[string])
+		maps.DeleteFunc(v.Data, func(key, text string) bool { return other(key, text) && !slices.Contains(model.GatewayEntries(), key) })
 		maps.DeleteFunc(v.BinaryData, other[[]byte])
 		return len(v.Data)+len(v.BinaryData) > 0
 	case *corev1.Secret:

@@ -19,7 +19,7 @@ func TestOnlyCertificatesOfSecrets(t *testing.T) {
 		groups: map[string][]string{"v1": {"secrets", "configmaps"}},
 		lists: map[string]string{
 			"v1/secrets":    fmt.Sprintf(secret, "tls", "1", `"tls.crt": "YQ==", "tls.key": "Yg==", "password": "Yw=="`) + "," + fmt.Sprintf(secret, "login", "1", `"password": "Yw=="`),
-			"v1/configmaps": fmt.Sprintf(roots, "roots", "prod", `"ca.crt": "a", "x": "y"`) + "," + fmt.Sprintf(roots, "lease", "prod", `"x": "y"`) + "," + fmt.Sprintf(roots, "istio", "prod", `"mesh": ""`),
+			"v1/configmaps": fmt.Sprintf(roots, "roots", "prod", `"ca.crt": "a", "service": "", "x": "y"`) + "," + fmt.Sprintf(roots, "lease", "prod", `"x": "y"`) + "," + fmt.Sprintf(roots, "istio", "prod", `"mesh": ""`),
 		},
 	}
 	s := start(t, api)
@@ -37,8 +37,8 @@ func TestOnlyCertificatesOfSecrets(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	until(t, s, "certificates and roots alone", func(n *config.Snapshot) bool {
-		return slices.Equal(keys(n), []string{"roots/ca.crt", "tls/tls.crt", "tls/tls.key"})
+	until(t, s, "certificates and roots alone, and what gateways are patched with", func(n *config.Snapshot) bool {
+		return slices.Equal(keys(n), []string{"roots/ca.crt", "roots/service", "tls/tls.crt", "tls/tls.key"})
 	})
 	secrets := api.events("v1/secrets")
 	secrets <- fmt.Sprintf(`{"type": "MODIFIED", "object": %s}`, fmt.Sprintf(secret, "tls", "2", `"tls.crt": "YQ==", "tls.key": "Yg==", "password": "ZA=="`))
@@ -48,5 +48,7 @@ func TestOnlyCertificatesOfSecrets(t *testing.T) {
 		t.Errorf("a password that changes makes a new version: %s", o.Version)
 	}
 	secrets <- fmt.Sprintf(`{"type": "MODIFIED", "object": %s}`, fmt.Sprintf(secret, "tls", "4", `"password": "ZA=="`))
-	until(t, s, "a Secret that has lost its certificate is gone", func(n *config.Snapshot) bool { return slices.Equal(keys(n), []string{"login/ca.crt", "roots/ca.crt"}) })
+	until(t, s, "a Secret that has lost its certificate is gone", func(n *config.Snapshot) bool {
+		return slices.Equal(keys(n), []string{"login/ca.crt", "roots/ca.crt", "roots/service"})
+	})
 }

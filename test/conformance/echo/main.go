@@ -1,6 +1,6 @@
 // Command echo stands for the image of the conformance suite's mesh tests (Istio's echo
 // application): a server that tells what it was asked, and a client that is run in the
-// same container. It speaks as much as those tests look at.
+// same container, as `client URL`. It speaks as much as those tests look at.
 package main
 
 import (
@@ -32,8 +32,8 @@ import (
 const method = "/proto.EchoTestService/Echo"
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "client" {
-		if err := client(os.Args[2:], os.Stdout); err != nil {
+	if len(os.Args) > 1 && strings.Contains(os.Args[1], "://") {
+		if err := client(os.Args[1:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
