@@ -153,12 +153,10 @@ spec:
 // wait returns what the suite has written at its end.
 func (m *runner) wait(limit time.Duration) string {
 	m.t.Helper()
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Second) {
+	until(limit, time.Second, func() bool { // what there is by then is looked at in any case
 		phase, err := m.malla("get", "pod", "suite", "-o", "jsonpath={.status.phase}")
-		if err == nil && (phase == "Succeeded" || phase == "Failed") {
-			break
-		}
-	}
+		return err == nil && (phase == "Succeeded" || phase == "Failed")
+	})
 	out, err := m.malla("logs", "suite")
 	if err != nil {
 		m.t.Fatalf("logs: %v\n%s", err, out)
@@ -214,7 +212,8 @@ func written(found []result) string {
 # Conformance to Gateway API
 
 The standard's own suite (sigs.k8s.io/gateway-api/conformance v1.6.1) ran in a mesh on one machine: the profiles GATEWAY-HTTP,
-GATEWAY-GRPC, GATEWAY-TLS, GATEWAY-TCP, MESH-HTTP and MESH-GRPC, with the features that GatewayClass malla names in its status.
+GATEWAY-GRPC, GATEWAY-TLS, GATEWAY-TCP, MESH-HTTP and MESH-GRPC, with the features that GatewayClass malla names in its status
+and all of the mesh's side.
 Of %d tests %d passed, %d failed, and %d were skipped, because they are about features that are not there.
 
 | test | |

@@ -97,12 +97,9 @@ func TestSuite(t *testing.T) {
 // classFeatures are those that the GatewayClass says it supports.
 func classFeatures(t *testing.T, c client.Client) []features.FeatureName {
 	class := &gatewayv1.GatewayClass{}
-	for range 50 {
-		if err := c.Get(t.Context(), client.ObjectKey{Name: "malla"}, class); err == nil && len(class.Status.SupportedFeatures) > 0 {
-			break
-		}
-		time.Sleep(200 * time.Millisecond) // the mesh has just begun
-	}
+	until(10*time.Second, 200*time.Millisecond, func() bool { // the mesh has just begun
+		return c.Get(t.Context(), client.ObjectKey{Name: "malla"}, class) == nil && len(class.Status.SupportedFeatures) > 0
+	})
 	var out []features.FeatureName
 	var names []string
 	for _, f := range class.Status.SupportedFeatures {
