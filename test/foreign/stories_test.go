@@ -168,7 +168,11 @@ func (p *play) backend(name string) uint32 {
 	}
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Date"] = nil
-		fmt.Fprintf(w, "%s got %s %s\nhost: %s\n%s", name, r.Method, r.RequestURI, r.Host, headers(r.Header))
+		over := ""
+		if r.ProtoMajor == 2 {
+			over = " over HTTP/2"
+		}
+		fmt.Fprintf(w, "%s got %s %s%s\nhost: %s\n%s", name, r.Method, r.RequestURI, over, r.Host, headers(r.Header))
 	}))
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetHTTP1(true)
