@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,6 +17,7 @@ import (
 var (
 	standardGateways = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gateways"}
 	standardRoutes   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "httproutes"}
+	services         = schema.GroupVersionResource{Version: "v1", Resource: "services"}
 	gatewayClasses   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gatewayclasses"}
 )
 
@@ -91,4 +93,35 @@ func (s *state) firstStandardPath(ctx context.Context) string {
 		}
 	}
 	return ""
+}
+
+// A servicePort is one of NAMESPACE/NAME.
+type servicePort struct {
+	service string
+	port    uint16
+}
+
+// secure are the ports of Services that say of themselves that they speak TLS.
+func (s *state) secure(ctx context.Context) map[servicePort]bool {
+	list, err := s.dynamic.Resource(services).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	out := map[servicePort]bool{}
+	for _, o := range list.Items {
+		ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports")
+		for _, p := range ports {
+			port, _ := p.(map[string]any)
+			name, _, _ := unstructured.NestedString(port, "name")
+			protocol, _, _ := unstructured.NestedString(port, "appProtocol")
+			number, _, _ := unstructured.NestedInt64(port, "port")
+			if protocol == "" {
+				protocol, _, _ = strings.Cut(name, "-")
+			}
+			if protocol == "https" || protocol == "tls" {
+				out[servicePort{o.GetNamespace() + "/" + o.GetName(), uint16(number)}] = true
+			}
+		}
+	}
+	return out
 }

@@ -59,7 +59,7 @@ func URLs(ctx context.Context, o cli.URLsOptions) error {
 
 // links are the URLs of what is offered on this machine.
 func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
-	path := cmp.Or(s.firstPath(ctx), s.firstStandardPath(ctx))
+	path, secure := cmp.Or(s.firstPath(ctx), s.firstStandardPath(ctx)), s.secure(ctx)
 	var links []cli.Link
 	slices.SortFunc(offered, byInterest)
 	for _, pub := range offered {
@@ -67,7 +67,7 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 			continue
 		}
 		scheme, at := "http", ""
-		if pub.Port == 443 || pub.Port == 8443 {
+		if pub.Port == 443 || pub.Port == 8443 || secure[servicePort{pub.Owner, pub.Port}] {
 			scheme = "https"
 		}
 		if scheme == "http" && gateway(pub) {

@@ -121,7 +121,8 @@ func redirect(m *model.HTTPMatch, f *gatewayv1.HTTPRequestRedirectFilter) (*mode
 
 // forListener returns the redirect of requests that came to a port. Without a port the scheme's own is meant, and
 // without a scheme the port on which the request came; a port that goes without saying is not said. (A client that has
-// come through another port, which is mapped to this one, is led back to that.)
+// come through another port, which is mapped to this one, is led back to that.) Where it is not said Envoy keeps the
+// one of the request's host unless that is a scheme's own, so of other listeners it has to be said after all.
 func forListener(r *model.Redirect, port uint16, secure bool) *model.Redirect {
 	out := *r
 	out.DerivePort = model.NoDerivation
@@ -133,7 +134,10 @@ func forListener(r *model.Redirect, port uint16, secure bool) *model.Redirect {
 		}
 		out.Port = cmp.Or(r.Port, port)
 	}
-	if own := map[string]uint16{"http": 80, "https": 443}[scheme]; out.Port == own {
+	switch own := map[string]uint16{"http": 80, "https": 443}[scheme]; {
+	case r.Scheme != "" && r.Port == 0 && r.Authority == "" && port != 80 && port != 443:
+		out.Port = own
+	case out.Port == own:
 		out.Port = 0
 	}
 	return &out

@@ -17,6 +17,7 @@ var Annotations = []Annotation{
 	{Name: "sidecar.malla.dev/proxy", On: "Pod", Form: Proxy},
 	{Name: "networking.istio.io/exportTo", On: "Service"},
 	{Name: "networking.istio.io/traffic-distribution", On: "Service"},
+	{Name: "networking.istio.io/service-type", On: "Gateway", Form: ServiceType},
 	{Name: "kubernetes.io/ingress.class", On: "Ingress"},
 	{Name: "nginx.ingress.kubernetes.io/rewrite-target", On: "Ingress"},
 	{Name: "istio.io/rev", On: "Pod"},
@@ -54,4 +55,5 @@ const (
 	Ranges           // of addresses, separated by commas, or *
 	ProxyConfig      // YAML, as under MeshConfig's defaultConfig
 	Proxy            // malla or envoy
+	ServiceType      // ClusterIP, LoadBalancer or NodePort
 )

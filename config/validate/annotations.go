@@ -61,6 +61,12 @@ func (r *ruler) annotationForm(at *field.Path, value string, form kind.Form) {
 		}
 		return
 	}
+	if form == kind.ServiceType {
+		if value != "ClusterIP" && value != "LoadBalancer" && value != "NodePort" {
+			r.errorf(at, "found %q, want ClusterIP, LoadBalancer or NodePort", value)
+		}
+		return
+	}
 	if form == kind.AnyText || value == "*" || value == "" {
 		return
 	}

@@ -54,7 +54,7 @@ func pair(e end) []link {
 type size struct {
 	name                     string
 	hosts, prefixes, workers int
-	regexes                  int // routes that do not match, before the others
+	regexes                  int    // routes that do not match, before the others
 	host, path               string // the last ones, which who looks through a list finds last
 	filter                   string // an HTTP filter before the router
 	cluster                  string // more fields of the cluster
