@@ -210,7 +210,10 @@ func mirrored(f *gatewayv1.HTTPRequestMirrorFilter) float64 {
 }
 
 func cors(f *gatewayv1.HTTPCORSFilter) (*model.CORS, error) {
-	out := &model.CORS{Credentials: f.AllowCredentials, MaxAge: time.Duration(cmp.Or(f.MaxAge, 5)) * time.Second}
+	out := &model.CORS{
+		Credentials: f.AllowCredentials, MaxAge: time.Duration(cmp.Or(f.MaxAge, 5)) * time.Second,
+		IgnoreUnmatched: true, // a preflight is for the gateway: backends are not asked
+	}
 	if f.MaxAge < 0 {
 		return nil, fmt.Errorf("cors.maxAge is %d, want 1 or more", f.MaxAge)
 	}

@@ -138,7 +138,7 @@ spec:
   containers:
   - name: suite
     image: suite
-    args: [-test.v, -test.run, ^TestSuite$, -test.timeout, %s]
+    args: [-test.v, -test.run, ^TestSuite$, -test.parallel, '1', -test.timeout, %s]
     env: [{name: %s, value: %q}, {name: %s, value: %q}]
 `, *keep, envToken, token[1], envOnly, *only)
 	file := filepath.Join(m.dir, "suite.yaml")
