@@ -78,10 +78,11 @@ func TestNames(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for host, want := range map[string]string{"db1.example.test": "A", "db2.example.test": "B"} {
-		v4, v6, err := addresses("with", host)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var v4, v6 string
+		mesh.Until(t, 5*time.Second, "an entry that came with the pods has addresses", func() (err error) {
+			v4, v6, err = addresses("with", host)
+			return err
+		})
 		for a, in := range map[string]string{v4: "240.240.0.0/16", v6: "2001:2::/48"} {
 			if !netip.MustParsePrefix(in).Contains(netip.MustParseAddr(a)) || seen[a] != "" {
 				t.Errorf("%s is %s, want an address of its own in %s; %s", host, a, in, seen[a])
