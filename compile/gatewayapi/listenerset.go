@@ -56,7 +56,7 @@ func (c *compiler) allowsSet(g *gateway, namespace string) bool {
 func (s *parent) setVerdict() {
 	good := 0
 	for _, l := range s.listeners {
-		if !l.is.bad(accepted) {
+		if l.usable() {
 			good++
 		}
 	}
@@ -64,10 +64,10 @@ func (s *parent) setVerdict() {
 	case s.is.bad(accepted):
 	case good == 0:
 		for _, kind := range []string{accepted, programmed} {
-			s.is.set(kind, false, "ListenersNotValid", "none of its listeners is accepted; their conditions say why")
+			s.is.set(kind, false, "ListenersNotValid", "none of its listeners can be served; their conditions say why")
 		}
 	case good < len(s.listeners):
-		s.is.set(accepted, true, "ListenersNotValid", "%d of its %d listeners are not accepted; their conditions say why", len(s.listeners)-good, len(s.listeners))
+		s.is.set(accepted, true, "ListenersNotValid", "%d of its %d listeners cannot be served; their conditions say why", len(s.listeners)-good, len(s.listeners))
 		s.is.set(programmed, true, "Programmed", "its other listeners are those of Gateway %s", nameOf(s.gateway.object))
 	default:
 		s.is.set(accepted, true, "Accepted", "its listeners are those of Gateway %s", nameOf(s.gateway.object))
