@@ -98,6 +98,7 @@ func TestAGatewayGetsItsWorkload(t *testing.T) {
 		three := int32(3)
 		d.Spec.Replicas = &three
 		client.AppsV1().Deployments("prod").Update(ctx, d, metav1.UpdateOptions{})
+		settle() // a real server answers Conflict to who has not seen that yet; this one would take it
 		c.Set(edge("istio", 80, 443))
 		settle()
 		s, _ = client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
