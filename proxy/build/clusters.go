@@ -33,7 +33,7 @@ var clusterFields = []*Message{
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
 		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
-	message((*clusterv3.Cluster_PreconnectPolicy)(nil), reads("per_upstream_preconnect_ratio")),
+	message((*clusterv3.Cluster_PreconnectPolicy)(nil), reads("per_upstream_preconnect_ratio", "predictive_preconnect_ratio")),
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
@@ -94,11 +94,9 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
 		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
 	}
-	if p := m.GetPreconnectPolicy().GetPerUpstreamPreconnectRatio(); p != nil {
-		if c.Preconnect = p.GetValue(); c.Preconnect < 1 || c.Preconnect > 3 {
-			r.errs.Addf(field.At("preconnect_policy", "per_upstream_preconnect_ratio"), "found %v, want 1 to 3", c.Preconnect)
-		}
-	}
+	ahead := m.GetPreconnectPolicy()
+	c.Preconnect = r.preconnect(ahead.GetPerUpstreamPreconnectRatio(), "per_upstream_preconnect_ratio")
+	c.PreconnectNext = r.preconnect(ahead.GetPredictivePreconnectRatio(), "predictive_preconnect_ratio")
 	r.clusterKind(m, &c)
 	r.balance(m, &c)
 	r.breakers(m, &c)
@@ -136,6 +134,14 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 
 // byAddress: such a cluster has a host for any address.
 func byAddress(k cluster.Kind) bool { return k == cluster.OriginalDst || k == cluster.DynamicForward }
+
+// preconnect reads for how many times the present requests there are to be connections; 0: not set.
+func (r *reader) preconnect(m *wrapperspb.DoubleValue, name string) float64 {
+	if ratio := m.GetValue(); m != nil && !(ratio >= 1 && ratio <= 3) {
+		r.errs.Addf(field.At("preconnect_policy", name), "found %v, want 1 to 3", ratio)
+	}
+	return m.GetValue()
+}
 
 func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 	if t := m.GetClusterType(); t != nil {

@@ -59,7 +59,7 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	c.w, c.cluster, c.active = w, to, true
 	c.OK, c.Why, c.Headers, c.Trailers, c.Answer = false, Broken, nil, nil, c.Answer[:0]
 	c.timer.Handler = c
-	h, reason := to.Pick(&cluster.Pick{Random: w.Random()})
+	h, reason := to.Pick(&cluster.Pick{Random: w.RandomFor(to, w.Random())})
 	if reason != cluster.OK {
 		to.Stats.UpstreamCxNoneHealthy.Inc()
 		c.Why = NoHost

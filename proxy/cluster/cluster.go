@@ -75,6 +75,7 @@ type Config struct {
 
 	CloseOnChange              bool           // close_connections_on_host_set_change: none outlives the set of hosts that it was made for
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1
+	PreconnectNext             float64        // predictive_preconnect_ratio; 0: 1
 	MaxRequestsPerConnection   uint32         // 0: any number
 	IdleTimeout                *time.Duration // of connections; nil: 1 h; 0: none
 	MaxConnectionDuration      time.Duration  // 0: none

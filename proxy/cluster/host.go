@@ -121,8 +121,8 @@ func (h *Host) degraded() bool {
 	return (h.Health == Degraded || h.Check()&CheckDegraded != 0) && h.Usable()
 }
 
-// well reports whether the host is healthy and not degraded.
-func (h *Host) well() bool { return h.Usable() && !h.degraded() }
+// Well reports whether the host is healthy and not degraded.
+func (h *Host) Well() bool { return h.Usable() && !h.degraded() }
 
 // key is what ring hash and Maglev know the host by.
 func (h *Host) key(byName bool) string {

@@ -136,7 +136,7 @@ func (c *Cluster) levels(hosts []*Host, old Levels, weighted bool) Levels {
 			l.excluded++
 		}
 		switch {
-		case h.well():
+		case h.Well():
 			l.Healthy = append(l.Healthy, h)
 		case h.degraded():
 			l.Degraded = append(l.Degraded, h)

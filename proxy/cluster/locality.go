@@ -58,7 +58,7 @@ func (c *Cluster) places(l, before *Level, weighted bool) {
 		p := &l.places[at[h.Locality]]
 		p.hosts++
 		switch {
-		case h.well():
+		case h.Well():
 			p.healthy.hosts = append(p.healthy.hosts, h)
 		case h.degraded():
 			p.degraded.hosts = append(p.degraded.hosts, h)
@@ -86,7 +86,12 @@ type chooser struct {
 	balancer lb.Balancer
 }
 
-func (c *chooser) Pick(choice lb.Choice) int { return c.of[c.balancer.Pick(choice)] }
+func (c *chooser) Pick(choice lb.Choice) int {
+	if i := c.balancer.Pick(choice); i >= 0 {
+		return c.of[i]
+	}
+	return -1
+}
 
 // byWeight returns a balancer of places by weight, times how much of each is usable and the
 // overprovisioning factor; nil if none has any weight.

@@ -10,6 +10,7 @@ import (
 // A Pick is what one attempt to choose a host brings.
 type Pick struct {
 	Random   uint64
+	Ahead    uint32 // see [Cluster.Foresee]
 	Hash     uint64
 	HasHash  bool
 	Original netip.AddrPort // destination the client dialed, for OriginalDst, or named, for DynamicForward
@@ -89,6 +90,24 @@ func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
 	return nil, NoneHealthy
 }
 
+// Foresee returns the host that the ahead-th pick from now on will bring, if it is given this random number; nil
+// if nobody can tell. As in Envoy, that is for policies without a hash, and without subsets.
+func (c *Cluster) Foresee(random uint64, ahead uint32) *Host {
+	set := c.hosts.Load()
+	if c.ByAddress() || c.Hashes() || set == nil || set.subsets != nil {
+		return nil
+	}
+	return c.draw(set.Levels, &Pick{Random: random, Ahead: ahead}, random, 0)
+}
+
+// Healthy is how many hosts are well.
+func (c *Cluster) Healthy() (n int) {
+	for _, l := range c.hosts.Load().Levels {
+		n += len(l.Healthy)
+	}
+	return n
+}
+
 // seen is a host's health with what outlier detection says.
 func (h *Host) seen() Health {
 	if h.Ejected() {
@@ -116,7 +135,7 @@ func (c *Cluster) pick(levels Levels, p *Pick) *Host {
 
 // draw chooses a host of some levels once.
 func (c *Cluster) draw(levels Levels, p *Pick, random uint64, attempt uint32) *Host {
-	choice := lb.Choice{Random: random, Hash: p.Random, Attempt: attempt}
+	choice := lb.Choice{Random: random, Hash: p.Random, Attempt: attempt, Ahead: p.Ahead}
 	if p.HasHash {
 		choice.Hash = p.Hash
 	}
@@ -148,7 +167,11 @@ func (c *Cluster) draw(levels Levels, p *Pick, random uint64, attempt uint32) *H
 	var at *place
 	switch chooser := l.chooser(degraded); {
 	case chooser != nil:
-		at = &l.places[chooser.Pick(choice)]
+		i := chooser.Pick(choice)
+		if i < 0 {
+			return nil
+		}
+		at = &l.places[i]
 	default:
 		var fail bool
 		if at, fail = c.zoned(l, random); fail {

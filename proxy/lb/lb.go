@@ -129,11 +129,15 @@ type Choice struct {
 	Random  uint64
 	Hash    uint64 // for the consistent algorithms; without one, Random
 	Attempt uint32 // the how manieth draw for one try this is, from 0
+
+	// Ahead asks, if not 0, for what the so manieth pick from now on will be, and leaves everything as it is.
+	// Random is then what that pick will be given.
+	Ahead uint32
 }
 
 // A Balancer picks an index into the list that it was made for.
 type Balancer interface {
-	Pick(Choice) int // -1 if the list is empty
+	Pick(Choice) int // -1 if the list is empty, or if nobody can tell the pick that lies ahead
 }
 
 // New returns a balancer for hosts. Old is the one it replaces, or nil; seed is where a fresh round robin starts.

@@ -214,3 +214,29 @@ func BenchmarkPick(b *testing.B) {
 		})
 	}
 }
+
+// What is foreseen comes, however far ahead it was, and foreseeing takes nobody's turn.
+func TestForesee(t *testing.T) {
+	for name, b := range map[string]Balancer{
+		"round robin": must(t, Policy{}, hosts(1, 1, 1), nil), "weighted": must(t, Policy{}, hosts(1, 2, 4), nil),
+		"scheduled": must(t, Policy{}, hosts(1, 100000, 7), nil), "random": must(t, Policy{Kind: Random}, hosts(1, 1, 1), nil),
+		"weighted least request": must(t, Policy{Kind: LeastRequest}, hosts(1, 2, 3), nil),
+	} {
+		for range 10 {
+			var want [5]int
+			for i := range want {
+				want[i] = b.Pick(Choice{Random: uint64(i) << 62, Ahead: uint32(i + 1)})
+			}
+			for i, w := range want {
+				if got := b.Pick(Choice{Random: uint64(i) << 62}); got != w {
+					t.Fatalf("%s: pick %d is %d, and %d was foreseen", name, i, got, w)
+				}
+			}
+		}
+	}
+	for _, p := range []Policy{{Kind: LeastRequest}, {Kind: LeastRequest, FullScan: true}} {
+		if got := must(t, p, hosts(1, 1), nil).Pick(Choice{Ahead: 1}); got != -1 {
+			t.Errorf("%+v foresees %d, which nobody can", p, got)
+		}
+	}
+}

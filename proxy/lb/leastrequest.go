@@ -19,6 +19,9 @@ func newLeastRequest(p Policy, hosts []Entry) *leastRequest {
 }
 
 func (l *leastRequest) Pick(c Choice) int {
+	if c.Ahead > 0 {
+		return -1 // who will be least busy then?
+	}
 	random := c.Random
 	best := below(random, len(l.hosts))
 	load := l.hosts[best].Active.Load()
@@ -37,6 +40,9 @@ func (l *leastRequest) Pick(c Choice) int {
 type fullScan []Entry
 
 func (l fullScan) Pick(c Choice) int {
+	if c.Ahead > 0 {
+		return -1
+	}
 	random, best, tied := c.Random, 0, 1
 	load := l[0].Active.Load()
 	for i := 1; i < len(l); i++ {

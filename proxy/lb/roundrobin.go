@@ -16,7 +16,15 @@ func newRoundRobin(n int, old Balancer, seed uint64) *roundRobin {
 	return &roundRobin{n: uint64(n), turn: turnOf(old, seed)}
 }
 
-func (r *roundRobin) Pick(Choice) int { return int((r.turn.Add(1) - 1) % r.n) }
+func (r *roundRobin) Pick(c Choice) int { return int(take(r.turn, c) % r.n) }
+
+// take returns whose turn it is, and passes the turn on unless a pick that lies ahead is asked for.
+func take(turn *atomic.Uint64, c Choice) uint64 {
+	if c.Ahead > 0 {
+		return turn.Load() + uint64(c.Ahead-1)
+	}
+	return turn.Add(1) - 1
+}
 
 // turnOf returns the counter of a predecessor, so that a change of hosts does not begin
 // the round anew: with frequent changes the first hosts would get everything.
@@ -97,6 +105,6 @@ type sequence struct {
 	turn  *atomic.Uint64
 }
 
-func (s *sequence) Pick(Choice) int {
-	return int(s.order[(s.turn.Add(1)-1)%uint64(len(s.order))])
+func (s *sequence) Pick(c Choice) int {
+	return int(s.order[take(s.turn, c)%uint64(len(s.order))])
 }

@@ -82,16 +82,27 @@ func (t turn) before(u turn) bool {
 
 // A scheduled balancer runs a schedule that cannot be laid out beforehand.
 type scheduled struct {
-	mu       sync.Mutex // guards schedule
+	mu       sync.Mutex // guards schedule and ahead
 	schedule *schedule
 	dynamic  func(host int) float64
+	ahead    []int // picks that were foreseen, the next one first
 }
 
-func (s *scheduled) Pick(Choice) int {
+func (s *scheduled) Pick(c Choice) int {
 	s.mu.Lock()
-	i := s.schedule.pick(s.dynamic)
-	s.mu.Unlock()
-	return i
+	defer s.mu.Unlock()
+	if n := int(c.Ahead); n > 0 {
+		for len(s.ahead) < n {
+			s.ahead = append(s.ahead, s.schedule.pick(s.dynamic))
+		}
+		return s.ahead[n-1]
+	}
+	if len(s.ahead) > 0 {
+		i := s.ahead[0]
+		s.ahead = append(s.ahead[:0], s.ahead[1:]...)
+		return i
+	}
+	return s.schedule.pick(s.dynamic)
 }
 
 // newScheduled returns a schedule of n hosts whose weights are asked for at each turn.

@@ -195,8 +195,11 @@ func (p *Pending) unlink() {
 // Open asks for a stream to a host. The answer may come before Open returns.
 // authority is the request's, for clusters whose TLS server name follows it.
 func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, response *Message, handler Handler) {
-	pool := w.pool(c, h, authority, p)
 	limits := c.Limit(prio)
+	if c.PreconnectNext > 1 {
+		w.dialNext(p, c, limits, authority)
+	}
+	pool := w.pool(c, h, authority, p)
 	if conn := pool.available(); conn != nil {
 		if !limits.Requests.TryAcquire() {
 			c.Stats.UpstreamRqActiveOverflow.Inc()
@@ -247,12 +250,15 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p := w.pools[key]
 	if p == nil {
-		p = &Pool{w: w, key: key, cluster: c, client: client, origin: rq.Origin, wish: rq.Wish}
+		p = &Pool{w: w, key: key, client: client, origin: rq.Origin, wish: rq.Wish}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
 		w.pools[key] = p
 		if !w.sweep.Armed() {
 			w.Loop.Schedule(&w.sweep, sweepEvery)
 		}
+	}
+	if p.cluster != c && c.PreconnectNext > 1 {
+		w.forecast(c).joins(p)
 	}
 	p.cluster, p.host = c, h
 	w.last = p

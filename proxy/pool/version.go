@@ -115,22 +115,6 @@ func (p *Pool) dialFor(limits *cluster.Breakers) {
 	}
 }
 
-// maxAhead is how many connections are made ahead at a time, as Envoy does it.
-const maxAhead = 3
-
-// dialAhead makes connections for as many requests as the present ones times the ratio.
-func (p *Pool) dialAhead(limits *cluster.Breakers) {
-	for range maxAhead {
-		places := p.dialing*p.perConnection() + p.idles + p.active
-		for _, c := range p.open {
-			places += max(0, p.perConnection()-c.active)
-		}
-		if float64(p.waits+p.active)*p.cluster.Preconnect <= float64(places) || !p.dial(limits) {
-			return
-		}
-	}
-}
-
 // forget takes a connection that has ended off the lists.
 func (p *Pool) forget(c codec) {
 	switch c := c.(type) {

@@ -52,13 +52,14 @@ type Worker struct {
 
 	unmeasured access.Meter // of requests whose bytes nobody counts
 
-	random *rand.ChaCha8
-	pools  map[poolKey]*Pool
-	last   *Pool
-	locals map[any]any
-	sweep  drive.Timer
-	connID uint64
-	atEnd  []func()
+	random    *rand.ChaCha8
+	pools     map[poolKey]*Pool
+	last      *Pool
+	forecasts map[*cluster.Cluster]*forecast // of clusters whose hosts are foreseen
+	locals    map[any]any
+	sweep     drive.Timer
+	connID    uint64
+	atEnd     []func()
 }
 
 // A poolKey is what connections may be shared by: the address (its State lives as long as the cluster has it)
@@ -82,7 +83,7 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 	}
 	w := &Worker{
 		Index: index, Loop: loop, Source: source, Overload: &overload.Nothing, Failing: new(atomic.Bool),
-		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, locals: map[any]any{},
+		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, forecasts: map[*cluster.Cluster]*forecast{}, locals: map[any]any{},
 		connID: uint64(index) << 48, HTTP2: h2.NewShard(loop.Now),
 	}
 	w.sweep.Handler = sweeper{w}
@@ -167,6 +168,7 @@ func (s sweeper) OnTimer(t *drive.Timer) {
 			}
 		}
 	}
+	w.sweepForecasts()
 	if len(w.pools) > 0 {
 		w.Loop.Schedule(t, sweepEvery)
 	}

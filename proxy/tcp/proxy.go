@@ -151,7 +151,7 @@ func (s *session) connect(name string) {
 }
 
 func (s *session) try(c *cluster.Cluster) {
-	pick := cluster.Pick{Random: s.w.Random(), Criteria: s.criteria}
+	pick := cluster.Pick{Random: s.w.RandomFor(c, s.w.Random()), Criteria: s.criteria}
 	if len(s.tried) > 0 {
 		s.elsewhere = cluster.Retry{Tried: s.tried, Attempts: 3, PreviousHosts: true}
 		pick.Retry = &s.elsewhere

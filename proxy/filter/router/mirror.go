@@ -115,7 +115,7 @@ func (r *Router) sendMirrors() {
 }
 
 func (sh *shadow) send() {
-	h, reason := sh.cluster.Pick(&cluster.Pick{Random: sh.w.Random()})
+	h, reason := sh.cluster.Pick(&cluster.Pick{Random: sh.w.RandomFor(sh.cluster, sh.w.Random())})
 	if reason != cluster.OK {
 		sh.cluster.Stats.UpstreamCxNoneHealthy.Inc()
 		return

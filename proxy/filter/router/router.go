@@ -230,7 +230,7 @@ func (r *Router) countAttempt(m *header.Map, n uint32) {
 // try chooses a host and asks for a connection to it.
 func (r *Router) try() {
 	s := r.s
-	pick := cluster.Pick{Random: s.Random + uint64(r.attempts-1)*0x9e3779b97f4a7c15, Hash: r.hash, HasHash: r.hasHash, Override: s.Host.Addr, Strict: s.Host.Strict}
+	pick := cluster.Pick{Random: r.w.RandomFor(r.cluster, s.Random+uint64(r.attempts-1)*0x9e3779b97f4a7c15), Hash: r.hash, HasHash: r.hasHash, Override: s.Host.Addr, Strict: s.Host.Strict}
 	pick.Original, pick.Named = r.original()
 	if pick.Criteria, _ = r.forward.MetadataMatch.(*cluster.Criteria); s.Weighted != nil && s.Weighted.MetadataMatch != nil {
 		pick.Criteria, _ = s.Weighted.MetadataMatch.(*cluster.Criteria)
