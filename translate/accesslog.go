@@ -33,13 +33,16 @@ func accessLog(v *model.View) []*accesslogv3.AccessLog {
 	if cfg.AccessLogFile == "" {
 		return nil
 	}
-	format := &corev3.SubstitutionFormatString{}
+	format, own := &corev3.SubstitutionFormatString{}, cfg.AccessLogFormat
+	if v.Proxy.Stock {
+		own = logformat.ForEnvoy(own)
+	}
 	if cfg.AccessLogEncoding == model.LogJSON {
-		format.Format = &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(cfg.AccessLogFormat)}
+		format.Format = &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(own)}
 	} else {
-		text, named := logformat.Text(cmp.Or(cfg.AccessLogFormat, "istio"))
+		text, named := logformat.Text(cmp.Or(own, "istio"))
 		if !named {
-			text = cfg.AccessLogFormat
+			text = own
 		}
 		if text[len(text)-1] != '\n' {
 			text += "\n" // a format that was written on one line of YAML

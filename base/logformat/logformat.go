@@ -10,6 +10,7 @@ package logformat
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // The formats that have names. Istio's default since 1.9; the older one, which
@@ -105,6 +106,7 @@ var (
 		"DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_REMOTE_PORT", "DOWNSTREAM_TLS_CIPHER", "DOWNSTREAM_TLS_GROUP",
 		"DOWNSTREAM_TLS_SESSION_ID", "DOWNSTREAM_TLS_VERSION", "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "DOWNSTREAM_WIRE_BYTES_RECEIVED",
 		"DOWNSTREAM_WIRE_BYTES_SENT", "DURATION", "FILTER_CHAIN_NAME", "GRPC_STATUS_NUMBER", "HOSTNAME", "LOCAL_REPLY_BODY",
+		"MALLA_DOWNSTREAM_CLOSE", "MALLA_UPSTREAM_CLOSE",
 		"PACKETS_RETRANSMITTED", "PROTOCOL", "REQUEST_DURATION", "REQUEST_HEADERS_BYTES", "REQUEST_TX_DURATION", "RESPONSE_CODE",
 		"RESPONSE_DURATION", "RESPONSE_FLAGS", "RESPONSE_FLAGS_LONG", "RESPONSE_HEADERS_BYTES", "RESPONSE_TRAILERS_BYTES",
 		"RESPONSE_TX_DURATION", "ROUNDTRIP_DURATION", "ROUTE_NAME", "SPAN_ID", "STREAM_ID", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT",
@@ -127,6 +129,12 @@ var (
 var Unsupported = []string{
 	"CEL", "TYPED_CEL", "UPSTREAM_FILTER_STATE",
 }
+
+// ForEnvoy is a format without what only malla's own proxy can write: "-" stands in its place.
+func ForEnvoy(format string) string { return ours.Replace(format) }
+
+var ours = strings.NewReplacer("%MALLA_DOWNSTREAM_CLOSE%", "-", "%MALLA_UPSTREAM_CLOSE%", "-",
+	"%RESPONSE_CODE_DETAILS(CLOSE)%", "%RESPONSE_CODE_DETAILS%", "%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES,CLOSE)%", "%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%")
 
 // Check reports what is wrong with the use of an operator: nil if proxies write it.
 func Check(name string, argument, length bool) error {

@@ -315,23 +315,3 @@ func flagsOp(long bool) func(command) (*op, error) {
 		}}, nil
 	}
 }
-
-// responseDetails writes RESPONSE_CODE_DETAILS; white space would break up the line.
-func responseDetails(c command) (*op, error) {
-	if c.arg != "" && c.arg != "ALLOW_WHITESPACES" {
-		return nil, fmt.Errorf("argument %q, want ALLOW_WHITESPACES or none", c.arg)
-	}
-	return &op{strict: c.arg == "", write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
-		n := len(dst)
-		dst = append(dst, r.CodeDetails...)
-		if o.strict {
-			for i := n; i < len(dst); i++ {
-				switch dst[i] {
-				case ' ', '\t', '\n', '\v', '\f', '\r':
-					dst[i] = '_'
-				}
-			}
-		}
-		return dst, len(dst) > n
-	}}, nil
-}

@@ -59,6 +59,8 @@ var operators = map[string]operator{
 	"CONNECTION_TERMINATION_DETAILS":      {compile: textOp(func(r *Record) string { return r.Termination })},
 	"DOWNSTREAM_DETECTED_CLOSE_TYPE":      {compile: textOp(func(r *Record) string { return r.ClientClose.String() })},
 	"UPSTREAM_DETECTED_CLOSE_TYPE":        {compile: textOp(hostClose)},
+	"MALLA_DOWNSTREAM_CLOSE":              {compile: closing((*Record).clientClosing)}, // ours: Envoy has nothing like them
+	"MALLA_UPSTREAM_CLOSE":                {compile: closing(hostClosing)},
 	"UPSTREAM_TRANSPORT_FAILURE_REASON":   {compile: textOp(func(r *Record) string { return oneWord(r.UpstreamFailure) })},
 	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": {compile: textOp(func(r *Record) string { return oneWord(r.LocalFailure) })},
 	"UPSTREAM_LOCAL_CLOSE_REASON":         {compile: textOp(func(r *Record) string { return r.UpstreamClose })},

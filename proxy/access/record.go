@@ -165,13 +165,15 @@ type Record struct {
 	Attempts        uint32      // requests sent upstream, retries included; 0: none
 	ConnectionID    uint64
 	UpstreamConnID  uint64
-	JA3, JA4        string // fingerprints of the client hello, where the listener takes them
-	UpstreamFailure string // transport failure reason, "TLS_error:|..." and the like
-	LocalFailure    string // downstream transport failure reason
-	ClientClose     Close  // how the client's connection has ended
-	HostClose       Close  // how the host's has
-	UpstreamClose   string // local close reason of the upstream connection
-	LocalClose      string // local close reason of the downstream connection
+	JA3, JA4        string  // fingerprints of the client hello, where the listener takes them
+	UpstreamFailure string  // transport failure reason, "TLS_error:|..." and the like
+	LocalFailure    string  // downstream transport failure reason
+	ClientClose     Close   // how the client's connection has ended
+	HostClose       Close   // how the host's has
+	ClientEnd       Closing // how the client's side has ended before its time; what it says of bytes and ages is the record's
+	HostEnd         Closing // how the last host's has
+	UpstreamClose   string  // local close reason of the upstream connection
+	LocalClose      string  // local close reason of the downstream connection
 
 	UpstreamHost     netip.AddrPort // the host that was chosen
 	UpstreamHostName string         // its name if it has one (DNS)

@@ -152,7 +152,7 @@ func (c *Call) OnInformational(*header.Map) {}
 func (c *Call) OnFailure(pool.Reset, string) { c.done(false) }
 
 // OnReset ends the call.
-func (c *Call) OnReset(pool.Reset, string, pool.Seen) {
+func (c *Call) OnReset(pool.Loss) {
 	c.up = nil
 	c.done(false)
 }

@@ -297,7 +297,7 @@ func (c *h1Conn) gone(err error) {
 	if c.dead {
 		return
 	}
-	c.ended = true
+	c.broke(err)
 	h := c.handler
 	if h == nil {
 		if c.isIdle {
@@ -310,6 +310,7 @@ func (c *h1Conn) gone(err error) {
 	if c.inBody && !c.tunnel {
 		reason = ProtocolError // a body that ends too early, in Envoy's eyes
 	}
+	end := c.Closing(c.how)
 	c.finish()
 	c.destroyed(true)
 	c.conn.Close()
@@ -317,7 +318,12 @@ func (c *h1Conn) gone(err error) {
 	if err != nil && c.info.TLS != nil {
 		why = tls.Reason(err)
 	}
-	h.OnReset(reason, why, seen)
+	h.OnReset(Loss{reason, why, seen, end})
+}
+
+// Closing is what a log says of the end of the request in flight.
+func (c *h1Conn) Closing(how string) access.Closing {
+	return c.closing(how, c.conn.BytesIn-c.gotAt, c.conn.BytesOut-c.sentAt)
 }
 
 // seen says what the host can have seen of the request in flight.
@@ -359,11 +365,11 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 // protocolError refuses a response.
 func (c *h1Conn) protocolError() {
 	c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
-	h := c.handler
+	h, end := c.handler, c.Closing(access.EndLocalProtocol)
 	c.finish()
 	c.destroyed(true)
 	c.conn.Abort()
-	h.OnReset(ProtocolError, "", MaybeSeen)
+	h.OnReset(Loss{ProtocolError, "", MaybeSeen, end})
 }
 
 // readHead takes a response's head from b, and returns its length.

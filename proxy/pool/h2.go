@@ -303,22 +303,41 @@ func (r *h2Stream) OnDrained() { r.handler.OnDrained() }
 // OnReset tells why there is no (whole) response.
 func (r *h2Stream) OnReset(reset h2.Reset) {
 	h, st := r.handler, r.c.pool.cluster.Stats
-	reason := ConnectionTerminated
+	reason, how := ConnectionTerminated, r.c.how
 	switch reset.Cause {
 	case h2.RemoteReset:
 		st.UpstreamRqRxReset.Inc()
-		reason = RemoteReset
+		reason, how = RemoteReset, access.EndRemoteStream
 		if reset.Code == h2.RefusedStream {
 			reason = RemoteRefused
 		}
 	case h2.GoneAway:
-		reason = RemoteRefused
+		reason, how = RemoteRefused, access.EndRemoteGoAway
 	case h2.Malformed, h2.Broken:
-		reason = ProtocolError
+		reason, how = ProtocolError, HowRefused(reset)
+	}
+	end := r.Closing(how)
+	if reset.Cause != h2.Closed && reset.Cause != h2.GoneAway {
+		end.Code = reset.Code.String()
 	}
 	seen := r.seen(reset)
 	r.finish()
-	h.OnReset(reason, "", seen)
+	h.OnReset(Loss{reason, "", seen, end})
+}
+
+// HowRefused is how we have ended a stream for what the other side has done, in a log's words: it has broken a rule, or
+// has given no sign of life.
+func HowRefused(r h2.Reset) string {
+	if r.Code == h2.NoError {
+		return access.EndLocalReset
+	}
+	return access.EndLocalProtocol
+}
+
+// Closing is what a log says of the stream's end.
+func (r *h2Stream) Closing(how string) access.Closing {
+	head, body := r.s.HeaderBytes, r.s.BodyBytes
+	return r.c.closing(how, head.In+body.In, head.Out+body.Out)
 }
 
 // seen says what the host can have seen of the request.
@@ -392,11 +411,11 @@ func (c *h2Conn) over(withRequests bool) {
 func (c *h2Conn) OnEnd(d *drive.Conn) { c.OnClose(d, nil) }
 
 // OnClose notices that the connection has broken.
-func (c *h2Conn) OnClose(_ *drive.Conn, _ error) {
+func (c *h2Conn) OnClose(_ *drive.Conn, err error) {
 	if c.dead {
 		return
 	}
-	c.ended = true
+	c.broke(err)
 	c.over(c.active > 0)
 	c.http.Close()
 	c.conn.Close()

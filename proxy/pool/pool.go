@@ -53,10 +53,18 @@ type Handler interface {
 	OnHeaders(m *header.Map, end bool)
 	OnData(b []byte, end bool)
 	OnTrailers(m *header.Map)
-	// OnReset ends a stream that was given; seen says what the host can have seen of the request.
-	OnReset(r Reset, why string, seen Seen)
+	// OnReset ends a stream that was given.
+	OnReset(l Loss)
 	// OnDrained says that the stream is not Full any more.
 	OnDrained()
+}
+
+// A Loss is why a stream that was given has no (whole) response.
+type Loss struct {
+	Reset Reset
+	Why   string // the transport's reason, for logs and bodies
+	Seen  Seen
+	End   access.Closing
 }
 
 // Seen says what a host can have seen of a request that was reset.
@@ -109,6 +117,8 @@ type Stream interface {
 	Pause()     // the response cannot be taken
 	Resume()
 	Cancel() // give up; the handler hears nothing more
+	// Closing is what a log says of the stream's end, if it were now.
+	Closing(how string) access.Closing
 	Info() *Info
 }
 

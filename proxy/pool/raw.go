@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
@@ -147,19 +148,25 @@ func (c *rawConn) gone(err error) {
 	if c.dead {
 		return
 	}
-	c.ended = true
+	c.broke(err)
 	h := c.handler
 	if h == nil {
 		c.retire()
 		return
 	}
+	end := c.Closing(c.how)
 	c.finish(true)
 	c.conn.Close()
 	why := ""
 	if err != nil && c.info.TLS != nil {
 		why = tls.Reason(err)
 	}
-	h.OnReset(ConnectionTerminated, why, MaybeSeen)
+	h.OnReset(Loss{ConnectionTerminated, why, MaybeSeen, end})
+}
+
+// Closing is what a log says of the connection's end.
+func (c *rawConn) Closing(how string) access.Closing {
+	return c.closing(how, c.conn.BytesIn, c.conn.BytesOut)
 }
 
 // OnDrained passes on that output has gone.

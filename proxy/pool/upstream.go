@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"errors"
 	"strings"
+	"syscall"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -22,7 +24,8 @@ type upstream struct {
 	life   drive.Timer // of the connection, if that is bounded
 	codec  codec       // nil while connecting
 	dead   bool
-	ended  bool // the host has ended it, or the way to it has broken
+	ended  bool   // the host has ended it, or the way to it has broken
+	how    string // it has ended; see access
 }
 
 // A codec speaks some version of HTTP on a connection.
@@ -153,6 +156,28 @@ func (u *upstream) destroyed(withRequest bool) {
 	if p.waits > 0 && p.dialing == 0 {
 		p.w.Loop.Post(p.retry)
 	}
+}
+
+// broke notes how the connection has ended.
+func (u *upstream) broke(err error) {
+	u.ended, u.how = true, HowEnded(err)
+}
+
+// HowEnded is how the other side of a connection has ended it, in a log's words; nil is a side that was closed.
+func HowEnded(err error) string {
+	switch {
+	case err == nil:
+		return access.EndRemoteClosed
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return access.EndRemoteReset
+	}
+	return access.EndBroken
+}
+
+// closing is what a log says of a stream's end, at such a byte of it.
+func (u *upstream) closing(how string, in, out uint64) access.Closing {
+	age, _ := access.Mark(u.pool.w.Loop.Now() + 1).Sub(u.info.Dial.Begun)
+	return access.Closing{How: how, In: in, Out: out, Age: age, Requests: u.info.Requests}
 }
 
 // spent reports whether the connection has got as many requests as it may carry.

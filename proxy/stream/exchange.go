@@ -4,6 +4,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
 )
 
 // An exchange is a stream of HTTP/2: it takes a request from it and writes the response to it.
@@ -94,21 +95,25 @@ func (x *exchange) OnReset(r h2.Reset) {
 	if st := x.v.m.cfg.Stats; st != nil && r.Cause == h2.RemoteReset {
 		st.DownstreamRqRxReset.Inc()
 	}
-	flag, details := access.DownstreamRemoteReset, r.Details
+	flag, details, how := access.DownstreamRemoteReset, r.Details, access.EndRemoteStream
 	if !x.began {
 		s.Request.Reset() // nothing of it was taken seriously
 	}
 	switch r.Cause {
 	case h2.Malformed, h2.Broken:
+		how = pool.HowRefused(r)
 		if r.Code != h2.InternalError { // Envoy takes what is over a limit for the client's wish
 			flag = access.DownstreamProtocolError
 		}
 	case h2.Closed:
-		flag, details = access.DownstreamConnectionTermination, "downstream_remote_disconnect"
+		flag, details, how = access.DownstreamConnectionTermination, "downstream_remote_disconnect", x.v.how
 		s.Rec.Closed = s.mark()
 	}
 	if details == "" {
 		details = "downstream_remote_reset"
+	}
+	if s.Rec.ClientEnd.How = how; r.Cause != h2.Closed {
+		s.Rec.ClientEnd.Code = r.Code.String()
 	}
 	x.Measure(&s.Rec.Down)
 	x.hs.Release()

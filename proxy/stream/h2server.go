@@ -9,6 +9,7 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
+	"github.com/mallamesh/malla/proxy/pool"
 )
 
 // server2 is the HTTP/2 side of a client's connection. It has as many streams as the
@@ -145,7 +146,7 @@ func (v *server2) broken() {
 }
 
 // OnEnd: a client that will say nothing more has gone: it could not even take what it asked for.
-func (v *server2) OnEnd(*drive.Conn) { v.gone() }
+func (v *server2) OnEnd(*drive.Conn) { v.gone(nil) }
 
 // OnClose notices that the connection has broken, or that the client takes nothing any more.
 func (v *server2) OnClose(_ *drive.Conn, err error) {
@@ -157,13 +158,14 @@ func (v *server2) OnClose(_ *drive.Conn, err error) {
 			v.live.next.s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
 		}
 	}
-	v.gone()
+	v.gone(err)
 }
 
-func (v *server2) gone() {
+func (v *server2) gone(err error) {
 	if v.closed {
 		return
 	}
+	v.how = pool.HowEnded(err)
 	v.goneWith(v.count)
 	v.finish()
 	v.m.w.Loop.Cancel(&v.last)

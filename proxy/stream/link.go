@@ -30,6 +30,7 @@ type link struct {
 	requests    int
 	closed      bool
 	over        *overload.State
+	how         string      // the client has ended the connection; see access
 	since       int64       // when something happened last, of which an idle time is counted
 	timer       drive.Timer // max_connection_duration
 	active      *stats.Gauge

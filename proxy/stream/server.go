@@ -9,6 +9,7 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
+	"github.com/mallamesh/malla/proxy/pool"
 )
 
 // server is the HTTP/1.1 side of a client's connection. It has one stream at a
@@ -484,7 +485,7 @@ func (v *server) Ended() {
 
 // OnEnd notices that the client has shut its sending side. A client in the middle of
 // a request has gone, as far as Envoy and we are concerned.
-func (v *server) OnEnd(*drive.Conn) { v.gone() }
+func (v *server) OnEnd(*drive.Conn) { v.gone(nil) }
 
 // OnClose notices that the connection has broken, or that the client takes nothing any more.
 func (v *server) OnClose(_ *drive.Conn, err error) {
@@ -498,10 +499,10 @@ func (v *server) OnClose(_ *drive.Conn, err error) {
 		s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
 		return
 	}
-	v.gone()
+	v.gone(err)
 }
 
-func (v *server) gone() {
+func (v *server) gone(err error) {
 	if v.closed {
 		return
 	}
@@ -517,7 +518,7 @@ func (v *server) gone() {
 	}
 	v.goneWith(streams)
 	if s != nil {
-		s.Rec.Closed = s.mark()
+		s.Rec.Closed, s.Rec.ClientEnd.How = s.mark(), pool.HowEnded(err)
 		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
 	}
 	v.conn.Close()

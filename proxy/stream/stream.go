@@ -215,6 +215,10 @@ func (s *Stream) Abort(flag access.Flag, details string) {
 		return
 	}
 	s.Rec.Flags.Set(flag)
+	if s.Rec.ClientEnd.How == "" {
+		s.Rec.ClientEnd.How = access.EndLocalReset
+	}
+	s.Rec.ClientEnd.Requests = uint64(s.link.requests)
 	if details != "" {
 		s.Rec.CodeDetails = details
 	}

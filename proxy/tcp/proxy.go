@@ -347,6 +347,7 @@ func (s *session) flows() {
 
 // OnEnd passes on that the client will send no more.
 func (s *session) OnEnd(*drive.Conn) {
+	s.rec.ClientEnd.How = access.EndRemoteClosed
 	if s.up == nil {
 		s.finish()
 		return
@@ -367,6 +368,7 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
+	s.rec.ClientEnd.How = pool.HowEnded(err)
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.ClientClose = access.CloseRemoteReset
 		if s.up != nil {
@@ -451,9 +453,27 @@ func (s *session) finish() {
 	}
 	s.measure()
 	s.rec.Closed = s.mark()
+	s.closing()
 	s.log(access.TCPConnectionEnd, true)
 	s.conn.Release()
 	s.conn.Conn.Close()
+}
+
+// closing notes how each side has ended: it has closed first, or the proxy has.
+func (s *session) closing() {
+	r := &s.rec
+	if r.ClientEnd.How == "" {
+		r.ClientEnd.How = access.EndLocalClosed
+	}
+	h := &r.HostEnd
+	if r.Dial.Connected == 0 || h.Requests > 0 { // there was none, or its codec has told
+		return
+	}
+	if h.How == "" {
+		h.How = access.EndLocalClosed
+	}
+	h.In, h.Out = r.Up.WireIn, r.Up.WireOut
+	h.Age, _ = r.Closed.Sub(r.Dial.Begun)
 }
 
 // measure counts what the TCP proxy has passed on; its own words (peer exchange, handshakes) are nobody's.

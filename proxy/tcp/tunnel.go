@@ -175,13 +175,15 @@ func (t *tunnel) OnTrailers(m *header.Map) {
 
 func (t *tunnel) hostEnded() {
 	t.gotEnd = true
+	t.s.rec.HostEnd.How = access.EndRemoteClosed
 	t.s.finish()
 }
 
 // OnReset: the connection or the stream has ended under way.
-func (t *tunnel) OnReset(r pool.Reset, why string, _ pool.Seen) {
+func (t *tunnel) OnReset(l pool.Loss) {
 	t.stream = nil
 	s := t.s
+	s.rec.HostEnd = l.End
 	switch {
 	case s.over:
 	case !t.up:

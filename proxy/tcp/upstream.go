@@ -225,6 +225,7 @@ func (u *upstream) OnSpliced(_ *drive.Conn, n int) {
 // OnEnd passes on that the host will send no more.
 func (u *upstream) OnEnd(*drive.Conn) {
 	if !u.s.over {
+		u.s.rec.HostEnd.How = access.EndRemoteClosed
 		u.s.conn.CloseWrite()
 		u.s.ended()
 	}
@@ -236,7 +237,7 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	u.ended = true
+	u.ended, s.rec.HostEnd.How = true, pool.HowEnded(err)
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.Flags.Set(access.UpstreamRemoteReset)
 		s.rec.HostClose = access.CloseRemoteReset

@@ -67,8 +67,10 @@ func (a *attempt) stop() {
 	a.cancelTimers()
 	a.pending.Cancel()
 	a.filters.End(a.r.s)
-	if a.up != nil {
-		up := a.up
+	if up := a.up; up != nil {
+		if a == a.r.cur {
+			a.r.s.Rec.HostEnd = up.Closing(access.EndLocalReset)
+		}
 		a.up = nil
 		up.Cancel()
 	}

@@ -165,7 +165,7 @@ func (sh *shadow) OnInformational(*header.Map) {}
 func (sh *shadow) OnFailure(pool.Reset, string) { sh.done(true) }
 
 // OnReset ends the copy.
-func (sh *shadow) OnReset(pool.Reset, string, pool.Seen) { sh.done(true) }
+func (sh *shadow) OnReset(pool.Loss) { sh.done(true) }
 
 // OnDrained does nothing: the body is here as a whole.
 func (sh *shadow) OnDrained() {}

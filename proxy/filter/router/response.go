@@ -135,10 +135,14 @@ func (a *attempt) OnFailure(reason pool.Reset, why string) {
 }
 
 // OnReset: the connection ended under way.
-func (a *attempt) OnReset(reason pool.Reset, why string, seen pool.Seen) {
+func (a *attempt) OnReset(l pool.Loss) {
 	r := a.r
 	a.up = nil
 	s := r.s
+	reason, why := l.Reset, l.Why
+	if !a.soft {
+		s.Rec.HostEnd = l.End
+	}
 	a.cancelTimers()
 	a.host.RqError.Inc()
 	a.report(cluster.Result{Kind: cluster.ConnectFailed})
@@ -147,10 +151,10 @@ func (a *attempt) OnReset(reason pool.Reset, why string, seen pool.Seen) {
 		s.Abort(flags[reason], "upstream_reset_after_response_started{"+underscored(reason.String(), "")+"}")
 		return
 	}
-	if !a.soft && r.replay(reason, seen) {
+	if !a.soft && r.replay(reason, l.Seen) {
 		return
 	}
-	r.failed(a, reason, why, seen != pool.Unseen)
+	r.failed(a, reason, why, l.Seen != pool.Unseen)
 }
 
 // replay sends a request once more that lost a race with the end of an idle connection, or that

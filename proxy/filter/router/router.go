@@ -257,7 +257,7 @@ func (r *Router) try() {
 	a.host = h
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
-	s.Rec.Asked = r.mark()
+	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
 	if h.Peer != nil {
