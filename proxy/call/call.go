@@ -111,11 +111,7 @@ func (c *Call) OnHeaders(m *header.Map, end bool) {
 	c.filters.Response(m)
 	c.Headers = m
 	if code, err := strconv.Atoi(string(m.Get(header.Status))); err == nil {
-		st := c.cluster.Stats
-		st.UpstreamRq.Add(code)
-		st.UpstreamRqCompleted.Inc()
-		st.InternalRq.Add(code)
-		st.InternalRqCompleted.Inc()
+		c.cluster.Stats.Count(code, true)
 	}
 	c.ended(end)
 }

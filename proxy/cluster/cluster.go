@@ -146,6 +146,8 @@ type Cluster struct {
 	follow   func([]*Host)                // of [Cluster.Follow]; guarded by mu
 	passive  atomic.Pointer[func(*State)] // of [Cluster.OnFailCheck]
 
+	named alternatives
+
 	origMu   sync.RWMutex // guards original
 	original map[netip.AddrPort]*Host
 }
@@ -192,6 +194,7 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 		o := cfg.Outlier.withDefaults()
 		c.Outlier = &o
 	}
+	c.named.registry = reg
 	set, scope := reg.Cluster(c.StatName)
 	c.Stats, c.scopes = set, []*stats.Scope{scope}
 	c.Policy.Total = set.UpstreamRqActive.Value
@@ -232,6 +235,7 @@ func (c *Cluster) Close() {
 	for _, s := range c.scopes {
 		s.Close()
 	}
+	c.named.close()
 }
 
 // Hosts returns the present hosts.

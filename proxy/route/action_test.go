@@ -308,8 +308,12 @@ func TestParseRetryOn(t *testing.T) {
 	if _, _, err := ParseRetryOn("5xx,never"); err == nil || !strings.Contains(err.Error(), `"never"`) {
 		t.Errorf("error %v, want one that names it", err)
 	}
-	if got := ParseRetryHeader([]byte("5xx, gateway-error ,never")); got != Retry5xx|RetryGatewayError {
-		t.Errorf("header: %b; what is not known is ignored there", got)
+	const both = "5xx, gateway-error ,never,unavailable"
+	if got := ParseRetryHeader([]byte(both), false); got != Retry5xx|RetryGatewayError {
+		t.Errorf("x-envoy-retry-on: %b; what is not known there is ignored, and so are gRPC's conditions", got)
+	}
+	if got := ParseRetryHeader([]byte(both), true); got != RetryGRPCUnavailable {
+		t.Errorf("x-envoy-retry-grpc-on: %b; it is for gRPC's conditions", got)
 	}
 	for i, name := range retryNames {
 		if on, _, _ := ParseRetryOn(name); on != 1<<i {

@@ -63,9 +63,9 @@ func ParseRetryOn(s string) (on RetryOn, codes []uint16, err error) {
 	return on, codes, nil
 }
 
-// ParseRetryHeader reads x-envoy-retry-on or x-envoy-retry-grpc-on of a request: what
-// is not known is ignored there, as Envoy does. It allocates nothing.
-func ParseRetryHeader(v []byte) (on RetryOn) {
+// ParseRetryHeader reads x-envoy-retry-on or x-envoy-retry-grpc-on of a request, of which each knows the
+// conditions of its kind: what is not known is ignored there, as Envoy does. It allocates nothing.
+func ParseRetryHeader(v []byte, grpc bool) (on RetryOn) {
 	for len(v) > 0 {
 		name := v
 		if i := slices.Index(v, ','); i >= 0 {
@@ -85,7 +85,10 @@ func ParseRetryHeader(v []byte) (on RetryOn) {
 			}
 		}
 	}
-	return on
+	if grpc {
+		return on & grpcConditions
+	}
+	return on &^ grpcConditions
 }
 
 // A RetryPolicy says when and how often a request is sent again. It never changes once it is
@@ -117,7 +120,8 @@ type ResetHeader struct {
 	Unix bool   // a Unix time, else a number of seconds
 }
 
-// Told returns how long a response asks to wait, 0 if it does not, or for too long.
+// Told returns how long a response asks to wait, 0 if it does not, or for too long. The first field that says so much that
+// it is not too long counts, be it nothing.
 func (p *RetryPolicy) Told(m *header.Map, now time.Time) time.Duration {
 	longest := p.MaxTold
 	if longest == 0 {
@@ -132,7 +136,7 @@ func (p *RetryPolicy) Told(m *header.Map, now time.Time) time.Duration {
 		if h.Unix {
 			seconds -= now.Unix()
 		}
-		if d := time.Duration(seconds) * time.Second; d > 0 && d <= longest {
+		if d := time.Duration(seconds) * time.Second; d >= 0 && d <= longest {
 			return d
 		}
 	}
@@ -269,7 +273,7 @@ func (p *RetryPolicy) Overridden(m *header.Map) *RetryPolicy {
 		}
 		own = *c
 	}
-	own.On |= ParseRetryHeader(m.Get(header.XEnvoyRetryOn)) | ParseRetryHeader(m.Get(header.XEnvoyRetryGrpcOn))
+	own.On |= ParseRetryHeader(m.Get(header.XEnvoyRetryOn), false) | ParseRetryHeader(m.Get(header.XEnvoyRetryGrpcOn), true)
 	if n, err := strconv.ParseUint(string(m.Get(header.XEnvoyMaxRetries)), 10, 32); err == nil {
 		retries := uint32(n)
 		own.NumRetries = &retries

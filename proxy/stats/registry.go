@@ -24,6 +24,7 @@ const (
 	TagResource     = "envoy.xds_resource_name"
 	TagVirtualHost  = "envoy.virtual_host"
 	TagRoute        = "envoy.route"
+	TagAlternative  = "alternative"
 	TagResponseCode = "envoy.response_code"
 	TagCodeClass    = "envoy.response_code_class"
 )
@@ -106,6 +107,13 @@ func (r *Registry) Remaining(name, priority string) (*Remaining, *Scope) {
 	level := "circuit_breakers." + priority + "."
 	s := r.add("cluster."+name+"."+level, "cluster."+level, func() any { return new(Remaining) }, Tag{TagCluster, name})
 	return s.set.Addr().Interface().(*Remaining), s
+}
+
+// Responses returns the set of "cluster.<name>.<alternative>.", whose second name requests have given. In the Prometheus form
+// that name is a label, so that none makes a metric of another's name.
+func (r *Registry) Responses(name, alternative string) (*Responses, *Scope) {
+	s := r.add("cluster."+name+"."+alternative+".", "cluster.alternative.", func() any { return new(Responses) }, Tag{TagCluster, name}, Tag{TagAlternative, alternative})
+	return s.set.Addr().Interface().(*Responses), s
 }
 
 // RingHash returns the set of "cluster.<name>.ring_hash_lb.", which only clusters with a ring have.

@@ -33,45 +33,39 @@ type Cluster struct {
 	UpstreamCxConnectMS                 Histogram `stat:"upstream_cx_connect_ms"`
 	UpstreamCxLengthMS                  Histogram `stat:"upstream_cx_length_ms"`
 
-	UpstreamRq                        Codes     `stat:"upstream_rq"`
-	ExternalRq                        Codes     `stat:"external.upstream_rq"`
-	InternalRq                        Codes     `stat:"internal.upstream_rq"`
-	UpstreamRqTotal                   Counter   `stat:"upstream_rq_total"`
-	UpstreamRqCompleted               Counter   `stat:"upstream_rq_completed"`
-	ExternalRqCompleted               Counter   `stat:"external.upstream_rq_completed"`
-	InternalRqCompleted               Counter   `stat:"internal.upstream_rq_completed"`
-	UpstreamRqActive                  Gauge     `stat:"upstream_rq_active"`
-	UpstreamRqPendingTotal            Counter   `stat:"upstream_rq_pending_total"`
-	UpstreamRqActiveOverflow          Counter   `stat:"upstream_rq_active_overflow"`
-	UpstreamRqPendingOverflow         Counter   `stat:"upstream_rq_pending_overflow"`
-	UpstreamRqPendingFailureEject     Counter   `stat:"upstream_rq_pending_failure_eject"`
-	UpstreamRqPendingActive           Gauge     `stat:"upstream_rq_pending_active"`
-	UpstreamRqCancelled               Counter   `stat:"upstream_rq_cancelled"`
-	UpstreamRqMaintenanceMode         Counter   `stat:"upstream_rq_maintenance_mode"`
-	UpstreamRqMaxDurationReached      Counter   `stat:"upstream_rq_max_duration_reached"`
-	UpstreamRqTimeout                 Counter   `stat:"upstream_rq_timeout"`
-	UpstreamRqPerTryTimeout           Counter   `stat:"upstream_rq_per_try_timeout"`
-	UpstreamRqPerTryIdleTimeout       Counter   `stat:"upstream_rq_per_try_idle_timeout"`
-	UpstreamRqRxReset                 Counter   `stat:"upstream_rq_rx_reset"`
-	UpstreamRqTxReset                 Counter   `stat:"upstream_rq_tx_reset"`
-	UpstreamRqRetry                   Counter   `stat:"upstream_rq_retry"`
-	UpstreamRqRetryBackoffExponential Counter   `stat:"upstream_rq_retry_backoff_exponential"`
-	UpstreamRqRetryBackoffRatelimited Counter   `stat:"upstream_rq_retry_backoff_ratelimited"`
-	UpstreamRqRetryLimitExceeded      Counter   `stat:"upstream_rq_retry_limit_exceeded"`
-	UpstreamRqRetryOverflow           Counter   `stat:"upstream_rq_retry_overflow"`
-	UpstreamRqRetrySuccess            Counter   `stat:"upstream_rq_retry_success"`
-	UpstreamRqTime                    Histogram `stat:"upstream_rq_time"`
-	UpstreamRqDropOverload            Counter   `stat:"upstream_rq_drop_overload"`
-	UpstreamFlowControlPausedReading  Counter   `stat:"upstream_flow_control_paused_reading_total"`
-	UpstreamFlowControlResumedReading Counter   `stat:"upstream_flow_control_resumed_reading_total"`
-	UpstreamFlowControlBackedUp       Counter   `stat:"upstream_flow_control_backed_up_total"`
-	UpstreamFlowControlDrained        Counter   `stat:"upstream_flow_control_drained_total"`
-	UpstreamInternalRedirectFailed    Counter   `stat:"upstream_internal_redirect_failed_total"`
-	UpstreamInternalRedirectSucceeded Counter   `stat:"upstream_internal_redirect_succeeded_total"`
-	BindErrors                        Counter   `stat:"bind_errors"`
-	RetryOrShadowAbandoned            Counter   `stat:"retry_or_shadow_abandoned"`
-	AssignmentStale                   Counter   `stat:"assignment_stale"`
-	AssignmentTimeoutReceived         Counter   `stat:"assignment_timeout_received"`
+	Responses                         `stat:""`
+	UpstreamRqTotal                   Counter `stat:"upstream_rq_total"`
+	UpstreamRqActive                  Gauge   `stat:"upstream_rq_active"`
+	UpstreamRqPendingTotal            Counter `stat:"upstream_rq_pending_total"`
+	UpstreamRqActiveOverflow          Counter `stat:"upstream_rq_active_overflow"`
+	UpstreamRqPendingOverflow         Counter `stat:"upstream_rq_pending_overflow"`
+	UpstreamRqPendingFailureEject     Counter `stat:"upstream_rq_pending_failure_eject"`
+	UpstreamRqPendingActive           Gauge   `stat:"upstream_rq_pending_active"`
+	UpstreamRqCancelled               Counter `stat:"upstream_rq_cancelled"`
+	UpstreamRqMaintenanceMode         Counter `stat:"upstream_rq_maintenance_mode"`
+	UpstreamRqMaxDurationReached      Counter `stat:"upstream_rq_max_duration_reached"`
+	UpstreamRqTimeout                 Counter `stat:"upstream_rq_timeout"`
+	UpstreamRqPerTryTimeout           Counter `stat:"upstream_rq_per_try_timeout"`
+	UpstreamRqPerTryIdleTimeout       Counter `stat:"upstream_rq_per_try_idle_timeout"`
+	UpstreamRqRxReset                 Counter `stat:"upstream_rq_rx_reset"`
+	UpstreamRqTxReset                 Counter `stat:"upstream_rq_tx_reset"`
+	UpstreamRqRetry                   Counter `stat:"upstream_rq_retry"`
+	UpstreamRqRetryBackoffExponential Counter `stat:"upstream_rq_retry_backoff_exponential"`
+	UpstreamRqRetryBackoffRatelimited Counter `stat:"upstream_rq_retry_backoff_ratelimited"`
+	UpstreamRqRetryLimitExceeded      Counter `stat:"upstream_rq_retry_limit_exceeded"`
+	UpstreamRqRetryOverflow           Counter `stat:"upstream_rq_retry_overflow"`
+	UpstreamRqRetrySuccess            Counter `stat:"upstream_rq_retry_success"`
+	UpstreamRqDropOverload            Counter `stat:"upstream_rq_drop_overload"`
+	UpstreamFlowControlPausedReading  Counter `stat:"upstream_flow_control_paused_reading_total"`
+	UpstreamFlowControlResumedReading Counter `stat:"upstream_flow_control_resumed_reading_total"`
+	UpstreamFlowControlBackedUp       Counter `stat:"upstream_flow_control_backed_up_total"`
+	UpstreamFlowControlDrained        Counter `stat:"upstream_flow_control_drained_total"`
+	UpstreamInternalRedirectFailed    Counter `stat:"upstream_internal_redirect_failed_total"`
+	UpstreamInternalRedirectSucceeded Counter `stat:"upstream_internal_redirect_succeeded_total"`
+	BindErrors                        Counter `stat:"bind_errors"`
+	RetryOrShadowAbandoned            Counter `stat:"retry_or_shadow_abandoned"`
+	AssignmentStale                   Counter `stat:"assignment_stale"`
+	AssignmentTimeoutReceived         Counter `stat:"assignment_timeout_received"`
 
 	MembershipChange   Counter `stat:"membership_change"`
 	MembershipTotal    Gauge   `stat:"membership_total"`
@@ -109,6 +103,30 @@ type Cluster struct {
 	Outlier         Outlier  `stat:"outlier_detection"`
 	TLS             TLS      `stat:"ssl"`
 	HTTP1           HTTP1    `stat:"http1"`
+}
+
+// Responses holds what is counted of responses: of all that a cluster has, and once more below a name that a request has
+// given ("cluster.<name>.<that name>.").
+type Responses struct {
+	UpstreamRq          Codes     `stat:"upstream_rq"`
+	ExternalRq          Codes     `stat:"external.upstream_rq"`
+	InternalRq          Codes     `stat:"internal.upstream_rq"`
+	UpstreamRqCompleted Counter   `stat:"upstream_rq_completed"`
+	ExternalRqCompleted Counter   `stat:"external.upstream_rq_completed"`
+	InternalRqCompleted Counter   `stat:"internal.upstream_rq_completed"`
+	UpstreamRqTime      Histogram `stat:"upstream_rq_time"`
+}
+
+// Count counts a response, to a client inside of the mesh or not.
+func (r *Responses) Count(code int, internal bool) {
+	r.UpstreamRq.Add(code)
+	r.UpstreamRqCompleted.Inc()
+	codes, all := &r.ExternalRq, &r.ExternalRqCompleted
+	if internal {
+		codes, all = &r.InternalRq, &r.InternalRqCompleted
+	}
+	codes.Add(code)
+	all.Inc()
 }
 
 // CountDestroyed counts a connection that has ended: by its host or by us, with requests in flight or without.

@@ -305,7 +305,7 @@ func fromForwarded(xff []byte, skip int) (a netip.Addr, only, ok bool) {
 // outside are fields by which internal clients steer a proxy. Nobody else may.
 var outside = []header.Token{
 	header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn,
-	header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName, header.XEnvoyUpstreamRqTimeoutMs,
+	header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName, header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqTimeoutAltResponse,
 	header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyExpectedRqTimeoutMs, header.XEnvoyForceTrace,
 	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal, header.XEnvoyUpstreamStreamDurationMs,
 }

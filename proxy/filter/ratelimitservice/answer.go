@@ -49,10 +49,7 @@ func (f *filter) answered(c *call.Call) {
 		f.counted.OverLimit.Inc()
 		f.over = true
 		if to := f.w.Source.Cluster(f.s.Cluster); to != nil {
-			to.Stats.UpstreamRq.Add(f.config.Status)
-			to.Stats.UpstreamRqCompleted.Inc()
-			to.Stats.InternalRq.Add(f.config.Status)
-			to.Stats.InternalRqCompleted.Inc()
+			to.Stats.Count(f.config.Status, true)
 		}
 	default:
 		f.failed()

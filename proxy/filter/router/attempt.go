@@ -1,6 +1,8 @@
 package router
 
 import (
+	"net/http"
+
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
@@ -20,13 +22,14 @@ type attempt struct {
 	up      pool.Stream
 	msg     pool.Message
 	filters upstream.Filters
-	timers  [2]drive.Timer
+	timers  [3]drive.Timer
 	soft    bool // its time was up, and the next has begun
 }
 
 const (
 	timerTry  = iota // of the try
 	timerIdle        // since something last came of its response
+	timerLife        // of its stream
 )
 
 func (a *attempt) init(r *Router) {
@@ -77,6 +80,13 @@ func (a *attempt) stop() {
 	a.host, a.soft = nil, false
 }
 
+// giveUp ends a try after which another may come, which may avoid its host.
+func (a *attempt) giveUp() {
+	host := a.host
+	a.stop()
+	a.host = host
+}
+
 // drop gives up a try that others may better.
 func (a *attempt) drop() {
 	r := a.r
@@ -108,6 +118,8 @@ func (a *attempt) OnTimer(t *drive.Timer) {
 	case r.s == nil:
 	case t.Kind == timerIdle:
 		r.tryTimedOut(a, "upstream_per_try_idle_timeout")
+	case t.Kind == timerLife:
+		r.expire(a)
 	default:
 		r.tryTimedOut(a, "upstream_per_try_timeout")
 	}
@@ -130,7 +142,7 @@ func (a *attempt) outOfTime() {
 	if !a.soft {
 		a.report(cluster.Result{Kind: cluster.Timeout})
 	}
-	r.charge(504)
+	r.charge(r.set.late)
 }
 
 // tryTimedOut ends one try, or begins another beside it.
@@ -148,9 +160,7 @@ func (r *Router) tryTimedOut(a *attempt, details string) {
 		a.host.RqTimeout.Inc()
 		a.report(cluster.Result{Kind: cluster.Timeout})
 	}
-	host := a.host
-	a.stop()
-	a.host = host // which the next try may avoid
+	a.giveUp()
 	if r.responded {
 		r.s.Abort(access.UpstreamRequestTimeout, details)
 		return
@@ -159,8 +169,17 @@ func (r *Router) tryTimedOut(a *attempt, details string) {
 	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
 		return
 	}
-	r.charge(504)
-	r.s.Reply(504, "upstream request timeout", details, access.UpstreamRequestTimeout)
+	r.charge(r.set.late)
+	r.tooLate(details)
+}
+
+// tooLate tells the client that a time is up.
+func (r *Router) tooLate(details string) {
+	body := "upstream request timeout"
+	if r.set.late == http.StatusNoContent {
+		body = ""
+	}
+	r.s.Reply(r.set.late, body, details, access.UpstreamRequestTimeout)
 }
 
 // hedge begins another try beside one whose time is up.

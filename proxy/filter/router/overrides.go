@@ -1,6 +1,7 @@
 package router
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
@@ -19,19 +20,20 @@ type settings struct {
 	tryIdle  time.Duration // of a try on which nothing comes; 0: none
 	hedge    bool          // a try whose time is up goes on, beside the next
 	duration time.Duration // of the upstream stream; 0: none
+	late     int           // the status that says that a time is up
 }
 
 // consumed are the fields that are for us only.
 var consumed = []header.Token{
 	header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyUpstreamAltStatName,
-	header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries, header.XEnvoyRetriableStatusCodes,
+	header.XEnvoyUpstreamRqTimeoutAltResponse, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries, header.XEnvoyRetriableStatusCodes,
 	header.XEnvoyRetriableHeaderNames, header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyUpstreamStreamDurationMs,
 }
 
 // settle decides timeouts and the retry policy.
 func (r *Router) settle(m *header.Map) {
 	f := r.forward
-	r.set = settings{timeout: f.Timeout}
+	r.set = settings{timeout: f.Timeout, late: http.StatusGatewayTimeout}
 	if l := f.MaxStream; l != nil {
 		switch {
 		case !l.Response:
@@ -43,7 +45,8 @@ func (r *Router) settle(m *header.Map) {
 	r.set.hedge = f.HedgeOnTimeout
 	policy := f.Retry
 	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) { // one of them, or another of Envoy's
-		if m.Has(header.XEnvoyRetryOn) || m.Has(header.XEnvoyRetryGrpcOn) || policy != nil && (m.Has(header.XEnvoyMaxRetries) || m.Has(header.XEnvoyRetriableStatusCodes)) {
+		if m.Has(header.XEnvoyRetryOn) || m.Has(header.XEnvoyRetryGrpcOn) ||
+			policy != nil && (m.Has(header.XEnvoyMaxRetries) || m.Has(header.XEnvoyRetriableStatusCodes) || m.Has(header.XEnvoyRetriableHeaderNames)) {
 			policy = policy.Overridden(m)
 		}
 		r.fromHeaders(m, policy)
@@ -78,6 +81,12 @@ func (r *Router) fromHeaders(m *header.Map, policy *route.RetryPolicy) {
 	}
 	if d, ok := milliseconds(m.Get(header.XEnvoyUpstreamStreamDurationMs)); ok {
 		r.set.duration = d
+	}
+	if m.Has(header.XEnvoyUpstreamRqTimeoutAltResponse) {
+		r.set.late = http.StatusNoContent
+	}
+	if name := m.Get(header.XEnvoyUpstreamAltStatName); name != nil {
+		r.named = r.cluster.Named(string(name))
 	}
 	switch string(m.Get(header.XEnvoyHedgeOnPerTryTimeout)) {
 	case "true":
@@ -135,8 +144,8 @@ func (r *Router) strict(m *header.Map) bool {
 func valid(t header.Token, v []byte) bool {
 	switch t {
 	case header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn:
-		_, codes, err := route.ParseRetryOn(string(v))
-		return err == nil && len(codes) == 0
+		on, codes, err := route.ParseRetryOn(string(v))
+		return err == nil && len(codes) == 0 && on == route.ParseRetryHeader(v, t == header.XEnvoyRetryGrpcOn)
 	case header.XEnvoyMaxRetries:
 		_, err := strconv.ParseUint(string(v), 10, 32)
 		return err == nil
@@ -145,13 +154,16 @@ func valid(t header.Token, v []byte) bool {
 	return ok
 }
 
-// expire ends a request whose stream lasts longer than its sender allows.
-func (r *Router) expire() {
+// expire ends a try whose stream lasts longer than its sender allows.
+func (r *Router) expire(a *attempt) {
 	r.cluster.Stats.UpstreamRqMaxDurationReached.Inc()
 	if r.responded {
 		r.s.Abort(access.UpstreamMaxStreamDurationReached, "upstream_max_stream_duration_reached")
 		return
 	}
-	r.charge(504)
+	a.giveUp()
+	if !a.soft && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetByPeer, true)) {
+		return
+	}
 	r.s.Reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", access.UpstreamMaxStreamDurationReached)
 }

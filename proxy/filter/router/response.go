@@ -92,12 +92,15 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 func (r *Router) complete() {
 	s := r.s
 	r.cur.up = nil
-	r.w.Loop.Cancel(&r.cur.timers[timerIdle])
+	r.cur.cancelTimers()
 	r.w.Loop.Cancel(&r.timers[timerResponse])
-	r.w.Loop.Cancel(&r.timers[timerStream])
 	s.Rec.ResponseEnd = access.Mark(r.w.Loop.Now() + 1)
 	if s.Rec.UpstreamBegin != 0 {
-		r.cluster.Stats.UpstreamRqTime.Record(uint64(time.Duration(s.Rec.ResponseEnd-s.Rec.UpstreamBegin) / time.Millisecond))
+		took := uint64(time.Duration(s.Rec.ResponseEnd-s.Rec.UpstreamBegin) / time.Millisecond)
+		r.cluster.Stats.UpstreamRqTime.Record(took)
+		if r.named != nil {
+			r.named.UpstreamRqTime.Record(took)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
@@ -64,7 +65,6 @@ func (f *factory) New(w *pool.Worker) any {
 const (
 	timerResponse = iota // of the whole response
 	timerBackoff
-	timerStream // upstream stream duration
 	numTimers
 )
 
@@ -93,10 +93,11 @@ type Router struct {
 	elsewhere cluster.Retry
 	hash      uint64
 	hasHash   bool
-	wait      time.Duration // what a response has said
-	late      bool          // the next try comes because a time is up
-	retrying  bool          // holds a place among the cluster's retries
-	replayed  bool          // the try that needs no policy was made
+	wait      time.Duration    // what a response has said
+	late      bool             // the next try comes because a time is up
+	named     *stats.Responses // below which responses count, too
+	retrying  bool             // holds a place among the cluster's retries
+	replayed  bool             // the try that needs no policy was made
 	attempts  uint32
 	began     int64 // when the request came
 
@@ -331,7 +332,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	rec.UpstreamBegin = r.mark()
 	rec.Placed = rec.UpstreamBegin
 	if r.set.duration > 0 {
-		r.w.Loop.Schedule(&r.timers[timerStream], r.set.duration)
+		r.w.Loop.Schedule(&a.timers[timerLife], r.set.duration)
 	}
 	bare := r.ended && len(r.body) == 0 && r.trailers == nil
 	up.SendHeaders(&s.Request, bare && !a.pending.Raw)
@@ -508,7 +509,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.onlyOne()
 	r.cur.stop()
 	r.endTry()
-	r.s, r.forward, r.cluster, r.chain, r.limits, r.policy, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil
+	r.s, r.forward, r.cluster, r.chain, r.limits, r.policy, r.named, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts = 0, 0
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
@@ -530,8 +531,6 @@ func (r *Router) OnTimer(t *drive.Timer) {
 		r.timedOut()
 	case timerBackoff:
 		r.again()
-	case timerStream:
-		r.expire()
 	}
 }
 
@@ -545,16 +544,16 @@ func (r *Router) timedOut() {
 		r.s.Abort(access.UpstreamRequestTimeout, "response_timeout")
 		return
 	}
-	r.s.Reply(504, "upstream request timeout", "response_timeout", access.UpstreamRequestTimeout)
+	r.tooLate("response_timeout")
 }
 
 // charge counts a response, ours or the upstream's, for the cluster.
 func (r *Router) charge(code int) {
-	st := r.cluster.Stats
-	st.UpstreamRq.Add(code)
-	st.UpstreamRqCompleted.Inc()
-	st.ExternalRq.Add(code)
-	st.ExternalRqCompleted.Inc()
+	internal := string(r.s.Request.Get(header.XEnvoyInternal)) == "true"
+	r.cluster.Stats.Count(code, internal)
+	if r.named != nil {
+		r.named.Count(code, internal)
+	}
 	if own := r.s.Route.Stats; own != nil {
 		own.UpstreamRq.Add(code)
 		own.UpstreamRqCompleted.Inc()
