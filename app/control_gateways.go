@@ -83,6 +83,9 @@ func (c *controlPlane) deployed(m *model.Mesh, snap *config.Snapshot) gateways.P
 		p.Classes[model.Name{Namespace: o.Namespace, Name: o.Name}] = string(o.Value.(*gatewayv1.Gateway).Spec.GatewayClassName)
 	}
 	if r := compile.GatewayAPI(m); r != nil {
+		for _, ref := range r.Manual {
+			p.Classes[model.Name{Namespace: ref.Namespace, Name: ref.Name}] = "" // what was made for it before goes
+		}
 		for _, d := range r.Deployments {
 			if o, ok := snap.Get(kind.APIGateway, d.Gateway.Namespace, d.Gateway.Name); ok {
 				p.Gateways = append(p.Gateways, gateways.Wanted{Deployment: d, UID: types.UID(o.UID)})

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,8 +15,8 @@ import (
 // A gatewayMemo is what the objects of Gateway API became, and of what.
 type gatewayMemo struct {
 	lists  [][]*config.Object
-	reads  map[model.Name][]string // the addresses of services that were asked for
-	result *gatewayapi.Result      // nil: there was nothing to compile
+	reads  map[model.Name]gatewayapi.Front // the Services that were asked for
+	result *gatewayapi.Result              // nil: there was nothing to compile
 }
 
 // gatewayKinds are those that a compilation reads, in the order of a memo's lists.
@@ -31,7 +32,7 @@ func gatewayAPI(s *config.Snapshot, m *model.Mesh, old, next *memo, same bool) b
 		same = same && len(old.gatewayAPI.lists) > i && slices.EqualFunc(old.gatewayAPI.lists[i], now.lists[i], unchanged)
 	}
 	for name, was := range old.gatewayAPI.reads {
-		same = same && slices.Equal(was, addresses(s, m, name))
+		same = same && reflect.DeepEqual(was, front(s, m, name))
 	}
 	if same {
 		now = old.gatewayAPI
@@ -62,7 +63,7 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 	if !slices.ContainsFunc(l[:len(l)-1], func(of []*config.Object) bool { return len(of) > 0 }) {
 		return
 	}
-	g.reads = map[model.Name][]string{}
+	g.reads = map[model.Name]gatewayapi.Front{}
 	held := func(kind, namespace, name string) *model.Credential {
 		return m.Credentials[model.CredentialKey{Kind: kind, Namespace: namespace, Name: name}]
 	}
@@ -70,7 +71,7 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 		Classes: l[0], Gateways: l[1], ListenerSets: l[2], HTTPRoutes: l[3], GRPCRoutes: l[4], TLSRoutes: l[5], TCPRoutes: l[6], UDPRoutes: l[7],
 		Grants: l[8], BackendTLSPolicies: l[9],
 	}, gatewayapi.Env{
-		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, Services: m.Services,
+		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, ServicesExportTo: m.Config.ServiceExportTo, Services: m.Services,
 		Entries: func(namespace, name string) (of []*model.Service) {
 			for _, x := range m.Registry.Services {
 				if x.From.Kind == "ServiceEntry" && x.From.Namespace == namespace && x.From.Name == name {
@@ -103,9 +104,9 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 			}
 			return nil
 		},
-		Addresses: func(namespace, service string) []string {
+		Front: func(namespace, service string) gatewayapi.Front {
 			name := model.Name{Namespace: namespace, Name: service}
-			found := addresses(s, m, name)
+			found := front(s, m, name)
 			g.reads[name] = found
 			return found
 		},
@@ -113,19 +114,27 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 	g.result = &result
 }
 
-// addresses is where a gateway's Service is reached: what a load balancer gave it or, if
-// it has none, its host in the cluster. There is none before a proxy behind it is ready.
-func addresses(s *config.Snapshot, m *model.Mesh, name model.Name) []string {
+// front is the Service before the pods of a gateway: who made it, and where it is reached.
+func front(s *config.Snapshot, m *model.Mesh, name model.Name) (out gatewayapi.Front) {
 	o, ok := s.Get("Service", name.Namespace, name.Name)
 	if !ok {
-		return nil
+		return out
 	}
+	if out.Addresses = addresses(m, name, o.Value.(*corev1.Service)); o.Labels[gatewayapi.ManagedLabel] == gatewayapi.Managed {
+		out.Made = o.Labels[gatewayapi.NameLabel]
+	}
+	out.Taken = out.Made == ""
+	return out
+}
+
+// addresses is where a gateway's Service is reached: what a load balancer gave it or, if
+// it has none, its host in the cluster. There is none before a proxy behind it is ready.
+func addresses(m *model.Mesh, name model.Name, service *corev1.Service) []string {
 	host := name.Name + "." + name.Namespace + ".svc." + m.Config.ClusterDomain
 	ready := func(e *model.Endpoint) bool { return e.Health == model.Healthy }
 	if !slices.ContainsFunc(m.Services(host), func(x *model.Service) bool { return x.Kubernetes && slices.ContainsFunc(m.Endpoints(x), ready) }) {
 		return nil
 	}
-	service := o.Value.(*corev1.Service)
 	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return []string{host}
 	}

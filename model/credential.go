@@ -47,6 +47,7 @@ type SecretSource struct {
 	// Namespace and Name are those of an object. Without a namespace it is the proxy's own.
 	Namespace, Name string
 	Granted         string // to proxies of that namespace too, though it is another's; "*": of all. See [SecretSource.Open]
+	Exact           bool   // roots are those that the object of this name holds, whatever is beside it
 	Cert, Key       string // files in the proxy
 	CA, CRL         string // files in the proxy
 }
@@ -71,7 +72,7 @@ func (s SecretSource) Open(namespace string) bool {
 const RootsSuffix = "-cacert"
 
 // Held returns what the object of a source holds for proxies of the namespace, nil if
-// there is no such object. Roots may be in a Secret of their own, NAME-cacert.
+// there is no such object. Roots for a Secret may be in one of their own, NAME-cacert.
 func (m *Mesh) Held(s SecretSource, namespace string, roots bool) *Credential {
 	key := CredentialKey{"Secret", s.Namespace, s.Name}
 	if s.Kind == FromConfigMap {
@@ -80,7 +81,7 @@ func (m *Mesh) Held(s SecretSource, namespace string, roots bool) *Credential {
 	if key.Namespace == "" {
 		key.Namespace = namespace
 	}
-	if roots {
+	if roots && !s.Exact && s.Kind == FromSecret {
 		own := key
 		own.Name += RootsSuffix
 		if c := m.Credentials[own]; c != nil {

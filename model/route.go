@@ -12,6 +12,9 @@ type RouteRules struct {
 	Created  time.Time
 	Hosts    []string // full names; "*.x" and "*" are wildcards. A mesh has no rules without
 	Gateways []string // "mesh" or namespace/name; never empty
+	// Of is the service that the rules are about, not everything that has its host: who gets another one by that
+	// host does not keep to them. It is no service where the host is all that counts.
+	Of       ServiceKey
 	ExportTo ExportTo
 	HTTP     []*HTTPRule
 	TLS      []*TLSRule

@@ -167,7 +167,7 @@ func (v *View) TargetPort(s *Service, p Port) (uint16, bool) {
 func (v *View) Rules() []*RouteRules {
 	v.rulesOnce.Do(func() {
 		for _, r := range v.Mesh.Rules {
-			if r.ExportTo.Sees(r.From.Namespace, v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) &&
+			if r.ExportTo.Sees(r.From.Namespace, v.Proxy.Namespace, v.Mesh.Config.RulesExportTo) && v.means(r.Of) &&
 				slices.ContainsFunc(r.Hosts, func(h string) bool { return v.Scope().imports(r.From.Namespace, h, true) }) {
 				v.rules = append(v.rules, r)
 			}
@@ -176,6 +176,22 @@ func (v *View) Rules() []*RouteRules {
 		slices.SortStableFunc(v.rules, func(a, b *RouteRules) int { return rank(a) - rank(b) })
 	})
 	return v.rules
+}
+
+// means reports whether the proxy gets that service, and not another one, by its host; or none, by what is
+// known without rules.
+func (v *View) means(of ServiceKey) bool {
+	if of == (ServiceKey{}) {
+		return true
+	}
+	var best *Service
+	for _, s := range v.Mesh.Services(of.Host) {
+		own := s.Namespace == v.Proxy.Namespace
+		if (best == nil || own) && s.ExportTo.Sees(s.Namespace, v.Proxy.Namespace, v.Mesh.Config.ServiceExportTo) && v.Scope().imports(s.Namespace, s.Host, false) {
+			best = s
+		}
+	}
+	return best == nil || best.Key() == of
 }
 
 // MeshRules returns the rules that a sidecar keeps to for a host: those with

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -204,8 +205,13 @@ func secretName(ref model.SecretSource, roots bool) string {
 	if ref.Namespace != "" {
 		object = ref.Namespace + "/" + ref.Name
 	}
-	if roots {
+	switch {
+	case roots && ref.Exact && ref.Kind == model.FromSecret:
+		object += "~ca"
+	case roots:
 		object += model.RootsSuffix
+	case ref.Kind == model.FromSecret && strings.HasSuffix(ref.Name, model.RootsSuffix):
+		object += "~cert" // without it this would be the name of another one's roots
 	}
 	switch ref.Kind {
 	case model.FromConfigMap:

@@ -7,6 +7,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/model"
@@ -82,10 +83,17 @@ func (c *compiler) attach(r *route, through, inside func() body) {
 			status.Parents = append(status.Parents, entryOf(ref, Controller, is))
 		}
 	}
+	if n := len(status.Parents); n > mostParents {
+		c.notice(r.object, field.At("spec", "parentRefs"), false, "it has %d parents, of which its status has room for %d", n, mostParents)
+		status.Parents = status.Parents[:mostParents]
+	}
 	if len(status.Parents) > 0 {
 		c.out.Status[refOf(r.object)] = status
 	}
 }
+
+// Entries that there is room for in the status of a route, and of a policy.
+const mostParents, mostAncestors = 32, 16
 
 func entryOf(ref gatewayv1.ParentReference, controller string, is *conditions) gatewayv1.RouteParentStatus {
 	return gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: gatewayv1.GatewayController(controller), Conditions: is.list}

@@ -3,6 +3,7 @@ package gatewayapi
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -40,18 +41,21 @@ func (b *backends) resolve(ref gatewayv1.BackendObjectReference) (to model.Desti
 			return to, "RefNotPermitted", fmt.Sprintf("no ReferenceGrant of namespace %s lets the kind %s of namespace %s refer to Service %s", ns, b.kind, b.from.Namespace, name)
 		}
 		to.Host = istio.Host(name, ns, istio.Env{ClusterDomain: b.c.env.ClusterDomain})
-	case group == istioGroup && kind == "Hostname": // of services that everybody may call
+	case group == istioGroup && kind == "Hostname": // whole, and of what the namespace sees: as in Istio that is all the leave it needs
 		if ref.Namespace != nil {
-			return to, "InvalidKind", "a Hostname has no namespace"
+			return to, "UnsupportedValue", "a Hostname has no namespace; leave it out"
 		}
-		to.Host = istio.Host(name, ns, istio.Env{ClusterDomain: b.c.env.ClusterDomain})
+		to.Host = strings.ToLower(name)
 	default:
 		return to, "InvalidKind", fmt.Sprintf("is %s, want a Service, or a Hostname of group %s", kindOf(group, kind), istioGroup)
 	}
 	services := b.c.env.Services(to.Host)
-	if kind == "Service" {
-		services = slices.DeleteFunc(slices.Clone(services), func(s *model.Service) bool { return !s.Kubernetes || s.Namespace != ns })
-	}
+	services = slices.DeleteFunc(slices.Clone(services), func(s *model.Service) bool {
+		if kind == "Service" {
+			return !s.Kubernetes || s.Namespace != ns
+		}
+		return !s.ExportTo.Sees(s.Namespace, ns, b.c.env.ServicesExportTo)
+	})
 	if len(services) == 0 {
 		return to, "BackendNotFound", "no service has the host " + to.Host
 	}

@@ -53,9 +53,9 @@ func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParen
 		}
 	}
 	slices.SortStableFunc(out, func(a, b gatewayv1.RouteParentStatus) int {
-		return cmp.Or(cmp.Compare(*a.ParentRef.Namespace, *b.ParentRef.Namespace), cmp.Compare(a.ParentRef.Name, b.ParentRef.Name))
+		return cmp.Or(cmp.Compare(*a.ParentRef.Namespace, *b.ParentRef.Namespace), cmp.Compare(a.ParentRef.Name, b.ParentRef.Name), cmp.Compare(deref(a.ParentRef.Kind, "Gateway"), deref(b.ParentRef.Kind, "Gateway")))
 	})
-	return out[:min(len(out), 16)] // more are not allowed
+	return out
 }
 
 func sameParent(a, b gatewayv1.ParentReference) bool {
@@ -100,7 +100,12 @@ func (c *compiler) backendTLS() {
 			set(d, t, policy)
 		}
 		status := &gatewayv1.PolicyStatus{Ancestors: []gatewayv1.PolicyAncestorStatus{}}
-		for _, a := range c.ancestors(services) {
+		all := c.ancestors(services)
+		if n := len(all); n > mostAncestors {
+			c.notice(o, field.At("spec", "targetRefs"), false, "its targets are called through %d parents, of which its status has room for %d; it is in force at all of them", n, mostAncestors)
+			all = all[:mostAncestors]
+		}
+		for _, a := range all {
 			status.Ancestors = append(status.Ancestors, gatewayv1.PolicyAncestorStatus{AncestorRef: a.ParentRef, ControllerName: a.ControllerName, Conditions: is.clone().list})
 		}
 		c.out.Status[refOf(o)] = status
@@ -208,7 +213,7 @@ func (c *compiler) policyRoots(o *config.Object, refs []gatewayv1.LocalObjectRef
 			continue
 		}
 		// Roots are no secret: whoever calls the service has them.
-		out = &model.SecretSource{Kind: kind, Namespace: o.Namespace, Name: string(ref.Name), Granted: "*"}
+		out = &model.SecretSource{Kind: kind, Namespace: o.Namespace, Name: string(ref.Name), Granted: "*", Exact: true}
 	}
 	if out == nil {
 		is.fail(accepted, "NoValidCACertificate", "there is nothing to verify servers by; condition ResolvedRefs says why")

@@ -2,6 +2,7 @@ package gatewayapi
 
 import (
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -32,12 +33,25 @@ func (c *conditions) set(kind string, ok bool, reason, format string, args ...an
 	c.list = append(c.list, next)
 }
 
-// fail is set for what does not hold; the first that is wrong stays.
+// fail is set for what does not hold. The first that is wrong gives the reason, and all of it is told.
 func (c *conditions) fail(kind, reason, format string, args ...any) {
 	if !c.bad(kind) {
 		c.set(kind, false, reason, format, args...)
+		return
+	}
+	const between, more = "; ", "; and more"
+	was, text := c.get(kind), fmt.Sprintf(format, args...)
+	switch {
+	case strings.Contains(between+was.Message+between, between+text+between) || strings.HasSuffix(was.Message, more):
+	case len(was.Message) > longest:
+		was.Message += more
+	default:
+		was.Message += between + text
 	}
 }
+
+// longest is how long a message may get before nothing is added to it.
+const longest = 4 << 10
 
 func (c *conditions) get(kind string) *metav1.Condition {
 	for i := range c.list {

@@ -2,6 +2,7 @@ package gatewayapi
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -26,6 +27,7 @@ type filtered struct {
 // filters does what the filters of a rule say. What cannot be done is an error: the
 // standard forbids to leave a filter out.
 func (c *compiler) filters(r filtered, list []gatewayv1.HTTPRouteFilter, b *backends) error {
+	var wrong []error
 	for i, f := range list {
 		var err error
 		switch {
@@ -47,13 +49,13 @@ func (c *compiler) filters(r filtered, list []gatewayv1.HTTPRouteFilter, b *back
 			err = fmt.Errorf("type %s is not supported", f.Type)
 		}
 		if err != nil {
-			return fmt.Errorf("%s.filters[%d]: %w", r.at, i, err)
+			wrong = append(wrong, fmt.Errorf("%s.filters[%d]: %w", r.at, i, err))
 		}
 	}
 	if r.Redirect != nil && r.Rewrite != nil {
-		return incompatible{fmt.Errorf("%s.filters: RequestRedirect and URLRewrite exclude each other", r.at)}
+		wrong = append(wrong, incompatible{fmt.Errorf("%s.filters: RequestRedirect and URLRewrite exclude each other", r.at)})
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // incompatible is the error of filters that exclude each other.

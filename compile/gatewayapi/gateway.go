@@ -40,7 +40,8 @@ type gateway struct {
 	service   model.Name
 	selector  map[string]string
 	manual    bool
-	unnamed   bool              // no pods can have the name that those made for it would have
+	unnamed   bool              // nothing can have the name that what is made for it would have
+	wanted    string            // an IP that its Service is to have
 	patches   map[string]string // of what is made for it
 	addresses []string
 
@@ -97,7 +98,8 @@ func (c *compiler) foreign(o *config.Object, class string) {
 }
 
 // address finds out where a Gateway is served. The name of a Service as its address
-// makes that Service's pods serve it, and none are made.
+// makes that Service's pods serve it, and none are made, unless the Service is what was made
+// for it. An IP is what a load balancer is asked for: one can be.
 func (c *compiler) address(g *gateway) {
 	var wanted []string
 	for i, a := range g.spec.Addresses {
@@ -113,6 +115,9 @@ func (c *compiler) address(g *gateway) {
 				g.is.fail(programmed, "AddressNotUsable", "spec.addresses[%d].value: there is no Service %s whose pods could serve it", i, host)
 				continue
 			}
+			if name := (model.Name{Namespace: services[0].Namespace, Name: services[0].Name}); name == g.service && c.env.Front(name.Namespace, name.Name).Made == g.object.Name {
+				continue
+			}
 			g.manual, g.service, g.selector = true, model.Name{Namespace: services[0].Namespace, Name: services[0].Name}, services[0].Selector
 		default:
 			g.is.fail(accepted, "UnsupportedAddress", "spec.addresses[%d]: type %s: want IPAddress, or Hostname with the host of a Service", i, kind)
@@ -123,7 +128,21 @@ func (c *compiler) address(g *gateway) {
 		g.is.fail(programmed, "Invalid", "its Service would be called %s, which cannot be: %s", g.service.Name, wrong[0])
 		return
 	}
-	g.addresses = c.env.Addresses(g.service.Namespace, g.service.Name)
+	front := c.env.Front(g.service.Namespace, g.service.Name)
+	if !g.manual && (front.Taken || front.Made != "" && front.Made != g.object.Name) {
+		g.unnamed = true
+		whose := "nobody made it for a Gateway"
+		if !front.Taken {
+			whose = "it was made for Gateway " + front.Made
+		}
+		g.is.fail(programmed, "AddressNotAssigned", "there is a Service %s already, and %s: want the Gateway called otherwise, or spec.addresses: [{type: Hostname, value: %s}] to have it served by the pods of that",
+			g.service, whose, g.service.Name)
+		return
+	}
+	g.addresses = front.Addresses
+	if len(wanted) > 0 {
+		g.wanted = wanted[0]
+	}
 	for _, a := range wanted {
 		if !slices.Contains(g.addresses, a) {
 			g.is.fail(programmed, "AddressNotUsable", "spec.addresses: %s is none of the addresses that the Service %s has", a, g.service)
@@ -174,6 +193,9 @@ func (g *gateway) deployment() Deployment {
 	}
 	if t := o.Annotations["networking.istio.io/service-type"]; t != "" {
 		d.ServiceType = t
+	}
+	if d.ServiceType == "LoadBalancer" {
+		d.Address = g.wanted
 	}
 	ports := map[uint16]bool{}
 	for _, l := range g.served() {
@@ -231,6 +253,9 @@ func (c *compiler) gatewayStatus(g *gateway) {
 	}
 	status.Conditions = g.is.list
 	c.out.Status[refOf(g.object)] = status
+	if g.manual {
+		c.out.Manual = append(c.out.Manual, refOf(g.object))
+	}
 	if !g.manual && !g.unnamed && (!g.is.bad(accepted) || g.is.get(accepted).Reason == "ListenersNotValid") {
 		if d := g.deployment(); len(d.Ports) > 0 {
 			c.out.Deployments = append(c.out.Deployments, d)

@@ -34,7 +34,7 @@ func TestWhoseGateways(t *testing.T) {
 	} {
 		gateway.Value = &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: gatewayv1.ObjectName(test.of), Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}
 		out := Compile(Objects{Classes: test.classes, Gateways: []*config.Object{gateway}}, Env{
-			Addresses: func(string, string) []string { return nil }, Services: func(string) []*model.Service { return nil },
+			Front: func(string, string) Front { return Front{} }, Services: func(string) []*model.Service { return nil },
 		})
 		if _, got := out.Status[refOf(gateway)]; got != test.want || len(out.Deployments) == 1 != test.want {
 			t.Errorf("a Gateway of class %q beside %d classes is ours: %t, want %t", test.of, len(test.classes), got, test.want)
@@ -48,7 +48,7 @@ func TestNamesOfServices(t *testing.T) {
 		gateway := &config.Object{Kind: &kind.Kind{Kind: "Gateway"}, Namespace: "prod", Name: name,
 			Value: &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: "istio", Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}}
 		out := Compile(Objects{Gateways: []*config.Object{gateway}}, Env{
-			Addresses: func(string, string) []string { return []string{"10.0.0.1"} }, Services: func(string) []*model.Service { return nil },
+			Front: func(string, string) Front { return Front{Addresses: []string{"10.0.0.1"}} }, Services: func(string) []*model.Service { return nil },
 		})
 		status := out.Status[refOf(gateway)].(*gatewayv1.GatewayStatus)
 		if got := meta.IsStatusConditionTrue(status.Conditions, "Programmed"); got != want || len(out.Deployments) == 1 != want {

@@ -38,13 +38,22 @@ type Objects struct {
 type Env struct {
 	ClusterDomain string
 	RootNamespace string
-	Services      func(host string) []*model.Service
-	Entries       func(namespace, name string) []*model.Service  // of a ServiceEntry; nil: there are none
-	Secret        func(namespace, name string) *model.Credential // nil: there is none, or it holds nothing of TLS
-	ConfigMap     func(namespace, name string) *model.Credential // with roots
-	Parameters    func(namespace, name string) map[string]string // a ConfigMap's entries for gateways; nil: there are none
-	Namespace     func(name string) map[string]string            // its labels
-	Addresses     func(namespace, service string) []string       // where the Service of a gateway is reached; none: not yet
+	// ServicesExportTo is for whom services are that do not say it themselves; nobody: for all.
+	ServicesExportTo model.ExportTo
+	Services         func(host string) []*model.Service
+	Entries          func(namespace, name string) []*model.Service  // of a ServiceEntry; nil: there are none
+	Secret           func(namespace, name string) *model.Credential // nil: there is none, or it holds nothing of TLS
+	ConfigMap        func(namespace, name string) *model.Credential // with roots
+	Parameters       func(namespace, name string) map[string]string // a ConfigMap's entries for gateways; nil: there are none
+	Namespace        func(name string) map[string]string            // its labels
+	Front            func(namespace, service string) Front          // the Service before the pods of a gateway
+}
+
+// A Front is what is known of the Service in front of a gateway.
+type Front struct {
+	Taken     bool     // there is one that nobody made for a Gateway: it is its author's
+	Made      string   // the Gateway, of its namespace, that it was made for
+	Addresses []string // where it is reached; none: not yet
 }
 
 // A Result is what all objects became.
@@ -62,6 +71,7 @@ type Result struct {
 	Status map[model.Ref]any
 
 	Deployments []Deployment
+	Manual      []model.Ref // Gateways that are served by pods which somebody else runs: nothing is made for them
 	Notices     []Notice
 }
 
@@ -74,6 +84,7 @@ type Deployment struct {
 	Name                string            // of Deployment, Service and ServiceAccount: <gateway>-<class>
 	Labels, Annotations map[string]string // for all that is made: spec.infrastructure, or the Gateway's own
 	ServiceType         string            // LoadBalancer, unless an annotation asks for another
+	Address             string            // that a load balancer is asked for; "": any
 	Patches             map[string]string // strategic merge patches in YAML, by [model.GatewayEntries]
 	Ports               []Port
 }
@@ -84,8 +95,12 @@ type Port struct {
 	Number uint16
 }
 
-// NameLabel is carried by the pods of a deployed gateway.
-const NameLabel = "gateway.networking.k8s.io/gateway-name"
+// Labels of what is made for a Gateway. The pods of a deployed gateway carry the first.
+const (
+	NameLabel    = "gateway.networking.k8s.io/gateway-name"
+	ManagedLabel = "gateway.istio.io/managed"
+	Managed      = "istio.io-gateway-controller"
+)
 
 // A Notice is something that the author of an object should know and the standard has no condition for.
 type Notice struct {

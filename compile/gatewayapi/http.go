@@ -194,22 +194,22 @@ func (c *compiler) httpRule(r httpRule, m matched, b *backends) (*model.HTTPRule
 	shares := b.shares(r.refs, r.at)
 	err = errors.Join(err, c.times(out, r), c.session(out, r))
 	switch {
-	case err != nil:
-		return nil, err
-	case out.Redirect != nil:
+	case err == nil && out.Redirect != nil:
 		return out.HTTPRule, nil
-	case lost(shares):
+	case err == nil && lost(shares):
 		return &model.HTTPRule{Headers: out.Headers, CORS: out.CORS, Direct: &model.DirectResponse{Status: 500}}, nil
 	}
 	for _, s := range shares {
+		at := fmt.Sprintf("%s.backendRefs[%d]", r.at, s.ref)
 		if len(shares) == 1 { // its filters are the rule's
-			if err := c.filters(filtered{HTTPRule: out.HTTPRule, match: m.match, at: fmt.Sprintf("%s.backendRefs[%d]", r.at, s.ref)}, r.each[s.ref], b); err != nil {
-				return nil, err
-			}
-		} else if err := backendFilters(&s.split, r.each[s.ref], fmt.Sprintf("%s.backendRefs[%d]", r.at, s.ref)); err != nil {
-			return nil, err
+			err = errors.Join(err, c.filters(filtered{HTTPRule: out.HTTPRule, match: m.match, at: at}, r.each[s.ref], b))
+		} else {
+			err = errors.Join(err, backendFilters(&s.split, r.each[s.ref], at))
 		}
 		out.Forward = append(out.Forward, s.split)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if out.Redirect != nil {
 		out.Forward = nil
@@ -220,6 +220,7 @@ func (c *compiler) httpRule(r httpRule, m matched, b *backends) (*model.HTTPRule
 // backendFilters does what concerns one of several destinations: proxies change headers and the host for
 // each, and the rest for all of a route only.
 func backendFilters(s *model.Split, list []gatewayv1.HTTPRouteFilter, at string) error {
+	var wrong []error
 	for i, f := range list {
 		var err error
 		switch {
@@ -235,10 +236,10 @@ func backendFilters(s *model.Split, list []gatewayv1.HTTPRouteFilter, at string)
 			err = fmt.Errorf("type %s is not supported for one of several backendRefs", f.Type)
 		}
 		if err != nil {
-			return fmt.Errorf("%s.filters[%d]: %w", at, i, err)
+			wrong = append(wrong, fmt.Errorf("%s.filters[%d]: %w", at, i, err))
 		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // times says how long requests may take, and when they are sent again.

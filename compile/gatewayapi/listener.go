@@ -74,13 +74,16 @@ func (c *compiler) checkListener(l *listener) {
 	l.is.set(accepted, true, "Accepted", "it is well formed")
 	l.is.set(resolved, true, "ResolvedRefs", "what it names is there")
 	kinds := routeKinds[l.Protocol]
-	switch {
-	case kinds == nil:
+	if kinds == nil {
 		l.is.fail(accepted, "UnsupportedProtocol", "protocol is %s, want HTTP, HTTPS, TLS or TCP", l.Protocol)
+	}
+	switch {
 	case l.Port < 1 || l.Port > 65535:
 		l.is.fail(accepted, "PortUnavailable", "port is %d, want 1 to 65535", l.Port)
 	case slices.Contains(ownPorts, l.Port):
 		l.is.fail(accepted, "PortUnavailable", "port %d is one of the proxy's own", l.Port)
+	}
+	switch {
 	case l.Protocol == gatewayv1.TCPProtocolType && l.host != "*":
 		l.is.fail(accepted, "UnsupportedValue", "hostname is %q: TCP does not tell one; want none", l.host)
 	case !istio.IsHost(l.host):

@@ -170,7 +170,9 @@ func (c *compiler) roots(from *parent, ref gatewayv1.ObjectReference) (source mo
 	if text := noRoots(get(ns, name), string(ref.Kind), ns, name); text != "" {
 		return source, "InvalidCACertificateRef", text
 	}
-	return from.gateway.source(kind, ns, name), "", ""
+	source = from.gateway.source(kind, ns, name)
+	source.Exact = true
+	return source, "", ""
 }
 
 // noRoots says why an object has no roots, "" if it has.

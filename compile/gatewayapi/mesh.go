@@ -41,6 +41,9 @@ func (c *compiler) toService(r *route, ref gatewayv1.ParentReference, services [
 	}
 	attached := 0
 	for _, s := range services {
+		if !s.ExportTo.Sees(s.Namespace, r.object.Namespace, c.env.ServicesExportTo) {
+			continue // who does not see it cannot say how it is called
+		}
 		viewer := r.object.Namespace
 		if viewer == s.Namespace {
 			viewer = ""
@@ -58,7 +61,7 @@ func (c *compiler) toService(r *route, ref gatewayv1.ParentReference, services [
 		}
 	}
 	if attached == 0 {
-		is.set(accepted, false, "NoMatchingParent", "there is no service %s with such a port", ref.Name)
+		is.set(accepted, false, "NoMatchingParent", "there is no service %s with such a port that namespace %s sees", ref.Name, r.object.Namespace)
 		return
 	}
 	is.set(accepted, true, "Accepted", "clients in the mesh keep to it on %d ports", attached)
@@ -89,7 +92,7 @@ func (m *meshRoutes) take(r *route, port uint16, b body) {
 // called as it always was.
 func (c *compiler) meshRules() {
 	for key, m := range c.mesh {
-		r := &model.RouteRules{Hosts: []string{m.service.Host}, Gateways: []string{"mesh"}, ExportTo: model.ExportTo{"*"}}
+		r := &model.RouteRules{Hosts: []string{m.service.Host}, Gateways: []string{"mesh"}, Of: key.service, ExportTo: c.seen(m.service)}
 		if key.viewer != "" {
 			r.ExportTo = model.ExportTo{"."}
 		}
@@ -114,13 +117,25 @@ func (c *compiler) meshRules() {
 		c.out.Rules = append(c.out.Rules, r)
 	}
 	slices.SortFunc(c.out.Rules, func(a, b *model.RouteRules) int {
-		return cmp.Or(cmp.Compare(a.Hosts[0], b.Hosts[0]), cmp.Compare(a.From.Namespace, b.From.Namespace), cmp.Compare(a.From.Name, b.From.Name))
+		return cmp.Or(cmp.Compare(a.Hosts[0], b.Hosts[0]), a.Created.Compare(b.Created), cmp.Compare(a.From.Namespace, b.From.Namespace),
+			cmp.Compare(a.From.Name, b.From.Name), cmp.Compare(a.From.Kind, b.From.Kind), cmp.Compare(a.Of.Namespace, b.Of.Namespace))
 	})
+}
+
+// seen says who sees what is said of a service: who sees the service.
+func (c *compiler) seen(s *model.Service) model.ExportTo {
+	switch {
+	case len(s.ExportTo) > 0:
+		return s.ExportTo
+	case len(c.env.ServicesExportTo) > 0:
+		return c.env.ServicesExportTo
+	}
+	return model.ExportTo{"*"}
 }
 
 // author makes the oldest of the routes the one that rules are from.
 func author(r *model.RouteRules, o *config.Object) {
-	if r.From == (model.Ref{}) || o.Created.Before(r.Created) {
+	if r.From == (model.Ref{}) || cmp.Or(o.Created.Compare(r.Created), cmp.Compare(o.Namespace, r.From.Namespace), cmp.Compare(o.Name, r.From.Name)) < 0 {
 		r.From, r.Created = refOf(o), o.Created
 	}
 }

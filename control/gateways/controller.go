@@ -40,7 +40,7 @@ type Options struct {
 // A Picture is all that is wanted at one moment.
 type Picture struct {
 	Gateways []Wanted
-	Classes  map[model.Name]string // of all Gateways that are there, ours or not
+	Classes  map[model.Name]string // of all Gateways that are there, ours or not; "": it is served by others' pods
 	Missing  []string              // GatewayClasses of ours that are not there
 }
 
@@ -235,8 +235,8 @@ func ifOurs(err error, get func() (metav1.Object, error), what string) error {
 	return err
 }
 
-// remove deletes what was made for Gateways that are of another class now. What belongs
-// to those that are gone goes with them.
+// remove deletes what was made for Gateways that are of another class now, or have pods of
+// somebody else serve them. What belongs to those that are gone goes with them.
 func (c *Controller) remove(ctx context.Context, want *Picture) error {
 	stale := func(o metav1.Object) bool {
 		class, there := want.Classes[model.Name{Namespace: o.GetNamespace(), Name: o.GetLabels()[NameLabel]}]

@@ -128,6 +128,68 @@ func TestAGatewayGetsItsWorkload(t *testing.T) {
 	})
 }
 
+// A restart that somebody asked for is not undone when the Gateway changes, nor is it done twice.
+func TestARestartStays(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		d, _ := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		d.Spec.Template.Annotations[restartedAt] = "2026-01-01T00:00:00Z"
+		client.AppsV1().Deployments("prod").Update(ctx, d, metav1.UpdateOptions{})
+		settle()
+		next := edge("istio", 80)
+		next.Gateways[0].Annotations["example.com/x"] = "z"
+		c.Set(next)
+		settle()
+		d, _ = client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		if a := d.Spec.Template.Annotations; a[restartedAt] != "2026-01-01T00:00:00Z" || a["example.com/x"] != "z" {
+			t.Errorf("the pods' annotations: %v", a)
+		}
+	})
+}
+
+// The address that a Gateway names is what its load balancer is asked for, as long as it names it; one that
+// somebody else asked for stays.
+func TestAnAddressIsAskedFor(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		asks := func(address string) string {
+			p := edge("istio", 80)
+			p.Gateways[0].Address = address
+			c.Set(p)
+			settle()
+			s, _ := client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+			return s.Spec.LoadBalancerIP
+		}
+		for _, address := range []string{"192.0.2.7", "192.0.2.8", ""} {
+			if got := asks(address); got != address {
+				t.Errorf("the Service of a Gateway with the address %q asks for %q", address, got)
+			}
+		}
+		s, _ := client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+		s.Spec.LoadBalancerIP = "192.0.2.9"
+		client.CoreV1().Services("prod").Update(ctx, s, metav1.UpdateOptions{})
+		settle()
+		c.Set(edge("istio", 80, 443))
+		settle()
+		if s, _ = client.CoreV1().Services("prod").Get(ctx, "edge-istio", metav1.GetOptions{}); s.Spec.LoadBalancerIP != "192.0.2.9" {
+			t.Errorf("what somebody asked for is now %q", s.Spec.LoadBalancerIP)
+		}
+	})
+}
+
+// Who has a Gateway served by pods of his own has no use for those that were made for it.
+func TestOthersPodsTakeThePlaceOfOurs(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		c.Set(Picture{Classes: map[model.Name]string{{Namespace: "prod", Name: "edge"}: ""}})
+		settle()
+		if got := names(t, client); len(got) != 0 {
+			t.Errorf("there is still %v", got)
+		}
+	})
+}
+
 func TestWhatSomebodyElseMadeIsLeftAlone(t *testing.T) {
 	theirs := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "edge-istio", Labels: map[string]string{"by": "hand"}}}
 	in(t, []runtime.Object{theirs}, func(ctx context.Context, c *Controller, client *fake.Clientset) {

@@ -27,13 +27,15 @@ import (
 const (
 	NameLabel    = gatewayapi.NameLabel
 	ClassLabel   = "gateway.networking.k8s.io/gateway-class-name"
-	ManagedLabel = "gateway.istio.io/managed"
-	managed      = "istio.io-gateway-controller"
+	ManagedLabel = gatewayapi.ManagedLabel
+	managed      = gatewayapi.Managed
 
 	// DefaultsLabel is on a ConfigMap with patches for the Gateways of a class.
 	DefaultsLabel = "gateway.istio.io/defaults-for-class"
 	// madeOf is the annotation with the hash of what an object was made of.
 	madeOf = "malla.dev/made-of"
+	// askedFor is the annotation of a Service with the address that its Gateway wants it to have.
+	askedFor = "malla.dev/address"
 	// statusPort answers whether a gateway is ready.
 	statusPort = 15021
 )
@@ -91,7 +93,10 @@ func objects(w Wanted, patches map[string]string) (set, error) {
 				},
 			},
 		}},
-		service: &corev1.Service{ObjectMeta: meta(), Spec: corev1.ServiceSpec{Type: corev1.ServiceType(w.ServiceType), Selector: selector, Ports: ports(w.Ports)}},
+		service: &corev1.Service{ObjectMeta: meta(), Spec: corev1.ServiceSpec{Type: corev1.ServiceType(w.ServiceType), LoadBalancerIP: w.Address, Selector: selector, Ports: ports(w.Ports)}},
+	}
+	if w.Address != "" {
+		s.service.Annotations = merged(s.service.Annotations, map[string]string{askedFor: w.Address})
 	}
 	for key, target := range map[string]any{"deployment": s.deployment, "service": s.service, "serviceAccount": s.account} {
 		for _, patch := range []string{patches[key], w.Patches[key]} { // the Gateway's own has the last word
@@ -183,17 +188,19 @@ func owned(o metav1.Object, by []metav1.OwnerReference) bool {
 
 // renew is have with the metadata of what is wanted: what others added stays.
 func renew(have, want metav1.Object) {
-	merged := func(a, b map[string]string) map[string]string {
-		out := maps.Clone(a)
-		if out == nil {
-			out = map[string]string{}
-		}
-		maps.Copy(out, b)
-		return out
-	}
 	have.SetLabels(merged(have.GetLabels(), want.GetLabels()))
 	have.SetAnnotations(merged(have.GetAnnotations(), want.GetAnnotations()))
 	have.SetOwnerReferences(want.GetOwnerReferences())
+}
+
+// merged returns a with what is in b.
+func merged(a, b map[string]string) map[string]string {
+	out := maps.Clone(a)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, b)
+	return out
 }
 
 // renewService keeps what the API server gave a Service, and what is not said of it here.
@@ -201,6 +208,12 @@ func renewService(have, want *corev1.Service) *corev1.Service {
 	out := have.DeepCopy()
 	renew(out, want)
 	out.Spec.Selector, out.Spec.Ports = nil, nil // not merged with those of before
+	if asked := have.Annotations[askedFor]; asked != "" && asked == out.Spec.LoadBalancerIP {
+		out.Spec.LoadBalancerIP = "" // it is asked for no more, or again below
+	}
+	if want.Annotations[askedFor] == "" {
+		delete(out.Annotations, askedFor)
+	}
 	said, err := json.Marshal(want.Spec)
 	if err == nil {
 		err = json.Unmarshal(said, &out.Spec)
@@ -220,13 +233,20 @@ func renewService(have, want *corev1.Service) *corev1.Service {
 	return out
 }
 
-// renewDeployment keeps the number of replicas that somebody chose.
+// restartedAt is the annotation of pods by which `kubectl rollout restart` begins them anew. Without it they
+// would be replaced once more.
+const restartedAt = "kubectl.kubernetes.io/restartedAt"
+
+// renewDeployment keeps the number of replicas that somebody chose, and their restart.
 func renewDeployment(have, want *appsv1.Deployment) *appsv1.Deployment {
 	out := want.DeepCopy()
 	out.ObjectMeta = *have.ObjectMeta.DeepCopy()
 	renew(out, want)
 	if want.Spec.Replicas == nil {
 		out.Spec.Replicas = have.Spec.Replicas
+	}
+	if at := have.Spec.Template.Annotations[restartedAt]; at != "" {
+		out.Spec.Template.Annotations = merged(out.Spec.Template.Annotations, map[string]string{restartedAt: at})
 	}
 	return out
 }

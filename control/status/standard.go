@@ -12,6 +12,9 @@ import (
 // The lists in which several controllers have entries, by the name of what each is about.
 var shared = map[string]string{"parents": "parentRef", "ancestors": "ancestorRef"}
 
+// room is how many entries a list takes, of all controllers together.
+var room = map[string]int{"parents": 32, "ancestors": 16}
+
 // settle returns the status that an object gets whose own word want is, nil if nothing of
 // it is ours any more. In lists with entries of several controllers only those of ours
 // are written. A condition keeps the time of its last transition until it has another
@@ -27,7 +30,7 @@ func settle(have, want map[string]any, ours []string, now time.Time) map[string]
 		if !written && !wanted {
 			continue
 		}
-		next[list] = sharedList(entries, mine, about, ours, now)
+		next[list] = fitting(sharedList(entries, mine, about, ours, now), ours, room[list])
 	}
 	if want == nil {
 		return next
@@ -70,6 +73,17 @@ func sharedList(have, want []any, about string, ours []string, now time.Time) []
 		}
 	}
 	return append(next, mine...)
+}
+
+// fitting drops the last of our entries until there is room for all: with one too many the API server would take none.
+func fitting(list []any, ours []string, room int) []any {
+	for i := len(list) - 1; i >= 0 && len(list) > room; i-- {
+		m, _ := list[i].(map[string]any)
+		if name, _ := m["controllerName"].(string); slices.Contains(ours, name) {
+			list = slices.Delete(list, i, i+1)
+		}
+	}
+	return list
 }
 
 // timedEntries gives the conditions of each entry their times, from the entry that it replaces.

@@ -1,6 +1,8 @@
 package status
 
 import (
+	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -59,5 +61,25 @@ func TestAStandardStatusIsOursAloneOrShared(t *testing.T) {
 		if diff := cmp.Diff(tree(t, test.next), settle(tree(t, test.have), tree(t, test.want), ours, now)); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", test.name, diff)
 		}
+	}
+}
+
+// There is room for so many entries of all controllers together; one too many and the API server would take none.
+func TestEntriesAreAsManyAsFit(t *testing.T) {
+	entries := func(controller string, n int) (out []any) {
+		for i := range n {
+			out = append(out, map[string]any{"controllerName": controller, "parentRef": map[string]any{"name": fmt.Sprint(controller, i)}, "conditions": []any{}})
+		}
+		return out
+	}
+	have := map[string]any{"parents": entries("example.com/x", 3)}
+	want := map[string]any{"parents": entries("malla.dev/gateway-controller", 32)}
+	next := settle(have, want, []string{"malla.dev/gateway-controller"}, time.Unix(0, 0))
+	got := next["parents"].([]any)
+	if len(got) != 32 || !reflect.DeepEqual(got[:3], have["parents"]) {
+		t.Errorf("%d entries, the first of them %v", len(got), got[0])
+	}
+	if again := settle(next, want, []string{"malla.dev/gateway-controller"}, time.Unix(9, 0)); !reflect.DeepEqual(again, next) {
+		t.Error("a second look writes again")
 	}
 }
