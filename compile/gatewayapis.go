@@ -3,6 +3,7 @@ package compile
 import (
 	"reflect"
 	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -67,18 +68,23 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 	held := func(kind, namespace, name string) *model.Credential {
 		return m.Credentials[model.CredentialKey{Kind: kind, Namespace: namespace, Name: name}]
 	}
+	entries := sync.OnceValue(func() map[model.Name][]*model.Service {
+		of := map[model.Name][]*model.Service{}
+		for _, x := range m.Registry.Services {
+			if x.From.Kind == "ServiceEntry" {
+				name := model.Name{Namespace: x.From.Namespace, Name: x.From.Name}
+				of[name] = append(of[name], x)
+			}
+		}
+		return of
+	})
 	result := gatewayapi.Compile(gatewayapi.Objects{
 		Classes: l[0], Gateways: l[1], ListenerSets: l[2], HTTPRoutes: l[3], GRPCRoutes: l[4], TLSRoutes: l[5], TCPRoutes: l[6], UDPRoutes: l[7],
 		Grants: l[8], BackendTLSPolicies: l[9],
 	}, gatewayapi.Env{
 		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, ServicesExportTo: m.Config.ServiceExportTo, Services: m.Services,
-		Entries: func(namespace, name string) (of []*model.Service) {
-			for _, x := range m.Registry.Services {
-				if x.From.Kind == "ServiceEntry" && x.From.Namespace == namespace && x.From.Name == name {
-					of = append(of, x)
-				}
-			}
-			return of
+		Entries: func(namespace, name string) []*model.Service {
+			return entries()[model.Name{Namespace: namespace, Name: name}]
 		},
 		Secret:    func(namespace, name string) *model.Credential { return held("Secret", namespace, name) },
 		ConfigMap: func(namespace, name string) *model.Credential { return held("ConfigMap", namespace, name) },

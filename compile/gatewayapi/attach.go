@@ -39,11 +39,9 @@ func (c *compiler) adopt(r *route, scope gatewayv1.GatewayDefaultScope) {
 		return
 	}
 	r.parents = slices.Clone(r.parents)
-	for _, g := range c.ours {
-		if g.spec.DefaultScope == scope {
-			group, kind, namespace := gatewayv1.Group(gatewayv1.GroupName), gatewayv1.Kind("Gateway"), gatewayv1.Namespace(g.object.Namespace)
-			r.parents = append(r.parents, gatewayv1.ParentReference{Group: &group, Kind: &kind, Namespace: &namespace, Name: gatewayv1.ObjectName(g.object.Name)})
-		}
+	for _, g := range c.defaults[scope] {
+		group, kind, namespace := gatewayv1.Group(gatewayv1.GroupName), gatewayv1.Kind("Gateway"), gatewayv1.Namespace(g.object.Namespace)
+		r.parents = append(r.parents, gatewayv1.ParentReference{Group: &group, Kind: &kind, Namespace: &namespace, Name: gatewayv1.ObjectName(g.object.Name)})
 	}
 }
 

@@ -13,41 +13,41 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// A backendUse says that something calls a service, and through which parents: those are the
-// ancestors of policies about the service.
-type backendUse struct {
-	service model.ServiceKey
-	route   *config.Object
-}
-
-// uses notes the services that a route leads to.
+// uses notes the services that a route leads to. Its parents are the ancestors of policies about them.
 func (c *compiler) uses(b *backends) {
 	for _, s := range b.found {
-		c.used = append(c.used, backendUse{s, b.from})
+		c.used[s] = append(c.used[s], b.from)
 	}
 }
 
 // ancestors are the parents through which a service is called, by name.
 func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParentStatus {
 	var out []gatewayv1.RouteParentStatus
-	for _, u := range c.used {
-		if !slices.Contains(services, u.service) {
-			continue
-		}
-		status, _ := c.out.Status[refOf(u.route)].(*gatewayv1.RouteStatus)
+	seen := map[gatewayv1.Kind]map[model.Name]bool{}
+	var routes []*config.Object
+	for _, s := range services {
+		routes = append(routes, c.used[s]...)
+	}
+	for _, o := range routes {
+		status, _ := c.out.Status[refOf(o)].(*gatewayv1.RouteStatus)
 		if status == nil {
 			continue
 		}
 		for _, p := range status.Parents {
 			ref := p.ParentRef
 			ref.SectionName, ref.Port = nil, nil
-			ns := deref(ref.Namespace, gatewayv1.Namespace(u.route.Namespace))
+			ns := deref(ref.Namespace, gatewayv1.Namespace(o.Namespace))
 			if s := c.sets[model.Name{Namespace: string(ns), Name: string(ref.Name)}]; s != nil && deref(ref.Kind, "") == "ListenerSet" {
 				kind := gatewayv1.Kind("Gateway") // as the API server completes it: else the next look finds another ancestor
 				ref.Kind, ns, ref.Name = &kind, gatewayv1.Namespace(s.gateway.object.Namespace), gatewayv1.ObjectName(s.gateway.object.Name)
 			}
 			ref.Namespace = &ns
-			if !slices.ContainsFunc(out, func(o gatewayv1.RouteParentStatus) bool { return sameParent(o.ParentRef, ref) }) {
+			of, name := deref(ref.Kind, "Gateway"), model.Name{Namespace: string(ns), Name: string(ref.Name)}
+			if seen[of] == nil {
+				seen[of] = map[model.Name]bool{}
+			}
+			if !seen[of][name] {
+				seen[of][name] = true
 				out = append(out, gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: p.ControllerName})
 			}
 		}
@@ -56,10 +56,6 @@ func (c *compiler) ancestors(services []model.ServiceKey) []gatewayv1.RouteParen
 		return cmp.Or(cmp.Compare(*a.ParentRef.Namespace, *b.ParentRef.Namespace), cmp.Compare(a.ParentRef.Name, b.ParentRef.Name), cmp.Compare(deref(a.ParentRef.Kind, "Gateway"), deref(b.ParentRef.Kind, "Gateway")))
 	})
 	return out
-}
-
-func sameParent(a, b gatewayv1.ParentReference) bool {
-	return deref(a.Kind, "Gateway") == deref(b.Kind, "Gateway") && *a.Namespace == *b.Namespace && a.Name == b.Name
 }
 
 // A target is a service, or one port of it, that a policy is about.
@@ -228,12 +224,16 @@ func Beneath(rules, policies []*model.DestinationRule) []*model.DestinationRule 
 		return rules
 	}
 	out := slices.Clone(rules)
+	type key struct{ namespace, host string }
+	at := map[key][]int{}
+	for i, d := range rules {
+		k := key{d.From.Namespace, d.Host}
+		at[k] = append(at[k], i)
+	}
 	for _, p := range policies {
 		found := false
-		for i, d := range out {
-			if d.From.Namespace == p.From.Namespace && d.Host == p.Host {
-				out[i], found = beneath(d, p), found || len(d.Workload) == 0
-			}
+		for _, i := range at[key{p.From.Namespace, p.Host}] {
+			out[i], found = beneath(out[i], p), found || len(out[i].Workload) == 0
 		}
 		if !found {
 			out = append(out, p)

@@ -35,6 +35,7 @@ type gateway struct {
 	spec       *gatewayv1.GatewaySpec
 	controller string
 	sets       []*parent // the ListenerSets that it has, the oldest first
+	ports      map[int32]*sharedPort
 
 	// The pods that serve it: those made for it, or those of a Service that its address names.
 	service   model.Name
@@ -82,6 +83,7 @@ func (c *compiler) gateways() {
 		c.clientCertificate(g)
 		c.ours = append(c.ours, g)
 		c.byName[nameOf(o)] = g
+		c.defaults[spec.DefaultScope] = append(c.defaults[spec.DefaultScope], g)
 	}
 }
 

@@ -114,7 +114,7 @@ type Notice struct {
 func Compile(o Objects, env Env) Result {
 	c := &compiler{
 		objects: o, env: env, out: Result{Status: map[model.Ref]any{}},
-		byName: map[model.Name]*gateway{}, sets: map[model.Name]*parent{}, mesh: map[meshKey]*meshRoutes{},
+		byName: map[model.Name]*gateway{}, defaults: map[gatewayv1.GatewayDefaultScope][]*gateway{}, sets: map[model.Name]*parent{}, mesh: map[meshKey]*meshRoutes{}, used: map[model.ServiceKey][]*config.Object{},
 	}
 	c.classes()
 	c.gateways()
@@ -146,9 +146,11 @@ type compiler struct {
 	controllers map[string]string // of our classes
 	ours        []*gateway        // the oldest first
 	byName      map[model.Name]*gateway
+	defaults    map[gatewayv1.GatewayDefaultScope][]*gateway
 	sets        map[model.Name]*parent // ListenerSets of our Gateways
 	mesh        map[meshKey]*meshRoutes
-	used        []backendUse
+	used        map[model.ServiceKey][]*config.Object // by whom, in the order in which they were compiled
+	grants      grants                                // nil until somebody asks
 }
 
 // oldest sorts objects as the standard breaks ties: by age, then by name.

@@ -4,35 +4,44 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
+// A grant is what a ReferenceGrant of a namespace allows: objects of a kind and namespace refer to those of another
+// kind in the grant's, all of them or one.
+type grant struct {
+	fromKind, from  string
+	toGroup, toKind string
+	to              string
+	name            string // "": all
+}
+
 // granted reports whether objects of a kind and namespace may refer to an object in
 // another namespace: if a ReferenceGrant beside that says so.
 func (c *compiler) granted(fromKind, from, toGroup, toKind, to, name string) bool {
 	if from == to {
 		return true
 	}
-	for _, o := range c.objects.Grants {
-		spec := &o.Value.(*gatewayv1.ReferenceGrant).Spec
-		if o.Namespace == to && grantsFrom(spec, fromKind, from) && grantsTo(spec, toGroup, toKind, name) {
-			return true
+	if c.grants == nil {
+		c.grants = map[grant]bool{}
+		for _, o := range c.objects.Grants {
+			c.grants.add(o.Namespace, &o.Value.(*gatewayv1.ReferenceGrant).Spec)
 		}
 	}
-	return false
+	g := grant{fromKind, from, toGroup, toKind, to, ""}
+	if c.grants[g] {
+		return true
+	}
+	g.name = name
+	return c.grants[g]
 }
 
-func grantsFrom(g *gatewayv1.ReferenceGrantSpec, kind, namespace string) bool {
-	for _, f := range g.From {
-		if f.Group == gatewayv1.GroupName && string(f.Kind) == kind && string(f.Namespace) == namespace {
-			return true
-		}
-	}
-	return false
-}
+type grants map[grant]bool
 
-func grantsTo(g *gatewayv1.ReferenceGrantSpec, group, kind, name string) bool {
-	for _, t := range g.To {
-		if string(t.Group) == group && string(t.Kind) == kind && (t.Name == nil || *t.Name == "" || string(*t.Name) == name) {
-			return true
+func (all grants) add(namespace string, spec *gatewayv1.ReferenceGrantSpec) {
+	for _, f := range spec.From {
+		if f.Group != gatewayv1.GroupName {
+			continue // of the standard's kinds only routes, Gateways and ListenerSets refer
+		}
+		for _, t := range spec.To {
+			all[grant{string(f.Kind), string(f.Namespace), string(t.Group), string(t.Kind), namespace, string(deref(t.Name, ""))}] = true
 		}
 	}
-	return false
 }

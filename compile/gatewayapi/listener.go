@@ -2,6 +2,7 @@ package gatewayapi
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -53,15 +54,22 @@ func (c *compiler) checkListeners(g *gateway) {
 	for _, l := range all {
 		c.checkListener(l)
 	}
-	for i, l := range all {
-		for _, older := range all[:i] {
-			if l.is.bad(accepted) {
-				break
-			}
-			if !older.is.bad(accepted) && older.Port == l.Port {
-				l.meet(older)
-			}
+	for _, l := range all {
+		if l.is.bad(accepted) {
+			continue
 		}
+		if g.ports == nil {
+			g.ports = map[int32]*sharedPort{}
+		}
+		p := g.ports[l.Port]
+		if p == nil {
+			p = &sharedPort{first: l, byHost: map[string]*listener{}}
+			g.ports[l.Port] = p
+		}
+		if l.meet(p.first, "ProtocolConflict") || l.meet(p.byHost[l.host], "HostnameConflict") {
+			continue
+		}
+		p.byHost[l.host] = l
 	}
 	for _, l := range all {
 		if l.is.get(conflicted) == nil {
@@ -114,21 +122,23 @@ func (l *listener) transport() gatewayv1.ProtocolType {
 	return l.Protocol
 }
 
-// meet finds out whether the listener can share a port with another, which has more right to it.
-func (l *listener) meet(older *listener) {
-	reason := ""
-	switch {
-	case l.transport() != older.transport():
-		reason = "ProtocolConflict"
-	case l.host == older.host:
-		reason = "HostnameConflict"
-	default:
-		return
+// A sharedPort is a port of a gateway's with the listeners that are accepted there: all of one transport, and each
+// for a host of its own.
+type sharedPort struct {
+	first  *listener
+	byHost map[string]*listener
+}
+
+// meet reports whether the listener cannot share a port with another, which has more right to it, and says so.
+func (l *listener) meet(older *listener, reason string) bool {
+	if older == nil || reason == "ProtocolConflict" && l.transport() == older.transport() {
+		return false
 	}
 	text := "port " + string(older.Protocol) + " with hostname " + older.host + " belongs to listener " + string(older.Name) + " of " + older.of.String()
 	l.is.set(accepted, false, reason, "%s", text)
 	l.is.set(programmed, false, reason, "%s", text)
 	l.is.set(conflicted, true, reason, "%s", text)
+	return true
 }
 
 // takes reports whether routes of a namespace may attach.
@@ -201,14 +211,34 @@ func (l *listener) finished(g *gateway) []metav1.Condition {
 // owner returns the listener of those on the same port that a host belongs to: the one with the
 // most specific name that stands for it.
 func (l *listener) owner(host string) *listener {
-	best := l
-	for _, o := range l.of.gateway.served() {
-		if o.Port == l.Port && !o.is.bad(accepted) && o.transport() == l.transport() &&
-			model.HostMatches(o.host, host) && model.MoreSpecific(o.host, best.host) {
-			best = o
+	p := l.of.gateway.ports[l.Port]
+	if p == nil || p.first.transport() != l.transport() {
+		return l
+	}
+	for name := range wider(host) {
+		if o := p.byHost[name]; o != nil {
+			if model.MoreSpecific(o.host, l.host) {
+				return o
+			}
+			break
 		}
 	}
-	return best
+	return l
+}
+
+// wider yields the names that stand for a host, the most specific first: a.b.c, *.b.c, *.c, *.
+func wider(host string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield(host) {
+			return
+		}
+		for i := 1; i < len(host); i++ {
+			if host[i] == '.' && (i > 1 || host[0] != '*') && !yield("*"+host[i:]) {
+				return
+			}
+		}
+		yield("*")
+	}
 }
 
 // unusable reports whether routes cannot attach to the listener: not if others keep it from its port. What it lacks else
