@@ -194,6 +194,22 @@ func (v *View) means(of ServiceKey) bool {
 	return best == nil || best.Key() == of
 }
 
+// RulesAt returns those rules that hold at a gateway, called namespace/name, in their order.
+func (v *View) RulesAt(gateway string) []*RouteRules {
+	type key struct{}
+	return v.Memo(key{}, func() any {
+		at := map[string][]*RouteRules{}
+		for _, r := range v.Rules() {
+			for i, g := range r.Gateways {
+				if !slices.Contains(r.Gateways[:i], g) {
+					at[g] = append(at[g], r)
+				}
+			}
+		}
+		return at
+	}).(map[string][]*RouteRules)[gateway]
+}
+
 // MeshRules returns the rules that a sidecar keeps to for a host: those with
 // the most specific host, the first of them; nil if there are none.
 func (v *View) MeshRules(host string) *RouteRules {

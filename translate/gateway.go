@@ -140,10 +140,7 @@ func (p *gatewayPort) chains(v *model.View) []*listenerv3.FilterChain {
 			out = append(out, seen.fresh(autoPassthroughChains(v, s))...)
 			continue
 		}
-		for _, r := range v.Rules() {
-			if !r.Applies(s.gateway.Key()) {
-				continue
-			}
+		for _, r := range v.RulesAt(s.gateway.Key()) {
 			hosts := commonHosts(s, r)
 			if len(hosts) == 0 {
 				continue
@@ -301,8 +298,8 @@ func gatewayHosts(v *model.View, servers []gatewayServer) []*routev3.VirtualHost
 	}
 	done := make(map[once]bool)
 	for _, s := range servers {
-		for _, r := range v.Rules() {
-			if !r.Applies(s.gateway.Key()) || len(r.HTTP) == 0 {
+		for _, r := range v.RulesAt(s.gateway.Key()) {
+			if len(r.HTTP) == 0 {
 				continue
 			}
 			for _, name := range commonHosts(s, r) {
