@@ -1,9 +1,6 @@
 package build
 
 import (
-	"net/netip"
-	"strconv"
-
 	statevaluev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	networkdirectv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
@@ -11,7 +8,6 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/filter/filterstate"
-	"github.com/mallamesh/malla/proxy/pool"
 )
 
 var filterStateFields = []*Message{
@@ -25,48 +21,12 @@ var filterStateFields = []*Message{
 
 // filterState reads what the HTTP filter sets.
 func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Config {
-	return &filterstate.Config{Reroute: m.GetClearRouteCache(), Values: r.stateValues(m.GetOnRequestHeaders(), stateObjects, at.Child("on_request_headers"))}
+	return &filterstate.Config{Reroute: m.GetClearRouteCache(), Values: r.stateValues(m.GetOnRequestHeaders(), filterstate.Objects, at.Child("on_request_headers"))}
 }
 
 // connectionState reads what the network filter sets.
 func (r *listenerReader) connectionState(m *networkstatev3.Config, at *field.Path) *filterstate.Connection {
-	return &filterstate.Connection{Values: r.stateValues(m.GetOnNewConnection(), connectionObjects, at.Child("on_new_connection"))}
-}
-
-// Objects that others look for stand under names of their own. Each name has what makes a text one of them; nil: anything.
-var (
-	stateObjects = map[string]func(string) bool{
-		"envoy.ratelimit.hits_addend": isNumber,
-		pool.WishServerName:           nil,
-		pool.WishNames:                nil,
-		pool.WishALPN:                 nil,
-		pool.WishDestination:          isAddress,
-	}
-	connectionObjects = map[string]func(string) bool{
-		pool.WishServerName:  nil,
-		pool.WishNames:       nil,
-		pool.WishALPN:        nil,
-		pool.WishDestination: isAddress,
-		pool.WishCluster:     nil,
-		pool.WishIdle:        isNumber,
-		pool.WishHost:        nil,
-		pool.WishPort:        isPort,
-	}
-)
-
-func isNumber(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 64)
-	return err == nil
-}
-
-func isPort(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 16)
-	return err == nil
-}
-
-func isAddress(s string) bool {
-	_, err := netip.ParseAddrPort(s)
-	return err == nil
+	return &filterstate.Connection{Values: r.stateValues(m.GetOnNewConnection(), filterstate.ConnectionObjects, at.Child("on_new_connection"))}
 }
 
 // stateValues reads values with names. objects are the names under which others look for them.

@@ -81,6 +81,15 @@ func (s *Stream) closeAfter() {
 	}
 }
 
+// EndConnection has the client's connection end with this response, or lead to its end if it carries streams.
+func (s *Stream) EndConnection() {
+	if v, ok := s.down.(*exchange); ok {
+		v.v.leave()
+		return
+	}
+	s.closeAfter()
+}
+
 // match picks the route.
 func (s *Stream) match() {
 	m := &s.Request

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/metadata"
@@ -23,7 +24,16 @@ var handleMethods = map[string]method{
 	"httpCall":   httpCall,
 	"respond":    respondWith,
 
-	"logTrace": logAt(Trace), "logDebug": logAt(Debug), "logInfo": logAt(Info), "logWarn": logAt(Warn), "logErr": logAt(Error), "logCritical": logAt(Critical),
+	"requestHeaders": func(l *lua.LState, r *run, _ any) int {
+		if r.request {
+			return push(l, r.object(headersKind, &headerMap{m: r.headers}))
+		}
+		return push(l, r.object(requestKind, &headerMap{m: &r.s.Request}))
+	},
+	"stats": func(l *lua.LState, _ *run, _ any) int {
+		l.RaiseError("stats() is not supported: scripts have no statistics of their own")
+		return 0
+	},
 
 	"metadata": func(l *lua.LState, r *run, _ any) int {
 		return push(l, r.object(metadataKind, r.f.ofRoute(r.s)))
@@ -55,6 +65,7 @@ var handleMethods = map[string]method{
 		raise(l, r.st.meter.steps(len(s)>>6))
 		return pushText(l, base64.StdEncoding.EncodeToString([]byte(s)))
 	},
+	"base64Decode": base64Decode,
 	"timestamp": func(l *lua.LState, _ *run, _ any) int {
 		if l.OptInt(2, millisecond) != millisecond {
 			l.RaiseError("timestamp format must be MILLISECOND.")
@@ -79,11 +90,30 @@ const (
 	microsecond
 )
 
+// logMethods are those of everything that a script holds.
+var logMethods = map[string]method{
+	"logTrace": logAt(Trace), "logDebug": logAt(Debug), "logInfo": logAt(Info), "logWarn": logAt(Warn), "logErr": logAt(Error), "logCritical": logAt(Critical),
+}
+
 func logAt(level Level) method {
 	return func(l *lua.LState, r *run, _ any) int {
 		r.f.config.Log(level, l.CheckString(2))
 		return 0
 	}
+}
+
+// base64Decode returns what a text stands for, nil if it is no base64. It may have spaces, and end without its padding.
+func base64Decode(l *lua.LState, r *run, _ any) int {
+	s := l.CheckString(2)
+	raise(l, r.st.meter.make(len(s)))
+	if s = strings.Join(strings.Fields(s), ""); len(s)%4 == 0 {
+		s = strings.TrimSuffix(strings.TrimSuffix(s, "="), "=")
+	}
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil {
+		return push(l, lua.LNil)
+	}
+	return push(l, lua.LString(b))
 }
 
 // canonicalName is where a route's metadata is looked for if there is none below the filter's name.

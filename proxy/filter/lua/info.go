@@ -55,7 +55,11 @@ var infoMethods = map[string]method{
 		return push(l, r.object(dynamicKind, &r.s.Rec.Dynamic))
 	},
 	"dynamicTypedMetadata": noTyped,
-	"filterState":          func(l *lua.LState, r *run, _ any) int { return push(l, r.object(stateKind, nil)) },
+	"drainConnectionUponCompletion": func(_ *lua.LState, r *run, _ any) int {
+		r.s.EndConnection()
+		return 0
+	},
+	"filterState": func(l *lua.LState, r *run, _ any) int { return push(l, r.object(stateKind, nil)) },
 }
 
 var connectionMethods = map[string]method{"ssl": sslConnection}
@@ -143,7 +147,9 @@ var tlsMethods = map[string]method{
 	"oidsLocalCertificate":                ofCertificate(true, oids),
 	"oidsPeerCertificate":                 ofCertificate(false, oids),
 	"sha256PeerCertificateDigest":         fact("DOWNSTREAM_PEER_FINGERPRINT_256"),
+	"sha256PeerCertificateIssuerDigest":   fact("DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256"),
 	"serialNumberPeerCertificate":         fact("DOWNSTREAM_PEER_SERIAL"),
+	"serialNumberPeerCertificateIssuer":   fact("DOWNSTREAM_PEER_ISSUER_SERIAL"),
 	"issuerPeerCertificate":               fact("DOWNSTREAM_PEER_ISSUER"),
 	"subjectPeerCertificate":              fact("DOWNSTREAM_PEER_SUBJECT"),
 	"subjectLocalCertificate":             fact("DOWNSTREAM_LOCAL_SUBJECT"),

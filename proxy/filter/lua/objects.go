@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/mallamesh/malla/proxy/filter/filterstate"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
 
@@ -17,6 +18,7 @@ const (
 	handleKind kind = iota
 	headersKind
 	trailersKind
+	requestKind // the request's fields, for a response
 	bodyKind
 	pieceKind
 	metadataKind
@@ -32,6 +34,8 @@ const (
 	keyKind
 	routeKind
 	hostKind
+
+	anyKind // of what every object can do
 )
 
 // A method of an object gets the handler that the object belongs to, and the object's value.
@@ -40,7 +44,7 @@ type method func(l *lua.LState, r *run, v any) int
 // types are the methods of each kind.
 var types = map[kind]map[string]method{
 	handleKind:  handleMethods,
-	headersKind: headerMethods, trailersKind: headerMethods,
+	headersKind: headerMethods, trailersKind: headerMethods, requestKind: headerMethods,
 	bodyKind: bodyMethods, pieceKind: pieceMethods,
 	metadataKind: metadataMethods, contextKind: metadataMethods,
 	infoKind: infoMethods, dynamicKind: dynamicMethods, stateKind: stateMethods,
@@ -58,6 +62,10 @@ type object struct {
 // objects makes the types of a state.
 func (st *state) objects() {
 	st.types = map[kind]*lua.LTable{}
+	logs := map[string]*lua.LFunction{}
+	for name, f := range logMethods {
+		logs[name] = st.l.NewFunction(func(l *lua.LState) int { return invoke(l, anyKind, f) })
+	}
 	for k, methods := range types {
 		index, meta := st.l.NewTable(), st.l.NewTable()
 		for name, f := range methods {
@@ -67,6 +75,9 @@ func (st *state) objects() {
 			} else {
 				index.RawSetString(name, fn)
 			}
+		}
+		for name, fn := range logs {
+			index.RawSetString(name, fn)
 		}
 		meta.RawSetString("__index", index)
 		meta.RawSetString("__metatable", lua.LFalse)
@@ -85,7 +96,7 @@ func invoke(l *lua.LState, k kind, f method) int {
 		l.ArgError(1, "object expected: methods are called with ':'")
 	}
 	o, ok := u.Value.(*object)
-	if !ok || u.Metatable != o.r.st.types[k] {
+	if !ok || k != anyKind && u.Metatable != o.r.st.types[k] {
 		l.ArgError(1, "object of another kind")
 	}
 	if o.r.over || l.G.CurrentThread == nil {
@@ -269,6 +280,20 @@ var stateMethods = map[string]method{
 			return 0
 		}
 		return pushText(l, string(v))
+	},
+	"set": func(l *lua.LState, r *run, _ any) int {
+		key, factory, v := l.CheckString(2), l.CheckString(3), l.CheckString(4)
+		switch is, ok := filterstate.Object(key, factory); {
+		case !ok:
+			l.RaiseError("'%s' does not have an object factory for '%s'", factory, key)
+		case is != nil && !is(v):
+			l.RaiseError("'%s' cannot be made of %q", factory, v)
+		}
+		raise(l, r.st.meter.make(len(key)+len(v)+64))
+		if !r.s.Rec.State.Set(key, []byte(v), false) {
+			l.RaiseError("'%s' cannot be set again", key)
+		}
+		return 0
 	},
 }
 

@@ -1,0 +1,53 @@
+package filterstate
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// Objects that others look for stand under names of their own, of requests and of connections. Each name has what makes a
+// text one of them; nil: anything.
+var (
+	Objects = map[string]func(string) bool{
+		"envoy.ratelimit.hits_addend": isNumber,
+		pool.WishServerName:           nil,
+		pool.WishNames:                nil,
+		pool.WishALPN:                 nil,
+		pool.WishDestination:          isAddress,
+	}
+	ConnectionObjects = map[string]func(string) bool{
+		pool.WishServerName:  nil,
+		pool.WishNames:       nil,
+		pool.WishALPN:        nil,
+		pool.WishDestination: isAddress,
+		pool.WishCluster:     nil,
+		pool.WishIdle:        isNumber,
+		pool.WishHost:        nil,
+		pool.WishPort:        isPort,
+	}
+)
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddrPort(s)
+	return err == nil
+}
+
+// Object returns what makes a text the object of a request that factory makes for key, and whether there is one.
+func Object(key, factory string) (is func(string) bool, ok bool) {
+	if is, named := Objects[key]; named {
+		return is, factory == key
+	}
+	return nil, factory == "envoy.string" || factory == "envoy.hashable_string"
+}
