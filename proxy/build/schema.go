@@ -86,7 +86,44 @@ func only(name protoreflect.Name, reason string, values ...string) []Field {
 // Messages is the table: everything that may occur in configuration, by full name.
 var Messages = func() map[protoreflect.FullName]*Message {
 	table := map[protoreflect.FullName]*Message{}
-	for _, m := range slices.Concat(bootstrapFields, valueFields, overloadFields, dynamicForwardFields, listenerFields, listenerFilterFields, proxyProtocolFields, httpFields, upstreamFilterFields, localReplyFields, detectorFields, http2Fields, optionalFilterFields, metadataFields, luaFields, compressionFields, rateLimitFields, loadFields, tapFields, identityFields, tcpFields, routeFields, followFields, vhdsFields, clusterFields, predicateFields, healthCheckFields, resolverFields, balanceFields, pickFields, endpointFields, tlsFields, accessFields, commonFields, matcherFields, filterStateFields) {
+	for _, m := range slices.Concat( // by name, each on a line of its own
+		accessFields,
+		balanceFields,
+		bootstrapFields,
+		clusterFields,
+		commonFields,
+		compressionFields,
+		detectorFields,
+		dynamicForwardFields,
+		endpointFields,
+		filterStateFields,
+		followFields,
+		healthCheckFields,
+		http2Fields,
+		httpFields,
+		identityFields,
+		listenerFields,
+		listenerFilterFields,
+		loadFields,
+		localReplyFields,
+		luaFields,
+		matcherFields,
+		metadataFields,
+		optionalFilterFields,
+		overloadFields,
+		pickFields,
+		predicateFields,
+		proxyProtocolFields,
+		rateLimitFields,
+		resolverFields,
+		routeFields,
+		tapFields,
+		tcpFields,
+		tlsFields,
+		upstreamFilterFields,
+		valueFields,
+		vhdsFields,
+	) {
 		name := m.Descriptor.FullName()
 		if table[name] != nil {
 			panic(fmt.Sprintf("build: message %s stands in the table twice", name))
