@@ -79,11 +79,13 @@ func (l late) OnDeadline(*drive.Conn)             {}
 // A Response is the network filter direct_response: what it says to every client before it closes the connection.
 type Response struct{ Body []byte }
 
-// Serve says it.
+// Serve says it. The client may be sending, and must not lose it by a reset.
 func (r *Response) Serve(_ *pool.Worker, c *Conn) {
 	c.SetHandler(late{c})
 	c.Write(r.Body)
-	c.close()
+	c.Release()
+	c.Worker.Loop.Cancel(&c.timer)
+	c.CloseGently()
 }
 
 // SNICluster is the network filter sni_cluster: the name that the client asks for is the name of the
