@@ -69,6 +69,10 @@ type Conn struct {
 	behind int      // bytes in full
 	pipe   *pipe    // output that is before out; nil: none
 
+	meter   *Meter // nil: nobody counts
+	heldIn  int    // this connection's share of what is buffered
+	heldOut int
+
 	toward *Conn // where input may go without being seen; nil: nowhere
 	bulk   int   // long reads in a row
 
@@ -77,7 +81,7 @@ type Conn struct {
 	state         state
 	index         int // in loop.conns
 
-	// Bytes counts what passed the socket; Opened is the loop's time of creation.
+	// Bytes count what passed the socket; Opened is the loop's time of creation.
 	BytesIn, BytesOut uint64
 	Opened            int64
 
@@ -85,7 +89,7 @@ type Conn struct {
 	tail   int           // unconsumed input beyond which the connection is not read; 0: maxTail
 	stall  time.Duration // how long output may wait for the peer to take a byte, 0: for ever
 	linger time.Duration // how long a gentle close waits for the peer
-	late   func()        // told that it waited in vain
+	parted func(Parting) // told how a gentle close has ended
 	moved  int64         // when the peer last took bytes, while it blocks
 	timer  Timer
 }
@@ -188,15 +192,28 @@ func (c *Conn) SetInput(n int) { c.tail = max(n, maxTail) }
 
 // SetPatience bounds the waits for a peer. A connection whose output waits for stall without
 // a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever (looked
-// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second; late, if it is not nil,
-// is told that it did not come.
-func (c *Conn) SetPatience(stall, linger time.Duration, late func()) {
-	c.stall, c.linger, c.late = stall, linger, late
+// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second; parted, if it is not nil,
+// is told how that has ended.
+func (c *Conn) SetPatience(stall, linger time.Duration, parted func(Parting)) {
+	c.stall, c.linger, c.parted = stall, linger, parted
 }
+
+// A Parting is how a gentle close has ended.
+type Parting uint8
+
+const (
+	// PeerLeft: the peer has closed its side, too, or the connection has broken.
+	PeerLeft Parting = iota
+	// PeerStayed: it has not in time.
+	PeerStayed
+	// WeLeft: we did not wait for it.
+	WeLeft
+)
 
 // stuck notes that the socket takes no more, so that the sweep can see for how long.
 func (c *Conn) stuck() {
 	c.state.blocked, c.moved = true, c.loop.clock
+	c.meterHeld()
 	if c.stall > 0 && !c.loop.sweep.Armed() {
 		c.loop.Schedule(&c.loop.sweep, time.Second)
 	}
@@ -325,6 +342,7 @@ func (c *Conn) Push() {
 func (c *Conn) Abort() {
 	if !c.state.dead {
 		c.h = ignore{}
+		c.part(WeLeft)
 		c.destroy(c.Buffered() > 0)
 	}
 }
@@ -333,6 +351,7 @@ func (c *Conn) Abort() {
 func (c *Conn) Reset() {
 	if !c.state.dead {
 		c.h = ignore{}
+		c.part(WeLeft)
 		c.destroy(true)
 	}
 }
@@ -358,10 +377,16 @@ func (c *Conn) shutdown(how closing) {
 // OnTimer ends a close that the peer does not cooperate with.
 func (c *Conn) OnTimer(*Timer) {
 	if !c.state.dead {
-		if c.state.closing == lingering && c.late != nil {
-			c.late()
-		}
+		c.part(PeerStayed)
 		c.destroy(c.Buffered() > 0)
+	}
+}
+
+// part tells how a gentle close has ended, once.
+func (c *Conn) part(how Parting) {
+	if f := c.parted; f != nil && (c.state.closing == lingering || c.state.closing == flushThenLinger) {
+		c.parted = nil
+		f(how)
 	}
 }
 
@@ -383,6 +408,7 @@ func (c *Conn) fail(err error) {
 
 // destroy gives everything back.
 func (c *Conn) destroy(reset bool) {
+	c.part(PeerLeft)
 	c.state.dead = true
 	c.LocalAddr()
 	c.loop.Cancel(&c.timer)
@@ -395,6 +421,7 @@ func (c *Conn) destroy(reset bool) {
 		c.pipe = nil
 	}
 	c.forgetOutput()
+	c.meterEnd()
 	if c.tls != nil {
 		c.tls.abandon()
 	}
@@ -509,6 +536,7 @@ func (c *Conn) pumpPlain() bool {
 	}
 	c.in = c.in[:0] // deliver saves what the handler leaves
 	c.BytesIn += uint64(n)
+	c.meterIn(n, kept+n)
 	c.longRead(n)
 	if c.state.closing != open {
 		return true
@@ -528,6 +556,7 @@ func (c *Conn) pumpBehind() bool {
 		return false
 	}
 	c.BytesIn += uint64(n)
+	c.meterIn(n, len(c.in)+n)
 	if c.state.closing != open {
 		return true
 	}
@@ -604,6 +633,7 @@ func (c *Conn) written() {
 		c.loop.bufs.put(c.out)
 		c.out, c.outOff = nil, 0
 	}
+	c.meterHeld()
 	left := c.Buffered()
 	if left == 0 && c.state.shut && !c.state.shutDone {
 		c.state.shutDone = true

@@ -28,6 +28,7 @@ func (c *Conn) straight(b []byte) []byte {
 	}
 	n, _ := c.sock.write(b) // what fails here fails again when the rest is flushed
 	c.BytesOut += uint64(n)
+	c.meterOut(n)
 	if n > 0 && n < len(b) {
 		c.stuck()
 	}
@@ -39,6 +40,7 @@ func (c *Conn) straight(b []byte) []byte {
 func (c *Conn) WriteClear(b []byte) bool {
 	n, err := c.sock.write(b)
 	c.BytesOut += uint64(max(n, 0))
+	c.meterOut(n)
 	return err == nil && n == len(b)
 }
 
@@ -54,6 +56,7 @@ func (s *secure) eager() {
 				return
 			}
 			c.took(len(b))
+			c.meterOut(len(b))
 		}
 		n, _ := c.sock.write(s.wire[s.wireOff:])
 		c.BytesOut += uint64(n)

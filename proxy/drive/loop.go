@@ -53,6 +53,7 @@ type Loop struct {
 
 	conns      []*Conn
 	dirty      []*Conn
+	meters     []*Meter // that have something to publish
 	ready      []*Conn
 	spareReady []*Conn
 
@@ -213,6 +214,7 @@ func (l *Loop) turn() {
 		l.shake()
 		l.flush()
 	}
+	l.publish()
 }
 
 func (l *Loop) deliverMail() {

@@ -36,6 +36,7 @@ func (c *Conn) send() (sent int, err error) {
 		n, err := c.sock.write(b)
 		n = max(n, 0)
 		c.BytesOut += uint64(n)
+		c.meterOut(n)
 		sent += n
 		c.took(n)
 		if err != nil || n < len(b) {

@@ -255,11 +255,13 @@ func (c *Conn) decrypt() bool {
 		if len(c.in) > len(buf)-readStep {
 			c.in = c.loop.bufs.grow(c.in, readStep)
 			if n, err = s.fill(c.in[len(c.in):cap(c.in)]); n > 0 {
+				c.meterIn(n, len(c.in)+n)
 				c.deliverOwn(c.in[:len(c.in)+n])
 			}
 		} else {
 			kept := copy(buf, c.in)
 			if n, err = s.fill(buf[kept:]); n > 0 {
+				c.meterIn(n, kept+n)
 				c.in = c.in[:0]
 				c.deliver(buf[:kept+n])
 			}
@@ -353,6 +355,7 @@ func (s *secure) encrypt() bool {
 			return false
 		}
 		c.took(len(b))
+		c.meterOut(len(b))
 	}
 	if c.queued() == 0 && !s.closed && (c.state.shut || c.state.closing != open) && s.state.HandshakeComplete {
 		s.closed = true

@@ -86,6 +86,7 @@ func (c *Conn) pumpSplice() bool {
 		c.bulk = 0
 	}
 	c.BytesIn += uint64(n)
+	c.meterIn(n, n)
 	to.pipe = p
 	to.flushPipe() // what fails here fails again in flush
 	if to.pipe != nil {
@@ -111,6 +112,7 @@ func (c *Conn) flushPipe() error {
 		}
 		p.n -= n
 		c.BytesOut += uint64(n)
+		c.meterOut(n)
 		c.progress()
 	}
 	c.pipe = nil

@@ -33,8 +33,8 @@ type Dialing struct {
 	// Times are those of the attempt that came to something, from the first one's beginning.
 	Times access.Dial
 
-	// In and Out are the bytes of attempts that came to nothing.
-	In, Out uint64
+	// Meter counts bytes, those of attempts that come to nothing too.
+	Meter *drive.Meter
 
 	client *tls.Client
 	next   int // of the host's addresses: the one to be tried next
@@ -83,6 +83,7 @@ func (d *Dialing) try(t *try) {
 	t.d = d
 	t.conn = d.Worker.Loop.Dial(o, t)
 	t.conn.SetMark(int(d.Cluster.BufferLimit))
+	t.conn.SetMeter(d.Meter)
 	d.tries = append(d.tries, t)
 	if d.more() {
 		d.Worker.Loop.Schedule(&d.timer, nextAttempt)
@@ -117,8 +118,6 @@ type try struct {
 
 func (t *try) close() {
 	t.over = true
-	t.d.In += t.conn.BytesIn
-	t.d.Out += t.conn.BytesOut
 	t.conn.Close()
 }
 

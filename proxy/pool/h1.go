@@ -52,7 +52,7 @@ func limits(c *cluster.Cluster) h1.Parser {
 func (c *h1Conn) opened() {
 	c.info.Protocol = access.HTTP11
 	c.timer.Handler = c
-	c.pool.cluster.Stats.UpstreamCxHTTP1Total.Inc()
+	c.pool.countVersion(false, c.pool.key.version == byALPN)
 	c.pool.release(c)
 	if next := c.pool.first(); next != nil && c.pool.key.version == byALPN {
 		c.pool.dialFor(next.limits)

@@ -35,7 +35,7 @@ func newH2(u *upstream) *h2Conn {
 // opened has the connection serve those that wait.
 func (c *h2Conn) opened() {
 	c.info.Protocol = access.HTTP2
-	c.pool.cluster.Stats.UpstreamCxHTTP2Total.Inc()
+	c.pool.countVersion(c.pool.key.version == byALPN, false)
 	c.place = len(c.pool.open)
 	c.pool.open = append(c.pool.open, c)
 	c.timer.Handler = c

@@ -145,6 +145,7 @@ type Pool struct {
 	client  *tls.Client // nil: plain text
 	origin  Origin      // as far as the key tells
 	wish    *tls.Wish
+	meter   *drive.Meter
 
 	idle    *h1Conn   // of HTTP/1.1, without a request; most recently used first
 	open    []*h2Conn // of HTTP/2, that take requests

@@ -57,12 +57,32 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 	p.dialing++
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Inc()
+	p.countVersion(p.key.version == http2, p.key.version == http1)
 	p.host.CxTotal.Inc()
 	p.host.Connections.Inc()
 	p.w.Loop.Schedule(&u.timer, p.cluster.ConnectTimeout)
-	u.dial = Dialing{Worker: p.w, Cluster: p.cluster, Host: p.host, Origin: &p.origin, Name: p.key.name, Protocols: u.protocols, Wish: p.wish, Owner: u}
+	u.dial = Dialing{Worker: p.w, Cluster: p.cluster, Host: p.host, Origin: &p.origin, Name: p.key.name, Protocols: u.protocols, Wish: p.wish, Owner: u, Meter: p.bytes()}
 	u.dial.Start()
 	return true
+}
+
+// countVersion counts a connection of a version of HTTP: as in Envoy when it is begun, or, where the host is to choose, when it has.
+func (p *Pool) countVersion(two, one bool) {
+	switch st := p.cluster.Stats; {
+	case two:
+		st.UpstreamCxHTTP2Total.Inc()
+	case one:
+		st.UpstreamCxHTTP1Total.Inc()
+	}
+}
+
+// bytes returns what counts the bytes of the pool's connections.
+func (p *Pool) bytes() *drive.Meter {
+	if st := p.cluster.Stats; p.meter == nil || p.meter.Rx != &st.UpstreamCxRxBytesTotal { // the cluster counts under another name now
+		m := drive.MeterOf(st)
+		p.meter = &m
+	}
+	return p.meter
 }
 
 // OnTimer ends connecting that takes too long.
@@ -144,12 +164,6 @@ func (u *upstream) destroyed(withRequest bool) {
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Dec()
 	st.CountDestroyed(u.ended, withRequest)
-	in, out := u.dial.In, u.dial.Out
-	if u.conn != nil {
-		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
-	}
-	st.UpstreamCxRxBytesTotal.Add(in)
-	st.UpstreamCxTxBytesTotal.Add(out)
 	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - u.began))
 	u.info.Host.Connections.Dec()
 	// A request may be waiting for the place among the connections that is now free.

@@ -318,6 +318,7 @@ type HTTP struct {
 	DownstreamRqNonRelativePath              Counter    `stat:"downstream_rq_non_relative_path"`
 	DownstreamRqOverloadClose                Counter    `stat:"downstream_rq_overload_close"`
 	DownstreamRqTooLarge                     Counter    `stat:"downstream_rq_too_large"`
+	RsTooLarge                               Counter    `stat:"rs_too_large"`
 	DownstreamRqTooManyPrematureResets       Counter    `stat:"downstream_rq_too_many_premature_resets"`
 	DownstreamRqRxReset                      Counter    `stat:"downstream_rq_rx_reset"`
 	DownstreamRqTxReset                      Counter    `stat:"downstream_rq_tx_reset"`

@@ -53,6 +53,9 @@ func (s *Stream) again(answer *header.Map, details string, body []byte) {
 	path := s.Request.Get(header.Path)
 	if bytes.IndexByte(path, '#') >= 0 || !s.normalize() {
 		s.closeAfter()
+		if st := s.Config.Stats; st != nil {
+			st.DownstreamRqFailedPathNormalization.Inc()
+		}
 		s.Reply(400, "", "path_normalization_failed")
 		return
 	}
@@ -82,7 +85,7 @@ func (s *Stream) restart() {
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.responded, s.sent, s.finished, s.replied, s.over, s.started, s.passedEnd = false, false, false, false, false, false, false
 	s.respEnds, s.reqPaused, s.respPaused, s.skip = false, 0, 0, 0
-	s.Host = HostWish{}
+	s.Host, s.switched = HostWish{}, false
 	s.open()
 }
 

@@ -43,9 +43,40 @@ func newChain(c *Chain, w *pool.Worker) chain {
 
 // upgraded gives a request for another protocol the filters that it has of its own, if there are some.
 func (s *Stream) upgraded(kind string) {
+	if st := s.Config.Stats; st != nil && !s.switched {
+		st.DownstreamCxUpgradesTotal.Inc()
+		st.DownstreamCxUpgradesActive.Inc()
+	}
+	s.switched = true
 	if c := s.Config.UpgradeChains[kind]; c != nil && s.usual == nil {
 		usual := s.chain
-		s.usual, s.chain = &usual, newChain(c, s.Worker)
+		s.usual, s.chain = &usual, s.m.chainFor(c)
+	}
+}
+
+// chainFor returns the filters of a request that has others than usual, from stock.
+func (m *manager) chainFor(c *Chain) chain {
+	stock := m.others[c]
+	if len(stock) == 0 {
+		return newChain(c, m.w)
+	}
+	last := len(stock) - 1
+	made := stock[last]
+	stock[last] = chain{}
+	m.others[c] = stock[:last]
+	return made
+}
+
+// maxOthers is how many chains of one kind stay in stock.
+const maxOthers = 64
+
+// keep puts filters back that were not the usual ones.
+func (m *manager) keep(used chain) {
+	if stock := m.others[used.config]; len(stock) < maxOthers {
+		if m.others == nil {
+			m.others = map[*Chain][]chain{}
+		}
+		m.others[used.config] = append(stock, used)
 	}
 }
 

@@ -14,6 +14,7 @@ type exchange struct {
 	s          *Stream // nil: over
 	since      int64   // when something happened last
 	headAt     int64   // when its headers are late, 0: never
+	held       bool    // reading is stopped by the one who takes the request
 	began      bool    // the request's headers have come
 	tunnel     bool    // waits for 101, or has it
 	bare       bool    // the response has no body, whatever the upstream sends
@@ -92,8 +93,8 @@ func (x *exchange) OnTrailers(m *header.Map) {
 // OnReset notices that the client has given up, or was refused.
 func (x *exchange) OnReset(r h2.Reset) {
 	s := x.s
-	if st := x.v.m.cfg.Stats; st != nil && r.Cause == h2.RemoteReset {
-		st.DownstreamRqRxReset.Inc()
+	if r.Cause == h2.Broken {
+		x.v.lost++
 	}
 	flag, details, how := access.DownstreamRemoteReset, r.Details, access.EndRemoteStream
 	if !x.began {
@@ -185,9 +186,10 @@ func (x *exchange) Full() bool { return x.hs.Full() }
 
 // PauseRequest takes no more of the request.
 func (x *exchange) PauseRequest() {
-	if st := x.v.m.cfg.Stats; st != nil {
+	if st := x.v.m.cfg.Stats; st != nil && !x.held {
 		st.DownstreamFlowControlPausedReading.Inc()
 	}
+	x.held = true
 	x.hs.Pause()
 }
 
@@ -196,9 +198,10 @@ func (x *exchange) ResumeRequest() {
 	if x.hs == nil || x.tunnel && (x.s == nil || !x.s.sent) {
 		return
 	}
-	if st := x.v.m.cfg.Stats; st != nil {
+	if st := x.v.m.cfg.Stats; st != nil && x.held {
 		st.DownstreamFlowControlResumedReading.Inc()
 	}
+	x.held = false
 	x.hs.Resume()
 }
 

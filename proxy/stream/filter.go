@@ -70,6 +70,13 @@ type TrailerFilter interface {
 	OnResponseTrailers(*Stream, *header.Map) Verdict
 }
 
+// An Unasked filter also sees the proxy's own answers to requests that never came to it, because another filter, or none
+// at all, has answered before. OnUnasked takes the place of OnRequest then. It may do nothing.
+type Unasked interface {
+	Filter
+	OnUnasked(*Stream)
+}
+
 // A Collector sees the body of a message that it has collected, before its headers go on, and
 // returns the body that goes on in its place.
 type Collector interface {

@@ -25,6 +25,7 @@ type server2 struct {
 	deliver func()      // http.Deliver, bound once
 
 	draining bool        // the client was told that the connection will end
+	lost     int         // streams that ended because the connection is broken
 	shed     bool        // because there is too much of something
 	last     drive.Timer // until no further stream is taken
 	ping     drive.Timer
@@ -72,13 +73,13 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 	}
 	v.requests++
 	s := v.m.get(x, &v.link)
-	x.hs, x.s, x.began, x.bare = hs, s, false, false
+	x.hs, x.s, x.held, x.began, x.bare = hs, s, false, false, false
 	s.Rec.Protocol = access.HTTP2
 	v.m.count(access.HTTP2)
 	x.alive()
 	x.awaitHead()
 	if v.spent() {
-		v.leave()
+		v.depart()
 	}
 	return x, &s.Request, &s.Trailers
 }
@@ -139,6 +140,7 @@ func (v *server2) broken() {
 		if err.Premature() {
 			st.DownstreamRqTooManyPrematureResets.Inc()
 		}
+		v.busy(v.lost, &st.DownstreamCxDestroyLocalActiveRq)
 	}
 	if v.close(); err.Stuck {
 		v.conn.Abort()
@@ -207,7 +209,7 @@ func (v *server2) OnDeadline(*drive.Conn) {
 	if st := v.m.cfg.Stats; st != nil {
 		st.DownstreamCxIdleTimeout.Inc()
 	}
-	v.leave()
+	v.depart()
 }
 
 // lookAgain has OnDeadline called at that time, or before.
@@ -270,7 +272,7 @@ func (v *server2) OnTimer(t *drive.Timer) {
 		if st := v.m.cfg.Stats; st != nil {
 			st.DownstreamCxMaxDurationReached.Inc()
 		}
-		v.leave()
+		v.depart()
 	}
 }
 
@@ -278,13 +280,13 @@ func (v *server2) OnTimer(t *drive.Timer) {
 func (v *server2) Drain() {
 	if !v.closed && !v.draining {
 		v.countDrain()
-		v.leave()
+		v.depart()
 	}
 }
 
-// leave announces the end of the connection. Streams that the client begins before it
+// depart announces the end of the connection. Streams that the client begins before it
 // has heard of that are served.
-func (v *server2) leave() {
+func (v *server2) depart() {
 	if v.closed || v.draining {
 		return
 	}
@@ -299,6 +301,9 @@ func (v *server2) Kill() {
 		return
 	}
 	v.http.GoAway(h2.NoError)
+	if st := v.m.cfg.Stats; st != nil {
+		v.busy(v.count, &st.DownstreamCxDestroyRemoteActiveRq)
+	}
 	for v.live.next != &v.live {
 		v.live.next.s.Abort(access.LocalReset, "drain_time_reached")
 	}

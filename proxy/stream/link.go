@@ -58,7 +58,7 @@ func (l *link) open(total *stats.Counter, active *stats.Gauge) {
 // patience bounds how long the client may take nothing.
 func (l *link) patience() {
 	cfg := l.m.cfg
-	l.conn.SetPatience(l.over.Timeouts[overload.StreamFlush].Scale(cfg.FlushTimeout), cfg.DelayedClose, l.m.late)
+	l.conn.SetPatience(l.over.Timeouts[overload.StreamFlush].Scale(cfg.FlushTimeout), cfg.DelayedClose, l.m.parted)
 }
 
 // rescale has the times of the connection itself follow the pressure.
@@ -82,8 +82,6 @@ func (l *link) finish() {
 		if l.conn.Secure() {
 			st.DownstreamCxSSLActive.Dec()
 		}
-		st.DownstreamCxRxBytesTotal.Add(l.conn.BytesIn)
-		st.DownstreamCxTxBytesTotal.Add(l.conn.BytesOut)
 		st.DownstreamCxLengthMS.Record(uint64(max(0, w.Loop.Now()-l.conn.Opened) / int64(time.Millisecond)))
 	}
 	l.conn.Release()
@@ -91,15 +89,58 @@ func (l *link) finish() {
 
 // goneWith counts a connection that its client has ended, with so many streams in flight.
 func (l *link) goneWith(streams int) {
-	st := l.m.cfg.Stats
-	if st == nil {
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxDestroyRemote.Inc()
+		l.busy(streams, &st.DownstreamCxDestroyRemoteActiveRq)
+	}
+}
+
+// busy counts a connection that ends with so many streams in flight.
+func (l *link) busy(streams int, by *stats.Counter) {
+	if streams > 0 {
+		l.m.cfg.Stats.DownstreamCxDestroyActiveRq.Inc()
+		by.Inc()
+	}
+}
+
+// cutWith counts a connection that ends from here, in the middle of so many streams. For Envoy those of a connection
+// that its listener ends are lost as if the client had ended it.
+func (l *link) cutWith(streams int) {
+	if st := l.m.cfg.Stats; st != nil {
+		l.busy(streams, &st.DownstreamCxDestroyRemoteActiveRq)
+	}
+	l.left()
+}
+
+// left counts a connection that ends from here. Who ends one that is closed gently is known later.
+func (l *link) left() {
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxDestroyLocal.Inc()
+	}
+}
+
+// leave closes the connection once its output is written.
+func (l *link) leave() {
+	l.left()
+	l.conn.Close()
+}
+
+// abort closes it now.
+func (l *link) abort() {
+	l.left()
+	l.conn.Abort()
+}
+
+// partedFrom counts connections that were closed gently.
+func (m *manager) partedFrom(how drive.Parting) {
+	st := m.cfg.Stats
+	if how == drive.PeerLeft {
+		st.DownstreamCxDestroyRemote.Inc()
 		return
 	}
-	st.DownstreamCxDestroyRemote.Inc()
-	st.DownstreamRqRxReset.Add(uint64(streams))
-	if streams > 0 {
-		st.DownstreamCxDestroyActiveRq.Inc()
-		st.DownstreamCxDestroyRemoteActiveRq.Inc()
+	st.DownstreamCxDestroyLocal.Inc()
+	if how == drive.PeerStayed {
+		st.DownstreamCxDelayedCloseTimeout.Inc()
 	}
 }
 
@@ -145,6 +186,9 @@ func (s *Stream) idleTimeout() time.Duration {
 
 // serve begins with a connection: the version is known, or its first bytes will tell.
 func (m *manager) serve(conn *listen.Conn) {
+	if m.cfg.Stats != nil {
+		conn.SetMeter(&m.meter)
+	}
 	codec := m.cfg.Codec
 	if codec == Auto && conn.TLS != nil && conn.TLS.ALPN != "" {
 		if codec = HTTP1; conn.TLS.ALPN == "h2" {

@@ -18,12 +18,14 @@ type manager struct {
 	usual  Chain
 	server []byte // value of the server field
 	via    []byte
+	meter  drive.Meter
 
-	free  *Stream
-	spare int       // streams in free
-	done  []*Stream // over, but perhaps still on the stack of a caller in this turn
-	atEnd func()    // recycle, bound once
-	late  func()    // counts connections whose clients did not end them in time
+	free   *Stream
+	spare  int                 // streams in free
+	done   []*Stream           // over, but perhaps still on the stack of a caller in this turn
+	atEnd  func()              // recycle, bound once
+	parted func(drive.Parting) // partedFrom, bound once
+	others map[*Chain][]chain  // stock of the filters of requests for other protocols
 
 	table    *route.Table // that of source, looked up once per configuration
 	source   pool.Source
@@ -44,7 +46,8 @@ func newManager(w *pool.Worker, c *Config) *manager {
 	}
 	m.atEnd = m.recycle
 	if st := c.Stats; st != nil {
-		m.late = st.DownstreamCxDelayedCloseTimeout.Inc
+		m.parted = m.partedFrom
+		m.meter = drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
 	}
 	return m
 }
@@ -131,13 +134,14 @@ func (s *Stream) reset() {
 	s.Conn, s.down, s.link, s.Response, s.Table, s.Route, s.Weighted = nil, nil, nil, nil, nil, nil, nil
 	s.buffer.Bytes = nil
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
-	s.lostUpgrade = false
+	s.lostUpgrade, s.switched = false, false
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
 	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, 0, 0, false, 0, ""
 	s.Host = HostWish{}
 	s.Followed.Reset()
 	if s.usual != nil {
+		s.m.keep(s.chain)
 		s.chain, s.usual = *s.usual, nil
 	}
 }

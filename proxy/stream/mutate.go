@@ -32,11 +32,17 @@ func (s *Stream) prepare() bool {
 	}
 	path := m.Get(header.Path)
 	if len(path) > 0 && path[0] != '/' {
+		if st := c.Stats; st != nil {
+			st.DownstreamRqNonRelativePath.Inc()
+		}
 		s.Reply(404, "", "absolute_path_rejected")
 		return false
 	}
 	if bytes.IndexByte(path, '#') >= 0 || !s.normalize() {
 		s.closeAfter()
+		if st := c.Stats; st != nil {
+			st.DownstreamRqFailedPathNormalization.Inc()
+		}
 		s.Reply(400, "", "path_normalization_failed")
 		return false
 	}
@@ -70,6 +76,9 @@ func (s *Stream) mayUpgrade() bool {
 		return true
 	}
 	s.closeAfter()
+	if st := s.Config.Stats; st != nil {
+		st.DownstreamRqWSOnNonWSRoute.Inc()
+	}
 	s.Reply(403, "", "upgrade_failed")
 	return false
 }

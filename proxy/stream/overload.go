@@ -70,7 +70,7 @@ func (v *server) abortDispatch() {
 	if s.responded { // too late for words
 		v.finish()
 		s.Abort(access.DownstreamProtocolError, detailsOverload)
-		v.conn.Abort()
+		v.abort()
 		return
 	}
 	s.Reply(500, "Internal Server Error", detailsOverload)
@@ -80,7 +80,7 @@ func (v *server) abortDispatch() {
 func (v *server) shedConnection() {
 	v.countOverload()
 	v.finish()
-	v.conn.Close()
+	v.leave()
 }
 
 // Weigh tells what the request in flight holds.
@@ -102,7 +102,7 @@ func (v *server) Weigh(tell func(int, func())) {
 		}
 		v.finish()
 		s.Abort(access.OverloadManagerTerminated, detailsOverload)
-		v.conn.Abort()
+		v.abort()
 	})
 }
 

@@ -14,7 +14,7 @@ var (
 )
 
 // Reply answers in place of the upstream. details are Envoy's response code details.
-// The response passes the response side of the filters that have seen the request.
+// The response passes the response side of all filters; see [Unasked].
 // It returns Stop, for filters.
 func (s *Stream) Reply(status int, body, details string, flags ...access.Flag) Verdict {
 	return s.ReplyWith(status, body, details, nil, flags...)
@@ -40,6 +40,7 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		s.closeAfter() // Envoy takes it that the two sides no longer understand each other
 	}
 	s.responded, s.replied, s.reqWait = true, true, -1
+	s.askRest()
 	s.Rec.CodeDetails = details
 	s.Rec.LocalReplyBody = body
 	m := &s.local
@@ -82,6 +83,21 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		s.Data(s.localMsg, true)
 	}
 	return Stop
+}
+
+// askRest has the answer pass the filters that have not seen the request, too, as in Envoy: those to which it means something.
+func (s *Stream) askRest() {
+	if s.at == 0 {
+		s.switches()
+	}
+	for i := s.at; i < len(s.filters); i++ {
+		if u, ok := s.filters[i].(Unasked); ok && !s.skipped(i) {
+			u.OnUnasked(s)
+		} else {
+			s.skip |= 1 << i
+		}
+	}
+	s.at = len(s.filters)
 }
 
 // grpcReply is a response with trailers only (gRPC over HTTP/2, "Responses").

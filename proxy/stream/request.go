@@ -91,6 +91,9 @@ func (s *Stream) passData(i int, b []byte, end bool) {
 func (s *Stream) holdRequest(b []byte, end bool) {
 	s.reqHeld.end = s.reqHeld.end || end
 	if len(b) > s.reqHeld.room() {
+		if st := s.Config.Stats; st != nil {
+			st.DownstreamRqTooLarge.Inc()
+		}
 		s.Reply(413, "Payload Too Large", "request_payload_too_large", access.NoFlag)
 		return
 	}

@@ -56,6 +56,9 @@ func (s *Stream) respond(i int, end bool) {
 func (s *Stream) finishHeaders(end bool) {
 	s.responseHeaders(s.Response)
 	s.sent = true
+	if st := s.Config.Stats; st != nil && !s.requested {
+		st.DownstreamRqResponseBeforeRqComplete.Inc()
+	}
 	s.Rec.DownstreamSend = s.mark()
 	if end {
 		s.finished = true
@@ -84,6 +87,9 @@ func (s *Stream) holdResponse(b []byte, end bool) {
 	s.respHeld.end = s.respHeld.end || end
 	if room := s.respHeld.room(); len(b) > room {
 		if !s.respHeld.cut {
+			if st := s.Config.Stats; st != nil {
+				st.RsTooLarge.Inc()
+			}
 			s.Abort(access.NoFlag, "response_payload_too_large")
 			return
 		}

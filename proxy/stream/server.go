@@ -27,6 +27,7 @@ type server struct {
 	headOnly  bool // the request was HEAD
 	chunked   bool // the response is sent in chunks
 	tunnel    bool
+	held      bool // reading is stopped by the one who takes the request
 	closing   bool // the connection ends after this response
 	asked     bool // by the client's wish
 	wroteHead bool
@@ -247,7 +248,7 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 		// reach a server that does not switch, so it waits for the 101.
 		v.body.Tunnel()
 		v.inBody, v.closing = true, true
-		v.PauseRequest()
+		v.conn.Pause()
 	}
 	if head.Expect && cfg.Expect100Here {
 		s.Request.Remove(header.Expect)
@@ -432,16 +433,22 @@ func (v *server) WriteTrailers(m *header.Map) {
 }
 
 // Reset breaks off a response: closing the connection is all that HTTP/1.1 has to say so.
-func (v *server) Reset() { v.closing, v.inBody = true, true }
+func (v *server) Reset() {
+	if st := v.m.cfg.Stats; st != nil && !v.closed && !v.s.Rec.Flags.Has(access.OverloadManagerTerminated) {
+		st.DownstreamRqTxReset.Inc()
+	}
+	v.closing, v.inBody = true, true
+}
 
 // Full says that the response should pause.
 func (v *server) Full() bool { return v.conn.Full() }
 
 // PauseRequest stops reading.
 func (v *server) PauseRequest() {
-	if st := v.m.cfg.Stats; st != nil {
+	if st := v.m.cfg.Stats; st != nil && !v.held {
 		st.DownstreamFlowControlPausedReading.Inc()
 	}
+	v.held = true
 	v.conn.Pause()
 }
 
@@ -450,16 +457,17 @@ func (v *server) ResumeRequest() {
 	if v.closed || !v.conn.Paused() || v.s != nil && v.s.Upgrade && !v.tunnel {
 		return
 	}
-	if st := v.m.cfg.Stats; st != nil {
+	if st := v.m.cfg.Stats; st != nil && v.held {
 		st.DownstreamFlowControlResumedReading.Inc()
 	}
+	v.held = false
 	v.conn.Resume()
 }
 
 // Ended goes on to the next request, or ends the connection.
 func (v *server) Ended() {
 	s := v.s
-	v.s = nil
+	v.s, v.held = nil, false
 	v.m.w.Loop.Cancel(&v.idle)
 	if v.closed {
 		return
@@ -469,9 +477,9 @@ func (v *server) Ended() {
 		v.finish()
 		switch {
 		case broken:
-			v.conn.Abort()
+			v.abort()
 		case v.tunnel, v.asked && !v.inBody:
-			v.conn.Close()
+			v.leave()
 		default: // the client may be sending and must not lose our answer by a reset
 			v.conn.CloseGently()
 		}
@@ -496,6 +504,7 @@ func (v *server) OnClose(_ *drive.Conn, err error) {
 		s := v.s
 		v.closing = true
 		v.finish()
+		v.left()
 		s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
 		return
 	}
@@ -549,7 +558,7 @@ func (v *server) OnDeadline(*drive.Conn) {
 			st.DownstreamCxIdleTimeout.Inc()
 		}
 		v.finish()
-		v.conn.Close()
+		v.leave()
 	}
 }
 
@@ -583,7 +592,7 @@ func (v *server) OnTimer(*drive.Timer) {
 func (v *server) endIfIdle() {
 	if v.s == nil && !v.beginning() && !v.closed {
 		v.finish()
-		v.conn.Close()
+		v.leave()
 	}
 }
 
@@ -601,6 +610,7 @@ func (v *server) Kill() {
 	}
 	if s := v.s; s != nil {
 		v.finish()
+		v.cutWith(1)
 		s.Abort(access.LocalReset, "drain_time_reached")
 		v.conn.Close()
 		return

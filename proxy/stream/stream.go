@@ -58,6 +58,7 @@ type Stream struct {
 	timer       drive.Timer // max_stream_duration
 	arriving    drive.Timer // request_timeout
 	telling     drive.Timer // access_log_flush_interval
+	switched    bool        // the request asks for another protocol, and may
 	lostUpgrade bool        // the request asks for another protocol, and has no route
 	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
@@ -242,8 +243,13 @@ func (s *Stream) checkOver() {
 // end closes the account: filters, terminal, log.
 func (s *Stream) end() {
 	s.over = true
-	if st := s.Config.Stats; st != nil && s.finished && !s.requested {
-		st.DownstreamRqResponseBeforeRqComplete.Inc()
+	if st := s.Config.Stats; st != nil {
+		if !s.unseen && !(s.finished && s.requested) { // whoever broke it off
+			st.DownstreamRqRxReset.Inc()
+		}
+		if s.switched {
+			st.DownstreamCxUpgradesActive.Dec()
+		}
 	}
 	s.Worker.Loop.Cancel(&s.timer)
 	s.Worker.Loop.Cancel(&s.arriving)

@@ -43,6 +43,7 @@ type session struct {
 	config *Config
 	w      *pool.Worker
 	conn   *listen.Conn
+	meter  drive.Meter
 	origin pool.Origin
 	up     side // nil: none yet, or no more
 	rec    access.Record
@@ -76,6 +77,8 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.idle = pool.WishedIdle(&s.rec.State, c.IdleTimeout)
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
+		s.meter = drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
+		conn.SetMeter(&s.meter)
 	}
 	conn.Served = s
 	conn.SetHandler(s)
@@ -312,9 +315,6 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 func (s *session) OnSpliced(_ *drive.Conn, n int) {
 	s.alive()
 	s.rec.BytesReceived += uint64(n)
-	if st := s.config.Stats; st != nil {
-		st.DownstreamCxRxBytesTotal.Add(uint64(n))
-	}
 	s.rec.UpstreamBytesSent += uint64(n)
 	if s.up.Full() {
 		if st := s.config.Stats; st != nil {
@@ -329,9 +329,6 @@ func (s *session) came(n int) {
 	s.alive()
 	s.rec.UpstreamBytesReceived += uint64(n)
 	s.rec.BytesSent += uint64(n)
-	if st := s.config.Stats; st != nil {
-		st.DownstreamCxTxBytesTotal.Add(uint64(n))
-	}
 }
 
 // flows lets the client's bytes flow again: the host takes more.

@@ -19,8 +19,9 @@ type upstream struct {
 	limits  *cluster.Breakers
 	dial    pool.Dialing
 	conn    *drive.Conn // nil while connecting
-	early   []byte      // what the client sent before
-	last    bool        // and that there will be no more
+	meter   drive.Meter
+	early   []byte // what the client sent before
+	last    bool   // and that there will be no more
 	tls     *access.TLS
 	told    peerMessage
 	timer   drive.Timer
@@ -28,6 +29,7 @@ type upstream struct {
 	life    drive.Timer // max_connection_duration
 	up      bool
 	freed   bool
+	refused bool // the host has not been reached
 	ended   bool // the host has ended it, or the way to it has broken
 }
 
@@ -38,15 +40,17 @@ const (
 )
 
 func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluster.Breakers) *upstream {
-	u := &upstream{s: s, cluster: c, host: h, limits: limits, began: s.w.Loop.Now()}
+	u := &upstream{s: s, cluster: c, host: h, limits: limits, began: s.w.Loop.Now(), meter: drive.MeterOf(c.Stats)}
 	st := c.Stats
 	st.UpstreamCxActive.Inc()
+	st.UpstreamRqPendingTotal.Inc() // for Envoy a session is a request to the pool
+	st.UpstreamRqPendingActive.Inc()
 	h.CxTotal.Inc()
 	h.Connections.Inc()
 	h.Active.Add(1)
 	u.timer.Handler, u.life.Handler, u.life.Kind = u, u, timerLife
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
-	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Wish: pool.WishOf(&s.rec.State), Owner: u}
+	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Wish: pool.WishOf(&s.rec.State), Owner: u, Meter: &u.meter}
 	u.dial.Start()
 	return u
 }
@@ -72,7 +76,12 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 		s.w.Loop.Schedule(&u.life, t)
 	}
 	u.up = true
-	u.cluster.Stats.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
+	st := u.cluster.Stats
+	st.UpstreamRqPendingActive.Dec()
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	u.host.RqTotal.Inc()
+	st.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Time())
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	s.rec.Dial, s.rec.Placed = u.dial.Times, s.mark()
@@ -106,6 +115,8 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	}
 	u.s.rec.Placed = u.s.mark()
 	u.cluster.Stats.UpstreamCxConnectFail.Inc()
+	u.cluster.Stats.UpstreamRqPendingFailureEject.Inc()
+	u.refused = true
 	u.host.CxConnectFail.Inc()
 	u.cluster.Report(u.host, cluster.Result{Kind: kind}, u.s.w.Loop.Time())
 	u.end()
@@ -123,13 +134,15 @@ func (u *upstream) release() {
 	u.limits.Connections.Release()
 	st := u.cluster.Stats
 	st.UpstreamCxActive.Dec()
-	st.CountDestroyed(u.ended || u.Ended(), u.up)
-	in, out := u.dial.In, u.dial.Out
-	if u.conn != nil {
-		in, out = in+u.conn.BytesIn, out+u.conn.BytesOut
+	if u.up {
+		st.UpstreamRqActive.Dec()
+	} else {
+		st.UpstreamRqPendingActive.Dec()
+		if !u.refused {
+			st.UpstreamRqCancelled.Inc()
+		}
 	}
-	st.UpstreamCxRxBytesTotal.Add(in)
-	st.UpstreamCxTxBytesTotal.Add(out)
+	st.CountDestroyed(u.ended || u.Ended(), u.up)
 	st.UpstreamCxLengthMS.Record(ms(u.s.w.Loop.Now() - u.began))
 	u.host.Connections.Dec()
 	u.host.Active.Add(-1)

@@ -89,16 +89,20 @@ func (d *direction) finish(now int64, took *stats.Histogram, pending *stats.Gaug
 
 // OnRequest begins with the request, if it is to be limited.
 func (f *filter) OnRequest(s *stream.Stream, _ *header.Map) stream.Verdict {
-	c := f.config
-	if own, ok := s.FilterConfig(f.name).(*Config); ok {
-		c = own
-	}
-	f.used, f.s = c, s
-	if c.Requests {
+	f.OnUnasked(s)
+	if c := f.used; c.Requests {
 		c.Stats.RequestEnabled.Inc()
 		f.request.Start(s, c.shared(s.Worker.Loop.Time()), c.Every)
 	}
 	return stream.Continue
+}
+
+// OnUnasked finds out which limit is the stream's.
+func (f *filter) OnUnasked(s *stream.Stream) {
+	f.used, f.s = f.config, s
+	if own, ok := s.FilterConfig(f.name).(*Config); ok {
+		f.used = own
+	}
 }
 
 // OnRequestData has a piece wait for its turn.

@@ -302,3 +302,6 @@ func NewTypes(names []string, matchers []*route.Matcher) Types {
 	}
 	return t
 }
+
+// OnUnasked has nothing to prepare: nobody has said what the client accepts.
+func (f *filter) OnUnasked(*stream.Stream) {}

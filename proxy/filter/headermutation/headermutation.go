@@ -55,11 +55,7 @@ type filter struct {
 
 // OnRequest changes the request.
 func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
-	f.levels = append(f.levels[:0], f.config)
-	f.levels = stream.FilterConfigs(s, f.levels, f.name)
-	if f.specific {
-		slices.Reverse(f.levels[1:])
-	}
+	f.OnUnasked(s)
 	for _, c := range f.levels {
 		c.Request.Apply(m, &s.Rec)
 		if len(c.Query) > 0 {
@@ -67,6 +63,15 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		}
 	}
 	return stream.Continue
+}
+
+// OnUnasked finds out what is to be changed.
+func (f *filter) OnUnasked(s *stream.Stream) {
+	f.levels = append(f.levels[:0], f.config)
+	f.levels = stream.FilterConfigs(s, f.levels, f.name)
+	if f.specific {
+		slices.Reverse(f.levels[1:])
+	}
 }
 
 // OnResponse changes the response.

@@ -182,3 +182,6 @@ func (f *factory) make(p *Pair, v []byte) (any, bool) {
 	}
 	return string(v), true
 }
+
+// OnUnasked has nothing to prepare: the rules are those of the response.
+func (f *factory) OnUnasked(*stream.Stream) {}

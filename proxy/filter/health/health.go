@@ -193,3 +193,6 @@ func statusOf(m *header.Map) (n uint64) {
 
 // OnEnd forgets the stream.
 func (f *filter) OnEnd(*stream.Stream) { f.asked = false }
+
+// OnUnasked has nothing to prepare: no check has come.
+func (f *filter) OnUnasked(*stream.Stream) {}

@@ -429,3 +429,6 @@ var (
 	_ stream.Collector     = (*filter)(nil)
 	_ stream.Ender         = (*filter)(nil)
 )
+
+// OnUnasked has nothing to prepare: the response has a script of its own.
+func (f *filter) OnUnasked(*stream.Stream) {}

@@ -17,6 +17,7 @@ package router
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -116,6 +117,9 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	r.s, r.ended = s, end
 	rt := s.Route
 	st := s.Config.Stats
+	if st != nil {
+		st.RqTotal.Inc()
+	}
 	switch {
 	case rt == nil:
 		if st != nil {
@@ -125,7 +129,7 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 		return
 	case rt.Redirect != nil:
 		if st != nil {
-			st.RqRedirect.Inc()
+			st.RqDirectResponse.Inc() // rq_redirect is Envoy's old name for it, and stands still
 		}
 		location := rt.Redirect.AppendLocation(nil, &s.Match, &s.Rec)
 		s.ReplyWith(int(rt.Redirect.Code), "", "direct_response", func(m *header.Map) { m.Add(header.Location, location) })
@@ -143,9 +147,6 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	if r.cluster == nil {
 		r.noCluster(name)
 		return
-	}
-	if st != nil {
-		st.RqTotal.Inc()
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
 	s.Rec.Destination = r.cluster.Destination
@@ -171,17 +172,33 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 }
 
 func (r *Router) direct(d *route.Direct) {
-	if d.Format == nil {
-		r.s.Direct(int(d.Status), d.Body, nil)
-		return
+	body := d.Body
+	if d.Format != nil {
+		r.s.Rec.LocalReplyBody = string(d.Body)
+		body = d.Format.Append(nil, &r.s.Rec)
 	}
-	r.s.Rec.LocalReplyBody = string(d.Body)
-	body := d.Format.Append(nil, &r.s.Rec)
-	r.s.Direct(int(d.Status), body, func(m *header.Map) {
-		if d.ContentType != "" && len(body) > 0 {
-			m.Add(header.ContentType, []byte(d.ContentType))
+	var edit func(*header.Map)
+	var location []byte
+	if d.Status == 201 || d.Status/100 == 3 { // what was made, or is to be asked for, is what the request names, as in Envoy
+		location = r.address()
+	}
+	if location != nil || d.Format != nil {
+		edit = func(m *header.Map) {
+			if location != nil {
+				m.Add(header.Location, location)
+			}
+			if d.Format != nil && d.ContentType != "" && len(body) > 0 {
+				m.Add(header.ContentType, []byte(d.ContentType))
+			}
 		}
-	})
+	}
+	r.s.Direct(int(d.Status), body, edit)
+}
+
+// address is the request's URL.
+func (r *Router) address() []byte {
+	m := &r.s.Request
+	return slices.Concat(m.Get(header.Scheme), []byte("://"), m.Get(header.Authority), m.Get(header.Path))
 }
 
 func (r *Router) noCluster(name string) {
