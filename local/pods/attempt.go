@@ -2,28 +2,19 @@ package pods
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/status"
-
 	"github.com/mallamesh/malla/local/sandbox"
+	"github.com/mallamesh/malla/node/probe"
 )
 
 // try makes one attempt within the probe's timeout.
@@ -36,25 +27,25 @@ func (c *container) try(ctx context.Context, b box, p *corev1.Probe) error {
 	defer cancel()
 	switch h := p.ProbeHandler; {
 	case h.HTTPGet != nil:
-		code, said, err := c.get(ctx, b, h.HTTPGet)
-		if err == nil && (code < 200 || code >= 400) {
-			err = fmt.Errorf("HTTP probe failed with statuscode: %d%s", code, said)
+		q, err := c.request(h.HTTPGet)
+		if err != nil {
+			return err
 		}
-		return err
+		return q.Try(ctx, b.Dial)
 	case h.TCPSocket != nil:
 		port, err := c.port(h.TCPSocket.Port)
 		if err != nil {
 			return err
 		}
-		conn, err := b.Dial(ctx, "tcp", net.JoinHostPort(c.host(h.TCPSocket.Host), port))
-		if err != nil {
-			return err
-		}
-		return conn.Close()
+		return probe.TCP(ctx, b.Dial, net.JoinHostPort(c.host(h.TCPSocket.Host), port))
 	case h.Exec != nil:
 		return c.exec(ctx, b, h.Exec.Command)
 	case h.GRPC != nil:
-		return c.grpc(ctx, b, h.GRPC)
+		service := ""
+		if h.GRPC.Service != nil {
+			service = *h.GRPC.Service
+		}
+		return probe.GRPC(ctx, b.Dial, net.JoinHostPort(c.host(""), strconv.Itoa(int(h.GRPC.Port))), service)
 	}
 	return nil
 }
@@ -65,7 +56,10 @@ func (c *container) hook(ctx context.Context, b box, h *corev1.LifecycleHandler)
 	case h.Exec != nil:
 		return c.exec(ctx, b, h.Exec.Command)
 	case h.HTTPGet != nil:
-		_, _, err := c.get(ctx, b, h.HTTPGet) // any answer will do, as for the kubelet
+		q, err := c.request(h.HTTPGet)
+		if err == nil {
+			_, _, err = q.Ask(ctx, b.Dial) // any answer will do, as for the kubelet
+		}
 		return err
 	case h.Sleep != nil:
 		sleep(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
@@ -73,75 +67,17 @@ func (c *container) hook(ctx context.Context, b box, h *corev1.LifecycleHandler)
 	return nil
 }
 
-// maxSaid bounds what is repeated of a probe's answer.
-const maxSaid = 200
-
-// get makes a probe's request and returns the status, and what the answer says
-// in a form to be appended to it. As for the kubelet, redirects are followed on
-// the same host.
-func (c *container) get(ctx context.Context, b box, h *corev1.HTTPGetAction) (code int, said string, err error) {
+// request makes the request of a probe or a hook.
+func (c *container) request(h *corev1.HTTPGetAction) (probe.HTTP, error) {
 	port, err := c.port(h.Port)
 	if err != nil {
-		return 0, "", err
+		return probe.HTTP{}, err
 	}
-	scheme := "http"
-	if h.Scheme == corev1.URISchemeHTTPS {
-		scheme = "https"
-	}
-	path := h.Path
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(c.host(h.Host), port)+path, nil)
-	if err != nil {
-		return 0, "", err
-	}
-	req.Header.Set("User-Agent", "kube-probe/1.37")
-	req.Header.Set("Accept", "*/*")
+	q := probe.HTTP{Agent: "kube-probe/1.37", TLS: h.Scheme == corev1.URISchemeHTTPS, Address: net.JoinHostPort(c.host(h.Host), port), Path: h.Path}
 	for _, header := range h.HTTPHeaders {
-		if strings.EqualFold(header.Name, "Host") {
-			req.Host = header.Value
-			continue
-		}
-		req.Header.Add(header.Name, header.Value)
+		q.Headers = append(q.Headers, probe.Header{Name: header.Name, Value: header.Value})
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: b.Dial,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} // as the kubelet: a probe asks whether it answers, not who
-	client := &http.Client{Transport: transport, CheckRedirect: sameHost}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, "", plain(err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
-	if line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n"); line != "" && utf8.ValidString(line) {
-		said = ": " + line[:min(len(line), maxSaid)]
-	}
-	return resp.StatusCode, said, nil
-}
-
-func sameHost(req *http.Request, via []*http.Request) error {
-	switch {
-	case req.URL.Hostname() != via[0].URL.Hostname():
-		return http.ErrUseLastResponse
-	case len(via) >= 10:
-		return errors.New("stopped after 10 redirects")
-	}
-	return nil
-}
-
-// plain says an error of a probe without what changes from try to try (the port
-// that was dialed from), so that it counts as the same.
-func plain(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op != "dial" && op.Source != nil {
-		where := ""
-		if op.Addr != nil {
-			where = " " + op.Addr.String()
-		}
-		return fmt.Errorf("%s %s%s: %w", op.Op, op.Net, where, op.Err)
-	}
-	return err
+	return q, nil
 }
 
 func (c *container) exec(ctx context.Context, b box, command []string) error {
@@ -171,7 +107,7 @@ type head struct {
 func (h *head) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.b = append(h.b, p[:min(len(p), maxSaid-len(h.b))]...)
+	h.b = append(h.b, p[:min(len(p), probe.MaxSaid-len(h.b))]...)
 	return len(p), nil
 }
 
@@ -183,31 +119,6 @@ func (h *head) text() string {
 		return ": " + strings.ToValidUTF8(s, "?")
 	}
 	return ""
-}
-
-func (c *container) grpc(ctx context.Context, b box, h *corev1.GRPCAction) error {
-	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(c.host(""), strconv.Itoa(int(h.Port))),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return b.Dial(ctx, "tcp", addr) }))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	service := ""
-	if h.Service != nil {
-		service = *h.Service
-	}
-	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: service})
-	if status.Code(err) == codes.Unimplemented {
-		return errors.New("this server does not implement the grpc health protocol (grpc.health.v1.Health)")
-	}
-	if err != nil {
-		return err
-	}
-	if resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-		return fmt.Errorf("service is %s", resp.GetStatus())
-	}
-	return nil
 }
 
 func (c *container) host(h string) string {
