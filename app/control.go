@@ -29,6 +29,7 @@ import (
 	"github.com/mallamesh/malla/config/source/kube"
 	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/control/gateways"
+	"github.com/mallamesh/malla/control/machines"
 	"github.com/mallamesh/malla/control/status"
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
@@ -118,6 +119,12 @@ func Control(ctx context.Context, o ControlOptions) error {
 		return err
 	}
 	c.authority = ca.NewAuthority(authority)
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	members := machines.New(machines.Options{Client: anything, Snapshot: source.Snapshot, Name: envOr("POD_NAME", host), Log: o.Log})
+	c.resources.Registry = members
 	c.server = xds.New(xds.Options{Source: c.resources, Caller: xdsCaller, Log: o.Log, Metrics: xds.NewMetrics(metrics, version.String()), Refusals: c.refusalsChanged})
 	c.publisher = ca.NewPublisher(client, c.authority, o.Log)
 	c.publishRoots()
@@ -128,6 +135,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	})
 	g.Go(func() error { c.follow(ctx); return nil })
 	g.Go(func() error { c.status.Run(ctx); return nil })
+	g.Go(func() error { members.Run(ctx); return nil })
 	g.Go(func() error { return quiet(ctx, c.gateways.Run(ctx)) })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })

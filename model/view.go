@@ -30,6 +30,7 @@ type Proxy struct {
 	Metadata       map[string]string // the node's string values
 	Stock          bool              // a real Envoy, without Istio's own filters
 	Settings       *ProxySettings    // of its pod; nil: none
+	Probes         bool              // its application, and says what comes of that
 }
 
 // A View is the mesh as one proxy may see it. It is made once per proxy and

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -60,6 +61,9 @@ type environment struct {
 	Annotations map[string]string
 	Metrics     map[string]string // the annotations prometheus.io/ of the pod, as its author wrote them
 	Metadata    map[string]string // ISTIO_META_*
+	Structured  map[string]any    // ISTIO_METAJSON_*
+
+	Probe *readinessProbe // how the application says whether it is well; nil: somebody else asks
 
 	Matcher statsMatcher   // of the workload
 	Shown   *regexp.Regexp // statistics of Envoy's that Prometheus gets to see
@@ -83,6 +87,7 @@ type proxyConfig struct {
 	TerminationDrainDuration string            `json:"terminationDrainDuration"`
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
 	ProxyStatsMatcher        statsMatcher      `json:"proxyStatsMatcher"`
+	ReadinessProbe           *readinessProbe   `json:"readinessProbe"`
 	ConnectionSettings       struct {
 		Listener int `json:"listenerConnectionLimit"`
 		Global   int `json:"globalDownstreamConnectionLimit"`
@@ -103,22 +108,32 @@ func readEnvironment(o Options) (*environment, error) {
 		TokenPath: first(get("TOKEN_PATH"), tokenPath), RootPath: first(get("CA_ROOT_CA"), rootPath),
 		AdminPort: 15000, StatusPort: 15020, DrainTime: 45 * time.Second, Termination: 5 * time.Second, MinDrain: 5 * time.Second,
 		Labels: podFile(first(get("ISTIO_POD_LABELS_FILE"), labelsPath)), Annotations: podFile(first(get("ISTIO_POD_ANNOTATIONS_FILE"), annotationsPath)),
-		Metadata: map[string]string{},
+		Metadata: map[string]string{}, Structured: map[string]any{},
 	}
 	if e.Type != "sidecar" && e.Type != "router" {
 		return nil, fmt.Errorf("--type: found %q, want sidecar or router", e.Type)
+	}
+	if err := e.said(c.ProxyMetadata, o.Environ()); err != nil {
+		return nil, err
+	}
+	registers := e.Metadata["AUTO_REGISTER_GROUP"] != ""
+	if e.Pod == "" && registers {
+		if e.Pod, err = hostname(); err != nil {
+			return nil, err
+		}
 	}
 	for _, must := range []struct{ name, value string }{{"POD_NAME", e.Pod}, {"POD_NAMESPACE", e.Namespace}} {
 		if must.value == "" {
 			return nil, fmt.Errorf("environment variable %s is not set; outside of a mesh, start with -c FILE", must.name)
 		}
 	}
-	for _, kv := range o.Environ() {
-		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "ISTIO_META_") {
-			e.Metadata[strings.TrimPrefix(name, "ISTIO_META_")] = value
+	addresses := first(get("INSTANCE_IPS"), get("INSTANCE_IP"))
+	if addresses == "" && registers {
+		if addresses, err = ownAddresses(); err != nil {
+			return nil, err
 		}
 	}
-	if err := e.addresses(first(get("INSTANCE_IPS"), get("INSTANCE_IP"))); err != nil {
+	if err := e.addresses(addresses); err != nil {
 		return nil, err
 	}
 	if err := e.config(c); err != nil {
@@ -188,12 +203,8 @@ func (e *environment) config(c *proxyConfig) error {
 	if c.StatusPort > 0 {
 		e.StatusPort = c.StatusPort
 	}
+	e.Probe = c.ReadinessProbe
 	e.ListenerLimit, e.GlobalLimit = c.ConnectionSettings.Listener, c.ConnectionSettings.Global
-	for k, v := range c.ProxyMetadata {
-		if key, ok := strings.CutPrefix(k, "ISTIO_META_"); ok && e.Metadata[key] == "" {
-			e.Metadata[key] = v
-		}
-	}
 	if err := e.statistics(c); err != nil {
 		return err
 	}
@@ -275,6 +286,10 @@ func (e *environment) node() (*corev3.Node, error) {
 		"CLUSTER_ID": e.ClusterID, "ISTIO_VERSION": version.String(), "MALLA_VERSION": version.String(),
 		"LABELS": anyMap(e.Labels), "ANNOTATIONS": anyMap(e.Annotations),
 	}
+	if e.Probe != nil {
+		fields["PROXY_CONFIG"] = map[string]any{"readinessProbe": map[string]any{}} // that there is one is all that is asked for
+	}
+	maps.Copy(fields, e.Structured)
 	for k, v := range e.Metadata {
 		fields[k] = v
 	}

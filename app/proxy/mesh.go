@@ -76,6 +76,11 @@ func runMesh(ctx context.Context, o Options) error {
 	if p.names != nil {
 		more = append(more, p.names.serve)
 	}
+	if e.Probe != nil {
+		more = append(more, func(ctx context.Context) error {
+			return e.watchHealth(ctx, p.ready, e.toApplication(pl.mark != 0), p.client.Report)
+		})
+	}
 	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, more...)
 }
 

@@ -24,7 +24,7 @@ var MeshFields = join(
 		only(ref("other ways of interception are "+whyNotYet, "interceptionMode"), "TPROXY", "NONE"),
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
-		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "readinessProbe", "caCertificatesPem", "meshId",
+		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "caCertificatesPem", "meshId",
 			"privateKeyProvider", "statsdUdpAddress"),
 	), "defaultConfig"),
 )

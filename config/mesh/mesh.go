@@ -120,11 +120,15 @@ func (r *reader) has(names ...string) bool {
 }
 
 func (r *reader) errorf(format string, args []any, names ...string) {
+	*r.errs = append(*r.errs, &field.Error{At: r.path(names...), Msg: fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) path(names ...string) *field.Path {
 	at := r.at
 	for _, n := range names {
 		at = at.Child(n)
 	}
-	*r.errs = append(*r.errs, &field.Error{At: at, Msg: fmt.Sprintf(format, args...)})
+	return at
 }
 
 // sortedClone copies a set, sorted.

@@ -127,6 +127,7 @@ func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig, in ..
 		out.StatsInclusionSuffixes = sortedClone(s.GetInclusionSuffixes())
 		out.StatsInclusionRegexps = sortedClone(s.GetInclusionRegexps())
 	}
+	CheckProbe(p.GetReadinessProbe(), r.path(at("readinessProbe")...), r.errs)
 	boolean(p.GetHoldApplicationUntilProxyStarts(), &out.HoldApplication)
 	r.settings(p, &out.Proxies, at)
 }

@@ -39,6 +39,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"networking.istio.io/Sidecar":         func(r *ruler, o runtime.Object) { r.sidecar(o.(*networkingv1.Sidecar)) },
 	"networking.istio.io/ServiceEntry":    func(r *ruler, o runtime.Object) { r.serviceEntry(o.(*networkingv1.ServiceEntry)) },
 	"networking.istio.io/WorkloadEntry":   func(r *ruler, o runtime.Object) { r.workloadEntry(o.(*networkingv1.WorkloadEntry)) },
+	"networking.istio.io/WorkloadGroup":   func(r *ruler, o runtime.Object) { r.workloadGroup(o.(*networkingv1.WorkloadGroup)) },
 	"networking.istio.io/EnvoyFilter":     func(r *ruler, o runtime.Object) { r.envoyFilter(o.(*networkingv1alpha3.EnvoyFilter)) },
 	"networking.istio.io/ProxyConfig":     func(r *ruler, o runtime.Object) { r.proxyConfig(o.(*networkingv1beta1.ProxyConfig)) },
 	"malla.dev/DNSPolicy":                 func(r *ruler, o runtime.Object) { r.dnsPolicy(o.(*mallav1.DNSPolicy)) },

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
 )
@@ -97,6 +99,20 @@ func (c *client) converged() {
 	}
 }
 
+// health passes on what the client says of its application.
+func (c *client) health(trouble *rpcstatus.Status) {
+	m, ok := c.proxy.(Member)
+	if !ok {
+		return // of a workload that is not registered by its proxy others know how it fares
+	}
+	said := ""
+	if trouble != nil {
+		said = cmp.Or(trouble.GetMessage(), "its proxy does not say why")
+		said = strings.ToValidUTF8(said[:min(len(said), maxDetail)], "?")
+	}
+	m.Health(said)
+}
+
 // Status is what is known of one client: the rows of proxy-status.
 type Status struct {
 	Node      string                `json:"node"`
@@ -150,14 +166,14 @@ func (s *Server) Refused() []Refused {
 	defer s.mu.Unlock()
 	var out []Refused
 	for c := range s.clients {
-		p, ok := c.proxy.(*meshProxy)
+		p, ok := c.proxy.(interface{ of() *model.Proxy })
 		if !ok {
 			continue
 		}
 		c.mu.Lock()
 		for _, w := range c.watches {
 			if w.nack != nil {
-				out = append(out, Refused{p.proxy, *w.nack})
+				out = append(out, Refused{p.of(), *w.nack})
 			}
 		}
 		c.mu.Unlock()

@@ -33,8 +33,22 @@ type Translation struct {
 // somebody asks. What equal proxies see (replicas of one workload) is translated
 // once for each generation.
 type Mesh struct {
+	// Registry, if it is set, registers workloads by their proxies. It is set before the first stream.
+	Registry    Registry
 	translation Translation
 	now         atomic.Pointer[generation]
+}
+
+// A Registry registers workloads by their proxies.
+type Registry interface {
+	// Join registers the workload of a proxy, of which it may change the labels, if that registers itself: else the membership is nil.
+	Join(*model.Proxy) (Membership, error)
+}
+
+// A Membership is what [Member] is told.
+type Membership interface {
+	Health(trouble string)
+	Leave()
 }
 
 // generation is one mesh and what was translated of it so far.
@@ -97,7 +111,20 @@ func (s *Mesh) Open(node *corev3.Node, caller pki.ID) (Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.For(p), nil
+	if s.Registry == nil {
+		return s.For(p), nil
+	}
+	m, err := s.Registry.Join(p)
+	if err != nil || m == nil {
+		return s.For(p), err
+	}
+	return &member{s.For(p).(*meshProxy), m}, nil
+}
+
+// member is a proxy whose workload is registered by it.
+type member struct {
+	*meshProxy
+	Membership
 }
 
 // For returns the resources of a proxy that is not connected, for dumps.
@@ -113,6 +140,8 @@ type meshProxy struct {
 	own    string // of what they do not
 	view   atomic.Pointer[meshView]
 }
+
+func (p *meshProxy) of() *model.Proxy { return p.proxy }
 
 // Resources implements Proxy.
 func (p *meshProxy) Resources() Resources {

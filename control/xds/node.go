@@ -56,6 +56,7 @@ func ParseNode(node *corev3.Node, caller pki.ID) (*model.Proxy, error) {
 	if l := node.GetLocality(); p.Locality == "" && l.GetRegion() != "" {
 		p.Locality = strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/")
 	}
+	_, p.Probes = node.GetMetadata().GetFields()["PROXY_CONFIG"].GetStructValue().GetFields()["readinessProbe"]
 	p.ServiceAccount = p.Metadata["SERVICE_ACCOUNT"]
 	p.Stock = p.Metadata["MALLA_PROFILE"] == StockProfile
 	addresses := parts[1]

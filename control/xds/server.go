@@ -24,6 +24,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/time/rate"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,6 +44,15 @@ type Source interface {
 type Proxy interface {
 	// Resources returns the newest generation. Calls are cheap and may come from any goroutine.
 	Resources() Resources
+}
+
+// A Member is a [Proxy] of a workload that is there for as long as its proxy is connected.
+type Member interface {
+	Proxy
+	// Health is told what is wrong with the application, nothing if it is well. It must not block.
+	Health(trouble string)
+	// Leave is told that the stream has ended. It must not block.
+	Leave()
 }
 
 // Options are what a server is made of.
@@ -114,6 +124,8 @@ func (s *Server) StreamAggregatedResources(stream discovery.AggregatedDiscoveryS
 type wire[Request any] interface {
 	node(Request) *corev3.Node
 	typeURL(Request) string
+	// trouble returns what a request says is wrong.
+	trouble(Request) *rpcstatus.Status
 	// names calls f with every name that the request brings.
 	names(r Request, f func(name string))
 	// answer applies the ACK or NACK that a request may be.
@@ -160,6 +172,9 @@ func serve[Request any](s *Server, ctx context.Context, recv func() (Request, er
 	proxy, err := s.Source.Open(node, caller)
 	if err != nil {
 		return status.Errorf(codes.PermissionDenied, "xds: node %q: %v", node.GetId(), err)
+	}
+	if m, ok := proxy.(Member); ok {
+		defer m.Leave()
 	}
 	c := s.add(node, guest, proxy)
 	defer s.remove(c)
@@ -242,6 +257,10 @@ func ended(err error) error {
 // request handles one request of a client.
 func request[Request any](c *client, wire wire[Request], r Request) error {
 	typeURL := wire.typeURL(r)
+	if typeURL == HealthType {
+		c.health(wire.trouble(r))
+		return nil
+	}
 	if !known(typeURL) {
 		return status.Errorf(codes.InvalidArgument, "xds: type %q is not served here, want one of %s", typeURL, strings.Join(pushOrder, ", "))
 	}

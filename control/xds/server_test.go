@@ -32,6 +32,12 @@ func start(t *testing.T, first fixture) (*Server, *source, discovery.AggregatedD
 	t.Helper()
 	src := &source{}
 	src.now.Store(&first)
+	s, client := startWith(t, src)
+	return s, src, client
+}
+
+func startWith(t *testing.T, src Source) (*Server, discovery.AggregatedDiscoveryServiceClient) {
+	t.Helper()
 	s := New(Options{Source: src, Caller: func(context.Context) (pki.ID, error) { return pki.ID{}, nil },
 		Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry(), "test")})
 	l := bufconn.Listen(1 << 20)
@@ -45,7 +51,7 @@ func start(t *testing.T, first fixture) (*Server, *source, discovery.AggregatedD
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return s, src, discovery.NewAggregatedDiscoveryServiceClient(conn)
+	return s, discovery.NewAggregatedDiscoveryServiceClient(conn)
 }
 
 var node = &corev3.Node{Id: "sidecar~10.0.0.1~a.default~default.svc.cluster.local"}

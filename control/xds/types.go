@@ -14,6 +14,8 @@ const (
 	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 	SecretType    = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 	NamesType     = nds.Type
+	// HealthType is no resource: with it a proxy says how its application fares, by a request that is not answered.
+	HealthType = "type.googleapis.com/istio.v1.HealthInformation"
 )
 
 var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType, NamesType}

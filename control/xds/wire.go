@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
 // deltaWire speaks the incremental form.
@@ -15,6 +16,10 @@ type deltaWire struct {
 
 func (*deltaWire) node(r *discovery.DeltaDiscoveryRequest) *corev3.Node { return r.GetNode() }
 func (*deltaWire) typeURL(r *discovery.DeltaDiscoveryRequest) string    { return r.GetTypeUrl() }
+
+func (*deltaWire) trouble(r *discovery.DeltaDiscoveryRequest) *rpcstatus.Status {
+	return r.GetErrorDetail()
+}
 
 func (*deltaWire) names(r *discovery.DeltaDiscoveryRequest, f func(string)) {
 	for _, name := range r.GetResourceNamesSubscribe() {
@@ -57,6 +62,8 @@ type sotwWire struct {
 
 func (*sotwWire) node(r *discovery.DiscoveryRequest) *corev3.Node { return r.GetNode() }
 func (*sotwWire) typeURL(r *discovery.DiscoveryRequest) string    { return r.GetTypeUrl() }
+
+func (*sotwWire) trouble(r *discovery.DiscoveryRequest) *rpcstatus.Status { return r.GetErrorDetail() }
 
 func (*sotwWire) names(r *discovery.DiscoveryRequest, f func(string)) {
 	for _, name := range r.GetResourceNames() {

@@ -51,6 +51,8 @@ var controlPlaneRights = []right{
 	{verbs: []string{"create", "patch", "delete"}, resources: []string{"events", "events.events.k8s.io"}}, // what it tells, and what holds no more
 	// Gateways of Gateway API get a workload, as from Istio's control plane.
 	{verbs: append([]string{"delete"}, writing...), resources: []string{"deployments.apps", "services", "serviceaccounts"}},
+	// Workloads that are no pods are registered by their proxies.
+	{verbs: append([]string{"delete"}, writing...), resources: []string{"workloadentries.networking.istio.io"}},
 	{verbs: []string{"create"}, resources: []string{"gatewayclasses.gateway.networking.k8s.io"}},
 }
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // A Consumer takes what comes. Its methods are called by one goroutine, the
@@ -59,8 +60,10 @@ type Client struct {
 	machine *Machine
 	wake    chan struct{} // holds one token
 
-	mu     sync.Mutex
-	status Status // guarded by mu
+	mu      sync.Mutex
+	status  Status   // guarded by mu
+	report  *Request // guarded by mu: nil: there is nothing to say
+	newWord bool     // guarded by mu: it has not been said on this stream
 }
 
 // Status is what is known of the connection to the control plane.
@@ -93,6 +96,30 @@ func (c *Client) Wake() {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Report says something that is no part of a subscription and that nobody answers, such as how the application fares: now,
+// and again at the beginning of each stream until something else is reported. It may be called from any goroutine and does not wait.
+func (c *Client) Report(r *Request) {
+	c.mu.Lock()
+	c.report, c.newWord = r, true
+	c.mu.Unlock()
+	c.Wake()
+}
+
+// tell sends what is to be reported, if it has not been sent on this stream.
+func (c *Client) tell(stream Stream) error {
+	c.mu.Lock()
+	r := c.report
+	if !c.newWord {
+		r = nil
+	}
+	c.newWord = false
+	c.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	return stream.Send(c.machine.request(proto.CloneOf(r)))
 }
 
 // Status returns a copy of the state of the connection.
@@ -162,7 +189,9 @@ func (c *Client) stream(ctx context.Context) (answered bool, err error) {
 			}
 			err = c.receive(stream, r)
 		case <-c.wake:
-			err = c.want(stream)
+			if err = c.want(stream); err == nil {
+				err = c.tell(stream)
+			}
 		case err = <-failed:
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -181,6 +210,13 @@ func (c *Client) begin(stream Stream) error {
 			c.machine.Closed()
 			return err
 		}
+	}
+	c.mu.Lock()
+	c.newWord = c.report != nil
+	c.mu.Unlock()
+	if err := c.tell(stream); err != nil {
+		c.machine.Closed()
+		return err
 	}
 	return nil
 }

@@ -75,6 +75,9 @@ func endpoint(x member, portName string, number uint16, mesh *model.MeshConfig) 
 	}
 	o := x.(*config.Object)
 	e := ofEntry(&o.Value.(*networkingv1.WorkloadEntry).Spec, labelsOf(x), o.Namespace, mesh)
+	if !config.Healthy(o) {
+		e.Health = model.Unhealthy
+	}
 	if e.Path == "" {
 		e.Port = number
 	}

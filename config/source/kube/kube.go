@@ -34,7 +34,7 @@ import (
 // Kinds are those that the control plane reads.
 var Kinds = []string{
 	"Namespace", "ConfigMap", "Secret", "Service", "EndpointSlice", "Pod", "Ingress", "IngressClass",
-	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy",
+	"VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "WorkloadGroup", "PeerAuthentication", "Sidecar", "EnvoyFilter", "DNSPolicy",
 	"GatewayClass", kind.APIGateway, "ListenerSet", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ReferenceGrant", "BackendTLSPolicy",
 }
 

@@ -109,7 +109,7 @@ func (k *sink) keepStandings(list []any) {
 }
 
 // settled returns in place of o the version that is known, if the two differ at most in
-// their status, or in what is not kept of them. Then nothing has to be made anew.
+// their status (but for the health of a WorkloadEntry, which is not ours), or in what is not kept of them. Then nothing has to be made anew.
 func (k *sink) settled(o *config.Object) *config.Object {
 	data := k.k.Kind == "Secret" || k.k.Kind == "ConfigMap"
 	if !data && !statusIsOurs(k.k.Group) {
@@ -124,6 +124,9 @@ func (k *sink) settled(o *config.Object) *config.Object {
 		if sameData(old, o) {
 			return old
 		}
+		return o
+	}
+	if config.Healthy(old) != config.Healthy(o) {
 		return o
 	}
 	if g := generation(o); g == 0 || g != generation(old) { // 0: a server that does not count changes of the spec
