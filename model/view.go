@@ -31,6 +31,7 @@ type Proxy struct {
 	Stock          bool              // a real Envoy, without Istio's own filters
 	Settings       *ProxySettings    // of its pod; nil: none
 	Probes         bool              // its application, and says what comes of that
+	Probe          string            // in JSON, how it is to ask the application of the machine that it has registered; "": it knows, or need not
 }
 
 // A View is the mesh as one proxy may see it. It is made once per proxy and

@@ -88,7 +88,7 @@ func section(b *strings.Builder, title string, plan *strict.Plan, all map[string
 		if top == "metadata" || top == "status" || top == "kind" || top == "apiVersion" || leaf.Path == "" {
 			continue
 		}
-		if strings.HasPrefix(leaf.Path, "spec.template.") {
+		if strings.HasPrefix(leaf.Path, "spec.template.") && !mesh {
 			if !templates {
 				templates = true
 				b.WriteString("| `spec.template` | as Pod | |\n")
@@ -151,6 +151,13 @@ var sharedBlocks = []string{"connectionPool.", "outlierDetection.", "loadBalance
 
 // elsewhere returns a story that sets the field in another place, where it is in a block.
 func elsewhere(all map[string][]telling, path string) *telling {
+	if rest, ok := strings.CutPrefix(path, "defaultConfig.readinessProbe."); ok { // as of a WorkloadGroup
+		for i, s := range all["WorkloadGroup"] {
+			if s.sets["spec.probe."+rest] {
+				return &all["WorkloadGroup"][i]
+			}
+		}
+	}
 	if rest, ok := strings.CutPrefix(path, "spec.ingress[].tls."); ok { // of a Sidecar, as of a Gateway's server
 		for i, s := range all["Gateway"] {
 			if s.sets["spec.servers[].tls."+rest] {

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/mallamesh/malla/api/machine"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -62,6 +63,8 @@ func Resource(v *model.View, typeURL, name string) (proto.Message, bool) {
 		return found(Secret(v, name))
 	case NameTableType:
 		return found(NameTable(v, name))
+	case machine.Type:
+		return found(probe(v, name))
 	}
 	return nil, false
 }
@@ -95,6 +98,10 @@ func Names(v *model.View, typeURL string) []string {
 	case NameTableType:
 		if v.CapturesDNS() {
 			return []string{nameTable}
+		}
+	case machine.Type:
+		if v.Proxy.Probe != "" {
+			return []string{probeName}
 		}
 	}
 	return nil

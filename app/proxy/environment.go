@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mallamesh/malla/api/machine"
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/node/agent"
@@ -116,8 +117,7 @@ func readEnvironment(o Options) (*environment, error) {
 	if err := e.said(c.ProxyMetadata, o.Environ()); err != nil {
 		return nil, err
 	}
-	registers := e.Metadata["AUTO_REGISTER_GROUP"] != ""
-	if e.Pod == "" && registers {
+	if e.Pod == "" && e.registers() {
 		if e.Pod, err = hostname(); err != nil {
 			return nil, err
 		}
@@ -128,7 +128,7 @@ func readEnvironment(o Options) (*environment, error) {
 		}
 	}
 	addresses := first(get("INSTANCE_IPS"), get("INSTANCE_IP"))
-	if addresses == "" && registers {
+	if addresses == "" && e.registers() {
 		if addresses, err = ownAddresses(); err != nil {
 			return nil, err
 		}
@@ -288,6 +288,9 @@ func (e *environment) node() (*corev3.Node, error) {
 	}
 	if e.Probe != nil {
 		fields["PROXY_CONFIG"] = map[string]any{"readinessProbe": map[string]any{}} // that there is one is all that is asked for
+	}
+	if e.Type == "sidecar" && e.registers() && e.Probe == nil {
+		fields[machine.Metadata] = "true"
 	}
 	maps.Copy(fields, e.Structured)
 	for k, v := range e.Metadata {

@@ -114,10 +114,14 @@ func (p *parts) begin(name string, gate func(context.Context) error) error {
 
 // consumer is what takes in what the control plane says.
 func (p *parts) consumer() xdsclient.Consumer {
+	c := xdsclient.Consumer(p.store)
 	if p.names != nil {
-		return withNames{p.store, p.names}
+		c = withNames{c, p.names}
 	}
-	return p.store
+	if p.health != nil && p.health.told {
+		c = withHealth{c, p.health}
+	}
+	return c
 }
 
 // follow subscribes to the control plane of the bootstrap.

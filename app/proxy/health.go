@@ -2,19 +2,23 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
+	"github.com/mallamesh/malla/api/machine"
 	"github.com/mallamesh/malla/node/probe"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -81,14 +85,92 @@ func (r *readinessProbe) try(own string, dial probe.Dial) (func(context.Context)
 	return nil, errors.New("PROXY_CONFIG readinessProbe: says nothing; want httpGet, tcpSocket, exec or grpc")
 }
 
-// watchHealth asks the application until ctx ends, and reports what comes of it: a proxy that is not ready is not well either.
-func (e *environment) watchHealth(ctx context.Context, ready func() (bool, string), dial probe.Dial, report func(*xdsclient.Request)) error {
-	ask, err := e.Probe.try(e.IPs[0], dial)
-	if err != nil {
-		return err
+// A health asks the application beside the proxy of a machine whether it is well, and reports what comes of it.
+type health struct {
+	own    string // address of the machine
+	ready  func() (bool, string)
+	dial   probe.Dial
+	report func(*xdsclient.Request)
+	probes chan *readinessProbe // the newest, nil for none
+	told   bool                 // by the control plane how to ask
+}
+
+// newHealth returns what asks; nil if nobody wants to know.
+func (p *parts) newHealth(e *environment, captured bool) *health {
+	if e.Probe == nil && !e.registers() {
+		return nil
 	}
-	probe.Watch(ctx, e.Probe.pace(), func(ctx context.Context) error {
-		if ok, why := ready(); !ok {
+	h := &health{own: e.IPs[0], ready: p.ready, dial: e.toApplication(captured), report: func(r *xdsclient.Request) { p.client.Report(r) }, probes: make(chan *readinessProbe, 1)}
+	if e.Probe != nil {
+		h.probes <- e.Probe
+	} else {
+		h.told = true
+	}
+	return h
+}
+
+// take takes in what the control plane says of the probe.
+func (h *health) take(u xdsclient.Update) []xdsclient.Refusal {
+	if len(u.Removed) > 0 {
+		h.set(nil)
+	}
+	for _, r := range u.Resources {
+		text, err := machine.Unpack(r.Body.GetValue())
+		next := &readinessProbe{}
+		if err == nil {
+			err = json.Unmarshal(text, next)
+		}
+		if err == nil {
+			_, err = next.try(h.own, h.dial)
+		}
+		if err != nil {
+			return []xdsclient.Refusal{{Name: r.Name, Err: err}}
+		}
+		h.set(next)
+	}
+	return nil
+}
+
+// set makes another probe the one to ask by. Only one goroutine may call it.
+func (h *health) set(p *readinessProbe) {
+	select {
+	case <-h.probes: // nobody has begun with it
+	default:
+	}
+	h.probes <- p
+}
+
+// run asks until ctx ends.
+func (h *health) run(ctx context.Context) error {
+	var end context.CancelFunc = func() {}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for {
+		select {
+		case p := <-h.probes:
+			end()
+			asking.Wait()
+			if p == nil {
+				continue
+			}
+			ask, err := p.try(h.own, h.dial)
+			if err != nil {
+				return err
+			}
+			var inner context.Context
+			inner, end = context.WithCancel(ctx)
+			asking.Go(func() { h.watch(inner, p.pace(), ask) })
+		case <-ctx.Done():
+			end()
+			return nil
+		}
+	}
+}
+
+// watch asks again and again: a proxy that is not ready is not well either.
+func (h *health) watch(ctx context.Context, pace probe.Pace, ask func(context.Context) error) {
+	probe.Watch(ctx, pace, func(ctx context.Context) error {
+		if ok, why := h.ready(); !ok {
 			return errors.New(why)
 		}
 		return ask(ctx)
@@ -97,9 +179,27 @@ func (e *environment) watchHealth(ctx context.Context, ready func() (bool, strin
 		if trouble != nil {
 			r.ErrorDetail = &rpcstatus.Status{Code: unhealthy, Message: strings.ToValidUTF8(trouble.Error(), "?")}
 		}
-		report(r)
+		h.report(r)
 	})
-	return nil
+}
+
+// withHealth is a consumer that takes in the probe too.
+type withHealth struct {
+	xdsclient.Consumer
+	health *health
+}
+
+func (c withHealth) Wants() map[string]xdsclient.Interest {
+	out := maps.Clone(c.Consumer.Wants())
+	out[machine.Type] = xdsclient.Interest{Wildcard: true}
+	return out
+}
+
+func (c withHealth) Apply(u xdsclient.Update) []xdsclient.Refusal {
+	if u.Type == machine.Type {
+		return c.health.take(u)
+	}
+	return c.Consumer.Apply(u)
 }
 
 // sources are the addresses from which a connection to the own machine is not taken for one of a client, and led back to us.

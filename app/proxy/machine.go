@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// registers reports whether the workload is registered by its proxy.
+func (e *environment) registers() bool { return e.Metadata["AUTO_REGISTER_GROUP"] != "" }
+
 // said takes in what the variables ISTIO_META_ and ISTIO_METAJSON_ say, which count more than the same of proxyMetadata.
 func (e *environment) said(proxyMetadata map[string]string, variables []string) error {
 	for name, value := range proxyMetadata {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mallamesh/malla/api/machine"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
@@ -84,11 +85,10 @@ func TestWaysToAsk(t *testing.T) {
 // itself the application is not well.
 func TestHealthIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := readProxyConfig("readinessProbe: {periodSeconds: 1, failureThreshold: 1, tcpSocket: {port: 1}}")
+		body, err := machine.Pack([]byte(`{"periodSeconds": 1, "failureThreshold": 1, "tcpSocket": {"port": 1}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &environment{IPs: []string{"127.0.0.1"}, Probe: c.ReadinessProbe}
 		began := time.Now()
 		at := func(s float64) bool { return time.Since(began) < time.Duration(s*float64(time.Second)) }
 		dial := func(context.Context, string, string) (net.Conn, error) {
@@ -102,9 +102,12 @@ func TestHealthIsReported(t *testing.T) {
 		var said []string
 		ctx, cancel := context.WithTimeout(t.Context(), 6500*time.Millisecond)
 		defer cancel()
-		err = e.watchHealth(ctx, func() (bool, string) { return !at(1), "starting" }, dial, func(r *xdsclient.Request) {
-			said = append(said, r.GetErrorDetail().GetMessage())
-		})
+		h := &health{own: "127.0.0.1", ready: func() (bool, string) { return !at(1), "starting" }, dial: dial, probes: make(chan *readinessProbe, 1),
+			report: func(r *xdsclient.Request) { said = append(said, r.GetErrorDetail().GetMessage()) }}
+		if refused := h.take(xdsclient.Update{Resources: []xdsclient.Resource{{Name: "probe", Body: body}}}); len(refused) > 0 {
+			t.Fatal(refused)
+		}
+		err = h.run(ctx)
 		if got := strings.Join(said, "|"); err != nil || got != "starting|" {
 			t.Errorf("said %q, %v", got, err)
 		}

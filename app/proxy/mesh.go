@@ -68,6 +68,7 @@ func runMesh(ctx context.Context, o Options) error {
 		}
 		return p.store.Ready()
 	}
+	p.health = p.newHealth(e, pl.mark != 0)
 	if err := p.begin("bootstrap", func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
 		return err
 	}
@@ -76,10 +77,8 @@ func runMesh(ctx context.Context, o Options) error {
 	if p.names != nil {
 		more = append(more, p.names.serve)
 	}
-	if e.Probe != nil {
-		more = append(more, func(ctx context.Context) error {
-			return e.watchHealth(ctx, p.ready, e.toApplication(pl.mark != 0), p.client.Report)
-		})
+	if p.health != nil {
+		more = append(more, p.health.run)
 	}
 	return p.run(quit, p.meshServers(e), func() { p.terminate(e) }, more...)
 }

@@ -53,7 +53,8 @@ type parts struct {
 	places  *xdsclient.Files  // configuration in files
 	guard   *overload.Manager // nil: there is nothing to watch
 	ready   func() (bool, string)
-	names   *names // nil: nobody asks this proxy what names mean
+	names   *names  // nil: nobody asks this proxy what names mean
+	health  *health // nil: nobody asks this proxy how its application fares
 
 	server   stats.Server
 	control  stats.ControlPlane

@@ -21,7 +21,7 @@ func TestParseProxy(t *testing.T) {
 		{"drainDuraton: 5s", `metadata.annotations["proxy.istio.io/config"].drainDuraton: unknown field; did you mean drainDuration?`},
 		{"statusPort: 15021", `metadata.annotations["proxy.istio.io/config"].statusPort: 15021: the proxy's status port is 15020`},
 		{"gatewayTopology: {numTrustedProxies: 1}", ""},
-		{"readinessProbe: {periodSeconds: 1}", `metadata.annotations["proxy.istio.io/config"].readinessProbe: not supported yet`},
+		{"readinessProbe: {periodSeconds: 1}", `metadata.annotations["proxy.istio.io/config"].readinessProbe: says nothing; want httpGet, tcpSocket, exec or grpc`},
 		{"- a", `metadata.annotations["proxy.istio.io/config"]: found a list, want an object with fields such as ` + "availabilityZone, binaryPath, caCertificatesPem"},
 	} {
 		_, errs, _ := ParseProxy(test.text, at)

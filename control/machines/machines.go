@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/mallamesh/malla/api/machine"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
@@ -105,6 +106,13 @@ func (r *Registry) Join(p *model.Proxy) (xds.Membership, error) {
 	}
 	if err := permitted(p, o.Value.(*networkingv1.WorkloadGroup).Spec.GetTemplate().GetServiceAccount()); err != nil {
 		return nil, fmt.Errorf("WorkloadGroup %s/%s: %w", p.Namespace, group, err)
+	}
+	if g := &o.Value.(*networkingv1.WorkloadGroup).Spec; g.GetProbe() != nil && !p.Probes && p.Metadata[machine.Metadata] == "true" {
+		text, err := g.GetProbe().MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("WorkloadGroup %s/%s: spec.probe: %w", p.Namespace, group, err)
+		}
+		p.Probes, p.Probe = true, string(text)
 	}
 	e := entryOf(o, p)
 	m := r.enter(model.Name{Namespace: e.Namespace, Name: e.Name}, true)

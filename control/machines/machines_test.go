@@ -29,6 +29,7 @@ metadata: {name: db, namespace: prod, uid: g1}
 spec:
   metadata: {labels: {app: db, tier: group}, annotations: {team: data}}
   template: {ports: {tcp: 15432}, serviceAccount: db, labels: {app: template, class: vm}, weight: 2}
+  probe: {periodSeconds: 3, httpGet: {port: 80}}
 `
 
 // A cluster is an API server that holds entries, and the configuration that a control plane has of it.
@@ -102,7 +103,7 @@ func (c *cluster) want(want string) {
 	}
 }
 
-func machine(metadata ...string) *model.Proxy {
+func proxyOf(metadata ...string) *model.Proxy {
 	p := &model.Proxy{Namespace: "prod", ServiceAccount: "db", Proven: true, IPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")},
 		Labels: map[string]string{"app": "mine", "istio-locality": "r.z"}, Locality: "r/z", Metadata: map[string]string{"AUTO_REGISTER_GROUP": "db"}}
 	for i := 0; i < len(metadata); i += 2 {
@@ -118,12 +119,12 @@ func TestGrace(t *testing.T) {
 		defer cancel()
 		c := newCluster(t)
 		r := c.plane(ctx, "a")
-		first, err := r.Join(machine())
+		first, err := r.Join(proxyOf())
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.want("db-192.0.2.7 by a connected")
-		second, err := r.Join(machine()) // it connects anew before the old connection is seen to have ended
+		second, err := r.Join(proxyOf()) // it connects anew before the old connection is seen to have ended
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +135,7 @@ func TestGrace(t *testing.T) {
 		c.want("db-192.0.2.7 by a gone")
 		time.Sleep(9 * time.Second)
 		c.want("db-192.0.2.7 by a gone")
-		third, err := r.Join(machine())
+		third, err := r.Join(proxyOf())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,11 +160,11 @@ func TestSeveralControlPlanes(t *testing.T) {
 		defer cancel()
 		c := newCluster(t)
 		a, b := c.plane(ctx, "a"), c.plane(ctx, "b")
-		old, err := a.Join(machine())
+		old, err := a.Join(proxyOf())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Join(machine()); err != nil {
+		if _, err := b.Join(proxyOf()); err != nil {
 			t.Fatal(err)
 		}
 		old.Leave()
@@ -191,8 +192,7 @@ func TestSeveralControlPlanes(t *testing.T) {
 // The entry is the group's template with the labels of group and proxy, and the proxy is what its entry says.
 func TestEntry(t *testing.T) {
 	c := newCluster(t)
-	p := machine("NETWORK", "vm")
-	p.Probes = true
+	p := proxyOf("NETWORK", "vm", "MALLA_PROBES", "true")
 	if _, err := New(Options{Client: c.api, Snapshot: c.store.Snapshot, Name: "a", Log: slog.New(slog.DiscardHandler)}).Join(p); err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +209,8 @@ func TestEntry(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if p.Labels["tier"] != "group" {
-		t.Errorf("the proxy's labels are %v", p.Labels)
+	if p.Labels["tier"] != "group" || strings.ReplaceAll(p.Probe, " ", "") != `{"periodSeconds":3,"httpGet":{"port":80}}` {
+		t.Errorf("the proxy's labels are %v, and its probe is %s", p.Labels, p.Probe)
 	}
 }
 
@@ -220,7 +220,7 @@ func TestHealth(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c := newCluster(t)
-		m, err := c.plane(ctx, "a").Join(machine())
+		m, err := c.plane(ctx, "a").Join(proxyOf())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func TestWhoIsNotRegistered(t *testing.T) {
 		{func(p *model.Proxy) { p.IPs[0] = netip.MustParseAddr("192.0.2.8") }, "there already, and no entry of group db"},
 		{func(p *model.Proxy) { p.Metadata = map[string]string{"WORKLOAD_ENTRY": "x"} }, "there is no WorkloadEntry prod/x"},
 	} {
-		p := machine()
+		p := proxyOf()
 		test.change(p)
 		if m, err := r.Join(p); err == nil || m != nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("got %v, %v; want %q", m, err, test.want)

@@ -248,7 +248,7 @@ func class(p *model.Proxy, more ...string) string {
 			families += "6"
 		}
 	}
-	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, families, strconv.FormatBool(p.Stock), strconv.FormatBool(p.Proven)} {
+	for _, text := range []string{string(p.Type), p.Namespace, p.ServiceAccount, p.TrustDomain, p.Locality, p.Probe, families, strconv.FormatBool(p.Stock), strconv.FormatBool(p.Proven)} {
 		part(text)
 	}
 	if p.Settings != nil {

@@ -1,6 +1,9 @@
 package xds
 
-import "github.com/mallamesh/malla/api/nds"
+import (
+	"github.com/mallamesh/malla/api/machine"
+	"github.com/mallamesh/malla/api/nds"
+)
 
 // The types that the server speaks, in the order in which they are pushed: a
 // cluster must be known before its endpoints, both before the listener whose
@@ -14,11 +17,12 @@ const (
 	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 	SecretType    = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 	NamesType     = nds.Type
+	ProbeType     = machine.Type
 	// HealthType is no resource: with it a proxy says how its application fares, by a request that is not answered.
 	HealthType = "type.googleapis.com/istio.v1.HealthInformation"
 )
 
-var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType, NamesType}
+var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType, ExtensionType, NamesType, ProbeType}
 
 // Short returns the name that people know a type by: CDS, EDS, LDS, RDS, SDS, ECDS, NDS.
 func Short(typeURL string) string {
@@ -37,6 +41,8 @@ func Short(typeURL string) string {
 		return "ECDS"
 	case NamesType:
 		return "NDS"
+	case ProbeType:
+		return "probes"
 	}
 	return typeURL
 }
@@ -52,5 +58,5 @@ func known(typeURL string) bool {
 
 // wildcardByDefault reports whether a first request without names means all.
 func wildcardByDefault(typeURL string) bool {
-	return typeURL == ClusterType || typeURL == ListenerType || typeURL == NamesType
+	return typeURL == ClusterType || typeURL == ListenerType || typeURL == NamesType || typeURL == ProbeType
 }

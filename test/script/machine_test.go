@@ -23,6 +23,7 @@ metadata: {name: legacy}
 spec:
   metadata: {labels: {machine: legacy}}
   template: {serviceAccount: legacy, ports: {http: 8080}}
+  probe: {periodSeconds: 1, failureThreshold: 1, grpc: {port: 50051, service: shop}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -42,7 +43,6 @@ metadata:
   annotations:
     proxy.istio.io/config: |
       proxyMetadata: {ISTIO_META_AUTO_REGISTER_GROUP: legacy, ISTIO_METAJSON_LABELS: '{"app": "old"}'}
-      readinessProbe: {periodSeconds: 1, failureThreshold: 1, grpc: {port: 50051, service: shop}}
 spec:
   serviceAccountName: legacy
   terminationGracePeriodSeconds: 1
