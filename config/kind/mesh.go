@@ -1,5 +1,8 @@
 package kind
 
+// whyTelemetry is the reason of what says where proxies send what they observe.
+const whyTelemetry = "proxies log and are scraped; sending what they observe elsewhere comes with Telemetry, which is " + whyNotYet
+
 // MeshFields classifies the fields of MeshConfig, which is not a kind but the text
 // under the key mesh of the ConfigMap istio or malla in the root namespace.
 var MeshFields = join(
@@ -10,10 +13,13 @@ var MeshFields = join(
 	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
 	ign("providers take effect through Telemetry, which is not supported yet", "extensionProviders"),
 	ign("Istio's standard metrics are always there", "defaultProviders.metrics"),
-	ref(whyNotYet, "defaultProviders.tracing", "defaultProviders.accessLogging"),
+	ref(whyTelemetry, "defaultProviders.tracing", "defaultProviders.accessLogging", "enableEnvoyAccessLogService"),
 	ign("ambient mode is not there", "hboneIdleTimeout"),
 	ign("the log of listeners is off", "disableEnvoyListenerLog"),
-	ref(whyNotYet, "enableEnvoyAccessLogService", "configSources", "caCertificates", "ca", "certificates"),
+	only(ref("the control plane reads its API server; other sources of configuration are "+whyNotYet, "configSources[].address"), "!k8s://"),
+	ref("only of other sources than k8s://, which are "+whyNotYet, "configSources[].tlsSettings", "configSources[].subscribedResources"),
+	ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "caCertificates", "ca"),
+	ref("Istio does not make them any more; the control plane has a certificate of its own", "certificates"),
 	ign("ambient mode is not there", "serviceScopeConfigs"),
 	below(join(
 		ign("files and programs of Envoy are not used", "configPath", "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "image", "runtimeValues"),
@@ -24,7 +30,8 @@ var MeshFields = join(
 		only(ref("other ways of interception are "+whyNotYet, "interceptionMode"), "TPROXY", "NONE"),
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
-		ref(whyNotYet, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "caCertificatesPem", "meshId",
-			"privateKeyProvider", "statsdUdpAddress"),
+		ref(whyTelemetry, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "statsdUdpAddress"),
+		ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "caCertificatesPem"),
+		ref("keys are worked with in the proxy itself; it drives no cryptographic hardware", "privateKeyProvider"),
 	), "defaultConfig"),
 )

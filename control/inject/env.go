@@ -33,8 +33,16 @@ func (b *builder) env() []corev1.EnvVar {
 		{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"},
 		{Name: "ISTIO_META_WORKLOAD_NAME", Value: workload},
 		{Name: "ISTIO_META_OWNER", Value: b.owner(workload, kind)},
-		{Name: "ISTIO_META_MESH_ID", Value: b.options.TrustDomain},
+		{Name: "ISTIO_META_MESH_ID", Value: b.meshID()},
 	}
+}
+
+// meshID is what the mesh is called: after its trust domain, if nobody says otherwise.
+func (b *builder) meshID() string {
+	if id, ok := b.proxy["meshId"].(string); ok && id != "" {
+		return id
+	}
+	return b.options.TrustDomain
 }
 
 func (b *builder) proxyConfig() map[string]any {

@@ -184,14 +184,17 @@ func TestOwnProxyConfig(t *testing.T) {
 	with := func(text string) *corev1.Pod {
 		return pod(func(p *corev1.Pod) { p.Annotations = map[string]string{"proxy.istio.io/config": text} })
 	}
-	out, _, err := Pod(with("concurrency: 2\nterminationDrainDuration: 1s\n"), enabled, o)
+	out, _, err := Pod(with("concurrency: 2\nterminationDrainDuration: 1s\nmeshId: shop\n"), enabled, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"concurrency":2,"discoveryAddress":"istiod.istio-system.svc:15012","drainDuration":"30s","terminationDrainDuration":"1s"}`
+	const want = `{"concurrency":2,"discoveryAddress":"istiod.istio-system.svc:15012","drainDuration":"30s","meshId":"shop","terminationDrainDuration":"1s"}`
 	for _, e := range out.Spec.Containers[1].Env {
 		if e.Name == "PROXY_CONFIG" && e.Value != want {
 			t.Errorf("PROXY_CONFIG is\n%s, want\n%s", e.Value, want)
+		}
+		if e.Name == "ISTIO_META_MESH_ID" && e.Value != "shop" {
+			t.Errorf("the mesh is called %q, want what meshId says", e.Value)
 		}
 	}
 	if _, _, err := Pod(with("concurency: 2"), enabled, o); err == nil || !strings.Contains(err.Error(), `annotations["proxy.istio.io/config"].concurency: unknown field`) {
