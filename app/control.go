@@ -46,6 +46,7 @@ type ControlOptions struct {
 	// AccessLogFile is MeshConfig's accessLogFile where it is not written; "" as in
 	// Istio is no access log.
 	AccessLogFile string
+	AsIstio       bool // there is no istiod: its GatewayClasses are ours
 	Log           *slog.Logger
 }
 
@@ -58,6 +59,7 @@ func controlCommand(ctx context.Context, args []string, stderr io.Writer) error 
 	f.StringVar(&o.Namespace, "namespace", envOr("POD_NAMESPACE", "istio-system"), "the control plane's namespace")
 	f.StringVar(&o.Listen, "listen", "", "address to listen on, all if empty")
 	f.StringVar(&o.AccessLogFile, "access-log-file", "", "accessLogFile of a MeshConfig that does not say it")
+	f.BoolVar(&o.AsIstio, "as-istio", false, "serve GatewayClasses of istio.io/gateway-controller: where no istiod runs")
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -111,8 +113,8 @@ func Control(ctx context.Context, o ControlOptions) error {
 	}
 	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), refused: make(chan struct{}, 1), sizes: newSizes(metrics),
 		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log,
-			Controllers: gatewayapi.Controllers()})}
-	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, Log: o.Log})
+			Controllers: gatewayapi.Controllers(o.AsIstio)})}
+	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, AsIstio: o.AsIstio, Log: o.Log})
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -300,7 +302,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 // start, what can be read of them counts.
 func (c *controlPlane) settings(snap *config.Snapshot) (cfg *model.MeshConfig, found []problem) {
 	base := model.DefaultMeshConfig()
-	base.RootNamespace, base.AccessLogFile = c.o.Namespace, c.o.AccessLogFile
+	base.RootNamespace, base.AccessLogFile, base.BesideIstio = c.o.Namespace, c.o.AccessLogFile, !c.o.AsIstio
 	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
 	if len(errs) == 0 {
 		c.good = cfg

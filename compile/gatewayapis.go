@@ -82,7 +82,7 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 		Classes: l[0], Gateways: l[1], ListenerSets: l[2], HTTPRoutes: l[3], GRPCRoutes: l[4], TLSRoutes: l[5], TCPRoutes: l[6], UDPRoutes: l[7],
 		Grants: l[8], BackendTLSPolicies: l[9],
 	}, gatewayapi.Env{
-		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, ServicesExportTo: m.Config.ServiceExportTo, Services: m.Services,
+		ClusterDomain: m.Config.ClusterDomain, RootNamespace: m.Config.RootNamespace, AsIstio: !m.Config.BesideIstio, ServicesExportTo: m.Config.ServiceExportTo, Services: m.Services,
 		Entries: func(namespace, name string) []*model.Service {
 			return entries()[model.Name{Namespace: namespace, Name: name}]
 		},

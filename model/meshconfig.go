@@ -45,6 +45,7 @@ type MeshConfig struct {
 	Inbound                                                               InboundMode
 	AutoMTLS                                                              bool
 	AccessLogFile                                                         string // empty: no access log
+	BesideIstio                                                           bool   // Gateways of istio.io/gateway-controller are istiod's
 	AccessLogFormat                                                       string // empty: Istio's; the names istio and istio-1.8 stand for formats
 	AccessLogEncoding                                                     AccessLogEncoding
 	ServiceExportTo                                                       ExportTo

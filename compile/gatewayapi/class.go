@@ -12,22 +12,33 @@ const (
 	istioController = "istio.io/gateway-controller"
 )
 
-// Controllers returns the names by which our entries in the statuses of routes and policies are known.
-func Controllers() []string { return []string{Controller, istioController} }
+// Controllers returns the names by which our entries in the statuses of routes and policies are known. Istio's is
+// among them only where there is no istiod that would have it.
+func Controllers(asIstio bool) []string {
+	if asIstio {
+		return []string{Controller, istioController}
+	}
+	return []string{Controller}
+}
 
-// builtin are the classes that are ours without a GatewayClass, and what our controller is called there.
-var builtin = map[string]string{"malla": Controller, "istio": istioController}
+// Classes returns the GatewayClasses that are to be there, and what our controller is called in each. Whose a class is
+// its controllerName says, and to make one that is not there is to claim it: of two who try the API server lets one.
+// Istiod keeps to that, too.
+func Classes(asIstio bool) map[string]string {
+	names := Controllers(asIstio)
+	return map[string]string{"malla": Controller, "istio": names[len(names)-1]}
+}
 
-// classes finds the classes that are ours. One of a builtin name that another controller has is not.
+// classes finds the classes that are ours. Where there is nobody else they are so before they are there.
 func (c *compiler) classes() {
 	c.controllers = make(map[string]string)
-	for name, controller := range builtin {
-		c.controllers[name] = controller
+	if c.env.AsIstio {
+		c.controllers = Classes(true)
 	}
 	for _, o := range c.objects.Classes {
 		class := o.Value.(*gatewayv1.GatewayClass)
 		controller := string(class.Spec.ControllerName)
-		if !slices.Contains(Controllers(), controller) {
+		if !slices.Contains(Controllers(c.env.AsIstio), controller) {
 			delete(c.controllers, o.Name)
 			continue
 		}

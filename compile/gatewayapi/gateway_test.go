@@ -24,20 +24,29 @@ func TestWhoseGateways(t *testing.T) {
 	for _, test := range []struct {
 		of      string
 		classes []*config.Object
+		alone   bool // there is no istiod
 		want    bool
 	}{
-		{of: "istio", want: true},
-		{of: "malla", want: true},
-		{of: "nginx"},
-		{of: "istio", classes: []*config.Object{class("istio", "somebody.example/else")}},
-		{of: "edge", classes: []*config.Object{class("edge", Controller)}, want: true},
+		{of: "istio", alone: true, want: true},
+		{of: "malla", alone: true, want: true},
+		{of: "nginx", alone: true},
+		{of: "istio", alone: true, classes: []*config.Object{class("istio", istioController)}, want: true},
+		{of: "istio", alone: true, classes: []*config.Object{class("istio", "somebody.example/else")}},
+		{of: "edge", alone: true, classes: []*config.Object{class("edge", Controller)}, want: true},
+		// Beside an istiod its classes are its own, and ours are those that we, or people, made.
+		{of: "istio"},
+		{of: "malla"},
+		{of: "istio", classes: []*config.Object{class("istio", istioController)}},
+		{of: "edge", classes: []*config.Object{class("edge", istioController)}},
+		{of: "istio", classes: []*config.Object{class("istio", Controller)}, want: true},
+		{of: "malla", classes: []*config.Object{class("malla", Controller)}, want: true},
 	} {
 		gateway.Value = &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: gatewayv1.ObjectName(test.of), Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}
-		out := Compile(Objects{Classes: test.classes, Gateways: []*config.Object{gateway}}, Env{
+		out := Compile(Objects{Classes: test.classes, Gateways: []*config.Object{gateway}}, Env{AsIstio: test.alone,
 			Front: func(string, string) Front { return Front{} }, Services: func(string) []*model.Service { return nil },
 		})
 		if _, got := out.Status[refOf(gateway)]; got != test.want || len(out.Deployments) == 1 != test.want {
-			t.Errorf("a Gateway of class %q beside %d classes is ours: %t, want %t", test.of, len(test.classes), got, test.want)
+			t.Errorf("a Gateway of class %q beside %d classes, alone %t, is ours: %t, want %t", test.of, len(test.classes), test.alone, got, test.want)
 		}
 	}
 }
@@ -47,7 +56,7 @@ func TestNamesOfServices(t *testing.T) {
 	for name, want := range map[string]bool{"edge": true, strings.Repeat("e", 57): true, strings.Repeat("e", 58): false, "edge.prod": false} {
 		gateway := &config.Object{Kind: &kind.Kind{Kind: "Gateway"}, Namespace: "prod", Name: name,
 			Value: &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{GatewayClassName: "istio", Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: "HTTP"}}}}}
-		out := Compile(Objects{Gateways: []*config.Object{gateway}}, Env{
+		out := Compile(Objects{Gateways: []*config.Object{gateway}}, Env{AsIstio: true,
 			Front: func(string, string) Front { return Front{Addresses: []string{"10.0.0.1"}} }, Services: func(string) []*model.Service { return nil },
 		})
 		status := out.Status[refOf(gateway)].(*gatewayv1.GatewayStatus)

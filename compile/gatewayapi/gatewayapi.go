@@ -6,9 +6,9 @@
 // after this knows the difference, and the status of every object of ours: the standard
 // asks for one, whether there is something wrong or not.
 //
-// Ours are GatewayClasses of our controllers, also by Istio's name, and what refers to
-// Gateways of them or to services of the mesh. The classes istio and malla need no
-// GatewayClass. What another controller serves is left alone.
+// Ours are GatewayClasses of our controllers, and what refers to Gateways of them or to
+// services of the mesh. Where there is no istiod, Istio's controller is one of ours, and the
+// classes istio and malla need no GatewayClass. What another controller serves is left alone.
 //
 // Where the texts of the standard leave it open what is right, its conformance suite says it
 // (module sigs.k8s.io/gateway-api/conformance).
@@ -38,6 +38,8 @@ type Objects struct {
 type Env struct {
 	ClusterDomain string
 	RootNamespace string
+	// AsIstio is set where no istiod is: classes of its controller are ours, and the builtin ones before they are there.
+	AsIstio bool
 	// ServicesExportTo is for whom services are that do not say it themselves; nobody: for all.
 	ServicesExportTo model.ExportTo
 	Services         func(host string) []*model.Service

@@ -12,13 +12,10 @@ import (
 	"github.com/mallamesh/malla/config/kind"
 )
 
-// classes are those that are there wherever no other controller has the name.
-var classes = map[string]string{"malla": gatewayapi.Controller, "istio": gatewayapi.Controllers()[1]}
-
 // MissingClasses are those of ours that are not among the names.
 func MissingClasses(have []string) []string {
 	var out []string
-	for name := range classes {
+	for name := range gatewayapi.Classes(false) {
 		if !slices.Contains(have, name) {
 			out = append(out, name)
 		}
@@ -27,11 +24,11 @@ func MissingClasses(have []string) []string {
 	return out
 }
 
-// class makes a GatewayClass; one that came meanwhile stays.
+// class makes a GatewayClass; one that came meanwhile stays, whoever has made it.
 func (c *Controller) class(ctx context.Context, name string) error {
 	k, _ := kind.Named("GatewayClass")
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
-		"controllerName": classes[name], "description": "The default gateways of malla",
+		"controllerName": gatewayapi.Classes(c.o.AsIstio)[name], "description": "The default gateways of malla",
 	}}}
 	u.SetGroupVersionKind(k.GVK())
 	u.SetName(name)

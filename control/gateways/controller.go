@@ -34,6 +34,7 @@ type Options struct {
 	Client  kubernetes.Interface
 	Objects dynamic.Interface // for GatewayClasses
 	Root    string            // namespace of the ConfigMaps with defaults
+	AsIstio bool              // there is no istiod: class istio is of its controller's name
 	Log     *slog.Logger
 }
 
@@ -240,7 +241,7 @@ func ifOurs(err error, get func() (metav1.Object, error), what string) error {
 func (c *Controller) remove(ctx context.Context, want *Picture) error {
 	stale := func(o metav1.Object) bool {
 		class, there := want.Classes[model.Name{Namespace: o.GetNamespace(), Name: o.GetLabels()[NameLabel]}]
-		return there && class != o.GetLabels()[ClassLabel]
+		return there && class != o.GetLabels()[ClassLabel] && o.GetAnnotations()[madeOf] != "" // istiod labels what it makes likewise
 	}
 	deployments, err := c.deployments.List(labels.Everything())
 	if err != nil {

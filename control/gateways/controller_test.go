@@ -1,6 +1,7 @@
 package gateways
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
@@ -243,9 +245,79 @@ func TestClassesAreThere(t *testing.T) {
 	in(t, nil, func(ctx context.Context, c *Controller, _ *fake.Clientset) {
 		c.Set(Picture{Missing: MissingClasses(nil)})
 		settle()
-		list, err := c.o.Objects.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"}).List(ctx, metav1.ListOptions{})
+		list, err := c.o.Objects.Resource(gatewayClasses).List(ctx, metav1.ListOptions{})
 		if err != nil || len(list.Items) != 2 {
-			t.Errorf("GatewayClasses: %v, %v", list, err)
+			t.Fatalf("GatewayClasses: %v, %v", list, err)
+		}
+		for _, u := range list.Items { // istiod leaves alone what is not its own
+			if name, _, _ := unstructured.NestedString(u.Object, "spec", "controllerName"); name != gatewayapi.Controller {
+				t.Errorf("GatewayClass %s is of %s", u.GetName(), name)
+			}
+		}
+	})
+}
+
+var gatewayClasses = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"}
+
+// Who makes a GatewayClass first has it: one that another controller made, when the picture was taken already, stays
+// as it is.
+func TestTheFirstHasTheClass(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, _ *fake.Clientset) {
+		missing := MissingClasses(nil)
+		theirs := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+			"metadata": map[string]any{"name": "istio"}, "spec": map[string]any{"controllerName": "istio.io/gateway-controller"}}}
+		if _, err := c.o.Objects.Resource(gatewayClasses).Create(ctx, theirs, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c.Set(Picture{Missing: missing})
+		settle()
+		u, err := c.o.Objects.Resource(gatewayClasses).Get(ctx, "istio", metav1.GetOptions{})
+		if name, _, _ := unstructured.NestedString(u.Object, "spec", "controllerName"); err != nil || name != "istio.io/gateway-controller" {
+			t.Errorf("it is of %s now, %v", name, err)
+		}
+		if _, err := c.o.Objects.Resource(gatewayClasses).Get(ctx, "malla", metav1.GetOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What istiod made carries the same labels. It goes, or is written, only when its Gateway is of a class of ours.
+func TestWhatIstiodMadeIsItsOwn(t *testing.T) {
+	theirs := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "edge-istio", Labels: map[string]string{ManagedLabel: managed, NameLabel: "edge"}}}
+	in(t, []runtime.Object{theirs}, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(Picture{Classes: map[model.Name]string{{Namespace: "prod", Name: "edge"}: "istio"}})
+		settle()
+		if d, err := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{}); err != nil || len(d.Annotations) > 0 {
+			t.Errorf("their Deployment: %v, %v", d, err)
+		}
+		c.Set(edge("istio", 80))
+		settle()
+		if d, err := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{}); err != nil || d.Annotations[madeOf] == "" {
+			t.Errorf("the Deployment of a Gateway that is ours now: %v, %v", d, err)
+		}
+	})
+}
+
+// Two control planes at once, of which one makes the same Gateway into something else, as in an update: the newer has
+// its way, and after that nobody writes.
+func TestTheNewestControlPlaneHasItsWay(t *testing.T) {
+	in(t, nil, func(ctx context.Context, c *Controller, client *fake.Clientset) {
+		c.Set(edge("istio", 80))
+		settle()
+		for _, test := range []struct{ made, want string }{
+			{"99:newer", "99:newer"},
+			{"0:older", ""},
+			{"somehow", ""},
+		} {
+			d, _ := client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+			ours := d.Annotations[madeOf]
+			d.Annotations[madeOf] = test.made
+			client.AppsV1().Deployments("prod").Update(ctx, d, metav1.UpdateOptions{})
+			settle()
+			d, _ = client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{})
+			if want := cmp.Or(test.want, d.Annotations[madeOf]); d.Annotations[madeOf] != want || test.want == "" && d.Annotations[madeOf] == test.made {
+				t.Errorf("made of %s: it is %s then, was %s", test.made, d.Annotations[madeOf], ours)
+			}
 		}
 	})
 }

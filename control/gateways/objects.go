@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,7 +33,7 @@ const (
 
 	// DefaultsLabel is on a ConfigMap with patches for the Gateways of a class.
 	DefaultsLabel = "gateway.istio.io/defaults-for-class"
-	// madeOf is the annotation with the hash of what an object was made of.
+	// madeOf is the annotation with the form, and the hash of what an object was made of.
 	madeOf = "malla.dev/made-of"
 	// askedFor is the annotation of a Service with the address that its Gateway wants it to have.
 	askedFor = "malla.dev/address"
@@ -153,7 +154,7 @@ func stamp(o metav1.Object) {
 	if a == nil {
 		a = map[string]string{}
 	}
-	a[madeOf] = hex.EncodeToString(h.Sum(nil))
+	a[madeOf] = strconv.Itoa(form) + ":" + hex.EncodeToString(h.Sum(nil))
 	o.SetAnnotations(a)
 }
 
@@ -163,12 +164,27 @@ type standing uint8
 const (
 	right   standing = iota
 	changed          // it was made of something else
-	foreign          // somebody else made it
+	foreign          // somebody else made it, or one of us that makes it otherwise and is newer
 )
+
+// form is that of what is made. It grows with every change of this package by which the same Gateway is made into
+// something else: of control planes that run at the same time, as in an update, the newest has its way, and the
+// others do not write against it.
+const form = 1
+
+// formOf reads the form of what is there: 0 of what was made without one, or by istiod.
+func formOf(o metav1.Object) int {
+	number, _, found := strings.Cut(o.GetAnnotations()[madeOf], ":")
+	n, err := strconv.Atoi(number)
+	if !found || err != nil {
+		return 0
+	}
+	return n
+}
 
 func compare(have, want metav1.Object) standing {
 	switch {
-	case have.GetLabels()[ManagedLabel] != managed:
+	case have.GetLabels()[ManagedLabel] != managed, formOf(have) > formOf(want):
 		return foreign
 	case have.GetAnnotations()[madeOf] != want.GetAnnotations()[madeOf] || !owned(have, want.GetOwnerReferences()):
 		return changed
