@@ -94,7 +94,7 @@ func (g *gatewayMemo) compile(s *config.Snapshot, m *model.Mesh) {
 				return nil
 			}
 			var out map[string]string
-			for _, key := range model.GatewayEntries() {
+			for _, key := range append(model.GatewayEntries(), model.UnmadeEntries()...) {
 				if text, ok := o.Value.(*corev1.ConfigMap).Data[key]; ok {
 					if out == nil {
 						out = map[string]string{}

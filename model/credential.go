@@ -22,6 +22,9 @@ var credentialEntries = []string{"cert", "key", "cacert", "crl", "tls.crt", "tls
 // Gateway of Gateway API.
 func GatewayEntries() []string { return []string{"deployment", "service", "serviceAccount"} }
 
+// UnmadeEntries returns the keys beside them that Istio knows, for objects that are not made here.
+func UnmadeEntries() []string { return []string{"horizontalPodAutoscaler", "podDisruptionBudget"} }
+
 // CredentialEntries returns the keys of objects that hold what belongs to TLS.
 func CredentialEntries() []string { return slices.Clone(credentialEntries) }
 
@@ -46,10 +49,11 @@ type SecretSource struct {
 	Kind SecretKind
 	// Namespace and Name are those of an object. Without a namespace it is the proxy's own.
 	Namespace, Name string
-	Granted         string // to proxies of that namespace too, though it is another's; "*": of all. See [SecretSource.Open]
-	Exact           bool   // roots are those that the object of this name holds, whatever is beside it
-	Cert, Key       string // files in the proxy
-	CA, CRL         string // files in the proxy
+	Granted         string        // to proxies of that namespace too, though it is another's; "*": of all. See [SecretSource.Open]
+	Exact           bool          // roots are those that the object of this name holds, whatever is beside it
+	Also            *SecretSource // roots of another object that count as well
+	Cert, Key       string        // files in the proxy
+	CA, CRL         string        // files in the proxy
 }
 
 // A SecretKind is the sort of a [SecretSource].
@@ -65,7 +69,8 @@ const (
 // Open reports whether proxies of the namespace may have what an object of the source
 // holds.
 func (s SecretSource) Open(namespace string) bool {
-	return s.Namespace == "" || s.Namespace == namespace || s.Granted == "*" || s.Granted != "" && s.Granted == namespace
+	return (s.Namespace == "" || s.Namespace == namespace || s.Granted == "*" || s.Granted != "" && s.Granted == namespace) &&
+		(s.Also == nil || s.Also.Open(namespace))
 }
 
 // RootsSuffix makes the name of the Secret that may hold the roots for a Secret.
@@ -74,6 +79,17 @@ const RootsSuffix = "-cacert"
 // Held returns what the object of a source holds for proxies of the namespace, nil if
 // there is no such object. Roots for a Secret may be in one of their own, NAME-cacert.
 func (m *Mesh) Held(s SecretSource, namespace string, roots bool) *Credential {
+	if roots && s.Also != nil {
+		rest := m.Held(*s.Also, namespace, true)
+		s.Also = nil
+		first := m.Held(s, namespace, true)
+		if first == nil || rest == nil || first.NoCA != "" {
+			return first
+		}
+		all := &Credential{From: first.From, NoCert: first.NoCert, NoCA: rest.NoCA}
+		all.CA, all.CRL = slices.Concat(first.CA, []byte("\n"), rest.CA), slices.Concat(first.CRL, rest.CRL)
+		return all
+	}
 	key := CredentialKey{"Secret", s.Namespace, s.Name}
 	if s.Kind == FromConfigMap {
 		key.Kind = "ConfigMap"

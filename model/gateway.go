@@ -67,7 +67,7 @@ func (m ServerTLSMode) Asks() bool {
 type ServerTLS struct {
 	Redirect     bool // httpsRedirect: plain HTTP is answered by 301
 	Mode         ServerTLSMode
-	Certs        []SecretSource // what it shows: one, or one of RSA and one of ECDSA
+	Certs        []SecretSource // what it shows: the one for the name that a client asks for, ECDSA before RSA, else the first
 	CA           *SecretSource  // roots for the certificates of clients
 	SANs         []string       // one of which a client's certificate must have
 	Keys, Hashes []string       // of certificates of clients, one of which is wanted: SHA-256 of the key in base64, of all in hex

@@ -199,8 +199,13 @@ func mayHave(v *model.View, ref model.SecretSource, selector map[string]string) 
 	return v.Mesh.Runs(p.Namespace, p.ServiceAccount, selector)
 }
 
-// secretName is the name of the resource, in Istio's form.
+// secretName is the name of the resource, in Istio's form; roots of several objects have all their names.
 func secretName(ref model.SecretSource, roots bool) string {
+	if roots && ref.Also != nil {
+		rest := secretName(*ref.Also, true)
+		ref.Also = nil
+		return secretName(ref, true) + "," + rest
+	}
 	object := ref.Name
 	if ref.Namespace != "" {
 		object = ref.Namespace + "/" + ref.Name

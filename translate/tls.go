@@ -101,6 +101,10 @@ func meshServerFor(v *model.View, alpn, only []string) *corev3.TransportSocket {
 	return serverSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: boolean(true)})
 }
 
+// systemRoots is the name by which the agent beside a real Envoy hands it the roots of the system, as Istio's does: of
+// itself Envoy knows none.
+const systemRoots = "file-root:system"
+
 // originatedTLS is what a DestinationRule asks for towards servers that are not
 // of the mesh (SIMPLE, MUTUAL).
 func originatedTLS(v *model.View, t *model.ClientTLS, alpn []string) *corev3.TransportSocket {
@@ -117,6 +121,12 @@ func originatedTLS(v *model.View, t *model.ClientTLS, alpn []string) *corev3.Tra
 	if ref, ok := clientRoots(t); ok {
 		common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 			DefaultValidationContext: check, ValidationContextSdsSecretConfig: secretConfig(ref, true),
+		}}
+	} else if v.Proxy.Stock && !t.SkipVerify {
+		from := agent()
+		from.InitialFetchTimeout = nil // a machine may have none
+		common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext: check, ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: systemRoots, SdsConfig: from},
 		}}
 	} else {
 		if !t.SkipVerify {

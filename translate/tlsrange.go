@@ -42,10 +42,16 @@ func restrictClient(v *model.View, s *corev3.TransportSocket) {
 		if !v.Mesh.Config.TrustUnnamed {
 			return
 		}
-		if check := t.GetCommonTlsContext().GetValidationContext(); check.GetSystemRootCerts() != nil { // nobody said whom to trust
-			check.SystemRootCerts = nil
-			check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+		common := t.GetCommonTlsContext()
+		check := common.GetValidationContext()
+		if both := common.GetCombinedValidationContext(); both.GetValidationContextSdsSecretConfig().GetName() == systemRoots {
+			check = both.GetDefaultValidationContext()
+			common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check}
+		} else if check.GetSystemRootCerts() == nil {
+			return // somebody said whom to trust
 		}
+		check.SystemRootCerts = nil
+		check.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
 	})
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/mallamesh/malla/node/relay"
 	"github.com/mallamesh/malla/node/sds"
 	"github.com/mallamesh/malla/proxy/admin"
+	"github.com/mallamesh/malla/proxy/build"
 )
 
 // EnvEnvoy names the program that runs in the place of our proxy.
@@ -138,8 +139,13 @@ func runEnvoy(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 // scrapeTimeout bounds a question to the Envoy's administration interface.
 const scrapeTimeout = 5 * time.Second
 
-// identity makes the agent, whose certificates go to the Envoy as they come.
+// identity makes the agent, whose certificates go to the Envoy as they come, and hands it the roots of the system.
 func (p *envoy) identity() {
+	if bundle, err := build.SystemRoots(); err != nil {
+		p.log.Warn("the system has no roots: the Envoy makes no connections by TLS to whom only they would tell", "error", err)
+	} else if err := p.sds.SetBundle(systemRootSecret, bundle); err != nil {
+		p.log.Warn("roots of the system", "error", err)
+	}
 	p.roots = agent.NewRoots(p.e.RootPath, func(certs []*x509.Certificate) {
 		if err := p.sds.SetRoots(rootSecret, certs); err != nil {
 			p.log.Warn("roots", "error", err)

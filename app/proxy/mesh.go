@@ -26,6 +26,8 @@ import (
 const (
 	identitySecret = "default"
 	rootSecret     = "ROOTCA"
+
+	systemRootSecret = "file-root:system" // for a real Envoy
 )
 
 // meshFlush is when a line of the access log is to be seen: who sends a request looks for it at once.

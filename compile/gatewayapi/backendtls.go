@@ -188,7 +188,7 @@ func (c *compiler) clientTLS(o *config.Object, spec *gatewayv1.BackendTLSPolicyS
 
 // policyRoots finds what a policy's servers are verified by.
 func (c *compiler) policyRoots(o *config.Object, refs []gatewayv1.LocalObjectReference, is *conditions) *model.SecretSource {
-	var out *model.SecretSource
+	var all trust
 	for i, ref := range refs {
 		kind, get := model.FromConfigMap, c.env.ConfigMap
 		at := fmt.Sprintf("spec.validation.caCertificateRefs[%d]", i)
@@ -200,21 +200,21 @@ func (c *compiler) policyRoots(o *config.Object, refs []gatewayv1.LocalObjectRef
 			is.fail(resolved, "InvalidKind", "%s: is %s, want a ConfigMap or a Secret", at, kindOf(ref.Group, ref.Kind))
 			continue
 		}
-		if text := noRoots(get(o.Namespace, string(ref.Name)), string(ref.Kind), o.Namespace, string(ref.Name)); text != "" {
+		held := get(o.Namespace, string(ref.Name))
+		if text := noRoots(held, string(ref.Kind), o.Namespace, string(ref.Name)); text != "" {
 			is.fail(resolved, "InvalidCACertificateRef", "%s: %s", at, text)
 			continue
 		}
-		if out != nil {
-			is.fail(accepted, "Invalid", "spec.validation.caCertificateRefs has several; want one with all roots")
-			continue
-		}
 		// Roots are no secret: whoever calls the service has them.
-		out = &model.SecretSource{Kind: kind, Namespace: o.Namespace, Name: string(ref.Name), Granted: "*", Exact: true}
+		all.add(model.SecretSource{Kind: kind, Namespace: o.Namespace, Name: string(ref.Name), Granted: "*", Exact: true}, held)
 	}
-	if out == nil {
+	if text := all.mixed(); text != "" {
+		is.fail(accepted, "Invalid", "spec.validation.caCertificateRefs: %s", text)
+	}
+	if all.first == nil {
 		is.fail(accepted, "NoValidCACertificate", "there is nothing to verify servers by; condition ResolvedRefs says why")
 	}
-	return out
+	return all.first
 }
 
 // Beneath returns an author's DestinationRules with what a BackendTLSPolicy's says laid beneath: a rule of the

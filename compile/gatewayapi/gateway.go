@@ -172,6 +172,12 @@ func (c *compiler) parameters(g *gateway, ref gatewayv1.LocalParametersReference
 			return
 		}
 	}
+	for _, key := range model.UnmadeEntries() {
+		if _, ok := data[key]; ok {
+			c.notice(g.object, field.At("spec", "infrastructure", "parametersRef"), false,
+				"ConfigMap %s has the key %s, which is without effect: there is none of these here; how many pods there are says spec.replicas of the key deployment", ref.Name, key)
+		}
+	}
 	g.patches = data
 }
 

@@ -68,9 +68,6 @@ func (c *compiler) certificates(l *listener, refs []gatewayv1.SecretObjectRefere
 	if len(refs) == 0 {
 		l.is.fail(resolved, "InvalidCertificateRef", "tls.certificateRefs is empty: it has no certificate to show")
 	}
-	if len(refs) > 2 {
-		l.is.fail(accepted, "UnsupportedValue", "tls.certificateRefs has %d, want at most two: one of RSA, one of ECDSA", len(refs))
-	}
 	for i, ref := range refs {
 		source, reason, text := c.secret(l.of, ref)
 		if reason != "" {
@@ -131,18 +128,19 @@ func (c *compiler) clientValidation(l *listener) {
 	if validation == nil {
 		return
 	}
+	var all trust
 	for i, ref := range validation.CACertificateRefs {
-		source, reason, text := c.roots(&g.parent, ref)
-		switch {
-		case reason != "":
+		source, held, reason, text := c.roots(&g.parent, ref)
+		if reason != "" {
 			l.is.fail(resolved, reason, "caCertificateRefs[%d] of the Gateway: %s", i, text)
-		case l.tls.CA != nil:
-			l.is.fail(accepted, "UnsupportedValue", "caCertificateRefs of the Gateway has several; want one with all roots")
-		default:
-			l.tls.CA = &source
+			continue
 		}
+		all.add(source, held)
 	}
-	if l.tls.CA == nil {
+	if text := all.mixed(); text != "" {
+		l.is.fail(accepted, "UnsupportedValue", "caCertificateRefs of the Gateway: %s", text)
+	}
+	if l.tls.CA = all.first; l.tls.CA == nil {
 		l.is.fail(accepted, "NoValidCACertificate", "there is nothing to verify clients by; condition ResolvedRefs says why")
 		return
 	}
@@ -154,25 +152,56 @@ func (c *compiler) clientValidation(l *listener) {
 }
 
 // roots finds what a Gateway names to verify clients by.
-func (c *compiler) roots(from *parent, ref gatewayv1.ObjectReference) (source model.SecretSource, reason, text string) {
+func (c *compiler) roots(from *parent, ref gatewayv1.ObjectReference) (source model.SecretSource, held *model.Credential, reason, text string) {
 	kind, get := model.FromConfigMap, c.env.ConfigMap
 	switch {
 	case ref.Group == "" && ref.Kind == "ConfigMap":
 	case ref.Group == "" && ref.Kind == "Secret":
 		kind, get = model.FromSecret, c.env.Secret
 	default:
-		return source, "InvalidCACertificateKind", "is " + kindOf(ref.Group, ref.Kind) + ", want a ConfigMap or a Secret"
+		return source, nil, "InvalidCACertificateKind", "is " + kindOf(ref.Group, ref.Kind) + ", want a ConfigMap or a Secret"
 	}
 	ns, name := string(deref(ref.Namespace, gatewayv1.Namespace(from.object.Namespace))), string(ref.Name)
 	if !c.granted(from.kind, from.object.Namespace, "", string(ref.Kind), ns, name) {
-		return source, "RefNotPermitted", "no ReferenceGrant of namespace " + ns + " lets a " + from.kind + " of namespace " + from.object.Namespace + " refer to " + string(ref.Kind) + " " + name
+		return source, nil, "RefNotPermitted", "no ReferenceGrant of namespace " + ns + " lets a " + from.kind + " of namespace " + from.object.Namespace + " refer to " + string(ref.Kind) + " " + name
 	}
-	if text := noRoots(get(ns, name), string(ref.Kind), ns, name); text != "" {
-		return source, "InvalidCACertificateRef", text
+	held = get(ns, name)
+	if text := noRoots(held, string(ref.Kind), ns, name); text != "" {
+		return source, nil, "InvalidCACertificateRef", text
 	}
 	source = from.gateway.source(kind, ns, name)
 	source.Exact = true
-	return source, "", ""
+	return source, held, "", ""
+}
+
+// A trust is roots of several objects, each of which counts.
+type trust struct {
+	first, last *model.SecretSource
+	some, lists int // objects, and those of them with revocation lists
+	without     *model.Credential
+}
+
+func (t *trust) add(source model.SecretSource, held *model.Credential) {
+	if t.some++; len(held.CRL) > 0 {
+		t.lists++
+	} else {
+		t.without = held
+	}
+	if t.first == nil {
+		t.first = &source
+	} else {
+		t.last.Also = &source
+	}
+	t.last = &source
+}
+
+// mixed says what is wrong if some roots have revocation lists and others do not: who looks at lists looks for that of
+// every issuer, and takes nobody of one without.
+func (t *trust) mixed() string {
+	if t.lists == 0 || t.lists == t.some {
+		return ""
+	}
+	return t.without.From.String() + " has no revocation list, but others have; want one in all of them, or in none"
 }
 
 // noRoots says why an object has no roots, "" if it has.

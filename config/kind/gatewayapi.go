@@ -30,7 +30,6 @@ var gatewayAPI = ofGatewayAPI(
 			condition("Programmed"),
 		},
 		Fields: []Field{
-			{Path: "spec.infrastructure.parametersRef", Class: Unmet, Why: "a Gateway has no parameters here, and it is not accepted"},
 			{Path: "spec.listeners[].protocol", Class: Unmet, Values: []string{"UDP"}, Why: "UDP is not carried"},
 		},
 		New: func() runtime.Object { return new(gatewayv1.Gateway) }},

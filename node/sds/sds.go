@@ -85,8 +85,13 @@ func (s *Server) SetIdentity(name string, c *tls.Certificate) error {
 
 // SetRoots makes the secret called name the roots that peers are judged by.
 func (s *Server) SetRoots(name string, roots []*x509.Certificate) error {
+	return s.SetBundle(name, pki.EncodeCertificates(roots...))
+}
+
+// SetBundle is SetRoots for roots in PEM.
+func (s *Server) SetBundle(name string, roots []byte) error {
 	return s.set(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-		TrustedCa: inline(pki.EncodeCertificates(roots...)),
+		TrustedCa: inline(roots),
 	}}})
 }
 

@@ -45,8 +45,8 @@ var rootFiles = []string{
 	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
 }
 
-// systemRoots reads the first of them, or what SSL_CERT_FILE names.
-func systemRoots() ([]byte, error) {
+// SystemRoots reads the first of them, or what SSL_CERT_FILE names.
+func SystemRoots() ([]byte, error) {
 	files := rootFiles
 	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
 		files = []string{f}

@@ -37,7 +37,7 @@ func (r *reader) validation(v *tlsv3.CertificateValidationContext, at *field.Pat
 		rules.MaxChain = int(d.GetValue()) + 1
 	}
 	if v.GetTrustedCa() == nil && v.GetSystemRootCerts() != nil {
-		text, err := systemRoots()
+		text, err := SystemRoots()
 		if err != nil {
 			r.errs.Addf(at.Child("system_root_certs"), "%v", err)
 		}

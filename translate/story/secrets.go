@@ -1,6 +1,7 @@
 package story
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -124,14 +125,15 @@ func source(d *corev3.DataSource) string {
 	if f := d.GetFilename(); f != "" {
 		return f
 	}
-	block, _ := pem.Decode(d.GetInlineBytes())
-	if block == nil {
-		return "(bytes)"
+	var all []string
+	for block, rest := pem.Decode(d.GetInlineBytes()); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			all = append(all, c.Subject.CommonName)
+		} else {
+			all = append(all, strings.ToLower(block.Type))
+		}
 	}
-	if c, err := x509.ParseCertificate(block.Bytes); err == nil {
-		return c.Subject.CommonName
-	}
-	return strings.ToLower(block.Type)
+	return cmp.Or(strings.Join(all, ", "), "(bytes)")
 }
 
 // socket says how a chain ends TLS: mtls for the mesh's own, else what it shows and

@@ -24,7 +24,9 @@ func (k *sink) keep(value runtime.Object) bool {
 		if v.Namespace == k.s.o.Namespace && (v.Name == "istio" || v.Name == "malla") {
 			return true
 		}
-		maps.DeleteFunc(v.Data, func(key, text string) bool { return other(key, text) && !slices.Contains(model.GatewayEntries(), key) })
+		maps.DeleteFunc(v.Data, func(key, text string) bool {
+			return other(key, text) && !slices.Contains(model.GatewayEntries(), key) && !slices.Contains(model.UnmadeEntries(), key)
+		})
 		maps.DeleteFunc(v.BinaryData, other[[]byte])
 		return len(v.Data)+len(v.BinaryData) > 0
 	case *corev1.Secret:
