@@ -218,7 +218,7 @@ func importKey(l *lua.LState, r *run, _ any) int {
 	der := prefix(l, 2, 3)
 	key, err := parseKey(der)
 	if err != nil {
-		key = nil
+		return push(l, r.fresh(keyKind, &publicKey{}))
 	}
 	if r.keys == nil {
 		r.keys = map[string]any{}
@@ -276,8 +276,6 @@ func checkSignature(name string, key any, signature, data []byte) string {
 		valid = ecdsa.VerifyASN1(k, sum, signature)
 	case ed25519.PublicKey:
 		valid = ed25519.Verify(k, data, signature)
-	case nil:
-		return "Failed to initialize digest verify."
 	}
 	if !valid {
 		return "Failed to verify digest. Error code: 0"

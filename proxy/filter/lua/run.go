@@ -52,7 +52,7 @@ type run struct {
 	trailers  *header.Map
 	call      *outgoing
 	response  *respond
-	keys      map[string]any // public keys by their bytes; nil: they are none
+	keys      map[string]any // public keys by their bytes
 
 	objects map[kind]*lua.LUserData // of which a handler has one each
 }
