@@ -86,3 +86,84 @@ func TestEarlyEndsOfSlowBodies(t *testing.T) {
 		})
 	}
 }
+
+// Of a body that waits for its turn as much is kept as the connection's limit allows, and a megabyte without one; the sender of
+// more waits, whichever way the body goes.
+func TestSlowBodiesWaitUpToALimit(t *testing.T) {
+	const piece = 64 << 10 // what one read brings at most
+	for _, limit := range []int{16 << 10, 0} {
+		want := limit
+		if limit == 0 {
+			want = 1 << 20
+		}
+		for _, response := range []bool{false, true} {
+			b, client, host := slowed(t, 1, limit)
+			sender := begin(b, client, host, response)
+			sent := 0
+			for range 100 {
+				sender.WriteString(strings.Repeat("x", piece))
+				sent += piece
+				b.Advance(10 * time.Millisecond)
+			}
+			if taken := sent - sender.Unread(); taken < want || taken > want+2*piece {
+				t.Errorf("limit %d, response %v: the proxy took %d bytes, want %d and a little more", limit, response, taken, want)
+			}
+		}
+	}
+}
+
+// What waits because its receiver is full goes on as soon as that takes more, not when somebody looks, and nothing runs until then.
+func TestSlowBodiesGoOnWhenTheReceiverTakesMore(t *testing.T) {
+	for _, response := range []bool{false, true} {
+		b, client, host := slowed(t, 1<<20, 16<<10)
+		sender := begin(b, client, host, response)
+		for range 100 {
+			sender.WriteString(strings.Repeat("x", 16<<10))
+			b.Advance(50 * time.Millisecond)
+		}
+		set, _ := b.reg.BandwidthLimit("b")
+		passed := func() uint64 { return set.RequestAllowedTotal.Value() + set.ResponseAllowedTotal.Value() }
+		before := passed()
+		b.Advance(time.Minute)
+		if passed() != before {
+			t.Fatalf("response %v: %d bytes went to a receiver that takes nothing", response, passed()-before)
+		}
+		receiver := client
+		if !response {
+			receiver = *host
+		}
+		for range 64 { // no time passes
+			receiver.Take()
+			b.Step()
+		}
+		if passed() == before {
+			t.Errorf("response %v: nothing goes on although the receiver takes more", response)
+		}
+	}
+}
+
+// slowed is a bench with a bandwidth limit and a limit of what may wait, whose client and host hold 32 KiB each.
+func slowed(t *testing.T, kib uint64, limit int) (b *bench, client *drive.Pipe, host **drive.Pipe) {
+	b = full(t)
+	slow, _ := bandwidth(b, kib)
+	b.config.Filters = []stream.Factory{slow, router.New(router.Config{})}
+	b.rt.Listeners[0].BufferLimit = limit
+	host = new(*drive.Pipe)
+	b.Handle(app1, func(p *drive.Pipe) { *host, p.Window = p, 32<<10 })
+	client = b.dial()
+	client.Window = 32 << 10
+	return b, client, host
+}
+
+// begin begins with a large body, and returns who sends it.
+func begin(b *bench, client *drive.Pipe, host **drive.Pipe, response bool) *drive.Pipe {
+	if !response {
+		client.WriteString("POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: 104857600\r\n\r\n")
+		b.Step()
+		return client
+	}
+	client.WriteString(get("/raw"))
+	b.Step()
+	(*host).WriteString("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n")
+	return *host
+}

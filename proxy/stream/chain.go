@@ -309,8 +309,33 @@ func (s *Stream) Restart() {
 	s.proceedFrom(-1)
 }
 
-// ClientFull reports whether the client takes no more for the moment.
-func (s *Stream) ClientFull() bool { return s.down.Full() }
+// A Waiter is told once when the one that it waits for takes more, or may. What it does then may end the stream.
+type Waiter interface{ OnRoom() }
 
-// UpstreamFull reports whether the upstream takes no more for the moment.
-func (s *Stream) UpstreamFull() bool { return s.started && s.terminal.Full() }
+// ClientFull reports whether the client takes no more for the moment. If so, w will be told when it does.
+func (s *Stream) ClientFull(w Waiter) bool {
+	full := s.down.Full()
+	if full {
+		s.forClient = append(s.forClient, w)
+	}
+	return full
+}
+
+// UpstreamFull reports whether the upstream takes no more for the moment. If so, w will be told when it does.
+func (s *Stream) UpstreamFull(w Waiter) bool {
+	full := s.started && s.terminal.Full()
+	if full {
+		s.forUpstream = append(s.forUpstream, w)
+	}
+	return full
+}
+
+// tell tells those who wait now; who goes on waiting after that is told next time.
+func (s *Stream) tell(list *[]Waiter) {
+	gen := s.gen
+	for n := len(*list); n > 0 && s.gen == gen && !s.over; n-- {
+		w := (*list)[0]
+		*list = slices.Delete(*list, 0, 1)
+		w.OnRoom()
+	}
+}

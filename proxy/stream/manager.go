@@ -138,6 +138,9 @@ func (s *Stream) reset() {
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
 	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
 	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, 0, 0, false, 0, ""
+	clear(s.forClient)
+	clear(s.forUpstream)
+	s.forClient, s.forUpstream = s.forClient[:0], s.forUpstream[:0]
 	s.Host = HostWish{}
 	s.Followed.Reset()
 	if s.usual != nil {

@@ -197,6 +197,11 @@ func (s *Stream) proceedFrom(i int) {
 
 // ResumeRequest has the client's bytes come again; the terminal calls it when it is no longer Full.
 func (s *Stream) ResumeRequest() {
+	if len(s.forUpstream) > 0 {
+		if s.tell(&s.forUpstream); s.over || s.started && s.terminal.Full() {
+			return
+		}
+	}
 	if !s.over && s.reqWait < 0 && s.reqPaused == 0 {
 		s.down.ResumeRequest()
 	}

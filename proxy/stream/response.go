@@ -244,6 +244,11 @@ func (s *Stream) resumeResponse() {
 
 // onDrained lets the response flow again.
 func (s *Stream) onDrained() {
+	if len(s.forClient) > 0 {
+		if s.tell(&s.forClient); s.over || s.down.Full() {
+			return
+		}
+	}
 	if !s.over && s.started && s.respWait < 0 && s.respPaused == 0 {
 		s.terminal.ResumeResponse()
 	}

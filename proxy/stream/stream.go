@@ -63,6 +63,8 @@ type Stream struct {
 	reqEnds     bool        // the request has headers only
 	respEnds    bool        // the response has headers only
 	inData      bool        // a piece of the request's body is being passed on
+	forClient   []Waiter    // who waits until the client takes more
+	forUpstream []Waiter    // who waits until the upstream does
 	reqPaused   int         // so many filters have as much of the request as they can take
 	respPaused  int         // so many filters have as much of the response as they can take
 	requested   bool        // the whole request was received

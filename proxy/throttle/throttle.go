@@ -5,7 +5,7 @@
 // ways may have one bucket; who asks first then gets what is there.
 //
 // At most what the connection's limit allows waits here; beyond it the sender waits. A receiver that takes nothing
-// gets nothing, and costs no tokens.
+// gets nothing, and costs neither tokens nor tries: what waits goes on when it takes more.
 package throttle
 
 import (
@@ -41,6 +41,7 @@ type Way struct {
 	end      bool
 	paused   bool
 	passing  bool
+	waiting  bool // for the receiver
 }
 
 // maxWaiting is what waits of a connection without a limit.
@@ -67,7 +68,7 @@ func (w *Way) Held() int { return len(w.body) }
 func (w *Way) Data(b []byte, end bool) stream.Verdict {
 	w.body = append(w.body, b...)
 	w.end = w.end || end
-	if !w.timer.Armed() && !w.passing {
+	if !w.timer.Armed() && !w.passing && !w.waiting {
 		w.pass()
 	}
 	if w.s != nil && !w.paused && len(w.body) > w.high() {
@@ -95,7 +96,7 @@ func (w *Way) Stop() {
 	if w.paused {
 		w.pause(false)
 	}
-	w.s, w.bucket, w.trailers, w.end = nil, nil, nil, false
+	w.s, w.bucket, w.trailers, w.end, w.waiting = nil, nil, nil, false, false
 	if w.body = w.body[:0]; cap(w.body) > 64<<10 {
 		w.body = nil
 	}
@@ -104,6 +105,14 @@ func (w *Way) Stop() {
 // OnTimer passes on more.
 func (w *Way) OnTimer(*drive.Timer) {
 	if w.s != nil {
+		w.pass()
+	}
+}
+
+// OnRoom passes on more: the receiver takes it.
+func (w *Way) OnRoom() {
+	if w.waiting {
+		w.waiting = false
 		w.pass()
 	}
 }
@@ -118,15 +127,15 @@ func (w *Way) high() int {
 
 func (w *Way) full() bool {
 	if w.response {
-		return w.s.ClientFull()
+		return w.s.ClientFull(w)
 	}
-	return w.s.UpstreamFull()
+	return w.s.UpstreamFull(w)
 }
 
 // pass passes on what the tokens allow.
 func (w *Way) pass() {
 	if len(w.body) > 0 && w.full() {
-		w.s.Schedule(&w.timer, w.every)
+		w.waiting = true
 		return
 	}
 	n := int(w.bucket.TakeUpTo(uint64(len(w.body)), w.s.Worker.Loop.Time()))
