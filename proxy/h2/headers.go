@@ -448,8 +448,10 @@ func (s *Stream) response(m *header.Map, end bool) (interim bool, details string
 	if f.cookies > 1 {
 		joinCookies(m)
 	}
-	bodiless := s.head || string(v) == "204" || string(v) == "304"
-	if f.length >= 0 && !bodiless && !s.connect && !s.upgrade {
+	switch {
+	case s.head || string(v) == "204" || string(v) == "304": // whatever length it has, nothing follows it
+		s.sized, s.left = true, 0
+	case f.length >= 0 && !s.connect && !s.upgrade:
 		s.sized, s.left = true, f.length
 		if end && f.length != 0 {
 			return false, detailsHeader

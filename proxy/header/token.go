@@ -71,11 +71,14 @@ const (
 	XEnvoyHedgeOnPerTryTimeout
 	XEnvoyImmediateHealthCheckFail
 	XEnvoyInternal
+	XEnvoyIPTags
 	XEnvoyIsTimeoutRetry
 	XEnvoyLocalOverloaded
 	XEnvoyMaxRetries
 	XEnvoyOriginalDstHost
+	XEnvoyOriginalHost
 	XEnvoyOriginalPath
+	XEnvoyOriginalURL
 	XEnvoyOverloaded
 	XEnvoyPeerMetadata
 	XEnvoyPeerMetadataID
@@ -163,10 +166,13 @@ var names = [numTokens]string{
 	XEnvoyHedgeOnPerTryTimeout:         "x-envoy-hedge-on-per-try-timeout",
 	XEnvoyImmediateHealthCheckFail:     "x-envoy-immediate-health-check-fail",
 	XEnvoyInternal:                     "x-envoy-internal",
+	XEnvoyIPTags:                       "x-envoy-ip-tags",
 	XEnvoyIsTimeoutRetry:               "x-envoy-is-timeout-retry",
 	XEnvoyLocalOverloaded:              "x-envoy-local-overloaded",
 	XEnvoyMaxRetries:                   "x-envoy-max-retries",
 	XEnvoyOriginalDstHost:              "x-envoy-original-dst-host",
+	XEnvoyOriginalHost:                 "x-envoy-original-host",
+	XEnvoyOriginalURL:                  "x-envoy-original-url",
 	XEnvoyOriginalPath:                 "x-envoy-original-path",
 	XEnvoyOverloaded:                   "x-envoy-overloaded",
 	XEnvoyPeerMetadata:                 "x-envoy-peer-metadata",

@@ -302,8 +302,11 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 		return append(dst, path[r.match.length(path):]...), true
 	}
 	p, _ := split(path)
-	dst = f.path.replace(dst, p)
-	return append(dst, path[len(p):]...), true
+	out := f.path.replace(dst, p)
+	if len(out) == len(dst) { // a path of nothing is none; Envoy keeps the old one
+		return append(dst, path...), false
+	}
+	return append(out, path[len(p):]...), true
 }
 
 // length is how much of the path a prefix rewrite replaces: the prefix that was matched, or all of an

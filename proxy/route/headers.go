@@ -207,15 +207,13 @@ func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluste
 	}
 }
 
-var originalHost = []byte("x-envoy-original-host")
-
 // SetHost gives a request the host name of the chosen endpoint (AutoHost). The bytes are borrowed.
 func (f *Forward) SetHost(m *header.Map, host []byte) { f.setHost(m, host, true) }
 
 func (f *Forward) setHost(m *header.Map, host []byte, original bool) {
 	old := m.Get(header.Authority)
 	if original && len(old) > 0 {
-		m.SetName(originalHost, old)
+		m.Set(header.XEnvoyOriginalHost, old)
 	}
 	if f.forwardedHost && len(old) > 0 {
 		list := m.Get(header.XForwardedHost)

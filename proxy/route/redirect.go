@@ -89,7 +89,11 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []
 			return out
 		}
 	}
-	return d.appendPath(dst, r.Path)
+	n := len(dst)
+	if dst = d.appendPath(dst, r.Path); len(dst) == n || dst[n] != '/' { // else the host's name would go on with it
+		dst = slices.Insert(dst, n, '/')
+	}
+	return dst
 }
 
 // requestHost is the host of the request without a port that the new address would contradict: any if there is
@@ -136,8 +140,9 @@ func (d *Redirect) appendPath(dst, path []byte) []byte {
 		return append(dst, path[d.match.length(path):]...)
 	case d.regex != nil:
 		p, _ := split(path)
-		dst = d.regex.replace(dst, p)
-		return append(dst, path[len(p):]...)
+		if out := d.regex.replace(dst, p); len(out) > len(dst) { // of nothing nothing comes: the old path stays
+			return append(out, path[len(p):]...)
+		}
 	}
 	return append(dst, path...)
 }

@@ -325,12 +325,13 @@ var outside = []header.Token{
 	header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn,
 	header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName, header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqTimeoutAltResponse,
 	header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyExpectedRqTimeoutMs, header.XEnvoyForceTrace,
-	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal, header.XEnvoyUpstreamStreamDurationMs,
+	header.XEnvoyHedgeOnPerTryTimeout, header.XEnvoyInternal, header.XEnvoyUpstreamStreamDurationMs, header.XEnvoyIPTags, header.XEnvoyOriginalURL,
 }
 
 // atEdge are fields that must not come from outside the mesh.
 var atEdge = []header.Token{
 	header.XEnvoyDecoratorOperation, header.XEnvoyDownstreamServiceCluster, header.XEnvoyDownstreamServiceNode,
+	header.XEnvoyOriginalHost, header.XEnvoyOriginalPath,
 }
 
 // sanitize removes what the client has no right to say.
