@@ -88,7 +88,7 @@ var (
 	mustArgument       = []string{"CLUSTER_METADATA", "COMMON_DURATION", "UPSTREAM_METADATA"}
 	mustArgumentLength = []string{
 		"COALESCE", "DYNAMIC_METADATA", "ENVIRONMENT", "FILTER_STATE", "METADATA", "QUERY_PARAM", "REQ", "REQUEST_HEADER", "REQ_WITHOUT_QUERY", "RESP",
-		"RESPONSE_HEADER", "RESPONSE_TRAILER", "TRAILER",
+		"RESPONSE_HEADER", "RESPONSE_TRAILER", "TRAILER", "UPSTREAM_FILTER_STATE",
 	}
 	plain = []string{
 		"ACCESS_LOG_TYPE", "BYTES_RECEIVED", "BYTES_RETRANSMITTED", "BYTES_SENT", "CONNECTION_ID", "CONNECTION_TERMINATION_DETAILS",
@@ -127,7 +127,7 @@ var (
 
 // Unsupported are the operators that Envoy 1.40 has and we do not.
 var Unsupported = []string{
-	"CEL", "TYPED_CEL", "UPSTREAM_FILTER_STATE",
+	"CEL", "TYPED_CEL",
 }
 
 // ForEnvoy is a format without what only malla's own proxy can write: "-" stands in its place.

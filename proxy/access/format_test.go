@@ -149,7 +149,6 @@ func TestOperators(t *testing.T) {
 // An operator that we cannot fill is refused when the format is compiled, by name.
 func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ format, want string }{
-		{"%UPSTREAM_FILTER_STATE(a)%", "%UPSTREAM_FILTER_STATE% is not supported yet"},
 		{`%COALESCE({"operators":[]})%`, "want at least one"},
 		{`%COALESCE(x)%`, "want JSON"},
 		{`%COALESCE({"operators":["NO_SUCH_THING"]})%`, "operators[0]: unknown command operator %NO_SUCH_THING%"},

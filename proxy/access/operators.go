@@ -169,7 +169,8 @@ var operators = map[string]operator{
 	"UPSTREAM_LOCAL_SUBJECT":                 tlsOp(upstreamTLS, local(subject)),
 	"UPSTREAM_SERVER_NAME":                   tlsOp(upstreamTLS, func(t *TLS) string { return t.SNI }),
 
-	"FILTER_STATE":          {argument: mustArgument, length: true, compile: filterState},
+	"FILTER_STATE":          {argument: mustArgument, length: true, compile: filterState(func(r *Record) *State { return &r.State })},
+	"UPSTREAM_FILTER_STATE": {argument: mustArgument, length: true, compile: filterState(func(r *Record) *State { return r.UpstreamState })},
 	"DYNAMIC_METADATA":      {argument: mustArgument, length: true, compile: metadataOp(dynamic)},
 	"CLUSTER_METADATA":      {argument: mustArgument, compile: metadataOp(ofCluster)},
 	"UPSTREAM_METADATA":     {argument: mustArgument, compile: metadataOp(configured(metadata.Host))},
@@ -194,7 +195,7 @@ var operators = map[string]operator{
 
 // unsupported are the operators that Envoy 1.40 has and we do not: what they write of does not exist here.
 var unsupported = []string{
-	"CEL", "TYPED_CEL", "UPSTREAM_FILTER_STATE",
+	"CEL", "TYPED_CEL",
 }
 
 func began(r *Record) Mark                      { return r.Began }

@@ -199,6 +199,8 @@ type Record struct {
 
 	// State is what filters say to those that come after them, and to logs.
 	State State
+	// UpstreamState is what the connection to the host knows of what filters said, nil: nothing.
+	UpstreamState *State
 
 	// Dynamic is the metadata that filters gave the stream, Configured that of what serves it.
 	Dynamic    metadata.Dynamic

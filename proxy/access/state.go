@@ -11,53 +11,135 @@ import (
 // A State is what filters say about a stream by name: Envoy's filter state, as far as its
 // objects are text. It is used again for the next stream and then allocates nothing.
 type State struct {
-	keys   []string
-	ends   []int // of the values
-	values []byte
-	fixed  []bool
+	list    []said
+	values  []byte
+	sharing bool // something is shared
 }
+
+type said struct {
+	key    string
+	end    int // of the value; it begins where the one before ends
+	fixed  bool
+	how    Sharing
+	hashed bool
+}
+
+// A Sharing says whether connections to hosts know an object of the stream that they are made for.
+type Sharing uint8
+
+// The ways to share.
+const (
+	Unshared   Sharing = iota
+	Once               // with the connection to the host
+	Transitive         // and with those that are made for that one
+)
 
 // Reset empties the state and keeps its memory.
-func (s *State) Reset() {
-	s.keys, s.ends, s.values, s.fixed = s.keys[:0], s.ends[:0], s.values[:0], s.fixed[:0]
-}
+func (s *State) Reset() { s.list, s.values, s.sharing = s.list[:0], s.values[:0], false }
 
 // Empty reports whether nothing was set.
-func (s *State) Empty() bool { return len(s.keys) == 0 }
+func (s *State) Empty() bool { return len(s.list) == 0 }
 
-// Inherit puts what another state has into an empty one, where it cannot be changed: as in Envoy, what is said of a
+// Inherit puts what another state has into this one, where it cannot be changed: as in Envoy, what is said of a
 // connection is not for its requests to say otherwise.
 func (s *State) Inherit(from *State) {
-	s.keys, s.ends, s.values = append(s.keys, from.keys...), append(s.ends, from.ends...), append(s.values, from.values...)
-	for range from.keys {
-		s.fixed = append(s.fixed, true)
+	at := len(s.list)
+	s.Copy(from)
+	for i := at; i < len(s.list); i++ {
+		s.list[i].fixed = true
 	}
+}
+
+// Copy puts what another state has into this one, where it can be changed as before.
+func (s *State) Copy(from *State) {
+	at, shift := len(s.list), len(s.values)
+	s.list, s.values, s.sharing = append(s.list, from.list...), append(s.values, from.values...), s.sharing || from.sharing
+	for i := at; i < len(s.list); i++ {
+		s.list[i].end += shift
+	}
+}
+
+func (s *State) find(key string) int {
+	for i := len(s.list) - 1; i >= 0; i-- { // the last one that was set
+		if s.list[i].key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *State) value(i int) []byte {
+	from := 0
+	if i > 0 {
+		from = s.list[i-1].end
+	}
+	return s.values[from:s.list[i].end:s.list[i].end]
 }
 
 // Get returns the value of a key. The bytes are valid until Reset.
 func (s *State) Get(key string) ([]byte, bool) {
-	for i := len(s.keys) - 1; i >= 0; i-- { // the last one that was set
-		if s.keys[i] == key {
-			from := 0
-			if i > 0 {
-				from = s.ends[i-1]
-			}
-			return s.values[from:s.ends[i]:s.ends[i]], true
-		}
+	if i := s.find(key); i >= 0 {
+		return s.value(i), true
 	}
 	return nil, false
 }
 
 // Set gives a key a value, which is copied, unless it has one that was fixed. It reports whether it did.
 func (s *State) Set(key string, value []byte, fixed bool) bool {
-	for i := range s.keys {
-		if s.keys[i] == key && s.fixed[i] {
+	return s.set(said{key: key, fixed: fixed}, value)
+}
+
+// Share is Set for an object that connections to hosts know too. One that is hashed has connections that know it carry
+// no other requests than such as say the same.
+func (s *State) Share(key string, value []byte, how Sharing, hashed bool) bool {
+	s.sharing = s.sharing || how != Unshared
+	return s.set(said{key: key, how: how, hashed: hashed}, value)
+}
+
+func (s *State) set(o said, value []byte) bool {
+	for i := range s.list {
+		if s.list[i].key == o.key && s.list[i].fixed {
 			return false
 		}
 	}
 	s.values = append(s.values, value...)
-	s.keys, s.ends, s.fixed = append(s.keys, key), append(s.ends, len(s.values)), append(s.fixed, fixed)
+	o.end = len(s.values)
+	s.list = append(s.list, o)
 	return true
+}
+
+// Shared returns what a connection to a host knows of a stream, nil if that is nothing.
+func (s *State) Shared() *State {
+	if !s.sharing {
+		return nil
+	}
+	out := &State{}
+	for i, o := range s.list {
+		if o.how == Unshared || s.find(o.key) != i {
+			continue
+		}
+		if o.how == Once {
+			o.how = Unshared
+		}
+		o.fixed = false
+		out.sharing = out.sharing || o.how != Unshared
+		out.set(o, s.value(i))
+	}
+	return out
+}
+
+// SharedKey is the same for states of which connections to hosts know the same, as far as it is hashed.
+func (s *State) SharedKey() string {
+	if !s.sharing {
+		return ""
+	}
+	var key []byte
+	for i, o := range s.list {
+		if o.how != Unshared && o.hashed && s.find(o.key) == i {
+			key = append(strconv.AppendQuote(strconv.AppendQuote(key, o.key), string(s.value(i))), ' ')
+		}
+	}
+	return string(key)
 }
 
 // SetHeaders gives a key an object that is a message of header fields: formats write it as JSON.
@@ -82,34 +164,67 @@ func (s *State) SetHeaders(key string, m *header.Map) {
 
 // What formats ask of an object, behind its key.
 const (
-	asText = ":PLAIN"
-	asJSON = ":TYPED"
+	asText  = ":PLAIN"
+	asJSON  = ":TYPED"
+	asField = ":FIELD:"
 )
 
-// filterState compiles FILTER_STATE(key) and FILTER_STATE(key:PLAIN). Without PLAIN Envoy
-// writes the object as JSON, which for text is a string in quotes.
-func filterState(c command) (*op, error) {
-	key, quoted := c.arg, true
-	if strings.HasSuffix(key, asText) {
-		key, quoted = strings.TrimSuffix(key, asText), false
-	} else {
-		key = strings.TrimSuffix(key, asJSON)
+// An Object is how formats write a value that is more than a text: as text, as JSON, and each of its fields.
+type Object struct {
+	text, json string // keys
+	fields     []string
+}
+
+// NewObject returns an object with a key and the names of its fields.
+func NewObject(key string, fields ...string) *Object {
+	o := &Object{text: key, json: key + asJSON}
+	for _, f := range fields {
+		o.fields = append(o.fields, key+asField+f)
 	}
-	limit, message := c.length, key+asJSON
-	return &op{text: key, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
-		from := len(dst)
-		if v, ok := r.State.Get(o.text); ok && quoted {
-			dst = strconv.AppendQuote(dst, string(v))
-		} else if ok {
-			dst = append(dst, v...)
-		} else if v, ok = r.State.Get(message); ok && quoted {
-			dst = append(dst, v...)
-		} else {
-			return dst, false
+	return o
+}
+
+// Set gives the object its value.
+func (o *Object) Set(s *State, text, json []byte, fields ...[]byte) {
+	s.Set(o.text, text, false)
+	s.Set(o.json, json, false)
+	for i, f := range fields {
+		s.Set(o.fields[i], f, false)
+	}
+}
+
+// filterState compiles FILTER_STATE(key), FILTER_STATE(key:PLAIN) and FILTER_STATE(key:FIELD:name). Without either Envoy
+// writes the object as JSON, which for text is a string in quotes.
+func filterState(of func(*Record) *State) func(command) (*op, error) {
+	return func(c command) (*op, error) {
+		key, quoted := c.arg, true
+		switch {
+		case strings.Contains(key, asField):
+			quoted = false
+		case strings.HasSuffix(key, asText):
+			key, quoted = strings.TrimSuffix(key, asText), false
+		default:
+			key = strings.TrimSuffix(key, asJSON)
 		}
-		if limit >= 0 && len(dst)-from > limit {
-			dst = dst[:from+limit]
-		}
-		return dst, true
-	}}, nil
+		limit, message := c.length, key+asJSON
+		return &op{text: key, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
+			s, from := of(r), len(dst)
+			if s == nil {
+				return dst, false
+			}
+			if v, ok := s.Get(message); ok && quoted {
+				dst = append(dst, v...)
+			} else if v, ok := s.Get(o.text); ok && quoted {
+				dst = strconv.AppendQuote(dst, string(v))
+			} else if ok {
+				dst = append(dst, v...)
+			} else {
+				return dst, false
+			}
+			if limit >= 0 && len(dst)-from > limit {
+				dst = dst[:from+limit]
+			}
+			return dst, true
+		}}, nil
+	}
 }

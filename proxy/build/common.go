@@ -32,7 +32,7 @@ var commonFields = []*Message{
 		ignores("a v6 socket of ours takes v4 connections where the address is [::]", "ipv4_compat")),
 	message((*corev3.CidrRange)(nil), reads("address_prefix", "prefix_len")),
 	message((*corev3.Metadata)(nil), reads("filter_metadata"),
-		ignores("nothing here reads typed metadata", "typed_filter_metadata")),
+		ignores("nothing here reads typed metadata, but for a host's envoy.transport_sockets.proxy_protocol", "typed_filter_metadata")),
 	message((*corev3.TransportSocket)(nil), reads("name", "typed_config")),
 	message((*corev3.TypedExtensionConfig)(nil), reads("name", "typed_config")),
 	message((*corev3.RuntimeFractionalPercent)(nil), reads("default_value", "runtime_key")),

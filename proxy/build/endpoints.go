@@ -72,6 +72,7 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 	if m := e.GetMetadata(); m != nil {
 		out.Metadata = &cluster.Metadata{Match: matchable(spaceOf(m, "envoy.transport_socket_match")), All: metadataSet(m)}
 		lbValues(m, out.Metadata)
+		out.Metadata.TLVs = r.hostTLVs(m, at.Child("metadata").Child("typed_filter_metadata"))
 		if w, ok := spaceOf(m, "istio")["workload"].(string); ok {
 			out.Metadata.Peer = r.env.Istio.Peer(peerOf(w))
 		}

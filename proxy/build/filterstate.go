@@ -7,15 +7,15 @@ import (
 	networkstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/filter/filterstate"
 )
 
 var filterStateFields = []*Message{
 	message((*statev3.Config)(nil), reads("on_request_headers", "clear_route_cache")),
-	message((*networkstatev3.Config)(nil), reads("on_new_connection")),
-	message((*statevaluev3.FilterStateValue)(nil), reads("object_key", "factory_key", "format_string", "skip_if_empty"),
-		ignores("Envoy gives it no effect either", "read_only"),
-		only("shared_with_upstream", "there are no internal upstream connections", "NONE")),
+	message((*networkstatev3.Config)(nil), reads("on_new_connection", "on_downstream_tls_handshake", "on_downstream_data")),
+	message((*statevaluev3.FilterStateValue)(nil), reads("object_key", "factory_key", "format_string", "skip_if_empty", "shared_with_upstream"),
+		ignores("Envoy gives it no effect either", "read_only")),
 	message((*networkdirectv3.Config)(nil), reads("response")),
 }
 
@@ -26,7 +26,11 @@ func (r *reader) filterState(m *statev3.Config, at *field.Path) *filterstate.Con
 
 // connectionState reads what the network filter sets.
 func (r *listenerReader) connectionState(m *networkstatev3.Config, at *field.Path) *filterstate.Connection {
-	return &filterstate.Connection{Values: r.stateValues(m.GetOnNewConnection(), filterstate.ConnectionObjects, at.Child("on_new_connection"))}
+	return &filterstate.Connection{
+		Values: r.stateValues(m.GetOnNewConnection(), filterstate.ConnectionObjects, at.Child("on_new_connection")),
+		TLS:    r.stateValues(m.GetOnDownstreamTlsHandshake(), filterstate.ConnectionObjects, at.Child("on_downstream_tls_handshake")),
+		Data:   r.stateValues(m.GetOnDownstreamData(), filterstate.ConnectionObjects, at.Child("on_downstream_data")),
+	}
 }
 
 // stateValues reads values with names. objects are the names under which others look for them.
@@ -52,7 +56,10 @@ func (r *reader) stateValues(list []*statevaluev3.FilterStateValue, objects map[
 		if f == nil {
 			continue
 		}
-		out = append(out, filterstate.Value{Key: key, Format: f, SkipIfEmpty: v.GetSkipIfEmpty(), Is: is})
+		out = append(out, filterstate.Value{
+			Key: key, Format: f, SkipIfEmpty: v.GetSkipIfEmpty(), Is: is,
+			Share: access.Sharing(v.GetSharedWithUpstream()), Hashed: factory == "envoy.hashable_string", // numbered alike
+		})
 	}
 	return out
 }

@@ -36,7 +36,9 @@ var listenerFilterFields = []*Message{
 		ignores("a client hello of more than 16 KiB is not one", "max_client_hello_size"),
 		refuses("what is no client hello is plain text", "close_connection_on_client_hello_parsing_errors")),
 	message((*httpinspectorv3.HttpInspector)(nil)),
-	message((*proxyprotocolv3.ProxyProtocol)(nil), reads("allow_requests_without_proxy_protocol", "pass_through_tlvs", "disallowed_versions", "stat_prefix")),
+	message((*proxyprotocolv3.ProxyProtocol)(nil), reads("allow_requests_without_proxy_protocol", "pass_through_tlvs", "disallowed_versions", "stat_prefix", "rules", "tlv_location")),
+	message((*proxyprotocolv3.ProxyProtocol_Rule)(nil), reads("tlv_type", "on_tlv_present")),
+	message((*proxyprotocolv3.ProxyProtocol_KeyValuePair)(nil), reads("metadata_namespace", "key", "value_string_encoding")),
 	message((*corev3.ProxyProtocolPassThroughTLVs)(nil), reads("match_type", "tlv_type")),
 	message((*listenerlimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
 	message((*networklimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
@@ -134,6 +136,7 @@ func (r *listenerReader) proxyProtocol(m *proxyprotocolv3.ProxyProtocol, at *fie
 		Optional: m.GetAllowRequestsWithoutProxyProtocol(), Stats: shared[stats.ProxyProtocol](r, prefix), KeepLocal: false,
 		DisallowV1: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V1),
 		DisallowV2: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V2),
+		Rules:      r.tlvRules(m.GetRules(), at.Child("rules")), InState: m.GetTlvLocation() == proxyprotocolv3.ProxyProtocol_FILTER_STATE,
 	}
 	if pass := m.GetPassThroughTlvs(); pass != nil {
 		all, some := r.passedTLVs(pass, at.Child("pass_through_tlvs"))

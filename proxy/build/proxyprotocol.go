@@ -1,13 +1,16 @@
 package build
 
 import (
+	"cmp"
 	"math"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 )
 
@@ -16,7 +19,7 @@ var proxyProtocolFields = []*Message{
 		refuses("is not built yet", "allow_unspecified_address"),
 		ignores("connections are shared only by clients whose headers are equal", "tlv_as_pool_key")),
 	message((*corev3.ProxyProtocolConfig)(nil), reads("version", "pass_through_tlvs", "added_tlvs")),
-	message((*corev3.TlvEntry)(nil), reads("type", "value")),
+	message((*corev3.TlvEntry)(nil), reads("type", "value", "format_string")),
 }
 
 // socket reads how a cluster talks to hosts: perhaps with a PROXY header first, then perhaps by TLS.
@@ -56,16 +59,68 @@ func (r *reader) proxySender(m *corev3.ProxyProtocolConfig, at *field.Path) *pro
 		s.Version = proxyproto.V2
 	}
 	s.All, s.Passed = r.passedTLVs(m.GetPassThroughTlvs(), at.Child("pass_through_tlvs"))
-	for i, t := range m.GetAddedTlvs() {
-		at := at.Child("added_tlvs").Index(i)
+	s.Added = r.addedTLVs(m.GetAddedTlvs(), at.Child("added_tlvs"))
+	return s
+}
+
+// addedTLVs reads extensions of the PROXY protocol's header.
+func (r *reader) addedTLVs(list []*corev3.TlvEntry, at *field.Path) (out []proxyproto.Added) {
+	for i, t := range list {
+		at := at.Index(i)
 		if t.GetType() > math.MaxUint8 {
 			r.errs.Addf(at.Child("type"), "found %d, want a number below 256", t.GetType())
 		}
-		if len(t.GetValue()) == 0 || len(t.GetValue()) > math.MaxUint16 {
+		added := proxyproto.Added{TLV: proxyproto.TLV{Type: byte(t.GetType()), Value: t.GetValue()}}
+		switch said := len(t.GetValue()) > 0; {
+		case said && t.GetFormatString() != nil:
+			r.errs.Addf(at.Child("format_string"), "is set beside value, want one of them")
+		case t.GetFormatString() != nil:
+			added.Format = r.substitution(t.GetFormatString(), at.Child("format_string"))
+		case !said || len(t.GetValue()) > math.MaxUint16:
 			r.errs.Addf(at.Child("value"), "has %d bytes, want at least 1 and less than 64 KiB", len(t.GetValue()))
-			continue
 		}
-		s.Added = append(s.Added, proxyproto.TLV{Type: byte(t.GetType()), Value: t.GetValue()})
+		out = append(out, added)
 	}
-	return s
+	return out
+}
+
+// tlvRules reads where extensions of a client's header are kept. Of several rules for a type the last one counts.
+func (r *reader) tlvRules(list []*proxyprotocolv3.ProxyProtocol_Rule, at *field.Path) map[byte]listen.TLVRule {
+	out := map[byte]listen.TLVRule{}
+	for i, rule := range list {
+		at, to := at.Index(i), rule.GetOnTlvPresent()
+		if rule.GetTlvType() > math.MaxUint8 {
+			r.errs.Addf(at.Child("tlv_type"), "found %d, want a number below 256", rule.GetTlvType())
+		}
+		if to.GetKey() == "" {
+			r.errs.Addf(at.Child("on_tlv_present").Child("key"), "is empty")
+		}
+		out[byte(rule.GetTlvType())] = listen.TLVRule{
+			Namespace: cmp.Or(to.GetMetadataNamespace(), "envoy.filters.listener.proxy_protocol"), Key: to.GetKey(),
+			Base64: to.GetValueStringEncoding() == proxyprotocolv3.ProxyProtocol_KeyValuePair_BASE64,
+		}
+	}
+	return out
+}
+
+// hostTLVs reads what one host is told in the PROXY protocol's header beside what all of its cluster are.
+func (r *reader) hostTLVs(m *corev3.Metadata, at *field.Path) (out []proxyproto.TLV) {
+	const key = "envoy.transport_sockets.proxy_protocol"
+	typed := m.GetTypedFilterMetadata()[key]
+	if typed == nil {
+		return nil
+	}
+	of := &corev3.PerHostConfig{}
+	at = at.Child(key)
+	if err := typed.UnmarshalTo(of); err != nil {
+		r.errs.Addf(at, "%v", err)
+		return nil
+	}
+	for i, t := range r.addedTLVs(of.GetAddedTlvs(), at.Child("added_tlvs")) {
+		if t.Format != nil {
+			r.errs.Addf(at.Child("added_tlvs").Index(i).Child("format_string"), "is set for a host, want a value")
+		}
+		out = append(out, t.TLV)
+	}
+	return out
 }

@@ -10,18 +10,25 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/tcp"
 )
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
-		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config")),
+		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
 		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key", "formatters")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
+}
+
+var tlvPolicies = map[tcpv3.ProxyProtocolTlvMergePolicy]proxyproto.Policy{
+	tcpv3.ProxyProtocolTlvMergePolicy_ADD_IF_ABSENT:                      proxyproto.IfNone,
+	tcpv3.ProxyProtocolTlvMergePolicy_OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD: proxyproto.Overwrite,
+	tcpv3.ProxyProtocolTlvMergePolicy_APPEND_IF_EXISTS_OR_ADD:            proxyproto.Add,
 }
 
 // istioReport is how often Istio's TCP metrics are brought up to date.
@@ -54,6 +61,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	default:
 		r.errs.Addf(at, "names no cluster, want cluster or weighted_clusters")
 	}
+	c.TLVs, c.TLVPolicy = r.addedTLVs(m.GetProxyProtocolTlvs(), at.Child("proxy_protocol_tlvs")), tlvPolicies[m.GetProxyProtocolTlvMergePolicy()]
 	c.Tunnel = r.tunnel(m.GetTunnelingConfig(), at.Child("tunneling_config"))
 	counters, scope := r.env.Stats.TCP(c.StatPrefix)
 	c.Stats, r.scopes = counters, append(r.scopes, scope)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/metadata"
+	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -40,6 +41,8 @@ type Metadata struct {
 	// (envoy.lb, hash_key).
 	HashKey string
 	Canary  bool // envoy.lb, canary: retries may avoid it
+	// TLVs are what it is told in the PROXY protocol's header beside what all of the cluster are (envoy.transport_sockets.proxy_protocol).
+	TLVs []proxyproto.TLV
 
 	All *metadata.Set // of every namespace, shared by endpoints with the same; for logs and header operations
 }

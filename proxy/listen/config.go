@@ -170,7 +170,9 @@ type ProxyProtocol struct {
 	// KeepLocal says that original_dst comes after it: the header's destination does not count if the
 	// kernel knows one.
 	KeepLocal bool
-	Pass      func(t byte) bool // extensions that the connection keeps; nil: none
+	Pass      func(t byte) bool // extensions that hosts may be told; nil: none
+	Rules     map[byte]TLVRule  // which filters and logs know, by type
+	InState   bool              // as [StateTLVs]; else as metadata of the connection
 	Stats     *stats.ProxyProtocol
 }
 

@@ -30,9 +30,10 @@ type Conn struct {
 	ALPN        []string    // what the client offered, or what http_inspector found
 	TLS         *access.TLS // nil: plain text
 	Handshake   time.Duration
-	TLVs        []byte        // extensions of the PROXY protocol that are kept
-	Cluster     string        // that a network filter has chosen for the TCP proxy; empty: none
-	State       *access.State // what network filters say by name; nil: nothing
+	TLVs        []byte           // extensions of the PROXY protocol that are kept
+	Cluster     string           // that a network filter has chosen for the TCP proxy; empty: none
+	State       *access.State    // what filters of listeners and networks say by name; nil: nothing
+	Dynamic     metadata.Dynamic // what filters of the listener found out
 
 	// Served is set by the filter: whom to tell when the listener drains.
 	Served Served
@@ -48,7 +49,9 @@ type Conn struct {
 	global     *Connections
 	limits     []*Limit // that count the connection
 	counted    bool
+	introduced bool // it had a PROXY header
 	serving    bool // a filter has it
+	heard      bool // nobody waits for the client's first bytes any more
 	ja3, ja4   string
 	locals     map[any]any
 }
@@ -82,23 +85,57 @@ const (
 	inspected
 )
 
+// Introduced reports whether the connection began with a header of the PROXY protocol.
+func (c *Conn) Introduced() bool { return c.introduced }
+
 // Secure reports whether the client speaks TLS to us.
 func (c *Conn) Secure() bool { return c.TLS != nil }
 
 // Fill takes down what a record says of the connection.
 func (c *Conn) Fill(r *access.Record) {
+	if c.fill(r); c.State != nil {
+		r.State.Inherit(c.State)
+	}
+}
+
+func (c *Conn) fill(r *access.Record) {
 	r.ConnectionID, r.Opened = c.ID, access.Mark(c.Opened+1)
 	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
 	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
 	r.JA3, r.JA4 = c.ja3, c.ja4
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
 	r.Configured[metadata.Listener] = c.Listener.Metadata
-	if c.State != nil {
-		r.State.Inherit(c.State)
-	}
 	if c.Chain != nil {
 		r.FilterChain, r.Configured[metadata.Chain] = c.Chain.Name, c.Chain.Metadata
 	}
+}
+
+// Say has f, which is given all that is known of the connection, say more of it.
+func (c *Conn) Say(f func(r *access.Record)) {
+	var r access.Record
+	c.fill(&r)
+	r.Dynamic.Inherit(&c.Dynamic)
+	if c.State != nil {
+		r.State.Copy(c.State)
+	}
+	f(&r)
+	state := r.State // the rest of the record is not to live as long as the connection
+	c.State = &state
+}
+
+// Heard is told that the client has sent its first bytes. It reports whether there is something new to be known of the connection.
+func (c *Conn) Heard() bool {
+	if c.heard {
+		return false
+	}
+	c.heard = true
+	said := false
+	for _, g := range c.Chain.Gates {
+		if l, ok := g.(Listening); ok {
+			said = l.Heard(c) || said
+		}
+	}
+	return said
 }
 
 // start begins with a connection that the listener ln has accepted.
@@ -304,6 +341,11 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 		tls.Count(&st.TLS, state, c.found.Peer)
 	}
 	c.TLS = tls.Describe(state, &c.found)
+	for _, g := range c.Chain.Gates {
+		if l, ok := g.(Listening); ok {
+			l.Secured(c)
+		}
+	}
 	c.serve()
 }
 

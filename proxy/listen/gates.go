@@ -10,6 +10,14 @@ import (
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
+// A Listening gate has more to do with a connection that it has admitted.
+type Listening interface {
+	// Secured is called after the handshake.
+	Secured(c *Conn)
+	// Heard is called when the client has sent its first bytes. It reports whether it has said something.
+	Heard(c *Conn) bool
+}
+
 // A RateLimit is the listener or network filter local_ratelimit: connections that find no token end.
 type RateLimit struct {
 	Bucket *ratelimit.Bucket

@@ -1,8 +1,15 @@
 package listen
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 )
@@ -34,12 +41,13 @@ func (c *Conn) readProxy(b []byte) (n int, done bool) {
 		return len(b), false
 	}
 	version.Found.Inc()
+	c.introduced = true
 	if h.Version == proxyproto.V1 && p.DisallowV1 || h.Version == proxyproto.V2 && p.DisallowV2 {
 		version.Disallowed.Inc()
 		c.refuse()
 		return len(b), false
 	}
-	if !h.Local && !c.take(&h) {
+	if !h.Local && !(c.take(&h) && c.extensions(&h)) {
 		version.Error.Inc()
 		c.refuse()
 		return len(b), false
@@ -75,14 +83,76 @@ func (c *Conn) take(h *proxyproto.Header) bool {
 			c.Local, c.Restored = h.Destination, true
 		}
 	}
-	if p.Pass == nil || len(h.TLVs) == 0 {
+	return true
+}
+
+// extensions keeps those extensions of a header that are wanted.
+func (c *Conn) extensions(h *proxyproto.Header) bool {
+	p := c.Listener.Proxy
+	if len(h.TLVs) == 0 || p.Pass == nil && len(p.Rules) == 0 {
 		return true
 	}
 	list, err := proxyproto.SplitTLVs(h.TLVs)
+	if err != nil {
+		return false
+	}
+	var found map[string]string
 	for _, t := range list {
-		if p.Pass(t.Type) {
+		if p.Pass != nil && p.Pass(t.Type) {
 			c.TLVs = proxyproto.AppendTLV(c.TLVs, t)
 		}
+		rule, ok := p.Rules[t.Type]
+		switch {
+		case !ok:
+		case !p.InState:
+			c.Dynamic.Set(rule.Namespace, rule.Key, rule.text(t.Value))
+		case found == nil:
+			found = map[string]string{rule.Key: rule.text(t.Value)}
+		default:
+			found[rule.Key] = rule.text(t.Value)
+		}
 	}
-	return err == nil
+	if found != nil {
+		c.Say(func(r *access.Record) { sayExtensions(&r.State, found) })
+	}
+	return true
+}
+
+// StateTLVs is the key under which filters find the extensions that a client's header had, each as a field.
+const StateTLVs = "envoy.network.proxy_protocol.tlv"
+
+func sayExtensions(s *access.State, found map[string]string) {
+	all, err := json.Marshal(found)
+	if err != nil {
+		panic("listen: texts are no JSON: " + err.Error())
+	}
+	keys := slices.Sorted(maps.Keys(found))
+	values := make([][]byte, len(keys))
+	for i, k := range keys {
+		values[i] = []byte(found[k])
+	}
+	access.NewObject(StateTLVs, keys...).Set(s, all, all, values...)
+}
+
+// A TLVRule says where an extension is kept that a client's header may have.
+type TLVRule struct {
+	Namespace, Key string
+	Base64         bool // its text is the bytes in Base64
+}
+
+// text makes a text of an extension's bytes. What is no UTF-8 is written as !.
+func (r TLVRule) text(b []byte) string {
+	if r.Base64 {
+		return base64.StdEncoding.EncodeToString(b)
+	}
+	var out strings.Builder
+	for len(b) > 0 {
+		c, n := utf8.DecodeRune(b)
+		if c == utf8.RuneError && n == 1 {
+			c = '!'
+		}
+		out.WriteRune(c)
+		b = b[n:]
+	}
+	return out.String()
 }

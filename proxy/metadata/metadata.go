@@ -86,6 +86,14 @@ func (d *Dynamic) Set(namespace, name string, v any) {
 	s.fields[name] = v
 }
 
+// Inherit takes over what others have. Neither notices what is set in the other from then on.
+func (d *Dynamic) Inherit(from *Dynamic) {
+	for i := range from.spaces {
+		from.spaces[i].owned = false
+		d.Merge(from.spaces[i].name, from.spaces[i].fields)
+	}
+}
+
 // Merge gives names of a namespace values, in place of those that they have.
 func (d *Dynamic) Merge(namespace string, values Struct) {
 	i := slices.IndexFunc(d.spaces, func(s space) bool { return s.name == namespace })

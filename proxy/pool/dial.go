@@ -30,6 +30,9 @@ type Dialing struct {
 	Wish      *tls.Wish                   // nil: none
 	Owner     Dialed
 
+	// ID is the connection's number.
+	ID uint64
+
 	// Times are those of the attempt that came to something, from the first one's beginning.
 	Times access.Dial
 
@@ -65,6 +68,7 @@ const nextAttempt = 300 * time.Millisecond
 func (d *Dialing) Start() {
 	d.client, _ = d.Host.Transport.Socket.(*tls.Client)
 	d.timer.Handler = d
+	d.ID = d.Worker.ConnectionID()
 	d.tries = d.room[:0]
 	d.Times = access.Dial{Begun: d.mark()}
 	d.try(&d.first)
@@ -159,7 +163,7 @@ func (t *try) OnConnect(_ *drive.Conn, err error) {
 			f.Reset = LocalConnectFailed
 		}
 		t.failed(f)
-	case !d.Origin.Introduce(t.conn, d.Host):
+	case !d.Origin.Introduce(t.conn, d.Host, d.ID):
 		t.failed(DialFailure{Reset: ConnectFailed})
 	case d.client == nil:
 		t.ready(nil)

@@ -3,6 +3,7 @@ package pool
 import (
 	"net/netip"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 )
@@ -14,6 +15,18 @@ type Origin struct {
 	TLVs                []byte
 	Transparent         bool // connect from Source's address
 	Mark                int  // SO_MARK of such a connection; 0: the worker's
+
+	// State is what filters have said of the request or connection; of a connection that is being made: what of it
+	// is shared with it. Nil: nothing.
+	State *access.State
+}
+
+// kept is the origin of connections that are made for it.
+func (o Origin) kept() Origin {
+	if o.State != nil {
+		o.State = o.State.Shared()
+	}
+	return o
 }
 
 // An originKey is the part of an origin by which connections differ.
@@ -21,12 +34,16 @@ type originKey struct {
 	header string // of the PROXY protocol
 	source netip.Addr
 	mark   int
+	shared string // what the connections know of what filters said
 }
 
 // key tells what of the origin matters to a host. Usually that is nothing.
 func (o *Origin) key(h *cluster.Host) (k originKey) {
 	if p := h.Transport.Proxy; p != nil {
-		k.header = string(p.Header(o.Source, o.Destination, o.TLVs))
+		k.header = string(o.header(h, nil))
+	}
+	if o.State != nil {
+		k.shared = o.State.SharedKey()
 	}
 	if o.Transparent {
 		k.source, k.mark = o.Source.Addr(), o.Mark
@@ -34,9 +51,26 @@ func (o *Origin) key(h *cluster.Host) (k originKey) {
 	return k
 }
 
+// header is what a host is told of the PROXY protocol. about is the connection to it, for extensions that tell of that; nil: these
+// are left out.
+func (o *Origin) header(h *cluster.Host, about *access.Record) []byte {
+	return h.Transport.Proxy.Header(o.Source, o.Destination, o.TLVs, h.Metadata.TLVs, about)
+}
+
 // Introduce says whose connection it is, before anything else is said. It reports whether that could be done.
-func (o *Origin) Introduce(c *drive.Conn, h *cluster.Host) bool {
-	return h.Transport.Proxy == nil || c.WriteClear(h.Transport.Proxy.Header(o.Source, o.Destination, o.TLVs))
+func (o *Origin) Introduce(c *drive.Conn, h *cluster.Host, id uint64) bool {
+	p := h.Transport.Proxy
+	if p == nil {
+		return true
+	}
+	var about *access.Record
+	if p.Tells() { // of the connection to the host, as in Envoy, whose client's end is ours
+		about = &access.Record{DownstreamLocal: c.LocalAddr(), DownstreamRemote: c.RemoteAddr(), ConnectionID: id}
+		if o.State != nil {
+			about.State = *o.State
+		}
+	}
+	return c.WriteClear(o.header(h, about))
 }
 
 // DialOptions say how an address of a cluster's host is reached.

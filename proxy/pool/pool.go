@@ -134,6 +134,7 @@ type Info struct {
 	Dial     access.Dial
 	Requests uint64 // streams that the connection has carried, this one included
 	Conn     *drive.Conn
+	State    *access.State // what the connection knows of what filters said, nil: nothing
 }
 
 // A Pool holds the connections of a shard to one host by one transport.
@@ -261,7 +262,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p := w.pools[key]
 	if p == nil {
-		p = &Pool{w: w, key: key, client: client, origin: rq.Origin, wish: rq.Wish}
+		p = &Pool{w: w, key: key, client: client, origin: rq.Origin.kept(), wish: rq.Wish}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
 		w.pools[key] = p
 		if !w.sweep.Armed() {

@@ -113,7 +113,7 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	}
 	p.w.Loop.Cancel(&u.timer)
 	p.dialing--
-	u.info.Conn, u.info.ConnID = u.conn, p.w.ConnectionID()
+	u.info.Conn, u.info.ConnID, u.info.State = u.conn, u.dial.ID, p.origin.State
 	u.info.Local, u.info.Remote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - u.began))
 	p.cluster.Report(u.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Time())

@@ -12,9 +12,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/mallamesh/malla/proxy/access"
 )
 
 // A Version is a version of the protocol.
@@ -237,25 +240,105 @@ func AppendTLV(dst []byte, t TLV) []byte {
 // A Sender says which headers the hosts of a cluster get.
 type Sender struct {
 	Version Version
-	Added   []TLV
+	Added   []Added
 	All     bool          // extensions of the client are passed on,
 	Passed  map[byte]bool // or those of these types
 }
 
-// Header makes the header of a connection that is made for a client.
-func (s *Sender) Header(source, destination netip.AddrPort, tlvs []byte) []byte {
+// Added is an extension that a header gets.
+type Added struct {
+	TLV
+	Format *access.Format // of the value; nil: it is given
+}
+
+// Tells reports whether there are extensions whose values depend on the connection.
+func (s *Sender) Tells() bool {
+	for i := range s.Added {
+		if s.Added[i].Format != nil {
+			return s.Version == V2
+		}
+	}
+	return false
+}
+
+// Header makes the header of a connection that is made for a client, with the client's extensions and those of
+// the host, which win over ours. about is the connection; nil: extensions that tell of it are left out.
+func (s *Sender) Header(source, destination netip.AddrPort, client []byte, host []TLV, about *access.Record) []byte {
 	h := Header{Version: s.Version, Source: source, Destination: destination}
 	if s.Version == V2 {
-		own := map[byte]bool{}
-		for _, t := range s.Added {
-			h.TLVs, own[t.Type] = AppendTLV(h.TLVs, t), true
+		h.TLVs = s.extensions(client, host, about)
+	}
+	return Append(nil, &h)
+}
+
+func (s *Sender) extensions(client []byte, host []TLV, about *access.Record) (out []byte) {
+	var own [256]bool
+	for _, t := range host {
+		out, own[t.Type] = AppendTLV(out, t), true
+	}
+	out = tell(out, s.Added, &own, about)
+	for _, t := range s.Added {
+		own[t.Type] = true
+	}
+	return s.pass(out, client, &own)
+}
+
+// pass appends a client's extensions that are passed on, but those of some types.
+func (s *Sender) pass(out, client []byte, but *[256]bool) []byte {
+	came, _ := SplitTLVs(client)
+	for _, t := range came {
+		if (s.All || s.Passed[t.Type]) && !but[t.Type] {
+			out = AppendTLV(out, t)
 		}
-		came, _ := SplitTLVs(tlvs)
-		for _, t := range came {
-			if (s.All || s.Passed[t.Type]) && !own[t.Type] {
-				h.TLVs = AppendTLV(h.TLVs, t)
+	}
+	return out
+}
+
+// Tell returns the extension with what it says of a connection, as far as there is room for it.
+func (a *Added) Tell(about *access.Record) TLV {
+	if a.Format == nil {
+		return a.TLV
+	}
+	v := a.Format.Append(nil, about)
+	return TLV{a.Type, v[:min(len(v), math.MaxUint16)]}
+}
+
+// A Policy says what becomes of a client's extensions where others are added.
+type Policy uint8
+
+// The policies.
+const (
+	IfNone    Policy = iota // others are added where there is no header
+	Overwrite               // others take the place of those of the same type
+	Add                     // all stay
+)
+
+// Merge adds extensions to those that came with a header; had says that there was one.
+func (p Policy) Merge(client []byte, had bool, more []Added, about *access.Record) []byte {
+	if p == IfNone && had {
+		return client
+	}
+	if p == Overwrite {
+		var own [256]bool
+		out := tell(nil, more, &own, about)
+		for _, a := range more {
+			own[a.Type] = true
+		}
+		all := Sender{All: true}
+		return all.pass(out, client, &own)
+	}
+	return tell(bytes.Clone(client), more, new([256]bool), about)
+}
+
+// tell appends extensions but those of some types. Those with given values come first, as in Envoy. Without a connection
+// to tell of, the others are left out.
+func tell(out []byte, list []Added, but *[256]bool, about *access.Record) []byte {
+	for _, told := range [...]bool{false, true} {
+		for _, a := range list {
+			if (a.Format != nil) == told && !but[a.Type] && !(told && about == nil) {
+				out = AppendTLV(out, a.Tell(about))
 			}
 		}
 	}
-	return Append(nil, &h)
+	return out
 }

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	peer "github.com/pires/go-proxyproto"
+
+	"github.com/mallamesh/malla/proxy/access"
 )
 
 func TestParse(t *testing.T) {
@@ -69,10 +72,10 @@ func TestAppend(t *testing.T) {
 }
 
 func TestSenderPassesExtensions(t *testing.T) {
-	s := Sender{Version: V2, Added: []TLV{{0xe0, []byte("own")}}, Passed: map[byte]bool{0xe1: true, 0xe0: true}}
+	s := Sender{Version: V2, Added: []Added{{TLV: TLV{0xe0, []byte("own")}}}, Passed: map[byte]bool{0xe1: true, 0xe0: true}}
 	came := AppendTLV(AppendTLV(AppendTLV(nil, TLV{0xe1, []byte("one")}), TLV{0xe2, []byte("two")}), TLV{0xe0, []byte("theirs")})
 	a := netip.MustParseAddrPort("10.0.0.1:1000")
-	h, _, err := Parse(s.Header(a, a, came))
+	h, _, err := Parse(s.Header(a, a, came, nil, nil))
 	list, _ := SplitTLVs(h.TLVs)
 	if err != nil || len(list) != 2 || string(list[0].Value) != "own" || string(list[1].Value) != "one" {
 		t.Errorf("extensions %q, %v; want our own, and those of the client that are named and do not clash", list, err)
@@ -129,4 +132,36 @@ func peerAddr(a net.Addr) netip.AddrPort {
 		ap = a.AddrPort()
 	}
 	return ap
+}
+
+func TestPolicies(t *testing.T) {
+	client := AppendTLV(AppendTLV(nil, TLV{1, []byte("theirs")}), TLV{2, []byte("other")})
+	told, err := access.Compile("told")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := []Added{{TLV: TLV{Type: 3}, Format: told}, {TLV: TLV{1, []byte("ours")}}}
+	for _, test := range []struct {
+		p    Policy
+		had  bool
+		want string
+	}{
+		{IfNone, true, "1theirs 2other "},
+		{IfNone, false, "1ours 3told "},
+		{Overwrite, true, "1ours 3told 2other "},
+		{Add, true, "1theirs 2other 1ours 3told "},
+	} {
+		came := client
+		if !test.had {
+			came = nil
+		}
+		list, err := SplitTLVs(test.p.Merge(came, test.had, more, &access.Record{}))
+		var got strings.Builder
+		for _, x := range list {
+			fmt.Fprintf(&got, "%d%s ", x.Type, x.Value)
+		}
+		if err != nil || got.String() != test.want {
+			t.Errorf("policy %d of a client with a header (%v) makes %s, %v; want %s", test.p, test.had, got.String(), err, test.want)
+		}
+	}
 }

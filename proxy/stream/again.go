@@ -96,6 +96,7 @@ func (s *Stream) open() {
 	s.Rec.Type = access.DownstreamEnd
 	s.Rec.Start, s.Rec.Began = w.Loop.Wall(), s.mark()
 	s.Rec.Request = &s.Request
+	s.Conn.Heard()
 	s.Conn.Fill(&s.Rec)
 	s.Rec.Clusters = w
 }

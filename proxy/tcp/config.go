@@ -6,6 +6,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -35,6 +36,9 @@ type Config struct {
 	Exchange *Exchange
 	Tunnel   *Tunnel  // nil: bytes go to the host as they are
 	Forward  *Forward // nil: no client names its host
+	// TLVs are what hosts that get a header of the PROXY protocol are told beside what the client's said, as TLVPolicy has it.
+	TLVs      []proxyproto.Added
+	TLVPolicy proxyproto.Policy
 }
 
 // A Tunnel says how bytes are carried over a request: a CONNECT, or a POST.

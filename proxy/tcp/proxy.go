@@ -73,7 +73,11 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s := &session{config: c, w: w, conn: conn, origin: conn.Origin()}
 	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
 	conn.Fill(&s.rec)
+	s.rec.Dynamic.Inherit(&conn.Dynamic)
 	s.rec.Clusters = w
+	if len(c.TLVs) > 0 {
+		s.origin.TLVs = c.TLVPolicy.Merge(conn.TLVs, conn.Introduced(), c.TLVs, &s.rec)
+	}
 	s.idle = pool.WishedIdle(&s.rec.State, c.IdleTimeout)
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
@@ -302,6 +306,9 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 			return 0
 		}
 		s.open()
+	}
+	if s.conn.Heard() {
+		s.rec.State.Inherit(s.conn.State)
 	}
 	if s.up == nil {
 		return n

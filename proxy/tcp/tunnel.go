@@ -37,6 +37,7 @@ func newTunnel(s *session, c *cluster.Cluster, h *cluster.Host) *tunnel {
 func (t *tunnel) open() {
 	s := t.s
 	t.pending.Origin = s.origin
+	t.pending.Origin.State = &s.rec.State
 	s.config.Tunnel.head(&t.request, &s.rec)
 	t.msg.Meter = &s.rec.Up
 	s.w.Open(&t.pending, t.cluster, t.host, cluster.Default, t.request.Get(header.Authority), &t.msg, t)
@@ -75,7 +76,7 @@ func (t *tunnel) OnReady(stream pool.Stream) {
 	t.stream = stream
 	s, info := t.s, stream.Info()
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = info.Local, info.Remote
-	s.rec.UpstreamConnID, s.rec.Upstream = info.ConnID, info.TLS
+	s.rec.UpstreamConnID, s.rec.Upstream, s.rec.UpstreamState = info.ConnID, info.TLS, info.State
 	if c := s.config.Tunnel; c.PostPath != "" && info.Protocol == access.HTTP2 {
 		scheme := "http"
 		if info.TLS != nil {

@@ -50,6 +50,7 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	h.Active.Add(1)
 	u.timer.Handler, u.life.Handler, u.life.Kind = u, u, timerLife
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
+	s.origin.State = s.rec.State.Shared()
 	u.dial = pool.Dialing{Worker: s.w, Cluster: c, Host: h, Origin: &s.origin, Name: s.conn.SNI, Wish: pool.WishOf(&s.rec.State), Owner: u, Meter: &u.meter}
 	u.dial.Start()
 	return u
@@ -85,7 +86,7 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Time())
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	s.rec.Dial, s.rec.Placed = u.dial.Times, s.mark()
-	s.rec.UpstreamConnID, s.rec.Upstream = s.w.ConnectionID(), u.tls
+	s.rec.UpstreamConnID, s.rec.Upstream, s.rec.UpstreamState = u.dial.ID, u.tls, s.origin.State
 	s.connected()
 }
 

@@ -22,6 +22,8 @@ type Value struct {
 	Format      *access.Format
 	SkipIfEmpty bool
 	Is          func(string) bool // what makes a text such an object; others are not set. nil: anything is
+	Share       access.Sharing
+	Hashed      bool // see [access.State.Share]
 }
 
 // apply sets the value.
@@ -30,22 +32,47 @@ func (v *Value) apply(r *access.Record, s *access.State) {
 	if len(r.Scratch) == 0 && v.SkipIfEmpty || v.Is != nil && !v.Is(string(r.Scratch)) {
 		return
 	}
-	s.Set(v.Key, r.Scratch, false)
+	s.Share(v.Key, r.Scratch, v.Share, v.Hashed)
 }
 
 // A Connection is the network filter of the same name: what it sets is there for all that comes by a connection.
-type Connection struct{ Values []Value }
+type Connection struct {
+	Values []Value // when it has come,
+	TLS    []Value // after its handshake; without one when it has come,
+	Data   []Value // and when the client has sent its first bytes
+}
 
-// Admit sets the values.
+// Admit sets the values of a connection that has come.
 func (c *Connection) Admit(_ *pool.Worker, conn *listen.Conn) bool {
-	var r access.Record
-	conn.Fill(&r)
-	for i := range c.Values {
-		c.Values[i].apply(&r, &r.State)
-	}
-	state := r.State // the rest of the record is not to live as long as the connection
-	conn.State = &state
+	conn.Say(func(r *access.Record) {
+		apply(c.Values, r)
+		if conn.Chain.TLS == nil {
+			apply(c.TLS, r)
+		}
+	})
 	return true
+}
+
+// Secured sets the values of a connection whose handshake is done.
+func (c *Connection) Secured(conn *listen.Conn) {
+	if len(c.TLS) > 0 {
+		conn.Say(func(r *access.Record) { apply(c.TLS, r) })
+	}
+}
+
+// Heard sets the values of a connection whose client has sent something.
+func (c *Connection) Heard(conn *listen.Conn) bool {
+	if len(c.Data) == 0 {
+		return false
+	}
+	conn.Say(func(r *access.Record) { apply(c.Data, r) })
+	return true
+}
+
+func apply(list []Value, r *access.Record) {
+	for i := range list {
+		list[i].apply(r, &r.State)
+	}
 }
 
 type factory struct {

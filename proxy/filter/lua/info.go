@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
-	"github.com/mallamesh/malla/proxy/metadata"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -64,12 +63,9 @@ var infoMethods = map[string]method{
 
 var connectionMethods = map[string]method{"ssl": sslConnection}
 
-// noMetadata is what connections have.
-var noMetadata metadata.Dynamic
-
 var connectionInfoMethods = map[string]method{
 	"dynamicMetadata": func(l *lua.LState, r *run, _ any) int {
-		return push(l, r.object(connectionDynamicKind, &noMetadata))
+		return push(l, r.object(connectionDynamicKind, &r.s.Conn.Dynamic))
 	},
 	"dynamicTypedMetadata": noTyped,
 }

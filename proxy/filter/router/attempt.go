@@ -252,7 +252,7 @@ func (r *Router) onlyOne() {
 func (r *Router) note(info *pool.Info) {
 	rec := &r.s.Rec
 	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = info.Local, info.Remote, info.ConnID
-	rec.UpstreamProtocol, rec.Upstream = info.Protocol, info.TLS
+	rec.UpstreamProtocol, rec.Upstream, rec.UpstreamState = info.Protocol, info.TLS, info.State
 	rec.Dial = info.Dial
 }
 

@@ -277,7 +277,7 @@ func (r *Router) try() {
 	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
-	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream = netip.AddrPort{}, 0, nil
+	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream, s.Rec.UpstreamState = netip.AddrPort{}, 0, nil, nil
 	if h.Peer != nil {
 		s.Rec.Peer = h.Peer
 	}
@@ -288,6 +288,7 @@ func (r *Router) try() {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
 	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
+	a.pending.Origin.State = &s.Rec.State
 	a.pending.Wish = pool.WishOf(&s.Rec.State)
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
 	a.filters.Request(r.chain, s, &s.Request)
@@ -382,7 +383,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 func (r *Router) introduce(up pool.Stream, end bool) {
 	var first []byte
 	if p := r.forward.Connect.Proxy; p != nil {
-		first = p.Header(r.s.Conn.Remote, r.s.Conn.Local, nil)
+		first = p.Header(r.s.Conn.Remote, r.s.Conn.Local, nil, nil, nil)
 	}
 	if len(first) > 0 || end {
 		up.SendData(first, end)
