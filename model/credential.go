@@ -87,7 +87,10 @@ func (m *Mesh) Held(s SecretSource, namespace string, roots bool) *Credential {
 			return first
 		}
 		all := &Credential{From: first.From, NoCert: first.NoCert, NoCA: rest.NoCA}
-		all.CA, all.CRL = slices.Concat(first.CA, []byte("\n"), rest.CA), slices.Concat(first.CRL, rest.CRL)
+		all.CA, all.CRL = slices.Concat(first.CA, []byte("\n"), rest.CA), slices.Concat(first.CRL, []byte("\n"), rest.CRL)
+		if len(first.CRL)+len(rest.CRL) == 0 {
+			all.CRL = nil
+		}
 		return all
 	}
 	key := CredentialKey{"Secret", s.Namespace, s.Name}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -173,6 +175,12 @@ func (c *Controller) patches() (map[string]map[string]string, error) {
 	out := make(map[string]map[string]string, len(list))
 	for _, cm := range list {
 		out[cm.Labels[DefaultsLabel]] = cm.Data
+		for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
+			if about := "ConfigMap " + cm.Namespace + "/" + cm.Name + ", key " + key; !slices.Contains(model.GatewayEntries(), key) && c.told[about] == "" {
+				c.told[about] = "unknown"
+				c.o.Log.Warn("a default of Gateways is without effect", "about", about, "want", model.GatewayEntries())
+			}
+		}
 	}
 	return out, err
 }

@@ -110,6 +110,9 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("the certificate and key: %v", err)
 		}
 		ask(r.GetNonce(), "default")
+		if err := s.SetBundle("file-root:system", pki.EncodeCertificates(ca.Roots()...)); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.SetRoots("ROOTCA", ca.Roots()); err != nil {
 			t.Fatal(err)
 		}
