@@ -137,7 +137,7 @@ func (c *compiler) address(g *gateway) {
 		if !front.Taken {
 			whose = "it was made for Gateway " + front.Made
 		}
-		g.is.fail(programmed, "AddressNotAssigned", "there is a Service %s already, and %s: want the Gateway called otherwise, or spec.addresses: [{type: Hostname, value: %s}] to have it served by the pods of that",
+		g.is.fail(programmed, "Invalid", "there is a Service %s already, and %s: want the Gateway called otherwise, or spec.addresses: [{type: Hostname, value: %s}] to have it served by the pods of that",
 			g.service, whose, g.service.Name)
 		return
 	}
