@@ -25,7 +25,11 @@ func (c *conditions) set(kind string, ok bool, reason, format string, args ...an
 	if ok {
 		status = metav1.ConditionTrue
 	}
-	next := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...), ObservedGeneration: c.generation}
+	text := fmt.Sprintf(format, args...)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " ..."
+	}
+	next := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: text, ObservedGeneration: c.generation}
 	if old := c.get(kind); old != nil {
 		*old = next
 		return
@@ -50,8 +54,9 @@ func (c *conditions) fail(kind, reason, format string, args ...any) {
 	}
 }
 
-// longest is how long a message may get before nothing is added to it.
-const longest = 4 << 10
+// Lengths of messages, in bytes: beyond longest nothing is added, and more than most nobody would take (32 KiB are
+// allowed).
+const longest, most = 4 << 10, 16 << 10
 
 func (c *conditions) get(kind string) *metav1.Condition {
 	for i := range c.list {

@@ -216,6 +216,9 @@ func (g *gateway) deployment() Deployment {
 	return d
 }
 
+// mostAddresses is how many a status has room for.
+const mostAddresses = 16
+
 // gatewayStatus writes down what was found about a Gateway, and asks for its workload.
 func (c *compiler) gatewayStatus(g *gateway) {
 	status := &gatewayv1.GatewayStatus{Listeners: []gatewayv1.ListenerStatus{}}
@@ -235,7 +238,7 @@ func (c *compiler) gatewayStatus(g *gateway) {
 	case good < len(g.listeners):
 		g.is.set(accepted, true, "ListenersNotValid", "%d of its %d listeners are not accepted; their conditions say why", len(g.listeners)-good, len(g.listeners))
 	}
-	for _, a := range g.addresses {
+	for _, a := range g.addresses[:min(len(g.addresses), mostAddresses)] {
 		kind := gatewayv1.HostnameAddressType
 		if _, err := netip.ParseAddr(a); err == nil {
 			kind = gatewayv1.IPAddressType
