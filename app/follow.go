@@ -81,6 +81,9 @@ func (u *up) follow(ctx context.Context) error {
 		return err
 	}
 	wrong := f.Pass(ctx)
+	if err := u.put(ctx, transport, appliedPath, nil); err != nil {
+		return fmt.Errorf("have the mesh begin: %w", err)
+	}
 	// Only now, so that it starts on the CA and the settings that the files bring.
 	if err := seed.ControlPlane(ctx, anything); err != nil {
 		return err
@@ -96,8 +99,7 @@ func (u *up) follow(ctx context.Context) error {
 		return err
 	}
 	show.Done()
-	pods, links, next := state.summary(ctx)
-	cli.Ready(u.o.Out, time.Since(u.began), pods, links, next)
+	cli.Ready(u.o.Out, time.Since(u.began), state.summary(ctx))
 	if u.o.Detach {
 		if err := announce(len(wrong), u.dir.path(fileLog)); err != nil {
 			return err
@@ -129,14 +131,25 @@ func (u *up) reject(ctx context.Context, client *http.Client, all []files.Reject
 	if err != nil {
 		return
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://malla"+rejectionsPath, bytes.NewReader(body))
+	_ = u.put(ctx, client, rejectionsPath, body) // what is not told now is told after the next pass
+}
+
+// put tells the supervisor something.
+func (u *up) put(ctx context.Context, client *http.Client, path string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://malla"+path, bytes.NewReader(body))
 	if err != nil {
-		return
+		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+u.token)
-	if resp, err := client.Do(req); err == nil {
-		resp.Body.Close()
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
 	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("PUT %s: %s", path, resp.Status)
+	}
+	return nil
 }
 
 // Detaching. The process that people started runs this program again, in a

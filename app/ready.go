@@ -33,6 +33,7 @@ type state struct {
 
 const (
 	look        = 60 * time.Millisecond // between two looks
+	patience    = 30 * time.Second      // in front of a person, with a mesh in which nothing changes
 	detachLimit = 2 * time.Minute       // for a mesh that was started to be left alone
 )
 
@@ -48,6 +49,8 @@ type picture struct {
 // on what cannot get ready and says why.
 func (s *state) waitUntilReady(ctx context.Context, show *cli.Progress) error {
 	var hopelessSince time.Time
+	var last string
+	changed := time.Now()
 	for {
 		p, err := s.look(ctx)
 		if err != nil {
@@ -56,6 +59,9 @@ func (s *state) waitUntilReady(ctx context.Context, show *cli.Progress) error {
 		show.Set(p.lines)
 		if len(p.pending) == 0 && len(p.hopeless) == 0 {
 			return nil
+		}
+		if now := fmt.Sprint(p.lines); now != last {
+			last, changed = now, time.Now()
 		}
 		switch {
 		case len(p.hopeless) == 0:
@@ -70,7 +76,7 @@ func (s *state) waitUntilReady(ctx context.Context, show *cli.Progress) error {
 			if time.Since(s.u.began) > detachLimit {
 				return fmt.Errorf("not everything is ready after %s:\n  %s", detachLimit, strings.Join(append(p.hopeless, p.pending...), "\n  "))
 			}
-		} else if len(p.pending) == 0 && !hopelessSince.IsZero() && time.Since(hopelessSince) > 3*time.Second {
+		} else if len(p.pending) == 0 && !hopelessSince.IsZero() && time.Since(hopelessSince) > 3*time.Second || time.Since(changed) > patience {
 			// In front of a person the rest is worth having: what fails is shown and can be mended.
 			for _, line := range p.hopeless {
 				show.Say("malla: error: %s", line)
@@ -123,10 +129,10 @@ func (s *state) look(ctx context.Context) (picture, error) {
 			p.pending = append(p.pending, "pod "+name+": "+text+s.lastWarning(ctx, pod))
 		}
 	}
-	if len(p.hopeless) > 0 { // their Deployments say nothing new
+	if len(p.hopeless) > 0 { // their workloads say nothing new
 		kept := p.pending[:0]
 		for _, line := range p.pending {
-			if !strings.HasPrefix(line, "deployment ") {
+			if !strings.HasPrefix(line, "deployment ") && !strings.HasPrefix(line, "statefulset ") {
 				kept = append(kept, line)
 			}
 		}
@@ -242,6 +248,8 @@ func podLine(p *corev1.Pod) (text string, ready, hopeless bool) {
 			}
 		} else if !c.Ready && c.State.Running != nil {
 			waits = c.Name + ": started, not ready" + answerOf(p, c.Name)
+		} else if again(c) {
+			return c.Name + ": started again" + lastWords(c), false, false
 		}
 	}
 	for _, c := range p.Status.ContainerStatuses {
@@ -287,6 +295,12 @@ func answerOf(p *corev1.Pod, container string) string {
 	return ""
 }
 
+// again reports whether a container runs after a failure, and not for long enough to be believed.
+func again(c corev1.ContainerStatus) bool {
+	last, now := c.LastTerminationState.Terminated, c.State.Running
+	return last != nil && last.ExitCode != 0 && now != nil && time.Since(now.StartedAt.Time) < 3*time.Second
+}
+
 func lastWords(c corev1.ContainerStatus) string {
 	if t := c.LastTerminationState.Terminated; t != nil {
 		return fmt.Sprintf(" (exit code %d)", t.ExitCode)
@@ -294,38 +308,61 @@ func lastWords(c corev1.ContainerStatus) string {
 	return ""
 }
 
-// summary collects what the table shows.
-func (s *state) summary(ctx context.Context) (pods int, links []cli.Link, next []string) {
+// summary collects what there is to say at last.
+func (s *state) summary(ctx context.Context) (sum cli.Summary) {
 	p, err := s.look(ctx)
 	if err != nil {
-		return 0, nil, nil
+		return sum
 	}
-	var sidecar string // flag and name of a pod that has one
+	malla := s.u.typed + " " + meshFlag(s.u.o.Mesh)
+	var sidecar string // a pod that has one
 	for i := range p.pods {
 		pod := &p.pods[i]
-		if _, ready, _ := podLine(pod); ready {
-			pods++
+		text, ready, _ := podLine(pod)
+		switch {
+		case ready:
+			sum.Pods++
+		case pod.DeletionTimestamp == nil:
+			if sum.NotReady = append(sum.NotReady, pod.Namespace+"/"+pod.Name+": "+text); len(sum.NotReady) == 1 {
+				sum.Next = append(sum.Next, malla+whyNot(pod))
+			}
 		}
 		if sidecar == "" && len(pod.Spec.Containers) > 1 {
-			if sidecar = pod.Name; pod.Namespace != metav1.NamespaceDefault {
-				sidecar = "-n " + pod.Namespace + " " + pod.Name
-			}
+			sidecar = named(pod)
 		}
 	}
 	s.u.mu.Lock()
 	offered := slices.Collect(maps.Values(s.u.published))
 	s.u.mu.Unlock()
-	links = s.links(ctx, offered)
-	malla := s.u.typed + " " + meshFlag(s.u.o.Mesh)
-	next = append(next, malla+"get pods")
-	if len(links) > 0 {
-		next = append(next, "curl -i "+links[0].URL)
+	sum.Links = s.links(ctx, offered)
+	sum.Next = append(sum.Next, malla+"get pods")
+	if len(sum.Links) > 0 {
+		sum.Next = append(sum.Next, "curl -i "+sum.Links[0].URL)
 	}
 	if sidecar != "" {
-		next = append(next, malla+"logs "+sidecar+" -c istio-proxy")
+		sum.Next = append(sum.Next, malla+"logs "+sidecar+" -c istio-proxy")
 	}
-	if len(next) < 3 {
-		next = append(next, malla+"stop")
+	if len(sum.Next) < 3 {
+		sum.Next = append(sum.Next, malla+"stop")
 	}
-	return pods, links, next
+	return sum
+}
+
+// named is how a pod is named on the command line.
+func named(p *corev1.Pod) string {
+	if p.Namespace != metav1.NamespaceDefault {
+		return "-n " + p.Namespace + " " + p.Name
+	}
+	return p.Name
+}
+
+// whyNot is the verb that says most of why a pod is not ready: what a container that ended
+// had to say, or else what happened to the pod.
+func whyNot(p *corev1.Pod) string {
+	for _, c := range append(append([]corev1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...) {
+		if c.LastTerminationState.Terminated != nil && !c.Ready {
+			return "logs " + named(p) + " -c " + c.Name + " --previous"
+		}
+	}
+	return "describe pod " + named(p)
 }

@@ -103,7 +103,7 @@ func superviseWith(ctx context.Context, o superviseOptions, dir meshDir, log *sl
 		return err
 	}
 	defer box.Close()
-	return (&supervisor{o: o, dir: dir, log: log, toHost: toHost, net: network, box: box}).run(ctx)
+	return (&supervisor{o: o, dir: dir, log: log, toHost: toHost, net: network, box: box, applied: make(chan struct{})}).run(ctx)
 }
 
 type supervisor struct {
@@ -116,7 +116,8 @@ type supervisor struct {
 	client  kubernetes.Interface // set before anybody can write
 	objects dynamic.Interface    // of any kind
 
-	closeAPI func() error // once
+	closeAPI func() error  // once
+	applied  chan struct{} // closed when the files have been applied for the first time
 }
 
 func (s *supervisor) run(ctx context.Context) error {
@@ -165,9 +166,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	g.Go(func() error { return quiet(ctx, deploy.New(client, s.log).Run(ctx, factory)) })
 	g.Go(func() error { return quiet(ctx, endpoints.New(client, s.log).Run(ctx, factory)) })
-	g.Go(func() error { return quiet(ctx, kubelet.Run(ctx, factory)) })
+	g.Go(func() error { return s.afterFiles(ctx, func() error { return kubelet.Run(ctx, factory) }) })
 	g.Go(func() error { return quiet(ctx, pods.Network(ctx, factory, s.net, s.log)) })
-	g.Go(func() error { return quiet(ctx, publish.Run(ctx, client, factory, s.toHost, s.log)) })
+	g.Go(func() error {
+		return s.afterFiles(ctx, func() error { return publish.Run(ctx, client, factory, s.toHost, s.log) })
+	})
 	g.Go(func() error { return quiet(ctx, seed.Follow(ctx, anything, factory, s.log)) })
 	if err := seed.MeshConfig(ctx, anything); err != nil {
 		return err
@@ -177,6 +180,17 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return quiet(ctx, g.Wait())
+}
+
+// afterFiles runs what makes objects work on this machine, once the files have been applied: what
+// an earlier run has left, of another directory maybe, is to get no ports before it goes.
+func (s *supervisor) afterFiles(ctx context.Context, run func() error) error {
+	select {
+	case <-s.applied:
+		return quiet(ctx, run())
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // serve answers the API on a Unix socket and, through the broker, on loopback for
@@ -203,7 +217,7 @@ func (s *supervisor) serve(ctx context.Context, g *errgroup.Group, server *api.S
 	if err := writeFile(s.dir.path(fileEndpoint), []byte(published.Host.String()+"\n")); err != nil {
 		return err
 	}
-	wrapped := withRejections(server)
+	wrapped := withFiles(server, sync.OnceFunc(func() { close(s.applied) }))
 	g.Go(func() error { return serveUnix(ctx, unix, wrapped) })
 	for _, l := range []net.Listener{inside, host} {
 		g.Go(func() error { return server.Serve(l) })
@@ -405,13 +419,20 @@ func serveUnix(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// rejectionsPath takes, from the parent, what it could not apply.
-const rejectionsPath = "/malla/rejections"
+// Paths beside the API for the parent, which reads the files.
+const (
+	rejectionsPath = "/malla/rejections" // takes what could not be applied
+	appliedPath    = "/malla/applied"    // hears that the files have been applied
+)
 
-// withRejections adds that path to the API.
-func withRejections(server *api.Server) http.Handler {
+// withFiles adds these paths to the API.
+func withFiles(server *api.Server, applied func()) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", server.Handler())
+	mux.HandleFunc("PUT "+appliedPath, func(w http.ResponseWriter, _ *http.Request) {
+		applied()
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("PUT "+rejectionsPath, func(w http.ResponseWriter, r *http.Request) {
 		var all []files.Rejection
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&all); err != nil {

@@ -241,7 +241,7 @@ func (u *up) onPublish(p broker.Published) {
 		change += fmt.Sprintf(", since %d is in use", p.Wanted.Port())
 	}
 	if p.Closed {
-		change = "is no longer offered"
+		change = "is no longer offered at " + p.Host.String()
 		delete(u.published, p.Host.String())
 	} else {
 		u.published[p.Host.String()] = p

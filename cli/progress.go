@@ -88,17 +88,29 @@ func sorted(m map[string]string) []string {
 // A Link is a row of the table of URLs.
 type Link struct{ What, URL string }
 
-// Ready prints what people want to know when everything runs: where to look, and
-// what to type next.
-func Ready(out io.Writer, took time.Duration, pods int, links []Link, next []string) {
-	fmt.Fprintf(out, "\n%d pods are ready after %.1f s.\n\n", pods, took.Seconds())
-	if len(links) > 0 {
-		Links(out, links)
+// A Summary is what there is to say when everything runs, or all of it that will.
+type Summary struct {
+	Pods     int      // that are ready
+	NotReady []string // a line for each that is not
+	Links    []Link
+	Next     []string // commands to type
+}
+
+// Ready prints what people want to know when everything runs: what does not, where to
+// look, and what to type next.
+func Ready(out io.Writer, took time.Duration, s Summary) {
+	if n := len(s.NotReady); n == 0 {
+		fmt.Fprintf(out, "\n%d pods are ready after %.1f s.\n\n", s.Pods, took.Seconds())
+	} else {
+		fmt.Fprintf(out, "\n%d of %d pods are ready after %.1f s. Not ready:\n  %s\n\n", s.Pods, s.Pods+n, took.Seconds(), strings.Join(s.NotReady, "\n  "))
+	}
+	if len(s.Links) > 0 {
+		Links(out, s.Links)
 		fmt.Fprintln(out)
 	}
-	if len(next) > 0 {
+	if len(s.Next) > 0 {
 		fmt.Fprintln(out, "Next:")
-		fmt.Fprintln(out, "  "+strings.Join(next, "\n  "))
+		fmt.Fprintln(out, "  "+strings.Join(s.Next, "\n  "))
 	}
 }
 

@@ -59,7 +59,7 @@ func TestProgressOnATerminalDrawsInPlace(t *testing.T) {
 
 func TestTableOfURLsAligns(t *testing.T) {
 	var out bytes.Buffer
-	Ready(&out, 2*time.Second, 3, []Link{{"a", "http://1"}, {"longer", "http://2"}}, []string{"malla get pods"})
+	Ready(&out, 2*time.Second, Summary{Pods: 3, Links: []Link{{"a", "http://1"}, {"longer", "http://2"}}, Next: []string{"malla get pods"}})
 	at := -1
 	for _, line := range strings.Split(out.String(), "\n") {
 		if i := strings.Index(line, "http://"); i >= 0 {
@@ -71,5 +71,10 @@ func TestTableOfURLsAligns(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "3 pods are ready after 2.0 s.") || !strings.Contains(out.String(), "  malla get pods") {
 		t.Errorf("got %q", out.String())
+	}
+	out.Reset()
+	Ready(&out, 2*time.Second, Summary{Pods: 3, NotReady: []string{"default/web: app: CrashLoopBackOff"}})
+	if want := "\n3 of 4 pods are ready after 2.0 s. Not ready:\n  default/web: app: CrashLoopBackOff\n\n"; out.String() != want {
+		t.Errorf("with a pod that fails: %q, want %q", out.String(), want)
 	}
 }

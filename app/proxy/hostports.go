@@ -27,6 +27,7 @@ type hostPorts struct {
 	v6     bool              // the machine has ::1 too
 	called map[uint16]uint16 // a port's number in the gateway's Service, if another
 	log    *slog.Logger
+	rebind func(...netip.AddrPort) error // opens addresses anew; set before the first lease
 
 	mu     sync.Mutex
 	leases map[uint16]*broker.Lease // by the gateway's port; guarded by mu: held as long as a socket is in use
@@ -117,7 +118,37 @@ func (h *hostPorts) lease(own uint16) (*broker.Lease, error) {
 		h.leases = map[uint16]*broker.Lease{}
 	}
 	h.leases[own] = l
+	go h.follow(own, l)
 	return l, nil
+}
+
+// leave ends all leases: replicas, or who comes next, have the ports from now on.
+func (h *hostPorts) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for port, l := range h.leases {
+		l.Leave()
+		delete(h.leases, port)
+	}
+}
+
+// follow waits for the end of a lease. One that is not given back has moved: the address that
+// the port is wanted at has become free.
+func (h *hostPorts) follow(own uint16, l *broker.Lease) {
+	<-l.Lost()
+	h.mu.Lock()
+	held := h.leases[own] == l
+	if held {
+		delete(h.leases, own)
+		l.Close()
+	}
+	h.mu.Unlock()
+	if !held {
+		return
+	}
+	if err := h.rebind(netip.AddrPortFrom(outside4, own), netip.AddrPortFrom(outside6, own)); err != nil {
+		h.log.Warn("a port that moved is not published", "port", own, "reason", err)
+	}
 }
 
 // keep gives back the ports that a runtime does without.

@@ -110,6 +110,7 @@ func (e *environment) plan(o Options) (*plan, error) {
 		h := &hostPorts{broker: b, owner: e.Namespace + "/" + first(e.Metadata["WORKLOAD_NAME"], e.Pod), called: servicePorts(o.Getenv(EnvPorts)), log: o.Log}
 		h.ask()
 		pl.extra, pl.socket, pl.publish = h.extra, h.listener, func(r *shard.Runtime) { h.keep(r) }
+		pl.attach, pl.leave = func(s *shard.Shards) { h.rebind = s.Rebind }, h.leave
 	}
 	return pl, nil
 }

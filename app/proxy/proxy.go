@@ -66,7 +66,7 @@ type parts struct {
 	quit     context.CancelFunc
 	unbound  chan error // a listener of the bootstrap could not be opened
 	drain    listen.Pace
-	shared   bool // our listening sockets are those of other replicas, too
+	leave    func() // our listening sockets, which are those of other replicas, too; nil: they are ours alone
 }
 
 // Run runs a proxy until ctx ends, and then drains it.
@@ -92,6 +92,8 @@ type plan struct {
 	extra   func(*listen.Config) []netip.AddrPort
 	socket  func(*listen.Config, netip.AddrPort) (net.Listener, error)
 	publish func(*shard.Runtime)
+	attach  func(*shard.Shards) // is told of the shards before they have anything
+	leave   func()              // gives sockets of socket's to others; they are closed
 }
 
 // limits are those of the bootstrap, if there is one.
@@ -125,7 +127,7 @@ func (p *plan) names() resolve.Config {
 
 // assemble builds the parts that every proxy has. ctx ends what goes on by itself.
 func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
-	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain, shared: pl.socket != nil, unbound: make(chan error, 1)}
+	p := &parts{o: o, dialer: pl.dialer, log: o.Log, node: pl.node, boot: pl.boot, secrets: build.NewSecrets(), stats: stats.NewRegistry(pl.istio), started: time.Now(), workers: pl.workers, drain: pl.drain, leave: pl.leave, unbound: make(chan error, 1)}
 	runtime.GOMAXPROCS(p.workers + 1) // so that building configuration and collecting garbage do not stall the path
 	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
 	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
@@ -137,6 +139,9 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.shards, err = shard.New(shard.Options{Concurrency: p.workers, Overload: state, Failing: &p.failing, Mark: pl.mark, Pace: pl.drain, Listener: pl.socket, Churn: p.rest.disturb, Log: p.log})
 	if err != nil {
 		return nil, err
+	}
+	if pl.attach != nil {
+		pl.attach(p.shards)
 	}
 	p.protect(state)
 	events, err := p.events()
@@ -351,10 +356,11 @@ func (p *parts) terminate(e *environment) {
 	p.draining.Store(true)
 	p.log.Info("draining", "for", e.Termination)
 	p.shards.Drain(e.inboundOnly())
-	if p.shared { // what comes from now on waits there for whoever takes over, and would not outlive us here
+	if p.leave != nil { // what comes from now on waits there for whoever takes over, and would not outlive us here
 		if err := p.shards.StopListening(e.inboundOnly()); err != nil {
 			p.log.Warn("stop listening", "error", err)
 		}
+		p.leave()
 	}
 	if !e.ExitIdle {
 		time.Sleep(e.Termination)

@@ -11,7 +11,12 @@
 // the same number on ::1, because a name like localhost may mean either. It
 // lasts as long as the client keeps it open. The server keeps a duplicate, so the port stays open
 // while one replica of a gateway hands over to the next, and for
-// [Options.Linger] after the last.
+// [Options.Linger] after the last has died. A port that is given back closes at
+// once: nobody is going to answer there.
+//
+// Who wants an address that another has gets the next free one, for as long as that
+// lasts. When the address becomes free the lease moves there: the broker ends it, and
+// the client, which hears of that ([Lease.Lost]), asks again.
 //
 // Whoever can open the Unix socket may dial anything that the parent may, and
 // say who it is, so it belongs to the supervisor only. A gateway's pod has a
@@ -41,7 +46,8 @@ type Options struct {
 	Publish map[uint16]netip.AddrPort
 	// OnPublish hears of every change, in order, from one goroutine at a time.
 	OnPublish func(Published)
-	// Linger is how long a port stays open after its last user; default 10 s.
+	// Linger is how long a port stays open after its last user has gone without a
+	// word, unless somebody else wants its address; default 10 s.
 	Linger time.Duration
 	// DialTimeout bounds one dial; default 10 s.
 	DialTimeout time.Duration
@@ -53,8 +59,6 @@ type Options struct {
 type ListenRequest struct {
 	Owner string // who listens; replicas of one gateway say the same: "istio-system/istio-ingressgateway"
 	Port  uint16 // the port in the mesh's terms: a Gateway's 80
-	// Brief says that nobody takes over: the port closes with its last user, at once.
-	Brief bool
 }
 
 // Published says which host address serves a mesh port.
@@ -86,7 +90,6 @@ type request struct {
 	Addr    string `json:"addr,omitempty"`
 	Owner   string `json:"owner,omitempty"`
 	Port    uint16 `json:"port,omitempty"`
-	Brief   bool   `json:"brief,omitempty"`
 	Query   []byte `json:"query,omitempty"` // a DNS message
 }
 

@@ -214,7 +214,7 @@ func TestLinger(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-published
-	l.Close()
+	l.(*joined).end(false)
 	if got := <-published; !got.Closed || got.Host != p.Host {
 		t.Errorf("OnPublish heard %+v, want that %s is closed", got, p.Host)
 	}
@@ -318,20 +318,76 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// A port that nobody takes over closes with its user, and not after a while.
-func TestBrief(t *testing.T) {
+// A port that is given back closes at once: nobody would answer there.
+func TestGivenBack(t *testing.T) {
 	c, published, _ := start(t, Options{Linger: time.Hour})
-	l, p, err := c.Listen(t.Context(), ListenRequest{Owner: "default/shop", Port: freePort(t), Brief: true})
-	if err != nil {
-		t.Fatal(err)
+	pod := lent(t, c, "default/shop")
+	for _, from := range []*Client{c, pod} {
+		l, err := from.Lease(t.Context(), ListenRequest{Owner: "default/shop", Port: freePort(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-published
+		l.Close()
+		if got := <-published; !got.Closed || got.Host != l.Published.Host {
+			t.Errorf("OnPublish heard %+v, want that %s is closed", got, l.Published.Host)
+		}
+		if conn, err := net.Dial("tcp", l.Published.Host.String()); err == nil {
+			conn.Close()
+			t.Error("the port is still open")
+		}
 	}
-	<-published
-	l.Close()
-	if got := <-published; !got.Closed || got.Host != p.Host {
-		t.Errorf("OnPublish heard %+v, want that %s is closed", got, p.Host)
+}
+
+// Who wanted an address that another had gets it as soon as that is gone, through a pod's
+// socket, too.
+func TestAPortMovesToWhereItIsWanted(t *testing.T) {
+	port := freePort(t)
+	c, published, _ := start(t, Options{Linger: time.Hour})
+	first := lease(t, c, "ns/first", port)
+	pod := lent(t, c, "ns/second")
+	second := lease(t, pod, "ns/second", port)
+	if <-published; (<-published).Host != second.Published.Host || second.Published.Host == first.Published.Host {
+		t.Fatalf("first %+v, second %+v: want two addresses", first.Published, second.Published)
 	}
-	if conn, err := net.Dial("tcp", p.Host.String()); err == nil {
+	first.end(false) // as one that dies, whose address is kept if nobody else wants it
+	<-second.Lost()
+	again := lease(t, pod, "ns/second", port)
+	if again.Published.Host != first.Published.Host || again.Published.Wanted != again.Published.Host {
+		t.Errorf("asked again, it got %+v, want %s", again.Published, first.Published.Host)
+	}
+	for _, want := range []Published{{Owner: "ns/first", Host: first.Published.Host, Closed: true}, {Owner: "ns/second", Host: first.Published.Host}, {Owner: "ns/second", Host: second.Published.Host, Closed: true}} {
+		if got := <-published; got.Owner != want.Owner || got.Host != want.Host || got.Closed != want.Closed {
+			t.Errorf("OnPublish heard %+v, want %+v", got, want)
+		}
+	}
+	second.Close()
+	if conn, err := net.Dial("tcp", second.Published.Host.String()); err == nil {
 		conn.Close()
-		t.Error("the port is still open")
+		t.Error("the address from before is still open")
+	}
+	if conn, err := net.Dial("tcp", again.Published.Host.String()); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+}
+
+// An address that only waits for somebody who died goes to who asks for it.
+func TestALingeringPortMakesRoom(t *testing.T) {
+	port := freePort(t)
+	c, _, _ := start(t, Options{Linger: time.Hour})
+	dead := lease(t, c, "ns/dead", port)
+	dead.end(false)
+	for {
+		l, err := c.Lease(t.Context(), ListenRequest{Owner: "ns/new", Port: port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if l.Published.Host == dead.Published.Host {
+			return
+		}
+		<-l.Lost() // it came before the broker knew of the death, and is told
 	}
 }

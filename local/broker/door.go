@@ -25,14 +25,21 @@ type door struct {
 // A room is one operation.
 type room struct {
 	slots chan struct{}
-	do    func(ctx context.Context, c *net.UnixConn, q request, gone <-chan struct{})
+	do    operation
 }
+
+// An operation does what a client asks for. gone is closed when the client has gone; if it
+// has said that it gives back what it got, a word is in it.
+type operation func(ctx context.Context, c *net.UnixConn, q request, gone <-chan word)
+
+// A word is all that a client says after its request: that it needs no more what it got.
+type word struct{ back bool }
 
 func newDoor() *door {
 	return &door{pending: make(chan struct{}, maxPending), rooms: map[string]*room{}}
 }
 
-func (d *door) room(op string, size int, do func(context.Context, *net.UnixConn, request, <-chan struct{})) {
+func (d *door) room(op string, size int, do operation) {
 	d.rooms[op] = &room{make(chan struct{}, size), do}
 }
 
@@ -91,10 +98,11 @@ func (d *door) admit(ctx context.Context, c *net.UnixConn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
-	gone := make(chan struct{})
-	go func() { // the client says nothing more, so a read ends with it
-		defer close(gone)
-		_, _ = io.Copy(io.Discard, c)
+	gone := make(chan word, 1)
+	go func() { // the client says at most one byte more, so a read ends with it
+		n, _ := io.Copy(io.Discard, c)
+		gone <- word{back: n > 0}
+		close(gone)
 		cancel()
 	}()
 	r.do(ctx, c, q, gone)

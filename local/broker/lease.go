@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -16,16 +17,30 @@ type Lease struct {
 	// where the host has IPv6.
 	Sockets []net.Listener
 
-	conn net.Conn // its end tells the broker
+	conn net.Conn      // its end tells the broker
+	lost chan struct{} // closed with conn
 	once sync.Once
 }
 
-// Close gives the port back.
-func (l *Lease) Close() error {
+// Close gives the port back: if no replica has it, connections to it are refused from
+// now on.
+func (l *Lease) Close() error { return l.end(true) }
+
+// Leave ends the lease and lets the port be: a replica has it too, or one comes that takes over.
+func (l *Lease) Leave() error { return l.end(false) }
+
+// Lost is closed when the lease is over: it was closed, or the port is to be had at
+// another address, for who asks again.
+func (l *Lease) Lost() <-chan struct{} { return l.lost }
+
+func (l *Lease) end(back bool) error {
 	var errs []error
 	l.once.Do(func() {
 		for _, s := range l.Sockets {
 			errs = append(errs, s.Close())
+		}
+		if back {
+			_, _ = l.conn.Write([]byte{1}) // a broker that has gone needs no word
 		}
 		l.conn.Close()
 	})
@@ -34,14 +49,14 @@ func (l *Lease) Close() error {
 
 // Lease opens a port of the host, or shares it with a replica that has it open.
 func (c *Client) Lease(ctx context.Context, req ListenRequest) (*Lease, error) {
-	r, files, conn, err := c.ask(ctx, request{Op: "listen", Owner: req.Owner, Port: req.Port, Brief: req.Brief}, true)
+	r, files, conn, err := c.ask(ctx, request{Op: "listen", Owner: req.Owner, Port: req.Port}, true)
 	if err == nil {
 		err = r.err()
 	}
 	if err == nil && len(files) != 1 && len(files) != 2 {
 		err = fmt.Errorf("the broker sent %d sockets, want 1 or 2", len(files))
 	}
-	l := &Lease{Published: r.Published, conn: conn}
+	l := &Lease{Published: r.Published, conn: conn, lost: make(chan struct{})}
 	for _, f := range files {
 		if err == nil {
 			err = l.add(f)
@@ -54,6 +69,10 @@ func (c *Client) Lease(ctx context.Context, req ListenRequest) (*Lease, error) {
 		}
 		return nil, fmt.Errorf("open port %d on the host: %w", req.Port, err)
 	}
+	go func() { // the broker says nothing more
+		defer close(l.lost)
+		_, _ = io.Copy(io.Discard, conn)
+	}()
 	return l, nil
 }
 
@@ -67,7 +86,7 @@ func (l *Lease) add(f *os.File) error {
 }
 
 // Listen is Lease with one listener for all sockets; closing it gives the port
-// back.
+// back. It closes itself when the lease is lost.
 func (c *Client) Listen(ctx context.Context, req ListenRequest) (net.Listener, Published, error) {
 	l, err := c.Lease(ctx, req)
 	if err != nil {
@@ -94,6 +113,10 @@ func newJoined(l *Lease) *joined {
 	for _, s := range l.Sockets {
 		go j.from(s)
 	}
+	go func() {
+		<-l.Lost()
+		j.Close()
+	}()
 	return j
 }
 

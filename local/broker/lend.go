@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 )
@@ -14,13 +15,16 @@ const maxPodLeases = 128
 // cannot take another's connections, nor dial past its sidecar, nor use up what
 // others need. Ports are leased from the broker that from asks.
 //
+// last is asked when the pod leaves a port without giving it back: whether nobody is to come
+// after it, so that the port is given back all the same.
+//
 // It returns when ctx is done or l fails, and closes l.
-func Lend(ctx context.Context, l *net.UnixListener, from *Client, owner string) error {
+func Lend(ctx context.Context, l *net.UnixListener, from *Client, owner string, last func() bool) error {
 	d := newDoor()
-	d.room("listen", maxPodLeases, func(ctx context.Context, c *net.UnixConn, q request, gone <-chan struct{}) {
-		lend(ctx, c, from, request{Op: "listen", Owner: owner, Port: q.Port}, gone)
+	d.room("listen", maxPodLeases, func(ctx context.Context, c *net.UnixConn, q request, gone <-chan word) {
+		lend(ctx, c, from, request{Op: "listen", Owner: owner, Port: q.Port}, gone, last)
 	})
-	d.room("families", maxPodLeases, func(ctx context.Context, c *net.UnixConn, _ request, _ <-chan struct{}) {
+	d.room("families", maxPodLeases, func(ctx context.Context, c *net.UnixConn, _ request, _ <-chan word) {
 		v6, err := from.IPv6(ctx)
 		if err != nil {
 			_ = answer(c, failed(err))
@@ -32,7 +36,7 @@ func Lend(ctx context.Context, l *net.UnixListener, from *Client, owner string) 
 }
 
 // lend passes on a lease, as long as the pod's client and the broker keep it.
-func lend(ctx context.Context, c *net.UnixConn, from *Client, q request, gone <-chan struct{}) {
+func lend(ctx context.Context, c *net.UnixConn, from *Client, q request, gone <-chan word, last func() bool) {
 	r, files, lease, err := from.ask(ctx, q, true)
 	if err != nil {
 		_ = answer(c, failed(err))
@@ -41,8 +45,20 @@ func lend(ctx context.Context, c *net.UnixConn, from *Client, q request, gone <-
 	defer lease.Close()
 	err = answer(c, r, files...)
 	closeFiles(files)
-	if err == nil && r.Error == "" {
-		<-gone
+	if err != nil || r.Error != "" {
+		return
+	}
+	lost := make(chan struct{})
+	go func() {
+		defer close(lost)
+		_, _ = io.Copy(io.Discard, lease)
+	}()
+	select {
+	case said := <-gone:
+		if said.back || last() {
+			_, _ = lease.Write([]byte{1})
+		}
+	case <-lost:
 	}
 }
 

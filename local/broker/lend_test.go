@@ -21,7 +21,7 @@ func lent(t *testing.T, from *Client, owner string) *Client {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- Lend(t.Context(), l, from, owner) }()
+	go func() { done <- Lend(t.Context(), l, from, owner, func() bool { return false }) }()
 	t.Cleanup(func() {
 		if err := <-done; err != nil {
 			t.Errorf("Lend: %v", err)
@@ -77,8 +77,25 @@ func lentAs(t *testing.T, c, near *Client, owner string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go Lend(t.Context(), l, c, owner)
+	go Lend(t.Context(), l, c, owner, func() bool { return false })
 	return NewClient(near.path + "-replica")
+}
+
+// Who waits at the port of a pod that has no heir waits in vain.
+func TestThePortOfAPodWithoutAnHeir(t *testing.T) {
+	c, published, _ := start(t, Options{Linger: time.Hour})
+	path := c.path + "-last"
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go Lend(t.Context(), l, c, "ns/last", func() bool { return true })
+	own := lease(t, NewClient(path), "", freePort(t))
+	<-published
+	own.Leave()
+	if got := <-published; !got.Closed || got.Host != own.Published.Host {
+		t.Errorf("OnPublish heard %+v, want that %s is closed", got, own.Published.Host)
+	}
 }
 
 // One pod that takes all the ports it can, and opens connections without saying

@@ -52,7 +52,7 @@ type server struct {
 
 	mu     sync.Mutex // guards what follows, and orders OnPublish
 	ports  map[portKey]*port
-	last   map[portKey]netip.AddrPort // where a port was before
+	last   map[portKey]netip.AddrPort // where a port was before that may be anywhere
 	closed bool
 }
 
@@ -67,7 +67,8 @@ type port struct {
 	listeners []*net.TCPListener
 	files     []*os.File // what clients get copies of
 	users     int
-	linger    *time.Timer // runs when there are no users
+	linger    *time.Timer   // runs when there are no users
+	moved     chan struct{} // closed when the port is to be had at a better address
 }
 
 func answer(c *net.UnixConn, r reply, files ...*os.File) error {
@@ -75,11 +76,11 @@ func answer(c *net.UnixConn, r reply, files ...*os.File) error {
 	return fdmsg.Write(c, r, files...)
 }
 
-func (s *server) families(_ context.Context, c *net.UnixConn, _ request, _ <-chan struct{}) {
+func (s *server) families(_ context.Context, c *net.UnixConn, _ request, _ <-chan word) {
 	_ = answer(c, reply{IPv6: s.v6})
 }
 
-func (s *server) dial(ctx context.Context, c *net.UnixConn, q request, _ <-chan struct{}) {
+func (s *server) dial(ctx context.Context, c *net.UnixConn, q request, _ <-chan word) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.DialTimeout)
 	defer cancel()
 	conn, err := dialHost(ctx, q)
@@ -118,19 +119,23 @@ func dialHost(ctx context.Context, q request) (net.Conn, error) {
 	return conn, err
 }
 
-// listen lends a port until the client goes.
-func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-chan struct{}) {
+// listen lends a port until the client goes or the port moves.
+func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-chan word) {
 	key := portKey{q.Owner, q.Port}
 	p, err := s.acquire(key)
 	if err != nil {
 		_ = answer(c, failed(err))
 		return
 	}
-	defer s.release(key, p, q.Brief)
+	var last word
+	defer func() { s.release(key, p, last.back) }()
 	if err := answer(c, reply{Published: p.published}, p.files...); err != nil {
 		return
 	}
-	<-gone
+	select {
+	case last = <-gone:
+	case <-p.moved:
+	}
 }
 
 func (s *server) acquire(key portKey) (*port, error) {
@@ -150,6 +155,7 @@ func (s *server) acquire(key portKey) (*port, error) {
 	if key.port == 0 {
 		return nil, errors.New("port 0, want 1 to 65535")
 	}
+	s.evict(s.wanted(key))
 	p, err := s.open(key)
 	if err != nil {
 		return nil, err
@@ -160,14 +166,19 @@ func (s *server) acquire(key portKey) (*port, error) {
 	return p, nil
 }
 
-// open finds a free address: where the port was before, where it is wanted, or
-// the next that is free on both loopbacks.
-func (s *server) open(key portKey) (*port, error) {
-	wanted, ok := s.o.Publish[key.port]
-	if !ok {
-		wanted = defaultAddress(key.port)
+// wanted is where a port is to be offered.
+func (s *server) wanted(key portKey) netip.AddrPort {
+	if at, ok := s.o.Publish[key.port]; ok {
+		return at
 	}
-	if before, ok := s.last[key]; ok {
+	return defaultAddress(key.port)
+}
+
+// open finds a free address: where the port is wanted, or the next that is free on
+// both loopbacks. One that may be anywhere comes back to where it was.
+func (s *server) open(key portKey) (*port, error) {
+	wanted := s.wanted(key)
+	if before, ok := s.last[key]; ok && wanted.Port() == 0 {
 		if p, err := s.openAt(before, wanted, key); err == nil {
 			return p, nil
 		}
@@ -197,7 +208,7 @@ func (s *server) open(key portKey) (*port, error) {
 
 // openAt opens an address, and its twin on ::1 if it is 127.0.0.1.
 func (s *server) openAt(at, wanted netip.AddrPort, key portKey) (*port, error) {
-	p := &port{published: Published{Owner: key.owner, Port: key.port, Wanted: wanted}}
+	p := &port{published: Published{Owner: key.owner, Port: key.port, Wanted: wanted}, moved: make(chan struct{})}
 	host, err := p.add(at)
 	if err == nil && s.v6 && host.Addr() == loopback4 {
 		p.published.Host6, err = p.add(netip.AddrPortFrom(netip.IPv6Loopback(), host.Port()))
@@ -230,17 +241,23 @@ func (p *port) add(at netip.AddrPort) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(host.Addr().Unmap(), host.Port()), nil
 }
 
-// release takes a user away; a port without users closes when it has lingered, or at once.
-func (s *server) release(key portKey, p *port, brief bool) {
+// release takes a user away. A port without users closes when it has lingered; at once if it
+// is given back, or if somebody waits for its address.
+func (s *server) release(key portKey, p *port, back bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.users--; p.users > 0 || s.closed {
+	if p.users--; p.users > 0 || s.closed || s.ports[key] != p {
 		return
 	}
-	if brief {
+	if back || s.waiting(p.published.Host) != nil {
 		s.shut(key, p)
 		return
 	}
+	s.wait(key, p)
+}
+
+// wait has a port without users linger.
+func (s *server) wait(key portKey, p *port) {
 	var t *time.Timer
 	t = time.AfterFunc(s.o.Linger, func() {
 		s.mu.Lock()
@@ -252,13 +269,68 @@ func (s *server) release(key portKey, p *port, brief bool) {
 	p.linger = t
 }
 
-// shut closes a port that nobody has. The caller holds s.mu.
+// evict closes the port at an address if it only lingers there. The caller holds s.mu.
+func (s *server) evict(at netip.AddrPort) {
+	for key, p := range s.ports {
+		if p.published.Host == at && p.users == 0 {
+			s.shut(key, p)
+		}
+	}
+}
+
+// shut closes a port that nobody has, and gives its address to who wants it. The caller
+// holds s.mu.
 func (s *server) shut(key portKey, p *port) {
+	if p.linger != nil {
+		p.linger.Stop()
+		p.linger = nil
+	}
 	delete(s.ports, key)
 	p.close()
+	s.gone(p)
+	if other := s.waiting(p.published.Host); other != nil {
+		s.move(other)
+	}
+}
+
+// gone tells that an address is no longer open.
+func (s *server) gone(p *port) {
 	gone := p.published
 	gone.Closed = true
 	s.tell(gone)
+}
+
+// waiting returns the port in use that is offered elsewhere and wants an address, nil if
+// there is none: of several the first by its name.
+func (s *server) waiting(at netip.AddrPort) (first *port) {
+	for _, p := range s.ports {
+		if p.published.Wanted != at || p.published.Host == at || p.users == 0 {
+			continue
+		}
+		if first == nil || p.published.Owner < first.published.Owner {
+			first = p
+		}
+	}
+	return first
+}
+
+// move opens a port where it is wanted and has its users, whose leases end by that, come
+// back for it. If the address is not to be had all stays as it is.
+func (s *server) move(old *port) {
+	key := portKey{old.published.Owner, old.published.Port}
+	p, err := s.openAt(old.published.Wanted, old.published.Wanted, key)
+	if err != nil {
+		return
+	}
+	s.ports[key] = p
+	s.wait(key, p) // they are on their way
+	s.tell(p.published)
+	close(old.moved)
+	old.close()
+	s.gone(old)
+	if next := s.waiting(old.published.Host); next != nil {
+		s.move(next)
+	}
 }
 
 func (p *port) close() {
@@ -291,7 +363,7 @@ const resolverTimeout = 2 * time.Second
 
 // resolve asks the host's resolvers in order, over TCP where an answer is too
 // long for UDP.
-func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request, _ <-chan struct{}) {
+func (s *server) resolve(ctx context.Context, c *net.UnixConn, q request, _ <-chan word) {
 	m := new(dns.Msg)
 	if err := m.Unpack(q.Query); err != nil {
 		_ = answer(c, failed(fmt.Errorf("decode DNS question: %w", err)))

@@ -68,7 +68,7 @@ func Run(ctx context.Context, client kubernetes.Interface, factory informers.Sha
 	if !cache.WaitForCacheSync(ctx.Done(), services.Informer().HasSynced, slices.Informer().HasSynced, podInformer.Informer().HasSynced) {
 		return ctx.Err()
 	}
-	p := &publisher{host: host, log: log, open: map[key]*port{}, failed: map[key]time.Time{}}
+	p := &publisher{host: host, log: log, wake: wake, open: map[key]*port{}, failed: map[key]time.Time{}}
 	defer p.close()
 	wake()
 	retry := time.NewTicker(5 * time.Second)
@@ -168,12 +168,19 @@ func ordinary(s *corev1.Service, everyone []*corev1.Pod) bool {
 type publisher struct {
 	host   *broker.Client
 	log    *slog.Logger
+	wake   func() // has set called again
 	open   map[key]*port
 	failed map[key]time.Time // when opening was tried last
 }
 
 func (p *publisher) set(ctx context.Context, all map[key]want) {
 	for k, open := range p.open {
+		select {
+		case <-open.done: // it is to be had at a better address
+			delete(p.open, k)
+			continue
+		default:
+		}
 		if _, ok := all[k]; !ok {
 			open.l.Close()
 			delete(p.open, k)
@@ -192,16 +199,20 @@ func (p *publisher) set(ctx context.Context, all map[key]want) {
 		if time.Since(p.failed[k]) < 5*time.Second {
 			continue
 		}
-		l, published, err := p.host.Listen(ctx, broker.ListenRequest{Owner: k.owner, Port: k.port, Brief: true})
+		l, published, err := p.host.Listen(ctx, broker.ListenRequest{Owner: k.owner, Port: k.port})
 		if err != nil {
 			p.failed[k] = time.Now()
 			p.log.Warn("port not published, trying again", "service", k.owner, "port", k.port, "reason", err)
 			continue
 		}
-		open := &port{l: l, log: p.log.With("service", k.owner, "address", published.Host.String())}
+		open := &port{l: l, done: make(chan struct{}), log: p.log.With("service", k.owner, "address", published.Host.String())}
 		open.to.Store(&w)
 		p.open[k] = open
-		go open.serve(ctx)
+		go func() {
+			open.serve(ctx)
+			close(open.done)
+			p.wake()
+		}()
 	}
 }
 
@@ -214,6 +225,7 @@ func (p *publisher) close() {
 // port is one published port.
 type port struct {
 	l    net.Listener
+	done chan struct{} // closed when nothing is accepted any more
 	log  *slog.Logger
 	to   atomic.Pointer[want]
 	next atomic.Uint64

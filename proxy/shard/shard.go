@@ -288,6 +288,28 @@ func (s *Shards) socket(c *listen.Config, addr netip.AddrPort) (*drive.Socket, e
 	return drive.Bind(addr, drive.BindOptions{Transparent: c.Transparent, FreeBind: c.FreeBind, Backlog: c.Backlog, Mark: mark, Mode: c.Modes[addr], Options: c.SocketOptions})
 }
 
+// Rebind opens the sockets of these addresses anew, where there are any, without a change of what
+// listens there: connections stay, and new ones come from the new sockets.
+func (s *Shards) Rebind(addrs ...netip.AddrPort) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var old []*drive.Socket
+	for _, addr := range addrs {
+		if socket := s.sockets[addr]; socket != nil {
+			old = append(old, socket)
+			delete(s.sockets, addr)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	err := s.apply(s.listening(s.Runtime()))
+	for _, socket := range old {
+		socket.Close()
+	}
+	return err
+}
+
 // Addr returns the address that a listener's first socket is bound to.
 func (s *Shards) Addr(listener string) (netip.AddrPort, bool) {
 	s.mu.Lock()
