@@ -190,7 +190,7 @@ kind: Ingress
 metadata: {name: misspelled, namespace: prod}
 spec: {ingressClassName: ngnix, defaultBackend: {service: {name: shop, port: {number: 80}}}}
 `)
-	if want := `Ingress prod/misspelled: spec.ingressClassName: is "ngnix", which is none of ours, and there is no such IngressClass: it is left alone`; told != want {
+	if want := `Ingress prod/misspelled: spec.ingressClassName: no controller for class "ngnix": there is no such IngressClass, and nobody serves it; classes here: istio, malla`; told != want {
 		t.Errorf("told\n%s\nwant\n%s", told, want)
 	}
 }

@@ -31,7 +31,7 @@ const compatibilityIntro = `<!-- Printed by go test ./test -run Compatibility -u
 # Compatibility
 
 Every field of every kind that malla serves, and what becomes of it. A field is **used** (it has the effect that its
-documentation promises), **accepted without effect**, with a notice that says why, or **refused** with its path; of Gateway API some are **not met, as the status says**. What is
+documentation promises), **accepted without effect**, with a notice that says why, or **refused** with its path; of Gateway API some are **refused by status**. What is
 said of a field goes for all below it. [Manifests](manifests.md) says which kinds there are, and what holds for all of them.
 
 The last column names a story that sets the field: a small mesh, and what its proxies are told, or what the author is.

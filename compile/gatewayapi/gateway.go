@@ -95,7 +95,7 @@ func (c *compiler) foreign(o *config.Object, class string) {
 	case class == "istio-waypoint" || class == "istio-remote":
 		c.notice(o, at, false, "is %s: there are no waypoints and no remote gateways here; nobody serves it", class)
 	default:
-		c.notice(o, at, true, "is %q, which is none of ours, and there is no such GatewayClass: it is left alone; want istio or malla", class)
+		c.notice(o, at, true, "no controller for class %q: there is no such GatewayClass, and nobody serves it; classes here: %s", class, strings.Join(slices.Sorted(maps.Keys(c.controllers)), ", "))
 	}
 }
 

@@ -149,13 +149,27 @@ func (c *compiler) ours(ingresses, ingressClasses []*config.Object) []*config.Ob
 		case class == "":
 			c.notice(o, at, true, "names no class, and no IngressClass is the default: nobody serves it; want istio")
 		case !exists: // else it is another controller's, which is no news
-			c.notice(o, at, true, "is %q, which is none of ours, and there is no such IngressClass: it is left alone", class)
+			c.notice(o, at, true, "no controller for class %q: there is no such IngressClass, and nobody serves it; classes here: %s", class, c.classes(known))
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *config.Object) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// classes are the names by which an Ingress is ours.
+func (c *compiler) classes(known map[string]bool) string {
+	names := map[string]bool{ownClass: true}
+	if c.env.Settings.Class != "" {
+		names[c.env.Settings.Class] = true
+	}
+	for name, mine := range known {
+		if names[name] = mine; !mine {
+			delete(names, name)
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 }
 
 // ingress takes in one of ours.

@@ -36,6 +36,8 @@ malla reads the manifests that people already have. What stands in them is
 - **used**: it has the effect that its documentation promises;
 - **accepted without effect**: it belongs to real manifests, but there is nothing here that it could act on. malla
   says so once for each object, when it is applied and in ` + "`malla get`" + `;
+- **refused by status**: the standards of some kinds want what cannot be done to be told
+  in the object's status; traffic gets an error there, never something else than was asked for;
 - **refused**: an error with file, line, field, what was found and what would be right. Unknown fields, kinds and
   values are refused, and so are features of the mesh that are not built yet. An object that is refused does not
   replace the version that is in force, and does not keep the others from being applied.

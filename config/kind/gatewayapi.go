@@ -45,7 +45,7 @@ var gatewayAPI = ofGatewayAPI(
 		New: func() runtime.Object { return new(gatewayv1.TLSRoute) }},
 	&Kind{Kind: "TCPRoute", Plural: "tcproutes", Versions: []string{"v1", "v1alpha2"}, Namespaced: true,
 		New: func() runtime.Object { return new(gatewayv1.TCPRoute) }},
-	&Kind{Kind: "UDPRoute", Plural: "udproutes", Versions: []string{"v1", "v1alpha2"}, Namespaced: true,
+	&Kind{Kind: "UDPRoute", Class: Unmet, Why: "UDP is not carried", Plural: "udproutes", Versions: []string{"v1", "v1alpha2"}, Namespaced: true,
 		Fields: []Field{{Path: "spec.rules", Class: Unmet, Why: "UDP is not carried, and the route is not accepted"}},
 		New:    func() runtime.Object { return new(gatewayv1.UDPRoute) }},
 	&Kind{Kind: "ReferenceGrant", Plural: "referencegrants", Short: []string{"refgrant"}, Versions: []string{"v1", "v1beta1"}, Namespaced: true,

@@ -25,7 +25,7 @@ const (
 	Ignored
 	// Refused ones are an error that says so.
 	Refused
-	// Unmet fields are accepted with a notice, and the object's status says that they are not met.
+	// Unmet kinds and fields are accepted with a notice, and the object's status says that they are not met.
 	Unmet
 )
 
@@ -149,7 +149,7 @@ func Named(key string) (*Kind, bool) {
 
 // String returns the class as documentation names it.
 func (c Class) String() string {
-	return [...]string{"used", "accepted without effect", "refused", "not met, as the status says"}[c]
+	return [...]string{"used", "accepted without effect", "refused", "refused by status"}[c]
 }
 
 // ByGVK finds the row of a kind in any served version.

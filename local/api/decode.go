@@ -140,7 +140,7 @@ func (q *request) checkType(u *unstructured.Unstructured) error {
 // check decodes raw into the kind's Go type, to find fields that it lacks and
 // values of the wrong type.
 func (res *resource) check(raw []byte) (doubts []error, err error) {
-	if res.Class != kind.Used {
+	if res.Class == kind.Ignored || res.Class == kind.Refused {
 		return nil, nil
 	}
 	into := res.New()

@@ -173,8 +173,12 @@ func (s *Server) table(q *request, form *tableShape, rows []row, version uint64,
 		t.ColumnDefinitions = d.Columns()
 	}
 	now := s.now()
+	var findings map[store.Key][]string
+	if d.WantsFindings() {
+		findings = s.findings(q)
+	}
 	for _, r := range rows {
-		cells, u := s.cells(q, d, r, table.Context{Now: now})
+		cells, u := s.cells(q, d, r, table.Context{Now: now, Findings: findings[r.key()]})
 		line := metav1.TableRow{Cells: cells}
 		switch form.include {
 		case metav1.IncludeObject:
@@ -189,6 +193,30 @@ func (s *Server) table(q *request, form *tableShape, rows []row, version uint64,
 		t.Rows = append(t.Rows, line)
 	}
 	return t
+}
+
+// findingLabel is on the Events by which the control plane says what is wrong with an object.
+const findingLabel = "malla.dev/finding"
+
+// findings are what Events say about the objects of a request's kind.
+func (s *Server) findings(q *request) map[store.Key][]string {
+	list, _ := s.store.List("events", q.namespace)
+	out := map[store.Key][]string{}
+	for _, o := range list {
+		u := o.Value
+		about := func(name string) string {
+			v, _, _ := unstructured.NestedString(u.Object, "involvedObject", name)
+			return v
+		}
+		group, _, _ := strings.Cut(about("apiVersion"), "/")
+		if u.GetLabels()[findingLabel] == "" || about("kind") != q.res.Kind.Kind || group != q.res.Group {
+			continue
+		}
+		k := store.Key{Resource: q.res.key, Namespace: about("namespace"), Name: about("name")}
+		text, _, _ := unstructured.NestedString(u.Object, "message")
+		out[k] = append(out[k], text)
+	}
+	return out
 }
 
 // cells draws one row. What was refused and never accepted has a name and a status only.

@@ -60,6 +60,34 @@ func TestGatewayAPI(t *testing.T) {
 		t.Errorf("pods before %s, and after a listener was added %s", pods, now)
 	}
 
+	// Of another class it has other proxies, at the same port of this machine.
+	m.Must("patch", "gtw", "bookinfo-gateway", "--type=merge", "-p", `{"spec":{"gatewayClassName":"malla"}}`)
+	mesh.Until(t, 15*time.Second, "the proxies of the other class answer at the port of the first", func() error {
+		urls := m.Must("urls")
+		if !strings.Contains(urls, "default/bookinfo-gateway-malla") || strings.Contains(urls, "bookinfo-gateway-istio") || strings.Contains(urls, "was in use") {
+			return fmt.Errorf("malla urls: %s", urls)
+		}
+		if code, _ := fetch(page); code != http.StatusOK {
+			return fmt.Errorf("answered %d", code)
+		}
+		return nil
+	})
+	m.Must("patch", "gtw", "bookinfo-gateway", "--type=json", "-p", `[{"op":"remove","path":"/spec/listeners/1"}]`)
+	mesh.Until(t, 5*time.Second, "the port of a listener that is gone refuses", func() error {
+		if code, text := fetch(fmt.Sprintf("http://127.0.0.1:%d/productpage", m.Port(8081))); !strings.Contains(text, "refused") {
+			return fmt.Errorf("answered %d, %s", code, text)
+		}
+		return nil
+	})
+	m.Must("patch", "gtw", "bookinfo-gateway", "--type=merge", "-p", `{"spec":{"gatewayClassName":"nginx"}}`)
+	mesh.Until(t, 15*time.Second, "STATUS says that nobody serves the class", func() error {
+		if got := m.Must("get", "gtw", "bookinfo-gateway"); !strings.Contains(got, `no controller for class "nginx"`) || !strings.Contains(got, "istio, malla") {
+			return fmt.Errorf("get: %s", got)
+		}
+		return nil
+	})
+	m.Must("patch", "gtw", "bookinfo-gateway", "--type=merge", "-p", `{"spec":{"gatewayClassName":"malla"}}`)
+
 	// What it had goes with it.
 	m.Must("delete", "gtw", "bookinfo-gateway")
 	mesh.Until(t, 15*time.Second, "its workload is gone", func() error {
@@ -69,6 +97,10 @@ func TestGatewayAPI(t *testing.T) {
 		return nil
 	})
 	words(t, "the route without its Gateway", m.Must("get", "httproute", "bookinfo", "-o", "yaml"), "parents: []")
+	words(t, "its STATUS", m.Must("get", "httproute", "bookinfo"), "none of its parents has taken it: Gateway bookinfo-gateway")
+	if code, text := fetch(page); !strings.Contains(text, "refused") {
+		t.Errorf("the port of a Gateway that is gone answers %d, %s", code, text)
+	}
 }
 
 // fetch returns the answer's status, 0 for none, and body.

@@ -2,7 +2,6 @@ package table
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,8 +12,8 @@ import (
 )
 
 // custom draws a kind by the columns of its row in the table of kinds. Kinds
-// that are used get a STATUS before AGE; it says Accepted unless the latest
-// document was refused, or a condition of the object's status is False.
+// that the control plane has a word about get a STATUS before AGE; it says Accepted unless the latest
+// document was refused, or a condition of the object's status or a finding says what is wrong.
 func custom(k *kind.Kind) *Drawing {
 	d := &Drawing{status: -1}
 	d.columns = append(d.columns, col("Name"))
@@ -34,7 +33,8 @@ func custom(k *kind.Kind) *Drawing {
 		}
 		d.columns = append(d.columns, metav1.TableColumnDefinition{Name: c.Name, Type: typ, Priority: c.Priority})
 	}
-	withStatus := k.Class == kind.Used && strings.HasSuffix(k.Group, ".istio.io")
+	withStatus := judged(k)
+	d.findings = withStatus && !strings.HasSuffix(k.Group, ".istio.io") // which have them in their status
 	if withStatus {
 		d.status = len(d.columns)
 		d.columns = append(d.columns, col("Status"))
@@ -47,34 +47,22 @@ func custom(k *kind.Kind) *Drawing {
 			cells = append(cells, find(p, u))
 		}
 		if withStatus {
-			cells = append(cells, standing(u))
+			cells = append(cells, standing(u, c.Findings))
 		}
 		return append(cells, age(u, c))
 	}
 	return d
 }
 
-// standing is what the conditions of an object come to: the message of one that is
-// False, its first line.
-func standing(u *unstructured.Unstructured) string {
-	status, _ := u.Object["status"].(map[string]any)
-	conditions, _ := status["conditions"].([]any)
-	for _, c := range conditions {
-		m, _ := c.(map[string]any)
-		if m["status"] != "False" {
-			continue
-		}
-		text, _ := m["message"].(string)
-		if text == "" {
-			text = fmt.Sprint(m["reason"])
-		}
-		first, rest, more := strings.Cut(text, "\n")
-		if more {
-			first += fmt.Sprintf(" (and %d more)", 1+strings.Count(rest, "\n"))
-		}
-		return first
+// judged reports whether the control plane says how it is with objects of a kind.
+func judged(k *kind.Kind) bool {
+	switch {
+	case k.Class == kind.Ignored || k.Kind == "ReferenceGrant":
+		return false
+	case strings.HasSuffix(k.Group, ".istio.io") || k.Group == kind.GatewayAPI:
+		return true
 	}
-	return "Accepted"
+	return k.Kind == "Ingress"
 }
 
 // find returns a field as a cell; a missing one is empty.

@@ -3,7 +3,7 @@
 // Columns and texts are Kubernetes' own for Kubernetes' kinds, so that eyes and
 // scripts that know kubectl are at home; other kinds have the columns that the
 // table of kinds gives them, as a CRD's printer columns, and a STATUS: Accepted,
-// or what a condition says is wrong, or why the latest document was refused. A STATUS column that a kind has of its
+// or what a condition says is wrong, or why the latest document was refused; what is long is cut. A STATUS column that a kind has of its
 // own shows the refusal in its place.
 //
 // Drawing reads nothing but the object and the [Context].
@@ -26,6 +26,9 @@ type Context struct {
 	Now     time.Time
 	Refused string // why the object's latest document was refused; "" if it was not
 	Missing bool   // there is no object: its only document was refused
+	// Findings are what the control plane has said about an object in Events, for a kind
+	// whose drawing wants them.
+	Findings []string
 }
 
 // A Drawing draws one kind.
@@ -33,7 +36,12 @@ type Drawing struct {
 	columns []metav1.TableColumnDefinition
 	cells   func(u *unstructured.Unstructured, c Context) []any
 	status  int // index of the column that shows refusals, or -1
+	// findings: the STATUS tells those of Events, since the object's status has no place for them.
+	findings bool
 }
+
+// WantsFindings reports whether rows depend on [Context.Findings].
+func (d *Drawing) WantsFindings() bool { return d.findings }
 
 // Columns describes the columns.
 func (d *Drawing) Columns() []metav1.TableColumnDefinition { return d.columns }
@@ -47,7 +55,7 @@ func (d *Drawing) Row(u *unstructured.Unstructured, c Context) []any {
 		}
 	}
 	if c.Refused != "" && d.status >= 0 {
-		cells[d.status] = c.Refused
+		cells[d.status] = short(c.Refused)
 	}
 	return cells
 }
@@ -58,7 +66,7 @@ func (d *Drawing) WithStatus() *Drawing {
 	if d.status >= 0 {
 		return d
 	}
-	w := &Drawing{columns: append(slices.Clip(d.columns), col("Status")), status: len(d.columns)}
+	w := &Drawing{columns: append(slices.Clip(d.columns), col("Status")), status: len(d.columns)} // those that want findings have one
 	w.cells = func(u *unstructured.Unstructured, c Context) []any { return append(d.cells(u, c), "Accepted") }
 	return w
 }

@@ -18,7 +18,7 @@ var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 func kindOf(t *testing.T, name string) *kind.Kind {
 	t.Helper()
 	for _, k := range kind.All {
-		if k.Kind == name {
+		if k.Kind == name || k.Key() == name {
 			return k
 		}
 	}
@@ -145,6 +145,13 @@ func TestRows(t *testing.T) {
 		{"PeerAuthentication", `{spec: {mtls: {mode: STRICT}}}`, "x | STRICT | Accepted | 5m"},
 		{"PeerAuthentication", `{spec: {}}`, "x |  | Accepted | 5m"},
 		{"Role", `{}`, "x | 5m"},
+		{"HTTPRoute", `{spec: {hostnames: [a.b], parentRefs: [{name: edge}]}, status: {parents: [{conditions: [{type: Accepted, status: "True"}]}]}}`, `x | ["a.b"] | Accepted | 5m`},
+		{"HTTPRoute", `{spec: {parentRefs: [{name: edge}]}, status: {parents: [{conditions: [{type: Accepted, status: "True"}, {type: ResolvedRefs, status: "False", message: "spec.rules[0]: no Service cart"}]}]}}`, `x |  | spec.rules[0]: no Service cart | 5m`},
+		{"GRPCRoute", `{spec: {parentRefs: [{name: nobody}, {kind: Service, name: web}]}, status: {parents: []}}`, `x |  | none of its parents has taken it: Gateway nobody, Service web | 5m`},
+		{"TLSRoute", `{spec: {parentRefs: [{name: edge}]}, status: {parents: [{conditions: [{type: PartiallyInvalid, status: "True", message: a}, {type: Accepted, status: "False", reason: NotAllowedByListeners}]}]}}`, `x | a (and 1 more) | 5m`},
+		{kind.APIGateway, `{spec: {gatewayClassName: istio}, status: {conditions: [{type: AttachedListenerSets, status: "False"}], listeners: [{name: web, conditions: [{type: Conflicted, status: "False"}, {type: Programmed, status: "False", message: no certificate}]}]}}`, `x | istio |  |  | listener web: no certificate | 5m`},
+		{kind.APIGateway, `{spec: {gatewayClassName: istio}, status: {conditions: [{type: Accepted, status: Unknown, message: Waiting for controller}]}}`, `x | istio |  |  | Waiting for controller | 5m`},
+		{"Ingress", `{spec: {ingressClassName: istio, rules: [{host: a}, {host: b}]}}`, "x | istio | a b | Accepted | 5m"},
 	} {
 		d := For(kindOf(t, test.kind))
 		if got := line(d.Row(object(t, test.doc), Context{Now: now})); got != test.want {
@@ -172,6 +179,25 @@ func TestRefused(t *testing.T) {
 	}
 	if got := line(cm.Row(object(t, `{data: {a: b}}`), Context{Now: now})); got != "x | 1 | 5m | Accepted" {
 		t.Errorf("another ConfigMap of that list: %s", got)
+	}
+}
+
+// What is wrong may be told in Events only; and nobody reads a table with lines of a thousand letters.
+func TestFindings(t *testing.T) {
+	ingress := For(kindOf(t, "Ingress"))
+	c := Context{Now: now, Findings: []string{"no controller for class \"nope\"", "another"}}
+	if got := line(ingress.Row(object(t, `{spec: {ingressClassName: nope}}`), c)); !ingress.WantsFindings() || got != `x | nope |  | no controller for class "nope" (and 1 more) | 5m` {
+		t.Errorf("an Ingress with findings: %s", got)
+	}
+	vs, long := For(kindOf(t, "VirtualService")), strings.Repeat("näme ", 100)
+	for what, row := range map[string][]any{
+		"a condition": vs.Row(object(t, `{status: {conditions: [{type: Reconciled, status: "False", message: "`+long+`\nb"}]}}`), Context{Now: now}),
+		"a refusal":   vs.Row(object(t, `{}`), Context{Now: now, Refused: long}),
+	} {
+		got := []rune(row[3].(string))
+		if len(got) > Longest+len(" (and 1 more)") || !strings.Contains(string(got), "näme ...") {
+			t.Errorf("%s: %d letters, %q", what, len(got), string(got))
+		}
 	}
 }
 
