@@ -334,7 +334,7 @@ func onlyEndpoints(last, snap *config.Snapshot, before, m *model.Mesh) bool {
 
 // tell says what is wrong with the configuration, in the log and on the objects.
 func (c *controlPlane) tell() {
-	if again := c.problems.set(slices.Concat(unreadable(c.source), c.found, c.refusedPatches()), time.Now()); again > 0 {
+	if again := c.problems.set(slices.Concat(unreadable(c.source), c.found, c.refusals()), time.Now()); again > 0 {
 		c.settled.Reset(again)
 	}
 	generation := func(id kube.ID) int64 {

@@ -94,69 +94,74 @@ func secrets(v *model.View) map[string]secretUse {
 	type key struct{}
 	return v.Memo(key{}, func() any {
 		out := map[string]secretUse{}
-		add := func(ref model.SecretSource, roots bool, selector map[string]string) {
+		eachSecret(v, func(ref model.SecretSource, roots bool, selector map[string]string, _ model.Ref) {
 			if ref.Kind == model.OfWorkload {
 				return // its agent has it
 			}
 			name := secretName(ref, roots)
 			use := out[name]
 			out[name] = secretUse{ref, roots, use.allowed || mayHave(v, ref, selector)}
-		}
-		for _, g := range v.Gateways() {
-			if g.ClientCert != nil {
-				add(*g.ClientCert, false, g.Selector)
-			}
-			for _, s := range g.Servers {
-				if s.TLS == nil {
-					continue
-				}
-				for _, ref := range s.TLS.Certs {
-					add(ref, false, g.Selector)
-				}
-				if s.TLS.CA != nil {
-					add(*s.TLS.CA, true, g.Selector)
-				}
-			}
-		}
-		for _, p := range inboundPorts(v) {
-			if p.endsTLS() && v.Proxy.Type == model.Sidecar {
-				scope := v.Scope()
-				offer := func(ref model.SecretSource, roots bool) {
-					if ref.Kind == model.FromFiles || len(scope.Selector) > 0 && scope.From.Namespace == v.Proxy.Namespace {
-						add(ref, roots, scope.Selector)
-					}
-				}
-				for _, ref := range p.ingress.TLS.Certs {
-					offer(ref, false)
-				}
-				if p.ingress.TLS.CA != nil {
-					offer(*p.ingress.TLS.CA, true)
-				}
-			}
-		}
-		clientSecrets(v, func(ref model.SecretSource, roots bool) { add(ref, roots, nil) })
+		})
 		return out
 	}).(map[string]secretUse)
+}
+
+// eachSecret calls add for every place at which the proxy's listeners and clusters name a secret: selector are the
+// labels of pods that it is for, by is the object that names it.
+func eachSecret(v *model.View, add func(ref model.SecretSource, roots bool, selector map[string]string, by model.Ref)) {
+	for _, g := range v.Gateways() {
+		if g.ClientCert != nil {
+			add(*g.ClientCert, false, g.Selector, g.From)
+		}
+		for _, s := range g.Servers {
+			if s.TLS == nil {
+				continue
+			}
+			for _, ref := range s.TLS.Certs {
+				add(ref, false, g.Selector, g.From)
+			}
+			if s.TLS.CA != nil {
+				add(*s.TLS.CA, true, g.Selector, g.From)
+			}
+		}
+	}
+	for _, p := range inboundPorts(v) {
+		if p.endsTLS() && v.Proxy.Type == model.Sidecar {
+			scope := v.Scope()
+			offer := func(ref model.SecretSource, roots bool) {
+				if ref.Kind == model.FromFiles || len(scope.Selector) > 0 && scope.From.Namespace == v.Proxy.Namespace {
+					add(ref, roots, scope.Selector, scope.From)
+				}
+			}
+			for _, ref := range p.ingress.TLS.Certs {
+				offer(ref, false)
+			}
+			if p.ingress.TLS.CA != nil {
+				offer(*p.ingress.TLS.CA, true)
+			}
+		}
+	}
+	clientSecrets(v, func(ref model.SecretSource, roots bool, by model.Ref) { add(ref, roots, nil, by) })
 }
 
 // clientSecrets calls add for what policies of the proxy's clusters name and the proxy may
 // have by them. A cluster names it all the same: without it there are no connections, where
 // Istio makes them in plain text.
-func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) {
-	give := func(t *model.ClientTLS) {
+func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool, by model.Ref)) {
+	give := func(t *model.ClientTLS, by model.Ref) {
 		if t == nil {
 			return
 		}
 		if ref, ok := clientCert(t); ok {
-			add(ref, false)
+			add(ref, false, by)
 		}
 		if ref, ok := clientRoots(t); ok {
-			add(ref, true)
+			add(ref, true, by)
 		}
 	}
 	tls := func(t *model.ClientTLS, of *model.DestinationRule) {
 		if t != nil && (t.Credential == nil || t.Credential.Kind != model.FromSecret || hands(v, of)) {
-			give(t)
+			give(t, of.From)
 		}
 	}
 	policy := func(p *model.TrafficPolicy, of *model.DestinationRule) {
@@ -166,7 +171,7 @@ func clientSecrets(v *model.View, add func(ref model.SecretSource, roots bool)) 
 		}
 	}
 	if needsAnyHost(v) {
-		give(v.Mesh.Config.OutboundTLS) // who sets this sets all proxies
+		give(v.Mesh.Config.OutboundTLS, model.Ref{}) // who sets this sets all proxies
 	}
 	for _, s := range v.Services() {
 		d := v.PolicyFor(s)

@@ -86,6 +86,16 @@ func TestGatewayEndsTLS(t *testing.T) {
 		return nil
 	})
 
+	// What only the proxy can find out stands on the object, too.
+	m.Apply(strings.NewReplacer("web-https", "files", "web.example.com", "files.example.com", "credentialName: web-credential}, hosts: [files", "serverCertificate: /nowhere/cert.pem, privateKey: /nowhere/key.pem}, hosts: [files").Replace(httpsGateway))
+	mesh.Until(t, 10*time.Second, "the Gateway says that the proxy cannot read the file", func() error {
+		if r := m.Run("get", "gateways.networking.istio.io", "files", "-o", "yaml"); !strings.Contains(r.Out, "/nowhere/cert.pem: no such file") || !strings.Contains(r.Out, "the proxy istio-ingressgateway-") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	m.Must("delete", "gateways.networking.istio.io,virtualservice", "files")
+
 	first := newKeyPair(t, "first")
 	m.Apply(first.secret("web-credential"))
 	var open *openConn
