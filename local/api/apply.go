@@ -1,8 +1,10 @@
 package api
 
 import (
+	"encoding/json"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -63,6 +65,7 @@ func (a *applyManagers) apply(c *change, old, want *unstructured.Unstructured, f
 	}
 	live.SetAPIVersion(want.GetAPIVersion())
 	live.SetKind(want.GetKind())
+	applied := appliedIn(live, c.res)
 	out, err := m.Apply(live, want, c.manager, force)
 	if err != nil {
 		if isStatusError(err) {
@@ -77,7 +80,48 @@ func (a *applyManagers) apply(c *change, old, want *unstructured.Unstructured, f
 	if old == nil {
 		u.SetUID("")
 	}
+	applied.restore(u)
 	return u, nil
+}
+
+// lastApplied is the annotation in which a client-side apply notes what it wants.
+const lastApplied = corev1.LastAppliedConfigAnnotation
+
+// A versioned is a note of what was applied last, as it was and in the version in which objects are kept.
+type versioned struct{ was, is string }
+
+// appliedIn has an object's note of what was applied last speak of the version in which its kind is kept. The rules by
+// which a server-side apply takes over from a client-side one (the conflicts that kubectl's own annotation allows) want them to be
+// of one version; here all served versions are, but for their names.
+func appliedIn(u *unstructured.Unstructured, res *resource) versioned {
+	annotations := u.GetAnnotations()
+	v := versioned{was: annotations[lastApplied]}
+	var doc map[string]any
+	if v.was == "" || json.Unmarshal([]byte(v.was), &doc) != nil {
+		return v
+	}
+	version, _ := doc["apiVersion"].(string)
+	gv, err := schema.ParseGroupVersion(version)
+	if err != nil || gv.Group != res.Group || gv == res.GVK().GroupVersion() || !res.Serves(gv.Version) {
+		return v
+	}
+	doc["apiVersion"] = res.GVK().GroupVersion().String()
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return v
+	}
+	v.is = string(text)
+	annotations[lastApplied] = v.is
+	u.SetAnnotations(annotations)
+	return v
+}
+
+// restore writes the note as it was, unless the apply has written another.
+func (v versioned) restore(u *unstructured.Unstructured) {
+	if annotations := u.GetAnnotations(); v.is != "" && annotations[lastApplied] == v.is {
+		annotations[lastApplied] = v.was
+		u.SetAnnotations(annotations)
+	}
 }
 
 // manage keeps the managedFields of an object that has been applied: a write of

@@ -176,6 +176,46 @@ func TestServerSideApply(t *testing.T) {
 	}
 }
 
+// What kubectl has applied by its annotation it may go on with by server-side applies, in whatever version of the
+// kind; what somebody else has changed since, and what others apply, are conflicts.
+func TestServerSideApplyAfterClientSide(t *testing.T) {
+	_, c := start(t, api.Options{})
+	rest := c.CoreV1().RESTClient()
+	const list = "/apis/networking.istio.io/v1beta1/namespaces/default/virtualservices"
+	doc := func(timeout string, annotation ...string) []byte {
+		meta := map[string]any{"name": "echo", "namespace": "default"}
+		if len(annotation) > 0 {
+			meta["annotations"] = map[string]any{corev1.LastAppliedConfigAnnotation: annotation[0]}
+		}
+		text, err := json.Marshal(map[string]any{"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "metadata": meta,
+			"spec": map[string]any{"hosts": []string{"echo"}, "http": []any{map[string]any{"timeout": timeout, "route": []any{map[string]any{"destination": map[string]any{"host": "echo"}}}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	apply := func(manager, timeout string) error {
+		return rest.Patch(types.ApplyPatchType).AbsPath(list+"/echo").Param("fieldManager", manager).Body(doc(timeout)).Do(within(t)).Error()
+	}
+	if err := rest.Post().AbsPath(list).Body(doc("1s", string(doc("1s")))).Do(within(t)).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := apply("flux", "2s"); !apierrors.IsConflict(err) {
+		t.Errorf("another manager's apply: %v, want a conflict", err)
+	}
+	for _, timeout := range []string{"2s", "3s"} {
+		if err := apply("kubectl", timeout); err != nil {
+			t.Errorf("kubectl's apply after its own: %v", err)
+		}
+	}
+	if err := rest.Patch(types.MergePatchType).AbsPath(list + "/echo").Body([]byte(`{"spec":{"http":[{"timeout":"9s","route":[{"destination":{"host":"echo"}}]}]}}`)).Do(within(t)).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := apply("kubectl", "4s"); !apierrors.IsConflict(err) {
+		t.Errorf("kubectl's apply over what somebody else has changed: %v, want a conflict", err)
+	}
+}
+
 func TestStatusAndSpecHaveTheirOwnDoors(t *testing.T) {
 	_, c := start(t, api.Options{})
 	ds := c.AppsV1().Deployments("default")
