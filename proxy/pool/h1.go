@@ -8,7 +8,6 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/header"
-	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // h1Conn is an upstream connection that speaks HTTP/1.1: it carries one request at a time.
@@ -314,11 +313,7 @@ func (c *h1Conn) gone(err error) {
 	c.finish()
 	c.destroyed(true)
 	c.conn.Close()
-	why := ""
-	if err != nil && c.info.TLS != nil {
-		why = tls.Reason(err)
-	}
-	h.OnReset(Loss{reason, why, seen, end})
+	h.OnReset(Loss{reason, "", seen, end}) // what TLS says once it has begun is counted, but told of a handshake only, as in Envoy
 }
 
 // Closing is what a log says of the end of the request in flight.

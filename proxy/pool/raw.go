@@ -5,7 +5,6 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
-	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // rawConn is an upstream connection that speaks no HTTP: a CONNECT that ends here has its bytes
@@ -157,11 +156,7 @@ func (c *rawConn) gone(err error) {
 	end := c.Closing(c.how)
 	c.finish(true)
 	c.conn.Close()
-	why := ""
-	if err != nil && c.info.TLS != nil {
-		why = tls.Reason(err)
-	}
-	h.OnReset(Loss{ConnectionTerminated, why, MaybeSeen, end})
+	h.OnReset(Loss{ConnectionTerminated, "", MaybeSeen, end})
 }
 
 // Closing is what a log says of the connection's end.

@@ -8,6 +8,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // An upstream is a connection to a host: what every one has, whatever it speaks. It
@@ -174,6 +175,9 @@ func (u *upstream) destroyed(withRequest bool) {
 
 // broke notes how the connection has ended.
 func (u *upstream) broke(err error) {
+	if err != nil && u.info.TLS != nil {
+		tls.CountLoss(&u.pool.cluster.Stats.TLS, err)
+	}
 	u.ended, u.how = true, HowEnded(err)
 }
 

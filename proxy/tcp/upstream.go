@@ -9,6 +9,7 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/tls"
 )
 
 // An upstream is the connection to a host.
@@ -259,7 +260,7 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 		if s.conn.Buffered() == 0 {
 			s.conn.Reset() // as the host did
 		}
-	} else {
+	} else if u.tls == nil || !tls.CountLoss(&u.cluster.Stats.TLS, err) {
 		s.rec.Flags.Set(access.UpstreamConnectionTermination)
 	}
 	s.finish()

@@ -259,37 +259,6 @@ func Describe(state *tls.ConnectionState, found *Found) *access.TLS {
 	return d
 }
 
-// Reason puts a failed handshake's error into the form that Envoy logs as transport failure reason.
-func Reason(err error) string {
-	text := err.Error()
-	if isNoCertificate(err) {
-		return (&Failure{Kind: NoCertificate}).Error()
-	}
-	if strings.HasPrefix(text, "TLS_error") {
-		return text
-	}
-	for part, boring := range reasons {
-		if strings.Contains(text, part) {
-			text = boring
-			break
-		}
-	}
-	return "TLS_error:|" + text + ":TLS_error_end"
-}
-
-// reasons are what BoringSSL says where crypto/tls says the other; what is not here has no counterpart.
-var reasons = map[string]string{
-	"client offered only unsupported versions":          "268435696:SSL routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL",
-	"no cipher suite supported by both":                 "268435640:SSL routines:OPENSSL_internal:NO_SHARED_CIPHER",
-	"first record does not look like a TLS handshake":   "268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER",
-	"remote error: tls: bad certificate":                "268436498:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE",
-	"remote error: tls: unknown certificate authority":  "268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA",
-	"remote error: tls: handshake failure":              "268436496:SSL routines:OPENSSL_internal:SSLV3_ALERT_HANDSHAKE_FAILURE",
-	"remote error: tls: protocol version not supported": "268436526:SSL routines:OPENSSL_internal:TLSV1_ALERT_PROTOCOL_VERSION",
-	"remote error: tls: unknown certificate":            "268436502:SSL routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-	"remote error: tls: expired certificate":            "268436501:SSL routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_EXPIRED",
-}
-
 // VersionName and CipherName are the names that Envoy prints.
 func VersionName(v uint16) string {
 	switch v {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -55,6 +56,19 @@ func CountFailure(st *stats.TLS, err error) {
 	default:
 		st.FailVerifyError.Inc()
 	}
+}
+
+// CountLoss counts the end of a connection after its handshake, if it was TLS that ended it, and reports whether it
+// was: an alert, as that of a server of TLS 1.3 which wanted a certificate, or bytes that cannot be read.
+func CountLoss(st *stats.TLS, err error) bool {
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	if errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
+		st.ConnectionError.Inc()
+		return true
+	}
+	return false
 }
 
 // isNoCertificate recognises the error of crypto/tls for a client that shows nothing where something is required.
