@@ -173,7 +173,16 @@ func (l *loader) fail(d directive, format string, args ...any) {
 
 // unknown refuses a directive by its name and line.
 func (l *loader) unknown(d directive, where string) {
+	if strings.HasPrefix(d.name, "ssl_") || d.name == "http2" {
+		l.plainOnly(d, d.name)
+		return
+	}
 	l.fail(d, "directive %q is not built in %s, want one of %s (the machine's own nginx knows it: malla up --image nginx=nginx)", d.name, where, known)
+}
+
+// plainOnly refuses what belongs to TLS.
+func (l *loader) plainOnly(d directive, what string) {
+	l.fail(d, "%s: the built-in nginx speaks plain HTTP/1 only; let the mesh do TLS (a Gateway ends it, sidecars encrypt what is between them), or take the machine's own nginx: malla up --image nginx=nginx", what)
 }
 
 func (l *loader) words(d directive, least, most int) bool {
@@ -295,6 +304,12 @@ func (l *loader) server(block directive, outer scope) {
 }
 
 func (l *loader) listen(d directive, s *server) {
+	for _, p := range d.args {
+		if p == "ssl" || p == "http2" || p == "quic" {
+			l.plainOnly(d, "listen: parameter "+strconv.Quote(p))
+			return
+		}
+	}
 	if !l.words(d, 1, 2) {
 		return
 	}
