@@ -45,6 +45,22 @@ spec:
   http: [{route: [{destination: {host: web, port: {number: 80}}}]}]
 `
 
+// filesGateway names files that are not there.
+const filesGateway = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: files}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, serverCertificate: /nowhere/cert.pem, privateKey: /nowhere/key.pem}, hosts: [files.example.com]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: files}
+spec: {hosts: [files.example.com], gateways: [files], http: [{route: [{destination: {host: web, port: {number: 80}}}]}]}
+`
+
 const ingress = `
 ---
 apiVersion: networking.k8s.io/v1
@@ -87,14 +103,14 @@ func TestGatewayEndsTLS(t *testing.T) {
 	})
 
 	// What only the proxy can find out stands on the object, too.
-	m.Apply(strings.NewReplacer("web-https", "files", "web.example.com", "files.example.com", "credentialName: web-credential}, hosts: [files", "serverCertificate: /nowhere/cert.pem, privateKey: /nowhere/key.pem}, hosts: [files").Replace(httpsGateway))
+	m.Apply(filesGateway)
 	mesh.Until(t, 10*time.Second, "the Gateway says that the proxy cannot read the file", func() error {
 		if r := m.Run("get", "gateways.networking.istio.io", "files", "-o", "yaml"); !strings.Contains(r.Out, "/nowhere/cert.pem: no such file") || !strings.Contains(r.Out, "the proxy istio-ingressgateway-") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
 	})
-	m.Must("delete", "gateways.networking.istio.io,virtualservice", "files")
+	m.Delete(filesGateway)
 
 	first := newKeyPair(t, "first")
 	m.Apply(first.secret("web-credential"))
