@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -132,6 +134,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	p.istio = stats.NewIstio(stats.IstioOptions{Local: pl.local, Version: version.String(), Flags: func(f uint64) string { return access.Flags(f).String() }})
 	p.files = &files{shards: p.workers, every: o.FlushEvery, dropped: &p.server.AccessLogDropped}
 	p.stats.Add("server.", &p.server)
+	p.server.Version.Set(versionNumber(version.String()))
 	p.stats.Add("control_plane.", &p.control)
 	p.rest = newRest()
 	var err error
@@ -267,10 +270,18 @@ func (p *parts) refresh() {
 	p.server.State.Set(int64(state))
 	p.server.Live.Set(one(state == adminv3.ServerInfo_LIVE))
 	p.server.DaysUntilFirstCertExpiring.Set(p.daysLeft())
+	p.server.SecondsUntilFirstOCSPExpiring.Set(p.stapleLeft())
 	p.server.TotalConnections.Set(int64(p.shards.Connections()))
 	if p.client != nil {
 		p.control.ConnectedState.Set(one(p.client.Status().Connected))
 	}
+}
+
+// versionNumber is what Envoy makes of its version: the first six digits of the revision. A release has none, and is 0.
+func versionNumber(v string) uint64 {
+	_, revision, _ := strings.Cut(v, "-g")
+	n, _ := strconv.ParseUint(revision[:min(6, len(revision))], 16, 64)
+	return n
 }
 
 func one(b bool) int64 {
@@ -293,6 +304,20 @@ func (p *parts) daysLeft() int64 {
 	return least
 }
 
+// stapleLeft is the time until the first OCSP response in use goes out of date, 0 if there is none.
+func (p *parts) stapleLeft() int64 {
+	least := int64(0)
+	identities, _ := p.secrets.Names()
+	for _, name := range identities {
+		if at := p.secrets.Identity(name).StapleUntil(); !at.IsZero() {
+			if left := max(0, int64(time.Until(at)/time.Second)); least == 0 || left < least {
+				least = left
+			}
+		}
+	}
+	return least
+}
+
 // run starts what has been assembled and waits until it ends. The data plane ends last.
 func (p *parts) run(ctx context.Context, servers []server, leave func(), more ...func(context.Context) error) error {
 	inner, cancel := context.WithCancel(context.Background())
@@ -303,6 +328,7 @@ func (p *parts) run(ctx context.Context, servers []server, leave func(), more ..
 	defer p.shards.Close()
 	defer p.store.Close()
 	p.store.Start()
+	p.server.InitializationTimeMS.Record(uint64(time.Since(p.started).Milliseconds()))
 	for _, s := range servers {
 		if err := s.start(inner, group, p.log); err != nil {
 			return err

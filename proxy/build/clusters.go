@@ -91,6 +91,9 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if c.Name == "" {
 		r.errs.Addf(field.At("name"), "is empty")
 	}
+	if n := r.env.Values.number("upstream.maintenance_mode."+c.Name, nil); n != nil {
+		c.Maintenance = *n
+	}
 	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
 		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
 	}

@@ -89,6 +89,9 @@ var optionalFilterFields = []*Message{
 func (r *listenerReader) optionalFilter(name string, m proto.Message, c *stream.Config, at *field.Path) stream.Factory {
 	switch m := m.(type) {
 	case *faultv3.HTTPFault:
+		if c.Stats != nil {
+			c.Stats.Fault.Show()
+		}
 		return fault.New(name, r.fault(m, at))
 	case *forwardv3.FilterConfig:
 		r.forwardFilter(m, at)

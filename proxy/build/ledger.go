@@ -14,6 +14,7 @@ import (
 type ledger struct {
 	attempt, success, failure, rejected, timeout *stats.Counter
 
+	took    *stats.Histogram
 	at      *stats.Gauge
 	version *stats.Hash
 	text    *stats.Text
@@ -21,7 +22,7 @@ type ledger struct {
 }
 
 func ledgerOf(s *stats.Subscription, reloads *stats.Reloads) ledger {
-	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.InitFetchTimeout, &s.UpdateTime, &s.Version, &s.VersionText, reloads}
+	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.InitFetchTimeout, &s.UpdateDuration, &s.UpdateTime, &s.Version, &s.VersionText, reloads}
 }
 
 // ledgers finds those of a type, or of one resource of it. The caller holds mu.
@@ -62,7 +63,7 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 				continue
 			}
 			st, own := c.updates.Cluster, c.updates
-			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.InitFetchTimeout, &own.UpdateTime, &st.Version, &own.VersionText, nil})
+			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.InitFetchTimeout, &own.UpdateDuration, &own.UpdateTime, &st.Version, &own.VersionText, nil})
 		}
 	}
 	return all
@@ -167,8 +168,8 @@ func (s *Store) Lost() {
 	}
 }
 
-// tell counts an update, which may hold several names, and what was refused of it.
-func (s *Store) tell(u xdsclient.Update, refused []xdsclient.Refusal) {
+// tell counts an update, which may hold several names, what was refused of it, and how long it has taken.
+func (s *Store) tell(u xdsclient.Update, refused []xdsclient.Refusal, took time.Duration) {
 	bad := map[string]bool{}
 	for _, r := range refused {
 		bad[subscribed(u.Type, r.Name)] = true
@@ -183,18 +184,19 @@ func (s *Store) tell(u xdsclient.Update, refused []xdsclient.Refusal) {
 	now := s.env.Now()
 	for name, ledgers := range s.told(u.Type, names) {
 		for _, l := range ledgers {
-			l.tell(now, u.Version, bad[name], len(u.Resources) > 0)
+			l.tell(now, u.Version, took, bad[name], len(u.Resources) > 0)
 		}
 	}
 }
 
-func (l *ledger) tell(now time.Time, version string, refused, news bool) {
+func (l *ledger) tell(now time.Time, version string, took time.Duration, refused, news bool) {
 	l.attempt.Inc()
 	if refused {
 		l.rejected.Inc()
 		return
 	}
 	l.success.Inc()
+	l.took.Record(uint64(max(0, took.Milliseconds())))
 	l.at.Set(now.UnixMilli())
 	l.version.Set(lb.HashString(version))
 	l.text.Set(version)

@@ -86,6 +86,7 @@ func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Confi
 
 func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, inspector *listen.Inspector, at *field.Path) {
 	looked := c.TLSInspector != nil || c.HTTPInspector != nil
+	var scope *stats.Scope
 	switch m := config.(type) {
 	case *originaldstv3.OriginalDst:
 		c.OriginalDst = true
@@ -97,8 +98,12 @@ func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, 
 	case *tlsinspectorv3.TlsInspector:
 		inspector.JA3, inspector.JA4 = m.GetEnableJa3Fingerprinting().GetValue(), m.GetEnableJa4Fingerprinting().GetValue()
 		c.TLSInspector = inspector
+		c.TLSCounts, scope = stats.Shared[stats.TLSInspector](r.env.Stats, "tls_inspector.")
+		r.scopes = append(r.scopes, scope)
 	case *httpinspectorv3.HttpInspector:
 		c.HTTPInspector = inspector
+		c.HTTPCounts, scope = stats.Shared[stats.HTTPInspector](r.env.Stats, "http_inspector.")
+		r.scopes = append(r.scopes, scope)
 	case *proxyprotocolv3.ProxyProtocol:
 		if looked {
 			r.errs.Addf(at, "must come before tls_inspector and http_inspector, which would look at its header")

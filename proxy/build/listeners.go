@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -108,6 +109,11 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	}
 	if f := m.GetDefaultFilterChain(); f != nil {
 		c.Default = r.chain(f, field.At("default_filter_chain"))
+	}
+	for _, chain := range append(slices.Clone(c.Chains), c.Default) {
+		if chain != nil && chain.TLS != nil {
+			c.Stats.TLS.Show()
+		}
 	}
 	if m := m.GetFilterChainMatcher(); m != nil {
 		c.Tree = r.chainTree(m, field.At("filter_chain_matcher"))

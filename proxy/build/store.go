@@ -233,6 +233,7 @@ func (s *Store) Close() {
 func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	began := s.env.Now()
 	var refused []xdsclient.Refusal
 	for _, r := range u.Resources {
 		if err := s.take(u.Type, r, false); err != nil {
@@ -247,7 +248,7 @@ func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 		s.version[u.Type] = u.Version
 	}
 	s.acked[u.Type] = true
-	s.tell(u, refused)
+	s.tell(u, refused, s.env.Now().Sub(began))
 	s.settle()
 	return refused
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,7 @@ type Config struct {
 	OverrideHealth uint8
 	Breakers       [2]Limits
 	Outlier        *OutlierConfig // nil: off
+	Maintenance    uint32         // percent of requests that are told that the cluster is being worked on
 	OutlierLog     Journal        // where ejections are told; nil: nowhere
 	Check          *CheckPolicy   // of active health checks; nil: there are none
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
@@ -197,6 +199,12 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	c.named.registry = reg
 	set, scope := reg.Cluster(c.StatName)
 	c.Stats, c.scopes = set, []*stats.Scope{scope}
+	if c.Outlier != nil {
+		set.Outlier.Show()
+	}
+	if slices.ContainsFunc(c.Transports, func(t Transport) bool { return t.Socket != nil }) {
+		set.TLS.Show()
+	}
 	c.Policy.Total = set.UpstreamRqActive.Value
 	if c.HTTP2 || c.ALPN || c.SameProtocol {
 		c.HTTP2Options.Stats, scope = reg.ClusterHTTP2(c.StatName)
@@ -303,6 +311,13 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		return false
 	}
 	c.Stats.MembershipChange.Inc()
+	if c.Kind == EDS || c.Kind == StrictDNS {
+		heaviest := uint32(0)
+		for _, h := range hosts {
+			heaviest = max(heaviest, h.Weight)
+		}
+		c.Stats.MaxHostWeight.Set(int64(heaviest))
+	}
 	c.rebuild(hosts)
 	for addr, h := range old { // until now it could have been taken out
 		if !seen[addr] && h.ejected.Load() {

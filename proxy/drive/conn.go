@@ -323,7 +323,16 @@ func (c *Conn) CloseWrite() {
 }
 
 // Close closes the connection once its output is written. The handler hears nothing more.
-func (c *Conn) Close() { c.shutdown(flushing) }
+func (c *Conn) Close() {
+	c.parted = nil
+	c.shutdown(flushing)
+}
+
+// CloseThen is Close, and tells when the connection is gone.
+func (c *Conn) CloseThen(gone func(Parting)) {
+	c.parted = gone
+	c.shutdown(flushing)
+}
 
 // CloseGently is Close for a peer that may still be sending: after the output
 // our side is shut and input is thrown away for up to a second, because a close
@@ -382,9 +391,9 @@ func (c *Conn) OnTimer(*Timer) {
 	}
 }
 
-// part tells how a gentle close has ended, once.
+// part tells how a close that somebody waits for has ended, once.
 func (c *Conn) part(how Parting) {
-	if f := c.parted; f != nil && (c.state.closing == lingering || c.state.closing == flushThenLinger) {
+	if f := c.parted; f != nil && c.state.closing != open {
 		c.parted = nil
 		f(how)
 	}

@@ -202,6 +202,7 @@ type Listener struct {
 	loop   *Loop
 	socket *Socket
 	fn     func(*Conn)
+	batch  func(n int) // nil: nobody asks
 	closed bool
 	paused bool
 	timer  Timer
@@ -232,6 +233,9 @@ func (ln *Listener) arm() error {
 func (ln *Listener) disarm() {
 	unix.EpollCtl(ln.loop.back.(*epoll).fd, unix.EPOLL_CTL_DEL, ln.socket.fd, nil)
 }
+
+// OnBatch has f told how many connections an event has brought.
+func (ln *Listener) OnBatch(f func(n int)) { ln.batch = f }
 
 // Socket is what the listener accepts from.
 func (ln *Listener) Socket() *Socket { return ln.socket }
@@ -268,6 +272,12 @@ func (ln *Listener) accept() {
 	if ln.paused {
 		return // an event of the same turn
 	}
+	n := 0
+	defer func() {
+		if n > 0 && ln.batch != nil {
+			ln.batch(n)
+		}
+	}()
 	for range maxAccepts {
 		fd, remote, err := accept4(ln.socket.fd)
 		switch err {
@@ -281,6 +291,7 @@ func (ln *Listener) accept() {
 			return
 		}
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		n++
 		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, remote))
 		if ln.closed || ln.paused {
 			return

@@ -41,6 +41,9 @@ func (s *Socket) Addr() netip.AddrPort { return netip.AddrPort{} }
 // File needs Linux.
 func (s *Socket) File() (*os.File, error) { return nil, errLinux }
 
+// OnBatch does nothing.
+func (l *Listener) OnBatch(func(n int)) {}
+
 // Close does nothing.
 func (s *Socket) Close() error { return nil }
 

@@ -21,6 +21,8 @@ package h1
 import (
 	"bytes"
 	"math/bits"
+
+	"github.com/mallamesh/malla/proxy/stats"
 )
 
 // Envoy's limits, which apply where configuration does not say otherwise.
@@ -96,6 +98,8 @@ type Parser struct {
 	MaxFields int // 0: DefaultFields
 
 	DropUnderscores, RejectUnderscores bool // in names of request fields
+
+	Stats *stats.HTTP1 // nil: none
 
 	NoAbsolute bool // a target in absolute form is taken for a path
 	Spelling   Spelling

@@ -216,8 +216,15 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 	switch t {
 	case header.None:
 		if f.request && (f.p.DropUnderscores || f.p.RejectUnderscores) && bytes.IndexByte(name, '_') >= 0 {
+			st := f.p.Stats
 			if f.p.RejectUnderscores {
+				if st != nil {
+					st.RequestsRejectedWithUnderscoresInHeaders.Inc()
+				}
 				return errUnderscore
+			}
+			if st != nil {
+				st.DroppedHeadersWithUnderscores.Inc()
 			}
 			return nil
 		}

@@ -57,7 +57,9 @@ type Config struct {
 	OriginalSrc       *OriginalSrc   // listener filter; nil: none
 	TLSInspector      *Inspector     // listener filter; nil: none
 	HTTPInspector     *Inspector     // listener filter; nil: none
-	FiltersTimeout    time.Duration  // listener_filters_timeout; 0: none
+	TLSCounts         *stats.TLSInspector
+	HTTPCounts        *stats.HTTPInspector
+	FiltersTimeout    time.Duration // listener_filters_timeout; 0: none
 	ContinueOnTimeout bool
 
 	Transparent, FreeBind bool

@@ -10,6 +10,7 @@ import (
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
+	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tls"
 )
 
@@ -44,7 +45,8 @@ type Conn struct {
 	timer      drive.Timer
 	transport  string
 	phase      phase
-	gate       int // gates that it has passed
+	waits      *stats.Gauge // that counts it while its filter chain is not known
+	gate       int          // gates that it has passed
 	found      tls.Found
 	global     *Connections
 	limits     []*Limit // that count the connection
@@ -195,8 +197,20 @@ func (c *Conn) prepare() {
 	}
 }
 
+// waited ends the time before the connection's filter chain is known.
+func (c *Conn) waited() {
+	if c.waits != nil {
+		c.waits.Dec()
+		c.waits = nil
+	}
+}
+
 // wait bounds the wait for first bytes.
 func (c *Conn) wait() {
+	if st := c.Listener.Stats; st != nil && c.waits == nil {
+		c.waits = &st.DownstreamPreCxActive
+		c.waits.Inc()
+	}
 	if t := c.Listener.FiltersTimeout; t > 0 && !c.timer.Armed() {
 		c.timer.Handler = c
 		c.Worker.Loop.Schedule(&c.timer, t)
@@ -233,6 +247,7 @@ func (c *Conn) inspect(b []byte) bool {
 			return false
 		}
 		c.phase = inspectHTTP
+		c.count(&hello, err, len(b))
 		if err == nil {
 			c.transport, c.SNI, c.ALPN = TLS, hello.SNI, hello.ALPN
 			if c.Listener.TLSInspector.JA3 {
@@ -249,12 +264,44 @@ func (c *Conn) inspect(b []byte) bool {
 		if more {
 			return false
 		}
+		c.countHTTP(protocol)
 		if protocol != "" {
 			c.ALPN = []string{protocol}
 		}
 	}
 	c.phase = inspected
 	return true
+}
+
+// count counts what tls_inspector has found.
+func (c *Conn) count(hello *Hello, err error, length int) {
+	switch st := c.Listener.TLSCounts; {
+	case st == nil:
+	case err == nil:
+		st.Found(hello.SNI != "", len(hello.ALPN) > 0, length)
+	case errors.Is(err, errTooLong):
+		st.ClientHelloTooLarge.Inc()
+	default:
+		st.TLSNotFound.Inc()
+	}
+}
+
+// countHTTP counts what http_inspector has found.
+func (c *Conn) countHTTP(protocol string) {
+	st := c.Listener.HTTPCounts
+	if st == nil {
+		return
+	}
+	found := &st.NotFound
+	switch protocol {
+	case http10:
+		found = &st.HTTP10
+	case http11:
+		found = &st.HTTP11
+	case h2c:
+		found = &st.HTTP2
+	}
+	found.Inc()
 }
 
 // OnTimer gives up waiting for first bytes: the server may have to speak first.
@@ -278,6 +325,7 @@ func (c *Conn) OnTimer(*drive.Timer) {
 // has sent bytes which nobody took: if there is no chain, it sees a reset, as when a socket is
 // closed with them in it.
 func (c *Conn) choose(unread bool) {
+	c.waited()
 	c.Worker.Loop.Cancel(&c.timer)
 	chain := c.ln.matcher.Match(&Subject{
 		Destination: c.Local, SNI: c.SNI, Transport: c.transport, ALPN: c.ALPN,
@@ -380,6 +428,7 @@ func (c *Conn) Release() {
 	if c.ln == nil || !c.counted {
 		return
 	}
+	c.waited()
 	if c.serving {
 		c.log(access.NoFlag, "", "")
 	}
@@ -406,6 +455,9 @@ func (c *Conn) OnEnd(*drive.Conn) {
 // OnClose notices that the client has gone.
 func (c *Conn) OnClose(_ *drive.Conn, err error) {
 	c.Worker.Loop.Cancel(&c.timer)
+	if st := c.Listener.Stats; st != nil && c.waits != nil {
+		st.DownstreamListenerFilterError.Inc()
+	}
 	if c.Chain != nil && c.Chain.TLS != nil && c.TLS == nil {
 		if st := c.Listener.Stats; st != nil {
 			st.TLS.ConnectionError.Inc()

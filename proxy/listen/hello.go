@@ -3,6 +3,7 @@ package listen
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 )
 
 // A Hello is what the first message of a TLS client says in clear.
@@ -14,8 +15,9 @@ type Hello struct {
 
 // Outcomes of looking at first bytes.
 var (
-	errMore   = errors.New("listen: more bytes needed")
-	errNotTLS = errors.New("listen: not a TLS client hello")
+	errMore    = errors.New("listen: more bytes needed")
+	errNotTLS  = errors.New("listen: not a TLS client hello")
+	errTooLong = fmt.Errorf("%w: it is too long", errNotTLS)
 )
 
 // maxHello is how long a client hello may be, as Envoy's tls_inspector.
@@ -51,7 +53,7 @@ func parseHello(b []byte) (Hello, error) {
 		if len(message) >= 4 {
 			size := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 			if size > maxHello {
-				return Hello{}, errNotTLS
+				return Hello{}, errTooLong
 			}
 			if len(message) >= 4+size {
 				return helloFields(message[4 : 4+size])

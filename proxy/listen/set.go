@@ -132,6 +132,9 @@ next:
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.config.Name, err)
 		}
+		if st := l.config.Stats; st != nil {
+			a.OnBatch(func(n int) { st.ConnectionsAcceptedPerSocketEvent.Record(uint64(n)) })
+		}
 		a.Pause(l.set.full && !l.config.Unshed)
 		l.accepts = append(l.accepts, a)
 	}

@@ -161,6 +161,7 @@ func (t *try) OnConnect(_ *drive.Conn, err error) {
 		f := DialFailure{Reset: ConnectFailed, Why: ConnectError(err)}
 		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
 			f.Reset = LocalConnectFailed
+			d.Cluster.Stats.BindErrors.Inc()
 		}
 		t.failed(f)
 	case !d.Origin.Introduce(t.conn, d.Host, d.ID):

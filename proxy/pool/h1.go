@@ -50,6 +50,7 @@ func limits(c *cluster.Cluster) h1.Parser {
 // it was thought that this one could carry them all.
 func (c *h1Conn) opened() {
 	c.info.Protocol = access.HTTP11
+	c.pool.cluster.Stats.HTTP1.Show()
 	c.timer.Handler = c
 	c.pool.countVersion(false, c.pool.key.version == byALPN)
 	c.pool.release(c)

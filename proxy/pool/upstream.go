@@ -165,6 +165,9 @@ func (u *upstream) destroyed(withRequest bool) {
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Dec()
 	st.CountDestroyed(u.ended, withRequest)
+	if u.codec != nil && u.info.Requests > 0 {
+		st.UpstreamRqPerCx.Record(u.info.Requests)
+	}
 	st.UpstreamCxLengthMS.Record(ms(p.w.Loop.Now() - u.began))
 	u.info.Host.Connections.Dec()
 	// A request may be waiting for the place among the connections that is now free.

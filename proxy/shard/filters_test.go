@@ -200,12 +200,12 @@ func TestFaultsHaveALimit(t *testing.T) {
 	p.WriteString(get("/"))
 	b.Step()
 	has(t, b.do(get("/")), "HTTP/1.1 200 OK") // at once: one request is being delayed already
-	if n := b.config.Stats.FaultsOverflow.Value(); n != 1 {
+	if n := b.config.Stats.Fault.Overflow.Value(); n != 1 {
 		t.Errorf("%d overflows, want 1", n)
 	}
 	b.Advance(1100 * time.Millisecond)
 	has(t, p.Take(), "HTTP/1.1 200 OK")
-	if n := b.config.Stats.FaultActive.Value(); n != 0 {
+	if n := b.config.Stats.Fault.Active.Value(); n != 0 {
 		t.Errorf("%d faults are active, want 0", n)
 	}
 }

@@ -116,19 +116,27 @@ func appendHistogram(b []byte, name, labels string, h *Histogram) []byte {
 	return append(strconv.AppendUint(appendRow(b, name, "_count", labels, ""), total, 10), '\n')
 }
 
+const (
+	tagCipher = "envoy.ssl_cipher"
+	tagSuite  = "cipher_suite"
+)
+
 // gather adds the series of one set.
 func (s *Scope) gather(families map[string]*family, o *Options) {
 	labels := s.labels()
 	for i := range s.fields {
 		m := &s.fields[i]
+		if s.hidden(m) {
+			continue
+		}
 		full, name := s.prefix+m.name, "envoy_"+sanitize(s.family+m.name)
 		switch v := s.set.FieldByIndex(m.index).Addr().Interface().(type) {
 		case *Counter:
-			if n := v.Value(); o.shows(full, n != 0) {
+			if n := v.Value(); (n != 0 || !m.late) && o.shows(full, n != 0) {
 				add(families, name, "counter", row{labels: labels, n: int64(n)})
 			}
 		case *Gauge:
-			if n := v.Value(); o.shows(full, n != 0) {
+			if n := v.Value(); (n != 0 || !m.late) && o.shows(full, n != 0) {
 				add(families, name, "gauge", row{labels: labels, n: n})
 			}
 		case *Hash:
@@ -136,7 +144,7 @@ func (s *Scope) gather(families map[string]*family, o *Options) {
 				add(families, name, "gauge", row{labels: labels, n: int64(n), hash: true})
 			}
 		case *Histogram:
-			if o.shows(full, v.Count() > 0) {
+			if n := v.Count(); (n > 0 || !m.late) && o.shows(full, n > 0) {
 				add(families, name, "histogram", row{labels: labels, h: v})
 			}
 		case *ClassCodes:
@@ -151,7 +159,11 @@ func (s *Scope) gather(families map[string]*family, o *Options) {
 		case *Named:
 			v.each(func(key string, n uint64) {
 				if o.shows(full+"."+key, true) {
-					add(families, name+"_"+sanitize(key), "counter", row{labels: labels, n: int64(n)})
+					tag := m.tag
+					if tag == tagCipher && strings.HasPrefix(s.prefix, "cluster.") {
+						tag = tagSuite // so Envoy calls it there
+					}
+					add(families, name, "counter", row{labels: join(s.label(tag, key), labels), n: int64(n)})
 				}
 			})
 		}

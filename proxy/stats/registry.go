@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A Tag is a part of a name that varies: it is a label in the Prometheus form and
@@ -69,6 +70,21 @@ type metric struct {
 	name  string
 	index []int
 	kind  metricKind
+	late  bool   // shown from its first count on
+	tag   string // of what varies behind the name
+	part  []int  // the Optional that it belongs to; nil: none
+}
+
+// An Optional is the first field of a part of a set that is shown only after Show: where there is something to count.
+// An alert that asks for "ejections" of a cluster that ejects nobody should find nothing, as in Envoy.
+type Optional struct{ on atomic.Bool }
+
+// Show has the part shown.
+func (o *Optional) Show() { o.on.Store(true) }
+
+// hidden reports whether a metric is not to be shown, whatever is asked for.
+func (s *Scope) hidden(m *metric) bool {
+	return m.part != nil && !s.set.FieldByIndex(m.part).Addr().Interface().(*Optional).on.Load()
 }
 
 type metricKind uint8
@@ -139,6 +155,9 @@ func (r *Registry) HTTP(prefix string) (*HTTP, *Scope) {
 	s := r.scope("http.", prefix, ".", Tag{TagHTTP, prefix}, func() any { return new(HTTP) })
 	return s.set.Addr().Interface().(*HTTP), s
 }
+
+// HTTP1 returns the set of "http1.": all connections of clients share it, as Envoy's do.
+func (r *Registry) HTTP1() (*HTTP1, *Scope) { return Shared[HTTP1](r, "http1.") }
 
 // HTTP2 returns the set of "http2.": all connections of clients share it, as Envoy's do.
 func (r *Registry) HTTP2() (*HTTP2, *Scope) {
@@ -249,29 +268,33 @@ func metricsOf(t reflect.Type) []metric {
 	if m, ok := metricsByType[t]; ok {
 		return m
 	}
-	m := listMetrics(t, "", nil)
+	m := listMetrics(t, "", nil, nil)
 	slices.SortFunc(m, func(a, b metric) int { return cmp.Compare(a.name, b.name) })
 	metricsByType[t] = m
 	return m
 }
 
-func listMetrics(t reflect.Type, prefix string, at []int) []metric {
+func listMetrics(t reflect.Type, prefix string, at, part []int) []metric {
 	var list []metric
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, index := f.Tag.Get("stat"), append(slices.Clone(at), i)
+		name, how, _ := strings.Cut(name, ",")
+		if f.Type == reflect.TypeFor[Optional]() {
+			part = index
+		}
 		if _, tagged := f.Tag.Lookup("stat"); !tagged {
 			continue
 		}
 		if name == "" { // embedded: its metrics are the set's own
-			list = append(list, listMetrics(f.Type, prefix, index)...)
+			list = append(list, listMetrics(f.Type, prefix, index, part)...)
 			continue
 		}
 		if kind, ok := metricKinds[f.Type]; ok {
-			list = append(list, metric{prefix + name, index, kind})
+			list = append(list, metric{prefix + name, index, kind, how == "late", f.Tag.Get("tag"), part})
 			continue
 		}
-		list = append(list, listMetrics(f.Type, prefix+name+".", index)...)
+		list = append(list, listMetrics(f.Type, prefix+name+".", index, part)...)
 	}
 	return list
 }

@@ -30,6 +30,7 @@ type Cluster struct {
 	UpstreamCxTxBytesTotal              Counter   `stat:"upstream_cx_tx_bytes_total"`
 	UpstreamCxRxBytesBuffered           Gauge     `stat:"upstream_cx_rx_bytes_buffered"`
 	UpstreamCxTxBytesBuffered           Gauge     `stat:"upstream_cx_tx_bytes_buffered"`
+	UpstreamRqPerCx                     Histogram `stat:"upstream_rq_per_cx"`
 	UpstreamCxConnectMS                 Histogram `stat:"upstream_cx_connect_ms"`
 	UpstreamCxLengthMS                  Histogram `stat:"upstream_cx_length_ms"`
 
@@ -55,7 +56,6 @@ type Cluster struct {
 	UpstreamRqRetryLimitExceeded      Counter `stat:"upstream_rq_retry_limit_exceeded"`
 	UpstreamRqRetryOverflow           Counter `stat:"upstream_rq_retry_overflow"`
 	UpstreamRqRetrySuccess            Counter `stat:"upstream_rq_retry_success"`
-	UpstreamRqDropOverload            Counter `stat:"upstream_rq_drop_overload"`
 	UpstreamFlowControlPausedReading  Counter `stat:"upstream_flow_control_paused_reading_total"`
 	UpstreamFlowControlResumedReading Counter `stat:"upstream_flow_control_resumed_reading_total"`
 	UpstreamFlowControlBackedUp       Counter `stat:"upstream_flow_control_backed_up_total"`
@@ -85,7 +85,6 @@ type Cluster struct {
 	LBRecalculateZone            Counter `stat:"lb_recalculate_zone_structures"`
 	LBZoneClusterTooSmall        Counter `stat:"lb_zone_cluster_too_small"`
 	LBZoneNoCapacityLeft         Counter `stat:"lb_zone_no_capacity_left"`
-	LBZoneNumberDiffers          Counter `stat:"lb_zone_number_differs"`
 	LBZoneRoutingAllDirectly     Counter `stat:"lb_zone_routing_all_directly"`
 	LBZoneRoutingCrossZone       Counter `stat:"lb_zone_routing_cross_zone"`
 	LBZoneRoutingSampled         Counter `stat:"lb_zone_routing_sampled"`
@@ -95,7 +94,7 @@ type Cluster struct {
 	LBSubsetsSelected            Counter `stat:"lb_subsets_selected"`
 	LBSubsetsFallback            Counter `stat:"lb_subsets_fallback"`
 	LBSubsetsFallbackPanic       Counter `stat:"lb_subsets_fallback_panic"`
-	LBSubsetsSingleHostDuplicate Gauge   `stat:"lb_subsets_single_host_per_subset_duplicate"`
+	LBSubsetsSingleHostDuplicate Gauge   `stat:"lb_subsets_single_host_per_subset_duplicate,late"`
 	OriginalDstHostInvalid       Counter `stat:"original_dst_host_invalid"`
 
 	DefaultBreakers Breakers `stat:"circuit_breakers.default"`
@@ -112,9 +111,29 @@ type Responses struct {
 	ExternalRq          Codes     `stat:"external.upstream_rq"`
 	InternalRq          Codes     `stat:"internal.upstream_rq"`
 	UpstreamRqCompleted Counter   `stat:"upstream_rq_completed"`
-	ExternalRqCompleted Counter   `stat:"external.upstream_rq_completed"`
-	InternalRqCompleted Counter   `stat:"internal.upstream_rq_completed"`
-	UpstreamRqTime      Histogram `stat:"upstream_rq_time"`
+	ExternalRqCompleted Counter   `stat:"external.upstream_rq_completed,late"`
+	InternalRqCompleted Counter   `stat:"internal.upstream_rq_completed,late"`
+	UpstreamRqTime      Histogram `stat:"upstream_rq_time,late"`
+	ExternalRqTime      Histogram `stat:"external.upstream_rq_time,late"`
+	InternalRqTime      Histogram `stat:"internal.upstream_rq_time,late"`
+	RetryRq             Codes     `stat:"retry.upstream_rq"` // of responses that were not the last word
+	RetryRqCompleted    Counter   `stat:"retry.upstream_rq_completed,late"`
+}
+
+// Took notes how long a response took.
+func (r *Responses) Took(ms uint64, internal bool) {
+	r.UpstreamRqTime.Record(ms)
+	if internal {
+		r.InternalRqTime.Record(ms)
+	} else {
+		r.ExternalRqTime.Record(ms)
+	}
+}
+
+// Retried counts a response after which the request was sent once more.
+func (r *Responses) Retried(code int) {
+	r.RetryRq.Add(code)
+	r.RetryRqCompleted.Inc()
 }
 
 // Count counts a response, to a client inside of the mesh or not.
@@ -189,6 +208,8 @@ type Remaining struct {
 
 // Outlier holds "cluster.<name>.outlier_detection.".
 type Outlier struct {
+	Optional
+
 	EjectionsActive                 Gauge   `stat:"ejections_active"`
 	EjectionsOverflow               Counter `stat:"ejections_overflow"`
 	EjectionsEnforcedTotal          Counter `stat:"ejections_enforced_total"`
@@ -216,6 +237,8 @@ type Outlier struct {
 
 // TLS holds "<prefix>.ssl.".
 type TLS struct {
+	Optional
+
 	ConnectionError    Counter `stat:"connection_error"`
 	Handshake          Counter `stat:"handshake"`
 	SessionReused      Counter `stat:"session_reused"`
@@ -224,14 +247,16 @@ type TLS struct {
 	FailVerifyError    Counter `stat:"fail_verify_error"`
 	FailVerifySAN      Counter `stat:"fail_verify_san"`
 	FailVerifyCertHash Counter `stat:"fail_verify_cert_hash"`
-	Ciphers            Named   `stat:"ciphers"`
-	Versions           Named   `stat:"versions"`
-	Curves             Named   `stat:"curves"`
-	SigAlgs            Named   `stat:"sigalgs"`
+	Ciphers            Named   `stat:"ciphers" tag:"envoy.ssl_cipher"`
+	Versions           Named   `stat:"versions" tag:"envoy.ssl_version"`
+	Curves             Named   `stat:"curves" tag:"envoy.ssl_curve"`
+	SigAlgs            Named   `stat:"sigalgs" tag:"envoy.ssl_sigalg"`
 }
 
 // HTTP1 holds "<prefix>.http1.".
 type HTTP1 struct {
+	Optional // from the first connection on
+
 	DroppedHeadersWithUnderscores            Counter `stat:"dropped_headers_with_underscores"`
 	RequestsRejectedWithUnderscoresInHeaders Counter `stat:"requests_rejected_with_underscores_in_headers"`
 	MetadataNotSupportedError                Counter `stat:"metadata_not_supported_error"`
@@ -349,11 +374,17 @@ type HTTP struct {
 	TracingNotTraceable   Counter `stat:"tracing.not_traceable"`
 	TracingHealthCheck    Counter `stat:"tracing.health_check"`
 
-	FaultAbortsInjected Counter `stat:"fault.aborts_injected"`
-	FaultDelaysInjected Counter `stat:"fault.delays_injected"`
-	FaultsOverflow      Counter `stat:"fault.faults_overflow"`
-	FaultResponseLimits Counter `stat:"fault.response_rl_injected"`
-	FaultActive         Gauge   `stat:"fault.active_faults"`
+	Fault Fault `stat:"fault"`
+}
+
+// Fault holds "http.<stat prefix>.fault.", of connection managers with that filter.
+type Fault struct {
+	Optional
+	AbortsInjected Counter `stat:"aborts_injected"`
+	DelaysInjected Counter `stat:"delays_injected"`
+	Overflow       Counter `stat:"faults_overflow"`
+	ResponseLimits Counter `stat:"response_rl_injected"`
+	Active         Gauge   `stat:"active_faults"`
 }
 
 // Listener holds "listener.<address>.".
@@ -411,6 +442,41 @@ type ProxyProtocolVersion struct {
 	Found      Counter `stat:"found"`
 	Disallowed Counter `stat:"disallowed"`
 	Error      Counter `stat:"error"`
+}
+
+// TLSInspector holds "tls_inspector.": the listener filter of that name.
+type TLSInspector struct {
+	ClientHelloTooLarge Counter   `stat:"client_hello_too_large"`
+	TLSFound            Counter   `stat:"tls_found"`
+	TLSNotFound         Counter   `stat:"tls_not_found"`
+	ALPNFound           Counter   `stat:"alpn_found"`
+	ALPNNotFound        Counter   `stat:"alpn_not_found"`
+	SNIFound            Counter   `stat:"sni_found"`
+	SNINotFound         Counter   `stat:"sni_not_found"`
+	BytesProcessed      Histogram `stat:"bytes_processed"`
+}
+
+// Found counts a client hello: whether it names a server and protocols, and its length.
+func (t *TLSInspector) Found(server, protocols bool, length int) {
+	t.TLSFound.Inc()
+	sni, alpn := &t.SNINotFound, &t.ALPNNotFound
+	if server {
+		sni = &t.SNIFound
+	}
+	if protocols {
+		alpn = &t.ALPNFound
+	}
+	sni.Inc()
+	alpn.Inc()
+	t.BytesProcessed.Record(uint64(length))
+}
+
+// HTTPInspector holds "http_inspector.": the listener filter of that name.
+type HTTPInspector struct {
+	HTTP10   Counter `stat:"http10_found"`
+	HTTP11   Counter `stat:"http11_found"`
+	HTTP2    Counter `stat:"http2_found"`
+	NotFound Counter `stat:"http_not_found"`
 }
 
 // ConnectionRate holds "listener_local_ratelimit.<stat prefix>." and "local_rate_limit.<stat prefix>.".

@@ -142,14 +142,17 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 		name = append(name[:0], s.prefix...)
 		for i := range s.fields {
 			m := &s.fields[i]
+			if s.hidden(m) {
+				continue
+			}
 			name = append(name[:len(s.prefix)], m.name...)
 			switch v := s.set.FieldByIndex(m.index).Addr().Interface().(type) {
 			case *Counter:
-				if n := int64(v.Value()); o.showsBytes(name, n != 0) {
+				if n := int64(v.Value()); (n != 0 || !m.late) && o.showsBytes(name, n != 0) {
 					numbers = append(numbers, sample{name: string(name), n: n})
 				}
 			case *Gauge:
-				if n := v.Value(); o.showsBytes(name, n != 0) {
+				if n := v.Value(); (n != 0 || !m.late) && o.showsBytes(name, n != 0) {
 					numbers = append(numbers, sample{name: string(name), n: n})
 				}
 			case *Hash:
@@ -161,7 +164,7 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 					texts = append(texts, sample{name: string(name), text: v})
 				}
 			case *Histogram:
-				if o.showsBytes(name, v.Count() > 0) {
+				if n := v.Count(); (n > 0 || !m.late) && o.showsBytes(name, n > 0) {
 					histograms = append(histograms, namedHistogram{string(name), v})
 				}
 			case *ClassCodes:

@@ -76,6 +76,7 @@ type Config struct {
 	RouteName string       // of the table in the runtime, looked up by each request
 
 	Codec Codec
+	HTTP1 *stats.HTTP1 // nil: none
 	HTTP2 h2.Options
 
 	Filters       []Factory         // in order; the last one is the router; at most MaxFilters

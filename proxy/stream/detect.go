@@ -29,6 +29,9 @@ func (s *Stream) detect() (found netip.Addr, trusted, ok bool) {
 		} else if a, err := netip.ParseAddr(string(s.Request.Lookup(d.Header))); err == nil {
 			found, trusted = a, d.Trusted
 		} else if d.Reject != 0 {
+			if st := s.Config.Stats; st != nil {
+				st.DownstreamRqRejectedViaIPDetection.Inc()
+			}
 			s.Reply(d.Reject, "", "rejecting_because_detection_failed")
 			return found, false, false
 		}

@@ -204,7 +204,13 @@ func (u *upstream) splice() {
 func (u *upstream) end() {
 	u.dial.Cancel()
 	u.release()
-	if u.conn != nil {
+	switch st := u.s.config.Stats; {
+	case u.conn == nil:
+	case st != nil && u.conn.Buffered() > 0: // the client is gone, and its bytes are not
+		st.UpstreamFlushTotal.Inc()
+		st.UpstreamFlushActive.Inc()
+		u.conn.CloseThen(func(drive.Parting) { st.UpstreamFlushActive.Dec() })
+	default:
 		u.conn.Close()
 	}
 }

@@ -68,14 +68,14 @@ func (i *injector) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if rate := c.rate(m); rate > 0 && i.hit(c.RateShare.lowered(c.RateHeader, m, ratePercent)) && i.begin() {
 		i.slow(rate)
 		if st := s.Config.Stats; st != nil {
-			st.FaultResponseLimits.Inc()
+			st.Fault.ResponseLimits.Inc()
 		}
 	}
 	if d := c.delay(m); d > 0 && i.hit(c.DelayShare.lowered(c.DelayHeader, m, delayPercent)) && i.begin() {
 		s.Rec.Flags.Set(access.DelayInjected)
 		i.tell()
 		if st := s.Config.Stats; st != nil {
-			st.FaultDelaysInjected.Inc()
+			st.Fault.DelaysInjected.Inc()
 		}
 		s.Schedule(&i.timer, d)
 		return stream.Stop
@@ -114,11 +114,11 @@ func (i *injector) begin() bool {
 	if i.active || st == nil {
 		return true
 	}
-	if limit := i.config.MaxActive; limit != nil && st.FaultActive.Value() >= int64(*limit) {
-		st.FaultsOverflow.Inc()
+	if limit := i.config.MaxActive; limit != nil && st.Fault.Active.Value() >= int64(*limit) {
+		st.Fault.Overflow.Inc()
 		return false
 	}
-	st.FaultActive.Inc()
+	st.Fault.Active.Inc()
 	i.active = true
 	return true
 }
@@ -140,7 +140,7 @@ func (i *injector) abort() stream.Verdict {
 		return stream.Continue
 	}
 	if st := s.Config.Stats; st != nil {
-		st.FaultAbortsInjected.Inc()
+		st.Fault.AbortsInjected.Inc()
 	}
 	i.tell()
 	body := c.Body
@@ -203,7 +203,7 @@ func (i *injector) OnResponseTrailers(_ *stream.Stream, m *header.Map) stream.Ve
 // OnEnd stops what goes on.
 func (i *injector) OnEnd(s *stream.Stream) {
 	if i.active && s.Config.Stats != nil {
-		s.Config.Stats.FaultActive.Dec()
+		s.Config.Stats.Fault.Active.Dec()
 	}
 	s.Worker.Loop.Cancel(&i.timer)
 	i.limit.Stop()

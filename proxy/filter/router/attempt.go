@@ -106,8 +106,12 @@ func (a *attempt) report(result cluster.Result) {
 
 // OnDrained lets the request's body flow again.
 func (a *attempt) OnDrained() {
-	if a == a.r.cur {
-		a.r.s.ResumeRequest()
+	if r := a.r; a == r.cur {
+		if r.backed {
+			r.backed = false
+			r.cluster.Stats.UpstreamFlowControlDrained.Inc()
+		}
+		r.s.ResumeRequest()
 	}
 }
 

@@ -48,6 +48,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 			r.waitAsTold(m)
 		}
 		if !a.soft && r.retry(bad) {
+			r.cluster.Stats.Retried(code)
 			return
 		}
 		if bad && r.othersThan(a) {
@@ -68,6 +69,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	r.endTry()
 	r.drop()
 	r.responded = true
+	r.untold = s.GRPC && !end && !m.Has(header.GrpcStatus)
 	r.charge(code)
 	if !r.config.SuppressEnvoyHeaders {
 		if s.Rec.UpstreamSent != 0 {
@@ -97,9 +99,9 @@ func (r *Router) complete() {
 	s.Rec.ResponseEnd = access.Mark(r.w.Loop.Now() + 1)
 	if s.Rec.UpstreamBegin != 0 {
 		took := uint64(time.Duration(s.Rec.ResponseEnd-s.Rec.UpstreamBegin) / time.Millisecond)
-		r.cluster.Stats.UpstreamRqTime.Record(took)
+		r.cluster.Stats.Took(took, r.fromInside())
 		if r.named != nil {
-			r.named.UpstreamRqTime.Record(took)
+			r.named.Took(took, r.fromInside())
 		}
 	}
 }
@@ -150,6 +152,9 @@ func (a *attempt) OnReset(l pool.Loss) {
 	a.host.RqError.Inc()
 	a.report(cluster.Result{Kind: cluster.ConnectFailed})
 	if r.responded {
+		if st := s.Config.Stats; st != nil && r.untold {
+			st.RqResetAfterDownstreamResponseStarted.Inc()
+		}
 		s.Rec.UpstreamFailure = why
 		s.Abort(flags[reason], "upstream_reset_after_response_started{"+underscored(reason.String(), "")+"}")
 		return

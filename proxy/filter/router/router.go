@@ -108,6 +108,8 @@ type Router struct {
 	ended     bool   // the whole request has come
 	trailers  *header.Map
 	responded bool
+	untold    bool // how a gRPC call has ended stands in trailers, which have not come
+	backed    bool // the host takes no more of the request
 	mirrors   []*shadow
 	number    [20]byte
 }
@@ -150,6 +152,10 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
 	s.Rec.Destination = r.cluster.Destination
+	if share := r.cluster.Maintenance; share > 0 && r.w.Random()%100 < uint64(share) {
+		r.maintain()
+		return
+	}
 	if len(r.config.Strict) > 0 && !r.strict(m) {
 		return
 	}
@@ -199,6 +205,17 @@ func (r *Router) direct(d *route.Direct) {
 func (r *Router) address() []byte {
 	m := &r.s.Request
 	return slices.Concat(m.Get(header.Scheme), []byte("://"), m.Get(header.Authority), m.Get(header.Path))
+}
+
+// maintain answers for a cluster of which the runtime says that it is being worked on.
+func (r *Router) maintain() {
+	r.cluster.Stats.UpstreamRqMaintenanceMode.Inc()
+	r.charge(503)
+	edit := stream.Overloaded
+	if r.config.SuppressEnvoyHeaders {
+		edit = nil
+	}
+	r.s.ReplyWith(503, "maintenance mode", "maintenance_mode", edit, access.UpstreamOverflow)
 }
 
 func (r *Router) noCluster(name string) {
@@ -461,6 +478,10 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 	s := r.s
 	if r.cur.up != nil {
 		r.cur.up.SendData(b, end)
+		if !end && !r.backed && r.cur.up.Full() {
+			r.backed = true
+			r.cluster.Stats.UpstreamFlowControlBackedUp.Inc()
+		}
 		if end {
 			s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
 			r.cur.start()
@@ -532,7 +553,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
-	r.replayed, r.keep, r.follows, r.ended, r.responded, r.late = false, false, false, false, false, false
+	r.replayed, r.keep, r.follows, r.ended, r.responded, r.untold, r.backed, r.late = false, false, false, false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil
 	}
@@ -565,9 +586,12 @@ func (r *Router) timedOut() {
 	r.tooLate("response_timeout")
 }
 
+// fromInside reports whether the request comes from inside of the mesh.
+func (r *Router) fromInside() bool { return string(r.s.Request.Get(header.XEnvoyInternal)) == "true" }
+
 // charge counts a response, ours or the upstream's, for the cluster.
 func (r *Router) charge(code int) {
-	internal := string(r.s.Request.Get(header.XEnvoyInternal)) == "true"
+	internal := r.fromInside()
 	r.cluster.Stats.Count(code, internal)
 	if r.named != nil {
 		r.named.Count(code, internal)

@@ -142,6 +142,9 @@ const (
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	c := f.used
 	host := s.Rec.UpstreamHost
+	if c != nil && !host.IsValid() && c.Strict && f.wanted.IsValid() && f.stats != nil {
+		f.stats.FailedClosed.Inc()
+	}
 	if c == nil || !host.IsValid() {
 		return stream.Continue
 	}
