@@ -199,7 +199,7 @@ func addressOf(a netip.AddrPort) *corev3.Address {
 func (s *Server) memory(w http.ResponseWriter, _ *http.Request) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	writeJSON(w, &adminv3.Memory{Allocated: m.HeapAlloc, HeapSize: m.HeapSys, PageheapUnmapped: m.HeapReleased, PageheapFree: m.HeapIdle - m.HeapReleased, TotalPhysicalBytes: m.Sys})
+	writeJSON(w, &adminv3.Memory{Allocated: m.HeapAlloc, HeapSize: m.HeapSys, PageheapUnmapped: m.HeapReleased, PageheapFree: m.HeapIdle - m.HeapReleased, TotalThreadCache: m.MCacheInuse, TotalPhysicalBytes: m.Sys})
 }
 
 // certs serves the certificates in use.

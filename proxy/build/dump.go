@@ -6,6 +6,8 @@ import (
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -90,7 +92,7 @@ func (s *Store) dumpListeners() proto.Message {
 }
 
 func (s *Store) dumpRoutes() proto.Message {
-	out := &adminv3.RoutesConfigDump{}
+	out := &adminv3.RoutesConfigDump{StaticRouteConfigs: s.dumpInline()}
 	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
 		e := s.routes[name]
 		status := e.status()
@@ -99,6 +101,29 @@ func (s *Store) dumpRoutes() proto.Message {
 		}
 		out.DynamicRouteConfigs = append(out.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{
 			VersionInfo: e.Version, RouteConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: status})
+	}
+	return out
+}
+
+// dumpInline lists the route tables that stand inside of listeners, which tools look for among the routes.
+func (s *Store) dumpInline() (out []*adminv3.RoutesConfigDump_StaticRouteConfig) {
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		e := s.listeners[name]
+		var l listenerv3.Listener
+		if e.live == nil || e.Body == nil || e.Body.UnmarshalTo(&l) != nil {
+			continue
+		}
+		for _, c := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
+			for _, f := range c.GetFilters() {
+				var m hcmv3.HttpConnectionManager
+				if !f.GetTypedConfig().MessageIs(&m) || f.GetTypedConfig().UnmarshalTo(&m) != nil || m.GetRouteConfig() == nil {
+					continue
+				}
+				if table, err := anypb.New(m.GetRouteConfig()); err == nil {
+					out = append(out, &adminv3.RoutesConfigDump_StaticRouteConfig{RouteConfig: table, LastUpdated: stamp(e.Updated)})
+				}
+			}
+		}
 	}
 	return out
 }

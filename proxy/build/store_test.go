@@ -9,10 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -308,4 +310,35 @@ func TestStaticWins(t *testing.T) {
 	if len(refused) != 1 || s.Runtime().Cluster("a").ConnectTimeout != time.Second {
 		t.Errorf("refused %v, connect_timeout %v", refused, s.Runtime().Cluster("a").ConnectTimeout)
 	}
+}
+
+// Tools look for route tables among the routes, also for those that stand inside of listeners.
+func TestDumpShowsInlineTables(t *testing.T) {
+	w := newWorld(t)
+	l := httpListener(t, "in", "80")
+	var m listenerv3.Listener
+	if err := l.Body.UnmarshalTo(&m); err != nil {
+		t.Fatal(err)
+	}
+	var hcm hcmv3.HttpConnectionManager
+	config := m.FilterChains[0].Filters[0]
+	if err := config.GetTypedConfig().UnmarshalTo(&hcm); err != nil {
+		t.Fatal(err)
+	}
+	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: "inside"}}
+	config.GetTypedConfig().MarshalFrom(&hcm)
+	l.Body.MarshalFrom(&m)
+	w.take(xdsclient.ListenerType, l)
+	for _, part := range w.Dump(false) {
+		d, ok := part.(*adminv3.RoutesConfigDump)
+		if !ok {
+			continue
+		}
+		var table routev3.RouteConfiguration
+		if n := len(d.StaticRouteConfigs); n != 1 || d.StaticRouteConfigs[0].RouteConfig.UnmarshalTo(&table) != nil || table.Name != "inside" {
+			t.Errorf("%d tables inside of listeners, want the one of in", n)
+		}
+		return
+	}
+	t.Error("no routes in the dump")
 }
