@@ -114,6 +114,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	c := &controlPlane{o: o, source: source, problems: problems{log: o.Log}, settled: time.NewTimer(0), refused: make(chan struct{}, 1), sizes: newSizes(metrics),
 		status: status.New(status.Options{Objects: source, Client: anything, Events: client.CoreV1(), Log: o.Log,
 			Controllers: gatewayapi.Controllers(o.AsIstio)})}
+	c.lastGood = newLastGood(client.CoreV1().ConfigMaps(o.Namespace), o.Log)
 	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, AsIstio: o.AsIstio, Log: o.Log})
 	c.build(time.Now())
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
@@ -138,6 +139,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	g.Go(func() error { c.follow(ctx); return nil })
 	g.Go(func() error { c.status.Run(ctx); return nil })
 	g.Go(func() error { members.Run(ctx); return nil })
+	g.Go(func() error { c.lastGood.run(ctx); return nil })
 	g.Go(func() error { return quiet(ctx, c.gateways.Run(ctx)) })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })
@@ -198,6 +200,7 @@ type controlPlane struct {
 	registry  registry.Builder
 	found     []problem         // in the newest mesh
 	good      *model.MeshConfig // the last settings without a mistake, nil before the first
+	lastGood  *lastGood         // where they are kept; nil: nowhere
 	problems  problems
 	status    *status.Writer
 	standards standards
@@ -298,15 +301,23 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 }
 
 // settings returns those of the mesh. What is wrong must not open what was closed, so settings with
-// a mistake change nothing: the last good ones stay in force. Where there were none yet, as after a
-// start, what can be read of them counts.
+// a mistake change nothing: the last good ones stay in force, after a start those that an earlier control plane has kept. Where there
+// were none ever, what can be read of them counts.
 func (c *controlPlane) settings(snap *config.Snapshot) (cfg *model.MeshConfig, found []problem) {
 	base := model.DefaultMeshConfig()
 	base.RootNamespace, base.AccessLogFile, base.BesideIstio = c.o.Namespace, c.o.AccessLogFile, !c.o.AsIstio
 	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
 	if len(errs) == 0 {
 		c.good = cfg
+		if c.lastGood != nil {
+			c.lastGood.keep(from)
+		}
 		return cfg, nil
+	}
+	if c.good == nil {
+		if last, ok := mesh.Last(snap, c.o.Namespace, base); ok {
+			c.good = last
+		}
 	}
 	for _, e := range errs {
 		if c.good != nil {

@@ -1,9 +1,17 @@
 package app
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/memory"
 	"github.com/mallamesh/malla/model"
 )
@@ -46,4 +54,55 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 	if cfg, found := c.settings(s.Snapshot()); cfg.Outbound != model.RegistryOnly || len(found) != 1 || strings.Contains(found[0].text, "stay in force") {
 		t.Errorf("after a start: outbound %v, found %v", cfg.Outbound, found)
 	}
+}
+
+// A mistake changes nothing over a restart either: what was good last is kept in a ConfigMap.
+func TestLastGoodSettingsOutliveTheControlPlane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset().CoreV1().ConfigMaps("istio-system")
+		s := memory.New()
+		put := func(name, text string) {
+			t.Helper()
+			if err := s.PutYAML(fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: istio-system}\ndata: {mesh: %q}\n", name, text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start := func() *controlPlane {
+			ctx, cancel := context.WithCancel(t.Context())
+			t.Cleanup(cancel)
+			c := &controlPlane{o: ControlOptions{Namespace: "istio-system"}, lastGood: newLastGood(client, slog.New(slog.DiscardHandler))}
+			go c.lastGood.run(ctx)
+			return c
+		}
+		kept := func() string {
+			t.Helper()
+			synctest.Wait()
+			cm, err := client.Get(t.Context(), mesh.LastGood, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cm.Data["mesh"]
+		}
+		c := start()
+		c.settings(s.Snapshot())
+		if got := kept(); got != "" {
+			t.Errorf("without settings %q is kept", got)
+		}
+		const good = "outboundTrafficPolicy: {mode: REGISTRY_ONLY}"
+		put("istio", good)
+		c.settings(s.Snapshot())
+		put("istio", "outboundTrafficPolicy: {mode: SOMETIMES}")
+		c.settings(s.Snapshot())
+		if got := kept(); got != good {
+			t.Errorf("%q is kept, want %q", got, good)
+		}
+		put(mesh.LastGood, kept())
+		cfg, found := start().settings(s.Snapshot())
+		if cfg.Outbound != model.RegistryOnly || len(found) != 1 || !strings.Contains(found[0].text, "stay in force") {
+			t.Errorf("after a restart: outbound %v, found %v", cfg.Outbound, found)
+		}
+		if got := kept(); got != good {
+			t.Errorf("after a restart %q is kept, want %q", got, good)
+		}
+	})
 }

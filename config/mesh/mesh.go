@@ -31,6 +31,10 @@ const Key = "mesh"
 // Names are the ConfigMaps that are read: of several, the first counts alone.
 var Names = []string{"malla", "istio"}
 
+// LastGood is the ConfigMap of the root namespace in which the control plane keeps, under Key, the last settings
+// without a mistake, so that a mistake changes nothing over a restart either.
+const LastGood = "malla-last-good-mesh"
+
 var plan = sync.OnceValue(func() *strict.Plan {
 	return strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields)
 })
@@ -97,6 +101,16 @@ func Of(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.Mes
 		return &m, o, errs.In(o.String())
 	}
 	return &base, nil, nil
+}
+
+// Last returns what LastGood holds, laid over base, and whether that is something without a mistake.
+func Last(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.MeshConfig, bool) {
+	o, ok := s.Get("ConfigMap", namespace, LastGood)
+	if !ok {
+		return nil, false
+	}
+	m, errs, _ := Parse(o.Value.(*corev1.ConfigMap).Data[Key], base, nil)
+	return &m, len(errs) == 0
 }
 
 // A reader takes the settings that were written out of the message.

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -21,7 +22,7 @@ import (
 func (k *sink) keep(value runtime.Object) bool {
 	switch v := value.(type) {
 	case *corev1.ConfigMap:
-		if v.Namespace == k.s.o.Namespace && (v.Name == "istio" || v.Name == "malla") {
+		if v.Namespace == k.s.o.Namespace && (slices.Contains(mesh.Names, v.Name) || v.Name == mesh.LastGood) {
 			return true
 		}
 		maps.DeleteFunc(v.Data, func(key, text string) bool {
