@@ -4,7 +4,8 @@
 //   - grpc-go's and Node's own xDS clients and servers, without a proxy: state of the world, by name.
 //   - The stories of package translate that have requests: sections "request LISTENER", each with the section "answer"
 //     after it. They go through our proxy (delta) and a real Envoy (state of the world) under one control plane, which must
-//     answer alike; `go test ./test/foreign -run Stories -update` writes the answers down. See TestStories.
+//     answer alike; `go test ./test/foreign -run Stories -update` writes the answers down. A section "certificates" makes it mutual
+//     TLS, and "request virtualInbound PORT" is what comes in. See TestStories.
 //   - go-control-plane's snapshots, in both forms of the protocol, with our proxy as their client.
 //
 // A control plane of ours here is the real server over a real socket, on a story of package translate/story; its clients are

@@ -84,22 +84,19 @@ func snapshots(t *testing.T, form string) {
 }
 
 // joins writes a bootstrap by which a proxy asks a control plane.
-func joins(t *testing.T, form, address string, node map[string]any) string {
+func joins(t *testing.T, form, address string, node map[string]any, more ...func(static map[string]any)) string {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(address)
+	static := map[string]any{"clusters": []any{grpcCluster("xds", address)}}
+	for _, f := range more {
+		f(static)
+	}
 	ads := map[string]any{"ads": map[string]any{}, "resource_api_version": "V3"}
 	text, err := json.Marshal(map[string]any{
 		"node":  node,
 		"admin": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": mesh.FreePort(t)}}},
 		"dynamic_resources": map[string]any{"lds_config": ads, "cds_config": ads, "ads_config": map[string]any{
 			"api_type": form, "transport_api_version": "V3", "grpc_services": []any{map[string]any{"envoy_grpc": map[string]any{"cluster_name": "xds"}}}}},
-		"static_resources": map[string]any{"clusters": []any{map[string]any{
-			"name": "xds", "type": "STATIC", "connect_timeout": "1s",
-			"typed_extension_protocol_options": map[string]any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": map[string]any{
-				"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": map[string]any{"http2_protocol_options": map[string]any{}}}},
-			"load_assignment": map[string]any{"cluster_name": "xds", "endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{
-				"endpoint": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": json.Number(port)}}}}}}}},
-		}}},
+		"static_resources": static,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +106,18 @@ func joins(t *testing.T, form, address string, node map[string]any) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// grpcCluster leads to a server of gRPC.
+func grpcCluster(name, address string) any {
+	host, port, _ := net.SplitHostPort(address)
+	return map[string]any{
+		"name": name, "type": "STATIC", "connect_timeout": "1s",
+		"typed_extension_protocol_options": map[string]any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": map[string]any{
+			"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": map[string]any{"http2_protocol_options": map[string]any{}}}},
+		"load_assignment": map[string]any{"cluster_name": name, "endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{
+			"endpoint": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": json.Number(port)}}}}}}}},
+	}
 }
 
 // cachePlane is a control plane of go-control-plane's.

@@ -1,7 +1,8 @@
 package foreign
 
 import (
-	"bufio"
+	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 	"github.com/mallamesh/malla/translate"
@@ -38,8 +40,8 @@ var update = flag.Bool("update", false, "rewrite the answers in stories")
 // be the same, and as it is written down.
 //
 // The proxies run where nothing is captured, so a story's listener is opened on a port of this machine, its endpoints
-// are servers here that say which one they are, and between them all is plain text. Everything else is what a
-// proxy of the story gets.
+// are servers here that say which one they are, and between them all is plain text, but for stories that say who has which
+// certificate. Everything else is what a proxy of the story gets.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "translate", "testdata", "*.txtar"))
 	if err != nil || len(files) == 0 {
@@ -90,6 +92,7 @@ type play struct {
 	t         *testing.T
 	archive   *txtar.Archive
 	plane     *plane
+	who       map[string]string // identities of endpoints; nil: nobody speaks TLS
 	listeners map[string][2]int // ports at our proxy and at the real one
 	mu        sync.Mutex
 	backends  map[string]uint32 // guarded by mu: ports of the servers that stand for endpoints
@@ -102,11 +105,12 @@ func (p *play) open() {
 			p.listeners[name] = [2]int{mesh.FreePort(p.t), mesh.FreePort(p.t)}
 		}
 	}
+	p.who = p.certificates()
 	p.plane = newPlaneBy(p.t, string(txtar.Format(p.archive)), xds.Translation{
 		Names: func(v *model.View, typeURL string) []string {
 			names := translate.Names(v, typeURL)
 			if typeURL == translate.ListenerType {
-				names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return p.listeners[n][0] == 0 })
+				names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, ports := p.place(n); return ports[0] == 0 })
 			}
 			return names
 		},
@@ -123,7 +127,7 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 	m = proto.Clone(m)
 	switch m := m.(type) {
 	case *listenerv3.Listener:
-		ports := p.listeners[name]
+		was, ports := p.place(name)
 		if ports[0] == 0 {
 			return nil, false
 		}
@@ -132,9 +136,16 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 			port = ports[1]
 		}
 		m.Address, m.BindToPort, m.AdditionalAddresses = here(uint32(port)), nil, nil
+		if was != 0 {
+			arriving(m, was, uint32(port))
+		}
 	case *clusterv3.Cluster:
-		m.TransportSocketMatches, m.TransportSocket = nil, nil
-		if m.LoadAssignment != nil {
+		if p.who == nil {
+			m.TransportSocketMatches, m.TransportSocket = nil, nil
+		}
+		if strings.HasPrefix(name, "inbound|") {
+			p.toApplication(m)
+		} else if m.LoadAssignment != nil {
 			p.move(m.LoadAssignment)
 			m.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 		}
@@ -146,6 +157,23 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 
 func here(port uint32) *corev3.Address {
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}}}
+}
+
+// place returns the ports that a listener is opened on, and if it is the one for what comes in, for which port of the workload.
+func (p *play) place(listener string) (was uint32, ports [2]int) {
+	if listener != inbound {
+		return 0, p.listeners[listener]
+	}
+	for name, ports := range p.listeners {
+		if port, ok := strings.CutPrefix(name, inbound+" "); ok {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				p.t.Fatalf("request %s: %v", name, err)
+			}
+			return uint32(n), ports
+		}
+	}
+	return 0, [2]int{}
 }
 
 // move puts a server in the place of each endpoint.
@@ -166,17 +194,22 @@ func (p *play) backend(name string) uint32 {
 	if port := p.backends[name]; port != 0 {
 		return port
 	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(tunneled(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Date"] = nil
 		over := ""
 		if r.ProtoMajor == 2 {
 			over = " over HTTP/2"
 		}
-		fmt.Fprintf(w, "%s got %s %s%s\nhost: %s\n%s", name, r.Method, r.RequestURI, over, r.Host, headers(r.Header))
-	}))
+		fmt.Fprintf(w, "%s got %s %s%s\nhost: %s\n%s%s", name, r.Method, r.RequestURI, over, r.Host, headers(r.Header), introduction(r.Context())+met(r.Context()))
+	})))
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetHTTP1(true)
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Listener = announced{s.Listener}
+	if who := p.who[name]; who != "" {
+		s.Listener = secure{s.Listener, p.serverTLS(who)}
+	}
+	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connection{}, c) }
 	s.Start()
 	p.t.Cleanup(s.Close)
 	port := uint32(s.Listener.Addr().(*net.TCPAddr).Port)
@@ -198,6 +231,8 @@ func headers(h http.Header) string {
 			switch name {
 			case "x-forwarded-for":
 				v = withoutMachine(v)
+			case "x-forwarded-client-cert":
+				v = hideHash(v)
 			case "x-forwarded-port":
 				v = "(the listener's)" // each proxy has its own
 			}
@@ -240,7 +275,12 @@ func (p *play) proxy(stock bool, form, program string, args ...string) *process.
 		metadata["MALLA_PROFILE"] = xds.StockProfile
 	}
 	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", of.Type, of.IPs[0], of.Name, of.Namespace, of.Namespace)
-	file := joins(p.t, form, p.plane.Address, map[string]any{"id": id, "cluster": "story", "metadata": metadata})
+	var secrets []func(map[string]any)
+	if p.who != nil {
+		me := p.certificate(pki.ID{TrustDomain: "cluster.local", Namespace: of.Namespace, Account: cmp.Or(of.ServiceAccount, "default")}.String())
+		secrets = append(secrets, func(static map[string]any) { p.secrets(static, stock, me) })
+	}
+	file := joins(p.t, form, p.plane.Address, map[string]any{"id": id, "cluster": "story", "metadata": metadata}, secrets...)
 	return process.Start(p.t, program, append([]string{"-c", file}, args...)...)
 }
 
@@ -271,7 +311,7 @@ func (p *play) scene(i int) (changed bool) {
 	var got [2]strings.Builder
 	for _, request := range strings.Split(strings.TrimSpace(string(f.Data)), "\n\n") {
 		for side, port := range ports {
-			fmt.Fprintf(&got[side], "%s\n", ask(port, request))
+			fmt.Fprintf(&got[side], "%s\n", p.ask(port, request))
 		}
 	}
 	ours, theirs := strings.TrimRight(got[0].String(), "\n")+"\n", strings.TrimRight(got[1].String(), "\n")+"\n"
@@ -293,28 +333,29 @@ func (p *play) scene(i int) (changed bool) {
 	return true
 }
 
-// ask sends one request, and returns the answer as text.
-func ask(port int, request string) string {
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+// ask sends one request, and returns the answer as text. How a connection is refused, and in which words, is a matter of
+// the moment.
+func (p *play) ask(port int, request string) string {
+	as := ""
+	if line, rest, ok := strings.Cut(request, "\n"); ok && strings.HasPrefix(line, "as ") {
+		as, request = strings.TrimPrefix(line, "as "), rest
+	}
+	c, with, err := p.connect(port, as)
 	if err != nil {
-		return err.Error() + "\n"
+		return "no connection\n"
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n")+"\r\n\r\n"); err != nil {
-		return err.Error() + "\n"
-	}
-	method, _, _ := strings.Cut(request, " ")
-	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	r, err := exchange(c, request)
 	if err != nil {
-		return err.Error() + "\n"
+		return with + "no answer\n"
 	}
 	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	text := fmt.Sprintf("%d\n%s", r.StatusCode, headers(r.Header))
+	text := fmt.Sprintf("%s%d\n%s", with, r.StatusCode, headers(r.Header))
 	if len(body) > 0 {
 		text += strings.TrimRight(string(body), "\n") + "\n"
 	}

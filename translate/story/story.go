@@ -16,7 +16,7 @@
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
 // given as host=.
 //
-// Sections request and answer are traffic that test/foreign plays through both proxies.
+// Sections request, answer and certificates are traffic that test/foreign plays through both proxies.
 //
 // Questions are names of sections: want/clusters, want/cluster NAME PATH, and so
 // on; see [Story.Answer].
