@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -22,6 +23,37 @@ import (
 type standards struct {
 	of   *gatewayapi.Result // that they were made of
 	want map[kube.ID]status.Wanted
+	more map[kube.ID]status.Wanted // of Ingresses
+}
+
+// reachable is where the Service for Ingresses is reached, as an Ingress says it.
+func reachable(snap *config.Snapshot, cfg *model.MeshConfig) (points []any) {
+	o, ok := snap.Get("Service", cfg.RootNamespace, cfg.Ingress.Service)
+	if !ok {
+		return nil
+	}
+	for _, p := range o.Value.(*corev1.Service).Status.LoadBalancer.Ingress {
+		point := map[string]any{}
+		if p.IP != "" {
+			point["ip"] = p.IP
+		}
+		if p.Hostname != "" {
+			point["hostname"] = p.Hostname
+		}
+		points = append(points, point)
+	}
+	return points
+}
+
+// ingresses makes the statuses of the Ingresses that are served. Of others others speak.
+func (s *standards) ingresses(served []*config.Object, at []any) {
+	s.more = map[kube.ID]status.Wanted{}
+	if len(at) == 0 {
+		return
+	}
+	for _, o := range served {
+		s.more[kube.ID{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name}] = status.Wanted{UID: o.UID, Status: map[string]any{"loadBalancer": map[string]any{"ingress": at}}}
+	}
 }
 
 // set makes them anew if the result is another one.
@@ -69,6 +101,11 @@ func untimed(v any) {
 
 // add puts them beside what is wrong with objects.
 func (s *standards) add(wanted map[kube.ID]status.Wanted, generation func(kube.ID) int64) {
+	for id, w := range s.more {
+		have := wanted[id]
+		have.UID, have.Status = w.UID, w.Status
+		wanted[id] = have
+	}
 	for id, w := range s.want {
 		have := wanted[id]
 		have.UID, have.Status, have.Generation = w.UID, w.Status, generation(id)

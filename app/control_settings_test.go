@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,9 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/source/memory"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/registry"
 )
 
 // A mistake in the settings of the mesh opens nothing that was closed: the last good ones stay in
@@ -105,4 +109,48 @@ func TestLastGoodSettingsOutliveTheControlPlane(t *testing.T) {
 			t.Errorf("after a restart %q is kept, want %q", got, good)
 		}
 	})
+}
+
+// An Ingress that is served says where: at the address of the Service for Ingresses. Of others, and before there is
+// an address, nothing is said.
+func TestIngressesSayWhereTheyAreServed(t *testing.T) {
+	s := memory.New()
+	for _, text := range []string{
+		"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: ours, namespace: shop, uid: u}\nspec: {ingressClassName: istio, defaultBackend: {service: {name: web, port: {number: 80}}}}",
+		"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: old, namespace: shop, annotations: {kubernetes.io/ingress.class: malla}}\nspec: {defaultBackend: {service: {name: web, port: {number: 80}}}}",
+		"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: theirs, namespace: shop, annotations: {kubernetes.io/ingress.class: nginx}}\nspec: {defaultBackend: {service: {name: web, port: {number: 80}}}}",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: istio-ingressgateway, namespace: istio-system}\nspec: {type: LoadBalancer, selector: {istio: ingressgateway}, ports: [{name: http, port: 80}]}",
+	} {
+		if err := s.PutYAML(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func() string {
+		snap, cfg := s.Snapshot(), model.DefaultMeshConfig()
+		cfg.RootNamespace = "istio-system"
+		var r registry.Builder
+		m, _ := compile.Mesh(snap, &cfg, r.Build(snap, &cfg), nil)
+		var st standards
+		st.ingresses(compile.Ingresses(m), reachable(snap, &cfg))
+		var out []string
+		for id, w := range st.more {
+			text, err := json.Marshal(w.Status)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, fmt.Sprintf("%s/%s %s %s", id.Namespace, id.Name, w.UID, text))
+		}
+		slices.Sort(out)
+		return strings.Join(out, "\n")
+	}
+	if got := said(); got != "" {
+		t.Errorf("before there is an address: %s", got)
+	}
+	if err := s.PutYAML("apiVersion: v1\nkind: Service\nmetadata: {name: istio-ingressgateway, namespace: istio-system}\nspec: {type: LoadBalancer, ports: [{name: http, port: 80}]}\nstatus: {loadBalancer: {ingress: [{ip: 127.0.0.1, ipMode: Proxy}, {hostname: edge.test}]}}"); err != nil {
+		t.Fatal(err)
+	}
+	const at = `{"loadBalancer":{"ingress":[{"ip":"127.0.0.1"},{"hostname":"edge.test"}]}}`
+	if got, want := said(), "shop/old  "+at+"\nshop/ours u "+at; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }

@@ -41,6 +41,14 @@ func ingresses(s *config.Snapshot, m *model.Mesh, old, next *memo, same bool) bo
 	return same
 }
 
+// Ingresses returns those that a mesh serves, the oldest first.
+func Ingresses(m *model.Mesh) []*config.Object {
+	if memo, ok := m.Sources.(*memo); ok {
+		return memo.ingress.result.Served
+	}
+	return nil
+}
+
 // ingressProblems is what the authors of Ingresses should know.
 func ingressProblems(m *memo) []Problem {
 	var out []Problem

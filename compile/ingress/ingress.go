@@ -53,6 +53,7 @@ type Env struct {
 
 // A Result is what all Ingresses became.
 type Result struct {
+	Served   []*config.Object // the Ingresses of ours, the oldest first
 	Gateways []*model.Gateway // none: there is no Ingress of ours
 	Rules    []*model.RouteRules
 	Authors  map[*model.Server][]Author // of the servers: the gateways are no objects
@@ -87,6 +88,7 @@ func Compile(ingresses, ingressClasses []*config.Object, env Env) Result {
 		c.ingress(o)
 	}
 	c.finish()
+	c.out.Served = ours
 	return c.out
 }
 

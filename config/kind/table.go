@@ -43,11 +43,7 @@ var All = append([]*Kind{
 		New:    func() runtime.Object { return new(appsv1.ReplicaSet) }},
 	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "Ingress", Plural: "ingresses", Short: []string{"ing"}, Namespaced: true, Subresources: []string{"status"},
 		Fields: ref("a backend is a Service", "spec.defaultBackend.resource", "spec.rules[].http.paths[].backend.resource"),
-		Columns: []Column{
-			{Name: "Class", Type: "string", JSONPath: ".spec.ingressClassName"},
-			{Name: "Hosts", Type: "string", JSONPath: ".spec.rules[*].host"},
-		},
-		New: func() runtime.Object { return new(kubenetworkingv1.Ingress) }},
+		New:    func() runtime.Object { return new(kubenetworkingv1.Ingress) }},
 	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "IngressClass", Plural: "ingressclasses",
 		Fields:  ign("there are no parameters", "spec.parameters"),
 		Columns: []Column{{Name: "Controller", Type: "string", JSONPath: ".spec.controller"}},

@@ -78,7 +78,7 @@ func (r *ruler) entryPorts(at *field.Path, spec *networking.ServiceEntry) {
 		}
 		numbers, names = append(numbers, port.GetNumber()), append(names, port.GetName())
 		protocol := strings.ToUpper(port.GetProtocol())
-		if !slices.Contains(entryProtocols, protocol) {
+		if protocol != "" && !slices.Contains(entryProtocols, protocol) { // none is sniffed, as Istio does
 			r.errorf(p.Child("protocol"), "found %q, want one of %s", port.GetProtocol(), strings.Join(entryProtocols, ", "))
 		}
 		if spec.GetResolution() == networking.ServiceEntry_DYNAMIC_DNS && !namesHost(protocol) {

@@ -230,7 +230,7 @@ type shape uint8
 const (
 	none     shape = iota // it is not ours, or there is none
 	istios                // findings only
-	standard              // Gateway API's
+	standard              // that of Gateway API's kinds and of Ingresses, which others may serve
 )
 
 func shapeOf(name string) shape {
@@ -239,7 +239,7 @@ func shapeOf(name string) shape {
 		return none
 	case strings.HasSuffix(k.Group, ".istio.io"):
 		return istios
-	case k.Group == kind.GatewayAPI:
+	case k.Group == kind.GatewayAPI, k.Kind == "Ingress":
 		return standard
 	}
 	return none

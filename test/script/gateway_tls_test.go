@@ -179,6 +179,12 @@ func TestGatewayEndsTLS(t *testing.T) {
 			defer c.conn.Close()
 			return c.get("/in/get", "in.example.com", 200)
 		})
+		mesh.Until(t, 5*time.Second, "where it is served", func() error {
+			if got := strings.Join(strings.Fields(m.Must("get", "ingress", "in", "--no-headers")), " "); !strings.HasPrefix(got, "in malla in.example.com 127.0.0.1 80, 443 ") {
+				return fmt.Errorf("%q", got)
+			}
+			return nil
+		})
 		for path, want := range map[string]int{"/in/status/418": 418, "/IN/get": 200, "/inside": 404} {
 			a, err := mesh.Get(plain, m.URL(path), "Host: in.example.com")
 			if err != nil || a.Status != want {

@@ -28,13 +28,13 @@ type Standing struct {
 
 // statusIsOurs reports whether the objects of a kind get their status from a
 // control plane of a mesh: that of Kubernetes' own kinds is configuration to us
-// (a pod's address).
+// (a pod's address), but for Ingresses.
 func statusIsOurs(group string) bool {
-	return strings.HasSuffix(group, ".istio.io") || group == kind.GatewayAPI
+	return strings.HasSuffix(group, ".istio.io") || group == kind.GatewayAPI || group == "networking.k8s.io"
 }
 
 // Standing returns what is known of an object, and whether it is there. It is
-// kept for Istio's kinds and Gateway API's only.
+// kept for Istio's kinds, Gateway API's and Ingresses only.
 func (s *Source) Standing(id ID) (Standing, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +34,7 @@ var native = map[string]*Drawing{
 	"CronJob.batch": draw(cronJobCells, col("Name"), col("Schedule"), col("Timezone"), col("Suspend"), col("Active"), col("Last Schedule"), col("Age"),
 		wide("Containers"), wide("Images"), wide("Selector")),
 	"Service":                        draw(serviceCells, col("Name"), col("Type"), col("Cluster-IP"), col("External-IP"), col("Port(s)"), col("Age"), wide("Selector")),
+	"Ingress.networking.k8s.io":      draw(ingressCells, col("Name"), col("Class"), col("Hosts"), col("Address"), col("Ports"), col("Age")),
 	"EndpointSlice.discovery.k8s.io": draw(endpointSliceCells, col("Name"), col("AddressType"), col("Ports"), col("Endpoints"), col("Age")),
 	"ConfigMap":                      draw(configMapCells, col("Name"), col("Data"), col("Age")),
 	"Secret":                         draw(secretCells, col("Name"), col("Type"), col("Data"), col("Age")),
@@ -99,6 +102,34 @@ func serviceCells(s *corev1.Service, c Context) []any {
 		ip = s.Spec.ClusterIP
 	}
 	return []any{s.Name, string(s.Spec.Type), ip, external(s), ports(s.Spec.Ports), Age(c.Now, s.CreationTimestamp), metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: s.Spec.Selector})}
+}
+
+func ingressCells(i *networkingv1.Ingress, c Context) []any {
+	class := none
+	if i.Spec.IngressClassName != nil {
+		class = *i.Spec.IngressClassName
+	}
+	var hosts, at []string
+	for _, r := range i.Spec.Rules {
+		if r.Host != "" {
+			hosts = append(hosts, r.Host)
+		}
+	}
+	shown := strings.Join(hosts, ",")
+	switch n := len(hosts); {
+	case n == 0:
+		shown = "*"
+	case n > 3:
+		shown = fmt.Sprintf("%s + %d more...", strings.Join(hosts[:3], ","), n-3)
+	}
+	for _, p := range i.Status.LoadBalancer.Ingress {
+		at = append(at, cmp.Or(p.IP, p.Hostname))
+	}
+	ports := "80"
+	if len(i.Spec.TLS) > 0 {
+		ports = "80, 443"
+	}
+	return []any{i.Name, class, shown, strings.Join(at, ","), ports, Age(c.Now, i.CreationTimestamp)}
 }
 
 func external(s *corev1.Service) string {
