@@ -20,7 +20,9 @@ func (r *ruler) serverTLS(at *field.Path, t *networking.ServerTLSSettings, proto
 		r.errorf(at, "missing; a port with protocol %s wants tls, for example {mode: SIMPLE, credentialName: NAME}", protocol)
 	case secure && t.GetHttpsRedirect():
 		r.errorf(at.Child("httpsRedirect"), "makes no sense on a port that speaks TLS; it belongs to the HTTP port")
-	case !secure && t != nil && !t.GetHttpsRedirect() && protocol != "" && !proto.Equal(t, &networking.ServerTLSSettings{}): // {httpsRedirect: false} says nothing
+	case !secure && t != nil && protocol != "" && proto.Equal(t, &networking.ServerTLSSettings{}): // httpsRedirect: false, or mode: PASSTHROUGH, which is its first value
+		r.notice(at, "a port with protocol %s has no TLS of its own", protocol)
+	case !secure && t != nil && !t.GetHttpsRedirect() && protocol != "":
 		r.errorf(at, "a port with protocol %s has no TLS of its own; want the protocol HTTPS or TLS", protocol)
 	case t.GetHttpsRedirect() && protocol != "HTTP" && protocol != "HTTP2":
 		r.errorf(at.Child("httpsRedirect"), "only requests over HTTP can be redirected, and the protocol is %s", protocol)
