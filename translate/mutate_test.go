@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/compile/istio"
@@ -24,6 +25,7 @@ import (
 	"github.com/mallamesh/malla/config/crd"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/load"
+	meshconfig "github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/model"
 	registries "github.com/mallamesh/malla/registry"
@@ -70,7 +72,11 @@ func TestMutants(t *testing.T) {
 		total = 500
 	}
 	for _, k := range kind.All {
-		if k.Class != kind.Used || len(seeds[k.Key()]) == 0 {
+		if k.Class != kind.Used {
+			continue
+		}
+		if len(seeds[k.Key()]) == 0 {
+			t.Errorf("no story and no sample has a %s to make mutants of", k.Key())
 			continue
 		}
 		t.Run(k.Key(), func(t *testing.T) {
@@ -97,6 +103,60 @@ func TestMutants(t *testing.T) {
 				t.Errorf("of %d mutants none was accepted: they test nothing", total)
 			}
 		})
+	}
+}
+
+// TestMutantsOfMeshConfig does so with the settings of the mesh, which are text in a ConfigMap: what is accepted can be translated.
+func TestMutantsOfMeshConfig(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seeds []map[string]any
+	for _, name := range files {
+		a, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range a.Files {
+			var doc map[string]any
+			if f.Name != "meshconfig.yaml" || yaml.Unmarshal(f.Data, &doc) != nil || len(doc) == 0 {
+				continue
+			}
+			seeds = append(seeds, map[string]any{"spec": doc})
+		}
+	}
+	if len(seeds) == 0 {
+		t.Fatal("no story has a meshconfig.yaml")
+	}
+	total := 10_000
+	if testing.Short() {
+		total = 500
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	w := newBystander(t)
+	snapshot := config.Objects(w.objects...)
+	accepted := 0
+	for i := range total {
+		doc, err := yaml.Marshal(mutant(r, pick(r, seeds))["spec"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		cfg, errs, _ := meshconfig.Parse(string(doc), model.DefaultMeshConfig(), nil)
+		if len(errs) == 0 {
+			accepted++
+		}
+		if len(errs) == 0 && i%(total/500) == 0 {
+			m, _ := compile.Mesh(snapshot, &cfg, registries.Build(snapshot, &cfg), nil)
+			w.resources(t, m)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Fatalf("took %s: %s", took, doc)
+		}
+	}
+	if accepted == 0 {
+		t.Errorf("of %d mutants none was accepted: they test nothing", total)
 	}
 }
 
