@@ -32,8 +32,6 @@ var workloads = []*Kind{
 // jobFields returns the rows of a Job's spec at the given path.
 func jobFields(at string) []Field {
 	return join(podFields(at+".template.spec"), below(join(
-		ref("not supported yet; use backoffLimit", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes"),
-		only(ref("it needs backoffLimitPerIndex, which is "+whyNotYet+"; use FailJob, Ignore or Count", "podFailurePolicy.rules[].action"), "FailIndex"),
 		ref("other controllers of Jobs are not there", "managedBy"),
 		ref("a Job finds its pods by a label of its own; leave it out", "selector", "manualSelector"),
 		ign("a pod that ends is replaced when it has ended or is on its way out", "podReplacementPolicy"),

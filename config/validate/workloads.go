@@ -69,6 +69,7 @@ func (r *ruler) job(at *field.Path, s *batchv1.JobSpec) {
 		}
 	}
 	r.podFailurePolicy(at.Child("podFailurePolicy"), s)
+	r.jobIndexes(at, s)
 	template := at.Child("template")
 	r.labels(template.Child("metadata").Child("labels"), s.Template.Labels)
 	r.annotations(template.Child("metadata"), s.Template.Annotations, s.Template.Labels)
@@ -76,6 +77,58 @@ func (r *ruler) job(at *field.Path, s *batchv1.JobSpec) {
 		r.errorf(template.Child("spec").Child("restartPolicy"), "found %q, want Never or OnFailure: the pods are meant to end", p)
 	}
 	r.podSpec(template.Child("spec"), &s.Template.Spec)
+}
+
+// jobIndexes checks what is said of the indexes of a Job.
+func (r *ruler) jobIndexes(at *field.Path, s *batchv1.JobSpec) {
+	indexed := s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
+	if n := s.BackoffLimitPerIndex; n != nil {
+		p := at.Child("backoffLimitPerIndex")
+		switch {
+		case *n < 0:
+			r.errorf(p, "found %d, want 0 or more", *n)
+		case !indexed:
+			r.errorf(p, "wants completionMode Indexed")
+		case s.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure:
+			r.errorf(p, "found beside restartPolicy OnFailure: containers that are started again do not fail their pod; want Never")
+		}
+	}
+	if n := s.MaxFailedIndexes; n != nil {
+		p := at.Child("maxFailedIndexes")
+		switch {
+		case s.BackoffLimitPerIndex == nil:
+			r.errorf(p, "wants backoffLimitPerIndex")
+		case *n < 0 || s.Completions != nil && *n > *s.Completions:
+			r.errorf(p, "found %d, want 0 to the number of completions", *n)
+		}
+	}
+	if s.SuccessPolicy == nil {
+		return
+	}
+	p := at.Child("successPolicy")
+	if !indexed {
+		r.errorf(p, "wants completionMode Indexed")
+	}
+	if n := len(s.SuccessPolicy.Rules); n == 0 || n > 20 {
+		r.errorf(p.Child("rules"), "found %d rules, want 1 to 20", n)
+	}
+	for i, rule := range s.SuccessPolicy.Rules {
+		p := p.Child("rules").Index(i)
+		if rule.SucceededCount == nil && rule.SucceededIndexes == nil {
+			r.errorf(p, "says nothing; want succeededIndexes, succeededCount or both")
+		}
+		most := deref(s.Completions)
+		if text := rule.SucceededIndexes; text != nil {
+			set, err := schedule.Indexes(*text, most)
+			if err != nil {
+				r.errorf(p.Child("succeededIndexes"), "%v", err)
+			}
+			most = int64(len(set))
+		}
+		if n := rule.SucceededCount; n != nil && (*n < 1 || int64(*n) > most) {
+			r.errorf(p.Child("succeededCount"), "found %d, want 1 to %d", *n, most)
+		}
+	}
 }
 
 func (r *ruler) podFailurePolicy(at *field.Path, s *batchv1.JobSpec) {
@@ -89,6 +142,9 @@ func (r *ruler) podFailurePolicy(at *field.Path, s *batchv1.JobSpec) {
 	for i, rule := range p.Rules {
 		at := at.Child("rules").Index(i)
 		r.choice(at.Child("action"), string(rule.Action), "FailJob", "Ignore", "Count", "FailIndex")
+		if rule.Action == batchv1.PodFailurePolicyActionFailIndex && s.BackoffLimitPerIndex == nil {
+			r.errorf(at.Child("action"), "found FailIndex, which wants backoffLimitPerIndex")
+		}
 		e := rule.OnExitCodes
 		if (e != nil) == (len(rule.OnPodConditions) > 0) {
 			r.errorf(at, "wants one of onExitCodes and onPodConditions")

@@ -26,12 +26,13 @@ const (
 type tallied struct {
 	*batchv1.Job
 	active, succeeded, failed []*corev1.Pod // of those that failed, what the policy does not pass over
+	lost                      map[int]bool  // indexes that a rule of the policy gives up
 	hopeless                  string        // why the policy ends the Job; "": it does not
 	restarts                  int32         // of the containers of pods that restart them
 }
 
 func tally(j *batchv1.Job, pods []*corev1.Pod) *tallied {
-	t := &tallied{Job: j}
+	t := &tallied{Job: j, lost: map[int]bool{}}
 	for _, p := range pods {
 		switch {
 		case p.Status.Phase == corev1.PodSucceeded:
@@ -39,6 +40,11 @@ func tally(j *batchv1.Job, pods []*corev1.Pod) *tallied {
 		case p.Status.Phase == corev1.PodFailed:
 			switch action, why := failure(j.Spec.PodFailurePolicy, p); action {
 			case batchv1.PodFailurePolicyActionIgnore:
+			case batchv1.PodFailurePolicyActionFailIndex:
+				for _, n := range t.indexes([]*corev1.Pod{p}) {
+					t.lost[n] = true
+				}
+				t.failed = append(t.failed, p)
 			case batchv1.PodFailurePolicyActionFailJob:
 				t.hopeless = why
 				fallthrough
@@ -87,8 +93,8 @@ func (c *Controller) job(ctx context.Context, namespace, name string) (time.Dura
 			}
 		}
 		t.active = nil
-	case again == 0:
-		for _, p := range t.wanted() {
+	case again == 0 || j.Spec.BackoffLimitPerIndex != nil: // there each index waits for itself
+		for _, p := range t.wanted(now) {
 			if err := c.create(ctx, j, "Job", p); err != nil {
 				c.event(ctx, j, "Job", corev1.EventTypeWarning, "FailedCreate", "Error creating: "+err.Error())
 				return 0, err
@@ -132,9 +138,18 @@ func (t *tallied) next(now time.Time) (wait time.Duration, end *batchv1.JobCondi
 	if n := int32(len(t.failed)) + t.restarts; n > limit {
 		return 0, ended(batchv1.JobFailed, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
 	}
+	if t.succeededEnough() {
+		return 0, ended(batchv1.JobComplete, "SuccessPolicy", "Matched rules of the success policy")
+	}
+	if end := t.indexesEnd(); end != nil {
+		return 0, end
+	}
 	switch n := t.Spec.Completions; {
 	case n != nil && t.done() >= int(*n), n == nil && len(t.succeeded) > 0 && len(t.active) == 0:
 		return 0, ended(batchv1.JobComplete, "CompletionsReached", "Reached expected number of succeeded pods")
+	}
+	if t.Spec.BackoffLimitPerIndex != nil {
+		return t.nextIndex(now), nil
 	}
 	var last time.Time
 	for _, p := range t.failed {
@@ -187,25 +202,28 @@ func (t *tallied) indexes(pods []*corev1.Pod) []int {
 }
 
 // wanted makes the pods that are missing.
-func (t *tallied) wanted() []*corev1.Pod {
+func (t *tallied) wanted(now time.Time) []*corev1.Pod {
 	most := int(replicas(t.Spec.Parallelism))
 	if n := t.Spec.Completions; n != nil {
-		most = min(most, int(*n)-t.done())
+		most = min(most, int(*n)-t.done()-len(t.failedIndexes()))
 	} else if len(t.succeeded) > 0 {
 		return nil // what is done for one is done: the others end by themselves
 	}
-	busy := append(t.indexes(t.active), t.indexes(t.succeeded)...)
+	busy := slices.Concat(t.indexes(t.active), t.indexes(t.succeeded), t.failedIndexes(), t.waiting(now))
 	var out []*corev1.Pod
 	for n, index := len(t.active), 0; n < most; n++ {
+		for t.indexed() && slices.Contains(busy, index) {
+			index++
+		}
+		if t.indexed() && t.Spec.Completions != nil && index >= int(*t.Spec.Completions) {
+			break // the others wait after a failure
+		}
 		p := podOf(&t.Spec.Template, t.Job, "Job")
 		for key, value := range map[string]string{batchv1.JobNameLabel: t.Name, "job-name": t.Name, batchv1.ControllerUidLabel: string(t.UID), "controller-uid": string(t.UID)} {
 			p.Labels[key] = value
 		}
 		p.Name, p.GenerateName = t.Name+"-"+rand.String(5), ""
 		if t.indexed() {
-			for slices.Contains(busy, index) {
-				index++
-			}
 			setIndex(p, t.Name, index)
 			index++
 		}
@@ -267,6 +285,10 @@ func (c *Controller) jobStatus(ctx context.Context, t *tallied, end *batchv1.Job
 	status.Ready = &n
 	if t.indexed() {
 		status.CompletedIndexes = ranges(t.indexes(t.succeeded))
+		if t.Spec.BackoffLimitPerIndex != nil {
+			failed := ranges(t.failedIndexes())
+			status.FailedIndexes = &failed
+		}
 	}
 	now := metav1.NewTime(c.now().Truncate(time.Second))
 	status.Conditions = slices.DeleteFunc(status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended && !suspended(t.Job) })

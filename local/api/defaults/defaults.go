@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"math"
 )
 
 // Set fills in o's defaults. Setting them twice changes nothing.
@@ -82,6 +83,9 @@ func job(s *batchv1.JobSpec) {
 		orNew(&s.Completions, 1)
 	}
 	orNew(&s.Parallelism, 1)
+	if s.BackoffLimitPerIndex != nil {
+		orNew(&s.BackoffLimit, math.MaxInt32)
+	}
 	orNew(&s.BackoffLimit, 6)
 	orNew(&s.CompletionMode, batchv1.NonIndexedCompletion)
 	orNew(&s.Suspend, false)
