@@ -22,7 +22,24 @@ type said struct {
 	fixed  bool
 	how    Sharing
 	hashed bool
+	live   Live
 }
+
+// A Live object is written as it is when somebody looks.
+type Live interface {
+	// AppendObject appends the object: as JSON, as text, or one of its fields; and reports whether it has that.
+	AppendObject(dst []byte, form Form, field string) ([]byte, bool)
+}
+
+// A Form is how an object is written.
+type Form uint8
+
+// The forms.
+const (
+	AsJSON Form = iota
+	AsText
+	AsField
+)
 
 // A Sharing says whether connections to hosts know an object of the stream that they are made for.
 type Sharing uint8
@@ -78,11 +95,14 @@ func (s *State) value(i int) []byte {
 
 // Get returns the value of a key. The bytes are valid until Reset.
 func (s *State) Get(key string) ([]byte, bool) {
-	if i := s.find(key); i >= 0 {
+	if i := s.find(key); i >= 0 && s.list[i].live == nil {
 		return s.value(i), true
 	}
 	return nil, false
 }
+
+// SetLive gives a key an object that must live until Reset.
+func (s *State) SetLive(key string, o Live) { s.set(said{key: key, live: o}, nil) }
 
 // Set gives a key a value, which is copied, unless it has one that was fixed. It reports whether it did.
 func (s *State) Set(key string, value []byte, fixed bool) bool {
@@ -197,22 +217,27 @@ func (o *Object) Set(s *State, text, json []byte, fields ...[]byte) {
 // writes the object as JSON, which for text is a string in quotes.
 func filterState(of func(*Record) *State) func(command) (*op, error) {
 	return func(c command) (*op, error) {
-		key, quoted := c.arg, true
+		key, form := strings.TrimSuffix(c.arg, asJSON), AsJSON
+		object, field, ok := strings.Cut(key, asField)
 		switch {
-		case strings.Contains(key, asField):
-			quoted = false
+		case ok:
+			form = AsField
 		case strings.HasSuffix(key, asText):
-			key, quoted = strings.TrimSuffix(key, asText), false
-		default:
-			key = strings.TrimSuffix(key, asJSON)
+			key, form = strings.TrimSuffix(key, asText), AsText
+			object = key
 		}
-		limit, message := c.length, key+asJSON
+		limit, message, quoted := c.length, key+asJSON, form == AsJSON
 		return &op{text: key, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
 			s, from := of(r), len(dst)
 			if s == nil {
 				return dst, false
 			}
-			if v, ok := s.Get(message); ok && quoted {
+			if i := s.find(object); i >= 0 && s.list[i].live != nil {
+				var ok bool
+				if dst, ok = s.list[i].live.AppendObject(dst, form, field); !ok {
+					return dst, false
+				}
+			} else if v, ok := s.Get(message); ok && quoted {
 				dst = append(dst, v...)
 			} else if v, ok := s.Get(o.text); ok && quoted {
 				dst = strconv.AppendQuote(dst, string(v))

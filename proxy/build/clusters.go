@@ -32,7 +32,9 @@ var clusterFields = []*Message{
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "health_checks", "ignore_health_on_host_removal", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
-		ignores("these statistics are not kept", "track_timeout_budgets", "track_cluster_stats")),
+		reads("track_timeout_budgets", "track_cluster_stats")),
+	message((*clusterv3.TrackClusterStats)(nil), reads("timeout_budgets", "request_response_sizes"),
+		refuses("hosts have no statistics of their own but those of /clusters", "per_endpoint_stats")),
 	message((*clusterv3.Cluster_PreconnectPolicy)(nil), reads("per_upstream_preconnect_ratio", "predictive_preconnect_ratio")),
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
@@ -97,6 +99,8 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	if m.GetMaxRequestsPerConnection() != nil { //nolint:staticcheck // deprecated, and what Istio sends
 		c.MaxRequestsPerConnection = m.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck
 	}
+	c.TrackBudget = m.GetTrackClusterStats().GetTimeoutBudgets() || m.GetTrackTimeoutBudgets() //nolint:staticcheck // deprecated, and still in use
+	c.TrackSizes = m.GetTrackClusterStats().GetRequestResponseSizes()
 	ahead := m.GetPreconnectPolicy()
 	c.Preconnect = r.preconnect(ahead.GetPerUpstreamPreconnectRatio(), "per_upstream_preconnect_ratio")
 	c.PreconnectNext = r.preconnect(ahead.GetPredictivePreconnectRatio(), "predictive_preconnect_ratio")

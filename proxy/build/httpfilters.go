@@ -77,8 +77,7 @@ var optionalFilterFields = []*Message{
 	message((*bufferv3.BufferPerRoute)(nil), reads("disabled", "buffer")),
 
 	message((*grpcwebv3.GrpcWeb)(nil)),
-	message((*grpcstatsv3.FilterConfig)(nil), reads("individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name"),
-		ignores("no log or metric of ours reads the object; Istio sends it always", "emit_filter_state")),
+	message((*grpcstatsv3.FilterConfig)(nil), reads("individual_method_stats_allowlist", "stats_for_all_methods", "enable_upstream_stats", "replace_dots_in_grpc_service_name", "emit_filter_state")),
 	message((*corev3.GrpcMethodList)(nil), reads("services")),
 	message((*corev3.GrpcMethodList_Service)(nil), reads("name", "method_names")),
 
@@ -216,7 +215,7 @@ func (r *listenerReader) grpcCounters(protocol string, dots bool) *grpcstats.Cou
 }
 
 func (r *reader) grpcStats(m *grpcstatsv3.FilterConfig) *grpcstats.Config {
-	c := &grpcstats.Config{All: m.GetStatsForAllMethods().GetValue(), Upstream: m.GetEnableUpstreamStats(), Methods: map[string]bool{}}
+	c := &grpcstats.Config{All: m.GetStatsForAllMethods().GetValue(), Upstream: m.GetEnableUpstreamStats(), State: m.GetEmitFilterState(), Methods: map[string]bool{}}
 	for _, s := range m.GetIndividualMethodStatsAllowlist().GetServices() {
 		for _, name := range s.GetMethodNames() {
 			c.Methods["/"+s.GetName()+"/"+name] = true

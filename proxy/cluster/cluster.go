@@ -77,6 +77,7 @@ type Config struct {
 
 	CloseOnChange              bool           // close_connections_on_host_set_change: none outlives the set of hosts that it was made for
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1
+	TrackBudget, TrackSizes    bool           // of track_cluster_stats
 	PreconnectNext             float64        // predictive_preconnect_ratio; 0: 1
 	MaxRequestsPerConnection   uint32         // 0: any number
 	IdleTimeout                *time.Duration // of connections; nil: 1 h; 0: none
@@ -122,7 +123,9 @@ const (
 // changes; its hosts do.
 type Cluster struct {
 	Config
-	Stats *stats.Cluster
+	Stats  *stats.Cluster
+	Budget *stats.Budget // nil: not tracked
+	Sizes  *stats.Sizes  // nil: not tracked
 
 	hosts    atomic.Pointer[HostSet]
 	breakers [2]Breakers
@@ -208,6 +211,14 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	c.Policy.Total = set.UpstreamRqActive.Value
 	if c.HTTP2 || c.ALPN || c.SameProtocol {
 		c.HTTP2Options.Stats, scope = reg.ClusterHTTP2(c.StatName)
+		c.scopes = append(c.scopes, scope)
+	}
+	if c.TrackBudget {
+		c.Budget, scope = reg.Budget(c.StatName)
+		c.scopes = append(c.scopes, scope)
+	}
+	if c.TrackSizes {
+		c.Sizes, scope = reg.Sizes(c.StatName)
 		c.scopes = append(c.scopes, scope)
 	}
 	switch c.Policy.Kind {

@@ -132,6 +132,18 @@ func (r *Registry) Responses(name, alternative string) (*Responses, *Scope) {
 	return s.set.Addr().Interface().(*Responses), s
 }
 
+// Budget returns the set of "cluster.<name>.upstream_rq_timeout_budget_", which only clusters that track it have.
+func (r *Registry) Budget(name string) (*Budget, *Scope) {
+	s := r.add("cluster."+name+".upstream_rq_timeout_budget_", "cluster.upstream_rq_timeout_budget_", func() any { return new(Budget) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*Budget), s
+}
+
+// Sizes returns the set of "cluster.<name>.upstream_", which only clusters that track it have.
+func (r *Registry) Sizes(name string) (*Sizes, *Scope) {
+	s := r.add("cluster."+name+".upstream_", "cluster.upstream_", func() any { return new(Sizes) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*Sizes), s
+}
+
 // RingHash returns the set of "cluster.<name>.ring_hash_lb.", which only clusters with a ring have.
 func (r *Registry) RingHash(name string) (*RingHash, *Scope) {
 	s := r.add("cluster."+name+".ring_hash_lb.", "cluster.ring_hash_lb.", func() any { return new(RingHash) }, Tag{TagCluster, name})

@@ -104,6 +104,22 @@ type Cluster struct {
 	HTTP1           HTTP1    `stat:"http1"`
 }
 
+// Budget is how much of the time that requests and their tries had they took, in percent.
+type Budget struct {
+	PercentUsed       Histogram `stat:"percent_used"`
+	PerTryPercentUsed Histogram `stat:"per_try_percent_used"`
+}
+
+// Sizes are those of the requests of a cluster, of all their tries, and of their responses.
+type Sizes struct {
+	RqHeadersSize  Histogram `stat:"rq_headers_size"`
+	RqHeadersCount Histogram `stat:"rq_headers_count"`
+	RqBodySize     Histogram `stat:"rq_body_size"`
+	RsHeadersSize  Histogram `stat:"rs_headers_size"`
+	RsHeadersCount Histogram `stat:"rs_headers_count"`
+	RsBodySize     Histogram `stat:"rs_body_size"`
+}
+
 // Responses holds what is counted of responses: of all that a cluster has, and once more below a name that a request has
 // given ("cluster.<name>.<that name>.").
 type Responses struct {

@@ -3,8 +3,10 @@
 package grpcstats
 
 import (
+	"strconv"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -16,6 +18,7 @@ type Config struct {
 	All      bool            // every method has metrics of its own
 	Methods  map[string]bool // or these, as "/service/method"
 	Upstream bool            // enable_upstream_stats: the time that calls take
+	State    bool            // emit_filter_state: others find how many messages there were
 }
 
 type factory struct {
@@ -41,8 +44,12 @@ type filter struct {
 	cache             *Cache
 	set               *stats.GRPC // nil: this is no call, or it leads nowhere
 	request, response frames
-	answered          bool // the response is gRPC's
+	call              bool // the request is gRPC's
+	answered          bool // the response is
+	shown             bool // others find what was counted
 	began             int64
+
+	requests, responses uint64 // messages
 }
 
 // OnRequest sees whether this is a call.
@@ -50,6 +57,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if !header.IsGRPC(m.Get(header.ContentType)) {
 		return stream.Continue
 	}
+	f.call, f.shown, f.requests, f.responses = true, false, 0, 0
 	c := s.Worker.Source.Cluster(s.Cluster)
 	if c == nil {
 		return stream.Continue
@@ -68,19 +76,56 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 }
 
 // OnRequestData counts messages.
-func (f *filter) OnRequestData(_ *stream.Stream, b *stream.Buffer, _ bool) stream.Verdict {
-	if f.set != nil {
-		f.set.RequestMessageCount.Add(f.request.count(b.Bytes))
+func (f *filter) OnRequestData(s *stream.Stream, b *stream.Buffer, _ bool) stream.Verdict {
+	if f.call {
+		n := f.request.count(b.Bytes)
+		f.requests += n
+		if f.show(s); f.set != nil {
+			f.set.RequestMessageCount.Add(n)
+		}
 	}
 	return stream.Continue
 }
 
+// stateKey is where others find the object that AppendObject writes.
+const stateKey = "envoy.filters.http.grpc_stats"
+
+// show has others find how many messages there have been, once there was one.
+func (f *filter) show(s *stream.Stream) {
+	if f.config.State && !f.shown && f.requests+f.responses > 0 {
+		f.shown = true
+		s.Rec.State.SetLive(stateKey, f)
+	}
+}
+
+// AppendObject writes how many messages there have been.
+func (f *filter) AppendObject(dst []byte, form access.Form, _ string) ([]byte, bool) {
+	switch form {
+	case access.AsText:
+		dst = append(strconv.AppendUint(dst, f.requests, 10), ',')
+		return strconv.AppendUint(dst, f.responses, 10), true
+	case access.AsJSON: // as protobuf has it: without what is 0, and numbers of 64 bits in quotes
+		dst = append(dst, '{')
+		if f.requests > 0 {
+			dst = append(strconv.AppendUint(append(dst, `"requestMessageCount":"`...), f.requests, 10), '"')
+		}
+		if f.responses > 0 {
+			if f.requests > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(strconv.AppendUint(append(dst, `"responseMessageCount":"`...), f.responses, 10), '"')
+		}
+		return append(dst, '}'), true
+	}
+	return dst, false // Envoy's has no fields either
+}
+
 // OnResponse counts a response that has no more than a head.
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
+	f.answered = f.call && header.IsGRPC(m.Get(header.ContentType)) && string(m.Get(header.Status)) == "200"
 	if f.set == nil {
 		return stream.Continue
 	}
-	f.answered = header.IsGRPC(m.Get(header.ContentType)) && string(m.Get(header.Status)) == "200"
 	Charge(f.set, m.Get(header.GrpcStatus))
 	if s.ResponseEnds() {
 		f.time(s)
@@ -89,9 +134,13 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 }
 
 // OnResponseData counts messages.
-func (f *filter) OnResponseData(_ *stream.Stream, b *stream.Buffer, _ bool) stream.Verdict {
-	if f.set != nil && f.answered {
-		f.set.ResponseMessageCount.Add(f.response.count(b.Bytes))
+func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, _ bool) stream.Verdict {
+	if f.answered {
+		n := f.response.count(b.Bytes)
+		f.responses += n
+		if f.show(s); f.set != nil {
+			f.set.ResponseMessageCount.Add(n)
+		}
 	}
 	return stream.Continue
 }
@@ -116,9 +165,9 @@ func (f *filter) time(s *stream.Stream) {
 	}
 }
 
-// OnEnd forgets the stream.
+// OnEnd forgets the stream, but for what logs are yet to be told of it.
 func (f *filter) OnEnd(*stream.Stream) {
-	f.set, f.answered, f.request, f.response = nil, false, frames{}, frames{}
+	f.set, f.call, f.answered, f.request, f.response = nil, false, false, frames{}, frames{}
 }
 
 // frames counts the messages in a body: each has a byte of flags, four of length, and that many more.

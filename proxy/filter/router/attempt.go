@@ -23,6 +23,7 @@ type attempt struct {
 	msg     pool.Message
 	filters upstream.Filters
 	timers  [3]drive.Timer
+	tally   tally
 	soft    bool // its time was up, and the next has begun
 }
 
@@ -70,6 +71,7 @@ func (a *attempt) stop() {
 	a.cancelTimers()
 	a.pending.Cancel()
 	a.filters.End(a.r.s)
+	a.account()
 	if up := a.up; up != nil {
 		if a == a.r.cur {
 			a.r.s.Rec.HostEnd = up.Closing(access.EndLocalReset)

@@ -30,6 +30,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	if end {
 		a.up = nil
 	}
+	a.tally.answered(m)
 	a.filters.Response(s, m)
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
@@ -95,6 +96,7 @@ func (r *Router) complete() {
 	s := r.s
 	r.cur.up = nil
 	r.cur.cancelTimers()
+	r.cur.account()
 	r.w.Loop.Cancel(&r.timers[timerResponse])
 	s.Rec.ResponseEnd = access.Mark(r.w.Loop.Now() + 1)
 	if s.Rec.UpstreamBegin != 0 {
@@ -111,6 +113,7 @@ func (a *attempt) OnData(b []byte, end bool) {
 	r := a.r
 	s := r.s
 	a.resetIdle()
+	a.tally.rsBody += uint64(len(b))
 	if s.Rec.BodyBegin == 0 && len(b) > 0 {
 		s.Rec.BodyBegin = r.mark()
 	}
@@ -136,6 +139,7 @@ func (a *attempt) OnFailure(reason pool.Reset, why string) {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
 	r.s.Rec.Placed = r.mark()
+	a.account()
 	r.failed(a, reason, why, false)
 }
 
@@ -143,6 +147,7 @@ func (a *attempt) OnFailure(reason pool.Reset, why string) {
 func (a *attempt) OnReset(l pool.Loss) {
 	r := a.r
 	a.up = nil
+	a.account()
 	s := r.s
 	reason, why := l.Reset, l.Why
 	if !a.soft {

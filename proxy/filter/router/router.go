@@ -309,6 +309,7 @@ func (r *Router) try() {
 	a.pending.Wish = pool.WishOf(&s.Rec.State)
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
 	a.filters.Request(r.chain, s, &s.Request)
+	a.begin()
 	r.limits.Begin(r.w.Loop.Time())
 	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
 }
@@ -376,6 +377,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	}
 	if !bare {
 		if last := r.ended && r.trailers == nil; len(r.body) > 0 || last {
+			a.tally.rqBody += uint64(len(r.body))
 			up.SendData(r.body, last)
 		}
 		if r.trailers != nil {
@@ -477,6 +479,7 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 	}
 	s := r.s
 	if r.cur.up != nil {
+		r.cur.tally.rqBody += uint64(len(b))
 		r.cur.up.SendData(b, end)
 		if !end && !r.backed && r.cur.up.Full() {
 			r.backed = true
@@ -548,6 +551,9 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.onlyOne()
 	r.cur.stop()
 	r.endTry()
+	if r.cluster != nil && r.attempts > 0 {
+		r.spent()
+	}
 	r.s, r.forward, r.cluster, r.chain, r.limits, r.policy, r.named, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts = 0, 0
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
