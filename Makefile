@@ -47,7 +47,7 @@ fuzz:
 # SOAK is for how long.
 SOAK := 30m
 soak: build
-	MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 0 -count 1 -v ./test/faults -run TestSoak -soak $(SOAK)
+	MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 0 -count 1 -v ./test/faults -run "TestSoak|TestServersThatCloseIdleConnections" -soak $(SOAK)
 
 conformance: build
 	cd test/conformance && MALLA_CONFORMANCE=1 MALLA_BIN=$(CURDIR)/bin/malla go test -timeout 45m -count 1 -run TestMesh . -update

@@ -267,6 +267,7 @@ func (p *parts) refresh() {
 	p.server.MemoryAllocated.Set(int64(m.HeapAlloc - headroom)) // which is no memory
 	p.server.MemoryHeapSize.Set(int64(m.HeapSys - m.HeapReleased - headroom))
 	p.server.MemoryPhysicalSize.Set(int64(m.Sys - m.HeapReleased - headroom))
+	p.server.Goroutines.Set(int64(runtime.NumGoroutine()))
 	p.server.State.Set(int64(state))
 	p.server.Live.Set(one(state == adminv3.ServerInfo_LIVE))
 	p.server.DaysUntilFirstCertExpiring.Set(p.daysLeft())

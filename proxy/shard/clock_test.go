@@ -7,10 +7,13 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
+	"github.com/mallamesh/malla/proxy/filter/fault"
+	"github.com/mallamesh/malla/proxy/filter/router"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/stream"
 )
 
 // Somebody sets the clock by an hour, forwards or back: nothing that has to last a time notices (idle and request timeouts,
@@ -66,5 +69,55 @@ func TestClockJumps(t *testing.T) {
 		if n := bucket.Stats.RateLimited.Value(); n != 1 {
 			t.Errorf("%v: %d connections were refused, want 1", jump, n)
 		}
+	}
+}
+
+// While requests come every second the clock jumps to and fro: each is answered, by the one connection that there is, a delay
+// takes as long as it is to take, and a connection whose host keeps it for five seconds without a request is given up
+// before those are over, and not earlier.
+func TestTrafficGoesOnWhileTheClockJumps(t *testing.T) {
+	delayed := &fault.Config{Delay: 2500 * time.Millisecond, DelayShare: fault.Share{Numerator: 1, Denominator: 1}}
+	slow := prefix("slow", "/slow", &route.ForwardConfig{Cluster: "app"})
+	slow.PerFilter = map[string]any{"f": delayed}
+	b := newBench(t, []route.RouteConfig{slow, to("app")}, static("app"))
+	b.config.Filters = []stream.Factory{fault.New("f", nil), router.New(router.Config{})}
+	b.config.StreamIdle = 5 * time.Second
+	b.endpoints("app", app1)
+	b.answer = func(_ *bench, p *drive.Pipe, _ string) {
+		p.WriteString("HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\nok")
+	}
+	st := b.rt.Clusters["app"].Stats
+	fast, late := b.dial(), b.dial()
+	for i, jump := range []time.Duration{time.Hour, -time.Hour, -time.Hour, time.Hour, 24 * time.Hour} {
+		late.WriteString(get("/slow"))
+		for second := range 3 {
+			if second == 1 {
+				b.Jump(jump)
+			}
+			if got := late.Take(); got != "" {
+				t.Errorf("jump %d: the answer that is late by 2.5 s came after %d: %q", i, second, got)
+			}
+			fast.WriteString(get("/"))
+			b.Step()
+			if got := fast.Take(); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+				t.Errorf("jump %d, second %d: answer %q", i, second, got)
+			}
+			b.Advance(time.Second)
+		}
+		if got := late.Take(); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+			t.Errorf("jump %d: after 3 s the answer that is late by 2.5 is %q", i, got)
+		}
+	}
+	if n := st.UpstreamCxTotal.Value(); n != 1 {
+		t.Errorf("%d connections were made, want 1", n)
+	}
+	b.Jump(time.Hour)
+	b.Advance(3 * time.Second) // of its five one has gone by
+	if n := st.UpstreamCxActive.Value(); n != 1 {
+		t.Errorf("after 4 s without a request %d connections are kept, want 1", n)
+	}
+	b.Advance(time.Second)
+	if n := st.UpstreamCxActive.Value(); n != 0 {
+		t.Errorf("after 5 s without a request %d connections are kept, want none", n)
 	}
 }

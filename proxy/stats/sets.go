@@ -559,6 +559,7 @@ type Server struct {
 	MemoryAllocated               Gauge     `stat:"memory_allocated"`
 	MemoryHeapSize                Gauge     `stat:"memory_heap_size"`
 	MemoryPhysicalSize            Gauge     `stat:"memory_physical_size"`
+	Goroutines                    Gauge     `stat:"goroutines"` // ours: what leaks shows there
 	TotalConnections              Gauge     `stat:"total_connections"`
 	ParentConnections             Gauge     `stat:"parent_connections"`
 	DaysUntilFirstCertExpiring    Gauge     `stat:"days_until_first_cert_expiring"`

@@ -150,6 +150,26 @@ func TestMemoryOfVerifications(t *testing.T) {
 	}
 }
 
+// A certificate is good on the dates that it says, wherever the clock jumps: what is remembered of it is not believed on others, and
+// is believed again on its own.
+func TestVerificationsFollowTheClock(t *testing.T) {
+	ca := authority(t)
+	_, chain := issue(t, ca, 30*time.Minute)
+	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)
+	for _, test := range []struct {
+		jump time.Duration
+		want string // "": good
+	}{{0, ""}, {time.Hour, "expired"}, {0, ""}, {-time.Hour, "not yet valid"}, {0, ""}} {
+		v.now = func() time.Time { return time.Now().Add(test.jump) }
+		switch _, err := v.verify(chain, nil, nil); {
+		case test.want == "" && err != nil:
+			t.Errorf("%v: %v, want none", test.jump, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%v: %v, want %q", test.jump, err, test.want)
+		}
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	ca := authority(t)
 	v := newVerifier(&Common{Trust: trusting(t, ca)}, x509.ExtKeyUsageServerAuth)

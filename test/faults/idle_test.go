@@ -80,7 +80,7 @@ func (c *tally) ask(client *http.Client, method, url string, body []byte) {
 // moment at which it is closed.
 func TestServersThatCloseIdleConnections(t *testing.T) {
 	t.Parallel()
-	length := 40 * time.Second // 200 requests a second
+	length := min(*soak, 10*time.Minute) // 200 requests a second
 	if testing.Short() {
 		length = 6 * time.Second
 	}
@@ -108,7 +108,7 @@ func TestServersThatCloseIdleConnections(t *testing.T) {
 				}
 				return nil
 			})
-			wave := int(200 * idle / time.Second / 2)
+			wave := int(240 * idle / time.Second / 2) // of which one in eight rests
 			ticker := time.NewTicker(idle / 2)
 			defer ticker.Stop()
 			n := 0
@@ -125,7 +125,7 @@ func TestServersThatCloseIdleConnections(t *testing.T) {
 			}
 			all.Wait()
 			t.Logf("%d requests; upstream connections %d", counts.ok, x.Stat(t, "cluster.main.upstream_cx_total"))
-			if len(counts.bad) > 0 || counts.ok < int(length/time.Second)*100 {
+			if len(counts.bad) > 0 || counts.ok < int(length/time.Second)*150 { // a busy machine misses some ticks
 				t.Errorf("%d requests were answered; failed: %v", counts.ok, counts.bad)
 			}
 		})

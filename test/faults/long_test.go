@@ -76,7 +76,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 		c.Close()
 	}
 	mesh.Until(t, 15*time.Second, "the connections have gone", func() error {
-		if now := holds(t, x); x.Stat(t, "http.main.downstream_cx_active") != 0 || now.descriptors > before.descriptors {
+		if now := holds(t, x); x.Stat(t, "http.main.downstream_cx_active") != 0 || now.descriptors > before.descriptors || now.goroutines > before.goroutines+slack {
 			return fmt.Errorf("it holds %+v, before %+v", now, before)
 		}
 		return nil

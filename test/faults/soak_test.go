@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var soak = flag.Duration("soak", time.Minute, "how long TestSoak goes on")
+var soak = flag.Duration("soak", time.Minute, "how long TestSoak goes on, and TestServersThatCloseIdleConnections for ten minutes of it")
 
 // Traffic of all kinds, connections that are reset in the middle of it and configuration that is replaced, for as long as
 // -soak says: the proxy holds as much at the end as after its first third, and no request has failed.
@@ -44,9 +44,9 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	now := holds(t, c.Proxy)
-	t.Logf("resident %d MB after a third, %d MB at the end; descriptors %d and %d", first.memory>>20, now.memory>>20, first.descriptors, now.descriptors)
-	const slack = 16 << 20 // garbage that the collector lets be
-	if now.memory > first.memory+first.memory/4+slack || now.descriptors > first.descriptors+50 || now.threads > first.threads+2 {
+	t.Logf("resident %d MB after a third, %d MB at the end; descriptors %d and %d, goroutines %d and %d", first.memory>>20, now.memory>>20, first.descriptors, now.descriptors, first.goroutines, now.goroutines)
+	const garbage = 16 << 20 // that the collector lets be
+	if now.memory > first.memory+first.memory/4+garbage || now.goroutines > first.goroutines+slack || now.descriptors > first.descriptors+50 || now.threads > first.threads+2 {
 		t.Errorf("the proxy holds %+v at the end, and held %+v after a third", now, first)
 	}
 	f.want(t, 10)

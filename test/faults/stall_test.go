@@ -130,7 +130,7 @@ func TestServersThatTalkNonsense(t *testing.T) {
 			}
 		}
 	}
-	wantBack(t, x, usage{descriptors: 1000, memory: 100 << 20})
+	wantBack(t, x, usage{descriptors: 1000, goroutines: 1000, memory: 100 << 20})
 }
 
 // 500 peers that do not move, half of them clients and half servers, and one that reads a byte a second, slow nobody else
