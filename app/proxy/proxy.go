@@ -243,16 +243,17 @@ func strategy(p listen.Pace) adminv3.CommandLineOptions_DrainStrategy {
 // drainListeners is what the administration interface asks for: at once, or with
 // time for connections to end; stay has the listeners go on after that.
 func (p *parts) drainListeners(graceful, inboundOnly, stay bool) {
-	p.shards.Drain(inboundOnly)
 	stop := func() {
 		if err := p.shards.StopListening(inboundOnly); err != nil {
 			p.log.Warn("stop listening", "error", err)
 		}
 	}
-	switch {
-	case !graceful:
+	if !graceful { // who is connected stays so, and is told nothing, as in Envoy
 		stop()
-	case !stay:
+		return
+	}
+	p.shards.Drain(inboundOnly)
+	if !stay {
 		time.AfterFunc(p.drain.Time, stop)
 	}
 }

@@ -26,18 +26,19 @@ func (d *drain) start(now int64, pace Pace) {
 	}
 }
 
-// due reports whether a response that is written now is to be the last of its connection. As in Envoy a gradual drain is
-// reckoned in seconds: in the first of ten every tenth response is, in the last all are.
+// due reports whether a response that is written now is to be the last of its connection. A gradual drain is reckoned as Envoy 1.40
+// is seen to do: in seconds, and over the first half of its time. Of ten none is in the first, every fifth response in the second,
+// and all are from the sixth on.
 func (d *drain) due(now int64, random func() uint64) bool {
 	if !d.began {
 		return false
 	}
-	all := int64(d.pace.Time / time.Second)
-	left := d.until - now
-	if !d.pace.Gradual || left <= 0 || all <= 0 {
+	half := (int64(d.pace.Time/time.Second) + 1) / 2
+	if !d.pace.Gradual || now >= d.until || half == 0 {
 		return true
 	}
-	return all-left/int64(time.Second) > int64(random()%uint64(all))
+	gone := (now - d.until + int64(d.pace.Time)) / int64(time.Second)
+	return gone > int64(random()%uint64(half))
 }
 
 // Draining reports whether a response that is written now should end the connection, because its listener

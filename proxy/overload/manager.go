@@ -128,7 +128,7 @@ func New(c Config, state *State, plane Plane, r *stats.Registry, log *slog.Logge
 		point.stats = st
 		r.Add("overload."+p.Point.String()+".", st)
 		m.actions = append(m.actions, action{triggers: p.Triggers, set: func(v float64) {
-			st.ScalePercent.Set(int64(v * 100))
+			st.ScalePercent.Set(int64(float32(v) * 100)) // as Envoy, whose states are floats: 0.2 of 0.4 is half
 			point.Set(v)
 		}})
 	}
@@ -144,7 +144,7 @@ func (m *Manager) add(a Action, r *stats.Registry) {
 			st.Active.Set(saturated)
 			m.log.Warn("overload", "action", a.Name, "active", v == 1, "pressure", m.pressure)
 		}
-		st.ScalePercent.Set(int64(v * 100))
+		st.ScalePercent.Set(int64(float32(v) * 100)) // as Envoy, whose states are floats: 0.2 of 0.4 is half
 		do(v)
 	}})
 }

@@ -32,11 +32,13 @@ const (
 	ProtocolError              // the response made no sense
 	RemoteRefused              // the host says that it has not begun (REFUSED_STREAM, GOAWAY)
 	LocalConnectFailed         // no connection, and the host is not to blame
+	Shed                       // a connection would have to be made, and the proxy has too much of something
 )
 
 var resetNames = [...]string{
 	"", "local reset", "remote reset", "remote connection failure", "connection timeout",
 	"connection termination", "overflow", "overflow", "protocol error", "remote refused stream reset", "local connection failure",
+	"overflow",
 }
 
 // String returns Envoy's words.
@@ -225,7 +227,7 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 		return
 	}
 	if w.Overload.Points[overload.NewConnection].Hit(w) {
-		handler.OnFailure(Overflow, "")
+		handler.OnFailure(Shed, "")
 		return
 	}
 	if !limits.Pending.TryAcquire() {

@@ -35,6 +35,12 @@ func (s *Stream) ReplyOverloaded(mark bool) {
 	})
 }
 
+// OverloadedHere is [Overloaded] where the limit is the proxy's own, and will not be reached for ever.
+func OverloadedHere(m *header.Map) {
+	Overloaded(m)
+	m.Add(header.RetryAfter, retryAfter)
+}
+
 // Overload says what there is too much of, as far as that concerns the stream.
 func (s *Stream) Overload() *overload.State { return s.link.over }
 

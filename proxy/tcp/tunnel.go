@@ -95,7 +95,7 @@ func (t *tunnel) OnFailure(r pool.Reset, why string) {
 	if why == "" && r != pool.ConnectFailed {
 		why = r.String()
 	}
-	if r == pool.Overflow || r == pool.ActiveOverflow {
+	if r == pool.Overflow || r == pool.ActiveOverflow || r == pool.Shed {
 		t.s.up = nil
 		t.s.fail(access.UpstreamOverflow, overflow)
 		return

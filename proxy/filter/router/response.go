@@ -135,7 +135,7 @@ func (a *attempt) OnTrailers(m *header.Map) {
 // OnFailure: there is no connection to be had.
 func (a *attempt) OnFailure(reason pool.Reset, why string) {
 	r := a.r
-	if reason == pool.Overflow {
+	if reason == pool.Overflow || reason == pool.Shed {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
 	r.s.Rec.Placed = r.mark()
@@ -192,13 +192,13 @@ var (
 	flags = map[pool.Reset]access.Flag{
 		pool.LocalReset: access.LocalReset, pool.RemoteReset: access.UpstreamRemoteReset,
 		pool.ConnectFailed: access.UpstreamConnectionFailure, pool.LocalConnectFailed: access.UpstreamConnectionFailure, pool.ConnectTimedOut: access.UpstreamConnectionFailure,
-		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow, pool.ActiveOverflow: access.UpstreamOverflow,
+		pool.ConnectionTerminated: access.UpstreamConnectionTermination, pool.Overflow: access.UpstreamOverflow, pool.ActiveOverflow: access.UpstreamOverflow, pool.Shed: access.UpstreamOverflow,
 		pool.ProtocolError: access.UpstreamProtocolError, pool.RemoteRefused: access.UpstreamRemoteReset,
 	}
 	resets = map[pool.Reset]route.ResetReason{
 		pool.LocalReset: route.ResetByPeer, pool.RemoteReset: route.ResetByPeer, pool.ConnectFailed: route.ResetConnectFailure, pool.LocalConnectFailed: route.ResetConnectFailure,
 		pool.ConnectTimedOut: route.ResetConnectFailure, pool.ConnectionTerminated: route.ResetByPeer,
-		pool.Overflow: route.ResetOverflow, pool.ActiveOverflow: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
+		pool.Overflow: route.ResetOverflow, pool.ActiveOverflow: route.ResetOverflow, pool.Shed: route.ResetOverflow, pool.ProtocolError: route.ResetByPeer, pool.RemoteRefused: route.ResetRefused,
 	}
 )
 
@@ -223,11 +223,14 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	code := failedCode(reason)
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
 	r.charge(code)
-	if reason == pool.Overflow || reason == pool.ActiveOverflow {
+	switch reason {
+	case pool.Overflow, pool.ActiveOverflow:
 		s.ReplyWith(code, body+reason.String(), details, stream.Overloaded, flags[reason])
-		return
+	case pool.Shed:
+		s.ReplyWith(code, body+reason.String(), details, stream.OverloadedHere, flags[reason])
+	default:
+		s.Reply(code, body+reason.String(), details, flags[reason])
 	}
-	s.Reply(code, body+reason.String(), details, flags[reason])
 }
 
 // failedCode is the status that stands for a reset.
