@@ -42,7 +42,8 @@ type contestant struct {
 // A contest is a workload and all who do it.
 type contest struct {
 	*workload
-	list []*contestant
+	list   []*contestant
+	behind *server // the backend
 }
 
 // get is a contestant by name and size, or nil.
@@ -84,6 +85,10 @@ func (b *bench) work(w *workload) {
 	defer func() { b.Logf("%s: took %v", w.name, time.Since(begin).Round(time.Second/10)) }()
 	b.gather(c)
 	b.Logf("%s: %d at it", w.name, len(c.list))
+	if w.mirrored {
+		b.mirror(c)
+		return
+	}
 	rounds := b.rounds(5, 1)
 	for round := range rounds {
 		for i := range c.list {
@@ -136,6 +141,7 @@ func (b *bench) gather(c *contest) {
 	}
 	b.certificates(dir)
 	behind, port := b.startBackend(c.backend, dir)
+	c.behind = behind
 	sizes := c.sizes
 	if len(sizes) == 0 {
 		sizes = []size{{}}

@@ -51,12 +51,16 @@ type h2load struct {
 	conns, streams int
 	path           string // default: a small body
 	grpc           bool   // calls that carry a message of 200 bytes
+	rate           int    // requests a second on each connection; 0: as many as go
 }
 
 func (h2load) needs() string { return "h2load" }
 
 func (l h2load) args() []string {
 	args := []string{"-t1", fmt.Sprintf("-c%d", l.conns), fmt.Sprintf("-m%d", l.streams)}
+	if l.rate > 0 {
+		args = append(args, fmt.Sprintf("--rps=%d", l.rate))
+	}
 	if l.grpc {
 		args = append(args, "-H", "content-type: application/grpc", "-H", "te: trailers")
 	}

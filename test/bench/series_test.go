@@ -73,3 +73,17 @@ func TestDifferencesRoundByRound(t *testing.T) {
 		t.Errorf("a negative value is written %q", got)
 	}
 }
+
+// The median lies between the ranks that the binomial distribution gives for 95 of 100.
+func TestBetween(t *testing.T) {
+	var s series
+	for i := range 21 {
+		s = append(s, float64(21-i))
+	}
+	if least, most := s.between(); least != 7 || most != 15 {
+		t.Errorf("the median of 1 to 21 lies between %v and %v, want 7 and 15", least, most)
+	}
+	if least, most := (series{3}).between(); least != 3 || most != 3 {
+		t.Errorf("the median of 3 lies between %v and %v", least, most)
+	}
+}

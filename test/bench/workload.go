@@ -12,6 +12,7 @@ type workload struct {
 	round      float64 // seconds
 	sizes      []size  // of the configuration; none: one of ordinary size
 	fresh      bool    // each round begins with new processes
+	mirrored   bool    // what the second size costs more than the first is little; see mirror
 	promises   []promise
 }
 
