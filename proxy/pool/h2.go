@@ -41,6 +41,7 @@ func (c *h2Conn) opened() {
 	c.timer.Handler = c
 	c.keepAlive()
 	c.serve()
+	c.pool.retry() // the others want more connections, if it was thought that this one could carry them all
 	if c.active == 0 {
 		c.idleFromNow()
 	}

@@ -102,6 +102,9 @@ func (p *Pool) perConnection() int {
 	if p.streams > 0 {
 		n = min(n, p.streams)
 	}
+	if m := p.cluster.MaxRequestsPerConnection; m > 0 {
+		n = min(n, m)
+	}
 	return int(min(n, math.MaxInt32))
 }
 

@@ -114,6 +114,21 @@ func TestVersionsMix(t *testing.T) {
 	})
 }
 
+// A connection that may carry few requests keeps nobody waiting: there is another, be the first ones answered or not.
+func TestRequestsPerConnectionOfHTTP2(t *testing.T) {
+	b := newTwo(t, cluster.Config{MaxRequestsPerConnection: 2})
+	asked := 0
+	b.reply = func(*peer2, uint32, map[string]string) { asked++ }
+	c := b.client()
+	for i := range 5 {
+		c.get(uint32(1+2*i), "/x")
+	}
+	b.Step()
+	if asked != 5 || len(b.upstreams) != 3 {
+		t.Errorf("%d of 5 requests have reached the host, on %d connections, want all on 3", asked, len(b.upstreams))
+	}
+}
+
 // Requests of one client share a connection to the host up to what the host allows; then
 // there is another.
 func TestStreamsShareConnections(t *testing.T) {

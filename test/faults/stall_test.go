@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/script/mesh"
@@ -42,11 +46,60 @@ func raw(t *testing.T, f func(c net.Conn, path string)) string {
 
 const answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n01234567890123456789"
 
-// each asks for every position of the answer at the same time, and wants what is due: an answer in the proxy's own name while
-// the head is not whole, then the beginning of a body and no more, and at last everything.
-func each(t *testing.T, x *hop.Proxy, early int) {
+const head = len(answer) - 20
+
+// answer2 is the same by HTTP/2, from the settings on.
+var answer2, head2 = func() (string, int) {
+	var b bytes.Buffer
+	f := http2.NewFramer(&b, nil)
+	_ = f.WriteSettings()
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: []byte{0x88}}) // :status: 200
+	n := b.Len()
+	_ = f.WriteData(1, true, []byte(answer[head:]))
+	return b.String(), n
+}()
+
+// raw2 is raw for HTTP/2: one request on each connection.
+func raw2(t *testing.T, f func(c net.Conn, path string)) string {
 	t.Helper()
-	head := strings.Index(answer, "\r\n\r\n") + 4
+	l := hop.Serve(t)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				frames := http2.NewFramer(io.Discard, c)
+				frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+				for {
+					switch x, err := frames.ReadFrame(); m := x.(type) {
+					case *http2.MetaHeadersFrame:
+						f(c, m.PseudoValue("path"))
+						return
+					default:
+						if err != nil {
+							return
+						}
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// alone has every request come by a connection of its own.
+const alone = "max_requests_per_connection: 1"
+
+// each asks for every position of an answer at the same time, and wants what is due: an answer in the proxy's own name while
+// the head is not whole, then the beginning of a body and no more, and at last everything.
+func each(t *testing.T, x *hop.Proxy, answer string, head int, early int) {
+	t.Helper()
 	var all sync.WaitGroup
 	for at := range len(answer) + 1 {
 		all.Go(func() {
@@ -74,24 +127,33 @@ func TestServersThatStallAnywhere(t *testing.T) {
 	t.Parallel()
 	over := make(chan struct{})
 	defer close(over)
-	server := raw(t, func(c net.Conn, path string) {
-		var n int
-		_, _ = fmt.Sscan(path[1:], &n)
-		_, _ = io.WriteString(c, answer[:n])
-		<-over
-	})
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: server, HCM: "stream_idle_timeout: 8s"}), 504) // longer than a busy machine takes to bring what comes
+	stall := func(answer string) func(net.Conn, string) {
+		return func(c net.Conn, path string) {
+			var n int
+			_, _ = fmt.Sscan(path[1:], &n)
+			_, _ = io.WriteString(c, answer[:n])
+			<-over
+		}
+	}
+	const patience = "stream_idle_timeout: 8s" // longer than a busy machine takes to bring what comes
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), HCM: patience}), answer, head, 504)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504)
 }
 
 // A server that closes its connection early is seen to have done so.
 func TestServersThatCloseAnywhere(t *testing.T) {
 	t.Parallel()
-	server := raw(t, func(c net.Conn, path string) {
-		var n int
-		_, _ = fmt.Sscan(path[1:], &n)
-		_, _ = io.WriteString(c, answer[:n])
-	})
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: server}), 503)
+	leave := func(answer string) func(net.Conn, string) {
+		return func(c net.Conn, path string) {
+			var n int
+			_, _ = fmt.Sscan(path[1:], &n)
+			_, _ = io.WriteString(c, answer[:n])
+			_ = c.(*net.TCPConn).CloseWrite() // a reset would take away what was sent
+			_, _ = io.Copy(io.Discard, c)
+		}
+	}
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(answer))}), answer, head, 503)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, leave(answer2)), ToH2: true, Cluster: alone}), answer2, head2, 503)
 }
 
 // What is no HTTP is answered for, and headers without an end are not waited for or kept.
