@@ -93,7 +93,7 @@ func raw2(t *testing.T, f func(c net.Conn, path string)) string {
 	return l.Addr().String()
 }
 
-// alone has every request come by a connection of its own.
+// alone has every request come by a connection of its own: a server that stalls after its whole answer reads no other.
 const alone = "max_requests_per_connection: 1"
 
 // each asks for every position of an answer at the same time, and wants what is due: an answer in the proxy's own name while
@@ -136,7 +136,7 @@ func TestServersThatStallAnywhere(t *testing.T) {
 		}
 	}
 	const patience = "stream_idle_timeout: 8s" // longer than a busy machine takes to bring what comes
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), HCM: patience}), answer, head, 504)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), Cluster: alone, HCM: patience}), answer, head, 504)
 	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504)
 }
 
