@@ -68,12 +68,21 @@ func NewStock() *Stock {
 // StockKey is what a shard keeps its stock by.
 type StockKey struct{}
 
-// Encoder returns an encoder that writes to w, nil if the memory is used up.
-func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
+// Reserve sets memory for an encoder aside, and reports whether there was any. It is used up until Return or Release. Many
+// bodies wait for their first byte at a time; what is costly about an encoder is for those that have it.
+func (k *Stock) Reserve(e *Encoding) bool {
 	if k.left < e.memory {
-		return nil
+		return false
 	}
 	k.left -= e.memory
+	return true
+}
+
+// Release gives memory back for which there is no encoder yet.
+func (k *Stock) Release(e *Encoding) { k.left += e.memory }
+
+// Encoder returns an encoder that writes to w, in the memory that was reserved for it.
+func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
 	out, ok := take(k.encoders, e)
 	if !ok {
 		out = e.make()
@@ -82,10 +91,9 @@ func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
 	return out
 }
 
-// Return gives an encoder back, in whatever state it is.
+// Return gives an encoder back, in whatever state it is, and its memory.
 func (k *Stock) Return(e *Encoding, used Encoder) {
 	k.left += e.memory
-	used.Reset(io.Discard)
 	keep(k.encoders, e, used)
 }
 

@@ -41,6 +41,9 @@ func TestPiecesComeThrough(t *testing.T) {
 		k := NewStock()
 		for range 3 { // encoders and decoders are used again
 			var wire bytes.Buffer
+			if !k.Reserve(e) {
+				t.Fatal("no memory")
+			}
 			w := k.Encoder(e, &wire)
 			u := k.Decoder(d)
 			var got []byte
@@ -129,7 +132,7 @@ func TestGzipOfSeveralMembers(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	k, e := NewStock(), NewBrotli(9, 22)
 	n := 0
-	for ; n < 1000 && k.Encoder(e, io.Discard) != nil; n++ {
+	for ; n < 1000 && k.Reserve(e); n++ {
 	}
 	if n == 0 || n*e.memory > stockSize {
 		t.Errorf("%d encoders of %d bytes", n, e.memory)
@@ -206,5 +209,45 @@ func TestDictionary(t *testing.T) {
 	}
 	if _, err := NewZstd(3, false, []byte("no dictionary")); err == nil {
 		t.Error("anything is taken for a dictionary")
+	}
+}
+
+// Many bodies wait for their first byte, and few have one at a time: an encoder is made for those only.
+func TestEncodersAreForBodiesThatHaveBegun(t *testing.T) {
+	k, e := NewStock(), NewGzip(DefaultLevel, 0)
+	for range 100 {
+		if !k.Reserve(e) {
+			t.Fatal("no memory for 100 bodies")
+		}
+	}
+	first := k.Encoder(e, io.Discard)
+	k.Return(e, first)
+	if again := k.Encoder(e, io.Discard); again != first {
+		t.Error("the next body has a new encoder although the last one's is free")
+	}
+	for range 99 {
+		k.Release(e)
+	}
+	if k.left != stockSize {
+		t.Errorf("%d bytes are left of %d", k.left, stockSize)
+	}
+}
+
+func BenchmarkSmallBody(b *testing.B) {
+	z, err := NewZstd(3, false, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, e := range []*Encoding{NewGzip(DefaultLevel, 0), NewBrotli(3, 18), z} {
+		b.Run(e.Name, func(b *testing.B) {
+			k := NewStock()
+			for b.Loop() {
+				k.Reserve(e)
+				w := k.Encoder(e, io.Discard)
+				w.Write(text[:50])
+				w.Close()
+				k.Return(e, w)
+			}
+		})
 	}
 }

@@ -79,7 +79,8 @@ type Gradient struct {
 
 // Tap holds "http.<prefix>.tap.".
 type Tap struct {
-	Tapped Counter `stat:"rq_tapped"`
+	Tapped  Counter `stat:"rq_tapped"`
+	Dropped Counter `stat:"dropped"` // traces that nobody took in time; Envoy has no such thing
 }
 
 // CSRF holds "http.<prefix>.csrf.".

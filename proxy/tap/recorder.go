@@ -17,6 +17,8 @@ type Recorder struct {
 	streaming bool // pieces go out as they come
 	first     bool // one has gone
 
+	Dropped uint64 // traces that the sink has not taken, until Stop
+
 	// What had come before the stream matched, for a stream that is sent in pieces.
 	held []heldPiece
 }
@@ -115,7 +117,9 @@ func (r *Recorder) submit(t *Trace) {
 	if !r.first {
 		r.first, t.Share = true, r.c.Share
 	}
-	r.c.Sink.Submit(t)
+	if !r.c.Sink.Submit(t) {
+		r.Dropped++
+	}
 }
 
 // data keeps a piece of a body, or sends it.

@@ -30,8 +30,8 @@ type Config struct {
 // DefaultMax is how much of a body is kept if nobody says otherwise.
 const DefaultMax = 1024
 
-// A Sink takes traces. It is called by shards and must not block.
-type Sink interface{ Submit(*Trace) }
+// A Sink takes traces, and reports whether it did. It is called by shards and must not block.
+type Sink interface{ Submit(*Trace) bool }
 
 // A Point is a place where streams can be recorded.
 type Point struct{ current atomic.Pointer[Config] }

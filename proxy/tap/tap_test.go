@@ -9,10 +9,19 @@ import (
 	"github.com/mallamesh/malla/proxy/route"
 )
 
-// A keeper is a sink that keeps.
-type keeper struct{ traces []*Trace }
+// A keeper is a sink that keeps what it gets but for one, the full-th.
+type keeper struct {
+	traces     []*Trace
+	came, full int
+}
 
-func (k *keeper) Submit(t *Trace) { k.traces = append(k.traces, t) }
+func (k *keeper) Submit(t *Trace) bool {
+	if k.came++; k.came == k.full {
+		return false
+	}
+	k.traces = append(k.traces, t)
+	return true
+}
 
 func fields(list ...string) *header.Map {
 	m := &header.Map{}
@@ -154,5 +163,31 @@ func TestStreamsThatDoNotMatchAllocateNothing(t *testing.T) {
 		r.Stop()
 	}); n != 0 {
 		t.Errorf("allocates %v times, want 0", n)
+	}
+}
+
+// What a sink does not take is counted, whole streams and pieces alike, and what comes after it goes on.
+func TestWhatASinkDoesNotTakeIsCounted(t *testing.T) {
+	for _, streaming := range []bool{false, true} {
+		k := &keeper{full: 2}
+		c := &Config{Streaming: streaming, MaxRx: 4, MaxTx: 4, Sink: k, Predicate: &Predicate{}}
+		var r Recorder
+		dropped := uint64(0)
+		for i := range 3 {
+			r.Start(c, uint64(i), false)
+			r.RequestHeaders(fields(":method", "POST"), time.Time{})
+			r.RequestBody([]byte("longer than four"))
+			r.End(func(*Trace) {})
+			dropped += r.Dropped
+			r.Stop()
+		}
+		if dropped != 1 || len(k.traces) < 2 {
+			t.Errorf("streaming %v: %d traces were dropped and %d taken, want 1 and the others", streaming, dropped, len(k.traces))
+		}
+		for _, trace := range k.traces {
+			if n := len(trace.Request.Body); n > 4 {
+				t.Errorf("streaming %v: a trace holds %d bytes of a body, want at most 4", streaming, n)
+			}
+		}
 	}
 }

@@ -30,6 +30,7 @@ const (
 
 	smallPath = "/small"
 	largePath = "/large"
+	rlsPath   = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" // answers that nothing is over its limit
 )
 
 // needs is the program that must be there for the backend.
@@ -64,8 +65,8 @@ func (b *bench) startBackend(k backend, dir string) (*server, int) {
 // documents writes the bodies that nghttpd serves.
 func (b *bench) documents(dir string) string {
 	dir = filepath.Join(dir, "www")
-	err := os.MkdirAll(dir, 0o755)
-	for path, body := range map[string]string{smallPath: small, largePath: strings.Repeat("0123456789abcdef", largeSize/16)} {
+	err := os.MkdirAll(dir+filepath.Dir(rlsPath), 0o755)
+	for path, body := range map[string]string{smallPath: small, largePath: strings.Repeat("0123456789abcdef", largeSize/16), rlsPath: "\x00\x00\x00\x00\x02\x08\x01"} {
 		if err == nil {
 			err = os.WriteFile(dir+path, []byte(body), 0o644)
 		}

@@ -116,6 +116,22 @@ func echo(s helperSpec) (helperResult, error) {
 	})
 }
 
+// connect counts connections with a round trip each.
+func connect(s helperSpec) (helperResult, error) {
+	return again(s, func() error {
+		c, err := net.DialTimeout("tcp", s.Addr, 5*time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		buf := make([]byte, echoSize)
+		if _, err = c.Write(buf); err == nil {
+			_, err = io.ReadFull(c, buf)
+		}
+		return err
+	})
+}
+
 // handshake counts handshakes that the server has finished: what it has said
 // of a client it does not trust comes after the client's own end of them.
 func handshake(s helperSpec) (helperResult, error) {
@@ -123,6 +139,11 @@ func handshake(s helperSpec) (helperResult, error) {
 	if err != nil {
 		return helperResult{}, err
 	}
+	return again(s, func() error { return shakeOnce(s.Addr, config) })
+}
+
+// again does something over and over, as many times at once as there may be connections, and counts.
+func again(s helperSpec, do func() error) (helperResult, error) {
 	end := until(s)
 	var done atomic.Int64
 	var all sync.WaitGroup
@@ -130,7 +151,7 @@ func handshake(s helperSpec) (helperResult, error) {
 	for i := range s.Conns {
 		all.Go(func() {
 			for errs[i] == nil && time.Now().Before(end) {
-				if errs[i] = shakeOnce(s.Addr, config); errs[i] == nil {
+				if errs[i] = do(); errs[i] == nil {
 					done.Add(1)
 				}
 			}

@@ -26,6 +26,7 @@ type config struct {
 	Regexes                  int
 	IstioMetrics             bool
 	Filter, Cluster          string // see size
+	Gate, Limits             string
 }
 
 type configLink struct {

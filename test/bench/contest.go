@@ -173,7 +173,7 @@ func (b *bench) contestant(p proxy, w *workload, i int, s size, certificates str
 	x.start = func() *server {
 		cfg := b.configure(w.way, backend, dir, certificates)
 		cfg.Hosts, cfg.Prefixes, cfg.Regexes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, s.regexes, max(s.workers, 1), p.name == malla
-		cfg.Filter, cfg.Cluster = s.filter, s.cluster
+		cfg.Filter, cfg.Cluster, cfg.Gate, cfg.Limits = s.filter, s.cluster, s.gate, s.limits
 		var ports []int
 		for _, l := range cfg.Links {
 			x.ports[l.Name] = l.Port

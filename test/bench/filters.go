@@ -1,16 +1,23 @@
 package main
 
 import (
+	"compress/gzip"
+	"io"
 	"slices"
 	"strings"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
 )
 
 // A filter is an HTTP filter whose cost is measured: what a request costs with it, less what it costs without.
 type filter struct {
-	name  string
-	yaml  string // fields of its typed_config
-	kind  string // of that, behind envoy.extensions.filters.http.
-	light bool   // it must cost next to nothing
+	name    string
+	what    string   // it does, where its name does not say that
+	yaml    string   // fields of its typed_config
+	kind    string   // of that, behind envoy.extensions.filters.http.
+	light   bool     // it must cost next to nothing
+	headers []string // of the requests that it gets, and not those without it
 }
 
 // filters are those that people have everywhere, doing what they do for most requests.
@@ -32,8 +39,28 @@ var filters = []filter{
 		yaml: "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, min_rtt_calc_params: {fixed_value: 10s, min_concurrency: 1000}}"},
 	{name: "tap", kind: "tap.v3.Tap",
 		yaml: "common_config: {static_config: {match: {http_request_headers_match: {headers: [{name: x-tap, present_match: true}]}}, output_config: {sinks: [{file_per_tap: {path_prefix: /nowhere/tap}}]}}}"},
-	{name: "compressor", kind: "compressor.v3.Compressor",
-		yaml: `compressor_library: {name: gzip, typed_config: {"@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}`},
+	{name: "compressor", what: "for clients that take nothing", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("gzip", "compressor", "Gzip")},
+	{name: "compressor", what: "gzip", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("gzip", "compressor", "Gzip"), headers: []string{"accept-encoding: gzip"}},
+	{name: "compressor", what: "brotli", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("brotli", "compressor", "Brotli"), headers: []string{"accept-encoding: br"}},
+	{name: "compressor", what: "zstd", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("zstd", "compressor", "Zstd"), headers: []string{"accept-encoding: zstd"}},
+	{name: "lua", kind: "lua.v3.Lua", yaml: `default_source_code: {inline_string: "function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end"}`},
+	{name: "header_to_metadata", kind: "header_to_metadata.v3.Config", headers: []string{"x-tenant: a"},
+		yaml: "request_rules: [{header: x-tenant, on_header_present: {metadata_namespace: m, key: tenant}}]"},
+	{name: "basic_auth", kind: "basic_auth.v3.BasicAuth", yaml: `users: {inline_string: "u:{SHA}UWuXg/ylF+7L0dBk2i0WUxCxl1k="}`, headers: []string{"authorization: Basic dTpw"}},
+	{name: "api_key_auth", kind: "api_key_auth.v3.ApiKeyAuth", yaml: "credentials: [{key: one, client: c}], key_sources: [{header: x-api-key}]", headers: []string{"x-api-key: one"}},
+}
+
+// library is an entry for a coding's encoder or decoder.
+func library(coding, way, kind string) string {
+	return "{name: " + coding + `, typed_config: {"@type": type.googleapis.com/envoy.extensions.compression.` + coding + "." + way + ".v3." + kind + "}}"
+}
+
+// title is how the filter is called in the report.
+func (f filter) title() string {
+	if f.what != "" {
+		return f.name + " " + f.what
+	}
+	return f.name
 }
 
 // entry is the filter as it stands in a list of filters.
@@ -52,13 +79,77 @@ func filterWork() workload {
 		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8, sizes: []size{{name: "no filter"}},
 	}
 	for i, f := range filters {
-		w.sizes = append(w.sizes, size{name: f.name, filter: f.entry()})
-		w.promises = append(w.promises, promise{what: f.name + ", of Envoy's", must: 0.7, goal: 0.5, noisy: lost(i + 1), of: func(c *contest) series {
-			return c.share(i + 1)
-		}})
+		w.sizes = append(w.sizes, size{name: f.title(), filter: f.entry(), headers: f.headers})
+		w.promises = append(w.promises, shareOf(f.title(), i+1))
 		if f.light {
 			w.promises = append(w.promises, promise{what: f.name, must: 0.5, goal: 0.3, unit: " us", noisy: lost(i + 1), of: func(c *contest) series { return c.extra(malla, i+1) }})
 		}
+	}
+	return w
+}
+
+// shareOf promises what a size costs more than the first, of what that costs Envoy.
+func shareOf(what string, i int) promise {
+	return promise{what: what + ", of Envoy's", must: 0.7, goal: 0.5, noisy: lost(i), of: func(c *contest) series { return c.share(i) }}
+}
+
+// decompressorWork is requests whose bodies are compressed.
+func decompressorWork() workload {
+	w := workload{
+		part: "filters", name: "decompressors, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2, peers: sameFile,
+		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8, sizes: []size{{name: "no filter", body: gzipped}},
+	}
+	for i, c := range []struct{ coding, name, kind, body string }{{"gzip", "gzip", "Gzip", gzipped}, {"brotli", "br", "Brotli", brotlied}, {"zstd", "zstd", "Zstd", zstded}} {
+		f := filter{name: "decompressor", kind: "decompressor.v3.Decompressor", yaml: "decompressor_library: " + library(c.coding, "decompressor", c.kind) + ", request_direction_config: {common_config: {enabled: {default_value: true, runtime_key: d}}}"}
+		w.sizes = append(w.sizes, size{name: c.coding, filter: f.entry(), headers: []string{"content-encoding: " + c.name}, body: c.body})
+		w.promises = append(w.promises, shareOf("decompressor "+c.coding, i+1))
+	}
+	return w
+}
+
+// What the backend's small body is in each coding.
+var gzipped, brotlied, zstded = coded(func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }),
+	coded(func(w io.Writer) io.WriteCloser { return brotli.NewWriter(w) }),
+	coded(func(w io.Writer) io.WriteCloser {
+		e, err := zstd.NewWriter(w)
+		if err != nil {
+			panic("bench: zstd without options: " + err.Error())
+		}
+		return e
+	})
+
+func coded(encoder func(io.Writer) io.WriteCloser) string {
+	var b strings.Builder
+	w := encoder(&b)
+	_, _ = io.WriteString(w, small)
+	_ = w.Close()
+	return b.String()
+}
+
+// rateLimitWork is requests about each of which a service is asked: the backend, which has nothing against any.
+func rateLimitWork() workload {
+	f := filter{name: "ratelimit", kind: "ratelimit.v3.RateLimit",
+		yaml: "domain: d, rate_limit_service: {transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: in}}}, timeout: 5s, failure_mode_deny: true"}
+	return workload{
+		part: "filters", name: "a rate limit service, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: grpc, peers: sameFile,
+		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8,
+		sizes:    []size{{name: "no filter"}, {name: "ratelimit", filter: f.entry(), limits: "rate_limits: [{actions: [{generic_key: {descriptor_value: v}}]}]"}},
+		promises: []promise{shareOf("ratelimit", 1)},
+	}
+}
+
+// gateWork is TCP connections through network filters that admit them.
+func gateWork() workload {
+	w := workload{
+		part: "filters", name: "TCP connections through network filters, 16 at a time", way: one(tcp, tcp), backend: stream, peers: sameFile,
+		load: helper{kind: "connect", conns: 16}, per: "connection", round: 0.8, sizes: []size{{name: "no filter"}},
+	}
+	for i, f := range []struct{ name, kind, yaml string }{
+		{"local_ratelimit", "local_ratelimit.v3.LocalRateLimit", "token_bucket: {max_tokens: 1000000000, tokens_per_fill: 1000000000, fill_interval: 1s}"},
+		{"connection_limit", "connection_limit.v3.ConnectionLimit", "max_connections: 1000000"},
+	} {
+		w.sizes = append(w.sizes, size{name: f.name, gate: "- {name: envoy.filters.network." + f.name + `, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.` + f.kind + ", stat_prefix: g, " + f.yaml + "}}"})
+		w.promises = append(w.promises, shareOf("TCP "+f.name, i+1))
 	}
 	return w
 }

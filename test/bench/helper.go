@@ -34,6 +34,7 @@ var helpers = map[string]struct {
 	"stream":    {"a backend that sends without end, or what it gets", serveStream},
 	"drain":     {"a client that reads what the backend sends without end", drain},
 	"echo":      {"a client that sends 100 bytes and waits for them", echo},
+	"connect":   {"a client that connects, sends 100 bytes, waits for them and hangs up", connect},
 	"handshake": {"a client that shakes hands (TLS 1.3, no resumption) and hangs up", handshake},
 	"pace":      {"an open-loop client, latencies from the moment a request was due", pace},
 	"hold":      {"a client that keeps connections", holdConnections},

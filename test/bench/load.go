@@ -86,7 +86,15 @@ func (l h2load) String() string {
 func (l h2load) run(b *bench, w *workload, x *contestant, seconds float64) sample {
 	args := append(l.args(), "-D", strconv.Itoa(int(seconds*1000))+"ms")
 	if l.grpc {
-		args = append(args, "-d", b.message(x.dir))
+		args = append(args, "-d", b.message(x.dir, append([]byte{0, 0, 0, 0, 195}, make([]byte, 195)...)))
+	}
+	if len(w.sizes) > 0 {
+		for _, h := range w.sizes[x.size].headers {
+			args = append(args, "-H", h)
+		}
+		if body := w.sizes[x.size].body; body != "" {
+			args = append(args, "-d", b.message(x.dir, []byte(body)))
+		}
 	}
 	path := l.path
 	if path == "" {
@@ -98,10 +106,10 @@ func (l h2load) run(b *bench, w *workload, x *contestant, seconds float64) sampl
 	})
 }
 
-// message writes a gRPC message of 200 bytes with its prefix.
-func (b *bench) message(dir string) string {
+// message writes the body of requests.
+func (b *bench) message(dir string, body []byte) string {
 	path := filepath.Join(dir, "message")
-	if err := os.WriteFile(path, append([]byte{0, 0, 0, 0, 195}, make([]byte, 195)...), 0o644); err != nil {
+	if err := os.WriteFile(path, body, 0o644); err != nil {
 		b.Fatalf("%v", err)
 	}
 	return path

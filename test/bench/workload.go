@@ -55,10 +55,14 @@ func pair(e end) []link {
 type size struct {
 	name                     string
 	hosts, prefixes, workers int
-	regexes                  int    // routes that do not match, before the others
-	host, path               string // the last ones, which who looks through a list finds last
-	filter                   string // an HTTP filter before the router
-	cluster                  string // more fields of the cluster
+	regexes                  int      // routes that do not match, before the others
+	host, path               string   // the last ones, which who looks through a list finds last
+	filter                   string   // an HTTP filter before the router
+	gate                     string   // a network filter before the last
+	limits                   string   // more fields of the virtual host
+	headers                  []string // of requests over HTTP/2
+	body                     string   // of them; empty: they have none
+	cluster                  string   // more fields of the cluster
 }
 
 // A promise is a value that a workload gives, and what it must be.
@@ -179,7 +183,7 @@ var workloads = []workload{
 			{what: "growth of CPU, of Envoy's growth", of: func(c *contest) series { return c.growth(malla).over(c.growth(envoy)) }, must: 1, goal: 1}},
 	},
 	safeguardWork(),
-	filterWork(),
+	filterWork(), decompressorWork(), rateLimitWork(), gateWork(),
 }
 
 // costOf promises processor time per piece of work, of a peer's.

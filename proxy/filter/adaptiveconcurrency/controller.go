@@ -51,14 +51,16 @@ const forgetAfter = 5
 
 func newController(c *Config, s *stats.Gradient) *controller {
 	out := &controller{Config: c, stats: s, lowest: c.Fixed.Microseconds()}
-	out.limit.Store(int64(c.MinConcurrency))
-	s.ConcurrencyLimit.Set(int64(c.MinConcurrency))
-	s.MinRTT.Set(c.Fixed.Milliseconds())
-	if c.Every > 0 {
-		out.deferred = int64(c.MinConcurrency)
+	first := int64(c.MinLimit)
+	if c.Every > 0 { // the limit of the measurement stays in force after the first one, as in Envoy
+		first = int64(c.MinConcurrency)
+		out.deferred = first
 		out.measuring.Store(true)
 		s.Measuring.Set(1)
 	}
+	out.limit.Store(first)
+	s.ConcurrencyLimit.Set(first)
+	s.MinRTT.Set(c.Fixed.Milliseconds())
 	return out
 }
 

@@ -79,12 +79,14 @@ type filter struct {
 	scratch  []byte
 }
 
-// An encoder compresses one body. Off, it has no library's encoder.
+// An encoder compresses one body. It has a library's encoder from its first piece to its last.
 type encoder struct {
-	of  *coding.Encoding
+	of  *coding.Encoding // nil: it is off
 	use coding.Encoder
 	out []byte
 }
+
+func (e *encoder) on() bool { return e.of != nil }
 
 // Write takes what the library's encoder writes.
 func (e *encoder) Write(b []byte) (int, error) {
@@ -94,13 +96,18 @@ func (e *encoder) Write(b []byte) (int, error) {
 
 // begin reports whether there was memory for it.
 func (e *encoder) begin(k *coding.Stock, of *coding.Encoding) bool {
-	e.of, e.use = of, k.Encoder(of, e)
-	return e.use != nil
+	if !k.Reserve(of) {
+		return false
+	}
+	e.of = of
+	return true
 }
 
 // encode returns what a piece becomes. Its memory is used again for the next.
-func (e *encoder) encode(b []byte, end bool, count *stats.Compressor) []byte {
-	e.out = e.out[:0]
+func (e *encoder) encode(k *coding.Stock, b []byte, end bool, count *stats.Compressor) []byte {
+	if e.out = e.out[:0]; e.use == nil {
+		e.use = k.Encoder(e.of, e)
+	}
 	e.use.Write(b) // none of these fails: what they write to does not
 	if end {
 		e.use.Close()
@@ -109,14 +116,22 @@ func (e *encoder) encode(b []byte, end bool, count *stats.Compressor) []byte {
 	}
 	count.UncompressedBytes.Add(uint64(len(b)))
 	count.CompressedBytes.Add(uint64(len(e.out)))
-	return e.out
+	out := e.out
+	if end {
+		e.stop(k) // for the next body of this turn
+	}
+	return out
 }
 
 func (e *encoder) stop(k *coding.Stock) {
-	if e.use == nil {
+	switch {
+	case e.of == nil:
 		return
+	case e.use == nil:
+		k.Release(e.of)
+	default:
+		k.Return(e.of, e.use)
 	}
-	k.Return(e.of, e.use)
 	e.of, e.use = nil, nil
 	if cap(e.out) > 64<<10 {
 		e.out = nil
@@ -172,16 +187,16 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 
 // OnRequestData compresses a piece.
 func (f *filter) OnRequestData(_ *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
-	if f.request.use != nil {
-		b.Bytes = f.request.encode(b.Bytes, end, f.config.Request.Counters)
+	if f.request.on() {
+		b.Bytes = f.request.encode(f.stock, b.Bytes, end, f.config.Request.Counters)
 	}
 	return stream.Continue
 }
 
 // OnRequestTrailers ends the body that they follow.
 func (f *filter) OnRequestTrailers(s *stream.Stream, _ *header.Map) stream.Verdict {
-	if f.request.use != nil {
-		s.InjectRequest(f, f.request.encode(nil, true, f.config.Request.Counters), false)
+	if f.request.on() {
+		s.InjectRequest(f, f.request.encode(f.stock, nil, true, f.config.Request.Counters), false)
 	}
 	return stream.Continue
 }
@@ -270,16 +285,16 @@ func status(m *header.Map) int {
 
 // OnResponseData compresses a piece.
 func (f *filter) OnResponseData(_ *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
-	if f.response.use != nil {
-		b.Bytes = f.response.encode(b.Bytes, end, f.config.Response.Counters)
+	if f.response.on() {
+		b.Bytes = f.response.encode(f.stock, b.Bytes, end, f.config.Response.Counters)
 	}
 	return stream.Continue
 }
 
 // OnResponseTrailers ends the body that they follow.
 func (f *filter) OnResponseTrailers(s *stream.Stream, _ *header.Map) stream.Verdict {
-	if f.response.use != nil {
-		s.InjectResponse(f, f.response.encode(nil, true, f.config.Response.Counters), false)
+	if f.response.on() {
+		s.InjectResponse(f, f.response.encode(f.stock, nil, true, f.config.Response.Counters), false)
 	}
 	return stream.Continue
 }

@@ -100,6 +100,7 @@ func (f *filter) OnEnd(s *stream.Stream) {
 	if f.recorder.End(func(t *tap.Trace) { f.finish(s, t) }) {
 		f.stats.Tapped.Inc()
 	}
+	f.stats.Dropped.Add(f.recorder.Dropped)
 	f.recorder.Stop()
 	f.requestTrailers, f.responseTrailers = nil, nil
 }

@@ -29,16 +29,17 @@ func NewFiles(prefix string, f Format, log *slog.Logger) *Files {
 	return &Files{prefix: prefix, format: f, log: log, queue: make(chan *tap.Trace, queued)}
 }
 
-// Submit has a trace written.
-func (f *Files) Submit(t *tap.Trace) {
+// Submit has a trace written, unless too many wait.
+func (f *Files) Submit(t *tap.Trace) bool {
 	select {
 	case f.queue <- t:
 	default:
-		return
+		return false
 	}
 	if f.working.CompareAndSwap(false, true) {
 		go f.work()
 	}
+	return true
 }
 
 func (f *Files) work() {
@@ -91,11 +92,13 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(f Format) *Reader { return &Reader{Format: f, queue: make(chan *tap.Trace, queued)} }
 
-// Submit hands a trace over.
-func (r *Reader) Submit(t *tap.Trace) {
+// Submit hands a trace over, unless too many wait.
+func (r *Reader) Submit(t *tap.Trace) bool {
 	select {
 	case r.queue <- t:
+		return true
 	default:
+		return false
 	}
 }
 
