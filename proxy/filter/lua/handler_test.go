@@ -117,3 +117,48 @@ func TestIteratorsEndWithTheirHandler(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkHandler(b *testing.B) {
+	h := handler(b, `function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end`)
+	m := &header.Map{}
+	m.AddNameCopy([]byte(":path"), []byte("/small"))
+	s := &stream.Stream{}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.RemoveName([]byte("x-one"))
+		h.OnRequest(s, m)
+		h.OnEnd(nil)
+	}
+}
+
+// A script that keeps the stack of a handler can do nothing with it, be the handler over or not.
+func TestStacksOfHandlersAreTheirOwn(t *testing.T) {
+	h := handler(t, `function envoy_on_request(h)
+		if kept then h:headers():add("x-resumed", tostring((coroutine.resume(kept, "x")))) end
+		kept = kept or coroutine.running()
+		if h:headers():get("x-wait") then for c in h:bodyChunks() do end end
+		h:headers():add("x-done", "1")
+	end`)
+	waiting := h.another()
+	begun(waiting, "x-wait", "1") // its stack is kept, and in use
+	for range 3 {
+		m := begun(h.filter)
+		h.filter.OnEnd(nil)
+		if got := string(m.LookupString("x-resumed")); got != "false" || m.LookupString("x-done") == nil {
+			t.Errorf("resumed %q, done %q (%q), want false and 1", got, m.LookupString("x-done"), h.log)
+		}
+	}
+	waiting.OnEnd(nil)
+	over := handler(t, `function envoy_on_request(h)
+		if kept then h:headers():add("x-resumed", tostring((coroutine.resume(kept, "x")))) end
+		kept = kept or coroutine.running()
+		h:headers():add("x-done", "1")
+	end`)
+	for i := range 3 {
+		m := begun(over.filter)
+		over.filter.OnEnd(nil)
+		if got := string(m.LookupString("x-resumed")); i > 0 && got != "false" || m.LookupString("x-done") == nil {
+			t.Errorf("resumed %q, done %q (%q), want false and 1", got, m.LookupString("x-done"), over.log)
+		}
+	}
+}

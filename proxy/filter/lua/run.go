@@ -68,19 +68,43 @@ type field struct{ name, value string }
 
 // start runs a handler until it waits or ends.
 func (r *run) start(fn *lua.LFunction) {
-	r.th, _ = r.st.l.NewThread()
-	r.th.SetContext(r.st.meter)
+	r.th = r.st.stack()
 	r.bytes = maxBytes
 	r.resume, r.stop = iter.Pull(func(yield func(struct{}) bool) {
 		r.yield = yield
 		r.st.l.G.CurrentThread = r.th
 		r.th.Push(fn)
 		r.th.Push(r.object(handleKind, r))
-		if err := r.th.PCall(1, 0, nil); err != nil && r.waits != toRespond {
+		if err := r.th.PCall(1, 0, nil); err == nil {
+			r.st.free(r.th)
+		} else if r.waits != toRespond {
 			r.failed = message(err)
 		}
 	})
 	r.enter()
+}
+
+// maxThreads is how many stacks wait for handlers.
+const maxThreads = 16
+
+// stack returns a stack for a handler: to make one costs more than most handlers do.
+func (st *state) stack() *lua.LState {
+	if n := len(st.threads); n > 0 {
+		th := st.threads[n-1]
+		st.threads = st.threads[:n-1]
+		return th
+	}
+	th, _ := st.l.NewThread()
+	th.SetContext(st.meter)
+	return th
+}
+
+// free keeps the stack of a handler that has ended without an error.
+func (st *state) free(th *lua.LState) {
+	if len(st.threads) < maxThreads {
+		th.SetTop(0)
+		st.threads = append(st.threads, th)
+	}
 }
 
 // enter lets the handler go on.

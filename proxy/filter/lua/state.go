@@ -14,7 +14,8 @@ type state struct {
 	onRequest  *lua.LFunction // nil: none
 	onResponse *lua.LFunction
 	dropped    bool
-	unheard    int // requests for whose answers nobody waits
+	unheard    int           // requests for whose answers nobody waits
+	threads    []*lua.LState // of handlers that have ended well, for the next ones
 }
 
 // newState runs a script.
