@@ -64,6 +64,12 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 		}
 	}
 	r.win(a, info)
+	details := "via_upstream"
+	if r.refusedHandshake(code, info) {
+		details, end = "websocket_handshake_unsuccessful", true
+		m = headOnly(m)
+		a.stop()
+	}
 	if r.follow(a, m, code) {
 		return
 	}
@@ -84,11 +90,28 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	for _, c := range s.Match.NewCookies {
 		m.Add(header.SetCookie, c)
 	}
-	s.Rec.CodeDetails = "via_upstream"
+	s.Rec.CodeDetails = details
 	if end {
 		r.complete()
 	}
 	s.Respond(m, end)
+}
+
+// refusedHandshake reports an answer to a WebSocket's handshake (RFC 6455, section 4) that is neither a switch of
+// protocols nor an error. Its head is all that a client of WebSocket looks at, and what follows is nobody's, so that
+// Envoy passes on the head and ends both sides.
+func (r *Router) refusedHandshake(code int, info *pool.Info) bool {
+	return r.s.Upgrade && code != 101 && code < 400 && info.Protocol < access.HTTP2 &&
+		strings.EqualFold(string(r.s.Request.Get(header.Upgrade)), "websocket")
+}
+
+// headOnly is a copy of a response's head, which outlives the response, without what it says of a body.
+func headOnly(m *header.Map) *header.Map {
+	own := new(header.Map)
+	own.CopyFrom(m)
+	own.Remove(header.ContentLength)
+	own.Remove(header.TransferEncoding)
+	return own
 }
 
 // complete notes the end of a response.
