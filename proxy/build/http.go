@@ -199,6 +199,7 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 		c.KeepAfterBad = o.GetValue()
 	}
 	c.AcceptHTTP10, c.DefaultHost = h1.GetAcceptHttp_10(), h1.GetDefaultHostForHttp_10()
+	c.AnyMethod = h1.GetAllowCustomMethods()
 	c.NoAbsolute = h1.GetAllowAbsoluteUrl() != nil && !h1.GetAllowAbsoluteUrl().GetValue()
 	c.ProperCase, c.Spelling = r.keyFormat(h1.GetHeaderKeyFormat(), field.At("http_protocol_options", "header_key_format"))
 }

@@ -15,7 +15,7 @@
 // keeps its connection and upgrade fields.
 //
 // Not supported, and refused: transfer codings other than chunked (501), HTTP/0.9
-// and 2.0 in disguise (400). HTTP/1.0 is parsed, the caller decides.
+// (400). HTTP/1.0 is parsed, and whatever else calls itself HTTP is taken for it; the caller decides.
 package h1
 
 import (
@@ -43,12 +43,16 @@ func (e *Error) Error() string { return e.Why }
 // Errors of parsing. Details are Envoy's where Envoy refuses the same thing.
 var (
 	errLine           = &Error{400, "http1.codec_error", "malformed start line"}
+	errMethod         = &Error{400, "http1.codec_error", "unknown method"}
+	errSecure         = &Error{403, "http1.https_url_on_plaintext_connection", "a target of https on a connection in plain text"}
 	errVersion        = &Error{400, "http1.codec_error", "malformed or unsupported HTTP version"}
 	errBareCRLF       = &Error{400, "http1.codec_error", "a line does not end with CRLF"}
 	errFold           = &Error{400, "http1.codec_error", "folded field line"}
 	errName           = &Error{400, "http1.codec_error", "malformed field name"}
 	errValue          = &Error{400, "http1.invalid_characters", "control character in a field value"}
 	errTarget         = &Error{400, "http1.codec_error", "malformed request target"}
+	errScheme         = &Error{400, "http1.invalid_scheme", "an absolute target of neither http nor https"}
+	errURL            = &Error{400, "http1.invalid_url", "malformed absolute target"}
 	errHost           = &Error{400, "http1.codec_error", "malformed or repeated host"}
 	errNoHost         = &Error{400, "missing_host_header", "no host"} // see NoHost
 	errLength         = &Error{400, "http1.codec_error", "malformed content-length"}
@@ -102,6 +106,8 @@ type Parser struct {
 	Stats *stats.HTTP1 // nil: none
 
 	NoAbsolute bool // a target in absolute form is taken for a path
+	AnyMethod  bool // any token is a method, not only the known ones (allow_custom_methods)
+	Plain      bool // the connection has no TLS: a target of https is refused
 	Spelling   Spelling
 }
 

@@ -37,6 +37,9 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 	m.Add(header.Method, method)
 	m.Add(header.Scheme, schemeHTTP)
 	f := fieldParser{p: p, m: m, request: true}
+	if !p.AnyMethod && !known(method) {
+		return Head{}, errMethod
+	}
 	f.head.Minor, f.head.Connect = minor, string(method) == "CONNECT"
 	if err := f.all(head[eol+1:]); err != nil {
 		return f.head, err
@@ -69,14 +72,26 @@ func requestLine(line []byte) (method, target []byte, minor uint8, err *Error) {
 			return nil, nil, 0, errLine
 		}
 	}
-	switch string(line[j+1:]) {
-	case "HTTP/1.1":
+	switch v := line[j+1:]; {
+	case string(v) == "HTTP/1.1":
 		minor = 1
-	case "HTTP/1.0":
-	default:
+	case len(v) != len("HTTP/1.0") || string(v[:5]) != "HTTP/" || !digit(v[5]) || v[6] != '.' || !digit(v[7]):
 		return nil, nil, 0, errVersion
-	}
+	} // all others are taken for 1.0, as by Envoy
 	return method, target, minor, nil
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// known reports whether a method is one of those that Envoy lets pass without allow_custom_methods.
+func known(method []byte) bool {
+	switch string(method) {
+	case "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
+		"ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "MSEARCH", "NOTIFY",
+		"PROPFIND", "PROPPATCH", "PURGE", "QUERY", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE":
+		return true
+	}
+	return false
 }
 
 // Response parses a response's head. method is that of the request: the answer
@@ -251,7 +266,8 @@ func (f *fieldParser) field(t header.Token, name, value []byte) *Error {
 	case header.KeepAlive:
 		f.head.Idle = keepAliveTimeout(value)
 		return nil
-	case header.ProxyConnection:
+	case header.ProxyConnection: // of no standard, and older clients mean it
+		f.closing = f.closing || f.head.Minor == 1 && hasToken(value, "close")
 		return nil
 	case header.TE:
 		if !hasToken(value, "trailers") {
@@ -388,7 +404,7 @@ func (f *fieldParser) dropNominated() *Error {
 			if len(option) == 0 {
 				continue
 			}
-			if count++; count > maxNominated {
+			if count++; count > maxNominated || option[0] == ':' {
 				return errOptions
 			}
 			for i, c := range option {
@@ -399,7 +415,12 @@ func (f *fieldParser) dropNominated() *Error {
 			switch t := header.TokenOf(option); t {
 			case header.XForwardedFor, header.XForwardedHost, header.XForwardedPort, header.XForwardedProto:
 				return errOptions
-			case header.Host, header.ContentLength, header.Upgrade, header.TE:
+			case header.Host:
+				if f.request { // it would take away the host
+					f.m.Remove(header.Authority)
+					return errNoHost
+				}
+			case header.ContentLength, header.Upgrade, header.TE:
 			default:
 				if !protected(option) {
 					f.m.RemoveName(option)
@@ -435,7 +456,7 @@ func (f *fieldParser) target(method, target []byte) *Error {
 		}
 	case len(target) == 1 && target[0] == '*':
 		if string(method) != "OPTIONS" {
-			return errTarget
+			return errURL
 		}
 	case f.p.NoAbsolute:
 		if !header.ValidTarget(target) || !ascii(target) {
@@ -476,9 +497,12 @@ func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
 	switch scheme := target[:i]; {
 	case equalFold(scheme, "http"):
 	case equalFold(scheme, "https"):
+		if f.p.Plain {
+			return nil, errSecure
+		}
 		f.m.Set(header.Scheme, schemeHTTPS)
 	default:
-		return nil, errTarget
+		return nil, errScheme
 	}
 	f.head.Absolute = true
 	rest := target[i+3:]
@@ -486,8 +510,11 @@ func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
 	if end < 0 {
 		end = len(rest)
 	}
-	if end == 0 {
+	if !header.ValidTarget(rest[:end]) {
 		return nil, errTarget
+	}
+	if !validHostPort(rest[:end]) {
+		return nil, errURL
 	}
 	path := rest[end:]
 	switch {
@@ -502,4 +529,40 @@ func (f *fieldParser) absolute(target []byte) ([]byte, *Error) {
 	}
 	f.m.Set(header.Path, path)
 	return rest[:end], nil
+}
+
+// validHostPort reports whether an authority is a name or address, and a port if there is a colon: with fewer letters
+// than one in a Host field may have, as in Envoy.
+func validHostPort(b []byte) bool {
+	i := 0
+	if len(b) > 0 && b[0] == '[' {
+		if i = bytes.IndexByte(b, ']') + 1; i < 4 {
+			return false
+		}
+		for _, c := range b[1 : i-1] {
+			if l := lower[c]; !digit(c) && (l < 'a' || l > 'f') && c != ':' && c != '.' {
+				return false
+			}
+		}
+	} else {
+		for i < len(b) && b[i] != ':' {
+			if c := lower[b[i]]; !digit(c) && (c < 'a' || c > 'z') && c != '.' && c != '-' {
+				return false
+			}
+			i++
+		}
+	}
+	if i == 0 || i < len(b) && b[i] != ':' {
+		return false
+	}
+	if i == len(b) {
+		return true
+	}
+	port := 0
+	for _, c := range b[i+1:] {
+		if port = port*10 + int(c-'0'); !digit(c) || port > 65535 {
+			return false
+		}
+	}
+	return i+1 < len(b)
 }

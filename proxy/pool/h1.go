@@ -307,8 +307,8 @@ func (c *h1Conn) gone(err error) {
 		return
 	}
 	seen, reason := c.seen(), ConnectionTerminated
-	if c.inBody && !c.tunnel {
-		reason = ProtocolError // a body that ends too early, in Envoy's eyes
+	if c.inBody && !c.tunnel || c.seenHead > 0 {
+		reason = ProtocolError // a head or body that ends too early, in Envoy's eyes
 	}
 	end := c.Closing(c.how)
 	c.finish()

@@ -118,6 +118,7 @@ type Config struct {
 	AcceptHTTP10  bool
 	KeepAfterBad  bool // stream_error_on_invalid_http_message: a connection goes on after a reply of 400
 	NoAbsolute    bool // allow_absolute_url: false
+	AnyMethod     bool // allow_custom_methods
 	Spelling      h1.Spelling
 	ProperCase    bool   // names of headers are written with capitals over HTTP/1.1
 	NoTrailers    bool   // drop trailers of HTTP/1.1 messages, as Envoy does without enable_trailers

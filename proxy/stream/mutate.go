@@ -30,6 +30,10 @@ func (s *Stream) prepare() bool {
 	if s.overloaded() {
 		return false
 	}
+	if string(m.Get(header.Method)) == "QUERY" && !m.Has(header.ContentType) {
+		s.Reply(400, "", "query_missing_content_type")
+		return false
+	}
 	path := m.Get(header.Path)
 	if len(path) > 0 && path[0] != '/' {
 		if st := c.Stats; st != nil {

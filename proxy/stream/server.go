@@ -46,7 +46,10 @@ type moment struct {
 func (m *manager) serveHTTP1(conn *listen.Conn) {
 	c := m.cfg
 	v := &server{link: link{m: m, conn: conn, over: conn.Overload()}}
-	v.parser = h1.Parser{MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, Stats: c.HTTP1, NoAbsolute: c.NoAbsolute, Spelling: c.Spelling}
+	v.parser = h1.Parser{
+		MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, Stats: c.HTTP1,
+		NoAbsolute: c.NoAbsolute, AnyMethod: c.AnyMethod, Plain: !conn.Secure(), Spelling: c.Spelling,
+	}
 	v.timer.Handler, v.idle.Handler = v, idleTimer{v}
 	if st := c.Stats; st != nil {
 		v.open(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
