@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -39,15 +40,16 @@ func TestCheck(t *testing.T) {
 		want string // the beginning of the only mistake; empty: none
 	}{
 		{"a field that is read", &clusterv3.Cluster{Name: "a"}, ""},
-		{"a field that nobody reads", &clusterv3.Cluster{HealthChecks: nil, LrsReportEndpointMetrics: []string{"x"}}, "lrs_report_endpoint_metrics: is not supported"},
-		{"a field without effect, whatever it holds", &clusterv3.Cluster{CleanupInterval: durationpb.New(-1)}, ""},
+		{"a field that nobody reads", &clusterv3.Cluster{Name: "a", LrsReportEndpointMetrics: []string{"x"}}, "lrs_report_endpoint_metrics: is not supported"},
+		{"a field without effect", &clusterv3.Cluster{Name: "a", CleanupInterval: durationpb.New(1)}, ""},
+		{"a value that Envoy refuses, though it would have no effect here", &clusterv3.Cluster{Name: "a", CleanupInterval: durationpb.New(-1)}, "cleanup_interval: found -1ns, want one that is greater than 0s"},
 		{"a field of which more is to be said", &tlsv3.UpstreamTlsContext{AllowRenegotiation: true}, "allow_renegotiation: is not supported: renegotiation is a hole"},
-		{"a value that is not built", &clusterv3.Cluster{LbSubsetConfig: &clusterv3.Cluster_LbSubsetConfig{MetadataFallbackPolicy: clusterv3.Cluster_LbSubsetConfig_FALLBACK_LIST}},
+		{"a value that is not built", &clusterv3.Cluster{Name: "a", LbSubsetConfig: &clusterv3.Cluster_LbSubsetConfig{MetadataFallbackPolicy: clusterv3.Cluster_LbSubsetConfig_FALLBACK_LIST}},
 			"lb_subset_config.metadata_fallback_policy: found FALLBACK_LIST, want METADATA_NO_FALLBACK"},
-		{"a value of a version to come", &clusterv3.Cluster{LbPolicy: 4711}, "lb_policy: found 4711, which no envoy.config.cluster.v3.Cluster.LbPolicy has"},
+		{"a value of a version to come", &clusterv3.Cluster{Name: "a", LbPolicy: 4711}, "lb_policy: found 4711, which no envoy.config.cluster.v3.Cluster.LbPolicy has"},
 		{"a value of a version to come, in a list", &corev3.HealthStatusSet{Statuses: []corev3.HealthStatus{corev3.HealthStatus_HEALTHY, 4711}}, "statuses[1]: found 4711, which no"},
 		{"a field of a version to come", future, "field number 4711 of message envoy.config.cluster.v3.Cluster is not known"},
-		{"inside of a list", &clusterv3.Cluster{CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{}, {MaxConnectionPools: wrapperspb.UInt32(1)}}}},
+		{"inside of a list", &clusterv3.Cluster{Name: "a", CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{}, {MaxConnectionPools: wrapperspb.UInt32(1)}}}},
 			"circuit_breakers.thresholds[1].max_connection_pools: is not supported"},
 		{"inside of a map", &routev3.RouteConfiguration{TypedPerFilterConfig: map[string]*anypb.Any{"envoy.x": unknownType}}, `typed_per_filter_config["envoy.x"]: type "type.googleapis.com/example.Filter" is not supported`},
 		{"a typed configuration that is not known", &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(unknownType)}}}},
@@ -86,7 +88,8 @@ func TestValuesInPart(t *testing.T) {
 					continue // the default, which is as if nothing were set
 				}
 				text := valueText(one, fd)
-				errs := Check(one.Interface())
+				var errs field.List
+				checkMessage(one, nil, 0, &errs)
 				switch {
 				case slices.Contains(row.Values, text) && len(errs) > 0:
 					t.Errorf("%s.%s: %s is refused: %v", name, row.Name, text, errs)
@@ -128,11 +131,11 @@ func valuesOf(fd protoreflect.FieldDescriptor) (out []protoreflect.Value) {
 
 // A message that contains itself without end is refused and does not end us.
 func TestCheckDepth(t *testing.T) {
-	p := &listenerv3.ListenerFilterChainMatchPredicate{}
+	p := &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_AnyMatch{AnyMatch: true}}
 	for range 10 * maxDepth {
 		p = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: p}}
 	}
-	l := &listenerv3.Listener{ListenerFilters: []*listenerv3.ListenerFilter{{FilterDisabled: p}}}
+	l := &listenerv3.Listener{ListenerFilters: []*listenerv3.ListenerFilter{{Name: "a", FilterDisabled: p}}}
 	if errs := Check(l); len(errs) != 1 || !strings.Contains(errs[0].Msg, "nested") {
 		t.Errorf("got %v", errs)
 	}

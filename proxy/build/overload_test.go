@@ -75,14 +75,14 @@ func TestOverloadMistakes(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{`resource_monitors: [{name: heap, typed_config: {"@type": ` + monitorType + `fixed_heap.v3.FixedHeapConfig}}]`, "resource_monitors[0].typed_config: want either"},
 		{`resource_monitors: [{name: x, typed_config: {"@type": ` + monitorType + `injected_resource.v3.InjectedResourceConfig, filename: /does/not/exist}}]`, "typed_config.filename: stat /does/not/exist"},
-		{heap + `actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap, threshold: {value: 1.5}}]}]`, "actions[0].triggers[0]: found 1.5"},
-		{heap + `actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap}]}]`, "actions[0].triggers[0]: want threshold or scaled"},
+		{heap + `actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap, threshold: {value: 1.5}}]}]`, "actions[0].triggers[0].threshold.value: found 1.5, want one in [0, 1]"},
+		{heap + `actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap}]}]`, "actions[0].triggers[0]: nothing is set of threshold, scaled"},
 		{heap + `actions: [{name: envoy.overload_actions.reduce_timeouts, ` + at + `}]`, "actions[0].typed_config: want a ScaleTimersOverloadActionConfig"},
-		{heap + `actions: [{name: envoy.overload_actions.reduce_timeouts, ` + at + `, ` + timers + `[{timer: HTTP_DOWNSTREAM_STREAM_IDLE}]}}]`, "timer_scale_factors[0]: want min_timeout or min_scale"},
+		{heap + `actions: [{name: envoy.overload_actions.reduce_timeouts, ` + at + `, ` + timers + `[{timer: HTTP_DOWNSTREAM_STREAM_IDLE}]}}]`, "timer_scale_factors[0]: nothing is set of min_timeout, min_scale"},
 		{heap + `actions: [{name: envoy.overload_actions.reduce_timeouts, ` + at + `, ` + timers + `[{timer: HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s}, {timer: HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s}]}}]`, "found HTTP_DOWNSTREAM_STREAM_IDLE twice"},
 		{heap + `actions: [{name: envoy.overload_actions.reset_high_memory_stream, ` + at + `}]`, "buffer_factory_config: is not set"},
 		{heap + `loadshed_points: [{name: elsewhere, ` + at + `}]`, `loadshed_points[0].name: found "elsewhere"`},
-		{heap + `buffer_factory_config: {minimum_account_to_track_power_of_two: 60}`, "minimum_account_to_track_power_of_two: found 60, want 10 to 56"},
+		{heap + `buffer_factory_config: {minimum_account_to_track_power_of_two: 60}`, "minimum_account_to_track_power_of_two: found 60, want one in [10, 56]"},
 	} {
 		if _, err := readOverload(t, test.text); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s\ngot %v, want %s", test.text, err, test.want)

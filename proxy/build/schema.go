@@ -140,8 +140,14 @@ const maxDepth = 64
 // Check returns a mistake for everything in m that would not be honored.
 func Check(m proto.Message) field.List {
 	var errs field.List
-	checkMessage(m.ProtoReflect(), nil, 0, &errs)
+	checkAll(m, nil, 0, &errs)
 	return errs
+}
+
+// checkAll looks into a message that has just come in: what of it is supported, then what its values may be.
+func checkAll(m proto.Message, at *field.Path, depth int, errs *field.List) {
+	checkMessage(m.ProtoReflect(), at, depth, errs)
+	checkValues(m, at, errs)
 }
 
 func checkMessage(m protoreflect.Message, at *field.Path, depth int, errs *field.List) {
@@ -211,6 +217,7 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	case fd.Enum() != nil:
 		checkEnum(fd, v, at, errs)
 	case fd.Message() == nil:
+		checkNumber(m, fd, at, errs)
 	case fd.IsList():
 		for i := range v.List().Len() {
 			checkMessage(v.List().Get(i).Message(), at.Index(i), depth+1, errs)
@@ -267,7 +274,7 @@ func checkAny(a *anypb.Any, at *field.Path, depth int, errs *field.List) {
 		errs.Addf(at, "%s does not parse: %v", a.MessageName(), err)
 		return
 	}
-	checkMessage(m.ProtoReflect(), at, depth+1, errs)
+	checkAll(m, at, depth+1, errs)
 }
 
 // valueText returns a value as a person would write it in JSON.

@@ -26,7 +26,7 @@ tap_config:
 	for text, want := range map[string]string{
 		"tap_config: {match: {any_match: true}, output_config: {sinks: [{streaming_admin: {}}]}}":                                   "config_id: is empty",
 		"config_id: a\ntap_config: {output_config: {sinks: [{streaming_admin: {}}]}}":                                               "tap_config.match: says not",
-		"config_id: a\ntap_config: {match: {any_match: true}}":                                                                      "sinks: has 0",
+		"config_id: a\ntap_config: {match: {any_match: true}}":                                                                      "tap_config.output_config: is not set",
 		"config_id: a\ntap_config: {match: {any_match: true}, output_config: {sinks: [{format: PROTO_TEXT, streaming_admin: {}}]}}": "format: found PROTO_TEXT",
 		"config_id: a\ntap_config: {match: {any_match: true}, output_config: {sinks: [{streaming_grpc: {}}]}}":                      "streaming_grpc",
 		"config_id: a\ntap_config: {match: {any_match: true}, output_config: {sinks: [{buffered_admin: {}}]}}":                      "max_traces: found 0",

@@ -134,7 +134,7 @@ func TestRefusedLayers(t *testing.T) {
 		{`{name: a, static_layer: {a: [1]}}`, "layered_runtime.layers[0].static_layer.a: found [1]"},
 		{`{name: a, static_layer: {}}, {name: a, admin_layer: {}}`, "layered_runtime.layers[1].name"},
 		{`{static_layer: {}}`, "layered_runtime.layers[0].name: is empty"},
-		{`{name: a}`, "layered_runtime.layers[0]: says nothing"},
+		{`{name: a}`, "layered_runtime.layers[0]: nothing is set of static_layer, "},
 		{`{name: a, admin_layer: {}}, {name: b, admin_layer: {}}`, "layered_runtime.layers[1].admin_layer"},
 		{`{name: a, disk_layer: {symlink_root: /x}}`, "layered_runtime.layers[0].disk_layer: is not supported"},
 		{`{name: a, rtds_layer: {name: x}}`, "layered_runtime.layers[0].rtds_layer: is not supported"},
