@@ -2,11 +2,13 @@ package build
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
@@ -125,8 +127,8 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	}
 	if c.Kind != cluster.EDS {
 		at := field.At("load_assignment")
-		if m.GetLoadAssignment() == nil && !byAddress(c.Kind) && c.Kind != cluster.Static {
-			r.errs.Addf(at, "is not set, want the names to resolve")
+		if e := m.GetLoadAssignment().GetEndpoints(); c.Kind == cluster.LogicalDNS && (len(e) != 1 || len(e[0].GetLbEndpoints()) != 1) {
+			r.errs.Addf(at, "found %s, want exactly one host in a cluster of type LOGICAL_DNS", hostsOf(e))
 		}
 		if byAddress(c.Kind) && m.GetLoadAssignment() != nil {
 			r.errs.Addf(at, "has no meaning in a cluster of type %v", c.Kind)
@@ -136,6 +138,15 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 		r.errs.Addf(field.At("load_assignment"), "has no meaning in a cluster of type EDS")
 	}
 	return out
+}
+
+// hostsOf tells how many hosts there are.
+func hostsOf(localities []*endpointv3.LocalityLbEndpoints) string {
+	n := 0
+	for _, l := range localities {
+		n += len(l.GetLbEndpoints())
+	}
+	return fmt.Sprintf("%d hosts in %d localities", n, len(localities))
 }
 
 // byAddress: such a cluster has a host for any address.
@@ -182,6 +193,9 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 		}
 	case clusterv3.Cluster_ORIGINAL_DST:
 		c.Kind = cluster.OriginalDst
+		if m.GetLbPolicy() != clusterv3.Cluster_CLUSTER_PROVIDED {
+			r.errs.Addf(field.At("lb_policy"), "found %v, want CLUSTER_PROVIDED in a cluster of type ORIGINAL_DST", m.GetLbPolicy())
+		}
 		o := m.GetOriginalDstLbConfig()
 		c.Override = cluster.OverrideHost{UseHeader: o.GetUseHttpHeader(), Header: strings.ToLower(o.GetHttpHeaderName()),
 			Port: r.port(o.GetUpstreamPortOverride().GetValue(), field.At("original_dst_lb_config", "upstream_port_override"))}

@@ -11,8 +11,10 @@ import (
 	"github.com/mallamesh/malla/base/field"
 )
 
-// maxData bounds a file that configuration names.
-const maxData = 4 << 20
+const (
+	maxData   = 4 << 20   // of a file that configuration names
+	maxConfig = 256 << 20 // of a bootstrap or of a file of file-based xDS; a message of a control plane may be as large
+)
 
 // data reads what a data source stands for, nil if it is not set.
 func (r *reader) data(d *corev3.DataSource, at *field.Path) []byte {

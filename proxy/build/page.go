@@ -73,6 +73,11 @@ configuration that the proxy knows, and every field of it.
   force. Fields that this version has never heard of, and messages that are not on
   these pages, are refused too.
 
+Values are judged by the rules that Envoy's API brings: which numbers are in range, what
+may be empty, which letters a text may have. Whatever breaks one is refused likewise,
+also in a field without effect. What a file may be written like is protobuf's mapping of
+JSON; it may have 256 MiB.
+
 `
 
 // pageMessage prints a row for each field, so that changes of two people meet rarely.

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"math"
 	"net/http"
 	"strings"
 
@@ -42,11 +43,14 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 		r.errs.Addf(at, "names no cluster, want cluster, weighted_clusters or cluster_header")
 	}
 	out.Mirrors = r.mirrors(a.GetRequestMirrorPolicies(), at.Child("request_mirror_policies"))
-	for _, u := range a.GetUpgradeConfigs() {
+	for i, u := range a.GetUpgradeConfigs() {
 		if out.Upgrades == nil {
 			out.Upgrades = map[string]bool{}
 		}
 		kind := strings.ToLower(u.GetUpgradeType())
+		if _, twice := out.Upgrades[kind]; twice {
+			r.errs.Addf(at.Child("upgrade_configs").Index(i).Child("upgrade_type"), "found %q a second time", u.GetUpgradeType())
+		}
 		out.Upgrades[kind] = truth(u.GetEnabled(), true)
 		if c := u.GetConnectConfig(); c != nil {
 			out.Connect = &route.Connect{Post: c.GetAllowPost()}
@@ -134,6 +138,9 @@ func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.We
 		}
 		out = append(out, route.WeightedConfig{Cluster: c.GetName(), ClusterHeader: strings.ToLower(c.GetClusterHeader()), Weight: weight, Headers: r.headers(c, at), HostRewrite: c.GetHostRewriteLiteral(),
 			PerFilter: r.perFilter(c.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config"))})
+	}
+	if sum > math.MaxUint32 {
+		r.errs.Addf(at.Child("clusters"), "found weights of %d in sum, want at most %d", sum, uint32(math.MaxUint32))
 	}
 	if total := w.GetTotalWeight(); total != nil && uint64(total.GetValue()) != sum { //nolint:staticcheck // deprecated, still sent
 		r.errs.Addf(at.Child("total_weight"), "found %d, want the sum of the weights, %d", total.GetValue(), sum)
