@@ -9,6 +9,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -68,6 +69,9 @@ func (r *reader) headerValues(list []*corev3.HeaderValueOption, at *field.Path) 
 	var out []route.HeaderValue
 	for i, o := range list {
 		v := route.HeaderValue{Name: strings.ToLower(o.GetHeader().GetKey()), Value: o.GetHeader().GetValue(), KeepEmpty: o.GetKeepEmptyValue()}
+		if v.Name != "" && !header.ValidName([]byte(strings.TrimPrefix(v.Name, ":"))) {
+			r.errs.Addf(at.Index(i).Child("header").Child("key"), "found %q, want a name of letters, digits and dashes", o.GetHeader().GetKey())
+		}
 		switch o.GetAppendAction() {
 		case corev3.HeaderValueOption_ADD_IF_ABSENT:
 			v.Action = route.AddIfAbsent

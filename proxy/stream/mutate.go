@@ -476,6 +476,9 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	if s.Route != nil && !s.replied {
 		s.finalize(m)
 	}
+	if s.status != 101 {
+		ownHop(m)
+	}
 	if t := c.Tracing; t != nil && s.Route != nil {
 		if t.Egress {
 			m.Remove(header.XEnvoyDecoratorOperation)
@@ -498,6 +501,15 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	case s.replied && !m.Has(header.Server):
 		m.Set(header.Server, s.m.server)
 	}
+}
+
+// ownHop takes away what says how a message is framed and what becomes of the connection: no route and no filter
+// does, only who writes it. What the upstream said of its own connection has been read, and is not there.
+func ownHop(m *header.Map) {
+	m.Remove(header.Connection)
+	m.Remove(header.TransferEncoding)
+	m.Remove(header.KeepAlive)
+	m.Remove(header.ProxyConnection)
 }
 
 // finalize applies the route's header operations, whose values may speak of the response.
