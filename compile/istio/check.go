@@ -61,8 +61,9 @@ func (c *compiler) operations(o model.HeaderOps, at *field.Path) model.HeaderOps
 			switch {
 			case !headerName.MatchString(h.Name):
 				c.out.Errors.Addf(at, "has the header %q, want a name of letters, digits and dashes", h.Name)
-			case strings.ContainsAny(h.Value, "\r\n\x00"):
-				c.out.Errors.Addf(at.Child(h.Name), "has a line break in its value")
+			case strings.EqualFold(h.Name, "content-length"):
+				c.out.Errors.Addf(at.Child(h.Name), "says how long a body is, which only the body itself can say")
+			case !c.oneLine(h.Value, at.Child(h.Name)):
 			case !headerFormat.MatchString(h.Value):
 				c.out.Errors.Addf(at.Child(h.Name), "is %q, want %%%% for a percent sign, or a command such as %%REQ(x-name)%%", h.Value)
 			}
@@ -74,6 +75,15 @@ func (c *compiler) operations(o model.HeaderOps, at *field.Path) model.HeaderOps
 		}
 	}
 	return o
+}
+
+// oneLine refuses text that would end the line of a message that it becomes part of.
+func (c *compiler) oneLine(text string, at *field.Path) bool {
+	ok := !strings.ContainsAny(text, "\r\n\x00")
+	if !ok {
+		c.out.Errors.Addf(at, "has a line break in its value")
+	}
+	return ok
 }
 
 // duration reads a span of time. Envoy counts in milliseconds and takes no

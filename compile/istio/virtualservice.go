@@ -196,6 +196,9 @@ func (c *compiler) redirect(r *networking.HTTPRedirect, at *field.Path) *model.R
 	if r == nil {
 		return nil
 	}
+	c.oneLine(r.Uri, at.Child("uri"))
+	c.oneLine(r.PrefixRewrite, at.Child("prefixRewrite"))
+	c.oneLine(r.Authority, at.Child("authority"))
 	out := &model.Redirect{Path: r.Uri, Prefix: r.PrefixRewrite, Authority: r.Authority, Scheme: r.Scheme, Code: r.RedirectCode}
 	switch out.Code {
 	case 0:
@@ -235,6 +238,9 @@ func (c *compiler) rewrite(r *networking.HTTPRewrite, at *field.Path) *model.Rew
 	if r == nil {
 		return nil
 	}
+	c.oneLine(r.Uri, at.Child("uri"))
+	c.oneLine(r.Authority, at.Child("authority"))
+	c.oneLine(r.UriRegexRewrite.GetRewrite(), at.Child("uriRegexRewrite").Child("rewrite"))
 	if r.UriRegexRewrite != nil {
 		c.regex(r.UriRegexRewrite.Match, at.Child("uriRegexRewrite").Child("match"))
 	}

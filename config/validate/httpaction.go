@@ -25,6 +25,9 @@ func (r *ruler) headerOps(at *field.Path, h *networking.Headers) {
 			for _, name := range sortedKeys(op.values) {
 				r.headerOp(p.Child(op.name).Child(name), name, op.name == "set" && side.name == "request")
 				r.headerValue(p.Child(op.name).Child(name), op.values[name])
+				if strings.EqualFold(name, "content-length") {
+					r.errorf(p.Child(op.name).Child(name), "found %q, which only the body itself can say", name)
+				}
 			}
 		}
 		for i, name := range side.ops.GetRemove() {
@@ -38,11 +41,19 @@ var headerFormat = regexp.MustCompile(`^([^%]|%%|%[A-Z0-9_]+(\([^)]*\))?(:[0-9]+
 
 func (r *ruler) headerValue(at *field.Path, value string) {
 	switch {
-	case strings.ContainsAny(value, "\r\n\x00"):
-		r.errorf(at, "found a line break in the value")
+	case !r.oneLine(at, value):
 	case !headerFormat.MatchString(value):
 		r.errorf(at, "found %q, want %%%% for a percent sign, or a command such as %%REQ(x-name)%%", value)
 	}
+}
+
+// oneLine refuses text that would end the line of a message that it becomes part of.
+func (r *ruler) oneLine(at *field.Path, text string) bool {
+	ok := !strings.ContainsAny(text, "\r\n\x00")
+	if !ok {
+		r.errorf(at, "found a line break in the value")
+	}
+	return ok
 }
 
 // headerOp checks the name of a header that is changed. The authority of a
@@ -153,6 +164,9 @@ func (r *ruler) redirect(at *field.Path, d *networking.HTTPRedirect) {
 	if d.GetUri() != "" && d.GetPrefixRewrite() != "" {
 		r.errorf(at, "uri and prefixRewrite exclude each other; keep one")
 	}
+	r.oneLine(at.Child("uri"), d.GetUri())
+	r.oneLine(at.Child("prefixRewrite"), d.GetPrefixRewrite())
+	r.oneLine(at.Child("authority"), d.GetAuthority())
 	if s := d.GetScheme(); s != "" && s != "http" && s != "https" {
 		r.errorf(at.Child("scheme"), "found %q, want http or https", s)
 	}
@@ -184,6 +198,9 @@ func (r *ruler) rewrite(at *field.Path, w *networking.HTTPRewrite) {
 		return
 	}
 	x := w.GetUriRegexRewrite()
+	r.oneLine(at.Child("uri"), w.GetUri())
+	r.oneLine(at.Child("authority"), w.GetAuthority())
+	r.oneLine(at.Child("uriRegexRewrite").Child("rewrite"), x.GetRewrite())
 	if w.GetUri() == "" && w.GetAuthority() == "" && x == nil {
 		r.errorf(at, "says nothing; want uri, authority or uriRegexRewrite")
 	}

@@ -72,6 +72,9 @@ func (r *reader) headerValues(list []*corev3.HeaderValueOption, at *field.Path) 
 		if v.Name != "" && !header.ValidName([]byte(strings.TrimPrefix(v.Name, ":"))) {
 			r.errs.Addf(at.Index(i).Child("header").Child("key"), "found %q, want a name of letters, digits and dashes", o.GetHeader().GetKey())
 		}
+		if v.Name == "content-length" {
+			r.errs.Addf(at.Index(i).Child("header").Child("key"), "found %q, which only the body itself can say", o.GetHeader().GetKey())
+		}
 		switch o.GetAppendAction() {
 		case corev3.HeaderValueOption_ADD_IF_ABSENT:
 			v.Action = route.AddIfAbsent

@@ -508,7 +508,6 @@ func (s *Stream) responseHeaders(m *header.Map) {
 func ownHop(m *header.Map) {
 	m.Remove(header.Connection)
 	m.Remove(header.TransferEncoding)
-	m.Remove(header.KeepAlive)
 	m.Remove(header.ProxyConnection)
 }
 
