@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -76,35 +75,6 @@ func fleet(n int, shared bool) (Objects, Env) {
 	}
 	return out, Env{ClusterDomain: "cluster.local", AsIstio: true, Services: func(host string) []*model.Service { return services[host] },
 		Front: func(string, string) Front { return Front{} }, Namespace: func(string) map[string]string { return nil }}
-}
-
-// Ten times the teams take some ten times as long: nobody pays for how many others there are.
-func TestGrowthIsLinear(t *testing.T) {
-	for _, shared := range []bool{false, true} {
-		took := func(n int) func() time.Duration {
-			objects, env := fleet(n, shared)
-			return func() time.Duration {
-				start := time.Now()
-				out := Compile(objects, env)
-				took := time.Since(start)
-				if len(out.Policies) != n || len(out.Rules) != 10*n {
-					t.Fatalf("%d policies and %d rules of %d teams: %+v", len(out.Policies), len(out.Rules), n, out.Status[refOf(objects.HTTPRoutes[0])])
-				}
-				return took
-			}
-		}
-		few, many := took(20), took(200)
-		least, ratio := [2]time.Duration{time.Hour, time.Hour}, 0.0
-		for range 100 { // in turns, until both had the machine for themselves once
-			least[0], least[1] = min(least[0], few()), min(least[1], many())
-			if ratio = float64(least[1]) / float64(least[0]); ratio < 30 {
-				break
-			}
-		}
-		if ratio >= 30 { // what is quadratic takes 100 times as long
-			t.Errorf("ListenerSets %t: 200 teams take %v, 20 take %v: %.0f times as long", shared, least[1], least[0], ratio)
-		}
-	}
 }
 
 // BenchmarkCompile is a cluster of 1,000 Gateways with 10,000 listeners and 5,000 routes.
