@@ -97,8 +97,8 @@ func raw2(t *testing.T, f func(c net.Conn, path string)) string {
 const alone = "max_requests_per_connection: 1"
 
 // each asks for every position of an answer at the same time, and wants what is due: an answer in the proxy's own name while
-// the head is not whole, then the beginning of a body and no more, and at last everything.
-func each(t *testing.T, x *hop.Proxy, answer string, head int, early int) {
+// the head is not whole (nothing has come of it, or a part), then the beginning of a body and no more, and at last everything.
+func each(t *testing.T, x *hop.Proxy, answer string, head, nothing, part int) {
 	t.Helper()
 	var all sync.WaitGroup
 	for at := range len(answer) + 1 {
@@ -111,6 +111,10 @@ func each(t *testing.T, x *hop.Proxy, answer string, head int, early int) {
 			}
 			defer resp.Body.Close()
 			_, err = io.ReadAll(resp.Body)
+			early := part
+			if at == 0 {
+				early = nothing
+			}
 			switch {
 			case at < head && (resp.StatusCode != early || err != nil):
 				t.Errorf("after %d bytes of the head's %d: status %d, %v, want %d", at, head, resp.StatusCode, err, early)
@@ -136,8 +140,8 @@ func TestServersThatStallAnywhere(t *testing.T) {
 		}
 	}
 	const patience = "stream_idle_timeout: 8s" // longer than a busy machine takes to bring what comes
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), Cluster: alone, HCM: patience}), answer, head, 504)
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), Cluster: alone, HCM: patience}), answer, head, 504, 504)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504, 504)
 }
 
 // A server that closes its connection early is seen to have done so.
@@ -152,8 +156,8 @@ func TestServersThatCloseAnywhere(t *testing.T) {
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(answer))}), answer, head, 503)
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, leave(answer2)), ToH2: true, Cluster: alone}), answer2, head2, 503)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(answer))}), answer, head, 503, 502)
+	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, leave(answer2)), ToH2: true, Cluster: alone}), answer2, head2, 503, 503)
 }
 
 // What is no HTTP is answered for, and headers without an end are not waited for or kept.
