@@ -56,13 +56,10 @@ func custom(k *kind.Kind) *Drawing {
 
 // judged reports whether the control plane says how it is with objects of a kind.
 func judged(k *kind.Kind) bool {
-	switch {
-	case k.Class == kind.Ignored || k.Kind == "ReferenceGrant":
+	if k.Class == kind.Ignored || k.Kind == "ReferenceGrant" {
 		return false
-	case strings.HasSuffix(k.Group, ".istio.io") || k.Group == kind.GatewayAPI:
-		return true
 	}
-	return k.Kind == "Ingress"
+	return strings.HasSuffix(k.Group, ".istio.io") || k.Group == kind.GatewayAPI
 }
 
 // find returns a field as a cell; a missing one is empty.

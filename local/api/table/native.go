@@ -34,7 +34,7 @@ var native = map[string]*Drawing{
 	"CronJob.batch": draw(cronJobCells, col("Name"), col("Schedule"), col("Timezone"), col("Suspend"), col("Active"), col("Last Schedule"), col("Age"),
 		wide("Containers"), wide("Images"), wide("Selector")),
 	"Service":                        draw(serviceCells, col("Name"), col("Type"), col("Cluster-IP"), col("External-IP"), col("Port(s)"), col("Age"), wide("Selector")),
-	"Ingress.networking.k8s.io":      draw(ingressCells, col("Name"), col("Class"), col("Hosts"), col("Address"), col("Ports"), col("Age")),
+	"Ingress.networking.k8s.io":      draw(ingressCells, col("Name"), col("Class"), col("Hosts"), col("Address"), col("Ports"), col("Age")).withStanding(),
 	"EndpointSlice.discovery.k8s.io": draw(endpointSliceCells, col("Name"), col("AddressType"), col("Ports"), col("Endpoints"), col("Age")),
 	"ConfigMap":                      draw(configMapCells, col("Name"), col("Data"), col("Age")),
 	"Secret":                         draw(secretCells, col("Name"), col("Type"), col("Data"), col("Age")),

@@ -71,6 +71,16 @@ func (d *Drawing) WithStatus() *Drawing {
 	return w
 }
 
+// withStanding returns the drawing of a kind of Kubernetes' own with the control plane's word about its objects before AGE.
+func (d *Drawing) withStanding() *Drawing {
+	at := len(d.columns) - 1
+	w := &Drawing{columns: slices.Insert(slices.Clone(d.columns), at, col("Status")), status: at, findings: true}
+	w.cells = func(u *unstructured.Unstructured, c Context) []any {
+		return slices.Insert(d.cells(u, c), at, any(standing(u, c.Findings)))
+	}
+	return w
+}
+
 // For returns the drawing of a kind.
 func For(k *kind.Kind) *Drawing {
 	if d := native[k.GVK().GroupKind().String()]; d != nil {

@@ -125,8 +125,8 @@ func TestRows(t *testing.T) {
 			"x | 2/3 | 3 | 1 | 5m | c,d | i,j | a=b"},
 		{"ReplicaSet", `{spec: {replicas: 3, selector: {matchLabels: {a: b}}, template: {spec: {containers: [{name: c, image: i}]}}}, status: {replicas: 2, readyReplicas: 1}}`, "x | 3 | 2 | 1 | 5m | c | i | a=b"},
 		{"Ingress", `{spec: {ingressClassName: istio, tls: [{}], rules: [{host: a}, {host: b}, {host: c}, {host: d}]}, status: {loadBalancer: {ingress: [{ip: 127.0.0.1}, {hostname: h}]}}}`,
-			"x | istio | a,b,c + 1 more... | 127.0.0.1,h | 80, 443 | 5m"},
-		{"Ingress", `{spec: {defaultBackend: {}}}`, "x | <none> | * |  | 80 | 5m"},
+			"x | istio | a,b,c + 1 more... | 127.0.0.1,h | 80, 443 | Accepted | 5m"},
+		{"Ingress", `{spec: {defaultBackend: {}}}`, "x | <none> | * |  | 80 | Accepted | 5m"},
 		{"Service", `{spec: {type: NodePort, clusterIPs: [10.96.0.1, "fd00::1"], ports: [{port: 80, nodePort: 30080, protocol: TCP}, {port: 53, protocol: UDP}], selector: {a: b}}}`,
 			"x | NodePort | 10.96.0.1 | <none> | 80:30080/TCP,53/UDP | 5m | a=b"},
 		{"Service", `{spec: {type: LoadBalancer, clusterIPs: [10.96.0.1], ports: []}}`, "x | LoadBalancer | 10.96.0.1 | <pending> | <none> | 5m | <none>"},
@@ -154,7 +154,7 @@ func TestRows(t *testing.T) {
 		{"TLSRoute", `{spec: {parentRefs: [{name: edge}]}, status: {parents: [{conditions: [{type: PartiallyInvalid, status: "True", message: a}, {type: Accepted, status: "False", reason: NotAllowedByListeners}]}]}}`, `x | a (and 1 more) | 5m`},
 		{kind.APIGateway, `{spec: {gatewayClassName: istio}, status: {conditions: [{type: AttachedListenerSets, status: "False"}], listeners: [{name: web, conditions: [{type: Conflicted, status: "False"}, {type: Programmed, status: "False", message: no certificate}]}]}}`, `x | istio |  |  | listener web: no certificate | 5m`},
 		{kind.APIGateway, `{spec: {gatewayClassName: istio}, status: {conditions: [{type: Accepted, status: Unknown, message: Waiting for controller}]}}`, `x | istio |  |  | Waiting for controller | 5m`},
-		{"Ingress", `{spec: {ingressClassName: istio, rules: [{host: a}, {host: b}]}}`, "x | istio | a b | Accepted | 5m"},
+		{"Ingress", `{spec: {ingressClassName: istio, rules: [{host: a}, {host: b}]}}`, "x | istio | a,b |  | 80 | Accepted | 5m"},
 	} {
 		d := For(kindOf(t, test.kind))
 		if got := line(d.Row(object(t, test.doc), Context{Now: now})); got != test.want {
@@ -189,7 +189,7 @@ func TestRefused(t *testing.T) {
 func TestFindings(t *testing.T) {
 	ingress := For(kindOf(t, "Ingress"))
 	c := Context{Now: now, Findings: []string{"no controller for class \"nope\"", "another"}}
-	if got := line(ingress.Row(object(t, `{spec: {ingressClassName: nope}}`), c)); !ingress.WantsFindings() || got != `x | nope |  | no controller for class "nope" (and 1 more) | 5m` {
+	if got := line(ingress.Row(object(t, `{spec: {ingressClassName: nope}}`), c)); !ingress.WantsFindings() || got != `x | nope | * |  | 80 | no controller for class "nope" (and 1 more) | 5m` {
 		t.Errorf("an Ingress with findings: %s", got)
 	}
 	vs, long := For(kindOf(t, "VirtualService")), strings.Repeat("näme ", 100)
