@@ -97,7 +97,7 @@ func (s *Stream) closeAfter() {
 // EndConnection has the client's connection end with this response, or lead to its end if it carries streams.
 func (s *Stream) EndConnection() {
 	if v, ok := s.down.(*exchange); ok {
-		v.v.leave()
+		v.v.depart()
 		return
 	}
 	s.closeAfter()
