@@ -181,7 +181,9 @@ func TestSeveralControlPlanes(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.put("WorkloadEntry", e)
+		b.mu.Lock()
 		delete(b.members, model.Name{Namespace: "prod", Name: "db-192.0.2.7"}) // as if b had died and come back
+		b.mu.Unlock()
 		time.Sleep(40 * time.Minute)
 		c.want("db-192.0.2.7 by b connected")
 		time.Sleep(6 * time.Minute)
