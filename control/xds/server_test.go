@@ -2,10 +2,12 @@ package xds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -102,6 +104,62 @@ func TestDeltaStream(t *testing.T) {
 	clients := s.Clients()
 	if len(clients) != 1 || clients[0].Types["CDS"].Nack == nil || clients[0].Types["CDS"].Nack.Detail != "a: no" {
 		t.Errorf("the refusal is not reported: %+v", clients)
+	}
+}
+
+// A client is behind from the moment in which a change is told until it has answered, whatever it answers.
+func TestAClientIsBehindUntilItAnswers(t *testing.T) {
+	s, src, client := start(t, fixture{1, map[string]string{"a": "1"}})
+	stream, err := client.DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange := func(r *discovery.DeltaDiscoveryRequest) *discovery.DeltaDiscoveryResponse {
+		t.Helper()
+		r.TypeUrl = ClusterType
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+		a, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	answer := func(r *discovery.DeltaDiscoveryRequest) {
+		t.Helper()
+		r.TypeUrl = ClusterType
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); len(s.Behind()) > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("behind: %v, want nobody after the answer", s.Behind())
+			}
+		}
+	}
+	first := exchange(&discovery.DeltaDiscoveryRequest{Node: node})
+	if got := s.Behind(); len(got) != 1 || got[0] != node.GetId() {
+		t.Errorf("behind: %v, want the client that has not answered", got)
+	}
+	answer(&discovery.DeltaDiscoveryRequest{ResponseNonce: first.GetNonce()})
+	for _, change := range []struct {
+		generation uint64
+		detail     *rpcstatus.Status
+	}{{2, nil}, {3, &rpcstatus.Status{Message: "no"}}} {
+		src.now.Store(&fixture{change.generation, map[string]string{"a": fmt.Sprint(change.generation)}})
+		s.Changed()
+		if got := s.Behind(); len(got) != 1 {
+			t.Errorf("behind: %v right after a change, want the client", got)
+		}
+		pushed, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Behind(); len(got) != 1 {
+			t.Errorf("behind: %v before the answer, want the client", got)
+		}
+		answer(&discovery.DeltaDiscoveryRequest{ResponseNonce: pushed.GetNonce(), ErrorDetail: change.detail})
 	}
 }
 
