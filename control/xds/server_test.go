@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -109,58 +108,50 @@ func TestDeltaStream(t *testing.T) {
 
 // A client is behind from the moment in which a change is told until it has answered, whatever it answers.
 func TestAClientIsBehindUntilItAnswers(t *testing.T) {
-	s, src, client := start(t, fixture{1, map[string]string{"a": "1"}})
-	stream, err := client.DeltaAggregatedResources(t.Context())
+	src := &source{}
+	src.now.Store(&fixture{1, map[string]string{"a": "1"}})
+	s := New(Options{Source: src, Log: slog.New(slog.DiscardHandler)})
+	guest, err := s.gate.enter(t.Context(), pki.ID{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	exchange := func(r *discovery.DeltaDiscoveryRequest) *discovery.DeltaDiscoveryResponse {
+	c := s.add(node, guest, src)
+	var sent *discovery.DeltaDiscoveryResponse
+	wire := &deltaWire{send: func(r *discovery.DeltaDiscoveryResponse) error { sent = r; return nil }}
+	behind := func(when string, want int) {
 		t.Helper()
-		r.TypeUrl = ClusterType
-		if err := stream.Send(r); err != nil {
-			t.Fatal(err)
+		if got := s.Behind(); len(got) != want {
+			t.Errorf("%s: behind are %v, want %d", when, got, want)
 		}
-		a, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
 	}
-	answer := func(r *discovery.DeltaDiscoveryRequest) {
+	ask := func(detail *rpcstatus.Status) {
 		t.Helper()
-		r.TypeUrl = ClusterType
-		if err := stream.Send(r); err != nil {
+		if err := request(c, wire, &discovery.DeltaDiscoveryRequest{TypeUrl: ClusterType, ResponseNonce: sent.GetNonce(), ErrorDetail: detail}); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(10 * time.Second); len(s.Behind()) > 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("behind: %v, want nobody after the answer", s.Behind())
-			}
-		}
 	}
-	first := exchange(&discovery.DeltaDiscoveryRequest{Node: node})
-	if got := s.Behind(); len(got) != 1 || got[0] != node.GetId() {
-		t.Errorf("behind: %v, want the client that has not answered", got)
-	}
-	answer(&discovery.DeltaDiscoveryRequest{ResponseNonce: first.GetNonce()})
-	for _, change := range []struct {
-		generation uint64
-		detail     *rpcstatus.Status
-	}{{2, nil}, {3, &rpcstatus.Status{Message: "no"}}} {
-		src.now.Store(&fixture{change.generation, map[string]string{"a": fmt.Sprint(change.generation)}})
+	behind("connected", 0)
+	ask(nil)
+	behind("sent what it asked for", 1)
+	ask(nil)
+	behind("answered", 0)
+	for generation, detail := range map[uint64]*rpcstatus.Status{2: nil, 3: {Message: "no"}} {
+		src.now.Store(&fixture{generation, map[string]string{"a": fmt.Sprint(generation)}})
 		s.Changed()
-		if got := s.Behind(); len(got) != 1 {
-			t.Errorf("behind: %v right after a change, want the client", got)
-		}
-		pushed, err := stream.Recv()
-		if err != nil {
+		behind("told", 1)
+		if err := push(c, wire); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Behind(); len(got) != 1 {
-			t.Errorf("behind: %v before the answer, want the client", got)
-		}
-		answer(&discovery.DeltaDiscoveryRequest{ResponseNonce: pushed.GetNonce(), ErrorDetail: change.detail})
+		behind("sent", 1)
+		ask(detail)
+		behind("answered", 0)
 	}
+	s.Changed()
+	behind("told of nothing new", 1)
+	if err := push(c, wire); err != nil {
+		t.Fatal(err)
+	}
+	behind("compared", 0)
 }
 
 func TestStateOfTheWorldStream(t *testing.T) {
