@@ -344,6 +344,11 @@ func (c *Conn) choose(unread bool) {
 		return
 	}
 	c.Chain = chain
+	if chain.Filter == nil {
+		c.log(access.NoFlag, "", "")
+		c.close()
+		return
+	}
 	c.admit()
 }
 
