@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,10 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/test/envoy/scenario"
 )
@@ -47,27 +43,9 @@ func fieldFile(p protoreflect.FullName) string {
 // readFields reads testdata/fields: proofs by full name.
 func readFields(t *testing.T) map[string]string {
 	t.Helper()
-	out := map[string]string{}
-	files, err := filepath.Glob("testdata/fields/*.txt")
+	out, err := scenario.Proofs(os.DirFS(filepath.Join("testdata", "fields")))
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for l := range strings.Lines(string(text)) {
-			name, proof, ok := strings.Cut(strings.TrimSpace(l), ": ")
-			if !ok {
-				t.Errorf("%s: found %q, want MESSAGE.FIELD: what shows it", f, l)
-			}
-			full := strings.TrimSuffix(filepath.Base(f), ".txt") + "." + name
-			if out[full] != "" {
-				t.Errorf("%s: %s stands there twice", f, name)
-			}
-			out[full] = proof
-		}
 	}
 	return out
 }
@@ -84,66 +62,15 @@ func scenariosByField(t *testing.T) map[string][]string {
 		if s.Refused {
 			continue
 		}
-		v := &scenario.View{Scenario: s, IP: "127.0.0.1", Upstream: map[string]string{"backend": "127.0.0.1:1"}, Workspace: "/w", PKI: "/p"}
-		for _, u := range s.Upstreams {
-			v.Upstream[u.Name] = "127.0.0.1:1"
-		}
-		seen := map[string]bool{}
-		tree, err := v.Config()
+		set, err := s.Fields()
 		if err != nil {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
-		text, err := json.Marshal(tree)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := &bootstrapv3.Bootstrap{}
-		if protojson.Unmarshal(text, m) != nil {
-			continue // a typed configuration that this version does not know
-		}
-		fieldsOf(m.ProtoReflect(), seen)
-		files, err := v.Files()
-		if err != nil {
-			t.Fatalf("%s: %v", s.Name, err)
-		}
-		for name, text := range files {
-			if r, err := ParseFile(name, []byte(text)); err == nil {
-				fieldsOf(r.ProtoReflect(), seen)
-			}
-		}
-		for f := range seen {
+		for f := range set {
 			out[f] = append(out[f], s.Name)
 		}
 	}
 	return out
-}
-
-// fieldsOf notes every field that is set.
-func fieldsOf(m protoreflect.Message, seen map[string]bool) {
-	if a, ok := m.Interface().(*anypb.Any); ok {
-		if inner, err := a.UnmarshalNew(); err == nil {
-			fieldsOf(inner.ProtoReflect(), seen)
-		}
-		return
-	}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		seen[string(fd.FullName())] = true
-		switch {
-		case fd.IsMap() && fd.MapValue().Message() != nil:
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				fieldsOf(v.Message(), seen)
-				return true
-			})
-		case fd.IsMap() || fd.Message() == nil:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				fieldsOf(v.List().Get(i).Message(), seen)
-			}
-		default:
-			fieldsOf(v.Message(), seen)
-		}
-		return true
-	})
 }
 
 // A field that nobody has classified, a proof that is none, and a line that the table

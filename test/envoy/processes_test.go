@@ -22,8 +22,9 @@ import (
 
 // A program is one of the two proxies.
 type program struct {
-	path  string
-	envoy bool
+	path    string
+	envoy   bool
+	without map[string]string // fields that scenarios lack, by the scenarios' names
 }
 
 func (p program) String() string {
@@ -77,7 +78,7 @@ func (s *side) admin() string { return s.network + ".0.1:9901" }
 
 // prepare makes a scenario's workspace and starts its upstreams.
 func (s *side) prepare(t *testing.T, i int, sc *scenario.Scenario) error {
-	v := &scenario.View{Scenario: sc, IP: fmt.Sprintf("%s.%d.%d", s.network, 1+i/250, 1+i%250), Upstream: map[string]string{}, PKI: s.pki.Dir}
+	v := &scenario.View{Scenario: sc, IP: fmt.Sprintf("%s.%d.%d", s.network, 1+i/250, 1+i%250), Upstream: map[string]string{}, PKI: s.pki.Dir, Without: s.without[sc.Name]}
 	v.Workspace = filepath.Join(s.dir, strings.ReplaceAll(sc.Name, "/", "-"))
 	if err := os.MkdirAll(v.Workspace, 0o755); err != nil {
 		return err

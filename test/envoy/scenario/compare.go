@@ -63,8 +63,23 @@ const nothing = "(nothing)"
 // Compare returns what should be alike and is not, and differences that are meant
 // and gone.
 func Compare(s *Scenario, envoy, malla Notes) []string {
-	var out []string
 	used := map[*Difference]bool{}
+	out := unlike(s, envoy, malla, used)
+	for _, d := range s.Differs {
+		if !used[d] {
+			out = append(out, fmt.Sprintf("%s: is meant to differ (%s), and does not: take it out of differs", d.Key, d.Reason))
+		}
+	}
+	return out
+}
+
+// Unlike returns what should be alike and is not, in a part of the notes.
+func Unlike(s *Scenario, envoy, malla Notes) []string {
+	return unlike(s, envoy, malla, map[*Difference]bool{})
+}
+
+// unlike notes which differences that are meant there are.
+func unlike(s *Scenario, envoy, malla Notes, used map[*Difference]bool) (out []string) {
 	for _, key := range keys(envoy, malla) {
 		theirs, ours := envoy.get(key), malla.get(key)
 		if theirs == ours {
@@ -76,11 +91,6 @@ func Compare(s *Scenario, envoy, malla Notes) []string {
 			continue
 		}
 		used[s.Differs[i]] = true
-	}
-	for _, d := range s.Differs {
-		if !used[d] {
-			out = append(out, fmt.Sprintf("%s: is meant to differ (%s), and does not: take it out of differs", d.Key, d.Reason))
-		}
 	}
 	return out
 }

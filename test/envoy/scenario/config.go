@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"sigs.k8s.io/yaml"
 )
 
@@ -48,7 +49,7 @@ func (v *View) Config() (map[string]any, error) {
 		return nil, err
 	}
 	v.rename(tree, "", "")
-	return tree, nil
+	return without(tree, v.Without, &bootstrapv3.Bootstrap{})
 }
 
 // Files returns the files that the configuration names, by their names in the
@@ -78,6 +79,9 @@ func (v *View) File(name, text string) (string, error) {
 		return "", err
 	}
 	v.rename(tree, "", "")
+	if tree, err = without(tree, v.Without, resources()...); err != nil {
+		return "", err
+	}
 	out, err := json.MarshalIndent(tree, "", " ")
 	return string(out), err
 }

@@ -26,6 +26,8 @@ type View struct {
 	Workspace string            // a directory for files of the scenario
 	PKI       string            // a directory with certificates (package peer)
 	listeners []named           // in the configuration's order
+
+	Without string // a field, by its full name, that is taken out of the configuration, "" for none
 }
 
 type named struct{ name, address string }
