@@ -108,6 +108,7 @@ type StatefulSession struct {
 	Routed       Counter `stat:"routed"`
 	FailedOpen   Counter `stat:"failed_open"`
 	FailedClosed Counter `stat:"failed_closed"`
+	NoSession    Counter `stat:"no_session"`
 }
 
 // Compressor holds "http.<prefix>.compressor.<library>.<coding>.", with "request." or "response." behind it.

@@ -473,9 +473,6 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	if s.status < 200 && s.status != 101 {
 		return
 	}
-	if s.Route != nil && !s.replied {
-		s.finalize(m)
-	}
 	if s.status != 101 {
 		ownHop(m)
 	}
@@ -509,6 +506,15 @@ func ownHop(m *header.Map) {
 	m.Remove(header.Connection)
 	m.Remove(header.TransferEncoding)
 	m.Remove(header.ProxyConnection)
+}
+
+// finalizeResponse applies the route's header operations to a response of the upstream, before the filters see it, as Envoy's
+// router does: what filters add is theirs.
+func (s *Stream) finalizeResponse(m *header.Map) {
+	if s.Route != nil {
+		s.Rec.Code = uint16(statusOf(m.Get(header.Status)))
+		s.finalize(m)
+	}
 }
 
 // finalize applies the route's header operations, whose values may speak of the response.

@@ -24,6 +24,7 @@ func (s *Stream) Respond(m *header.Map, end bool) {
 		return
 	}
 	s.responded, s.Response = true, m
+	s.finalizeResponse(m)
 	s.respond(len(s.filters)-1, end)
 }
 

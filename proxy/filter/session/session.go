@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -62,7 +64,13 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if own, ok := s.FilterConfig(f.name).(*Config); ok {
 		c = own
 	}
-	if c.Off || c.Cookie == "" && len(c.Header) == 0 || !c.covers(m.Get(header.Path)) {
+	if c.Off || c.Cookie == "" && len(c.Header) == 0 {
+		return stream.Continue
+	}
+	if !c.covers(m.Get(header.Path)) {
+		if f.stats != nil {
+			f.stats.NoSession.Inc()
+		}
 		return stream.Continue
 	}
 	f.used = c
@@ -84,6 +92,9 @@ func (c *Config) covers(path []byte) bool {
 	return c.Path[len(c.Path)-1] == '/' || len(path) == len(c.Path) || bytes.IndexByte([]byte("/?#"), path[len(c.Path)]) >= 0
 }
 
+// nowhere is the address of a host that is named by something that is no address: nobody has it.
+var nowhere = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+
 // named is the host that a request names, invalid if it names none.
 func (f *filter) named(m *header.Map, now time.Time) netip.AddrPort {
 	c := f.used
@@ -91,44 +102,48 @@ func (f *filter) named(m *header.Map, now time.Time) netip.AddrPort {
 	if c.Cookie != "" {
 		v, _ = route.Cookie(m, c.Cookie)
 	}
-	if len(v) == 0 {
-		return netip.AddrPort{}
-	}
 	b, err := base64.StdEncoding.AppendDecode(f.scratch[:0], v)
 	if f.scratch = b[:0]; err != nil {
 		return netip.AddrPort{}
 	}
 	if c.Cookie != "" {
-		address, expires, ok := parseCookie(b)
-		if !ok || expires > 0 && now.Unix() > expires {
-			return netip.AddrPort{}
+		if address, expires, ok := parseCookie(b); ok { // else it is one of old, an address and nothing else
+			if expires > 0 && now.Unix() > expires {
+				return netip.AddrPort{}
+			}
+			b = address
 		}
-		b = address
+	}
+	if len(b) == 0 {
+		return netip.AddrPort{}
 	}
 	a, err := netip.ParseAddrPort(string(b))
 	if err != nil {
-		return netip.AddrPort{}
+		return nowhere
 	}
 	return a
 }
 
-// parseCookie reads the message in a cookie: an address (field 1) and when it ends (field 2).
+// parseCookie reads the message in a cookie: an address (field 1) and when it ends (field 2). Others are passed over.
 func parseCookie(b []byte) (address []byte, expires int64, ok bool) {
 	for len(b) > 0 {
-		tag := b[0]
-		n, size := binary.Uvarint(b[1:])
-		if size <= 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
 			return nil, 0, false
 		}
-		b = b[1+size:]
+		field := b[n:]
+		size := protowire.ConsumeFieldValue(number, kind, field)
+		if size < 0 {
+			return nil, 0, false
+		}
 		switch {
-		case tag == tagExpires:
-			expires = int64(n)
-		case tag != tagAddress || n > uint64(len(b)):
-			return nil, 0, false
-		default:
-			address, b = b[:n], b[n:]
+		case number == 1 && kind == protowire.BytesType:
+			address, _ = protowire.ConsumeBytes(field)
+		case number == 2 && kind == protowire.VarintType:
+			v, _ := protowire.ConsumeVarint(field)
+			expires = int64(v)
 		}
+		b = field[size:]
 	}
 	return address, expires, true
 }
@@ -154,7 +169,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 		}
 		return stream.Continue
 	}
-	if f.stats != nil && f.wanted.IsValid() && !c.Strict {
+	if f.stats != nil && !c.Strict { // the first request of a client, too, as Envoy counts
 		f.stats.FailedOpen.Inc()
 	}
 	address := host.AppendTo(nil)
