@@ -1,43 +1,14 @@
 package drive
 
-import (
-	"iter"
-	"slices"
-)
+import "slices"
 
 // crypto/tls computes a handshake in one call and waits for its peer inside. The loop runs that
-// call as a coroutine: on its own thread, on a stack that is kept for the next handshake, without
-// locks and without a hand-over between threads, each of which costs as much as a tenth of the
+// call as a [Fiber]: a hand-over between threads would cost as much as a tenth of the
 // arithmetic. A turn gives one handshake one step, after everything else and when the
 // output has been written, so that a crowd of new connections delays requests by no more than that.
 
-// A shaker is a coroutine that runs handshakes, one after the other.
-type shaker struct {
-	resume func() (struct{}, bool)
-	stop   func()
-	yield  func(struct{}) bool
-	job    *secure // nil: none, and resume goes on with the next
-	err    error   // of the last job
-}
-
-// spareShakers is how many stacks a loop keeps. One in memory keeps none: nobody ends it, and
-// a coroutine that waits would outlive its test.
-const spareShakers = 2
-
-func newShaker() *shaker {
-	k := &shaker{}
-	k.resume, k.stop = iter.Pull(func(yield func(struct{}) bool) {
-		k.yield = yield
-		for more := true; more; more = yield(struct{}{}) {
-			k.err = k.job.tls.Handshake()
-			k.job = nil
-		}
-	})
-	return k
-}
-
-// wait goes back to the loop until there is something new.
-func (k *shaker) wait() { k.yield(struct{}{}) }
+// Run computes the handshake.
+func (s *secure) Run(*Fiber) { s.failed = s.tls.Handshake() }
 
 // enqueue has the handshake go on, later in this turn or in one of the next.
 func (s *secure) enqueue() {
@@ -53,37 +24,19 @@ func (l *Loop) shake() {
 	s := l.shaking[0]
 	l.shaking = slices.Delete(l.shaking, 0, 1)
 	s.queued = false
-	k := s.shaker
-	if k == nil {
+	if s.fiber == nil {
 		if s.gone != nil && (s.conn.state.dead || len(s.in) == 0) { // before it began
 			s.finish(s.gone)
 			return
 		}
-		k = l.shaker()
-		k.job, s.shaker = s, k
+		s.fiber = l.Fiber(s)
 	}
-	k.resume()
-	if k.job != nil {
+	if !s.fiber.Resume() {
 		return
 	}
-	s.shaker = nil
-	if len(l.shakers) < l.keepShakers {
-		l.shakers = append(l.shakers, k)
-	} else {
-		k.stop()
-	}
-	s.finish(k.err)
+	s.fiber = nil
+	s.finish(s.failed)
 	l.churn()
-}
-
-// shaker returns a coroutine without a job.
-func (l *Loop) shaker() *shaker {
-	if last := len(l.shakers) - 1; last >= 0 {
-		k := l.shakers[last]
-		l.shakers = l.shakers[:last]
-		return k
-	}
-	return newShaker()
 }
 
 // Aside runs f on another goroutine and returns when it has ended, and serves others in between.
@@ -102,7 +55,7 @@ func (c *Conn) Aside(f func()) bool {
 		})
 	}()
 	for s.aside {
-		s.shaker.wait()
+		s.fiber.Wait()
 	}
 	return !c.state.dead
 }

@@ -83,13 +83,13 @@ func TestHandshake(t *testing.T) {
 func TestStacksAreKept(t *testing.T) {
 	config := serverTLS(t, nil)
 	m := NewMemory(time.Now())
-	m.Loop.keepShakers = spareShakers
+	m.Loop.keepFibers = spareFibers
 	for range 10 {
 		meet(t, m, func(*Conn) *tls.Config { return config })
 	}
 	m.Step()
-	if n := len(m.Loop.shakers); n != spareShakers {
-		t.Errorf("%d stacks are kept, want %d", n, spareShakers)
+	if n := len(m.Loop.fibers); n != spareFibers {
+		t.Errorf("%d stacks are kept, want %d", n, spareFibers)
 	}
 	m.Loop.finish()
 }

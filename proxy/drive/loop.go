@@ -57,10 +57,11 @@ type Loop struct {
 	ready      []*Conn
 	spareReady []*Conn
 
-	shaking     []*secure // handshakes that can go on
-	shakers     []*shaker // without a job
-	keepShakers int       // so many of them at most
-	asides      int       // handshakes that wait for another goroutine
+	shaking []*secure // handshakes that can go on
+	asides  int       // handshakes that wait for another goroutine
+
+	fibers     []*Fiber // without a job
+	keepFibers int      // so many of them at most
 
 	mail struct {
 		mu    sync.Mutex
@@ -77,7 +78,7 @@ type Loop struct {
 func newLoop(b backend, start time.Time) *Loop {
 	l := &Loop{
 		back: b, start: start, zero: start,
-		read: make([]byte, 160<<10), plain: make([]byte, 160<<10), keepShakers: spareShakers,
+		read: make([]byte, 160<<10), plain: make([]byte, 160<<10), keepFibers: spareFibers,
 	}
 	l.sweep.Handler = sweeper{l}
 	l.stamp()
@@ -276,7 +277,7 @@ func (l *Loop) finish() {
 	for len(l.shaking) > 0 { // all have been told that nothing will come
 		l.shake()
 	}
-	for _, k := range l.shakers {
+	for _, k := range l.fibers {
 		k.stop()
 	}
 	for _, p := range l.pipes {

@@ -33,7 +33,7 @@ type memory struct {
 func NewMemory(start time.Time) *Memory {
 	b := &memory{start: start, woken: make(chan struct{}, 1), ports: 40000, serve: map[netip.AddrPort]func(*Pipe){}, joins: map[netip.AddrPort]func(*Conn){}}
 	l := newLoop(b, start)
-	b.loop, l.keepShakers = l, 0
+	b.loop, l.keepFibers = l, 0
 	return &Memory{Loop: l, back: b}
 }
 

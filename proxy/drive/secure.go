@@ -10,7 +10,7 @@ import (
 
 // secure is TLS on a connection.
 //
-// The handshake is a coroutine of the loop (see [shaker]), because crypto/tls wants to wait in
+// The handshake is a coroutine of the loop (see [Fiber]), because crypto/tls wants to wait in
 // the middle of it. Afterwards crypto/tls runs inside the turn: the net.Conn beneath it is
 // memory, and when that has no bytes it returns a temporary error, after which a Read goes on
 // where it stopped, in the middle of a record if need be.
@@ -25,13 +25,14 @@ type secure struct {
 	wire    []byte // ciphertext for the socket
 	wireOff int
 
-	shaker *shaker // while the handshake is on its way
-	gone   error   // why no more input will come, while there is a handshake
-	queued bool    // in loop.shaking
-	aside  bool    // the handshake waits for another goroutine
-	done   bool    // the handshake is over
-	closed bool    // close_notify is sent
-	more   bool    // decrypt stopped early: crypto/tls may hold plain text
+	fiber  *Fiber // while the handshake is on its way
+	failed error  // how it ended
+	gone   error  // why no more input will come, while there is a handshake
+	queued bool   // in loop.shaking
+	aside  bool   // the handshake waits for another goroutine
+	done   bool   // the handshake is over
+	closed bool   // close_notify is sent
+	more   bool   // decrypt stopped early: crypto/tls may hold plain text
 
 	reading bool // inside of Read, which may write
 	answers int  // bytes that reading has made us write since wire was empty last
@@ -137,7 +138,7 @@ func (s *secure) Read(b []byte) (int, error) {
 		return s.readNow(b)
 	}
 	for len(s.in) == 0 && s.gone == nil {
-		s.shaker.wait()
+		s.fiber.Wait()
 	}
 	if len(s.in) == 0 || s.conn.state.dead {
 		return 0, s.gone

@@ -50,7 +50,9 @@ func New(name string, c *Config, st *stats.Lua) stream.Factory { return &factory
 
 func (f *factory) Name() string { return f.name }
 
-func (f *factory) New(w *pool.Worker) any { return &filter{factory: f, w: w} }
+func (f *factory) New(w *pool.Worker) any {
+	return &filter{factory: f, w: w, recent: w.Local(f, func() any { return new(recent) }).(*recent)}
+}
 
 // choice is the script of a stream.
 type choice struct {
@@ -65,7 +67,8 @@ type filter struct {
 	*factory
 	w         *pool.Worker
 	script    choice
-	req, resp *run // nil: no handler, or it has ended with an error
+	req, resp *run // nil: no handler, or it is over
+	recent    *recent
 }
 
 // choose picks the script of a stream once.
@@ -98,7 +101,7 @@ func (f *filter) begin(s *stream.Stream, m *header.Map, request, end bool) *run 
 	if f.script.script == nil {
 		return nil
 	}
-	st := f.script.script.state(f.w)
+	st := f.state()
 	if st == nil {
 		return nil
 	}
@@ -113,6 +116,20 @@ func (f *filter) begin(s *stream.Stream, m *header.Map, request, end bool) *run 
 	r := &run{f: f, st: st, s: s, headers: m, request: request, ended: end}
 	r.start(fn)
 	return r
+}
+
+// A recent is the script that a worker's last stream ran, and its state: mostly the next one runs it too.
+type recent struct {
+	script *Script
+	state  *state
+}
+
+// state is this worker's of the script, nil if it cannot be begun.
+func (f *filter) state() *state {
+	if s, r := f.script.script, f.recent; r.script != s || r.state == nil || r.state.spent() {
+		r.script, r.state = s, s.state(f.w)
+	}
+	return f.recent.state
 }
 
 // fail notes an error of a script. The message goes on.
@@ -131,11 +148,16 @@ func limit(s *stream.Stream) int {
 
 // OnRequest runs envoy_on_request.
 func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
-	f.req = f.begin(s, m, true, s.RequestEnds() || s.Upgrade)
-	r := f.req
+	f.req = nil
+	r := f.begin(s, m, true, s.RequestEnds() || s.Upgrade)
 	if r == nil {
 		return stream.Continue
 	}
+	if r.over && !r.replaced { // as most are: nothing of it is needed any more
+		r.route()
+		return stream.Continue
+	}
+	f.req = r
 	switch {
 	case r.advance() == toRespond:
 		return stream.Stop
@@ -397,11 +419,12 @@ func (f *filter) OnResponseTrailers(_ *stream.Stream, m *header.Map) stream.Verd
 
 // OnResponse runs envoy_on_response.
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
-	f.resp = f.begin(s, m, false, s.ResponseEnds())
-	r := f.resp
-	if r == nil {
+	f.resp = nil
+	r := f.begin(s, m, false, s.ResponseEnds())
+	if r == nil || r.over && !r.replaced {
 		return stream.Continue
 	}
+	f.resp = r
 	r.advance()
 	if r.holds() {
 		return r.hold()

@@ -15,9 +15,7 @@ import (
 
 // handleMethods are those of request_handle and response_handle.
 var handleMethods = map[string]method{
-	"headers": func(l *lua.LState, r *run, _ any) int {
-		return push(l, r.object(headersKind, &headerMap{m: r.headers}))
-	},
+	"headers":    func(l *lua.LState, r *run, _ any) int { return push(l, r.ownFields()) },
 	"body":       wholeBody,
 	"bodyChunks": bodyChunks,
 	"trailers":   trailersOf,
@@ -26,7 +24,7 @@ var handleMethods = map[string]method{
 
 	"requestHeaders": func(l *lua.LState, r *run, _ any) int {
 		if r.request {
-			return push(l, r.object(headersKind, &headerMap{m: r.headers}))
+			return push(l, r.ownFields())
 		}
 		return push(l, r.object(requestKind, &headerMap{m: &r.s.Request}))
 	},
@@ -299,7 +297,7 @@ func fieldsOf(l *lua.LState, r *run, t *lua.LTable) (out []field) {
 		if !ok {
 			l.RaiseError("the name of a header field is a %s, want a string", key.Type())
 		}
-		name = string(lowered(name))
+		name = string(lower([]byte(name)))
 		add := func(v lua.LValue) {
 			text, ok := textOf(v)
 			if !ok {

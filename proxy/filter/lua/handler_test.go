@@ -5,8 +5,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 )
@@ -15,6 +18,7 @@ import (
 type handled struct {
 	*filter
 	script *Script
+	w      *pool.Worker
 	log    []string
 }
 
@@ -24,7 +28,7 @@ func handler(t testing.TB, source string) *handled {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &handled{script: s}
+	h := &handled{script: s, w: pool.NewWorker(0, drive.NewMemory(time.Now()).Loop, nil)}
 	h.filter = h.another()
 	return h
 }
@@ -32,7 +36,7 @@ func handler(t testing.TB, source string) *handled {
 // another is a filter for a stream beside the first.
 func (h *handled) another() *filter {
 	c := &Config{Default: h.script, KeepRoute: true, Log: func(_ Level, text string) { h.log = append(h.log, text) }}
-	return New("lua", c, &stats.Lua{}).New(nil).(*filter)
+	return New("lua", c, &stats.Lua{}).New(h.w).(*filter)
 }
 
 // begun has a filter see a request with these fields.
@@ -56,11 +60,11 @@ func TestGlobalsThatClientsFillAreBounded(t *testing.T) {
 		h := handler(t, `seen = {} function envoy_on_request(h) if h:headers():get("x-wait") then for c in h:bodyChunks() do end end `+test.keep+` end`)
 		waiting := h.another()
 		begun(waiting, "x-wait", "1")
-		first, bounded := h.script.state(nil), false
+		first, bounded := h.script.state(h.w), false
 		for i := 0; i < 6000 && !bounded; i++ {
 			begun(h.filter, "x-id", strings.Repeat("x", 16000)+strconv.Itoa(i))
 			h.filter.OnEnd(nil)
-			bounded = h.script.state(nil) != first
+			bounded = h.script.state(h.w) != first
 		}
 		if !bounded {
 			t.Errorf("%s: a script has kept those of 6000 requests", test.what)
@@ -118,16 +122,36 @@ func TestIteratorsEndWithTheirHandler(t *testing.T) {
 	}
 }
 
+// usual is a filter of a loop that keeps stacks, as those of a proxy do, and requests for it. The loop does not run.
+func usual(t testing.TB) (request func()) {
+	h := handler(t, `function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end`)
+	loop, err := drive.New()
+	if err != nil {
+		t.Skip(err)
+	}
+	h.w = pool.NewWorker(0, loop, nil)
+	f, m, s := h.another(), &header.Map{}, &stream.Stream{}
+	return func() {
+		m.Reset()
+		m.AddNameCopy([]byte(":path"), []byte("/small"))
+		f.OnRequest(s, m)
+		f.OnEnd(nil)
+	}
+}
+
+// A handler costs one piece of memory, and what its script makes: here a text, and the interpreter's word for it.
+func TestHandlerAllocatesLittle(t *testing.T) {
+	request := usual(t)
+	if n := testing.AllocsPerRun(1000, request); n > 3 {
+		t.Errorf("a handler allocates %v times, want at most 3", n)
+	}
+}
+
 func BenchmarkHandler(b *testing.B) {
-	h := handler(b, `function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end`)
-	m := &header.Map{}
-	m.AddNameCopy([]byte(":path"), []byte("/small"))
-	s := &stream.Stream{}
+	request := usual(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		m.RemoveName([]byte("x-one"))
-		h.OnRequest(s, m)
-		h.OnEnd(nil)
+		request()
 	}
 }
 

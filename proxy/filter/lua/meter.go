@@ -39,12 +39,12 @@ var (
 // A meter counts what runs in a state. To the interpreter it is a context: it asks whether the context is done before
 // every instruction.
 type meter struct {
-	left  int // instructions
-	until time.Time
-	bytes int   // that may yet be made
-	made  int   // since the globals were last measured
-	tries int   // pcalls that are under way
-	err   error // why nothing more may run
+	left  int       // instructions
+	until time.Time // zero: as long after the clock is first looked at
+	bytes int       // that may yet be made
+	made  int       // since the globals were last measured
+	tries int       // pcalls that are under way
+	err   error     // why nothing more may run
 	done  chan struct{}
 }
 
@@ -56,7 +56,7 @@ func newMeter() *meter {
 
 // fill lets so much run.
 func (m *meter) fill(bytes int) {
-	m.left, m.bytes, m.err, m.until = maxSteps, bytes, nil, time.Now().Add(maxTime)
+	m.left, m.bytes, m.err, m.until = maxSteps, bytes, nil, time.Time{}
 }
 
 // restore goes back to what was counted before, but for what has been made in all.
@@ -67,7 +67,7 @@ func (m *meter) restore(before meter) {
 
 // Done counts an instruction.
 func (m *meter) Done() <-chan struct{} {
-	if m.left--; m.left&0xff == 0 && m.err == nil && time.Now().After(m.until) {
+	if m.left--; m.left&0xff == 0 && m.err == nil && m.late() {
 		m.err = errSteps
 	}
 	if m.left < 0 || m.err != nil {
@@ -77,6 +77,15 @@ func (m *meter) Done() <-chan struct{} {
 		return m.done
 	}
 	return nil
+}
+
+// late looks at the clock. Most handlers end before anybody has to.
+func (m *meter) late() bool {
+	now := time.Now()
+	if m.until.IsZero() {
+		m.until = now.Add(maxTime)
+	}
+	return now.After(m.until)
 }
 
 // clockEvery is how many steps go by (a power of two of them) until the clock is looked at.
@@ -90,7 +99,7 @@ func (m *meter) steps(n int) error {
 	case m.err != nil:
 	case m.left < 0:
 		m.err = errSteps
-	case (before-1)>>clockEvery != (m.left-1)>>clockEvery && time.Now().After(m.until):
+	case (before-1)>>clockEvery != (m.left-1)>>clockEvery && m.late():
 		m.err = errSteps
 	}
 	return m.err

@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
@@ -42,7 +43,7 @@ const (
 type method func(l *lua.LState, r *run, v any) int
 
 // types are the methods of each kind.
-var types = map[kind]map[string]method{
+var types = [anyKind]map[string]method{
 	handleKind:  handleMethods,
 	headersKind: headerMethods, trailersKind: headerMethods, requestKind: headerMethods,
 	bodyKind: bodyMethods, pieceKind: pieceMethods,
@@ -61,12 +62,12 @@ type object struct {
 
 // objects makes the types of a state.
 func (st *state) objects() {
-	st.types = map[kind]*lua.LTable{}
 	logs := map[string]*lua.LFunction{}
 	for name, f := range logMethods {
 		logs[name] = st.l.NewFunction(func(l *lua.LState) int { return invoke(l, anyKind, f) })
 	}
-	for k, methods := range types {
+	for i, methods := range types {
+		k := kind(i)
 		index, meta := st.l.NewTable(), st.l.NewTable()
 		for name, f := range methods {
 			fn := st.l.NewFunction(func(l *lua.LState) int { return invoke(l, k, f) })
@@ -105,25 +106,37 @@ func invoke(l *lua.LState, k kind, f method) int {
 	return f(l, o.r, o.v)
 }
 
+// A held is an object with what the interpreter knows it by, in one piece of memory.
+type held struct {
+	data   lua.LUserData
+	object object
+}
+
+func (h *held) hold(r *run, k kind, v any) *lua.LUserData {
+	h.object = object{r, v}
+	h.data = lua.LUserData{Value: &h.object, Env: r.st.l.Env, Metatable: r.st.types[k]}
+	return &h.data
+}
+
 // object returns the handler's only object of a kind.
 func (r *run) object(k kind, v any) *lua.LUserData {
-	if u := r.objects[k]; u != nil {
-		return u
+	if r.objects[k] == nil {
+		r.objects[k] = r.fresh(k, v)
 	}
-	u := r.fresh(k, v)
-	if r.objects == nil {
-		r.objects = map[kind]*lua.LUserData{}
+	return r.objects[k]
+}
+
+// ownFields returns the fields of the handler's own message.
+func (r *run) ownFields() *lua.LUserData {
+	if r.objects[headersKind] == nil {
+		r.fields.m = r.headers
+		r.objects[headersKind] = r.named.hold(r, headersKind, &r.fields)
 	}
-	r.objects[k] = u
-	return u
+	return r.objects[headersKind]
 }
 
 // fresh returns another object of a kind.
-func (r *run) fresh(k kind, v any) *lua.LUserData {
-	u := r.st.l.NewUserData()
-	u.Value, u.Metatable = &object{r, v}, r.st.types[k]
-	return u
-}
+func (r *run) fresh(k kind, v any) *lua.LUserData { return new(held).hold(r, k, v) }
 
 func push(l *lua.LState, v lua.LValue) int {
 	l.Push(v)
@@ -313,14 +326,22 @@ func (h *headerMap) change(l *lua.LState, r *run) {
 // maxFields bounds what a script may add.
 const maxFields = 1000
 
-// pair is the name and the value that a method is called with.
-func (h *headerMap) pair(l *lua.LState) (name, value []byte) {
-	name, value = lowered(l.CheckString(2)), []byte(l.CheckString(3))
-	checkField(l, name, value)
+// name is the name that a method is called with, until the next one is.
+func (r *run) name(l *lua.LState) []byte {
+	st := r.st
+	st.name = lower(append(st.name[:0], l.CheckString(2)...))
+	return st.name
+}
+
+// pair is the name and the value that a method is called with, until the next one is.
+func (h *headerMap) pair(l *lua.LState, r *run) (name, value []byte) {
+	name = r.name(l)
+	r.st.value = append(r.st.value[:0], l.CheckString(3)...)
+	checkField(l, name, r.st.value)
 	if h.m.Len() >= maxFields {
 		l.RaiseError("a message has %d header fields already", h.m.Len())
 	}
-	return name, value
+	return name, r.st.value
 }
 
 // checkField raises an error where a field would break a message apart.
@@ -349,8 +370,7 @@ var pseudo = map[string]func([]byte) bool{
 	"host":       header.ValidAuthority,
 }
 
-func lowered(s string) []byte {
-	b := []byte(s)
+func lower(b []byte) []byte {
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			b[i] = c + 'a' - 'A'
@@ -360,43 +380,43 @@ func lowered(s string) []byte {
 }
 
 var headerMethods = map[string]method{
-	"get": func(l *lua.LState, _ *run, v any) int {
-		values := v.(*headerMap).m.Values(nil, lowered(l.CheckString(2)))
-		if len(values) == 0 {
+	"get": func(l *lua.LState, r *run, v any) int {
+		var some [4][]byte
+		values := v.(*headerMap).m.Values(some[:0], r.name(l))
+		switch len(values) {
+		case 0:
 			return 0
+		case 1:
+			return pushText(l, string(values[0]))
 		}
-		joined := string(values[0])
-		for _, more := range values[1:] {
-			joined += "," + string(more)
-		}
-		return pushText(l, joined)
+		return pushText(l, string(bytes.Join(values, []byte{','})))
 	},
-	"getAtIndex": func(l *lua.LState, _ *run, v any) int {
-		values, i := v.(*headerMap).m.Values(nil, lowered(l.CheckString(2))), l.CheckInt(3)
+	"getAtIndex": func(l *lua.LState, r *run, v any) int {
+		values, i := v.(*headerMap).m.Values(nil, r.name(l)), l.CheckInt(3)
 		if i < 0 || i >= len(values) || len(values[i]) == 0 {
 			return 0
 		}
 		return pushText(l, string(values[i]))
 	},
-	"getNumValues": func(l *lua.LState, _ *run, v any) int {
-		return push(l, lua.LNumber(len(v.(*headerMap).m.Values(nil, lowered(l.CheckString(2))))))
+	"getNumValues": func(l *lua.LState, r *run, v any) int {
+		return push(l, lua.LNumber(len(v.(*headerMap).m.Values(nil, r.name(l)))))
 	},
 	"add": func(l *lua.LState, r *run, v any) int {
 		h := v.(*headerMap)
 		h.change(l, r)
-		h.m.AddNameCopy(h.pair(l))
+		h.m.AddNameCopy(h.pair(l, r))
 		return 0
 	},
 	"replace": func(l *lua.LState, r *run, v any) int {
 		h := v.(*headerMap)
 		h.change(l, r)
-		h.m.SetNameCopy(h.pair(l))
+		h.m.SetNameCopy(h.pair(l, r))
 		return 0
 	},
 	"remove": func(l *lua.LState, r *run, v any) int {
 		h := v.(*headerMap)
 		h.change(l, r)
-		h.m.RemoveName(lowered(l.CheckString(2)))
+		h.m.RemoveName(r.name(l))
 		return 0
 	},
 	"setHttp1ReasonPhrase": func(l *lua.LState, r *run, v any) int {

@@ -1,8 +1,7 @@
 package lua
 
 import (
-	"iter"
-
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/stream"
 
@@ -21,7 +20,8 @@ const (
 	toRespond               // it has said all; the stream is to be answered
 )
 
-// A run is a handler that runs for one direction of one stream, on a stack of its own.
+// A run is a handler that runs for one direction of one stream, on a stack of its own. A script may keep its objects for as
+// long as it likes, so that no other handler gets their memory; those that every handler has are part of it.
 type run struct {
 	f       *filter
 	st      *state
@@ -29,10 +29,8 @@ type run struct {
 	headers *header.Map
 	request bool // it is envoy_on_request
 
-	th     *lua.LState
-	resume func() (struct{}, bool)
-	stop   func()
-	yield  func(struct{}) bool
+	fn     *lua.LFunction
+	fiber  *drive.Fiber
 	inside *lua.LState // the interpreter's thread when the handler began to wait
 
 	waits     wait
@@ -54,7 +52,10 @@ type run struct {
 	response  *respond
 	keys      map[string]any // public keys by their bytes
 
-	objects map[kind]*lua.LUserData // of which a handler has one each
+	objects [anyKind]*lua.LUserData // of which a handler has one each
+	handle  held
+	fields  headerMap
+	named   held // the fields, for the script
 }
 
 // A respond is an answer in place of the upstream's.
@@ -68,20 +69,23 @@ type field struct{ name, value string }
 
 // start runs a handler until it waits or ends.
 func (r *run) start(fn *lua.LFunction) {
-	r.th = r.st.stack()
-	r.bytes = maxBytes
-	r.resume, r.stop = iter.Pull(func(yield func(struct{}) bool) {
-		r.yield = yield
-		r.st.l.G.CurrentThread = r.th
-		r.th.Push(fn)
-		r.th.Push(r.object(handleKind, r))
-		if err := r.th.PCall(1, 0, nil); err == nil {
-			r.st.free(r.th)
-		} else if r.waits != toRespond {
-			r.failed = message(err)
-		}
-	})
+	r.fn, r.bytes = fn, maxBytes
+	r.objects[handleKind] = r.handle.hold(r, handleKind, r)
+	r.fiber = r.f.w.Loop.Fiber(r)
 	r.enter()
+}
+
+// Run is the handler, from its first instruction to its last.
+func (r *run) Run(*drive.Fiber) {
+	th := r.st.stack()
+	r.st.l.G.CurrentThread = th
+	th.Push(r.fn)
+	th.Push(r.objects[handleKind])
+	if err := th.PCall(1, 0, nil); err == nil {
+		r.st.free(th)
+	} else if r.waits != toRespond {
+		r.failed = message(err)
+	}
 }
 
 // maxThreads is how many stacks wait for handlers.
@@ -105,6 +109,9 @@ func (st *state) free(th *lua.LState) {
 		th.SetTop(0)
 		st.threads = append(st.threads, th)
 	}
+	if cap(st.value) > 64<<10 {
+		st.value = nil
+	}
 }
 
 // enter lets the handler go on.
@@ -117,12 +124,12 @@ func (r *run) enter() {
 	if r.waits != toRespond {
 		r.waits = nothing
 	}
-	_, more := r.resume()
+	over := r.fiber.Resume()
 	m.ran()
 	r.bytes, r.tries = m.bytes, m.tries
 	m.restore(before)
 	r.st.l.G.CurrentThread = current
-	if !more {
+	if over {
 		r.finish()
 	}
 }
@@ -143,7 +150,7 @@ func (r *run) wait(l *lua.LState, w wait) {
 		raise(l, errGone)
 	}
 	r.waits, r.inside = w, r.st.l.G.CurrentThread
-	if !r.yield(struct{}{}) { // nobody waits for it any more
+	if r.fiber.Wait(); r.over { // nobody waits for it any more
 		r.st.meter.err = errGone
 		raise(l, errGone)
 	}
@@ -163,7 +170,7 @@ func (r *run) kill() {
 	before := *m
 	current := r.st.l.G.CurrentThread
 	m.err = errGone
-	r.stop()
+	r.fiber.Resume() // which ends it: all that it does fails
 	m.restore(before)
 	r.st.l.G.CurrentThread = current
 }

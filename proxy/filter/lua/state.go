@@ -10,12 +10,14 @@ import (
 type state struct {
 	l          *lua.LState
 	meter      *meter
-	types      map[kind]*lua.LTable
+	types      [anyKind]*lua.LTable
 	onRequest  *lua.LFunction // nil: none
 	onResponse *lua.LFunction
 	dropped    bool
 	unheard    int           // requests for whose answers nobody waits
 	threads    []*lua.LState // of handlers that have ended well, for the next ones
+
+	name, value []byte // what methods are called with
 }
 
 // newState runs a script.
