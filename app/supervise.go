@@ -311,7 +311,8 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	out, _, err := inject.Pod(&p, ns, inject.Options{
 		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
 		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: defaults, Objects: s.proxyConfigs(ctx)},
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, OutboundPort: settings.OutboundPort, InboundPort: settings.InboundPort,
+		Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: defaults, Objects: s.proxyConfigs(ctx)},
 	})
 	if err != nil {
 		return nil, err

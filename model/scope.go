@@ -33,6 +33,8 @@ type Door struct {
 	Bind    netip.Addr // zero: any address
 	Path    string     // of a Unix socket, in place of address and port
 	Own     bool       // the proxy listens there itself; else what is captured for the port comes to it
+	Unsaid  bool       // which of the two: Own is true where nothing is captured
+	Local   bool       // no address was said: it is on this host only, if the proxy listens there itself
 	Imports []Import
 }
 
@@ -41,8 +43,10 @@ type Ingress struct {
 	Port Port
 	Bind netip.Addr // zero: the pod's addresses
 	Own  bool       // the proxy listens there itself; else what is captured for the port comes to it
-	TLS  *ServerTLS // that of clients outside of the mesh, where the port speaks no mutual TLS of the mesh
-	Pool *ConnectionPool
+	// Unsaid is which of the two: Own is true where nothing is captured.
+	Unsaid bool
+	TLS    *ServerTLS // that of clients outside of the mesh, where the port speaks no mutual TLS of the mesh
+	Pool   *ConnectionPool
 	// Where the application is: its address, a Unix socket, or its own pod's address on
 	// a port. All zero means where the client dialled.
 	Addr netip.Addr

@@ -44,7 +44,14 @@ func (plan outPlan) doors(v *model.View) {
 	}
 	for i := range scope.Doors {
 		d := &scope.Doors[i]
-		l := &outListener{name: doorName(d), port: d.Port.Number, door: d}
+		if d.Unsaid && v.Interception() == model.Uncaptured || d.Own && d.Local {
+			own := *d
+			if own.Own = true; own.Local {
+				own.Bind = localHost
+			}
+			d = &own
+		}
+		l := &outListener{name: doorName(d), port: d.Port.Number, door: d, bound: d.Own}
 		if d.Bind.IsValid() {
 			l.addrs = []netip.Addr{d.Bind}
 		}

@@ -31,10 +31,9 @@ func (plan outPlan) httpProxy(v *model.View) {
 	if port == 0 {
 		return
 	}
-	local := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	d := &model.Door{Port: model.Port{Number: port, Protocol: model.HTTP}, Bind: local, Own: true}
+	d := &model.Door{Port: model.Port{Number: port, Protocol: model.HTTP}, Bind: localHost, Own: true}
 	if name := doorName(d); plan[name] == nil {
-		plan[name] = &outListener{name: name, port: port, addrs: []netip.Addr{local}, http: true, route: httpProxyRoute, door: d}
+		plan[name] = &outListener{name: name, port: port, addrs: []netip.Addr{localHost}, http: true, route: httpProxyRoute, door: d, bound: true}
 	}
 }
 

@@ -39,6 +39,9 @@ func inboundPorts(v *model.View) []inboundPort {
 		if s := v.Scope(); s != nil && len(s.Ingress) > 0 {
 			return ingressPorts(v, s)
 		}
+		if v.Interception() == model.Uncaptured {
+			return []inboundPort(nil) // clients come to the application, whose ports the proxy cannot open
+		}
 		byTarget := make(map[uint16]*inboundPort)
 		for _, s := range v.ServicesOf() {
 			for _, p := range s.Ports {
@@ -72,6 +75,11 @@ func ingressPorts(v *model.View, s *model.Scope) []inboundPort {
 	var out []inboundPort
 	for i := range s.Ingress {
 		in := &s.Ingress[i]
+		if in.Unsaid && v.Interception() == model.Uncaptured {
+			own := *in
+			own.Own = true
+			in = &own
+		}
 		p := inboundPort{target: in.Port.Number, port: in.Port, mode: v.MTLS(in.Port.Number), ingress: in}
 		if p.endsTLS() {
 			p.port.Protocol = insideTLS(in.Port.Protocol)
@@ -128,10 +136,10 @@ func (p inboundPort) pool(v *model.View) *model.ConnectionPool {
 // inboundListener takes everything that comes to the pod. Its chains are one
 // matrix: the protocol that a port declares by what its policy accepts.
 func inboundListener(v *model.View) *listenerv3.Listener {
-	l := captured(v, virtualInbound, v.Mesh.Config.InboundPort)
-	l.BindToPort = nil
+	l := captured(v, virtualInbound, v.InboundPort())
+	l.BindToPort, l.Transparent = nil, transparent(v)
 	l.FilterChains = []*listenerv3.FilterChain{{
-		Name: "virtualInbound-blackhole", FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(v.Mesh.Config.InboundPort))},
+		Name: "virtualInbound-blackhole", FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(v.InboundPort()))},
 		Filters: []*listenerv3.Filter{tcpProxy(v, blackHoleCluster)},
 	}}
 	ports := inboundPorts(v)
@@ -157,7 +165,7 @@ func inboundListener(v *model.View) *listenerv3.Listener {
 		}
 	}
 	l.FilterChains = append(l.FilterChains, passthroughChains(v, 0, mode)...)
-	l.ListenerFilters = inboundInspectors(ports)
+	l.ListenerFilters = inboundInspectors(v, ports)
 	return l
 }
 
@@ -337,7 +345,7 @@ func list1(f *listenerv3.Filter) []*listenerv3.Filter { return []*listenerv3.Fil
 
 // inboundInspectors look at the first bytes. A port where nothing depends on
 // them is left alone, so that a server may speak first there.
-func inboundInspectors(ports []inboundPort) []*listenerv3.ListenerFilter {
+func inboundInspectors(v *model.View, ports []inboundPort) []*listenerv3.ListenerFilter {
 	var noTLS, noHTTP []uint16
 	for _, p := range ports {
 		if p.mode == model.MTLSDisable && carried(p.port.Protocol) != model.Sniffed {
@@ -347,5 +355,9 @@ func inboundInspectors(ports []inboundPort) []*listenerv3.ListenerFilter {
 			noHTTP = append(noHTTP, p.target)
 		}
 	}
-	return []*listenerv3.ListenerFilter{originalDstFilter(), tlsInspector(noTLS), httpInspector(noHTTP)}
+	filters := []*listenerv3.ListenerFilter{originalDstFilter()}
+	if v.Interception() == model.Transparent {
+		filters = append(filters, originalSrcFilter())
+	}
+	return append(filters, tlsInspector(noTLS), httpInspector(noHTTP))
 }

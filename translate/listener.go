@@ -8,9 +8,11 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	originalsrcv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_src/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/model"
 )
@@ -24,11 +26,13 @@ func listener(v *model.View, name string) (*listenerv3.Listener, bool) {
 	if v.Proxy.Type != model.Sidecar {
 		return gatewayListener(v, name)
 	}
-	switch name {
-	case virtualOutbound:
-		return outboundCatcher(v), true
-	case virtualInbound:
-		return inboundListener(v), true
+	if v.Interception() != model.Uncaptured {
+		switch name {
+		case virtualOutbound:
+			return outboundCatcher(v), true
+		case virtualInbound:
+			return inboundListener(v), true
+		}
 	}
 	if p, ok := ownPort(v, name); ok {
 		return ownListener(v, p), true
@@ -41,7 +45,10 @@ func listenerNames(v *model.View) []string {
 	if v.Proxy.Type != model.Sidecar {
 		return gatewayListenerNames(v)
 	}
-	names := append([]string{virtualInbound, virtualOutbound}, outboundListenerNames(v)...)
+	names := outboundListenerNames(v)
+	if v.Interception() != model.Uncaptured {
+		names = append(names, virtualInbound, virtualOutbound)
+	}
 	for _, p := range inboundPorts(v) {
 		if p.ingress != nil && p.ingress.Own {
 			names = append(names, ownName(v, p))
@@ -83,9 +90,9 @@ func captured(v *model.View, name string, port uint16, addrs ...netip.Addr) *lis
 // outboundCatcher takes every connection that leaves the application, gives it
 // to the listener of its destination, and keeps what has none.
 func outboundCatcher(v *model.View) *listenerv3.Listener {
-	port := v.Mesh.Config.OutboundPort
+	port := v.OutboundPort()
 	l := captured(v, virtualOutbound, port)
-	l.BindToPort, l.UseOriginalDst = nil, boolean(true)
+	l.BindToPort, l.UseOriginalDst, l.Transparent = nil, boolean(true), transparent(v)
 	l.FilterChains = []*listenerv3.FilterChain{
 		{
 			Name: "virtualOutbound-blackhole", FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: u32(uint32(port))},
@@ -112,6 +119,21 @@ func listenerFilter(name string, config proto.Message, except []uint16) *listene
 
 func originalDstFilter() *listenerv3.ListenerFilter {
 	return listenerFilter("envoy.filters.listener.original_dst", &originaldstv3.OriginalDst{}, nil)
+}
+
+// sourceMark is on connections to the application that come from a client's address (Istio's).
+const sourceMark = 1337
+
+func originalSrcFilter() *listenerv3.ListenerFilter {
+	return listenerFilter("envoy.filters.listener.original_src", &originalsrcv3.OriginalSrc{Mark: sourceMark}, nil)
+}
+
+// transparent has a listener take connections by TPROXY, if the pod gives it some in that way.
+func transparent(v *model.View) *wrapperspb.BoolValue {
+	if v.Interception() == model.Transparent {
+		return boolean(true)
+	}
+	return nil
 }
 
 func tlsInspector(except []uint16) *listenerv3.ListenerFilter {

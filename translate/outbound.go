@@ -32,7 +32,8 @@ type outListener struct {
 	byAddr   []addressService // bytes to addresses that belong to a service
 	fallback *model.Service   // bytes to anywhere else; the oldest service wins
 
-	door *model.Door // that a Sidecar opens: only what is behind it is reached
+	door  *model.Door // that a Sidecar opens: only what is behind it is reached
+	bound bool        // the proxy listens there itself; else what is captured comes to it
 }
 
 type namedService struct {
@@ -95,6 +96,10 @@ func (plan outPlan) add(v *model.View, s *model.Service, p model.Port) {
 	if kind == model.UDP {
 		return
 	}
+	if v.Interception() == model.Uncaptured {
+		plan.addLocal(v, s, p, kind)
+		return
+	}
 	addrs := v.Addresses(s)
 	if kind != model.HTTP && len(addrs) > 0 {
 		l := plan.at(p.Number, addrs...)
@@ -103,7 +108,7 @@ func (plan outPlan) add(v *model.View, s *model.Service, p model.Port) {
 			l.http, l.sniff, l.route = true, true, s.Host+":"+strconv.Itoa(int(p.Number))
 		}
 	}
-	if cfg := v.Mesh.Config; p.Number == cfg.OutboundPort || p.Number == cfg.InboundPort {
+	if p.Number == v.OutboundPort() || p.Number == v.InboundPort() {
 		return // every address on these ports is the proxy's own
 	}
 	if kind == model.HTTP {
@@ -188,11 +193,11 @@ func outboundListener(v *model.View, name string) (*listenerv3.Listener, bool) {
 		return nil, false
 	}
 	l := captured(v, p.name, p.port, p.addrs...)
-	if d := p.door; d != nil && d.Own {
+	if p.bound {
 		l.BindToPort = nil
-		if d.Path != "" {
-			l.Address, l.AdditionalAddresses = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: d.Path}}}, nil
-		}
+	}
+	if d := p.door; d != nil && d.Path != "" {
+		l.Address, l.AdditionalAddresses = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: d.Path}}}, nil
 	}
 	if p.http && !p.sniff && p.fallback == nil && len(p.byName)+len(p.byAddr) == 0 {
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: list1(p.manager(v))}}

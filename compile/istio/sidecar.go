@@ -63,21 +63,21 @@ func (c *compiler) sidecar() {
 
 // door reads a port on which hosts are reached.
 func (c *compiler) door(e *networking.IstioEgressListener, imports []model.Import, at *field.Path) model.Door {
-	d := model.Door{Port: c.sidecarPort(e.Port, at.Child("port")), Own: e.CaptureMode == networking.CaptureMode_NONE, Imports: imports}
+	d := model.Door{
+		Port: c.sidecarPort(e.Port, at.Child("port")), Own: e.CaptureMode == networking.CaptureMode_NONE,
+		Unsaid: e.CaptureMode == networking.CaptureMode_DEFAULT, Local: e.Bind == "", Imports: imports,
+	}
 	if path, ok := strings.CutPrefix(e.Bind, "unix://"); ok {
 		if d.Path = path; !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") {
 			c.out.Errors.Addf(at.Child("bind"), "is %q, want unix:///PATH", e.Bind)
 		}
-		d.Own = true
+		d.Own, d.Unsaid = true, false
 		return d
 	}
 	if d.Port.Number == 0 {
 		c.out.Errors.Addf(at.Child("port").Child("number"), "is 0, want 1 to 65535, or a bind of unix:///PATH")
 	}
 	d.Bind = c.bind(e.Bind, at.Child("bind"))
-	if d.Own && e.Bind == "" {
-		d.Bind = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	}
 	return d
 }
 
@@ -129,6 +129,7 @@ func (c *compiler) imported(h string, at *field.Path) []model.Import {
 func (c *compiler) ingress(in *networking.IstioIngressListener, at *field.Path) model.Ingress {
 	out := model.Ingress{
 		Port: c.sidecarPort(in.Port, at.Child("port")), Bind: c.bind(in.Bind, at.Child("bind")), Own: in.CaptureMode == networking.CaptureMode_NONE,
+		Unsaid: in.CaptureMode == networking.CaptureMode_DEFAULT,
 	}
 	if out.Port.Number == 0 {
 		c.out.Errors.Addf(at.Child("port").Child("number"), "is 0, want 1 to 65535")

@@ -14,6 +14,7 @@ var Annotations = []Annotation{
 	{Name: "traffic.sidecar.istio.io/excludeOutboundPorts", On: "Pod", Form: Ports},
 	{Name: "traffic.sidecar.istio.io/includeOutboundIPRanges", On: "Pod", Form: Ranges},
 	{Name: "traffic.sidecar.istio.io/excludeOutboundIPRanges", On: "Pod", Form: Ranges},
+	{Name: "sidecar.istio.io/interceptionMode", On: "Pod", Form: Interception},
 	{Name: "sidecar.malla.dev/proxy", On: "Pod", Form: Proxy},
 	{Name: "networking.istio.io/exportTo", On: "Service"},
 	{Name: "networking.istio.io/traffic-distribution", On: "Service"},
@@ -50,10 +51,11 @@ type Annotation struct {
 type Form uint8
 
 const (
-	AnyText     Form = iota
-	Ports            // numbers, separated by commas, or *
-	Ranges           // of addresses, separated by commas, or *
-	ProxyConfig      // YAML, as under MeshConfig's defaultConfig
-	Proxy            // malla or envoy
-	ServiceType      // ClusterIP, LoadBalancer or NodePort
+	AnyText      Form = iota
+	Ports             // numbers, separated by commas, or *
+	Ranges            // of addresses, separated by commas, or *
+	ProxyConfig       // YAML, as under MeshConfig's defaultConfig
+	Proxy             // malla or envoy
+	Interception      // REDIRECT, TPROXY or NONE
+	ServiceType       // ClusterIP, LoadBalancer or NodePort
 )

@@ -6,8 +6,6 @@ const whyTelemetry = "proxies log and are scraped; sending what they observe els
 // MeshFields classifies the fields of MeshConfig, which is not a kind but the text
 // under the key mesh of the ConfigMap istio or malla in the root namespace.
 var MeshFields = join(
-	only(ref("the capture rules of pods are made for 15001", "proxyListenPort"), "!15001"),
-	only(ref("the capture rules of pods are made for 15006", "proxyInboundListenPort"), "!15006"),
 	only(ref("hosts that nobody declared are not of the mesh; want SIMPLE or MUTUAL", "outboundTrafficPolicy.tls.mode"), "ISTIO_MUTUAL"),
 	ign("Istio does not heed it any more; use consecutive5xxErrors or consecutiveGatewayErrors", "defaultTrafficPolicy.outlierDetection.consecutiveErrors"),
 	ign("traces are not sent yet", "enableTracing", "defaultConfig.tracing", "defaultConfig.zipkinAddress", "defaultConfig.tracingServiceName"),
@@ -27,7 +25,6 @@ var MeshFields = join(
 		only(ref("proxies and the control plane always use mutual TLS", "controlPlaneAuthPolicy"), "NONE"),
 		only(ref("the proxy's admin port is 15000", "proxyAdminPort"), "!15000"),
 		only(ref("the proxy's status port is 15020", "statusPort"), "!15020"),
-		only(ref("other ways of interception are "+whyNotYet, "interceptionMode"), "TPROXY", "NONE"),
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
 		ref(whyTelemetry, "envoyAccessLogService", "envoyMetricsService", "extraStatTags", "statsdUdpAddress"),

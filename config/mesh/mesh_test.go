@@ -62,6 +62,7 @@ func TestParse(t *testing.T) {
 			m.Pool = &model.ConnectionPool{MaxConnections: 5, MaxRetries: 2}
 			m.Outlier = &model.OutlierDetection{Consecutive5xx: &six, Interval: time.Minute}
 		}},
+		{"ports", "proxyListenPort: 16001\nproxyInboundListenPort: 15001", func(m *model.MeshConfig) { m.OutboundPort, m.InboundPort = 16001, 15001 }},
 		{"the proxies", "enablePrometheusMerge: false\ndefaultConfig: {drainDuration: 1s, terminationDrainDuration: 2s, discoveryAddress: x:1, concurrency: 2, proxyMetadata: {A: b}, holdApplicationUntilProxyStarts: true, proxyStatsMatcher: {inclusionPrefixes: [b, a], inclusionRegexps: ['.*']}}", func(m *model.MeshConfig) {
 			m.EnablePrometheusMerge, m.DrainDuration, m.TerminationDrain, m.DiscoveryAddress, m.Concurrency = false, time.Second, 2*time.Second, "x:1", 2
 			m.ProxyMetadata, m.HoldApplication, m.StatsInclusionPrefixes, m.StatsInclusionRegexps = map[string]string{"A": "b"}, true, []string{"a", "b"}, []string{".*"}
@@ -89,7 +90,9 @@ func TestWrong(t *testing.T) {
 			`ECDHE-RSA-AES128-SHA, ECDHE-ECDSA-AES256-SHA, ECDHE-RSA-AES256-SHA, AES128-GCM-SHA256, AES256-GCM-SHA384, AES128-SHA, AES256-SHA, DES-CBC3-SHA`},
 		{"inboundClusterStatName: '%NAME%'", `mesh.inboundClusterStatName: found "%NAME%", want a text with words such as %SERVICE%, %SERVICE_FQDN%, %SERVICE_PORT%, %SERVICE_PORT_NAME%, %SUBSET_NAME%, %TARGET_PORT%`},
 		{"connectTimout: 1s", "mesh.connectTimout: unknown field; did you mean connectTimeout?"},
-		{"proxyListenPort: 15009", "mesh.proxyListenPort: 15009: the capture rules of pods are made for 15001"},
+		{"proxyListenPort: 15020", "mesh.proxyListenPort: found 15020, want a port that is none of the proxies' own ([15000 15004 15008 15020 15021 15053 15090])"},
+		{"proxyInboundListenPort: 0", "mesh.proxyInboundListenPort: found 0, want a port that is none of the proxies' own ([15000 15004 15008 15020 15021 15053 15090])"},
+		{"proxyListenPort: 15006", "mesh.proxyListenPort: found 15006, which is proxyInboundListenPort; want another port"},
 		{"proxyListenPort: 15001", ""},
 		{"- a", "mesh: found a list, want an object with fields such as accessLogEncoding, accessLogFile, accessLogFormat"},
 		{"a: [", "mesh: yaml: line 1: did not find expected node content"},

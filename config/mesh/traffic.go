@@ -53,7 +53,23 @@ func (r *reader) traffic(m *meshv1alpha1.MeshConfig, out *model.MeshConfig) {
 			out.HTTPProxyPort = uint16(n)
 		}
 	}
+	r.port(m.GetProxyInboundListenPort(), &out.InboundPort, "proxyInboundListenPort")
+	if r.port(m.GetProxyListenPort(), &out.OutboundPort, "proxyListenPort"); out.OutboundPort == out.InboundPort {
+		r.errorf("found %d, which is proxyInboundListenPort; want another port", []any{out.OutboundPort}, "proxyListenPort")
+		out.OutboundPort = model.DefaultMeshConfig().OutboundPort
+	}
 	r.ingress(m, &out.Ingress)
+}
+
+// port reads a port of all proxies on which these have nothing else.
+func (r *reader) port(n int32, to *uint16, name string) {
+	switch {
+	case !r.has(name):
+	case n < 1 || n > 65535 || slices.Contains(model.ProxyPorts, uint16(n)):
+		r.errorf("found %d, want a port that is none of the proxies' own (%v)", []any{n, model.ProxyPorts}, name)
+	default:
+		*to = uint16(n)
+	}
 }
 
 // Ciphers and curves as Envoy's proxies know them.

@@ -13,6 +13,7 @@ import (
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/strict"
+	"github.com/mallamesh/malla/model"
 )
 
 // istioAnnotations are all that Istio defines.
@@ -58,6 +59,12 @@ func (r *ruler) annotationForm(at *field.Path, value string, form kind.Form) {
 	if form == kind.Proxy {
 		if value != "malla" && value != "envoy" {
 			r.errorf(at, "found %q, want malla or envoy", value)
+		}
+		return
+	}
+	if form == kind.Interception {
+		if _, ok := model.Interceptions[value]; !ok {
+			r.errorf(at, "found %q, want REDIRECT, TPROXY or NONE", value)
 		}
 		return
 	}

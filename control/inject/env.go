@@ -2,10 +2,14 @@ package inject
 
 import (
 	"encoding/json"
+	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mallamesh/malla/model"
 )
 
 func fromInt(n int) intstr.IntOrString { return intstr.FromInt32(int32(n)) }
@@ -30,10 +34,66 @@ func (b *builder) env() []corev1.EnvVar {
 		{Name: "ISTIO_META_POD_PORTS", Value: b.json(b.ports())},
 		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(b.applications(), ",")},
 		{Name: "ISTIO_META_CLUSTER_ID", Value: b.options.ClusterID},
-		{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"},
+		{Name: metadataEnv + interceptionMetadata, Value: b.interception()},
+		{Name: metadataEnv + model.OutboundPortMetadata, Value: strconv.Itoa(int(b.options.OutboundPort))},
+		{Name: metadataEnv + model.InboundPortMetadata, Value: strconv.Itoa(int(b.options.InboundPort))},
 		{Name: "ISTIO_META_WORKLOAD_NAME", Value: workload},
 		{Name: "ISTIO_META_OWNER", Value: b.owner(workload, kind)},
 		{Name: "ISTIO_META_MESH_ID", Value: b.meshID()},
+	}
+}
+
+// metadataEnv is in front of the names of variables that a proxy tells the control plane.
+const metadataEnv = "ISTIO_META_"
+
+const interceptionMetadata = "INTERCEPTION_MODE"
+
+// interception is how the pod's connections come to its proxy: as its annotation says, else as its proxy's settings.
+func (b *builder) interception() string {
+	if mode := b.pod.Annotations[InterceptionKey]; mode != "" {
+		return mode
+	}
+	if mode, ok := b.proxy["interceptionMode"].(string); ok && mode != "" {
+		return mode
+	}
+	return "REDIRECT"
+}
+
+// A Capture is what an injected pod says of how its connections come to its proxy.
+type Capture struct {
+	Mode                      model.Interception
+	OutboundPort, InboundPort uint16 // 0: Istio's
+	DNS                       bool   // what it asks name servers, too
+}
+
+// CaptureOf reads it from the variables of the pod's proxy, which its author may have written, and from the settings that
+// were injected.
+func CaptureOf(p *corev1.Pod) Capture {
+	i := slices.IndexFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == Container })
+	if i < 0 {
+		return Capture{}
+	}
+	said := map[string]string{}
+	for _, e := range p.Spec.Containers[i].Env {
+		said[e.Name] = e.Value
+	}
+	var settings struct {
+		ProxyMetadata map[string]string `json:"proxyMetadata"`
+	}
+	_ = json.Unmarshal([]byte(said["PROXY_CONFIG"]), &settings) // the proxy itself says what is wrong with it
+	value := func(metadata string) string {
+		if v, ok := said[metadataEnv+metadata]; ok {
+			return v
+		}
+		return settings.ProxyMetadata[metadataEnv+metadata]
+	}
+	port := func(metadata string) uint16 {
+		n, _ := strconv.ParseUint(value(metadata), 10, 16) // 0 is Istio's
+		return uint16(n)
+	}
+	return Capture{
+		Mode: model.Interceptions[value(interceptionMetadata)], DNS: value("DNS_CAPTURE") == "true",
+		OutboundPort: port(model.OutboundPortMetadata), InboundPort: port(model.InboundPortMetadata),
 	}
 }
 

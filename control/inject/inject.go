@@ -21,6 +21,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/mesh"
+	"github.com/mallamesh/malla/model"
 )
 
 // Names that people and tools know.
@@ -29,8 +30,9 @@ const (
 
 	StatusAnnotation    = "sidecar.istio.io/status"
 	TemplatesAnnotation = "inject.istio.io/templates"
-	InjectKey           = "sidecar.istio.io/inject" // a label; as an annotation too, for old manifests
-	ProxyKey            = "sidecar.malla.dev/proxy" // an annotation: malla (the default) or envoy
+	InjectKey           = "sidecar.istio.io/inject"           // a label; as an annotation too, for old manifests
+	ProxyKey            = "sidecar.malla.dev/proxy"           // an annotation: malla (the default) or envoy
+	InterceptionKey     = "sidecar.istio.io/interceptionMode" // an annotation: REDIRECT, TPROXY or NONE
 	NamespaceLabel      = "istio-injection"
 	RevisionLabel       = "istio.io/rev"
 	TLSModeLabel        = "security.istio.io/tlsMode"
@@ -55,6 +57,8 @@ type Options struct {
 	Everywhere   bool   // also where no label asks for it
 	RootConfig   string // ConfigMap with the root certificate
 	ControlPlane string // namespace that Everywhere leaves out
+
+	OutboundPort, InboundPort uint16 // to which the pod's connections are redirected
 }
 
 // Wanted reports whether the pod gets a sidecar, and in a few words why (not).
@@ -112,6 +116,11 @@ func Pod(p *corev1.Pod, ns *corev1.Namespace, o Options) (*corev1.Pod, bool, err
 	own, errs, _ := mesh.ParseProxy(p.Annotations[mesh.ProxyAnnotation], field.At("metadata", "annotations", mesh.ProxyAnnotation))
 	if err := errs.Err(); err != nil {
 		return nil, false, err
+	}
+	if mode, ok := p.Annotations[InterceptionKey]; ok {
+		if _, known := model.Interceptions[mode]; !known {
+			return nil, false, fmt.Errorf("metadata.annotations[%q]: found %q, want REDIRECT, TPROXY or NONE", InterceptionKey, mode)
+		}
 	}
 	out := p.DeepCopy()
 	b := builder{pod: out, namespace: ns.Name, options: o, kind: "sidecar", role: role, proxy: o.Proxies.For(ns.Name, p.Labels, own)}

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mallamesh/malla/model"
 )
 
 var options = Options{Image: "malla/proxyv2:test", TrustDomain: "cluster.local", Domain: "cluster.local", Discovery: "istiod.istio-system.svc:15012",
@@ -199,6 +201,49 @@ func TestOwnProxyConfig(t *testing.T) {
 	}
 	if _, _, err := Pod(with("concurency: 2"), enabled, o); err == nil || !strings.Contains(err.Error(), `annotations["proxy.istio.io/config"].concurency: unknown field`) {
 		t.Errorf("a misspelt field: %v", err)
+	}
+}
+
+// How a pod's connections come to its proxy say its annotation, its proxy's settings, and the mesh's; to which ports
+// the mesh says. Who starts the pod finds it there.
+func TestInterception(t *testing.T) {
+	enabled := namespace("default", NamespaceLabel, "enabled")
+	for _, test := range []struct {
+		annotation, config, mesh string
+		want                     model.Interception
+	}{
+		{"", "", "", model.Redirected},
+		{"", "", "TPROXY", model.Transparent},
+		{"", "interceptionMode: NONE", "TPROXY", model.Uncaptured},
+		{"REDIRECT", "interceptionMode: NONE", "TPROXY", model.Redirected},
+	} {
+		o := options
+		o.OutboundPort, o.InboundPort = 16001, 16006
+		if test.mesh != "" {
+			o.Proxies.Default = map[string]any{"interceptionMode": test.mesh}
+		}
+		out, _, err := Pod(pod(func(p *corev1.Pod) {
+			p.Annotations = map[string]string{"proxy.istio.io/config": test.config}
+			if test.annotation != "" {
+				p.Annotations[InterceptionKey] = test.annotation
+			}
+		}), enabled, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := CaptureOf(out), (Capture{Mode: test.want, OutboundPort: 16001, InboundPort: 16006}); got != want {
+			t.Errorf("annotation %q, settings %q, the mesh's %q: %+v, want %+v", test.annotation, test.config, test.mesh, got, want)
+		}
+	}
+	wrong := pod(func(p *corev1.Pod) { p.Annotations = map[string]string{InterceptionKey: "none"} })
+	if _, _, err := Pod(wrong, enabled, options); err == nil || !strings.Contains(err.Error(), `found "none", want REDIRECT, TPROXY or NONE`) {
+		t.Errorf("a mode that there is not: %v", err)
+	}
+	names := pod(func(p *corev1.Pod) {
+		p.Annotations = map[string]string{"proxy.istio.io/config": "proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"true\"}"}
+	})
+	if out, _, err := Pod(names, enabled, options); err != nil || !CaptureOf(out).DNS {
+		t.Errorf("a proxy that answers names: %+v, %v", CaptureOf(out), err)
 	}
 }
 

@@ -1,45 +1,27 @@
 package pods
 
 import (
-	"encoding/json"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/router"
+	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/node/capture"
 )
 
-// capturesDNS reports whether the sidecar answers what the pod asks name servers: by a variable of its
-// container's, else by proxyMetadata in the settings that were injected.
-func capturesDNS(p *corev1.Pod) bool {
-	const name = "ISTIO_META_DNS_CAPTURE"
-	for _, c := range p.Spec.Containers {
-		if c.Name != inject.Container {
-			continue
-		}
-		var settings struct {
-			ProxyMetadata map[string]string `json:"proxyMetadata"`
-		}
-		for _, e := range c.Env {
-			if e.Name == name {
-				return e.Value == "true"
-			}
-			if e.Name == "PROXY_CONFIG" {
-				_ = json.Unmarshal([]byte(e.Value), &settings) // the proxy itself says what is wrong with it
-			}
-		}
-		return settings.ProxyMetadata[name] == "true"
+// captureOf says which traffic the sidecar takes, and how: by Istio's annotations, and as the injector has written
+// down. Nil is none.
+func captureOf(annotations map[string]string, how inject.Capture) *capture.Config {
+	if how.Mode == model.Uncaptured {
+		return nil
 	}
-	return false
-}
-
-// captureOf reads Istio's annotations about which traffic the sidecar takes.
-func captureOf(annotations map[string]string) *capture.Config {
-	c := &capture.Config{}
+	c := &capture.Config{OutboundPort: how.OutboundPort, InboundPort: how.InboundPort, Transparent: how.Mode == model.Transparent}
+	if how.DNS {
+		c.DNSServers = router.DNSIPs
+	}
 	const prefix = "traffic.sidecar.istio.io/"
 	if ports := portList(annotations[prefix+"excludeInboundPorts"]); len(ports) > 0 {
 		c.ExcludeInbound = append(slices.Clone(capture.DefaultExcludeInbound), ports...)

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mallamesh/malla/control/inject"
-	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
 )
 
@@ -422,10 +421,7 @@ func (w *worker) sandboxSpec() sandbox.PodSpec {
 		}
 	}
 	if inject.Injected(p) && !inject.Gateway(p) {
-		s.Capture = captureOf(p.Annotations)
-		if capturesDNS(p) {
-			s.Capture.DNSServers = router.DNSIPs
-		}
+		s.Capture = captureOf(p.Annotations, inject.CaptureOf(p))
 	}
 	return s
 }

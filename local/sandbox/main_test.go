@@ -4,6 +4,8 @@ package sandbox_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -318,10 +320,6 @@ func (b *buffer) waitFor(t *testing.T, text string) {
 
 // podProgram is what "/malla pod-test" does in pods.
 func podProgram(args []string) int {
-	fail := func(err error) int {
-		fmt.Println("error:", err)
-		return 1
-	}
 	switch args[0] {
 	case "serve": // PORT NAME
 		l, err := net.Listen("tcp", ":"+args[1])
@@ -419,6 +417,8 @@ func podProgram(args []string) int {
 		}
 		fmt.Println("ready")
 		select {}
+	case "between": // takes every connection by TPROXY, and asks the application in its client's name
+		return between()
 	case "attack":
 		attack()
 		return 0
@@ -453,6 +453,54 @@ func podProgram(args []string) int {
 		return 0
 	}
 	return fail(fmt.Errorf("no program %q", args[0]))
+}
+
+func fail(err error) int {
+	fmt.Println("error:", err)
+	return 1
+}
+
+// between is a sidecar that neither the client nor the application sees. It says what it takes.
+func between() int {
+	listen := net.ListenConfig{Control: setTransparent}
+	l, err := listen.Listen(context.Background(), "tcp", ":15006")
+	if err != nil {
+		return fail(err)
+	}
+	fmt.Println("ready")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return fail(err)
+		}
+		go func() {
+			defer c.Close()
+			source := *c.RemoteAddr().(*net.TCPAddr)
+			source.Port = 0
+			d := net.Dialer{LocalAddr: &source, Timeout: 5 * time.Second, Control: func(a, b string, c syscall.RawConn) error {
+				return errors.Join(setMark(a, b, c), setTransparent(a, b, c))
+			}}
+			up, err := d.Dial("tcp", c.LocalAddr().String())
+			if err != nil {
+				fmt.Fprintln(c, err)
+				return
+			}
+			defer up.Close()
+			fmt.Fprintf(c, "for %s: ", c.LocalAddr())
+			io.Copy(c, up)
+		}()
+	}
+}
+
+func setTransparent(network, _ string, c syscall.RawConn) (err error) {
+	c.Control(func(fd uintptr) {
+		if strings.HasSuffix(network, "6") {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_IPV6, 75, 1) // IPV6_TRANSPARENT
+		} else {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_IP, syscall.IP_TRANSPARENT, 1)
+		}
+	})
+	return err
 }
 
 func setMark(_, _ string, c syscall.RawConn) (err error) {

@@ -464,6 +464,37 @@ func TestCaptureOptions(t *testing.T) {
 	})
 }
 
+// By TPROXY a sidecar stands between a client and its application, and neither sees its address. What is its own, what
+// is left out, and what leaves the pod goes as it does by REDIRECT.
+func TestTransparentCapture(t *testing.T) {
+	inMesh(t, func(m *mesh) {
+		b := m.pod("b")
+		b.echo("80")
+		a := m.pod("a", func(s *sandbox.PodSpec) {
+			s.Capture = &capture.Config{Transparent: true, NoOutbound: true, ExcludeInbound: []uint16{8081}}
+		})
+		_, out := a.start(sandbox.ContainerSpec{Name: "istio-proxy", Sidecar: true, Argv: []string{sandbox.Self, "pod-test", "between"}})
+		out.waitFor(m.T, "ready")
+		a.echo("8080")
+		_, second := a.start(sandbox.ContainerSpec{Name: "second", Argv: []string{sandbox.Self, "pod-test", "serve", "8081", "a"}})
+		second.waitFor(m.T, "ready")
+		for _, ip := range []struct{ of, client netip.Addr }{{a.v4, b.v4}, {a.v6, b.v6}} {
+			for range 20 {
+				to := join(ip.of, 8080)
+				if got, want := b.ask(to), "for "+to+": a saw "+ip.client.String(); got != want {
+					m.Errorf("b asks %s: %q, want %q", to, got, want)
+				}
+			}
+			if got, want := b.ask(join(ip.of, 8081)), "a saw "+ip.client.String(); got != want {
+				m.Errorf("a port that is left out: %q, want %q", got, want)
+			}
+		}
+		if got := a.ask(join(b.v4, 80)); !strings.HasPrefix(got, "b saw "+a.v4.String()) {
+			m.Errorf("a asks b: %q, want b's answer", got)
+		}
+	})
+}
+
 // Rules that grew by changes are those that are made at once, and nothing is
 // left of services that went.
 func TestServiceChangesAddUp(t *testing.T) {

@@ -8,6 +8,10 @@
 // the sidecar has.
 //
 // Only TCP is redirected, and what is asked of the name servers that are named; other UDP goes its way.
+//
+// By TPROXY ([Config.Transparent]) a connection keeps the addresses that its client gave it, and the sidecar's own
+// connection to the application has the client's address as its source. What leaves the pod is redirected
+// all the same, as in Istio.
 package capture
 
 import "net/netip"
@@ -26,6 +30,7 @@ type Config struct {
 	InboundPort  uint16 // default 15006
 	OutboundPort uint16 // default 15001
 	Mark         uint32 // the sidecar's own sockets; default 1337
+	Transparent  bool   // what comes in goes to the sidecar by TPROXY
 
 	// ExcludeInbound are local ports that peers reach without the sidecar.
 	// nil means DefaultExcludeInbound; empty excludes none.

@@ -44,7 +44,13 @@ func Install(c Config) error {
 	out := b.NAT("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	in.Flush()
 	out.Flush()
-	c.inbound(in)
+	if c.Transparent {
+		if err := c.transparent(b); err != nil {
+			return err
+		}
+	} else {
+		c.inbound(in, nft.Redirect(c.InboundPort))
+	}
 	c.outbound(out)
 	return b.Commit()
 }
@@ -64,19 +70,20 @@ func addInboundSource() error {
 	return nil
 }
 
-// inbound is for connections from other pods. What comes over lo has been
-// through output, and its translation is settled there.
-func (c Config) inbound(chain *nft.Chain) {
+// inbound is for connections from other pods, which go to the sidecar the way that is said. What comes over lo has
+// been through output, and its translation is settled there.
+func (c Config) inbound(chain *nft.Chain, to nft.Match) {
+	tcp := nft.Proto(unix.IPPROTO_TCP)
 	chain.Add(nft.NotProto(unix.IPPROTO_TCP), nft.Return())
-	chain.Add(nft.Proto(unix.IPPROTO_TCP), nft.DstPort(hboneInbound), nft.Return())
+	chain.Add(tcp, nft.DstPort(hboneInbound), nft.Return())
 	for _, p := range c.ExcludeInbound {
-		chain.Add(nft.Proto(unix.IPPROTO_TCP), nft.DstPort(p), nft.Return())
+		chain.Add(tcp, nft.DstPort(p), nft.Return())
 	}
 	for _, p := range c.IncludeInbound {
-		chain.Add(nft.Proto(unix.IPPROTO_TCP), nft.DstPort(p), nft.Redirect(c.InboundPort))
+		chain.Add(tcp, nft.DstPort(p), to)
 	}
 	if len(c.IncludeInbound) == 0 {
-		chain.Add(nft.Proto(unix.IPPROTO_TCP), nft.Redirect(c.InboundPort))
+		chain.Add(tcp, to)
 	}
 }
 
@@ -92,6 +99,9 @@ func (c Config) outbound(chain *nft.Chain) {
 	chain.Add(nft.NotProto(unix.IPPROTO_TCP), nft.Return())
 	chain.Add(nft.Src(inboundSource4), nft.OutLoopback(), nft.Return())
 	chain.Add(nft.Src(inboundSource6), nft.OutLoopback(), nft.Return())
+	if c.Transparent { // the sidecar speaks to the application, from a client's address, which may be this pod's
+		chain.Add(nft.OutLoopback(), nft.Mark(c.Mark), nft.FromTransparent(), nft.Return())
+	}
 	// The sidecar calls a service that led back to its own pod: as inbound.
 	for _, lo := range []netip.Prefix{loopback4, loopback6} {
 		chain.Add(nft.OutLoopback(), nft.NotDst(lo), tcp, nft.NotDstPort(hboneInbound), nft.Mark(c.Mark), nft.Redirect(c.InboundPort))

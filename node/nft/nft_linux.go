@@ -77,6 +77,11 @@ func (b *Batch) Filter(name string, hook *nftables.ChainHook, priority *nftables
 	return &Chain{b, b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: priority})}
 }
 
+// Reroute adds a chain for what this network namespace sends: a packet whose mark changes there is routed anew.
+func (b *Batch) Reroute(name string, priority *nftables.ChainPriority) *Chain {
+	return &Chain{b, b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: nftables.ChainTypeRoute, Hooknum: nftables.ChainHookOutput, Priority: priority})}
+}
+
 // Delete removes the chain, to which nothing may lead.
 func (c *Chain) Delete() { c.b.conn.DelChain(c.c) }
 
@@ -169,6 +174,11 @@ func OutLoopback() Match {
 	return Match{&expr.Meta{Key: expr.MetaKeyOIF, Register: 1}, cmp(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(loopback))}
 }
 
+// InLoopback matches packets that come by lo.
+func InLoopback() Match {
+	return Match{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, cmp(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(loopback))}
+}
+
 // Mark matches packets of sockets with this SO_MARK.
 func Mark(m uint32) Match { return mark(expr.CmpOpEq, m) }
 
@@ -179,11 +189,54 @@ func mark(op expr.CmpOp, m uint32) Match {
 	return Match{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, cmp(op, binaryutil.NativeEndian.PutUint32(m))}
 }
 
+// SetMark gives the packet another mark.
+func SetMark(m uint32) Match {
+	return Match{
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(m)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
+// ConnMark matches packets whose connection has the mark.
+func ConnMark(m uint32) Match {
+	return Match{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, cmp(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(m))}
+}
+
+// SetConnMark gives the packet's connection a mark, by which its answers are known.
+func SetConnMark(m uint32) Match {
+	return Match{
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(m)},
+		&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
+// TProxy gives a packet to the transparent socket of its connection, or to the one that listens on the port, and
+// leaves its addresses as they are. A connection that another socket has is left to that: the rule ends there.
+func TProxy(port uint16) Match {
+	return Match{
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.TProxy{RegPort: 1}, // of both families
+	}
+}
+
+// FromTransparent matches packets of a socket that may have an address that is not this network namespace's.
+func FromTransparent() Match {
+	return Match{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, cmp(expr.CmpOpEq, []byte{1})}
+}
+
+// Accept ends the packet's way through the hook's chains of this priority.
+func Accept() Match { return Match{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
 // DstType matches what the routing table says of the destination: unix.RTN_LOCAL.
-func DstType(t uint32) Match {
+func DstType(t uint32) Match { return addrType(expr.CmpOpEq, t) }
+
+// NotDstType is the opposite of DstType.
+func NotDstType(t uint32) Match { return addrType(expr.CmpOpNeq, t) }
+
+func addrType(op expr.CmpOp, t uint32) Match {
 	return Match{
 		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
-		cmp(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(t)),
+		cmp(op, binaryutil.NativeEndian.PutUint32(t)),
 	}
 }
 
