@@ -57,7 +57,7 @@ require (
 )
 
 require (
-	github.com/andybalholm/brotli v1.2.0
+	github.com/andybalholm/brotli v1.3.0
 	github.com/klauspost/compress v1.20.0
 	github.com/pires/go-proxyproto v0.8.1
 )

@@ -117,6 +117,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	c.lastGood = newLastGood(client.CoreV1().ConfigMaps(o.Namespace), o.Log)
 	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, AsIstio: o.AsIstio, Log: o.Log})
 	c.build(time.Now())
+	c.hasTold() // who connects from now on begins with it
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
 		return err
@@ -211,6 +212,8 @@ type controlPlane struct {
 
 	mu   sync.Mutex
 	snap *config.Snapshot // guarded by mu: read by the debug pages
+	read *config.Snapshot // guarded by mu: of which snap is what the mesh discovers
+	told *config.Snapshot // guarded by mu: the newest that was read and of which every proxy has been told
 }
 
 // Debounce: changes are gathered until none came for quietFor, at most for gatherFor.
@@ -248,12 +251,14 @@ func (c *controlPlane) follow(ctx context.Context) {
 			c.server.Changed(types...)
 			c.publishRoots()
 		}
+		c.hasTold()
 	}
 }
 
 // build makes the newest mesh and says which types it may touch; none means all.
 func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	snap := c.source.Snapshot()
+	read := snap
 	var before *model.Mesh
 	if c.resources != nil {
 		before = c.resources.Mesh()
@@ -284,7 +289,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	c.sizes.set(m)
 	c.mu.Lock()
 	last := c.snap
-	c.snap = snap
+	c.snap, c.read = snap, read
 	c.mu.Unlock()
 	if c.resources == nil {
 		c.resources = xds.NewMesh(xds.Translation{Names: translate.Names, Resource: translate.Resource, Own: translate.Own}, m, born)

@@ -87,6 +87,7 @@ func (c *controlPlane) debugPages() http.Handler {
 		writeJSON(w, out)
 	})
 	mux.HandleFunc("GET /debug/mesh", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.resources.Mesh().Config) })
+	mux.HandleFunc("GET "+distributionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.distribution()) })
 	mux.HandleFunc("GET /debug/config_dump", c.dump)
 	return mux
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -98,6 +99,9 @@ func (u *up) follow(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := state.settle(ctx, transport); err != nil && ctx.Err() == nil {
+		show.Say("malla: warning: %v", err)
+	}
 	show.Done()
 	cli.Ready(u.o.Out, time.Since(u.began), state.summary(ctx))
 	if u.o.Detach {
@@ -136,20 +140,34 @@ func (u *up) reject(ctx context.Context, client *http.Client, all []files.Reject
 
 // put tells the supervisor something.
 func (u *up) put(ctx context.Context, client *http.Client, path string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://malla"+path, bytes.NewReader(body))
+	_, err := u.ask(ctx, client, http.MethodPut, path, body)
+	return err
+}
+
+// get asks the supervisor something.
+func (u *up) get(ctx context.Context, client *http.Client, path string) (string, error) {
+	return u.ask(ctx, client, http.MethodGet, path, nil)
+}
+
+func (u *up) ask(ctx context.Context, client *http.Client, method, path string, body []byte) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://malla"+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.Header.Set("Authorization", "Bearer "+u.token)
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("PUT %s: %s", path, resp.Status)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	switch {
+	case err != nil:
+		return "", err
+	case resp.StatusCode/100 != 2:
+		return "", fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
-	return nil
+	return string(answer), nil
 }
 
 // Detaching. The process that people started runs this program again, in a

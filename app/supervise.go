@@ -218,6 +218,7 @@ func (s *supervisor) serve(ctx context.Context, g *errgroup.Group, server *api.S
 		return err
 	}
 	wrapped := withFiles(server, sync.OnceFunc(func() { close(s.applied) }))
+	wrapped.Handle("GET "+settledPath, &settler{s: s})
 	g.Go(func() error { return serveUnix(ctx, unix, wrapped) })
 	for _, l := range []net.Listener{inside, host} {
 		g.Go(func() error { return server.Serve(l) })
@@ -427,7 +428,7 @@ const (
 )
 
 // withFiles adds these paths to the API.
-func withFiles(server *api.Server, applied func()) http.Handler {
+func withFiles(server *api.Server, applied func()) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("/", server.Handler())
 	mux.HandleFunc("PUT "+appliedPath, func(w http.ResponseWriter, _ *http.Request) {

@@ -33,6 +33,7 @@ type client struct {
 	// those that are in the middle of a response.
 	wakes   sync.Mutex
 	pending map[string]bool // types to compare at the next turn
+	turning bool            // those of the last turn are being compared
 
 	// mu guards what follows and the watches' contents. Only the stream's own
 	// goroutine changes watches; Clients reads them.
@@ -62,7 +63,33 @@ func (c *client) takeWoken() map[string]bool {
 	defer c.wakes.Unlock()
 	types := maps.Clone(c.pending)
 	clear(c.pending)
+	c.turning = true
 	return types
+}
+
+// turned notes that what takeWoken returned has been compared.
+func (c *client) turned() {
+	c.wakes.Lock()
+	defer c.wakes.Unlock()
+	c.turning = false
+}
+
+// behind reports whether something is on its way to the client, or will be.
+func (c *client) behind() bool {
+	c.wakes.Lock()
+	waits := c.turning || len(c.pending) > 0
+	c.wakes.Unlock()
+	if waits {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for t, w := range c.watches {
+		if c.held[t] || len(w.unanswered) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // nonce names the next response. The caller holds mu.

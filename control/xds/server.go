@@ -305,6 +305,7 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 // push sends what is new of the types that were woken.
 func push[Request any](c *client, wire wire[Request]) error {
 	types := c.takeWoken() // before the resources: what changes in between wakes us again
+	defer c.turned()
 	resources := c.proxy.Resources()
 	for _, typeURL := range pushOrder {
 		c.mu.Lock()
@@ -380,6 +381,21 @@ func (s *Server) refused(c *client, n *Nack) {
 		s.Metrics.refused(n.Type)
 	}
 	s.Log.Warn("proxy refuses configuration", "node", c.node, "type", Short(n.Type), "resources", n.Names, "reason", n.Detail)
+}
+
+// Behind lists the node ids of the clients that have not answered yet to all that was
+// told by Changed, sorted. Who refuses something has answered.
+func (s *Server) Behind() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []string{}
+	for c := range s.clients {
+		if c.behind() {
+			out = append(out, c.node)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Clients reports on every connected client, sorted by node id.

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -103,6 +104,54 @@ func TestDeltaStream(t *testing.T) {
 	if len(clients) != 1 || clients[0].Types["CDS"].Nack == nil || clients[0].Types["CDS"].Nack.Detail != "a: no" {
 		t.Errorf("the refusal is not reported: %+v", clients)
 	}
+}
+
+// A client is behind from the moment in which a change is told until it has answered, whatever it answers.
+func TestAClientIsBehindUntilItAnswers(t *testing.T) {
+	src := &source{}
+	src.now.Store(&fixture{1, map[string]string{"a": "1"}})
+	s := New(Options{Source: src, Log: slog.New(slog.DiscardHandler)})
+	guest, err := s.gate.enter(t.Context(), pki.ID{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.add(node, guest, src)
+	var sent *discovery.DeltaDiscoveryResponse
+	wire := &deltaWire{send: func(r *discovery.DeltaDiscoveryResponse) error { sent = r; return nil }}
+	behind := func(when string, want int) {
+		t.Helper()
+		if got := s.Behind(); len(got) != want {
+			t.Errorf("%s: behind are %v, want %d", when, got, want)
+		}
+	}
+	ask := func(detail *rpcstatus.Status) {
+		t.Helper()
+		if err := request(c, wire, &discovery.DeltaDiscoveryRequest{TypeUrl: ClusterType, ResponseNonce: sent.GetNonce(), ErrorDetail: detail}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	behind("connected", 0)
+	ask(nil)
+	behind("sent what it asked for", 1)
+	ask(nil)
+	behind("answered", 0)
+	for generation, detail := range map[uint64]*rpcstatus.Status{2: nil, 3: {Message: "no"}} {
+		src.now.Store(&fixture{generation, map[string]string{"a": fmt.Sprint(generation)}})
+		s.Changed()
+		behind("told", 1)
+		if err := push(c, wire); err != nil {
+			t.Fatal(err)
+		}
+		behind("sent", 1)
+		ask(detail)
+		behind("answered", 0)
+	}
+	s.Changed()
+	behind("told of nothing new", 1)
+	if err := push(c, wire); err != nil {
+		t.Fatal(err)
+	}
+	behind("compared", 0)
 }
 
 func TestStateOfTheWorldStream(t *testing.T) {

@@ -4,8 +4,8 @@
 // than a message otherwise does, so a shard has a [Stock] of it: a bounded amount, beyond which there is no
 // encoder to be had and bodies go as they are, and a few encoders that are kept for the next body.
 //
-// The libraries' decoders want to wait for their input; a [Decoder] turns that around with a coroutine. What a body
-// may grow to is bounded by how much of it has come (Envoy's max_inflate_ratio).
+// The libraries' decoders want to wait for their input; a [Decoder] turns that around with a coroutine, where a body comes
+// in more pieces than one. What a body may grow to is bounded by how much of it has come (Envoy's max_inflate_ratio).
 //
 // Headers are not known here.
 package coding
@@ -95,19 +95,6 @@ func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
 func (k *Stock) Return(e *Encoding, used Encoder) {
 	k.left += e.memory
 	keep(k.encoders, e, used)
-}
-
-// Decoder returns a decoder, nil if the memory is used up.
-func (k *Stock) Decoder(d *Decoding) *Decoder {
-	if k.left < d.memory {
-		return nil
-	}
-	k.left -= d.memory
-	r, ok := take(k.readers, d)
-	if !ok {
-		r = d.make()
-	}
-	return newDecoder(k, d, r)
 }
 
 func take[K comparable, V any](stock map[K][]V, key K) (v V, ok bool) {

@@ -27,6 +27,15 @@ func mustZstd(t testing.TB) (*Encoding, *Decoding) {
 	return e, d
 }
 
+func decoder(t testing.TB, k *Stock, of *Decoding) *Decoder {
+	t.Helper()
+	d := new(Decoder)
+	if !d.Begin(k, of) {
+		t.Fatal("no memory for a decoder")
+	}
+	return d
+}
+
 func pairs(t testing.TB) map[*Encoding]*Decoding {
 	z, uz := mustZstd(t)
 	return map[*Encoding]*Decoding{
@@ -45,7 +54,7 @@ func TestPiecesComeThrough(t *testing.T) {
 				t.Fatal("no memory")
 			}
 			w := k.Encoder(e, &wire)
-			u := k.Decoder(d)
+			u := decoder(t, k, d)
 			var got []byte
 			for i := 0; i < len(text); i += 1000 {
 				piece := text[i:min(len(text), i+1000)]
@@ -105,7 +114,7 @@ func TestBodiesThatAreNotWhatTheySay(t *testing.T) {
 		{"no zstd", uz, []byte("this is no zstd"), nil},
 	} {
 		k := NewStock()
-		d := k.Decoder(test.d)
+		d := decoder(t, k, test.d)
 		out, err := d.Write(nil, test.in, true)
 		if err == nil || test.want != nil && !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", test.what, err, test.want)
@@ -121,7 +130,7 @@ func TestBodiesThatAreNotWhatTheySay(t *testing.T) {
 }
 
 func TestGzipOfSeveralMembers(t *testing.T) {
-	d := NewStock().Decoder(NewGunzip(100))
+	d := decoder(t, NewStock(), NewGunzip(100))
 	defer d.Close()
 	in := append(append(gzipped([]byte("one")), gzipped([]byte("two"))...), "not three"...)
 	if got, err := d.Write(nil, in, true); string(got) != "onetwo" || err != nil {
@@ -137,7 +146,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n == 0 || n*e.memory > stockSize {
 		t.Errorf("%d encoders of %d bytes", n, e.memory)
 	}
-	if d := k.Decoder(NewUnbrotli()); d != nil && k.left < 0 {
+	if d := new(Decoder); d.Begin(k, NewUnbrotli()) && k.left < 0 {
 		t.Error("a decoder beyond the bound")
 	}
 }
@@ -163,7 +172,7 @@ func FuzzGzip(f *testing.F) {
 			r.Multistream(false)
 			want, wantErr = io.ReadAll(r)
 		}
-		d := k.Decoder(NewGunzip(1032))
+		d := decoder(t, k, NewGunzip(1032))
 		defer d.Close()
 		at = max(0, min(at, len(in)))
 		got, err := d.Write(nil, in[:at], false)
@@ -172,6 +181,11 @@ func FuzzGzip(f *testing.F) {
 		}
 		if (err == nil) && wantErr != nil || err == nil && !bytes.HasPrefix(got, want) {
 			t.Fatalf("%q, %v; the standard library says %q, %v", got, err, want, wantErr)
+		}
+		whole := decoder(t, k, NewGunzip(1032))
+		defer whole.Close()
+		if all, wholeErr := whole.Write(nil, in, true); (wholeErr == nil) != (err == nil) || err == nil && !bytes.Equal(all, got) {
+			t.Fatalf("whole it is %q, %v; in two pieces %q, %v", all, wholeErr, got, err)
 		}
 	})
 }
@@ -200,7 +214,7 @@ func TestDictionary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := k.Decoder(d)
+		u := decoder(t, k, d)
 		got, err := u.Write(nil, wire.Bytes(), true)
 		if ok := err == nil && bytes.Equal(got, text[:300]); ok != (known != nil) {
 			t.Errorf("with %d dictionaries: %q, %v", len(known), got, err)
@@ -233,6 +247,37 @@ func TestEncodersAreForBodiesThatHaveBegun(t *testing.T) {
 	}
 }
 
+// Many requests wait for their answers with their bodies decompressed: the library's decoder is the next body's by then.
+func TestDecodersAreForBodiesThatHaveBegun(t *testing.T) {
+	for e, of := range pairs(t) {
+		k := NewStock()
+		var wire bytes.Buffer
+		k.Reserve(e)
+		w := k.Encoder(e, &wire)
+		w.Write(text[:100])
+		w.Close()
+		k.Return(e, w)
+		var waiting [100]Decoder
+		for i := range waiting {
+			if !waiting[i].Begin(k, of) {
+				t.Fatalf("%s: no memory for body %d", of.Name, i)
+			}
+			if i > 0 {
+				of.make = nil // the first one's is enough
+			}
+			if got, err := waiting[i].Write(nil, wire.Bytes(), true); err != nil || !bytes.Equal(got, text[:100]) {
+				t.Fatalf("%s: %q, %v", of.Name, got, err)
+			}
+		}
+		for i := range waiting {
+			waiting[i].Close()
+		}
+		if k.left != stockSize {
+			t.Errorf("%s: %d bytes are left of %d", of.Name, k.left, stockSize)
+		}
+	}
+}
+
 func BenchmarkSmallBody(b *testing.B) {
 	z, err := NewZstd(3, false, nil)
 	if err != nil {
@@ -247,6 +292,26 @@ func BenchmarkSmallBody(b *testing.B) {
 				w.Write(text[:50])
 				w.Close()
 				k.Return(e, w)
+			}
+		})
+	}
+}
+
+func BenchmarkSmallBodyDecoded(b *testing.B) {
+	for e, of := range pairs(b) {
+		b.Run(of.Name, func(b *testing.B) {
+			k := NewStock()
+			var wire bytes.Buffer
+			w := k.Encoder(e, &wire)
+			w.Write(text[:50])
+			w.Close()
+			var d Decoder
+			var out []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				d.Begin(k, of)
+				out, _ = d.Write(out[:0], wire.Bytes(), true)
+				d.Close()
 			}
 		})
 	}

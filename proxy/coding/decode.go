@@ -80,13 +80,13 @@ func (g *gzipReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// A Decoder decompresses one body.
+// A Decoder decompresses one body after the other. It has a library's decoder from a body's first piece to its last.
 type Decoder struct {
-	stock  *Stock
-	of     *Decoding
-	reader reader
+	stock  *Stock    // nil: the body is over
+	of     *Decoding // nil: there is no body
+	reader reader    // nil: it has not begun, or is over
 	resume func() (struct{}, bool)
-	stop   func()
+	stop   func() // nil: the body is whole, and nothing waits
 	yield  func(struct{}) bool
 
 	in     []byte // has not been read
@@ -99,13 +99,51 @@ type Decoder struct {
 	err    error
 }
 
-func newDecoder(k *Stock, of *Decoding, r reader) *Decoder {
-	d := &Decoder{stock: k, of: of, reader: r}
+// Begin makes ready for a body, and reports whether there was memory for it.
+func (d *Decoder) Begin(k *Stock, of *Decoding) bool {
+	if k.left < of.memory {
+		return false
+	}
+	k.left -= of.memory
+	*d = Decoder{stock: k, of: of}
+	return true
+}
+
+// On reports whether there is a body.
+func (d *Decoder) On() bool { return d.of != nil }
+
+// start reads as far as the first piece goes. Only a body of which there is more needs a coroutine.
+func (d *Decoder) start() {
+	r, ok := take(d.stock.readers, d.of)
+	if !ok {
+		r = d.of.make()
+	}
+	if d.reader = r; d.ended {
+		d.err = d.run()
+		return
+	}
 	d.resume, d.stop = iter.Pull(func(yield func(struct{}) bool) {
 		d.yield = yield
 		d.err = d.run()
 	})
-	return d
+	d.resume()
+}
+
+// release gives the library's decoder and the memory back, for the next body of this turn: it may be long until the stream ends.
+func (d *Decoder) release() {
+	if d.stock == nil {
+		return
+	}
+	if d.stop != nil {
+		d.stop()
+		d.stop = nil
+	}
+	if d.reader != nil {
+		keep(d.stock.readers, d.of, d.reader)
+		d.reader = nil
+	}
+	d.stock.left += d.of.memory
+	d.stock = nil
 }
 
 // errClosed ends a decoder that waits.
@@ -175,21 +213,30 @@ func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
 	if d.err != nil {
 		return dst, d.err
 	}
+	if len(b) == 0 && !last {
+		return dst, nil
+	}
 	d.input += len(b)
 	d.in, d.ended, d.out = b, last, dst
 	d.limit = len(dst) + min(d.input*d.of.Ratio-d.output, max(len(b), smallest)*d.of.Ratio)
-	d.resume()
+	if d.reader == nil {
+		d.start()
+	} else {
+		d.resume()
+	}
 	dst, d.output = d.out, d.output+len(d.out)-len(dst)
 	d.in, d.out = nil, nil
+	if d.err != nil {
+		d.release()
+	}
 	if d.err == io.EOF {
 		return dst, nil
 	}
 	return dst, d.err
 }
 
-// Close gives the decoder's memory back.
+// Close ends a body, wherever it is.
 func (d *Decoder) Close() {
-	d.stop()
-	d.stock.left += d.of.memory
-	keep(d.stock.readers, d.of, d.reader)
+	d.release()
+	*d = Decoder{}
 }

@@ -108,3 +108,40 @@ func TestFiltersThatStayOutAllocateNothing(t *testing.T) {
 		t.Errorf("a request allocates %v times, want 0", n)
 	}
 }
+
+// A body that is whole when it comes is decompressed in memory that is there.
+func TestDecompressedRequestDoesNotAllocate(t *testing.T) {
+	b, p := sidecar(t)
+	b.config.Filters = append([]stream.Factory{decompressor.New("d", unzipper())}, b.config.Filters...)
+	var body bytes.Buffer
+	z := gzip.NewWriter(&body)
+	io.WriteString(z, "what the client says")
+	z.Close()
+	post := []byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: " + strconv.Itoa(body.Len()) + "\r\n\r\n" + body.String())
+	var got string
+	request := func() {
+		p.Write(post)
+		b.Step()
+		p.In = p.In[:0]
+	}
+	b.Handle(app1, func(p *drive.Pipe) {
+		p.OnData = func(p *drive.Pipe) {
+			if got == "" {
+				got = string(p.In)
+			}
+			if p.In = p.In[:0]; !strings.Contains(got, "what the client says") {
+				return
+			}
+			p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+		}
+	})
+	for range 100 {
+		request()
+	}
+	if !strings.Contains(got, "what the client says") {
+		t.Fatalf("the application got %q", got)
+	}
+	if n := testing.AllocsPerRun(1000, request); n != 0 {
+		t.Errorf("a request allocates %v times, want 0", n)
+	}
+}

@@ -64,7 +64,7 @@ type filter struct {
 
 // A body is one that is decompressed, if it has a decoder.
 type body struct {
-	decoder  *coding.Decoder
+	decoder  coding.Decoder
 	out      []byte
 	from, to uint64 // bytes
 }
@@ -102,7 +102,7 @@ func (f *filter) begin(b *body, d *Direction, m *header.Map) {
 		d.Counters.NotDecompressed.Inc()
 		return
 	}
-	if b.decoder = f.stock.Decoder(f.config.Decoding); b.decoder == nil {
+	if !b.decoder.Begin(f.stock, f.config.Decoding) {
 		d.Counters.NotDecompressed.Inc()
 		return
 	}
@@ -139,7 +139,7 @@ func (f *filter) report(b *body, m *header.Map) {
 
 // OnRequestData decompresses a piece.
 func (f *filter) OnRequestData(s *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
-	if f.request.decoder == nil {
+	if !f.request.decoder.On() {
 		return stream.Continue
 	}
 	out, err := f.decode(&f.request, &f.config.Request, b.Bytes, end)
@@ -151,7 +151,7 @@ func (f *filter) OnRequestData(s *stream.Stream, b *stream.Buffer, end bool) str
 		return stream.Continue
 	}
 	s.InjectRequest(f, out, false)
-	if f.request.decoder != nil { // the stream is not over
+	if f.request.decoder.On() { // the stream is not over
 		f.trailers.Reset()
 		f.report(&f.request, &f.trailers)
 		s.EndRequest(f, &f.trailers)
@@ -161,7 +161,7 @@ func (f *filter) OnRequestData(s *stream.Stream, b *stream.Buffer, end bool) str
 
 // OnRequestTrailers ends the body that they follow.
 func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
-	if f.request.decoder == nil {
+	if !f.request.decoder.On() {
 		return stream.Continue
 	}
 	out, err := f.decode(&f.request, &f.config.Request, nil, true)
@@ -183,7 +183,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 
 // OnResponseData decompresses a piece.
 func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
-	if f.response.decoder == nil {
+	if !f.response.decoder.On() {
 		return stream.Continue
 	}
 	out, err := f.decode(&f.response, &f.config.Response, b.Bytes, end)
@@ -196,7 +196,7 @@ func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, end bool) st
 		return stream.Continue
 	}
 	s.InjectResponse(f, out, false)
-	if f.response.decoder != nil {
+	if f.response.decoder.On() {
 		f.trailers.Reset()
 		f.report(&f.response, &f.trailers)
 		s.EndResponse(f, &f.trailers)
@@ -206,7 +206,7 @@ func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, end bool) st
 
 // OnResponseTrailers ends the body that they follow.
 func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verdict {
-	if f.response.decoder == nil {
+	if !f.response.decoder.On() {
 		return stream.Continue
 	}
 	out, err := f.decode(&f.response, &f.config.Response, nil, true)
@@ -222,9 +222,7 @@ func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verd
 // OnEnd forgets the stream.
 func (f *filter) OnEnd(*stream.Stream) {
 	for _, b := range []*body{&f.request, &f.response} {
-		if b.decoder != nil {
-			b.decoder.Close()
-		}
+		b.decoder.Close()
 		if *b = (body{out: b.out[:0]}); cap(b.out) > 64<<10 {
 			b.out = nil
 		}
