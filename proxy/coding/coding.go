@@ -52,7 +52,7 @@ type reader interface {
 type Stock struct {
 	left     int
 	encoders map[*Encoding][]Encoder
-	readers  map[*Decoding][]reader
+	readers  map[*Decoding][]*lent
 }
 
 const (
@@ -62,7 +62,7 @@ const (
 
 // NewStock returns a stock of which nothing is in use.
 func NewStock() *Stock {
-	return &Stock{left: stockSize, encoders: map[*Encoding][]Encoder{}, readers: map[*Decoding][]reader{}}
+	return &Stock{left: stockSize, encoders: map[*Encoding][]Encoder{}, readers: map[*Decoding][]*lent{}}
 }
 
 // StockKey is what a shard keeps its stock by.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdgzip "compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -314,5 +315,63 @@ func BenchmarkSmallBodyDecoded(b *testing.B) {
 				d.Close()
 			}
 		})
+	}
+}
+
+// What a piece was may stand in memory that is used again for the next.
+func TestMemoryOfPiecesIsUsedAgain(t *testing.T) {
+	for e, of := range pairs(t) {
+		t.Run(e.Name, func(t *testing.T) {
+			k := NewStock()
+			var wire bytes.Buffer
+			if !k.Reserve(e) {
+				t.Fatal("no memory")
+			}
+			w := k.Encoder(e, &wire)
+			var want []byte
+			for i := range 2000 {
+				want = fmt.Appendf(want, "line %d of %x\n", i, i*i*7919)
+			}
+			w.Write(want)
+			w.Close()
+			for _, size := range []int{1, 7, 100, 3000} {
+				var got, out []byte
+				d := decoder(t, k, of)
+				for b := wire.Bytes(); len(b) > 0; {
+					n := min(len(b), size)
+					var err error
+					if out, err = d.Write(out[:0], b[:n], n == len(b)); err != nil {
+						t.Fatalf("pieces of %d bytes: %v", size, err)
+					}
+					got = append(got, out...)
+					b = b[n:]
+				}
+				d.Close()
+				if !bytes.Equal(got, want) {
+					t.Fatalf("pieces of %d bytes: %d bytes came out, other ones than the %d that went in", size, len(got), len(want))
+				}
+			}
+		})
+	}
+}
+
+// A decoder may be ended wherever it waits.
+func TestClosedAnywhere(t *testing.T) {
+	for e, of := range pairs(t) {
+		k := NewStock()
+		var wire bytes.Buffer
+		if !k.Reserve(e) {
+			t.Fatal("no memory")
+		}
+		w := k.Encoder(e, &wire)
+		w.Write(text[:2000])
+		w.Close()
+		for i := range wire.Len() {
+			d := decoder(t, k, of)
+			if _, err := d.Write(nil, wire.Bytes()[:i], false); err != nil {
+				t.Fatalf("%s: %d bytes: %v", e.Name, i, err)
+			}
+			d.Close()
+		}
 	}
 }

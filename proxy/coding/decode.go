@@ -80,11 +80,18 @@ func (g *gzipReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// lent is a library's decoder with the memory that it writes to. Where it waits it is in the middle of that, while the caller's
+// memory of the last piece has long been used for something else.
+type lent struct {
+	reader
+	room [4 << 10]byte
+}
+
 // A Decoder decompresses one body after the other. It has a library's decoder from a body's first piece to its last.
 type Decoder struct {
 	stock  *Stock    // nil: the body is over
 	of     *Decoding // nil: there is no body
-	reader reader    // nil: it has not begun, or is over
+	reader *lent     // nil: it has not begun, or is over
 	resume func() (struct{}, bool)
 	stop   func() // nil: the body is whole, and nothing waits
 	yield  func(struct{}) bool
@@ -116,7 +123,7 @@ func (d *Decoder) On() bool { return d.of != nil }
 func (d *Decoder) start() {
 	r, ok := take(d.stock.readers, d.of)
 	if !ok {
-		r = d.of.make()
+		r = &lent{reader: d.of.make()}
 	}
 	if d.reader = r; d.ended {
 		d.err = d.run()
@@ -169,19 +176,14 @@ func (s source) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-const pieceSize = 4 << 10
-
 // run decompresses all of a body.
 func (d *Decoder) run() error {
 	if err := d.reader.Reset(source{d}); err != nil {
 		return notShort(err)
 	}
 	for {
-		if cap(d.out)-len(d.out) < pieceSize {
-			d.out = append(make([]byte, 0, 2*cap(d.out)+pieceSize), d.out...)
-		}
-		n, err := d.reader.Read(d.out[len(d.out):cap(d.out)])
-		d.out = d.out[:len(d.out)+n]
+		n, err := d.reader.Read(d.reader.room[:])
+		d.out = append(d.out, d.reader.room[:n]...) // of the piece that is there now
 		switch {
 		case err != nil && err != io.EOF:
 			return err
