@@ -19,6 +19,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/healthcheck"
+	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -55,7 +56,8 @@ var clusterFields = []*Message{
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive", "happy_eyeballs_config"),
 		ignores("interface names are not logged", "set_local_interface_name_on_upstream_connections")),
 	message((*clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig)(nil), reads("first_address_family_version", "first_address_family_count")),
-	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config", "http_filters", "outlier_detection")),
+	message((*httpv3.HttpProtocolOptions)(nil), reads("common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config", "http_filters", "outlier_detection",
+		"retry_policy", "hash_policy", "request_mirror_policies")),
 	message((*httpv3.HttpProtocolOptions_ExplicitHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
 		ignores("no downstream connection is HTTP/3, so none of these is made", "http3_protocol_options")),
@@ -377,6 +379,7 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		if chain := r.upstreamFilters(o.GetHttpFilters(), at.Child("http_filters")); chain != nil {
 			c.HTTPFilters = chain
 		}
+		r.clusterPolicies(o, c, at)
 		switch {
 		case o.GetUseDownstreamProtocolConfig() != nil:
 			u := o.GetUseDownstreamProtocolConfig()
@@ -412,9 +415,25 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 	if n := common.GetMaxRequestsPerConnection(); n != nil {
 		c.MaxRequestsPerConnection = n.GetValue()
 	}
-	if common.GetMaxStreamDuration() != nil {
-		r.errs.Addf(commonAt.Child("max_stream_duration"), "is not supported for upstreams, want it in the route")
+	c.MaxStreamDuration = r.duration(common.GetMaxStreamDuration(), commonAt.Child("max_stream_duration"))
+}
+
+// clusterPolicies reads what goes before the policies of routes.
+func (r *reader) clusterPolicies(o *httpv3.HttpProtocolOptions, c *cluster.Config, at *field.Path) {
+	needs := r.needs.Clusters
+	retry := r.retry(o.GetRetryPolicy(), at.Child("retry_policy"))
+	mirrors := r.mirrors(o.GetRequestMirrorPolicies(), at.Child("request_mirror_policies"))
+	hashes := r.hashPolicies(o.GetHashPolicy(), at.Child("hash_policy"))
+	r.needs.Clusters = needs // a cluster is whole without those that its copies go to
+	if retry == nil && len(mirrors) == 0 && len(hashes) == 0 {
+		return
 	}
+	p, err := route.NewPolicies(retry, mirrors, hashes)
+	if err != nil {
+		r.errs.Addf(at, "%v", err)
+		return
+	}
+	c.Policies = p
 }
 
 // destination reads Istio's metadata of a cluster: the service behind it.

@@ -96,6 +96,9 @@ type Config struct {
 	Spelling                   h1.Spelling
 	ProperCase                 bool // names of headers are written with capitals over HTTP/1.1
 
+	Policies          any           // *route.Policies of proxy/route: what goes before those of routes; nil: nothing
+	MaxStreamDuration time.Duration // of a try; 0: any
+
 	HTTPFilters any // *upstream.Chain of proxy/filter/upstream: what requests pass on their way; nil: the router says
 
 	Destination *stats.Destination // Istio's cluster metadata: the service behind it; nil: unknown

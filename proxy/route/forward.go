@@ -19,12 +19,11 @@ type Forward struct {
 	Timeout     time.Duration  // of the whole response; 0: none
 	IdleTimeout *time.Duration // nil: the connection manager's
 	MaxStream   *MaxStream
-	Retry       *RetryPolicy // nil: none
 	Follow      *FollowPolicy
+	Policies    // those of clusters go before them
 
 	// HedgeOnTimeout has a try whose time is up go on beside the next.
 	HedgeOnTimeout bool
-	Mirrors        []Mirror
 
 	WeightByHash  bool // Hash decides among Weighted, if a policy gives one
 	HighPriority  bool
@@ -34,7 +33,6 @@ type Forward struct {
 	MetadataMatch any
 	RateLimits    any // opaque here
 
-	hashes        []hashPolicy
 	clusterHeader []byte
 	total         uint64
 	weightHeader  []byte
@@ -88,7 +86,7 @@ type Mirror struct {
 func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, error) {
 	f := &Forward{
 		Cluster: c.Cluster, NotFound: c.NotFound, Timeout: 15 * time.Second, IdleTimeout: c.IdleTimeout, MaxStream: c.MaxStream,
-		Retry: c.Retry, Follow: c.Follow, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
+		Policies: Policies{Retry: c.Retry}, Follow: c.Follow, HighPriority: c.HighPriority, AutoHost: c.Rewrite.AutoHost,
 		Connect: c.Connect, Upgrades: c.Upgrades, MetadataMatch: c.MetadataMatch, RateLimits: c.RateLimits, clusterHeader: []byte(lower(c.ClusterHeader)),
 		weightHeader: []byte(lower(c.WeightHeader)), WeightByHash: c.WeightByHash,
 	}
@@ -106,15 +104,6 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 	} else if v.Hedge != nil {
 		f.HedgeOnTimeout = *v.Hedge
 	}
-	var err error
-	if f.Retry != nil {
-		if f.Retry, err = f.Retry.compiled(); err != nil {
-			return nil, fmt.Errorf("retry_policy: %w", err)
-		}
-	}
-	if f.hashes, err = newHashPolicies(c.HashPolicies); err != nil {
-		return nil, err
-	}
 	if destinations := count(c.Cluster != "", len(c.Weighted) > 0, c.ClusterHeader != ""); destinations != 1 {
 		return nil, fmt.Errorf("%d destinations, want one of cluster, weighted_clusters and cluster_header", destinations)
 	}
@@ -128,12 +117,8 @@ func newForward(c *ForwardConfig, v *VirtualHostConfig, t *Config) (*Forward, er
 	if len(mirrors) == 0 {
 		mirrors = t.Mirrors
 	}
-	for i, m := range mirrors {
-		mirror, err := newMirror(&m)
-		if err != nil {
-			return nil, fmt.Errorf("request_mirror_policies[%d]: %w", i, err)
-		}
-		f.Mirrors = append(f.Mirrors, mirror)
+	if err := f.compile(mirrors, c.HashPolicies); err != nil {
+		return nil, err
 	}
 	return f, f.setRewrite(&c.Rewrite)
 }

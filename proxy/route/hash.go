@@ -64,19 +64,19 @@ func (c *HashPolicy) cookieAttributes() []byte {
 }
 
 // HasHash reports whether requests have a hash at all.
-func (f *Forward) HasHash() bool { return len(f.hashes) > 0 }
+func (p *Policies) HasHash() bool { return len(p.hashes) > 0 }
 
 // Hash returns the hash by which consistent load balancing chooses, Envoy's to the bit, and
 // whether the request has anything that it is made of. A client without the cookie that a policy wants
 // gets one: its set-cookie field is added to r.NewCookies, unless that is not wanted.
-func (f *Forward) Hash(r *Request, newCookies bool) (hash uint64, ok bool) {
-	for i := range f.hashes {
-		p := &f.hashes[i]
-		if h, found := p.hash(r, newCookies); found {
+func (p *Policies) Hash(r *Request, newCookies bool) (hash uint64, ok bool) {
+	for i := range p.hashes {
+		one := &p.hashes[i]
+		if h, found := one.hash(r, newCookies); found {
 			hash = (hash<<1 | hash>>63) ^ h // rotated, so that equal policies do not cancel each other
 			ok = true
 		}
-		if p.Terminal && ok {
+		if one.Terminal && ok {
 			break
 		}
 	}

@@ -40,11 +40,11 @@ const shadowTimeout = 15 * time.Second
 
 // mirror prepares the copies that this request asks for, and sends them if it has no body.
 func (r *Router) mirror(m *header.Map) {
-	if len(r.forward.Mirrors) == 0 || r.s.Upgrade {
+	if len(r.rules.Mirrors) == 0 || r.s.Upgrade {
 		return
 	}
-	for i := range r.forward.Mirrors {
-		mirror := &r.forward.Mirrors[i]
+	for i := range r.rules.Mirrors {
+		mirror := &r.rules.Mirrors[i]
 		if !mirror.Hit(r.s.Random, i) {
 			continue
 		}

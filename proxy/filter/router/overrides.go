@@ -33,7 +33,7 @@ var consumed = []header.Token{
 // settle decides timeouts and the retry policy.
 func (r *Router) settle(m *header.Map) {
 	f := r.forward
-	r.set = settings{timeout: f.Timeout, late: http.StatusGatewayTimeout}
+	r.set = settings{timeout: f.Timeout, duration: r.cluster.MaxStreamDuration, late: http.StatusGatewayTimeout}
 	if l := f.MaxStream; l != nil {
 		switch {
 		case !l.Response:
@@ -43,18 +43,16 @@ func (r *Router) settle(m *header.Map) {
 		}
 	}
 	r.set.hedge = f.HedgeOnTimeout
-	policy := f.Retry
+	policy := r.rules.Retry
+	if own := f.Retry; own != nil { // the times of a try are the route's, also where the cluster has a policy: as in Envoy
+		r.set.perTry, r.set.tryIdle = own.PerTryTimeout, own.PerTryIdle
+	}
 	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) { // one of them, or another of Envoy's
 		if m.Has(header.XEnvoyRetryOn) || m.Has(header.XEnvoyRetryGrpcOn) ||
 			policy != nil && (m.Has(header.XEnvoyMaxRetries) || m.Has(header.XEnvoyRetriableStatusCodes) || m.Has(header.XEnvoyRetriableHeaderNames)) {
 			policy = policy.Overridden(m)
 		}
-		r.fromHeaders(m, policy)
-	} else if policy != nil {
-		r.set.perTry = policy.PerTryTimeout
-	}
-	if policy != nil {
-		r.set.tryIdle = policy.PerTryIdle
+		r.fromHeaders(m)
 	}
 	// A try that may last as long as all of them needs no time of its own.
 	if r.set.timeout > 0 && r.set.perTry >= r.set.timeout {
@@ -65,10 +63,7 @@ func (r *Router) settle(m *header.Map) {
 	}
 }
 
-func (r *Router) fromHeaders(m *header.Map, policy *route.RetryPolicy) {
-	if policy != nil {
-		r.set.perTry = policy.PerTryTimeout
-	}
+func (r *Router) fromHeaders(m *header.Map) {
 	t := header.XEnvoyUpstreamRqTimeoutMs
 	if r.config.RespectExpected && m.Has(header.XEnvoyExpectedRqTimeoutMs) {
 		t = header.XEnvoyExpectedRqTimeoutMs

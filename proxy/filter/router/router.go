@@ -76,6 +76,8 @@ type Router struct {
 	s      *stream.Stream
 
 	forward *route.Forward
+	rules   *route.Policies // the forward's, or merged
+	merged  route.Policies  // of a cluster that has some of its own
 	cluster *cluster.Cluster
 	chain   *upstream.Chain
 	limits  *cluster.Breakers
@@ -159,8 +161,12 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	if len(r.config.Strict) > 0 && !r.strict(m) {
 		return
 	}
-	if r.cluster.Hashes() && r.forward.HasHash() { // of the request as it came
-		r.hash, r.hasHash = r.forward.Hash(&s.Match, true)
+	if r.rules = &r.forward.Policies; r.cluster.Policies != nil {
+		r.merged = r.rules.Under(r.cluster.Policies.(*route.Policies))
+		r.rules = &r.merged
+	}
+	if r.cluster.Hashes() && r.rules.HasHash() { // of the request as it came
+		r.hash, r.hasHash = r.rules.Hash(&s.Match, true)
 	}
 	if s.Overload().Points[overload.FilterCheck].Hit(r.w) {
 		if st != nil {
@@ -554,8 +560,8 @@ func (r *Router) OnEnd(*stream.Stream) {
 	if r.cluster != nil && r.attempts > 0 {
 		r.spent()
 	}
-	r.s, r.forward, r.cluster, r.chain, r.limits, r.policy, r.named, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil, nil
-	r.retries, r.attempts = 0, 0
+	r.s, r.forward, r.rules, r.cluster, r.chain, r.limits, r.policy, r.named, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
+	r.retries, r.attempts, r.merged = 0, 0, route.Policies{}
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
