@@ -492,10 +492,7 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	if !m.Has(header.Date) {
 		m.Add(header.Date, s.m.now())
 	}
-	switch {
-	case c.Server == Overwrite, c.Server == AppendIfAbsent && !m.Has(header.Server):
-		m.Set(header.Server, s.m.server)
-	case s.replied && !m.Has(header.Server):
+	if c.Server == Overwrite || c.Server == AppendIfAbsent && !m.Has(header.Server) {
 		m.Set(header.Server, s.m.server)
 	}
 }

@@ -2,10 +2,10 @@
 // control planes of others.
 //
 //   - grpc-go's and Node's own xDS clients and servers, without a proxy: state of the world, by name.
-//   - The stories of package translate that have requests: sections "request LISTENER", each with the section "answer"
+//   - The stories of package translate that have requests: sections "request WHERE", each with the section "answer"
 //     after it. They go through our proxy (delta) and a real Envoy (state of the world) under one control plane, which must
-//     answer alike; `go test ./test/foreign -run Stories -update` writes the answers down. A section "certificates" makes it mutual
-//     TLS, and "request virtualInbound PORT" is what comes in. See TestStories.
+//     answer alike; `go test ./test/foreign -run Stories -update` writes the answers down. How requests are written stands in
+//     asks_test.go, what else a story may say of the servers behind in servers_test.go, of files in moved_test.go.
 //   - go-control-plane's snapshots, in both forms of the protocol, with our proxy as their client.
 //
 // A control plane of ours here is the real server over a real socket, on a story of package translate/story; its clients are

@@ -84,8 +84,16 @@ func snapshots(t *testing.T, form string) {
 }
 
 // joins writes a bootstrap by which a proxy asks a control plane.
-func joins(t *testing.T, form, address string, node map[string]any, more ...func(static map[string]any)) string {
+func joins(t *testing.T, form, address string, node map[string]any) string {
 	t.Helper()
+	file, _ := joinsBy(t, form, address, node)
+	return file
+}
+
+// joinsBy is joins with more that is static. It also returns the port of the proxy's admin interface.
+func joinsBy(t *testing.T, form, address string, node map[string]any, more ...func(static map[string]any)) (file string, admin int) {
+	t.Helper()
+	admin = mesh.FreePort(t)
 	static := map[string]any{"clusters": []any{grpcCluster("xds", address)}}
 	for _, f := range more {
 		f(static)
@@ -93,7 +101,7 @@ func joins(t *testing.T, form, address string, node map[string]any, more ...func
 	ads := map[string]any{"ads": map[string]any{}, "resource_api_version": "V3"}
 	text, err := json.Marshal(map[string]any{
 		"node":  node,
-		"admin": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": mesh.FreePort(t)}}},
+		"admin": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": admin}}},
 		"dynamic_resources": map[string]any{"lds_config": ads, "cds_config": ads, "ads_config": map[string]any{
 			"api_type": form, "transport_api_version": "V3", "grpc_services": []any{map[string]any{"envoy_grpc": map[string]any{"cluster_name": "xds"}}}}},
 		"static_resources": static,
@@ -101,11 +109,11 @@ func joins(t *testing.T, form, address string, node map[string]any, more ...func
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "bootstrap.json")
+	file = filepath.Join(t.TempDir(), "bootstrap.json")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return file, admin
 }
 
 // grpcCluster leads to a server of gRPC.

@@ -2,35 +2,26 @@ package foreign
 
 import (
 	"cmp"
-	"context"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/rogpeppe/go-internal/txtar"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mallamesh/malla/control/xds"
 	"github.com/mallamesh/malla/model"
 	"github.com/mallamesh/malla/pki"
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
-	"github.com/mallamesh/malla/translate"
 	"github.com/mallamesh/malla/translate/story"
 )
 
@@ -39,9 +30,9 @@ var update = flag.Bool("update", false, "rewrite the answers in stories")
 // TestStories plays the requests of stories through both proxies. What the two say, and what they have sent on, must
 // be the same, and as it is written down.
 //
-// The proxies run where nothing is captured, so a story's listener is opened on a port of this machine, its endpoints
-// are servers here that say which one they are, and between them all is plain text, but for stories that say who has which
-// certificate. Everything else is what a proxy of the story gets.
+// The proxies run where nothing is captured, so a story's listener is opened on a port of this machine (see moved_test.go),
+// its endpoints are servers here that say which one they are (servers_test.go), and between them all is plain text, but for stories
+// that say who has which certificate. Everything else is what a proxy of the story gets.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "translate", "testdata", "*.txtar"))
 	if err != nil || len(files) == 0 {
@@ -59,11 +50,11 @@ func TestStories(t *testing.T) {
 		}
 		played++
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
-			p := &play{t: t, archive: archive, listeners: map[string][2]int{}, backends: map[string]uint32{}}
+			p := &play{t: t, archive: archive, listeners: map[string][2]int{}, servers: map[standInKey]*standIn{}}
 			p.open()
-			malla := p.proxy(false, "DELTA_GRPC", ours)
-			real := p.proxy(true, "GRPC", envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
-			p.ready(malla, real)
+			p.proxies[0] = p.proxy(false, "DELTA_GRPC", ours, "--file-flush-interval-msec", "20")
+			p.proxies[1] = p.proxy(true, "GRPC", envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--file-flush-interval-msec", "20")
+			p.ready()
 			changed := false
 			for i := range archive.Files {
 				if isRequest(archive.Files[i]) {
@@ -87,182 +78,85 @@ const answerSection = "answer"
 
 func isRequest(f txtar.File) bool { return strings.HasPrefix(f.Name, "request ") }
 
-// A play is one story with its proxies.
+// A play is one story with its proxies. What there is of both is ours and then the real one's.
 type play struct {
 	t         *testing.T
 	archive   *txtar.Archive
 	plane     *plane
-	who       map[string]string // identities of endpoints; nil: nobody speaks TLS
-	listeners map[string][2]int // ports at our proxy and at the real one
-	mu        sync.Mutex
-	backends  map[string]uint32 // guarded by mu: ports of the servers that stand for endpoints
+	proxies   [2]*process.Process
+	admin     [2]int
+	views     [2]*model.View
+	who       map[string]identity // of endpoints; nil: nobody speaks TLS
+	how       map[string][]string // what servers do, if they do not just answer
+	listeners map[string][2]int   // ports that they are opened on
+	root      string              // of the files that proxies have
+
+	mu      sync.Mutex
+	servers map[standInKey]*standIn // guarded by mu
+}
+
+// A place is where a request goes: a listener, and to which address it was sent before it was captured, if it was.
+type place struct {
+	listener string
+	to       netip.AddrPort
+}
+
+const (
+	outbound = "virtualOutbound" // the listener for what a workload sends
+	inbound  = "virtualInbound"  // and for what it receives
+)
+
+// where reads the name of a section:
+//
+//	request LISTENER             to a port of its own
+//	request to ADDRESS:PORT      from the application, to wherever that leads
+//	request virtualInbound PORT  to a port of the application
+func (p *play) where(section string) place {
+	name := strings.TrimPrefix(section, "request ")
+	if to, ok := strings.CutPrefix(name, "to "); ok {
+		at, err := netip.ParseAddrPort(to)
+		if err != nil {
+			p.t.Fatalf("%s: %v", section, err)
+		}
+		return place{outbound, at}
+	}
+	if port, ok := strings.CutPrefix(name, inbound+" "); ok {
+		at, err := netip.ParseAddrPort(net.JoinHostPort(p.views[0].Proxy.IPs[0].String(), port))
+		if err != nil {
+			p.t.Fatalf("%s: %v", section, err)
+		}
+		return place{inbound, at}
+	}
+	return place{listener: name}
 }
 
 // open starts the control plane.
 func (p *play) open() {
-	for _, f := range p.archive.Files {
-		if name, ok := strings.CutPrefix(f.Name, "request "); ok && p.listeners[name][0] == 0 {
-			p.listeners[name] = [2]int{mesh.FreePort(p.t), mesh.FreePort(p.t)}
-		}
-	}
-	p.who = p.certificates()
-	p.plane = newPlaneBy(p.t, string(txtar.Format(p.archive)), xds.Translation{
-		Names: func(v *model.View, typeURL string) []string {
-			names := translate.Names(v, typeURL)
-			if typeURL == translate.ListenerType {
-				names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, ports := p.place(n); return ports[0] == 0 })
-			}
-			return names
-		},
-		Resource: p.resource,
-	})
-}
-
-// resource is what a proxy of the story gets, moved to this machine.
-func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, bool) {
-	m, ok := translate.Resource(v, typeURL, name)
-	if !ok {
-		return nil, false
-	}
-	m = proto.Clone(m)
-	switch m := m.(type) {
-	case *listenerv3.Listener:
-		was, ports := p.place(name)
-		if ports[0] == 0 {
-			return nil, false
-		}
-		port := ports[0]
-		if v.Proxy.Stock {
-			port = ports[1]
-		}
-		m.Address, m.BindToPort, m.AdditionalAddresses = here(uint32(port)), nil, nil
-		if was != 0 {
-			arriving(m, was, uint32(port))
-		}
-	case *clusterv3.Cluster:
-		if p.who == nil {
-			m.TransportSocketMatches, m.TransportSocket = nil, nil
-		}
-		if strings.HasPrefix(name, "inbound|") {
-			p.toApplication(m)
-		} else if m.LoadAssignment != nil {
-			p.move(m.LoadAssignment)
-			m.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
-		}
-	case *endpointv3.ClusterLoadAssignment:
-		p.move(m)
-	}
-	return m, true
-}
-
-func here(port uint32) *corev3.Address {
-	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}}}
-}
-
-// place returns the ports that a listener is opened on, and if it is the one for what comes in, for which port of the workload.
-func (p *play) place(listener string) (was uint32, ports [2]int) {
-	if listener != inbound {
-		return 0, p.listeners[listener]
-	}
-	for name, ports := range p.listeners {
-		if port, ok := strings.CutPrefix(name, inbound+" "); ok {
-			n, err := strconv.ParseUint(port, 10, 16)
-			if err != nil {
-				p.t.Fatalf("request %s: %v", name, err)
-			}
-			return uint32(n), ports
-		}
-	}
-	return 0, [2]int{}
-}
-
-// move puts a server in the place of each endpoint.
-func (p *play) move(a *endpointv3.ClusterLoadAssignment) {
-	for _, l := range a.Endpoints {
-		for _, e := range l.LbEndpoints {
-			if at := e.GetEndpoint().GetAddress().GetSocketAddress(); at != nil {
-				e.GetEndpoint().Address = here(p.backend(net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue())))))
-			}
-		}
-	}
-}
-
-// backend is a server that says who it is, and what it was asked.
-func (p *play) backend(name string) uint32 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if port := p.backends[name]; port != 0 {
-		return port
-	}
-	s := httptest.NewUnstartedServer(tunneled(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Date"] = nil
-		over := ""
-		if r.ProtoMajor == 2 {
-			over = " over HTTP/2"
-		}
-		fmt.Fprintf(w, "%s got %s %s%s\nhost: %s\n%s%s", name, r.Method, r.RequestURI, over, r.Host, headers(r.Header), introduction(r.Context())+met(r.Context()))
-	})))
-	s.Config.Protocols = new(http.Protocols)
-	s.Config.Protocols.SetHTTP1(true)
-	s.Config.Protocols.SetUnencryptedHTTP2(true)
-	s.Listener = announced{s.Listener}
-	if who := p.who[name]; who != "" {
-		s.Listener = secure{s.Listener, p.serverTLS(who)}
-	}
-	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connection{}, c) }
-	s.Start()
-	p.t.Cleanup(s.Close)
-	port := uint32(s.Listener.Addr().(*net.TCPAddr).Port)
-	p.backends[name] = port
-	return port
-}
-
-// Headers that differ from request to request, or that only Istio's filters add.
-var volatile = []string{"x-request-id", "x-envoy-upstream-service-time", "date", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-envoy-decorator-operation"}
-
-// headers are lines, sorted.
-func headers(h http.Header) string {
-	var lines []string
-	for name, values := range h {
-		if name = strings.ToLower(name); slices.Contains(volatile, name) {
-			continue
-		}
-		for _, v := range values {
-			switch name {
-			case "x-forwarded-for":
-				v = withoutMachine(v)
-			case "x-forwarded-client-cert":
-				v = hideHash(v)
-			case "x-forwarded-port":
-				v = "(the listener's)" // each proxy has its own
-			}
-			lines = append(lines, name+": "+v+"\n")
-		}
-	}
-	slices.Sort(lines)
-	return strings.Join(lines, "")
-}
-
-// withoutMachine names addresses of this machine in a list by what they are: in the place of a client's loopback address,
-// proxies put the one that they have towards others.
-func withoutMachine(list string) string {
-	own, _ := net.InterfaceAddrs()
-	parts := strings.Split(list, ",")
-	for i, part := range parts {
-		if slices.ContainsFunc(own, func(a net.Addr) bool { return strings.HasPrefix(a.String(), part+"/") }) {
-			parts[i] = "this-machine"
-		}
-	}
-	return strings.Join(parts, ",")
-}
-
-// proxy starts a proxy as the one of the story.
-func (p *play) proxy(stock bool, form, program string, args ...string) *process.Process {
 	s, err := story.Read(p.archive)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	of := s.View.Proxy
+	for side := range p.views {
+		proxy := *s.View.Proxy
+		proxy.Stock = side == 1
+		p.views[side] = model.NewView(&proxy, s.View.Mesh)
+	}
+	for _, f := range p.archive.Files {
+		if !isRequest(f) {
+			continue
+		}
+		if l := p.where(f.Name).listener; p.listeners[l][0] == 0 {
+			p.listeners[l] = [2]int{mesh.FreePort(p.t), mesh.FreePort(p.t)}
+		}
+	}
+	p.readServers()
+	p.files()
+	p.plane = newPlaneBy(p.t, string(txtar.Format(p.archive)), xds.Translation{Names: p.names, Resource: p.resource})
+}
+
+// proxy starts a proxy as the one of the story.
+func (p *play) proxy(stock bool, form, program string, args ...string) *process.Process {
+	of := p.views[0].Proxy
 	labels := map[string]any{}
 	for k, v := range of.Labels {
 		labels[k] = v
@@ -280,25 +174,52 @@ func (p *play) proxy(stock bool, form, program string, args ...string) *process.
 		me := p.certificate(pki.ID{TrustDomain: "cluster.local", Namespace: of.Namespace, Account: cmp.Or(of.ServiceAccount, "default")}.String())
 		secrets = append(secrets, func(static map[string]any) { p.secrets(static, stock, me) })
 	}
-	file := joins(p.t, form, p.plane.Address, map[string]any{"id": id, "cluster": "story", "metadata": metadata}, secrets...)
+	node := map[string]any{"id": id, "cluster": "story", "metadata": metadata}
+	if of.Locality != "" {
+		parts := append(strings.Split(of.Locality, "/"), "", "")
+		node["locality"] = map[string]any{"region": parts[0], "zone": parts[1], "sub_zone": parts[2]}
+	}
+	file, admin := joinsBy(p.t, form, p.plane.Address, node, secrets...)
+	p.admin[side(stock)] = admin
 	return process.Start(p.t, program, append([]string{"-c", file}, args...)...)
 }
 
-// ready waits until both proxies have opened every listener.
-func (p *play) ready(malla, real *process.Process) {
+func side(stock bool) int {
+	if stock {
+		return 1
+	}
+	return 0
+}
+
+// ready waits until both proxies have all that they are sent at first, and have opened every listener.
+func (p *play) ready() {
 	p.t.Helper()
-	for name, ports := range p.listeners {
-		for i, from := range []*process.Process{malla, real} {
-			if _, err := mesh.Wait(30*time.Second, func() error {
-				c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[i]))
+	for side, from := range p.proxies {
+		check := func(what string, f func() error) {
+			if _, err := mesh.Wait(30*time.Second, f); err != nil {
+				p.plane.Refusals()
+				p.t.Fatalf("%s: %v\n%s", what, err, from.Log())
+			}
+		}
+		check("ready", func() error {
+			r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", p.admin[side]))
+			if err != nil {
+				return err
+			}
+			r.Body.Close()
+			if r.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s", r.Status)
+			}
+			return nil
+		})
+		for name, ports := range p.listeners {
+			check("listener "+name, func() error {
+				c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[side]))
 				if err == nil {
 					c.Close()
 				}
 				return err
-			}); err != nil {
-				p.plane.Refusals()
-				p.t.Fatalf("listener %s: %v\n%s", name, err, from.Log())
-			}
+			})
 		}
 	}
 }
@@ -307,11 +228,15 @@ func (p *play) ready(malla, real *process.Process) {
 func (p *play) scene(i int) (changed bool) {
 	p.t.Helper()
 	f := p.archive.Files[i]
-	ports := p.listeners[strings.TrimPrefix(f.Name, "request ")]
+	to := p.where(f.Name)
 	var got [2]strings.Builder
-	for _, request := range strings.Split(strings.TrimSpace(string(f.Data)), "\n\n") {
-		for side, port := range ports {
-			fmt.Fprintf(&got[side], "%s\n", p.ask(port, request))
+	for _, text := range strings.Split(strings.TrimSpace(string(f.Data)), "\n\n") {
+		a, err := readAsk(text)
+		if err != nil {
+			p.t.Fatalf("%s: %v", f.Name, err)
+		}
+		for side := range got {
+			fmt.Fprintf(&got[side], "%s\n", p.ask(side, to, a))
 		}
 	}
 	ours, theirs := strings.TrimRight(got[0].String(), "\n")+"\n", strings.TrimRight(got[1].String(), "\n")+"\n"
@@ -331,33 +256,4 @@ func (p *play) scene(i int) (changed bool) {
 		p.archive.Files = slices.Insert(p.archive.Files, i+1, txtar.File{Name: answerSection, Data: []byte(ours)})
 	}
 	return true
-}
-
-// ask sends one request, and returns the answer as text. How a connection is refused, and in which words, is a matter of
-// the moment.
-func (p *play) ask(port int, request string) string {
-	as := ""
-	if line, rest, ok := strings.Cut(request, "\n"); ok && strings.HasPrefix(line, "as ") {
-		as, request = strings.TrimPrefix(line, "as "), rest
-	}
-	c, with, err := p.connect(port, as)
-	if err != nil {
-		return "no connection\n"
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	r, err := exchange(c, request)
-	if err != nil {
-		return with + "no answer\n"
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return err.Error() + "\n"
-	}
-	text := fmt.Sprintf("%s%d\n%s", with, r.StatusCode, headers(r.Header))
-	if len(body) > 0 {
-		text += strings.TrimRight(string(body), "\n") + "\n"
-	}
-	return text
 }

@@ -2,16 +2,10 @@ package story
 
 import (
 	"cmp"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"strings"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -25,7 +19,7 @@ import (
 	"github.com/mallamesh/malla/translate"
 )
 
-// addSecret reads: ns/name [cert=NAME] [ca=NAME] [crl] [staple] [generic] [broken] [configmap].
+// addSecret reads: ns/name [cert=NAME] [by=NAME] [ca=NAME] [crl] [staple] [generic] [broken] [configmap].
 // What it holds is made for the names, in kubectl's form of a tls secret, or in the generic one.
 func addSecret(objects *[]*config.Object, words []string) error {
 	keys := map[string]string{"cert": "tls.crt", "key": "tls.key", "ca": "ca.crt", "crl": "ca.crl"}
@@ -43,15 +37,15 @@ func addSecret(objects *[]*config.Object, words []string) error {
 		if !ok {
 			continue
 		}
-		cert, key, crl, err := certificate(name)
+		c, err := Issue(name, cmp.Or(said["by"], name))
 		if err != nil {
 			return err
 		}
-		data[keys[part]] = cert
+		data[keys[part]] = c.CertPEM()
 		if part == "cert" {
-			data[keys["key"]] = key
+			data[keys["key"]] = c.KeyPEM()
 		} else if _, ok := said["crl"]; ok {
-			data[keys["crl"]] = crl
+			data[keys["crl"]] = c.CRL
 		}
 	}
 	if _, ok := said["broken"]; ok {
@@ -71,28 +65,6 @@ func addSecret(objects *[]*config.Object, words []string) error {
 	o, err := config.FromTyped(k, value)
 	*objects = append(*objects, o)
 	return err
-}
-
-// certificate makes one that signs itself, for an hour, with a list of what it has revoked.
-func certificate(name string) (cert, key, crl []byte, err error) {
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	now := time.Now()
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name)}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, signer.Public(), signer)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(signer)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, t, signer)
-	text := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
-	return text("CERTIFICATE", der), text("PRIVATE KEY", secret), text("X509 CRL", list), err
 }
 
 // secret says what a secret holds, one line each.

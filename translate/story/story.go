@@ -16,7 +16,8 @@
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
 // given as host=.
 //
-// Sections request, answer and certificates are traffic that test/foreign plays through both proxies.
+// Sections request, answer, certificates, servers and files are traffic that test/foreign plays through both proxies; a story that
+// traffic cannot show says why in "no requests".
 //
 // Questions are names of sections: want/clusters, want/cluster NAME PATH, and so
 // on; see [Story.Answer].
