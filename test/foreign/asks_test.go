@@ -26,7 +26,7 @@ import (
 //	from ADDRESS                 by another client, which a PROXY header names
 //	times N                      N times, one after the other; the answer is who answered at all
 //	count N                      and how often
-//	at once N held M             N of them together, of which M are answered when all others are, by servers that hold
+//	at once N held M             one, and N-1 together when a server holds that; of all, M are answered when all others are, by servers that hold
 //	logged                       with what the proxy writes to its access log
 //	bytes TEXT                   not HTTP, but a line
 //	silence                      nothing: the server speaks first
@@ -131,34 +131,50 @@ func (p *play) ask(side int, to place, a *ask) string {
 
 // atOnce sends all together, and lets servers answer those that are held when the others are.
 func (p *play) atOnce(side int, to place, a *ask) string {
+	holders := p.holders(side)
+	for _, s := range holders {
+		s.hold()
+	}
 	answers := make(chan string, a.times)
-	for range a.times {
-		go func() { answers <- brief(p.one(side, to, a)) }()
+	send := func() { answers <- brief(p.one(side, to, a)) }
+	go send()
+	// What comes while the first connection is made waits for it, whatever there is room for.
+	mesh.Until(p.t, 10*time.Second, "a server that holds the first", func() error {
+		if !slices.ContainsFunc(p.holders(side), func(s *standIn) bool { return s.holding.Load() > 0 }) {
+			return fmt.Errorf("none")
+		}
+		return nil
+	})
+	for range a.times - 1 {
+		go send()
 	}
 	var all []string
 	for len(all) < a.times {
 		if len(all) == a.times-a.held {
-			p.letGo(side)
+			for _, s := range holders {
+				s.letGo()
+			}
 		}
 		all = append(all, <-answers)
 	}
 	return summary(all, true)
 }
 
-// letGo has the servers that hold answer.
-func (p *play) letGo(side int) {
+// holders are the servers that hold.
+func (p *play) holders(side int) (out []*standIn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, s := range p.servers {
 		if key.side == side && s.is("holds") {
-			close(s.gate)
+			out = append(out, s)
 		}
 	}
+	return out
 }
 
 // brief is the status of an answer and who gave it.
 func brief(answer string) string {
-	status, who := "", ""
+	status, who, how := "", "", ""
 	for line := range strings.Lines(answer) {
 		line = strings.TrimSpace(line)
 		if before, _, ok := strings.Cut(line, " got "); ok {
@@ -167,11 +183,14 @@ func brief(answer string) string {
 		if _, err := strconv.Atoi(line); err == nil {
 			status = line
 		}
+		if strings.HasPrefix(line, "mutual TLS with ") {
+			how = " in mutual TLS"
+		}
 	}
 	if status+who == "" {
 		return strings.TrimSpace(answer)
 	}
-	return strings.TrimSpace(status + who)
+	return strings.TrimSpace(status + who + how)
 }
 
 func summary(all []string, counts bool) string {

@@ -7,15 +7,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mallamesh/malla/model"
@@ -27,7 +30,7 @@ import (
 // a PROXY header where it came from and where it was going to; what follows from that is the proxy's own doing.
 
 // wherever stands for the host that a client has dialled, where a proxy goes there whatever it is.
-const wherever = "where it was going"
+const wherever = "anywhere"
 
 // application is what stands for the workload's own program.
 const application = "the application"
@@ -68,7 +71,53 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 	case *tlsv3.Secret:
 		p.moveFiles(m)
 	}
+	p.inTLS(m, func(s *tlsv3.SdsSecretConfig) {
+		if _, ok := translate.Secret(p.views[at], s.Name); !ok && s.Name != "default" && s.Name != "ROOTCA" {
+			s.SdsConfig.InitialFetchTimeout = durationpb.New(100 * time.Millisecond) // it will not come
+		}
+	})
 	return m, true
+}
+
+// inTLS calls f for every secret that the transport sockets of a resource name.
+func (p *play) inTLS(m proto.Message, f func(*tlsv3.SdsSecretConfig)) {
+	inside := func(t *corev3.TransportSocket) {
+		any := t.GetTypedConfig()
+		if any == nil {
+			return
+		}
+		config, err := any.UnmarshalNew()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		c, ok := config.(interface {
+			GetCommonTlsContext() *tlsv3.CommonTlsContext
+		})
+		if !ok {
+			return
+		}
+		common := c.GetCommonTlsContext()
+		all := append(common.GetTlsCertificateSdsSecretConfigs(), common.GetValidationContextSdsSecretConfig(), common.GetCombinedValidationContext().GetValidationContextSdsSecretConfig())
+		for _, s := range all {
+			if s != nil {
+				f(s)
+			}
+		}
+		if err := any.MarshalFrom(config); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	switch m := m.(type) {
+	case *listenerv3.Listener:
+		for _, c := range m.FilterChains {
+			inside(c.TransportSocket)
+		}
+	case *clusterv3.Cluster:
+		inside(m.TransportSocket)
+		for _, match := range m.TransportSocketMatches {
+			inside(match.TransportSocket)
+		}
+	}
 }
 
 func here(port uint32) *corev3.Address {
@@ -77,13 +126,16 @@ func here(port uint32) *corev3.Address {
 
 // announce makes a listener of what is captured one of connections that begin with a PROXY header.
 func announce(l *listenerv3.Listener) {
-	config, err := anypb.New(&proxyprotocolv3.ProxyProtocol{AllowRequestsWithoutProxyProtocol: false})
-	if err != nil {
-		panic(err)
+	filter := func(name string, config proto.Message) *listenerv3.ListenerFilter {
+		packed, err := anypb.New(config)
+		if err != nil {
+			panic(err)
+		}
+		return &listenerv3.ListenerFilter{Name: "envoy.filters.listener." + name, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: packed}}
 	}
-	first := slices.IndexFunc(l.ListenerFilters, func(f *listenerv3.ListenerFilter) bool { return f.Name == "envoy.filters.listener.original_dst" }) + 1
-	l.ListenerFilters = slices.Insert(l.ListenerFilters, first,
-		&listenerv3.ListenerFilter{Name: "envoy.filters.listener.proxy_protocol", ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: config}})
+	first := slices.DeleteFunc(l.ListenerFilters, func(f *listenerv3.ListenerFilter) bool { return f.Name == "envoy.filters.listener.original_dst" })
+	l.ListenerFilters = append([]*listenerv3.ListenerFilter{
+		filter("original_dst", &originaldstv3.OriginalDst{}), filter("proxy_protocol", &proxyprotocolv3.ProxyProtocol{})}, first...)
 }
 
 func (p *play) moveCluster(at int, c *clusterv3.Cluster) {

@@ -75,17 +75,24 @@ func roots(ca *pki.CA) *x509.CertPool {
 	return pool
 }
 
-// secure listens for connections with TLS. The server above does not see that they have it: it would close those that
-// speak one of Istio's protocols.
+// secure listens for connections with TLS; a permissive one takes others, too. The server above does not see that they have it: it
+// would close those that speak one of Istio's protocols.
 type secure struct {
 	net.Listener
-	config *tls.Config
+	config     *tls.Config
+	permissive bool
 }
 
 func (l secure) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
+	}
+	if l.permissive {
+		first, err := c.(*introduced).r.Peek(1)
+		if err != nil || first[0] != 0x16 { // a handshake's first byte
+			return c, nil
+		}
 	}
 	return hidden{tls.Server(c, l.config)}, nil
 }

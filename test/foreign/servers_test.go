@@ -54,7 +54,26 @@ type standIn struct {
 	port        uint32
 	requests    atomic.Int64
 	connections atomic.Int64
-	gate        chan struct{} // closed: the held go on
+	holding     atomic.Int64
+	gate        atomic.Pointer[chan struct{}] // closed: the held go on
+}
+
+// held is closed when requests that are held now are to be answered.
+func (s *standIn) held() <-chan struct{} { return *s.gate.Load() }
+
+// hold holds requests from now on.
+func (s *standIn) hold() {
+	gate := make(chan struct{})
+	s.gate.Store(&gate)
+}
+
+// letGo answers those that are held, and all that come until the next hold.
+func (s *standIn) letGo() {
+	select {
+	case <-s.held():
+	default:
+		close(*s.gate.Load())
+	}
 }
 
 func (p *play) readServers() {
@@ -64,9 +83,12 @@ func (p *play) readServers() {
 			p.who = map[string]identity{}
 		}
 		for line := range strings.Lines(string(f.Data)) {
-			words := strings.Fields(line)
+			words := strings.Fields(strings.Replace(line, application+" ", "application ", 1))
 			if len(words) < 2 {
 				continue
+			}
+			if words[0] == "application" {
+				words[0] = application
 			}
 			switch f.Name {
 			case "certificates":
@@ -95,7 +117,8 @@ func (p *play) server(at int, name string) *standIn {
 	if s := p.servers[key]; s != nil {
 		return s
 	}
-	s := &standIn{play: p, name: name, does: map[string]string{}, gate: make(chan struct{})}
+	s := &standIn{play: p, name: name, does: map[string]string{}}
+	s.hold()
 	for _, w := range p.how[name] {
 		what, value, _ := strings.Cut(w, "=")
 		s.does[what] = value
@@ -128,7 +151,7 @@ func (s *standIn) serve(l net.Listener) {
 	h.Listener.Close()
 	h.Listener = announced{l}
 	if id, ok := p.who[s.name]; ok {
-		h.Listener = secure{h.Listener, p.serverTLS(id)}
+		h.Listener = secure{h.Listener, p.serverTLS(id), s.name == wherever}
 	}
 	h.Config.Protocols = new(http.Protocols)
 	h.Config.Protocols.SetHTTP1(true)
@@ -138,11 +161,7 @@ func (s *standIn) serve(l net.Listener) {
 	}
 	h.Start()
 	p.t.Cleanup(func() {
-		select {
-		case <-s.gate:
-		default:
-			close(s.gate)
-		}
+		s.letGo()
 		h.CloseClientConnections()
 		h.Close()
 	})
@@ -164,11 +183,13 @@ func (s *standIn) answer(w http.ResponseWriter, r *http.Request) {
 	case s.is("silent"):
 		select {
 		case <-r.Context().Done():
-		case <-s.gate: // closed at the end
+		case <-s.held(): // at the end
 		}
 		return
 	case s.is("holds"):
-		<-s.gate
+		s.holding.Add(1)
+		<-s.held()
+		s.holding.Add(-1)
 	}
 	w.Header()["Date"] = nil
 	if v, ok := s.does["server"]; ok {

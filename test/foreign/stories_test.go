@@ -56,7 +56,7 @@ func TestStories(t *testing.T) {
 			p.proxies[1] = p.proxy(true, "GRPC", envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--file-flush-interval-msec", "20")
 			p.ready()
 			changed := false
-			for i := range archive.Files {
+			for i := 0; i < len(archive.Files); i++ { // answers are added on the way
 				if isRequest(archive.Files[i]) {
 					changed = p.scene(i) || changed
 				}
@@ -169,17 +169,13 @@ func (p *play) proxy(stock bool, form, program string, args ...string) *process.
 		metadata["MALLA_PROFILE"] = xds.StockProfile
 	}
 	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", of.Type, of.IPs[0], of.Name, of.Namespace, of.Namespace)
-	var secrets []func(map[string]any)
-	if p.who != nil {
-		me := p.certificate(pki.ID{TrustDomain: "cluster.local", Namespace: of.Namespace, Account: cmp.Or(of.ServiceAccount, "default")}.String())
-		secrets = append(secrets, func(static map[string]any) { p.secrets(static, stock, me) })
-	}
+	me := p.certificate(pki.ID{TrustDomain: "cluster.local", Namespace: of.Namespace, Account: cmp.Or(of.ServiceAccount, "default")}.String())
 	node := map[string]any{"id": id, "cluster": "story", "metadata": metadata}
 	if of.Locality != "" {
 		parts := append(strings.Split(of.Locality, "/"), "", "")
 		node["locality"] = map[string]any{"region": parts[0], "zone": parts[1], "sub_zone": parts[2]}
 	}
-	file, admin := joinsBy(p.t, form, p.plane.Address, node, secrets...)
+	file, admin := joinsBy(p.t, form, p.plane.Address, node, func(static map[string]any) { p.secrets(static, stock, me) })
 	p.admin[side(stock)] = admin
 	return process.Start(p.t, program, append([]string{"-c", file}, args...)...)
 }
@@ -196,12 +192,17 @@ func (p *play) ready() {
 	p.t.Helper()
 	for side, from := range p.proxies {
 		check := func(what string, f func() error) {
-			if _, err := mesh.Wait(30*time.Second, f); err != nil {
+			if _, err := mesh.Wait(30*time.Second, func() error {
 				p.plane.Refusals()
+				if p.t.Failed() {
+					p.t.FailNow()
+				}
+				return f()
+			}); err != nil {
 				p.t.Fatalf("%s: %v\n%s", what, err, from.Log())
 			}
 		}
-		check("ready", func() error {
+		check(fmt.Sprintf("ready (%d)", side), func() error {
 			r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", p.admin[side]))
 			if err != nil {
 				return err
