@@ -137,7 +137,9 @@ type Found struct {
 func (s *Server) Config(aside Aside, found *Found) *tls.Config {
 	s.tickets.renew(s.base)
 	c := s.base.Clone()
-	c.ClientAuth = s.clientAuth()
+	if c.ClientAuth = s.clientAuth(); c.ClientAuth != tls.NoClientCert {
+		c.ClientCAs = s.verify.authorities()
+	}
 	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		cert, err := s.certificate(hello)
 		if err == nil {
@@ -150,6 +152,9 @@ func (s *Server) Config(aside Aside, found *Found) *tls.Config {
 		s.sessions(c)
 	}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if !s.config.ready() { // who could not be verified is not shown who we are
+			return nil, ErrNotReady
+		}
 		// Whoever resumes a session is shown no certificate; who we are is what we would have shown.
 		if cert, err := s.certificate(hello); err == nil {
 			found.Local = cert.Leaf

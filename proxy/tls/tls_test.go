@@ -299,3 +299,44 @@ func TestProtocols(t *testing.T) {
 		b.Close()
 	}
 }
+
+// A client is told whose certificates we take, as by Envoy: who has several chooses by it, and who has none of theirs shows none. Until
+// we know, nobody is shown who we are.
+func TestAuthorities(t *testing.T) {
+	ca := authority(t)
+	cert, _ := issue(t, ca, time.Hour)
+	id := NewIdentity("default")
+	if err := id.Set(cert); err != nil {
+		t.Fatal(err)
+	}
+	trust := NewTrust("ROOTCA")
+	server, err := NewServer(ServerConfig{Common: Common{Identities: []*Identity{id}, Trust: trust}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() (names [][]byte, err error) {
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		accepted := tls.Server(b, server.Config(nil, &Found{}))
+		go func() {
+			_ = accepted.Handshake()
+			b.Close()
+		}()
+		c := tls.Client(a, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			names = r.AcceptableCAs
+			return &tls.Certificate{}, nil
+		}})
+		return names, c.Handshake()
+	}
+	if _, err := told(); err == nil {
+		t.Error("there is a handshake before there are roots")
+	}
+	if err := trust.Set(ca.Roots()); err != nil {
+		t.Fatal(err)
+	}
+	names, err := told()
+	if err != nil || len(names) != 1 || string(names[0]) != string(ca.Roots()[0].RawSubject) {
+		t.Errorf("told of %q, %v; want the one root", names, err)
+	}
+}

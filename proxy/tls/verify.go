@@ -217,6 +217,25 @@ func (v *verifier) build(raw [][]byte, bundle *Bundle, rules *Rules, now time.Ti
 	return known, nil
 }
 
+// authorities are those that a client is told of, so that one with several certificates shows a fitting one; nil: there are none.
+// Whoever is told of some and has a certificate of none of them shows none.
+func (v *verifier) authorities() *x509.CertPool {
+	bundle, rules := v.effective()
+	if rules.Domains != nil {
+		all := x509.NewCertPool()
+		for _, roots := range rules.Domains {
+			for _, c := range roots.Certificates {
+				all.AddCert(c)
+			}
+		}
+		return all
+	}
+	if roots, _ := rootsFor(nil, bundle, rules); roots != nil {
+		return roots.Pool
+	}
+	return nil
+}
+
 // rootsFor picks the roots of a peer; nil: nobody asked for one.
 func rootsFor(leaf *x509.Certificate, bundle *Bundle, rules *Rules) (*Roots, *Failure) {
 	if rules.Domains == nil {
