@@ -180,7 +180,7 @@ func brief(answer string) string {
 		if before, _, ok := strings.Cut(line, " got "); ok {
 			who = " from " + before
 		}
-		if _, err := strconv.Atoi(line); err == nil {
+		if n, err := strconv.Atoi(line); err == nil && n >= 100 {
 			status = line
 		}
 		if strings.HasPrefix(line, "mutual TLS with ") {
@@ -278,7 +278,8 @@ func (p *play) connect(side int, to place, a *ask) (net.Conn, string, error) {
 	case a.tls:
 		config = &tls.Config{InsecureSkipVerify: true, ServerName: a.name, NextProtos: a.alpn, MinVersion: tls.VersionTLS12} // who it is, the answer says
 		if a.cert != "" {
-			config.Certificates = []tls.Certificate{p.keyPair(a.cert, a.by)}
+			pair := p.keyPair(a.cert, a.by) // whomever the server asks for: a client that chooses shows none
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 	default:
 		return c, "", nil
