@@ -63,7 +63,7 @@ func (r *reader) queryMatches(list []*routev3.QueryParameterMatcher, at *field.P
 		case q.GetStringMatch() != nil:
 			qm.StringMatch = r.stringMatch(q.GetStringMatch(), at.Child("string_match"))
 		case q.GetQueryParameterMatchSpecifier() != nil && !q.GetPresentMatch():
-			r.errs.Addf(at.Child("present_match"), "found false, want true: there is no match for an absent parameter")
+			qm.Kind = route.Absent
 		default:
 			qm.Kind = route.Present
 		}

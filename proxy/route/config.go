@@ -123,6 +123,7 @@ const (
 	Regex   // RE2, the whole value
 	Present // there is a value, whichever
 	Range   // a decimal number in [Start, End)
+	Absent  // there is no value; of query parameters
 )
 
 // A StringMatch compares a value.

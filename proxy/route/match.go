@@ -347,7 +347,7 @@ func (q *queryMatcher) match(query []byte) bool {
 			return q.m.match(value)
 		}
 	}
-	return false
+	return q.m.kind == Absent
 }
 
 // split cuts a path into the path proper and its query; a fragment belongs to neither.

@@ -183,6 +183,8 @@ func TestQueryMatch(t *testing.T) {
 		{QueryMatch{"a", StringMatch{Value: ""}}, "/p?a", true},         // a key without a value
 		{QueryMatch{"a", StringMatch{Kind: Present}}, "/p?a=", true},
 		{QueryMatch{"a", StringMatch{Kind: Present}}, "/p?b=a", false},
+		{QueryMatch{"a", StringMatch{Kind: Absent}}, "/p?b=a", true},
+		{QueryMatch{"a", StringMatch{Kind: Absent}}, "/p?a", false},
 		{QueryMatch{"a", StringMatch{Kind: Regex, Value: "\\d+"}}, "/p?a=12", true},
 		{QueryMatch{"a", StringMatch{Value: "%20"}}, "/p?a=%20", true}, // nothing is unescaped
 	} {
