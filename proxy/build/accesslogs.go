@@ -14,7 +14,7 @@ import (
 )
 
 var accessFields = []*Message{
-	message((*accesslogv3.AccessLog)(nil), reads("name", "filter", "typed_config")),
+	message((*accesslogv3.AccessLog)(nil), reads("filter", "typed_config"), ignores("typed_config says what it is", "name")),
 	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter",
 		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter", "metadata_filter", "traceable_filter")),
 	message((*accesslogv3.TraceableFilter)(nil)),
@@ -32,7 +32,8 @@ var accessFields = []*Message{
 	message((*filev3.FileAccessLog)(nil), reads("path", "log_format", "format", "json_format", "typed_json_format")),
 	message((*streamv3.StdoutAccessLog)(nil), reads("log_format")),
 	message((*streamv3.StderrAccessLog)(nil), reads("log_format")),
-	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "json_format_options", "content_type", "formatters")),
+	message((*corev3.SubstitutionFormatString)(nil), reads("text_format_source", "text_format", "json_format", "omit_empty_values", "content_type", "formatters"),
+		ignores("properties are always sorted", "json_format_options")),
 	message((*metadataformatv3.Metadata)(nil)),
 	message((*withoutqueryv3.ReqWithoutQuery)(nil)),
 	message((*corev3.JsonFormatOptions)(nil), ignores("properties are always sorted", "sort_properties")),

@@ -23,7 +23,8 @@ import (
 // Every field of every message in the table stands in testdata/fields, in a file for
 // each of Envoy's packages, with what shows that it works:
 //
-//	RouteAction.prefix_rewrite: route/prefix_rewrite       a scenario of test/envoy that sets it
+//	RouteAction.prefix_rewrite: route/prefix_rewrite       a scenario of test/envoy that sets it, and to which it matters:
+//	                                                       go test ./test/envoy -run TestDropped -drop RouteAction.prefix_rewrite
 //	RouteAction.cluster: proxy/route TestForward           a test
 //	RouteAction.rate_limits: refused
 //	RouteAction.max_grpc_timeout: without effect           the table says why
@@ -50,18 +51,17 @@ func readFields(t *testing.T) map[string]string {
 	return out
 }
 
-// scenariosByField lists, for every field, the scenarios that set it.
-func scenariosByField(t *testing.T) map[string][]string {
+// scenariosByField lists, for every field, the scenarios that set it, and which scenarios are about a configuration
+// that is refused.
+func scenariosByField(t *testing.T) (out map[string][]string, refused map[string]bool) {
 	t.Helper()
 	all, err := scenario.Load(os.DirFS("../../test/envoy/testdata"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string][]string{}
+	out, refused = map[string][]string{}, map[string]bool{}
 	for _, s := range all {
-		if s.Refused {
-			continue
-		}
+		refused[s.Name] = s.Refused
 		set, err := s.Fields()
 		if err != nil {
 			t.Fatalf("%s: %v", s.Name, err)
@@ -70,15 +70,16 @@ func scenariosByField(t *testing.T) map[string][]string {
 			out[f] = append(out[f], s.Name)
 		}
 	}
-	return out
+	return out, refused
 }
 
 // A field that nobody has classified, a proof that is none, and a line that the table
 // contradicts are mistakes.
 func TestEveryFieldIsClassified(t *testing.T) {
-	have, scenarios := readFields(t), scenariosByField(t)
+	have := readFields(t)
+	scenarios, refused := scenariosByField(t)
 	if *update {
-		updateFields(t, have, scenarios)
+		updateFields(t, have, scenarios, refused)
 	}
 	todo := 0
 	for _, m := range Messages {
@@ -146,7 +147,7 @@ func hasTest(dir, name string) bool {
 }
 
 // updateFields writes the files anew: what holds stays as it is.
-func updateFields(t *testing.T, have map[string]string, scenarios map[string][]string) {
+func updateFields(t *testing.T, have map[string]string, scenarios map[string][]string, refused map[string]bool) {
 	t.Helper()
 	files := map[protoreflect.FullName]*bytes.Buffer{}
 	for _, name := range sortedMessages() {
@@ -168,7 +169,7 @@ func updateFields(t *testing.T, have map[string]string, scenarios map[string][]s
 				case support == Refused:
 					continue // that is for a person to say
 				default:
-					proof = cmp.Or(plainest(scenarios, full), "todo")
+					proof = cmp.Or(plainest(scenarios, refused, full), "todo")
 				}
 			}
 			have[full] = proof
@@ -194,8 +195,8 @@ func updateFields(t *testing.T, have map[string]string, scenarios map[string][]s
 	}
 }
 
-// plainest returns the scenario that sets least beside the field.
-func plainest(scenarios map[string][]string, full string) string {
+// plainest returns the scenario that sets least beside the field. One that is refused is for a person to name.
+func plainest(scenarios map[string][]string, refused map[string]bool, full string) string {
 	size := map[string]int{}
 	for _, all := range scenarios {
 		for _, s := range all {
@@ -204,7 +205,7 @@ func plainest(scenarios map[string][]string, full string) string {
 	}
 	best := ""
 	for _, s := range scenarios[full] {
-		if best == "" || size[s] < size[best] {
+		if !refused[s] && (best == "" || size[s] < size[best]) {
 			best = s
 		}
 	}

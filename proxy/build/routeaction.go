@@ -142,9 +142,6 @@ func (r *reader) weighted(w *routev3.WeightedCluster, at *field.Path) []route.We
 	if sum > math.MaxUint32 {
 		r.errs.Addf(at.Child("clusters"), "found weights of %d in sum, want at most %d", sum, uint32(math.MaxUint32))
 	}
-	if total := w.GetTotalWeight(); total != nil && uint64(total.GetValue()) != sum { //nolint:staticcheck // deprecated, still sent
-		r.errs.Addf(at.Child("total_weight"), "found %d, want the sum of the weights, %d", total.GetValue(), sum)
-	}
 	return out
 }
 

@@ -31,7 +31,7 @@ type lack struct {
 }
 
 // TestDropped shows that a field which docs/xds.md says a scenario shows matters to it: without the field, malla
-// answers otherwise, or refuses the rest. It is only run when asked for:
+// answers otherwise, or refuses the rest; or takes it, if it refuses the whole. It is only run when asked for:
 // go test ./test/envoy -run TestDropped -drop Cluster.http2_protocol_options
 func TestDropped(t *testing.T) {
 	if *drop == "" {
@@ -43,7 +43,7 @@ func TestDropped(t *testing.T) {
 	for name, l := range lacks {
 		without[name] = l.field
 		all = append(all, l.Scenario)
-		if l.Alone == "" {
+		if l.Alone == "" && !l.Refused {
 			shared = append(shared, l.Scenario)
 		}
 	}
@@ -62,7 +62,13 @@ func TestDropped(t *testing.T) {
 	own := make(chan struct{}, aloneAtOnce)
 	byDir(t, all, "healthcheck", func(t *testing.T, s *scenario.Scenario) {
 		sides := sides
-		if s.Alone != "" {
+		switch {
+		case s.Refused:
+			if side := newSide(t, lacking, pki, []*scenario.Scenario{s}); !side.takes(t, s) {
+				t.Errorf("%s does not notice that %s is not there: it is refused for something else: %s", lacks[s.Name].of, without[s.Name], side.refused[s.Name])
+			}
+			return
+		case s.Alone != "":
 			own <- struct{}{}
 			defer func() { <-own }()
 			sides = newSides(t, []program{whole, lacking}, pki, []*scenario.Scenario{s}, s.Workers)
@@ -90,9 +96,6 @@ func lacks(t *testing.T) map[string]*lack {
 	by := map[string]*scenario.Scenario{}
 	sets := map[string][]string{} // fields to the scenarios that -drop-in chooses and that set them
 	for _, s := range load(t) {
-		if s.Refused {
-			continue
-		}
 		by[s.Name] = s
 		if *dropIn == "" || !matches(*dropIn, s.Name) {
 			continue

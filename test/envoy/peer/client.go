@@ -52,6 +52,8 @@ type conn struct {
 	wait    time.Duration // for the answer that is read just now
 	closing bool          // the proxy said that it would end the connection
 	fate    string        // set once the end has been seen
+
+	settings bool // those of the proxy are noted
 }
 
 // end notes how the connection has ended; silence is no end.
@@ -231,6 +233,7 @@ func (cl *Client) connect(step scenario.Step) (*conn, error) {
 			cl.conns[name] = nil
 			return nil, nil
 		}
+		c.settings = step.Attrs["note"] == "settings"
 	}
 	cl.conns[name] = c
 	cl.order = append(cl.order, name)
@@ -344,6 +347,9 @@ func (cl *Client) end(name string) {
 		c.fate = look(c, wait)
 	}
 	cl.Notes.Add(cl.title(name), c.fate)
+	if h, ok := c.protocol.(*h2); ok && c.settings {
+		cl.Notes.Add(cl.title(name)+" settings", h.offered())
+	}
 	c.Close()
 	cl.conns[name] = nil
 }

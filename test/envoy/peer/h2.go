@@ -42,6 +42,7 @@ type h2 struct {
 	next    uint32
 	window  int64 // what may still be sent on the connection
 	initial int64 // of streams
+	offer   offer
 	goaway  string
 	err     error // the connection has ended
 }
@@ -117,6 +118,7 @@ func (h *h2) read() {
 		case *http2.GoAwayFrame:
 			h.goaway = fmt.Sprintf("GOAWAY %s", f.ErrCode)
 		case *http2.SettingsFrame:
+			h.offer.settings(f)
 			if !f.IsAck() {
 				if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
 					for _, s := range h.streams {
@@ -131,6 +133,7 @@ func (h *h2) read() {
 				reply = func() error { return h.framer.WritePing(true, data) }
 			}
 		case *http2.WindowUpdateFrame:
+			h.offer.window(f)
 			if f.StreamID == 0 {
 				h.window += int64(f.Increment)
 			} else if s := h.streams[f.StreamID]; s != nil {
@@ -391,4 +394,11 @@ func parseFields(text string) ([]hpack.HeaderField, error) {
 		out = append(out, hpack.HeaderField{Name: l[:i], Value: value})
 	}
 	return out, nil
+}
+
+// offered tells the proxy's offer.
+func (h *h2) offered() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.offer.take()
 }

@@ -29,6 +29,7 @@ func (u *Upstream) h2(c net.Conn) {
 	requests := map[uint32]*strings.Builder{}
 	paths := map[uint32]string{}
 	tunnels := map[uint32]*message{} // that echo, with what they say at their end
+	o := offer{}
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
@@ -37,9 +38,13 @@ func (u *Upstream) h2(c net.Conn) {
 		id, end := frame.Header().StreamID, false
 		switch frame := frame.(type) {
 		case *http2.SettingsFrame:
+			o.settings(frame)
 			if !frame.IsAck() {
 				_ = f.WriteSettingsAck()
 			}
+			continue
+		case *http2.WindowUpdateFrame:
+			o.window(frame)
 			continue
 		case *http2.PingFrame:
 			if !frame.IsAck() {
@@ -82,6 +87,9 @@ func (u *Upstream) h2(c net.Conn) {
 			continue
 		}
 		if end && requests[id] != nil {
+			if u.script.Attrs["note"] == "settings" && !o.settled {
+				u.note(o.take())
+			}
 			u.note(requests[id].String())
 			delete(requests, id)
 			if m := tunnels[id]; m != nil {
