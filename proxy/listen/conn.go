@@ -45,6 +45,7 @@ type Conn struct {
 	timer      drive.Timer
 	transport  string
 	phase      phase
+	enough     int          // input below which it is of no use to look for a client hello again
 	waits      *stats.Gauge // that counts it while its filter chain is not known
 	gate       int          // gates that it has passed
 	found      tls.Found
@@ -242,8 +243,12 @@ func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
 // inspect looks for what the chains need to know; it reports whether that is clear.
 func (c *Conn) inspect(b []byte) bool {
 	if c.phase == inspectTLS {
-		hello, err := parseHello(b)
+		if len(b) < c.enough {
+			return false
+		}
+		hello, enough, err := parseHello(b)
 		if errors.Is(err, errMore) {
+			c.enough = enough
 			return false
 		}
 		c.phase = inspectHTTP

@@ -23,44 +23,52 @@ var (
 // maxHello is how long a client hello may be, as Envoy's tls_inspector.
 const maxHello = 16 << 10
 
-// parseHello reads the client hello at the start of b. errMore asks for more
-// bytes; errNotTLS says that this is no TLS, or not one that could succeed.
-func parseHello(b []byte) (Hello, error) {
+// parseHello reads the client hello at the start of b. errNotTLS says that this is no TLS, or not one that could
+// succeed. errMore asks for more bytes; looking again is of no use before there are enough of them. (Who cuts a hello into
+// thousands of records, and sends them one by one, would otherwise keep a worker busy for seconds.)
+func parseHello(b []byte) (h Hello, enough int, err error) {
 	// The hello may be cut into several records; in practice it is in one or two.
 	var message []byte
+	missing := 4 // bytes of the message, as far as is known
 	rest := b
-	for {
+	for records := 0; ; records++ {
 		if len(rest) >= 1 && rest[0] != 22 || len(rest) >= 2 && rest[1] != 3 {
-			return Hello{}, errNotTLS
+			return Hello{}, 0, errNotTLS
 		}
 		if len(rest) < 5 {
-			return Hello{}, errMore
+			return Hello{}, len(b) + 5 - len(rest) + missing, errMore
 		}
 		n := int(binary.BigEndian.Uint16(rest[3:]))
 		if n == 0 || n > 16<<10 {
-			return Hello{}, errNotTLS
+			return Hello{}, 0, errNotTLS
 		}
 		body := rest[5:]
 		fragment := body[:min(n, len(body))]
-		if message == nil {
+		switch records {
+		case 0:
 			message = fragment // usually all of it, without a copy
-		} else {
-			message = append(message[:len(message):len(message)], fragment...)
+		case 1:
+			message = append(make([]byte, 0, len(message)+len(body)), message...)
+			fallthrough
+		default:
+			message = append(message, fragment...)
 		}
 		if len(message) >= 1 && message[0] != 1 {
-			return Hello{}, errNotTLS
+			return Hello{}, 0, errNotTLS
 		}
-		if len(message) >= 4 {
+		missing = 4 - len(message)
+		if missing <= 0 {
 			size := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 			if size > maxHello {
-				return Hello{}, errTooLong
+				return Hello{}, 0, errTooLong
 			}
-			if len(message) >= 4+size {
-				return helloFields(message[4 : 4+size])
+			if missing += size; missing <= 0 {
+				h, err = helloFields(message[4 : 4+size])
+				return h, 0, err
 			}
 		}
 		if len(body) < n {
-			return Hello{}, errMore
+			return Hello{}, len(b) + missing, errMore
 		}
 		rest = body[n:]
 	}

@@ -125,7 +125,7 @@ func hello(t testing.TB, sni string, alpn ...string) []byte {
 	for {
 		m, err := b.Read(buf[n:])
 		n += m
-		if _, e := parseHello(buf[:n]); err != nil || e != errMore {
+		if _, _, e := parseHello(buf[:n]); err != nil || e != errMore {
 			return buf[:n]
 		}
 	}
@@ -142,11 +142,11 @@ func TestClientHello(t *testing.T) {
 	} {
 		b := hello(t, test.sni, test.alpn...)
 		for i := range b { // every cut asks for more
-			if _, err := parseHello(b[:i]); err != errMore {
-				t.Fatalf("%d of %d bytes: %v, want %v", i, len(b), err, errMore)
+			if _, enough, err := parseHello(b[:i]); err != errMore || enough <= i || enough > len(b) {
+				t.Fatalf("%d of %d bytes: %v until there are %d, want %v", i, len(b), err, enough, errMore)
 			}
 		}
-		h, err := parseHello(b)
+		h, _, err := parseHello(b)
 		if err != nil || h.SNI != strings.ToLower(test.sni) || !slices.Equal(h.ALPN, test.alpn) {
 			t.Errorf("%+v: %+v, %v", test, h, err)
 		}
@@ -156,26 +156,69 @@ func TestClientHello(t *testing.T) {
 			split = append(split, 22, 3, 1, byte(len(part)>>8), byte(len(part)))
 			split = append(split, part...)
 		}
-		if again, err := parseHello(split); err != nil || again.SNI != h.SNI {
+		if again, _, err := parseHello(split); err != nil || again.SNI != h.SNI {
 			t.Errorf("in two records: %+v, %v", again, err)
 		}
 	}
 	for _, plain := range []string{"GET / HTTP/1.1\r\n", "\x16\x02\x00", "\x16\x03\x01\x00\x00", "\x15\x03\x01\x00\x02\x01\x00", "\x16\x03\x01\x00\x04\x02\x00\x00\x00"} {
-		if _, err := parseHello([]byte(plain)); err != errNotTLS {
+		if _, _, err := parseHello([]byte(plain)); err != errNotTLS {
 			t.Errorf("%q: %v, want %v", plain, err, errNotTLS)
 		}
+	}
+}
+
+// A hello may come in as many records as it has bytes, each in a segment of its own. That costs its sender more than us.
+func TestHelloInManyRecords(t *testing.T) {
+	const size = 12_000
+	var b []byte
+	for i, c := range append([]byte{1, 0, size >> 8, size & 0xff}, make([]byte, size)...) {
+		if b = append(b, 22, 3, 1, 0, 1, c); i == size {
+			break // some are missing
+		}
+	}
+	looks, enough := 0, 0
+	for n := range b {
+		if n < enough {
+			continue
+		}
+		var err error
+		looks++
+		if _, enough, err = parseHello(b[:n]); err != errMore {
+			t.Fatalf("%d of %d bytes: %v, want %v", n, len(b), err, errMore)
+		}
+	}
+	if looks > 200 {
+		t.Errorf("%d looks at %d bytes, want fewer", looks, len(b))
+	}
+	if n := testing.AllocsPerRun(1, func() { parseHello(b) }); n > 20 {
+		t.Errorf("one look allocates %v times, want few", n)
 	}
 }
 
 func FuzzClientHello(f *testing.F) {
 	f.Add(hello(f, "a.b", "h2"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := parseHello(b)
+		h, enough, err := parseHello(b)
 		if err == nil && len(h.SNI) > 255 {
 			t.Errorf("a name of %d bytes", len(h.SNI))
 		}
 		if err == errMore && len(b) > 2*(maxHello+5)+16<<10 {
 			t.Errorf("%d bytes are not enough", len(b))
+		}
+		if err == errMore && enough <= len(b) {
+			t.Errorf("%d bytes are not enough, and %d are", len(b), enough)
+		}
+		least := 0
+		for i := range b[:min(len(b), 2<<10)] {
+			switch _, n, err := parseHello(b[:i]); {
+			case err == nil && i < least:
+				t.Fatalf("%d of %d bytes are a hello, and there were to be %d", i, len(b), least)
+			case err == errMore:
+				least = max(least, n)
+			}
+		}
+		if err == nil && len(b) < least {
+			t.Fatalf("%d bytes are a hello, and there were to be %d", len(b), least)
 		}
 	})
 }
@@ -194,7 +237,7 @@ func FuzzHelloAsCryptoTLS(f *testing.F) {
 		if _ = server.Handshake(); peer == nil || len(peer.ServerName) > 255 || len(peer.SupportedProtos) > 64 {
 			return
 		}
-		h, err := parseHello(b)
+		h, _, err := parseHello(b)
 		if err != nil {
 			t.Fatalf("crypto/tls reads %q %q, and we say %v: %x", peer.ServerName, peer.SupportedProtos, err, b)
 		}
