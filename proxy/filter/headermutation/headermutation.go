@@ -6,12 +6,8 @@
 package headermutation
 
 import (
-	"bytes"
-	"net/url"
 	"slices"
-	"strings"
 
-	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -22,13 +18,6 @@ import (
 type Config struct {
 	Request, Response, RequestTrailers, ResponseTrailers *route.Mutations // nil: none
 	Query                                                []Parameter
-}
-
-// A Parameter is one change of query parameters.
-type Parameter struct {
-	Name   string
-	Value  *access.Format // nil: removes the parameter
-	Action route.AppendAction
 }
 
 type factory struct {
@@ -105,86 +94,4 @@ func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verd
 func (f *filter) OnEnd(*stream.Stream) {
 	clear(f.levels)
 	f.levels = f.levels[:0]
-}
-
-// query changes parameters. As in Envoy, all are written anew, sorted by name.
-func (c *Config) query(m *header.Map, rec *access.Record) {
-	path, query, _ := bytes.Cut(m.Get(header.Path), []byte{'?'})
-	params := parse(string(query))
-	for i := range c.Query {
-		c.Query[i].apply(params, rec)
-	}
-	var b strings.Builder
-	b.Write(path)
-	sep := byte('?')
-	for _, name := range sortedNames(params) {
-		for _, v := range params[name] {
-			b.WriteByte(sep)
-			b.WriteString(name)
-			b.WriteByte('=')
-			b.WriteString(v)
-			sep = '&'
-		}
-	}
-	m.SetCopy(header.Path, []byte(b.String()))
-}
-
-// RemoveParameter takes a query parameter out of a request's path.
-func RemoveParameter(m *header.Map, name string) {
-	c := Config{Query: []Parameter{{Name: name}}}
-	c.query(m, nil)
-}
-
-func (p *Parameter) apply(params map[string][]string, rec *access.Record) {
-	if p.Value == nil {
-		delete(params, p.Name)
-		return
-	}
-	v := string(p.Value.Append(nil, rec))
-	has := len(params[p.Name]) > 0
-	switch p.Action {
-	case route.AppendIfExistsOrAdd:
-		params[p.Name] = append(params[p.Name], v)
-	case route.AddIfAbsent:
-		if !has {
-			params[p.Name] = []string{v}
-		}
-	case route.OverwriteIfExists:
-		if has {
-			params[p.Name] = []string{v}
-		}
-	case route.OverwriteIfExistsOrAdd:
-		params[p.Name] = []string{v}
-	}
-}
-
-// parse reads a query; what is escaped wrongly stays as it is.
-func parse(query string) map[string][]string {
-	out := map[string][]string{}
-	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		if pair == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		out[unescaped(name)] = append(out[unescaped(name)], unescaped(value))
-	}
-	return out
-}
-
-func unescaped(s string) string {
-	if u, err := url.PathUnescape(s); err == nil {
-		return u
-	}
-	return s
-}
-
-func sortedNames(m map[string][]string) []string {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
 }
