@@ -89,7 +89,17 @@ func (b *bench) work(w *workload) {
 		b.mirror(c)
 		return
 	}
-	rounds := b.rounds(5, 1)
+	if w.apart {
+		for _, x := range c.list {
+			x.server = x.start()
+		}
+		defer b.apart(c, c.list)()
+	}
+	n := w.rounds
+	if n == 0 {
+		n = 5
+	}
+	rounds := b.rounds(n, 1)
 	for round := range rounds {
 		for i := range c.list {
 			// Each round begins with another one, so that nobody always follows the same.
@@ -173,7 +183,7 @@ func (b *bench) contestant(p proxy, w *workload, i int, s size, certificates str
 	x.start = func() *server {
 		cfg := b.configure(w.way, backend, dir, certificates)
 		cfg.Hosts, cfg.Prefixes, cfg.Regexes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, s.regexes, max(s.workers, 1), p.name == malla
-		cfg.Filter, cfg.Cluster, cfg.Gate, cfg.Limits = s.filter, s.cluster, s.gate, s.limits
+		cfg.Filter, cfg.Gate, cfg.Limits = s.filter, s.gate, s.limits
 		var ports []int
 		for _, l := range cfg.Links {
 			x.ports[l.Name] = l.Port

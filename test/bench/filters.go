@@ -2,7 +2,9 @@ package main
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -17,6 +19,7 @@ type filter struct {
 	yaml    string   // fields of its typed_config
 	kind    string   // of that, behind envoy.extensions.filters.http.
 	light   bool     // it must cost next to nothing
+	once    bool     // a second one behind it would not do the same; see copies
 	headers []string // of the requests that it gets, and not those without it
 }
 
@@ -31,19 +34,19 @@ var filters = []filter{
 	{name: "csrf", kind: "csrf.v3.CsrfPolicy", yaml: "filter_enabled: {default_value: {numerator: 100}}"},
 	{name: "health_check", kind: "health_check.v3.HealthCheck", yaml: `pass_through_mode: false, headers: [{name: ":path", string_match: {exact: /healthz}}]`},
 	{name: "grpc_stats", kind: "grpc_stats.v3.FilterConfig", yaml: "stats_for_all_methods: true"},
-	{name: "stateful_session", kind: "stateful_session.v3.StatefulSession",
+	{name: "stateful_session", once: true, kind: "stateful_session.v3.StatefulSession",
 		yaml: `session_state: {name: envoy.http.stateful_session.cookie, typed_config: {"@type": type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState, cookie: {name: s, path: /}}}`},
-	{name: "bandwidth_limit", kind: "bandwidth_limit.v3.BandwidthLimit", yaml: "stat_prefix: b, enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 1000000000"},
+	{name: "bandwidth_limit", once: true, kind: "bandwidth_limit.v3.BandwidthLimit", yaml: "stat_prefix: b, enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 1000000000"},
 	{name: "admission_control", kind: "admission_control.v3.AdmissionControl", yaml: "success_criteria: {}"},
 	{name: "adaptive_concurrency", kind: "adaptive_concurrency.v3.AdaptiveConcurrency",
 		yaml: "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, min_rtt_calc_params: {fixed_value: 10s, min_concurrency: 1000}}"},
 	{name: "tap", kind: "tap.v3.Tap",
 		yaml: "common_config: {static_config: {match: {http_request_headers_match: {headers: [{name: x-tap, present_match: true}]}}, output_config: {sinks: [{file_per_tap: {path_prefix: /nowhere/tap}}]}}}"},
 	{name: "compressor", what: "for clients that take nothing", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("gzip", "compressor", "Gzip")},
-	{name: "compressor", what: "gzip", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("gzip", "compressor", "Gzip"), headers: []string{"accept-encoding: gzip"}},
-	{name: "compressor", what: "brotli", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("brotli", "compressor", "Brotli"), headers: []string{"accept-encoding: br"}},
-	{name: "compressor", what: "zstd", kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("zstd", "compressor", "Zstd"), headers: []string{"accept-encoding: zstd"}},
-	{name: "lua", kind: "lua.v3.Lua", yaml: `default_source_code: {inline_string: "function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end"}`},
+	{name: "compressor", what: "gzip", once: true, kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("gzip", "compressor", "Gzip"), headers: []string{"accept-encoding: gzip"}},
+	{name: "compressor", what: "brotli", once: true, kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("brotli", "compressor", "Brotli"), headers: []string{"accept-encoding: br"}},
+	{name: "compressor", what: "zstd", once: true, kind: "compressor.v3.Compressor", yaml: "compressor_library: " + library("zstd", "compressor", "Zstd"), headers: []string{"accept-encoding: zstd"}},
+	{name: "lua", once: true, kind: "lua.v3.Lua", yaml: `default_source_code: {inline_string: "function envoy_on_request(h) h:headers():add('x-one', h:headers():get(':path')) end"}`},
 	{name: "header_to_metadata", kind: "header_to_metadata.v3.Config", headers: []string{"x-tenant: a"},
 		yaml: "request_rules: [{header: x-tenant, on_header_present: {metadata_namespace: m, key: tenant}}]"},
 	{name: "basic_auth", kind: "basic_auth.v3.BasicAuth", yaml: `users: {inline_string: "u:{SHA}UWuXg/ylF+7L0dBk2i0WUxCxl1k="}`, headers: []string{"authorization: Basic dTpw"}},
@@ -63,45 +66,90 @@ func (f filter) title() string {
 	return f.name
 }
 
-// entry is the filter as it stands in a list of filters.
-func (f filter) entry() string {
+// copies is how many of a filter stand in a row where one costs so little that the machine's noise would hide it.
+const copies = 8
+
+// count is how many of the filter stand in the chain.
+func (f filter) count() int {
+	if f.once {
+		return 1
+	}
+	return copies
+}
+
+// entries are the filter as it stands in a list of filters, once or as often as it is to be there.
+func (f filter) entries() string {
 	fields := `"@type": type.googleapis.com/envoy.extensions.filters.http.` + f.kind
 	if f.yaml != "" {
 		fields += ", " + f.yaml
 	}
-	return "- {name: envoy.filters.http." + f.name + ", typed_config: {" + fields + "}}"
+	return repeated(f.count(), 10, func(i int) string {
+		return fmt.Sprintf("- {name: envoy.filters.http.%s.%d, typed_config: {%s}}", f.name, i, fields)
+	})
 }
 
-// filterWork is the same requests through each filter, and through none.
-func filterWork() workload {
-	w := workload{
-		part: "filters", name: "HTTP filters, one at a time, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2, peers: sameFile,
-		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8, sizes: []size{{name: "no filter"}},
+// repeated are n lines of a list of filters, which stands so many columns in.
+func repeated(n, columns int, line func(int) string) string {
+	var lines []string
+	for i := range n {
+		lines = append(lines, line(i))
 	}
-	for i, f := range filters {
-		w.sizes = append(w.sizes, size{name: f.title(), filter: f.entry(), headers: f.headers})
-		w.promises = append(w.promises, shareOf(f.title(), i+1))
-		if f.light {
-			w.promises = append(w.promises, promise{what: f.name, must: 0.5, goal: 0.3, unit: " us", noisy: lost(i + 1), of: func(c *contest) series { return c.extra(malla, i+1) }})
+	return strings.Join(lines, "\n"+strings.Repeat(" ", columns))
+}
+
+// times names something that is there n times.
+func times(n int, name string) string {
+	if n == 1 {
+		return name
+	}
+	return fmt.Sprintf("%d x %s", n, name)
+}
+
+// grouped is how many filters share the rounds of the proxy without them: what is measured minutes apart cannot be compared to
+// a hundredth.
+const grouped = 4
+
+// filterWorks are the same requests through each filter, and through none.
+func filterWorks() (all []workload) {
+	groups := slices.Collect(slices.Chunk(filters, grouped))
+	for n, group := range groups {
+		w := costs(workload{
+			name: fmt.Sprintf("HTTP filters (%d of %d), HTTP/2, 8 connections of 16 streams", n+1, len(groups)), way: one(h2, h2), backend: web2,
+			load: h2load{conns: 8, streams: 16}, per: "request", sizes: []size{{name: "no filter"}},
+		})
+		for i, f := range group {
+			w.sizes = append(w.sizes, size{name: times(f.count(), f.title()), filter: f.entries(), copies: f.count(), headers: f.headers})
+			w.promises = append(w.promises, shareOf(f.title(), i+1))
+			if f.light {
+				w.promises = append(w.promises, promise{what: f.name, must: 0.5, goal: 0.3, unit: " us",
+					of: func(c *contest) series { return c.extra(malla, i+1) }, between: func(c *contest) (least, most float64) { return c.extra(malla, i+1).between() }})
+			}
 		}
+		all = append(all, w)
 	}
+	return all
+}
+
+// costs has a workload measure what each size costs more than the first.
+func costs(w workload) workload {
+	w.part, w.peers, w.round, w.rounds, w.apart = "filters", sameFile, 0.5, 9, true
 	return w
 }
 
 // shareOf promises what a size costs more than the first, of what that costs Envoy.
 func shareOf(what string, i int) promise {
-	return promise{what: what + ", of Envoy's", must: 0.7, goal: 0.5, noisy: lost(i), of: func(c *contest) series { return c.share(i) }}
+	return promise{what: what + ", of Envoy's", must: 0.7, goal: 0.5, of: func(c *contest) series { return c.share(i) }, between: func(c *contest) (float64, float64) { return c.shareBetween(i) }}
 }
 
 // decompressorWork is requests whose bodies are compressed.
 func decompressorWork() workload {
-	w := workload{
-		part: "filters", name: "decompressors, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2, peers: sameFile,
-		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8, sizes: []size{{name: "no filter", body: gzipped}},
-	}
+	w := costs(workload{
+		name: "decompressors, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2,
+		load: h2load{conns: 8, streams: 16}, per: "request", sizes: []size{{name: "no filter", body: gzipped}},
+	})
 	for i, c := range []struct{ coding, name, kind, body string }{{"gzip", "gzip", "Gzip", gzipped}, {"brotli", "br", "Brotli", brotlied}, {"zstd", "zstd", "Zstd", zstded}} {
-		f := filter{name: "decompressor", kind: "decompressor.v3.Decompressor", yaml: "decompressor_library: " + library(c.coding, "decompressor", c.kind) + ", request_direction_config: {common_config: {enabled: {default_value: true, runtime_key: d}}}"}
-		w.sizes = append(w.sizes, size{name: c.coding, filter: f.entry(), headers: []string{"content-encoding: " + c.name}, body: c.body})
+		f := filter{name: "decompressor", once: true, kind: "decompressor.v3.Decompressor", yaml: "decompressor_library: " + library(c.coding, "decompressor", c.kind) + ", request_direction_config: {common_config: {enabled: {default_value: true, runtime_key: d}}}"}
+		w.sizes = append(w.sizes, size{name: c.coding, filter: f.entries(), headers: []string{"content-encoding: " + c.name}, body: c.body})
 		w.promises = append(w.promises, shareOf("decompressor "+c.coding, i+1))
 	}
 	return w
@@ -128,60 +176,67 @@ func coded(encoder func(io.Writer) io.WriteCloser) string {
 
 // rateLimitWork is requests about each of which a service is asked: the backend, which has nothing against any.
 func rateLimitWork() workload {
-	f := filter{name: "ratelimit", kind: "ratelimit.v3.RateLimit",
+	f := filter{name: "ratelimit", once: true, kind: "ratelimit.v3.RateLimit",
 		yaml: "domain: d, rate_limit_service: {transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: in}}}, timeout: 5s, failure_mode_deny: true"}
-	return workload{
-		part: "filters", name: "a rate limit service, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: grpc, peers: sameFile,
-		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.8,
-		sizes:    []size{{name: "no filter"}, {name: "ratelimit", filter: f.entry(), limits: "rate_limits: [{actions: [{generic_key: {descriptor_value: v}}]}]"}},
+	return costs(workload{
+		name: "a rate limit service, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: grpc,
+		load: h2load{conns: 8, streams: 16}, per: "request",
+		sizes:    []size{{name: "no filter"}, {name: "ratelimit", filter: f.entries(), limits: "rate_limits: [{actions: [{generic_key: {descriptor_value: v}}]}]"}},
 		promises: []promise{shareOf("ratelimit", 1)},
-	}
+	})
 }
 
 // gateWork is TCP connections through network filters that admit them.
 func gateWork() workload {
-	w := workload{
-		part: "filters", name: "TCP connections through network filters, 16 at a time", way: one(tcp, tcp), backend: stream, peers: sameFile,
-		load: helper{kind: "connect", conns: 16}, per: "connection", round: 0.8, sizes: []size{{name: "no filter"}},
-	}
+	w := costs(workload{
+		name: "TCP connections through network filters, 16 at a time", way: one(tcp, tcp), backend: stream,
+		load: helper{kind: "connect", conns: 16}, per: "connection", sizes: []size{{name: "no filter"}},
+	})
 	for i, f := range []struct{ name, kind, yaml string }{
 		{"local_ratelimit", "local_ratelimit.v3.LocalRateLimit", "token_bucket: {max_tokens: 1000000000, tokens_per_fill: 1000000000, fill_interval: 1s}"},
 		{"connection_limit", "connection_limit.v3.ConnectionLimit", "max_connections: 1000000"},
 	} {
-		w.sizes = append(w.sizes, size{name: f.name, gate: "- {name: envoy.filters.network." + f.name + `, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.` + f.kind + ", stat_prefix: g, " + f.yaml + "}}"})
+		w.sizes = append(w.sizes, size{name: times(copies, f.name), copies: copies, gate: repeated(copies, 6, func(i int) string {
+			return fmt.Sprintf(`- {name: envoy.filters.network.%s.%d, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.%s, stat_prefix: g%d, %s}}`, f.name, i, f.kind, i, f.yaml)
+		})})
 		w.promises = append(w.promises, shareOf("TCP "+f.name, i+1))
 	}
 	return w
 }
 
-// extra is what a size costs more than the first, as one value: the difference of two medians. Of single rounds
-// it would be noise.
+// extra is what one filter of a size costs more than none, by round.
 func (c *contest) extra(name string, i int) series {
-	with, without := c.of(name, i, cpu), c.of(name, 0, cpu)
-	if len(with) == 0 || len(without) == 0 {
-		return nil
-	}
-	return series{with.median() - without.median()}
+	return c.of(name, i, cpu).minus(c.of(name, 0, cpu)).times(1 / float64(max(c.sizes[i].copies, 1)))
 }
 
-// share is what a filter costs us of what it costs Envoy; 0 where that is lost in the noise.
+// share is what a filter costs us of what it costs Envoy, as one value: of single rounds it would be noise. It is 0 where it
+// costs Envoy nothing that can be seen.
 func (c *contest) share(i int) series {
 	ours, theirs := c.extra(malla, i), c.extra(envoy, i)
 	switch {
 	case len(ours) == 0 || len(theirs) == 0:
 		return nil
-	case theirs[0] <= 0:
+	case theirs.median() <= 0:
 		return series{0}
 	}
-	return ours.over(theirs)
+	return series{max(ours.median(), 0) / theirs.median()}
 }
 
-// lost reports that what a filter costs Envoy cannot be told from how its rounds differ.
-func lost(i int) func(*contest) bool {
-	return func(c *contest) bool {
-		extra, rounds := c.extra(envoy, i), c.of(envoy, 0, cpu)
-		return len(extra) > 0 && len(rounds) > 1 && extra[0] <= (slices.Max(rounds)-slices.Min(rounds))/2
+// shareBetween is where the share lies, as far as the rounds tell.
+func (c *contest) shareBetween(i int) (least, most float64) {
+	least, most = c.extra(malla, i).between()
+	from, to := c.extra(envoy, i).between()
+	if to <= 0 {
+		return 0, math.Inf(1)
 	}
+	least = max(least, 0) / to
+	switch {
+	case most <= 0:
+		return 0, 0
+	case from <= 0:
+		return least, math.Inf(1)
+	}
+	return least, most / from
 }
 
 // safeguards are outlier detection and health checks of a cluster, with limits that nothing reaches, beside its breakers, which
@@ -191,13 +246,14 @@ var safeguards = strings.Join([]string{
 	"health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 2, healthy_threshold: 1, tcp_health_check: {}}]",
 }, "\n    ")
 
+// safeguardWork sends the same requests to a cluster without them and to one with them, behind two listeners of one process: two
+// processes that do the same differ by several percent, by where their memory happens to lie.
 func safeguardWork() workload {
 	return workload{
-		part: "safeguards", name: "outlier detection, health checks and breakers, HTTP/2, 8 connections of 16 streams, 12,000 a second", way: one(h2, h2), backend: web2, peers: sameFile,
-		load: h2load{conns: 8, streams: 16, rate: 1500}, per: "request", round: 0.6, sizes: []size{{name: "off"}, {name: "on", cluster: safeguards}}, mirrored: true,
-		promises: []promise{{what: "growth of CPU", must: 1.03, goal: 1.01, of: func(c *contest) series { return c.growth(malla) }, noisy: func(c *contest) bool {
-			least, most := c.growth(malla).between()
-			return most-least > 0.03 // as much as is to be told
-		}}},
+		part: "safeguards", name: "outlier detection, health checks and breakers, HTTP/2, 8 connections of 16 streams",
+		way: []link{{name: "without", in: h2, out: h2}, {name: "with", in: h2, out: h2, cluster: safeguards}}, backend: web2, peers: sameFile,
+		load: h2load{conns: 8, streams: 16}, per: "request", round: 0.3, sizes: []size{{name: "off", entry: "without"}, {name: "on", entry: "with"}}, mirrored: true,
+		promises: []promise{{what: "growth of CPU", must: 1.03, goal: 1.01, of: func(c *contest) series { return c.growth(malla) },
+			between: func(c *contest) (float64, float64) { return c.growth(malla).between() }}},
 	}
 }

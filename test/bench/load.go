@@ -116,7 +116,11 @@ func (b *bench) message(dir string, body []byte) string {
 }
 
 func (x *contestant) url(w *workload, path string) string {
-	return fmt.Sprintf("http://127.0.0.1:%d%s", x.ports[w.way[0].name], path)
+	entry := w.way[0].name
+	if len(w.sizes) > 0 && w.sizes[x.size].entry != "" {
+		entry = w.sizes[x.size].entry
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d%s", x.ports[entry], path)
 }
 
 // told runs a program and reads what it says.

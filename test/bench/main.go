@@ -2,8 +2,8 @@
 // beside its peers in the same run; it prints one table and writes
 // docs/benchmarks.md.
 //
-//	make bench                          everything, under 20 minutes
-//	go run ./test/bench -only h1,h2     some parts; -help lists them
+//	make bench                          everything, under 25 minutes
+//	go run ./test/bench -only h1,h2     some parts; -help lists them, and -match for some of their works
 //	go run ./test/bench -short          about a minute: tries the bench itself
 //
 // What the proxies do is one table, workloads in workload.go: the way through
@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ func main() {
 		os.Exit(beHelper(spec))
 	}
 	only := flag.String("only", strings.Join(partNames(), ","), "measure these `parts`, separated by commas")
+	match := flag.String("match", "", "of parts with several, only works whose name matches this `pattern`")
 	short := flag.Bool("short", false, "few and short rounds, to try the bench itself; docs/benchmarks.md stays as it is")
 	flag.Parse()
 	names := strings.Split(*only, ",")
@@ -49,23 +51,29 @@ func main() {
 			os.Exit(2)
 		}
 	}
-	b := &bench{short: *short}
+	matching, err := regexp.Compile(*match)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: -match: %v\n", err)
+		os.Exit(2)
+	}
+	b := &bench{short: *short, match: matching}
 	os.Exit(b.main(names))
 }
 
-// meshParts measure whole meshes; after them come the parts of workloads.
-var meshParts = []struct {
+// ownParts measure whole meshes, and what happens inside of a proxy; after them come the parts of workloads.
+var ownParts = []struct {
 	name     string
 	run      func(*bench)
 	promises int
 }{
 	{"up", (*bench).up, 3},
 	{"push", (*bench).push, 1},
+	{"eject", (*bench).eject, 1},
 }
 
 // partNames in the order in which they run.
 func partNames() (names []string) {
-	for _, p := range meshParts {
+	for _, p := range ownParts {
 		names = append(names, p.name)
 	}
 	for i := range workloads {
@@ -78,7 +86,7 @@ func partNames() (names []string) {
 
 // promises is how many lines a report has when all parts ran.
 func promises() (n int) {
-	for _, p := range meshParts {
+	for _, p := range ownParts {
 		n += p.promises
 	}
 	for i := range workloads {
@@ -91,6 +99,7 @@ func promises() (n int) {
 // the meshes that it starts.
 type bench struct {
 	short  bool
+	match  *regexp.Regexp
 	report report
 	failed bool
 	home   string // a directory that lives as long as the run
@@ -114,13 +123,13 @@ func (b *bench) main(names []string) int {
 	b.report.loadBefore = loadAverage()
 	begin := time.Now()
 	b.report.versions = map[string]string{}
-	for _, p := range meshParts {
+	for _, p := range ownParts {
 		if slices.Contains(names, p.name) {
 			b.part(p.run)
 		}
 	}
 	for i := range workloads {
-		if w := &workloads[i]; slices.Contains(names, w.part) {
+		if w := &workloads[i]; slices.Contains(names, w.part) && b.match.MatchString(w.name) {
 			b.part(func(b *bench) { b.work(w) })
 		}
 	}

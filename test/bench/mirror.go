@@ -13,10 +13,10 @@ import (
 // mirrorRounds is how many rounds of four turns tell a difference of a percent.
 const mirrorRounds = 21
 
-// mirror measures what the second size costs more than the first, where that is little. Both run side by side; a round is a
-// turn of each and then the same backwards (A B B A, the next one B A A B), so that neither a machine that becomes slower nor who comes first
-// makes a difference, and its value is the mean of the two turns. Proxies have a processor of their own if there is one
-// to spare.
+// mirror measures what the second size costs more than the first, where that is little. Both are one process, so that all but what
+// is asked for is the same; a round is a turn of each and then the same backwards (A B B A, the next one B A A B), so that neither a
+// machine that becomes slower nor who comes first makes a difference, and its value is the mean of the two turns. Proxies have a
+// processor of their own if there is one to spare.
 func (b *bench) mirror(c *contest) {
 	for _, name := range c.peers {
 		pair := []*contestant{c.get(name, 0), c.get(name, 1)}
@@ -27,11 +27,12 @@ func (b *bench) mirror(c *contest) {
 		if name != malla {
 			rounds = b.rounds(3, 1) // for the table: nothing is promised of them
 		}
+		pair[0].server = pair[0].start()
+		pair[1].server, pair[1].ports = pair[0].server, pair[0].ports
 		for _, x := range pair {
-			x.server = x.start()
 			x.warm(b, c.workload, 0)
 		}
-		unpin := b.apart(c, pair)
+		unpin := b.apart(c, pair[:1])
 		for round := range rounds {
 			var got [2]sample
 			for turn := range 4 {
@@ -53,9 +54,7 @@ func (b *bench) mirror(c *contest) {
 			b.Logf("  %d/%d %-12s %s: %s  %s: %s  ratio %.3f", round+1, rounds, name, c.sizeName(0), got[0], c.sizeName(1), got[1], got[1][cpu]/got[0][cpu])
 		}
 		unpin()
-		for _, x := range pair {
-			x.server.stop()
-		}
+		pair[0].server.stop()
 	}
 }
 

@@ -32,6 +32,9 @@ func (l line) keeps(limit float64) bool {
 	return l.value <= limit
 }
 
+// at is the line with another value.
+func (l line) at(value float64) line { l.value = value; return l }
+
 func (l line) missed() bool { return l.verdict() == "MISSED" }
 
 func (l line) verdict() string {
@@ -78,17 +81,27 @@ func (r *report) whole() bool {
 	return n == promises()
 }
 
+// line is what was measured of a promise.
+func (c *contest) line(p promise) line {
+	s := p.of(c)
+	l := line{what: c.name + ": " + p.what, value: s.median(), must: p.must, goal: p.goal, atLeast: p.atLeast, unit: p.unit,
+		spread: s.spread(), how: fmt.Sprintf("median of %d", len(s)), measured: len(s) > 0}
+	if !l.measured {
+		l.spread, l.how = "-", ""
+	}
+	l.noisy = p.noisy != nil && p.noisy(c)
+	if p.between != nil && l.measured {
+		least, most := p.between(c)
+		l.spread, l.how = number(least)+" to "+number(most), fmt.Sprintf("%d rounds", len(c.of(malla, 0, cpu)))
+		l.noisy = (l.noisy || p.noisy == nil) && l.at(least).keeps(p.must) != l.at(most).keeps(p.must)
+	}
+	return l
+}
+
 // contest adds what a workload promises and what everybody gave.
 func (r *report) contest(c *contest) {
 	for _, p := range c.promises {
-		s := p.of(c)
-		l := line{what: c.name + ": " + p.what, value: s.median(), must: p.must, goal: p.goal, atLeast: p.atLeast, unit: p.unit,
-			spread: s.spread(), how: fmt.Sprintf("median of %d", len(s)), measured: len(s) > 0}
-		if !l.measured {
-			l.spread, l.how = "-", ""
-		}
-		l.noisy = p.noisy != nil && p.noisy(c)
-		r.add(l)
+		r.add(c.line(p))
 	}
 	for _, x := range c.list {
 		r.table = append(r.table, x.row(c))
@@ -220,8 +233,9 @@ func (r *report) text() string {
 <!-- Written by go run ./test/bench. Do not edit. -->
 
 What the project promises, and what this run measured. "must" is the worst that a value may be; a value beyond it makes
-` + "`make bench`" + ` fail. "goal" is what the project aims at. "noisy" means that the machine was too restless for a
-verdict. Ratios are taken round by round; the value is their median.
+` + "`make bench`" + ` fail. "goal" is what the project aims at. Ratios are taken round by round; the value is their median, and the
+spread goes from the least to the most. Where "how" tells only rounds, the spread is where the median lies with 95 of 100. "noisy"
+means that the machine was too restless for a verdict: what the rounds leave open is on both sides of "must".
 
 `)
 	put := func(rows [][]string) {

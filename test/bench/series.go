@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -47,9 +48,19 @@ func (s series) minus(t series) (r series) {
 	return r
 }
 
+// times multiplies every value.
+func (s series) times(k float64) (r series) {
+	for _, v := range s {
+		r = append(r, v*k)
+	}
+	return r
+}
+
 // number writes three digits, as many as such measurements carry.
 func number(v float64) string {
 	switch {
+	case math.IsInf(v, 1):
+		return "any"
 	case v < 0:
 		return "-" + number(-v)
 	case v >= 99.95:

@@ -10,9 +10,11 @@ type workload struct {
 	load       load
 	per        string  // what is counted
 	round      float64 // seconds
+	rounds     int     // 0: 5
+	apart      bool    // proxies have a processor of their own, if there is one to spare
 	sizes      []size  // of the configuration; none: one of ordinary size
 	fresh      bool    // each round begins with new processes
-	mirrored   bool    // what the second size costs more than the first is little; see mirror
+	mirrored   bool    // what the second size costs more than the first is little, and both are one process; see mirror
 	promises   []promise
 }
 
@@ -21,6 +23,7 @@ type link struct {
 	name    string
 	in, out end
 	next    string // the listener behind; empty: the backend
+	cluster string // more fields of the cluster
 }
 
 // An end is what is spoken at one end of a link.
@@ -62,7 +65,8 @@ type size struct {
 	limits                   string   // more fields of the virtual host
 	headers                  []string // of requests over HTTP/2
 	body                     string   // of them; empty: they have none
-	cluster                  string   // more fields of the cluster
+	copies                   int      // of the filter or gate
+	entry                    string   // the listener that the load goes to; empty: the first
 }
 
 // A promise is a value that a workload gives, and what it must be.
@@ -72,7 +76,8 @@ type promise struct {
 	must, goal float64
 	atLeast    bool
 	unit       string
-	noisy      func(*contest) bool // the machine does not allow a verdict
+	noisy      func(*contest) bool                  // the machine may not allow a verdict
+	between    func(*contest) (least, most float64) // where the value lies, as far as the rounds tell: a verdict needs must to be outside
 }
 
 const (
@@ -183,7 +188,10 @@ var workloads = []workload{
 			{what: "growth of CPU, of Envoy's growth", of: func(c *contest) series { return c.growth(malla).over(c.growth(envoy)) }, must: 1, goal: 1}},
 	},
 	safeguardWork(),
-	filterWork(), decompressorWork(), rateLimitWork(), gateWork(),
+}
+
+func init() {
+	workloads = append(append(workloads, filterWorks()...), decompressorWork(), rateLimitWork(), gateWork())
 }
 
 // costOf promises processor time per piece of work, of a peer's.
@@ -204,10 +212,12 @@ func perCPU(peer string, must, goal float64) promise {
 
 // added promises what a proxy adds to a latency, of what Envoy adds.
 func added(m metric, must, goal float64) promise {
-	return promise{what: "added " + m.String() + ", of Envoy's", must: must, goal: goal, noisy: (*contest).noisy, of: func(c *contest) series {
+	of := func(c *contest) series {
 		direct := c.of(direct, 0, m)
 		return c.of(malla, 0, m).minus(direct).over(c.of(envoy, 0, m).minus(direct))
-	}}
+	}
+	return promise{what: "added " + m.String() + ", of Envoy's", must: must, goal: goal, noisy: (*contest).noisy, of: of,
+		between: func(c *contest) (float64, float64) { return of(c).between() }}
 }
 
 // growth promises how much dearer a piece of work is with the second size.

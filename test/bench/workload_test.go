@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -138,22 +139,29 @@ func TestOwnProcessorTimeAndMemory(t *testing.T) {
 	}
 }
 
-// What a filter costs is the difference of two medians, and no verdict where the machine's noise is larger.
+// What a filter costs is the difference to what is measured without it in the same round, by how many of it there are; the share
+// of what it costs Envoy is known as well as both are.
 func TestCostOfAFilter(t *testing.T) {
-	of := func(envoyWith ...float64) *contest {
-		return given(workload{},
-			&contestant{name: malla, got: map[metric]series{cpu: {2, 2, 2.2}}}, &contestant{name: malla, size: 1, got: map[metric]series{cpu: {2.4, 2.5, 2.6}}},
-			&contestant{name: envoy, got: map[metric]series{cpu: {20, 20.4, 20.8}}}, &contestant{name: envoy, size: 1, got: map[metric]series{cpu: envoyWith}})
-	}
 	for _, test := range []struct {
-		c     *contest
-		share float64
-		noisy bool
+		envoyWith          series
+		share, least, most float64
+		verdict            string
 	}{
-		{of(21.4, 21.5, 21.4), 0.5, false}, {of(20.5, 20.6, 20.7), 2.5, true}, {of(20, 20, 20), 0, true},
+		{series{24, 24.4, 24.8}, 0.5, 0.4, 0.6, "goal"},
+		{series{21, 21.4, 21.8}, 2, 1.6, 2.4, "MISSED"},
+		{series{21, 22.4, 25.8}, 1, 0.32, 2.4, "noisy"},
+		{series{20, 20.4, 20.8}, 0, 0, math.Inf(1), "noisy"}, // it costs Envoy nothing that can be seen
 	} {
-		if s := test.c.share(1); len(s) != 1 || s[0] < test.share-0.01 || s[0] > test.share+0.01 || lost(1)(test.c) != test.noisy {
-			t.Errorf("found %v, lost %v, want %v, %v", s, lost(1)(test.c), test.share, test.noisy)
+		c := given(workload{sizes: []size{{}, {copies: 2}}, promises: []promise{shareOf("f", 1)}},
+			&contestant{name: malla, got: map[metric]series{cpu: {2, 2, 2.2}}}, &contestant{name: malla, size: 1, got: map[metric]series{cpu: {3.6, 4, 4.6}}},
+			&contestant{name: envoy, got: map[metric]series{cpu: {20, 20.4, 20.8}}}, &contestant{name: envoy, size: 1, got: map[metric]series{cpu: test.envoyWith}})
+		near := func(a, b float64) bool { return a == b || math.Abs(a-b) < 0.01 }
+		least, most := c.shareBetween(1)
+		if s := c.share(1); len(s) != 1 || !near(s[0], test.share) || !near(least, test.least) || !near(most, test.most) {
+			t.Errorf("Envoy with %v: share %v between %v and %v, want %v between %v and %v", test.envoyWith, s, least, most, test.share, test.least, test.most)
+		}
+		if l := c.line(c.promises[0]); l.verdict() != test.verdict {
+			t.Errorf("Envoy with %v: want %s, found %v", test.envoyWith, test.verdict, l.cells())
 		}
 	}
 }
