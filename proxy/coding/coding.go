@@ -51,19 +51,14 @@ type reader interface {
 // A Stock is a shard's memory for bodies that are compressed or decompressed.
 type Stock struct {
 	left     int
-	encoders map[*Encoding][]Encoder
-	readers  map[*Decoding][]*lent
+	encoders shelf[*Encoding, Encoder]
+	readers  shelf[*Decoding, *lent]
 }
 
-const (
-	stockSize = 256 << 20
-	kept      = 2 // encoders or readers of a kind that wait for the next body
-)
+const stockSize = 256 << 20
 
 // NewStock returns a stock of which nothing is in use.
-func NewStock() *Stock {
-	return &Stock{left: stockSize, encoders: map[*Encoding][]Encoder{}, readers: map[*Decoding][]*lent{}}
-}
+func NewStock() *Stock { return &Stock{left: stockSize} }
 
 // StockKey is what a shard keeps its stock by.
 type StockKey struct{}
@@ -83,7 +78,7 @@ func (k *Stock) Release(e *Encoding) { k.left += e.memory }
 
 // Encoder returns an encoder that writes to w, in the memory that was reserved for it.
 func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
-	out, ok := take(k.encoders, e)
+	out, ok := k.encoders.take(e)
 	if !ok {
 		out = e.make()
 	}
@@ -94,21 +89,5 @@ func (k *Stock) Encoder(e *Encoding, w io.Writer) Encoder {
 // Return gives an encoder back, in whatever state it is, and its memory.
 func (k *Stock) Return(e *Encoding, used Encoder) {
 	k.left += e.memory
-	keep(k.encoders, e, used)
-}
-
-func take[K comparable, V any](stock map[K][]V, key K) (v V, ok bool) {
-	list := stock[key]
-	if len(list) == 0 {
-		return v, false
-	}
-	v = list[len(list)-1]
-	stock[key] = list[:len(list)-1]
-	return v, true
-}
-
-func keep[K comparable, V any](stock map[K][]V, key K, v V) {
-	if list := stock[key]; len(list) < kept {
-		stock[key] = append(list, v)
-	}
+	k.encoders.keep(e, used, e.memory)
 }

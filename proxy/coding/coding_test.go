@@ -279,6 +279,29 @@ func TestDecodersAreForBodiesThatHaveBegun(t *testing.T) {
 	}
 }
 
+// What is kept for the next body is bounded, however many kinds there have been: each change of a listener makes new ones.
+func TestKeptIsBounded(t *testing.T) {
+	k := NewStock()
+	for range 100 {
+		e, of := NewGzip(DefaultLevel, 0), NewUnbrotli()
+		for range 3 {
+			k.Reserve(e)
+		}
+		for _, w := range []Encoder{k.Encoder(e, io.Discard), k.Encoder(e, io.Discard), k.Encoder(e, io.Discard)} {
+			k.Return(e, w)
+		}
+		d := decoder(t, k, of)
+		d.Write(nil, []byte("not brotli"), true)
+		d.Close()
+	}
+	if n, size := len(k.encoders.idle), k.encoders.size; size > shelfSize || n > shelfSize>>20 || n < 2 {
+		t.Errorf("%d encoders of %d bytes are kept", n, size)
+	}
+	if n, size := len(k.readers.idle), k.readers.size; size > shelfSize || n != 2 {
+		t.Errorf("%d decoders of %d bytes are kept", n, size)
+	}
+}
+
 func BenchmarkSmallBody(b *testing.B) {
 	z, err := NewZstd(3, false, nil)
 	if err != nil {

@@ -121,7 +121,7 @@ func (d *Decoder) On() bool { return d.of != nil }
 
 // start reads as far as the first piece goes. Only a body of which there is more needs a coroutine.
 func (d *Decoder) start() {
-	r, ok := take(d.stock.readers, d.of)
+	r, ok := d.stock.readers.take(d.of)
 	if !ok {
 		r = &lent{reader: d.of.make()}
 	}
@@ -146,7 +146,7 @@ func (d *Decoder) release() {
 		d.stop = nil
 	}
 	if d.reader != nil {
-		keep(d.stock.readers, d.of, d.reader)
+		d.stock.readers.keep(d.of, d.reader, d.of.memory)
 		d.reader = nil
 	}
 	d.stock.left += d.of.memory
