@@ -38,6 +38,7 @@ func (r *reader) forward(a *routev3.RouteAction, at *field.Path) *route.ForwardC
 	case *routev3.RouteAction_WeightedClusters:
 		out.Weighted = r.weighted(a.GetWeightedClusters(), at.Child("weighted_clusters"))
 		out.WeightHeader = strings.ToLower(a.GetWeightedClusters().GetHeaderName())
+		out.WeightByHash = a.GetWeightedClusters().GetUseHashPolicy().GetValue()
 	case *routev3.RouteAction_ClusterHeader:
 	default:
 		r.errs.Addf(at, "names no cluster, want cluster, weighted_clusters or cluster_header")

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"math"
 	"strings"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
@@ -9,6 +10,7 @@ import (
 	templaterewritev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/rewrite/uri_template/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/route"
@@ -20,16 +22,18 @@ var routeFields = []*Message{
 	message((*routev3.RouteConfiguration)(nil),
 		reads("name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove",
 			"most_specific_header_mutations_wins", "ignore_port_in_host_matching", "max_direct_response_body_size_bytes", "typed_per_filter_config",
-			"vhost_header", "ignore_path_parameters_in_path_matching", "request_mirror_policies", "vhds",
+			"vhost_header", "ignore_path_parameters_in_path_matching", "request_mirror_policies", "vhds", "internal_only_headers",
 			"validate_clusters"),
 		ignores(forPeople, "metadata")),
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
 			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits",
-			"metadata")),
+			"metadata", "virtual_clusters", "request_body_buffer_limit", "per_request_buffer_limit_bytes")),
+	message((*routev3.VirtualCluster)(nil), reads("headers", "name")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
-			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "stat_prefix")),
+			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "stat_prefix",
+			"request_body_buffer_limit", "per_request_buffer_limit_bytes")),
 	message((*routev3.RouteMatch)(nil),
 		reads("prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "case_sensitive", "runtime_fraction", "headers", "query_parameters", "grpc",
 			"path_match_policy", "cookies", "tls_context", "filter_state", "dynamic_metadata")),
@@ -54,7 +58,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction_UpgradeConfig)(nil), reads("upgrade_type", "enabled", "connect_config")),
 	message((*routev3.RouteAction_UpgradeConfig_ConnectConfig)(nil), reads("allow_post", "proxy_protocol_config")),
 	message((*routev3.RouteAction_MaxStreamDuration)(nil), reads("max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset")),
-	message((*routev3.WeightedCluster)(nil), reads("clusters", "header_name", "runtime_key_prefix"),
+	message((*routev3.WeightedCluster)(nil), reads("clusters", "header_name", "use_hash_policy", "runtime_key_prefix"),
 		ignores("the sum of the weights counts, as in Envoy", "total_weight")),
 	message((*routev3.WeightedCluster_ClusterWeight)(nil),
 		reads("name", "cluster_header", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
@@ -84,9 +88,10 @@ func (r *reader) table(m *routev3.RouteConfiguration, at *field.Path) route.Conf
 	c := route.Config{
 		Name: m.GetName(), IgnorePort: m.GetIgnorePortInHostMatching(), MostSpecificWins: m.GetMostSpecificHeaderMutationsWins(),
 		HostHeader: strings.ToLower(m.GetVhostHeader()), IgnorePathParameters: m.GetIgnorePathParametersInPathMatching(),
-		Headers:   r.headers(m, at),
-		Mirrors:   r.mirrors(m.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
-		PerFilter: r.perFilter(m.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
+		InternalOnly: r.headerNames(m.GetInternalOnlyHeaders(), at.Child("internal_only_headers")),
+		Headers:      r.headers(m, at),
+		Mirrors:      r.mirrors(m.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
+		PerFilter:    r.perFilter(m.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
 	}
 	if c.HostHeader != "" && c.IgnorePort {
 		r.errs.Addf(at.Child("vhost_header"), "is set together with ignore_port_in_host_matching, want one of them")
@@ -118,6 +123,7 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 		Mirrors: r.mirrors(v.GetRequestMirrorPolicies(), at.Child("request_mirror_policies")),
 
 		RateLimits: r.ratePolicy(v.GetRateLimits(), false, at.Child("rate_limits")), Metadata: metadataSet(v.GetMetadata()),
+		Buffer: bufferLimit(v), Clusters: r.virtualClusters(v, at.Child("virtual_clusters")),
 	}
 	switch v.GetRequireTls() {
 	case routev3.VirtualHost_EXTERNAL_ONLY:
@@ -135,7 +141,7 @@ func (r *reader) route(m *routev3.Route, virtualHost string, limit int, at *fiel
 	out := route.RouteConfig{
 		Name: m.GetName(), Match: r.match(m.GetMatch(), at.Child("match")), Headers: r.headers(m, at),
 		PerFilter: r.perFilter(m.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
-		Decorator: m.GetDecorator().GetOperation(),
+		Decorator: m.GetDecorator().GetOperation(), Buffer: bufferLimit(m),
 	}
 	if p := m.GetStatPrefix(); p != "" {
 		out.Stats = r.env.Stats.Route(virtualHost, p)
@@ -150,6 +156,42 @@ func (r *reader) route(m *routev3.Route, virtualHost string, limit int, at *fiel
 		out.Direct = r.direct(m.GetDirectResponse(), limit, at.Child("direct_response"))
 	default:
 		r.errs.Addf(at, "has no action, want route, redirect or direct_response")
+	}
+	return out
+}
+
+// virtualClusters reads by which names of their own requests are counted. Where there is one, the rest is "other".
+func (r *reader) virtualClusters(v *routev3.VirtualHost, at *field.Path) []route.VirtualClusterConfig {
+	var out []route.VirtualClusterConfig
+	for i, c := range v.GetVirtualClusters() {
+		at := at.Index(i)
+		if len(c.GetHeaders()) == 0 {
+			r.errs.Addf(at.Child("headers"), "is empty, want at least one")
+		}
+		out = append(out, route.VirtualClusterConfig{
+			Name: c.GetName(), Headers: r.headerMatches(c.GetHeaders(), at.Child("headers")), Stats: r.env.Stats.VirtualCluster(v.GetName(), c.GetName()),
+		})
+	}
+	if len(out) > 0 {
+		const other = "other"
+		out = append(out, route.VirtualClusterConfig{Name: other, Stats: r.env.Stats.VirtualCluster(v.GetName(), other)})
+	}
+	return out
+}
+
+// bufferLimit reads how much of a request's body may be kept.
+func bufferLimit(m interface {
+	GetRequestBodyBufferLimit() *wrapperspb.UInt64Value
+	GetPerRequestBufferLimitBytes() *wrapperspb.UInt32Value
+}) route.Buffer {
+	var out route.Buffer
+	if n := m.GetRequestBodyBufferLimit(); n != nil {
+		limit := int(min(n.GetValue(), math.MaxInt))
+		out.Body = &limit
+	}
+	if n := m.GetPerRequestBufferLimitBytes(); n != nil {
+		limit := int(n.GetValue())
+		out.AtMost = &limit
 	}
 	return out
 }

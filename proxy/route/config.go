@@ -26,6 +26,9 @@ type Config struct {
 	// IgnorePathParameters leaves out what follows a semicolon in a path that is matched.
 	IgnorePathParameters bool
 
+	// InternalOnly are fields that only clients inside of the mesh may send; lower case.
+	InternalOnly []string
+
 	OnDemand  bool           // there may be virtual hosts that have to be asked for
 	Mirrors   []MirrorConfig // of routes that have none, nor their virtual host
 	PerFilter map[string]any // by filter name; what the filter made of its typed_per_filter_config, or Off
@@ -52,6 +55,22 @@ type VirtualHostConfig struct {
 
 	RateLimits any // what requests are counted by; opaque here
 	Metadata   *metadata.Set
+	Buffer     Buffer // of routes that say nothing of it
+
+	Clusters []VirtualClusterConfig // the first that matches counts a request
+}
+
+// A Buffer says how much of a request's body may be kept, for another try or a mirror.
+type Buffer struct {
+	Body   *int // nil: as much as a connection may
+	AtMost *int // less than that; nil: no less
+}
+
+// A VirtualClusterConfig describes requests that are counted under a name.
+type VirtualClusterConfig struct {
+	Name    string
+	Headers []HeaderMatch // all must match; none: every request
+	Stats   *stats.VirtualClusterUse
 }
 
 // A TLSRequirement says whether a virtual host redirects plain requests to https.
@@ -76,6 +95,7 @@ type RouteConfig struct {
 	Decorator string // operation name of spans
 	Metadata  *metadata.Set
 	Stats     *stats.RouteUse // nil: none of its own
+	Buffer    Buffer
 }
 
 // A PathKind says how a route looks at the path.

@@ -40,7 +40,8 @@ type Table struct {
 	hostHeader []byte // in place of the host
 	parameters bool   // path parameters are not matched
 	headers    headerOps
-	specific   bool // most specific header mutations win
+	specific   bool     // most specific header mutations win
+	internal   [][]byte // names of fields that only clients inside of the mesh may send
 	filters    map[string]any
 	off        bool // some level has a filter off
 	toHTTPS    *Route
@@ -56,10 +57,11 @@ type VirtualHost struct {
 	RateLimits             any // opaque here
 	Metadata               *metadata.Set
 
-	routes  []*Route
-	index   *index
-	headers headerOps
-	filters map[string]any
+	clusters []VirtualCluster
+	routes   []*Route
+	index    *index
+	headers  headerOps
+	filters  map[string]any
 }
 
 // A Route says what happens to the requests it matches. Exactly one of Forward,
@@ -73,6 +75,7 @@ type Route struct {
 	Decorator string
 	Metadata  *metadata.Set
 	Stats     *stats.RouteUse // nil: none of its own
+	Buffer    Buffer
 
 	table   *Table
 	order   uint64
@@ -107,6 +110,9 @@ func NewTable(c Config) (*Table, error) {
 		OnDemand: c.OnDemand, parameters: c.IgnorePathParameters, off: hasOff(c.PerFilter),
 	}
 	t.hosts.ignorePort = c.IgnorePort
+	for _, name := range c.InternalOnly {
+		t.internal = append(t.internal, []byte(lower(name)))
+	}
 	var err error
 	if t.headers, err = newHeaderOps(c.Headers); err != nil {
 		return nil, fmt.Errorf("route configuration %s: %w", c.Name, err)
@@ -128,6 +134,9 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 		RateLimits: c.RateLimits, Metadata: c.Metadata,
 	}
 	if v.headers, err = newHeaderOps(c.Headers); err != nil {
+		return err
+	}
+	if v.clusters, err = newVirtualClusters(c.Clusters); err != nil {
 		return err
 	}
 	if len(c.Domains) == 0 {
@@ -154,6 +163,13 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 func newRoute(c *RouteConfig, v *VirtualHostConfig, t *Config) (*Route, error) {
 	r := &Route{
 		Name: c.Name, Direct: c.Direct, Decorator: c.Decorator, Metadata: c.Metadata, Stats: c.Stats, filters: c.PerFilter,
+		Buffer: c.Buffer,
+	}
+	if r.Buffer.Body == nil {
+		r.Buffer.Body = v.Buffer.Body
+	}
+	if r.Buffer.AtMost == nil {
+		r.Buffer.AtMost = v.Buffer.AtMost
 	}
 	var err error
 	if r.match, err = newMatch(c.Match); err != nil {

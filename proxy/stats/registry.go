@@ -17,17 +17,18 @@ type Tag struct{ Name, Value string }
 
 // Envoy's names of tags.
 const (
-	TagCluster      = "envoy.cluster_name"
-	TagHTTP         = "envoy.http_conn_manager_prefix"
-	TagListener     = "envoy.listener_address"
-	TagTCP          = "envoy.tcp_prefix"
-	TagRDS          = "envoy.rds_route_config"
-	TagResource     = "envoy.xds_resource_name"
-	TagVirtualHost  = "envoy.virtual_host"
-	TagRoute        = "envoy.route"
-	TagAlternative  = "alternative"
-	TagResponseCode = "envoy.response_code"
-	TagCodeClass    = "envoy.response_code_class"
+	TagCluster        = "envoy.cluster_name"
+	TagHTTP           = "envoy.http_conn_manager_prefix"
+	TagListener       = "envoy.listener_address"
+	TagTCP            = "envoy.tcp_prefix"
+	TagRDS            = "envoy.rds_route_config"
+	TagResource       = "envoy.xds_resource_name"
+	TagVirtualHost    = "envoy.virtual_host"
+	TagRoute          = "envoy.route"
+	TagVirtualCluster = "envoy.virtual_cluster"
+	TagAlternative    = "alternative"
+	TagResponseCode   = "envoy.response_code"
+	TagCodeClass      = "envoy.response_code_class"
 )
 
 // istioLabels are the names under which Istio's bootstrap extracts the same parts; dashboards read these.
@@ -210,6 +211,17 @@ type RouteUse struct{ *Route }
 func (r *Registry) Route(virtualHost, prefix string) *RouteUse {
 	s := r.add("vhost."+virtualHost+".route."+prefix+".", "vhost.route.", func() any { return new(Route) }, Tag{TagVirtualHost, virtualHost}, Tag{TagRoute, prefix})
 	u := &RouteUse{s.set.Addr().Interface().(*Route)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
+}
+
+// A VirtualClusterUse holds the statistics of a virtual cluster, as a RouteUse does a route's.
+type VirtualClusterUse struct{ *VirtualCluster }
+
+// VirtualCluster returns the set of "vhost.<virtual host>.vcluster.<name>.", shared by all who ask for it.
+func (r *Registry) VirtualCluster(virtualHost, name string) *VirtualClusterUse {
+	s := r.add("vhost."+virtualHost+".vcluster."+name+".", "vhost.vcluster.", func() any { return new(VirtualCluster) }, Tag{TagVirtualHost, virtualHost}, Tag{TagVirtualCluster, name})
+	u := &VirtualClusterUse{s.set.Addr().Interface().(*VirtualCluster)}
 	runtime.AddCleanup(u, (*Scope).Close, s)
 	return u
 }

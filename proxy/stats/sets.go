@@ -313,6 +313,12 @@ type Route struct {
 	UpstreamRqRetryLimitExceeded Counter `stat:"upstream_rq_retry_limit_exceeded"`
 }
 
+// VirtualCluster counts the requests of a virtual host that its configuration has given a name.
+type VirtualCluster struct {
+	Route          `stat:""`
+	UpstreamRqTime Histogram `stat:"upstream_rq_time,late"`
+}
+
 // HTTP holds "http.<stat prefix>.": one connection manager.
 type HTTP struct {
 	DownstreamCxTotal                    Counter   `stat:"downstream_cx_total"`

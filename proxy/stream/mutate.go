@@ -345,6 +345,9 @@ func (s *Stream) sanitize() {
 		m.Set(header.XEnvoyInternal, trueValue)
 		return
 	}
+	if t := s.m.routes(); t != nil {
+		t.RemoveInternal(m)
+	}
 	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) {
 		for _, t := range outside {
 			m.Remove(t)

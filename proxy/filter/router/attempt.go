@@ -138,7 +138,7 @@ func (a *attempt) outOfTime() {
 	}
 	r := a.r
 	r.cluster.Stats.UpstreamRqTimeout.Inc()
-	if st := r.s.Route.Stats; st != nil {
+	for _, st := range r.own {
 		st.UpstreamRqTimeout.Inc()
 	}
 	a.host.RqTimeout.Inc()

@@ -59,7 +59,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	}
 	if r.retries > 0 && code < 500 {
 		r.cluster.Stats.UpstreamRqRetrySuccess.Inc()
-		if st := r.s.Route.Stats; st != nil {
+		for _, st := range r.own {
 			st.UpstreamRqRetrySuccess.Inc()
 		}
 	}
@@ -127,6 +127,9 @@ func (r *Router) complete() {
 		r.cluster.Stats.Took(took, r.fromInside())
 		if r.named != nil {
 			r.named.Took(took, r.fromInside())
+		}
+		if r.vcluster != nil {
+			r.vcluster.Stats.UpstreamRqTime.Record(took)
 		}
 	}
 }

@@ -38,11 +38,11 @@ func (r *Router) schedule(wait *time.Duration) bool {
 		told, *wait = *wait, 0
 	}
 	r.endTry()
-	st, own := r.cluster.Stats, r.s.Route.Stats
+	st := r.cluster.Stats
 	switch {
 	case r.retries >= *r.policy.NumRetries:
 		st.UpstreamRqRetryLimitExceeded.Inc()
-		if own != nil {
+		for _, own := range r.own {
 			own.UpstreamRqRetryLimitExceeded.Inc()
 		}
 		r.s.Rec.Flags.Set(access.UpstreamRetryLimitExceeded)
@@ -51,7 +51,7 @@ func (r *Router) schedule(wait *time.Duration) bool {
 		return false
 	case !r.limits.TryRetry(r.w.Loop.Time()):
 		st.UpstreamRqRetryOverflow.Inc()
-		if own != nil {
+		for _, own := range r.own {
 			own.UpstreamRqRetryOverflow.Inc()
 		}
 		r.s.Rec.Flags.Set(access.UpstreamOverflow)
@@ -60,7 +60,7 @@ func (r *Router) schedule(wait *time.Duration) bool {
 	r.retries++
 	r.retrying = true
 	st.UpstreamRqRetry.Inc()
-	if own != nil {
+	for _, own := range r.own {
 		own.UpstreamRqRetry.Inc()
 	}
 	if told > 0 {

@@ -99,8 +99,11 @@ type Router struct {
 	wait      time.Duration    // what a response has said
 	late      bool             // the next try comes because a time is up
 	named     *stats.Responses // below which responses count, too
-	retrying  bool             // holds a place among the cluster's retries
-	replayed  bool             // the try that needs no policy was made
+	own       []*stats.Route   // of the route and of the virtual cluster, which count the request, too
+	ownRoom   [2]*stats.Route
+	vcluster  *route.VirtualCluster
+	retrying  bool // holds a place among the cluster's retries
+	replayed  bool // the try that needs no policy was made
 	attempts  uint32
 	began     int64 // when the request came
 
@@ -154,6 +157,7 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = r.cluster.StatName, r.cluster.Name
 	s.Rec.Destination = r.cluster.Destination
+	r.counted(rt)
 	if share := r.cluster.Maintenance; share > 0 && r.w.Random()%100 < uint64(share) {
 		r.maintain()
 		return
@@ -180,6 +184,19 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 	r.try()
 	if end {
 		r.requestSent()
+	}
+}
+
+// counted finds who counts the request besides the cluster.
+func (r *Router) counted(rt *route.Route) {
+	r.own, r.vcluster = r.ownRoom[:0], nil
+	if rt.Stats != nil {
+		r.own = append(r.own, rt.Stats.Route)
+	}
+	if v := rt.VHost.Cluster(&r.s.Match); v != nil {
+		r.vcluster = v
+		r.own = append(r.own, &v.Stats.Route)
+		r.s.Rec.VirtualCluster = v.Logged
 	}
 }
 
@@ -260,7 +277,7 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 func (r *Router) countAttempt(m *header.Map, n uint32) {
 	r.attempts = n
 	r.s.Rec.Attempts = n
-	if st := r.s.Route.Stats; st != nil {
+	for _, st := range r.own {
 		st.UpstreamRqTotal.Inc()
 	}
 	if v := r.s.Route.VHost; v != nil && v.AttemptCountInRequest {
@@ -443,10 +460,11 @@ func (r *Router) limit() int {
 	if r.rare() {
 		return rareBody
 	}
-	if n := r.s.Conn.Listener.BufferLimit; n > 0 {
-		return n
+	n := 1 << 20
+	if own := r.s.Conn.Listener.BufferLimit; own > 0 {
+		n = own
 	}
-	return 1 << 20
+	return r.s.Route.Buffer.Limit(n)
 }
 
 // rare reports that neither a policy nor a mirror wants the body.
@@ -562,6 +580,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	}
 	r.s, r.forward, r.rules, r.cluster, r.chain, r.limits, r.policy, r.named, r.trailers, r.mirrors = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
 	r.retries, r.attempts, r.merged = 0, 0, route.Policies{}
+	r.own, r.vcluster, r.ownRoom = nil, nil, [2]*stats.Route{}
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
@@ -608,7 +627,7 @@ func (r *Router) charge(code int) {
 	if r.named != nil {
 		r.named.Count(code, internal)
 	}
-	if own := r.s.Route.Stats; own != nil {
+	for _, own := range r.own {
 		own.UpstreamRq.Add(code)
 		own.UpstreamRqCompleted.Inc()
 	}
