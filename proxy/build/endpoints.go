@@ -15,8 +15,10 @@ import (
 
 var endpointFields = []*Message{
 	message((*endpointv3.ClusterLoadAssignment)(nil), reads("cluster_name", "endpoints", "policy")),
-	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), reads("overprovisioning_factor"),
+	message((*endpointv3.ClusterLoadAssignment_Policy)(nil), reads("overprovisioning_factor", "drop_overloads"),
 		ignores("endpoints stay until they are replaced: a control plane that is away must not empty clusters", "endpoint_stale_after")),
+	message((*endpointv3.ClusterLoadAssignment_Policy_DropOverload)(nil), reads("drop_percentage"),
+		ignores("names what is refused in reports of load, which nobody gets", "category")),
 	message((*endpointv3.LocalityLbEndpoints)(nil), reads("locality", "lb_endpoints", "load_balancing_weight", "priority"),
 		ignores(forPeople, "metadata"),
 		ignores("nothing here balances by distance", "proximity")),
@@ -36,6 +38,17 @@ func (r *reader) endpoints(m *endpointv3.ClusterLoadAssignment, names bool, at *
 	out := cluster.Assignment{Overprovision: m.GetPolicy().GetOverprovisioningFactor().GetValue()}
 	if f := m.GetPolicy().GetOverprovisioningFactor(); f != nil && f.GetValue() == 0 {
 		r.errs.Addf(at.Child("policy").Child("overprovisioning_factor"), "found 0, want a factor in percent")
+	}
+	if drops := m.GetPolicy().GetDropOverloads(); len(drops) > 0 {
+		at := at.Child("policy").Child("drop_overloads")
+		if len(drops) > 1 {
+			r.errs.Addf(at, "has %d categories, want one", len(drops))
+		}
+		f := r.fraction(drops[0].GetDropPercentage(), at.Index(0).Child("drop_percentage"))
+		if f.Numerator > f.Denominator {
+			r.errs.Addf(at.Index(0).Child("drop_percentage"), "found %d of %d, want a part of all", f.Numerator, f.Denominator)
+		}
+		out.Drop = cluster.Part(f)
 	}
 	for i, l := range m.GetEndpoints() {
 		locality := cluster.Locality{Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone()}

@@ -8,6 +8,7 @@ import (
 	metadataexchangev3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/network/metadata_exchange/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
 
@@ -29,10 +30,14 @@ var httpFields = append([]*Message{
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
-			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload", "append_x_forwarded_port"),
+			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload", "append_x_forwarded_port",
+			"add_user_agent", "early_header_mutation_extensions", "proxy_status_config"),
 		only("codec_type", "HTTP/3 is not built yet", "AUTO", "HTTP1", "HTTP2"),
 		reads("access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request")),
 	message((*hcmv3.HttpConnectionManager_HcmAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_new_request", "flush_log_on_tunnel_successfully_established")),
+	message((*hcmv3.HttpConnectionManager_ProxyStatusConfig)(nil), reads("remove_details", "remove_connection_termination_details", "remove_response_flags",
+		"set_recommended_response_code", "use_node_id", "literal_proxy_name")),
+	message((*earlyv3.HeaderMutation)(nil), reads("mutations")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
 	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled", "filters")),
@@ -89,6 +94,8 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 	r.clientCert(m, c, at)
 	r.internalAddresses(m, c, at)
 	r.detectors(m, c, at)
+	r.identity(m, c, at)
+	c.Early = r.early(m.GetEarlyHeaderMutationExtensions(), at.Child("early_header_mutation_extensions"))
 	c.Tracing = r.tracing(m.GetTracing())
 	if x := m.GetRequestIdExtension(); x != nil {
 		at := at.Child("request_id_extension")

@@ -131,6 +131,7 @@ type Cluster struct {
 	Sizes  *stats.Sizes  // nil: not tracked
 
 	hosts    atomic.Pointer[HostSet]
+	drop     atomic.Pointer[Part] // nil: none
 	breakers [2]Breakers
 	scopes   []*stats.Scope
 
@@ -276,6 +277,19 @@ func (c *Cluster) SetEndpoints(endpoints []Endpoint) bool {
 type Assignment struct {
 	Endpoints     []Endpoint
 	Overprovision uint32 // overprovisioning_factor in percent; 0: 140
+	Drop          Part   // of the requests, which are refused because there are too many
+}
+
+// A Part is a share of all; the zero value is none.
+type Part struct{ Numerator, Denominator uint32 }
+
+// Dropped reports whether a request with a random number is one of those that are refused, and whether all are.
+func (c *Cluster) Dropped(random uint64) (dropped, all bool) {
+	p := c.drop.Load()
+	if p == nil {
+		return false, false
+	}
+	return uint32(random%uint64(p.Denominator)) < p.Numerator, p.Numerator >= p.Denominator
 }
 
 // Assign is SetEndpoints with what else an assignment says.
@@ -287,6 +301,10 @@ func (c *Cluster) Assign(a Assignment) bool {
 	factor := a.Overprovision
 	if factor == 0 {
 		factor = defaultOverprovision
+	}
+	c.drop.Store(nil)
+	if a.Drop.Numerator > 0 {
+		c.drop.Store(&a.Drop)
 	}
 	same := factor == c.overprovision
 	c.overprovision = factor

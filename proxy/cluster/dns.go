@@ -52,7 +52,7 @@ type nameSet struct {
 	r         Resolver
 	endpoints []Endpoint
 
-	overprovision uint32
+	rest Assignment // what the assignment says besides
 
 	mu    sync.Mutex     // guards addrs
 	addrs [][]netip.Addr // of a logical cluster in the name server's order, else sorted
@@ -66,7 +66,7 @@ type nameSet struct {
 // has one host, which is tried at all of them.
 func (c *Cluster) RunDNS(ctx context.Context, r Resolver, a Assignment, ready func()) {
 	endpoints := a.Endpoints
-	n := &nameSet{c: c, r: r, endpoints: endpoints, overprovision: a.Overprovision, addrs: make([][]netip.Addr, len(endpoints))}
+	n := &nameSet{c: c, r: r, endpoints: endpoints, rest: a, addrs: make([][]netip.Addr, len(endpoints))}
 	var first, all sync.WaitGroup
 	for i := range endpoints {
 		if e := &endpoints[i]; e.Addr.IsValid() {
@@ -207,5 +207,7 @@ func (n *nameSet) publish() {
 			list = append(list, e)
 		}
 	}
-	n.c.Assign(Assignment{list, n.overprovision})
+	now := n.rest
+	now.Endpoints = list
+	n.c.Assign(now)
 }

@@ -65,6 +65,7 @@ const (
 	XEnvoyDecoratorOperation
 	XEnvoyDownstreamServiceCluster
 	XEnvoyDownstreamServiceNode
+	XEnvoyDropOverload
 	XEnvoyExpectedRqTimeoutMs
 	XEnvoyExternalAddress
 	XEnvoyForceTrace
@@ -87,6 +88,7 @@ const (
 	XEnvoyRetriableStatusCodes
 	XEnvoyRetryGrpcOn
 	XEnvoyRetryOn
+	XEnvoyUnconditionalDropOverload
 	XEnvoyUpstreamAltStatName
 	XEnvoyUpstreamRqPerTryTimeoutMs
 	XEnvoyUpstreamRqTimeoutAltResponse
@@ -174,6 +176,8 @@ var names = [numTokens]string{
 	XEnvoyOriginalHost:                 "x-envoy-original-host",
 	XEnvoyOriginalURL:                  "x-envoy-original-url",
 	XEnvoyOriginalPath:                 "x-envoy-original-path",
+	XEnvoyDropOverload:                 "x-envoy-drop-overload",
+	XEnvoyUnconditionalDropOverload:    "x-envoy-unconditional-drop-overload",
 	XEnvoyOverloaded:                   "x-envoy-overloaded",
 	XEnvoyPeerMetadata:                 "x-envoy-peer-metadata",
 	XEnvoyPeerMetadataID:               "x-envoy-peer-metadata-id",

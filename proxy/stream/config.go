@@ -112,6 +112,10 @@ type Config struct {
 	// UpstreamALPN is what Istio's ALPN filter says.
 	UpstreamALPN pool.Offers
 
+	UserAgent, Node []byte           // add_user_agent: who this proxy is, told with every request; nil: nobody is told
+	Early           *route.Mutations // of requests, before anything is made of them; nil: none
+	ProxyStatus     *ProxyStatus     // nil: proxy-status is not set
+
 	MarkOverload  bool        // append_local_overload: who is refused for overload is told by x-envoy-local-overloaded
 	LocalReply    *LocalReply // nil: answers of our own stay as they are
 	Upgrades      []string    // upgrade types that are allowed, lower case ("websocket")

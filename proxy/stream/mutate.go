@@ -54,10 +54,12 @@ func (s *Stream) prepare() bool {
 		return false
 	}
 	s.authority()
+	c.Early.Apply(m, &s.Rec)
 	if !s.addresses() {
 		return false
 	}
 	s.sanitize()
+	s.introduce()
 	s.clientCert()
 	s.requestID()
 	if c.Via != "" {
@@ -363,6 +365,21 @@ func (s *Stream) sanitize() {
 	}
 }
 
+// introduce tells the upstream who sends it the request.
+func (s *Stream) introduce() {
+	c, m := s.Config, &s.Request
+	if c.UserAgent == nil {
+		return
+	}
+	m.Set(header.XEnvoyDownstreamServiceCluster, c.UserAgent)
+	if len(m.Get(header.UserAgent)) == 0 {
+		m.Set(header.UserAgent, c.UserAgent)
+	}
+	if len(c.Node) > 0 {
+		m.Set(header.XEnvoyDownstreamServiceNode, c.Node)
+	}
+}
+
 // requestID makes an identifier if there is none that counts, and writes the decision
 // about tracing into its 15th character, as Envoy's UUID extension does.
 func (s *Stream) requestID() {
@@ -497,6 +514,10 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	}
 	if c.Server == Overwrite || c.Server == AppendIfAbsent && !m.Has(header.Server) {
 		m.Set(header.Server, s.m.server)
+	}
+	if p := c.ProxyStatus; p != nil && p.apply(m, &s.Rec) {
+		s.status = statusOf(m.Get(header.Status))
+		s.Rec.Code = uint16(s.status)
 	}
 }
 

@@ -162,6 +162,10 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 		r.maintain()
 		return
 	}
+	if dropped, all := r.cluster.Dropped(r.w.Random()); dropped {
+		r.refuse(all)
+		return
+	}
 	if len(r.config.Strict) > 0 && !r.strict(m) {
 		return
 	}
@@ -239,6 +243,20 @@ func (r *Router) maintain() {
 		edit = nil
 	}
 	r.s.ReplyWith(503, "maintenance mode", "maintenance_mode", edit, access.UpstreamOverflow)
+}
+
+// refuse answers one of those requests of which the control plane says that they are too many.
+func (r *Router) refuse(all bool) {
+	r.charge(503)
+	body, details, flag, field := "drop overload", "drop_overload", access.DropOverload, header.XEnvoyDropOverload
+	if all {
+		body, details, flag, field = "unconditional drop overload", "unconditional_drop_overload", access.UnconditionalDropOverload, header.XEnvoyUnconditionalDropOverload
+	}
+	var edit func(*header.Map)
+	if !r.config.SuppressEnvoyHeaders {
+		edit = func(m *header.Map) { m.Add(field, truth[true]) }
+	}
+	r.s.ReplyWith(503, body, details, edit, flag)
 }
 
 func (r *Router) noCluster(name string) {
