@@ -134,7 +134,9 @@ func (s *Store) activate(e *clusterEntry) bool {
 		e.next = nil
 		return false
 	}
-	made.Aside = func(f func()) { go f() }
+	if made.Aside == nil { // otherwise it is the predecessor's, of whom shards know
+		made.Aside = func(f func()) { go f() }
+	}
 	if e.live != nil {
 		s.clusterM.ClusterModified.Inc()
 		e.live.Close()

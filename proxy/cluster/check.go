@@ -78,7 +78,7 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 	defer c.mu.Unlock()
 	hosts := c.hosts.Load().All
 	i := indexOf(hosts, s)
-	if i < 0 || c.replaced {
+	if i < 0 || c.next != nil {
 		return false
 	}
 	was := s.Check()

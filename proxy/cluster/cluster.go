@@ -151,9 +151,9 @@ type Cluster struct {
 	ring  *stats.RingHash // of RingHash
 	table *stats.Maglev   // of Maglev
 
-	replaced bool                         // by a cluster that has its hosts; guarded by mu
-	follow   func([]*Host)                // of [Cluster.Follow]; guarded by mu
-	passive  atomic.Pointer[func(*State)] // of [Cluster.OnFailCheck]
+	next    *Cluster                     // that has its hosts now; guarded by mu
+	follow  func([]*Host)                // of [Cluster.Follow]; guarded by mu
+	passive atomic.Pointer[func(*State)] // of [Cluster.OnFailCheck]
 
 	named alternatives
 
@@ -298,6 +298,9 @@ func (c *Cluster) Assign(a Assignment) bool {
 	defer c.building.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.next != nil { // a look-up that was under way
+		return false
+	}
 	factor := a.Overprovision
 	if factor == 0 {
 		factor = defaultOverprovision
@@ -419,11 +422,11 @@ func (t *Transport) Matches(labels map[string]string) bool {
 	return true
 }
 
-// inherit takes over the hosts and the use of limits of a cluster that this one replaces.
+// inherit takes over the hosts of a cluster that this one replaces. Who still tells that one of them tells this one.
 func (c *Cluster) inherit(prev *Cluster) {
 	prev.mu.Lock()
 	defer prev.mu.Unlock()
-	prev.replaced = true
+	prev.next, c.Aside = c, prev.Aside
 	hosts := make([]*Host, 0, len(prev.hosts.Load().All))
 	for _, h := range prev.hosts.Load().All {
 		copied := *h

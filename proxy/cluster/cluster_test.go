@@ -452,6 +452,46 @@ func TestEjectedLeaves(t *testing.T) {
 	}
 }
 
+// Requests that are under way through a cluster that was replaced tell of hosts that its successor has.
+func TestEjectionByTheOldCluster(t *testing.T) {
+	cfg := Config{Name: "c", Outlier: &OutlierConfig{MaxEjectionPercent: num(50)}}
+	old := newCluster(t, cfg, 2)
+	c, err := New(cfg, stats.NewRegistry(true), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1000, 0)
+	c.Sweep(now)
+	fail(old, 0, 3, Result{Code: 500}, now)
+	fail(c, 0, 2, Result{Code: 500}, now)
+	fail(old, 1, 5, Result{Code: 500}, now)
+	if got := ejected(c); !slices.Equal(got, []int{0}) || len(c.Hosts().Levels[0].Healthy) != 1 {
+		t.Errorf("ejected %v of the successor, %d hosts left, want [0] and 1", got, len(c.Hosts().Levels[0].Healthy))
+	}
+	old.Sweep(now.Add(40 * time.Second))
+	c.Sweep(now.Add(40 * time.Second))
+	if old.ejected != 0 || c.ejected != 0 || len(ejected(c)) != 0 || c.Stats.Outlier.EjectionsActive.Value() != 0 {
+		t.Errorf("%d and %d hosts are ejected in the end, want none", old.ejected, c.ejected)
+	}
+}
+
+// A limit that is lowered holds for errors that were counted before.
+func TestLoweredLimit(t *testing.T) {
+	old := newCluster(t, Config{Outlier: &OutlierConfig{Consecutive5xx: num(10), ConsecutiveGateway: num(10), EnforceGateway: num(100), MaxEjectionPercent: num(100)}}, 2)
+	now := time.Unix(1000, 0)
+	fail(old, 0, 5, Result{Code: 500}, now)
+	fail(old, 1, 5, Result{Code: 503}, now)
+	c, err := New(Config{Name: "c", Outlier: &OutlierConfig{Consecutive5xx: num(3), ConsecutiveGateway: num(3), EnforceGateway: num(100), MaxEjectionPercent: num(100)}}, stats.NewRegistry(true), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fail(c, 0, 1, Result{Code: 500}, now)
+	fail(c, 1, 1, Result{Code: 503}, now)
+	if got := ejected(c); !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("ejected %v, want both", got)
+	}
+}
+
 func TestPickAllocs(t *testing.T) {
 	for _, kind := range []lb.Kind{lb.RoundRobin, lb.LeastRequest, lb.Random} {
 		c := newCluster(t, Config{Policy: lb.Policy{Kind: kind}, Outlier: &OutlierConfig{}}, 10)

@@ -62,7 +62,7 @@ func (c *Cluster) makeAnew() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renewing = false // whoever changes from now on may come too late for us
-	if !c.replaced {
+	if c.next == nil {
 		c.rebuild(c.hosts.Load().All)
 	}
 }

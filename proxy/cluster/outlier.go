@@ -121,7 +121,7 @@ type outlierState struct {
 }
 
 // Report takes note of a result. It may eject the host at once. It takes a lock only if
-// a limit is reached.
+// a limit is reached and the host is not out yet.
 func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	o := c.Outlier
 	if o == nil {
@@ -146,7 +146,7 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	case ConnectFailed, Timeout:
 		if o.Split {
 			s.internal.add(true)
-			if s.local.Add(1) == *o.ConsecutiveLocal {
+			if reached(s.local.Add(1), *o.ConsecutiveLocal) {
 				c.detected(h, byLocal, now)
 			}
 			return
@@ -168,16 +168,19 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 		return
 	}
 	if code >= 502 && code <= 504 {
-		if s.gateway.Add(1) == *o.ConsecutiveGateway {
+		if reached(s.gateway.Add(1), *o.ConsecutiveGateway) {
 			c.detected(h, byGateway, now)
 		}
 	} else {
 		s.clear(&s.gateway)
 	}
-	if s.errors.Add(1) == *o.Consecutive5xx {
+	if reached(s.errors.Add(1), *o.Consecutive5xx) {
 		c.detected(h, by5xx, now)
 	}
 }
+
+// reached reports whether a count is at its limit, or above one that was lowered; 0 is none.
+func reached(n, limit uint32) bool { return limit > 0 && n >= limit }
 
 // clear writes only if there is something to clear: the line is shared by all shards.
 func (s *outlierState) clear(n *atomic.Uint32) {
@@ -199,20 +202,32 @@ func (c *Cluster) Answered(code int, m *header.Map) Result {
 	return Result{Kind: Response, Code: code}
 }
 
-// detected is called by whoever brings a count to its limit.
+// detected is called by whoever brings a count to its limit. Who is under way through a cluster that was replaced tells
+// its successor, whose hosts they are.
 func (c *Cluster) detected(h *Host, d detector, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if h.ejected.Load() || !c.member(h) {
+	if h.ejected.Load() {
 		return
 	}
+	c.mu.Lock()
+	if next := c.next; next != nil {
+		c.mu.Unlock()
+		if next.Outlier != nil {
+			next.detected(h, d, now)
+		}
+		return
+	}
+	defer c.mu.Unlock()
+	n, limit := &h.outlier.errors, *c.Outlier.Consecutive5xx
 	switch d {
 	case byGateway:
-		h.outlier.gateway.Store(0) // so that the next limit is noticed too
+		n, limit = &h.outlier.gateway, *c.Outlier.ConsecutiveGateway
 	case byLocal:
-		h.outlier.local.Store(0)
-	default:
-		h.outlier.errors.Store(0)
+		n, limit = &h.outlier.local, *c.Outlier.ConsecutiveLocal
+	}
+	if h.ejected.Load() || !c.member(h) || !reached(n.Load(), limit) { // another shard was here first
+		return
+	}
+	if n.Store(0); d == by5xx { // so that the next limit is noticed, too
 		c.Stats.Outlier.EjectionsConsecutive5xx.Inc()
 	}
 	if c.consider(h, finding{by: d}, now) {
@@ -332,6 +347,8 @@ func (c *Cluster) Sweep(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.next != nil:
+		return
 	case c.sweepAt.IsZero():
 		c.sweepAt = now.Add(c.Outlier.Interval)
 		return
