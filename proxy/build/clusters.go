@@ -42,7 +42,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.Cluster_EdsClusterConfig)(nil), reads("eds_config", "service_name")),
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
-	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds")),
+	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds", "per_host_thresholds")),
 	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining")),
 	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "budget_interval", "min_retry_concurrency")),
 	message((*clusterv3.OutlierDetection)(nil),
@@ -238,8 +238,30 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 			r.errs.Addf(at.Child("priority"), "found %v, want DEFAULT or HIGH", t.GetPriority())
 		}
 	}
+	r.perHost(m, c)
 	r.runtimeBreakers(&c.Breakers[cluster.Default], "circuit_breakers."+m.GetName()+".default.")
 	r.runtimeBreakers(&c.Breakers[cluster.High], "circuit_breakers."+m.GetName()+".high.")
+}
+
+// perHost reads the limits of each host. Of several of one priority the first counts, as in Envoy.
+func (r *reader) perHost(m *clusterv3.Cluster, c *cluster.Config) {
+	for i, t := range m.GetCircuitBreakers().GetPerHostThresholds() {
+		at := field.At("circuit_breakers", "per_host_thresholds").Index(i)
+		if t.GetMaxPendingRequests() != nil || t.GetMaxRequests() != nil || t.GetMaxRetries() != nil || t.GetMaxConnectionPools() != nil || t.GetRetryBudget() != nil {
+			r.errs.Addf(at, "limits more than max_connections, want that alone")
+		}
+		p := cluster.Default
+		switch t.GetPriority() {
+		case corev3.RoutingPriority_DEFAULT:
+		case corev3.RoutingPriority_HIGH:
+			p = cluster.High
+		default:
+			r.errs.Addf(at.Child("priority"), "found %v, want DEFAULT or HIGH", t.GetPriority())
+		}
+		if l := &c.Breakers[p]; l.PerHost == nil {
+			l.PerHost = number(t.GetMaxConnections())
+		}
+	}
 }
 
 // runtimeBreakers replaces limits by those of the runtime, which need none in the cluster.

@@ -68,6 +68,7 @@ type Env struct {
 
 	cachesMu sync.Mutex            // guards caches
 	caches   map[string]namedCache // of names, by name
+	buckets  sharedBuckets
 
 	current atomic.Pointer[shard.Runtime]
 }

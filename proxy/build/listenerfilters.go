@@ -3,7 +3,9 @@ package build
 import (
 	"math"
 	"slices"
+	"sync"
 	"time"
+	"weak"
 
 	structv3 "github.com/cncf/xds/go/xds/type/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -41,7 +43,7 @@ var listenerFilterFields = []*Message{
 	message((*proxyprotocolv3.ProxyProtocol_KeyValuePair)(nil), reads("metadata_namespace", "key", "value_string_encoding")),
 	message((*corev3.ProxyProtocolPassThroughTLVs)(nil), reads("match_type", "tlv_type")),
 	message((*listenerlimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
-	message((*networklimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled")),
+	message((*networklimitv3.LocalRateLimit)(nil), reads("stat_prefix", "token_bucket", "runtime_enabled", "share_key")),
 	message((*structv3.TypedStruct)(nil), reads("type_url", "value")),
 	message((*connlimitv3.ConnectionLimit)(nil), reads("stat_prefix", "max_connections", "delay", "runtime_enabled")),
 	message((*sniclusterv3.SniCluster)(nil)),
@@ -175,12 +177,46 @@ func (r *reader) bucket(m *typev3.TokenBucket, at *field.Path) *ratelimit.Bucket
 	return ratelimit.NewBucket(f, now())
 }
 
+// sharedBuckets are those of filters that share them by a key, as long as some filter does.
+type sharedBuckets struct {
+	mu  sync.Mutex // guards all
+	all map[sharedBucket]weak.Pointer[ratelimit.Bucket]
+}
+
+type sharedBucket struct {
+	key  string
+	fill ratelimit.Fill
+}
+
+// of returns the bucket of all filters with a key that fill theirs alike: fresh if there is none yet.
+func (s *sharedBuckets) of(key string, fill ratelimit.Fill, fresh *ratelimit.Bucket) *ratelimit.Bucket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, b := range s.all {
+		if b.Value() == nil {
+			delete(s.all, k)
+		}
+	}
+	if s.all == nil {
+		s.all = map[sharedBucket]weak.Pointer[ratelimit.Bucket]{}
+	}
+	k := sharedBucket{key, fill}
+	if have := s.all[k].Value(); have != nil {
+		return have
+	}
+	s.all[k] = weak.Make(fresh)
+	return fresh
+}
+
 // gate reads a network filter that only admits connections; nil if it is none, or switched off.
 func (r *listenerReader) gate(m proto.Message, at *field.Path) (g listen.Gate, is bool) {
 	switch m := m.(type) {
 	case *networklimitv3.LocalRateLimit:
 		limit := &listen.RateLimit{Bucket: r.bucket(m.GetTokenBucket(), at.Child("token_bucket")),
 			Stats: shared[stats.ConnectionRate](r, "local_rate_limit."+m.GetStatPrefix()+".")}
+		if m.GetShareKey() != "" {
+			limit.Bucket = r.env.buckets.of(m.GetShareKey(), r.fill(m.GetTokenBucket(), at.Child("token_bucket")), limit.Bucket)
+		}
 		if r.runtimeFlag(m.GetRuntimeEnabled()) {
 			return limit, true
 		}

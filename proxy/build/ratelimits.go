@@ -30,7 +30,8 @@ import (
 var rateLimitFields = []*Message{
 	message((*localv3.LocalRateLimit)(nil), reads("stat_prefix", "status", "token_bucket", "filter_enabled", "filter_enforced", "request_headers_to_add_when_not_enforced",
 		"response_headers_to_add", "descriptors", "stage", "local_rate_limit_per_downstream_connection", "enable_x_ratelimit_headers", "vh_rate_limits",
-		"always_consume_default_token_bucket", "rate_limited_as_resource_exhausted", "rate_limits", "max_dynamic_descriptors", "enable_retry_after_header")),
+		"always_consume_default_token_bucket", "rate_limited_as_resource_exhausted", "rate_limits", "max_dynamic_descriptors", "enable_retry_after_header", "local_cluster_rate_limit")),
+	message((*ratelimitv3.LocalClusterRateLimit)(nil)),
 	message((*servicev3.RateLimit)(nil), reads("domain", "stage", "request_type", "timeout", "failure_mode_deny", "rate_limited_as_resource_exhausted", "rate_limit_service",
 		"enable_x_ratelimit_headers", "disable_x_envoy_ratelimited_header", "rate_limited_status", "response_headers_to_add", "status_on_error", "stat_prefix",
 		"filter_enabled", "filter_enforced", "failure_mode_deny_percent", "rate_limits", "enable_retry_after_header", "metadata_namespace")),
@@ -85,6 +86,15 @@ func (r *reader) localRateLimit(m *localv3.LocalRateLimit, at *field.Path) *loca
 	}
 	if b := m.GetTokenBucket(); b != nil {
 		c.HasDefault, c.Fill = true, r.fill(b, at.Child("token_bucket"))
+	}
+	if m.GetLocalClusterRateLimit() != nil {
+		at := at.Child("local_cluster_rate_limit")
+		if c.Peers = r.env.local; c.Peers == nil {
+			r.errs.Addf(at, "is set, and the bootstrap has no local_cluster_name")
+		}
+		if c.PerConnection {
+			r.errs.Addf(at, "is set beside local_rate_limit_per_downstream_connection, want one of them")
+		}
 	}
 	switch m.GetVhRateLimits() {
 	case ratelimitv3.VhRateLimitsOptions_INCLUDE:

@@ -12,6 +12,7 @@ import (
 // retries 3.
 type Limits struct {
 	Connections, Pending, Requests, Retries *uint32
+	PerHost                                 *uint32 // connections to one host; nil: any number
 	TrackRemaining                          bool    // fill the remaining_* gauges
 	Budget                                  *Budget // replaces Retries
 }
@@ -30,6 +31,7 @@ type Breakers struct {
 	Connections, Pending, Requests Resource
 	Retries                        Resource
 	Pools                          Resource // without a limit; its gauges are Envoy's
+	perHost                        int64    // connections to one host
 	budget                         *Budget
 	begun                          *window // of the budget; nil: it is of what is under way
 }
@@ -85,6 +87,11 @@ func (r *Resource) changed(n int64) {
 	}
 }
 
+// TryConnect takes a place for a connection to a host, if there is one.
+func (b *Breakers) TryConnect(h *Host) bool {
+	return h.Connections.Value() < b.perHost && b.Connections.TryAcquire()
+}
+
 // init sets the limits. Remaining is nil unless the limits are to be tracked.
 func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaining) {
 	limit := func(r *Resource, v *uint32, def uint32, open *stats.Gauge) {
@@ -93,6 +100,9 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 			r.max = int64(*v)
 		}
 		open.Set(0) // of a limit of 0, too, until somebody asks: as Envoy's
+	}
+	if b.perHost = math.MaxInt64; l.PerHost != nil {
+		b.perHost = int64(*l.PerHost)
 	}
 	limit(&b.Connections, l.Connections, 1024, &open.CxOpen)
 	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)

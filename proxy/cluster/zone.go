@@ -26,6 +26,14 @@ type Local struct {
 // Set says which cluster the proxy is of.
 func (l *Local) Set(c *Cluster) { l.cluster.Store(c) }
 
+// Peers is how many proxies there are in that cluster, at least 1.
+func (l *Local) Peers() int {
+	if c := l.cluster.Load(); c != nil {
+		return max(1, len(c.Hosts().All))
+	}
+	return 1
+}
+
 func (z *Zone) home() (Locality, bool) {
 	if z == nil || z.Local == nil || z.Local.Locality == (Locality{}) {
 		return Locality{}, false

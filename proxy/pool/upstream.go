@@ -44,7 +44,7 @@ type codec interface {
 // not hold for a host that has none: its requests would wait for ever. It reports
 // whether there will be one.
 func (p *Pool) dial(limits *cluster.Breakers) bool {
-	if !limits.Connections.TryAcquire() {
+	if !limits.TryConnect(p.host) {
 		p.cluster.Stats.UpstreamCxOverflow.Inc()
 		if p.total > 0 {
 			return false

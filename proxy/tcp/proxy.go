@@ -183,7 +183,7 @@ func (s *session) try(c *cluster.Cluster) {
 		return
 	}
 	limits := c.Limit(cluster.Default)
-	if s.config.Tunnel != nil && !limits.Connections.Free() || s.config.Tunnel == nil && !limits.Connections.TryAcquire() {
+	if s.config.Tunnel != nil && !limits.Connections.Free() || s.config.Tunnel == nil && !limits.TryConnect(h) {
 		c.Stats.UpstreamCxOverflow.Inc()
 		s.fail(access.UpstreamOverflow, overflow)
 		return

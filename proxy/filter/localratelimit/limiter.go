@@ -67,8 +67,8 @@ type decision struct {
 	headers ratelimit.Headers
 }
 
-// decide takes tokens for a request. Scratch is memory for it.
-func (l *limiter) decide(d *ratelimit.Descriptors, scratch *scratch, now time.Time) decision {
+// decide takes tokens for a request, cost for each that it counts for. Scratch is memory for it.
+func (l *limiter) decide(d *ratelimit.Descriptors, scratch *scratch, cost float64, now time.Time) decision {
 	found := scratch.matches[:0]
 	for i := range d.List {
 		by := &d.List[i]
@@ -94,7 +94,7 @@ func (l *limiter) decide(d *ratelimit.Descriptors, scratch *scratch, now time.Ti
 		})
 	}
 	for _, m := range found {
-		if !m.bucket.Take(m.by.Tokens(), now) {
+		if !m.bucket.Take(m.by.Tokens()*cost, now) {
 			return decision{bucket: m.bucket, headers: m.by.Headers}
 		}
 	}
@@ -109,7 +109,7 @@ func (l *limiter) decide(d *ratelimit.Descriptors, scratch *scratch, now time.Ti
 	case l.deny:
 		return decision{}
 	case l.main == nil:
-	case !l.main.Take(1, now):
+	case !l.main.Take(cost, now):
 		return decision{bucket: l.main}
 	case out.bucket == nil:
 		out.bucket = l.main

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/ratelimit"
@@ -33,6 +34,7 @@ type Config struct {
 	Rules         []Rule
 	MaxDynamic    int // buckets that a rule with empty values keeps
 	PerConnection bool
+	Peers         *cluster.Local // the limits are those of all proxies there together; nil: of this one
 
 	Limits    []*ratelimit.Limit // what requests are counted by; empty: what their routes say
 	Stage     uint32
@@ -56,6 +58,14 @@ func (c *Config) limiter(s *stream.Stream, now time.Time) *limiter {
 	}
 	c.once.Do(func() { c.shared = newLimiter(c, now) })
 	return c.shared
+}
+
+// cost is how many tokens what counts for one takes: as many as there are proxies with such a bucket.
+func (c *Config) cost() float64 {
+	if c.Peers == nil {
+		return 1
+	}
+	return float64(c.Peers.Peers())
 }
 
 // connectionKey finds the buckets of a connection. As in Envoy it has one set, of the
@@ -114,7 +124,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		f.describe(s)
 	}
 	now := s.Worker.Loop.Time()
-	d := c.limiter(s, now).decide(&f.descriptors, &f.scratch, now)
+	d := c.limiter(s, now).decide(&f.descriptors, &f.scratch, c.cost(), now)
 	f.bucket, f.tells = d.bucket, d.headers == ratelimit.Draft03 || d.headers == ratelimit.ByFilter && c.Headers
 	if d.allowed {
 		c.Stats.OK.Inc()
