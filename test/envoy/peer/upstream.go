@@ -32,8 +32,8 @@ type Upstream struct {
 	socket  net.Listener   // on a file of the scenario's directory too
 
 	mu     sync.Mutex
-	seen   []string // guarded by mu: the requests, or what came over TCP
-	answer int      // guarded by mu: answers given
+	seen   []string       // guarded by mu: the requests, or what came over TCP
+	answer map[string]int // guarded by mu: answers given, by their path=
 	open   map[net.Conn]bool
 	closed bool
 }
@@ -146,22 +146,31 @@ func (u *Upstream) note(text string) {
 	u.seen = append(u.seen, text)
 }
 
-// next is the answer to a request: the first whose path= fits, in turn; the last
+// next is the answer to a request: those with the longest path= that fits, in turn; the last
 // stays.
 func (u *Upstream) next(path string) scenario.Step {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var fits []scenario.Step
+	of := ""
 	for _, a := range u.script.Answers {
-		if strings.HasPrefix(path, a.Attrs["path"]) && (a.Text != "" || len(a.Words) > 0) {
-			fits = append(fits, a)
+		at := a.Attrs["path"]
+		if !strings.HasPrefix(path, at) || len(at) < len(of) || a.Text == "" && len(a.Words) == 0 {
+			continue
 		}
+		if at != of {
+			of, fits = at, nil
+		}
+		fits = append(fits, a)
 	}
 	if len(fits) == 0 {
 		return ok
 	}
-	u.answer++
-	return fits[min(u.answer, len(fits))-1]
+	if u.answer == nil {
+		u.answer = map[string]int{}
+	}
+	u.answer[of]++
+	return fits[min(u.answer[of], len(fits))-1]
 }
 
 func (u *Upstream) serve(c net.Conn) {
