@@ -216,6 +216,7 @@ var families = map[clusterv3.Cluster_DnsLookupFamily]cluster.Family{
 }
 
 func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
+	seen := map[corev3.RoutingPriority]bool{}
 	for i, t := range m.GetCircuitBreakers().GetThresholds() {
 		at := field.At("circuit_breakers", "thresholds").Index(i)
 		limits := cluster.Limits{Connections: number(t.GetMaxConnections()), Pending: number(t.GetMaxPendingRequests()), Requests: number(t.GetMaxRequests()),
@@ -229,13 +230,19 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 				limits.Budget.Min = b.GetMinRetryConcurrency().GetValue()
 			}
 		}
+		var of *cluster.Limits
 		switch t.GetPriority() {
 		case corev3.RoutingPriority_DEFAULT:
-			c.Breakers[cluster.Default] = limits
+			of = &c.Breakers[cluster.Default]
 		case corev3.RoutingPriority_HIGH:
-			c.Breakers[cluster.High] = limits
+			of = &c.Breakers[cluster.High]
 		default:
 			r.errs.Addf(at.Child("priority"), "found %v, want DEFAULT or HIGH", t.GetPriority())
+			continue
+		}
+		// Of several for one priority the first holds: who patches another one in changes nothing.
+		if !seen[t.GetPriority()] {
+			seen[t.GetPriority()], *of = true, limits
 		}
 	}
 	r.perHost(m, c)

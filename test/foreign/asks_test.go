@@ -28,6 +28,8 @@ import (
 //	count N                      and how often
 //	at once N held M             one, and N-1 together when a server holds that; of all, M are answered when all others are, by servers that hold
 //	logged                       with what the proxy writes to its access log
+//	mirrored SERVER              with what a server has got meanwhile, which is not the one that answers
+//	body TEXT                    with a body
 //	bytes TEXT                   not HTTP, but a line
 //	silence                      nothing: the server speaks first
 //
@@ -42,6 +44,7 @@ type ask struct {
 	times, held    int
 	counts, logged bool
 	raw, silent    bool
+	mirror, body   string
 	text           string
 }
 
@@ -70,6 +73,10 @@ func readAsk(text string) (*ask, error) {
 			_, err = fmt.Sscanf(line, "at once %d held %d", &a.times, &a.held)
 		case "logged":
 			a.logged = true
+		case "body":
+			a.body = value
+		case "mirrored":
+			a.mirror = value
 		case "bytes":
 			a.raw, a.text = true, value+"\n"
 			return a, nil
@@ -77,7 +84,10 @@ func readAsk(text string) (*ask, error) {
 			a.silent = true
 			return a, nil
 		default:
-			a.text = text + "\n\n"
+			if a.body != "" {
+				text += fmt.Sprintf("\ncontent-length: %d", len(a.body))
+			}
+			a.text = text + "\n\n" + a.body
 			return a, nil
 		}
 		if err != nil || !more {
@@ -110,6 +120,9 @@ func (a *ask) readTLS(words []string) error {
 // ask sends what is asked, and returns the answers as text.
 func (p *play) ask(side int, to place, a *ask) string {
 	before := len(p.proxies[side].Log())
+	if a.mirror != "" {
+		p.server(side, a.mirror).got.Store(nil)
+	}
 	var text string
 	switch {
 	case a.held > 0:
@@ -122,6 +135,16 @@ func (p *play) ask(side int, to place, a *ask) string {
 		text = summary(all, a.counts)
 	default:
 		text = p.one(side, to, a)
+	}
+	if a.mirror != "" {
+		mesh.Until(p.t, 10*time.Second, "a request to "+a.mirror, func() error {
+			got := p.server(side, a.mirror).got.Load()
+			if got == nil {
+				return fmt.Errorf("none")
+			}
+			text += *got
+			return nil
+		})
 	}
 	if a.logged {
 		text += p.logged(side, before)

@@ -146,7 +146,11 @@ func (p *play) moveCluster(at int, c *clusterv3.Cluster) {
 	case strings.HasPrefix(c.Name, "inbound|"):
 		p.static(at, c, application)
 	case c.GetType() == clusterv3.Cluster_ORIGINAL_DST && p.listeners[outbound][at]+p.listeners[inbound][at] != 0:
-		p.static(at, c, wherever)
+		name := wherever
+		if by, ok := strings.CutPrefix(c.Name, "outbound|"); ok {
+			name += " of " + by[strings.LastIndex(by, "|")+1:]
+		}
+		p.static(at, c, name)
 	case c.LoadAssignment != nil:
 		p.move(at, c.LoadAssignment)
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}

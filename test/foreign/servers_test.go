@@ -35,6 +35,7 @@ import (
 //	10.244.0.7:80 says=503 first=2   to the first two requests
 //	10.244.0.7:80 counts             which request of which of its connections it is
 //	10.244.0.7:80 server=apache      its name, as a header of its answers
+//	10.244.0.7:80 permissive         it also answers without TLS
 //	10.244.0.7:80 greets             in bytes of its own, before the client does
 //	10.244.0.7:80 echoes             a line in bytes of its own
 
@@ -55,6 +56,7 @@ type standIn struct {
 	requests    atomic.Int64
 	connections atomic.Int64
 	holding     atomic.Int64
+	got         atomic.Pointer[string]        // the last request
 	gate        atomic.Pointer[chan struct{}] // closed: the held go on
 }
 
@@ -150,8 +152,12 @@ func (s *standIn) serve(l net.Listener) {
 	h := httptest.NewUnstartedServer(tunneled(http.HandlerFunc(s.answer)))
 	h.Listener.Close()
 	h.Listener = announced{l}
-	if id, ok := p.who[s.name]; ok {
-		h.Listener = secure{h.Listener, p.serverTLS(id), s.name == wherever}
+	name := s.name
+	if strings.HasPrefix(name, wherever) {
+		name = wherever
+	}
+	if id, ok := p.who[name]; ok {
+		h.Listener = secure{h.Listener, p.serverTLS(id), s.is("permissive") || name == wherever}
 	}
 	h.Config.Protocols = new(http.Protocols)
 	h.Config.Protocols.SetHTTP1(true)
@@ -206,7 +212,9 @@ func (s *standIn) answer(w http.ResponseWriter, r *http.Request) {
 	if c := r.Context().Value(count{}).(*tally); s.is("counts") {
 		about = fmt.Sprintf("request %d of connection %d\n", atomic.AddInt64(&c.requests, 1), c.connection)
 	}
-	fmt.Fprintf(w, "%s got %s %s%s\nhost: %s\n%s%s", s.name, r.Method, r.RequestURI, over, r.Host, headers(r.Header), introduction(r.Context())+met(r.Context())+about)
+	said := fmt.Sprintf("%s got %s %s%s\nhost: %s\n%s%s", s.name, r.Method, r.RequestURI, over, r.Host, headers(r.Header), introduction(r.Context())+met(r.Context())+about)
+	s.got.Store(&said)
+	_, _ = w.Write([]byte(said))
 }
 
 // serveBytes answers in lines.
