@@ -74,19 +74,19 @@ type Conn struct {
 	heldOut int
 
 	toward *Conn // where input may go without being seen; nil: nowhere
-	bulk   int   // long reads in a row
+	bulk   int32 // long reads in a row
+	index  int32 // in loop.conns; -1: not there
 
 	remote, local netip.AddrPort
 	deadline      int64
 	state         state
-	index         int // in loop.conns
 
 	// Bytes count what passed the socket; Opened is the loop's time of creation.
 	BytesIn, BytesOut uint64
 	Opened            int64
 
-	mark   int           // high-water mark of output
-	tail   int           // unconsumed input beyond which the connection is not read; 0: maxTail
+	mark   int32         // high-water mark of output
+	tail   int32         // unconsumed input beyond which the connection is not read; 0: maxTail
 	stall  time.Duration // how long output may wait for the peer to take a byte, 0: for ever
 	linger time.Duration // how long a gentle close waits for the peer
 	parted func(Parting) // told how a gentle close has ended
@@ -184,11 +184,11 @@ func (c *Conn) SetDeadline(at int64) {
 func (c *Conn) Deadline() int64 { return c.deadline }
 
 // SetMark sets the number of bytes of output above which the connection is Full.
-func (c *Conn) SetMark(n int) { c.mark = n }
+func (c *Conn) SetMark(n int) { c.mark = int32(min(n, math.MaxInt32)) }
 
 // SetInput sets how much input the handler may leave unconsumed. It has to be more than the
 // longest thing that the handler takes only as a whole.
-func (c *Conn) SetInput(n int) { c.tail = max(n, maxTail) }
+func (c *Conn) SetInput(n int) { c.tail = int32(min(max(n, maxTail), math.MaxInt32)) }
 
 // SetPatience bounds the waits for a peer. A connection whose output waits for stall without
 // a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever (looked
@@ -226,7 +226,7 @@ func (c *Conn) stalled() bool {
 
 func (c *Conn) maxTail() int {
 	if c.tail > 0 {
-		return c.tail
+		return int(c.tail)
 	}
 	return maxTail
 }
@@ -264,7 +264,7 @@ func (c *Conn) End(b []byte) {
 	if c.queued() >= eagerMark {
 		c.eager()
 	}
-	if c.Buffered() > c.mark {
+	if c.Buffered() > int(c.mark) {
 		c.state.full = true
 	}
 	c.touch()
@@ -292,7 +292,7 @@ func (c *Conn) Buffered() int {
 
 // Overfull reports that output is so far above the mark that it cannot be what one turn has made:
 // the peer takes nothing, and whoever feeds the connection goes on although it is Full.
-func (c *Conn) Overfull() bool { return c.Buffered() > max(2*c.mark, 256<<10) }
+func (c *Conn) Overfull() bool { return c.Buffered() > max(2*int(c.mark), 256<<10) }
 
 // Full reports that output is above the mark: whoever feeds it should pause until OnDrained.
 func (c *Conn) Full() bool { return c.state.full }
@@ -652,7 +652,7 @@ func (c *Conn) written() {
 		c.finish()
 		return
 	}
-	if c.state.full && left <= c.mark/2 {
+	if c.state.full && left <= int(c.mark/2) {
 		c.state.full = false
 		c.h.OnDrained(c)
 	}

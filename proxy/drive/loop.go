@@ -359,7 +359,7 @@ func (l *Loop) accepted(s socket, remote netip.AddrPort) *Conn {
 
 // adopt puts a connection among those that are watched.
 func (l *Loop) adopt(c *Conn) {
-	c.index = len(l.conns)
+	c.index = int32(len(l.conns))
 	l.conns = append(l.conns, c)
 	l.churn()
 	if err := l.back.watch(c); err != nil {

@@ -14,12 +14,13 @@ type TimerHandler interface {
 // nothing. Kind tells several timers of one handler apart.
 type Timer struct {
 	Handler TimerHandler
-	Kind    int
 
 	next, prev *Timer
 	when       int64 // in ticks
 	level      int8
 	slot       int8
+
+	Kind int8 // tells several timers of a handler apart
 }
 
 // Armed reports whether the timer will run out.

@@ -7,13 +7,13 @@ import (
 // A Body finds the end of a message's body.
 type Body struct {
 	kind  BodyKind
-	left  int64 // of a sized body, or of the present chunk
 	state chunkState
-	seen  int // of an incomplete trailer section
-	ext   int
-	size  int // digits of the present chunk size
+	size  uint8 // digits of the present chunk size
+	ext   int16
+	left  int64 // of a sized body, or of the present chunk
+	seen  int32 // of an incomplete trailer section
 
-	Trailers int // bytes of the fields after the body, counted as those of a Head
+	Trailers int32 // bytes of the fields after the body, counted as those of a Head
 }
 
 type chunkState uint8
@@ -158,9 +158,9 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 		d.state = bodyDone
 		return 2, nil
 	}
-	n, err := p.HeadEnd(b, d.seen)
+	n, err := p.HeadEnd(b, int(d.seen))
 	if err != nil || n == 0 {
-		d.seen = len(b)
+		d.seen = int32(len(b))
 		return 0, err
 	}
 	f := fieldParser{p: p, m: m}
@@ -179,7 +179,7 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 	m.RemovePrefix("x-forwarded-")
 	m.RemovePrefix("x-envoy-")
 	m.Own()
-	d.Trailers = f.head.Fields
+	d.Trailers = int32(f.head.Fields)
 	d.state = bodyDone
 	return n, nil
 }

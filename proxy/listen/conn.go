@@ -26,7 +26,6 @@ type Conn struct {
 	Local       netip.AddrPort // what the client dialed: the original destination if it was redirected
 	Remote      netip.AddrPort
 	DirectLocal netip.AddrPort // our socket's own address
-	Restored    bool           // Local is an original destination
 	SNI         string
 	ALPN        []string    // what the client offered, or what http_inspector found
 	TLS         *access.TLS // nil: plain text
@@ -44,18 +43,19 @@ type Conn struct {
 	next, prev *Conn
 	timer      drive.Timer
 	transport  string
-	phase      phase
-	enough     int          // input below which it is of no use to look for a client hello again
 	waits      *stats.Gauge // that counts it while its filter chain is not known
-	gate       int          // gates that it has passed
+	enough     int32        // input below which it is of no use to look for a client hello again
+	gate       int32        // gates that it has passed
 	found      tls.Found
 	global     *Connections
 	limits     []*Limit // that count the connection
+	Restored   bool     // Local is an original destination
+	phase      phase
 	counted    bool
-	introduced bool // it had a PROXY header
-	serving    bool // a filter has it
-	heard      bool // nobody waits for the client's first bytes any more
-	ja3, ja4   string
+	introduced bool          // it had a PROXY header
+	serving    bool          // a filter has it
+	heard      bool          // nobody waits for the client's first bytes any more
+	prints     *fingerprints // nil: nobody asks for them
 	locals     map[any]any
 }
 
@@ -105,7 +105,9 @@ func (c *Conn) fill(r *access.Record) {
 	r.ConnectionID, r.Opened = c.ID, access.Mark(c.Opened+1)
 	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
 	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
-	r.JA3, r.JA4 = c.ja3, c.ja4
+	if c.prints != nil {
+		r.JA3, r.JA4 = c.prints.ja3, c.prints.ja4
+	}
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
 	r.Configured[metadata.Listener] = c.Listener.Metadata
 	if c.Chain != nil {
@@ -243,12 +245,12 @@ func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
 // inspect looks for what the chains need to know; it reports whether that is clear.
 func (c *Conn) inspect(b []byte) bool {
 	if c.phase == inspectTLS {
-		if len(b) < c.enough {
+		if len(b) < int(c.enough) {
 			return false
 		}
 		hello, enough, err := parseHello(b)
 		if errors.Is(err, errMore) {
-			c.enough = enough
+			c.enough = int32(enough)
 			return false
 		}
 		c.phase = inspectHTTP
@@ -256,10 +258,10 @@ func (c *Conn) inspect(b []byte) bool {
 		if err == nil {
 			c.transport, c.SNI, c.ALPN = TLS, hello.SNI, hello.ALPN
 			if c.Listener.TLSInspector.JA3 {
-				c.ja3 = ja3(hello.body)
+				c.fingerprints().ja3 = ja3(hello.body)
 			}
 			if c.Listener.TLSInspector.JA4 {
-				c.ja4 = ja4(hello.body)
+				c.fingerprints().ja4 = ja4(hello.body)
 			}
 			c.phase = inspected
 		}
@@ -360,7 +362,7 @@ func (c *Conn) choose(unread bool) {
 // admit passes the gates that the connection has not passed yet, and goes on.
 func (c *Conn) admit() {
 	chain := c.Chain
-	for c.gate < len(chain.Gates) {
+	for int(c.gate) < len(chain.Gates) {
 		c.gate++
 		if !chain.Gates[c.gate-1].Admit(c.Worker, c) {
 			return

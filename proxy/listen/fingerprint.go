@@ -68,6 +68,16 @@ func (f *facts) read(body []byte) {
 	}
 }
 
+// fingerprints are what a client hello is told by.
+type fingerprints struct{ ja3, ja4 string }
+
+func (c *Conn) fingerprints() *fingerprints {
+	if c.prints == nil {
+		c.prints = new(fingerprints)
+	}
+	return c.prints
+}
+
 // ja3 is the MD5 of version, ciphers, extensions, groups and point formats in decimal.
 func ja3(body []byte) string {
 	var f facts

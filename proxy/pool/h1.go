@@ -456,7 +456,7 @@ func (c *h1Conn) readBody(b []byte) int {
 		}
 		return n
 	}
-	c.read(0, c.body.Trailers)
+	c.read(0, int(c.body.Trailers))
 	if r.Trailers.Len() == 0 || !c.pool.cluster.Trailers {
 		c.endResponseWith(n < len(b), func(h Handler) { h.OnData(piece, true) })
 		return n

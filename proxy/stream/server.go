@@ -20,9 +20,9 @@ type server struct {
 	body   h1.Body
 	s      *Stream
 
-	seenHead  int // bytes of a head that is not whole yet
-	begun     moment
-	inBody    bool // the request is not complete
+	seenHead  int         // bytes of a head that is not whole yet
+	begun     access.Mark // the first byte of a request has come, while its head is not whole; 0: none has
+	inBody    bool        // the request is not complete
 	http10    bool
 	headOnly  bool // the request was HEAD
 	chunked   bool // the response is sent in chunks
@@ -34,12 +34,6 @@ type server struct {
 	headAt    int64
 	idle      drive.Timer // short idle times of streams
 	idleAt    int64
-}
-
-// A moment is when the first byte of a request has come, while its head is not whole.
-type moment struct {
-	at   access.Mark // 0: there is none
-	wall time.Time
 }
 
 // serveHTTP1 begins with a connection of HTTP/1.1.
@@ -192,7 +186,7 @@ func (v *server) readHead(b []byte) int {
 // byte on: the connection is idle no more, and what is logged begins there.
 func (v *server) startHead() {
 	loop := v.m.w.Loop
-	v.begun = moment{access.Mark(loop.Now() + 1), loop.Wall()}
+	v.begun = access.Mark(loop.Now() + 1)
 	v.alive()
 	if t := v.m.cfg.HeadersTimeout; t > 0 {
 		v.headAt = loop.Now() + int64(t)
@@ -207,10 +201,10 @@ func (v *server) beginning() bool { return v.seenHead > 0 }
 
 func (v *server) newStream() *Stream {
 	s := v.m.get(v, &v.link)
-	if v.begun.at != 0 {
-		s.Rec.Began, s.Rec.Start = v.begun.at, v.begun.wall
+	if v.begun != 0 {
+		s.Rec.Began, s.Rec.Start = v.begun, v.m.w.Loop.WallAt(int64(v.begun)-1)
 		s.Rec.Down.WireIn = uint64(v.seenHead) // all that there is, if no more comes
-		v.begun = moment{}
+		v.begun = 0
 	}
 	v.s, v.headAt, v.seenHead = s, 0, 0
 	v.requests++

@@ -36,7 +36,7 @@ const (
 func (a *attempt) init(r *Router) {
 	a.r = r
 	for i := range a.timers {
-		a.timers[i].Handler, a.timers[i].Kind = a, i
+		a.timers[i].Handler, a.timers[i].Kind = a, int8(i)
 	}
 }
 

@@ -56,7 +56,7 @@ func (f *factory) Name() string { return Name }
 func (f *factory) New(w *pool.Worker) any {
 	r := &Router{config: f.config, w: w}
 	for i := range r.timers {
-		r.timers[i].Handler, r.timers[i].Kind = r, i
+		r.timers[i].Handler, r.timers[i].Kind = r, int8(i)
 	}
 	r.first.init(r)
 	r.cur = &r.first
