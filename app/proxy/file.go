@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -71,7 +72,7 @@ func runFile(ctx context.Context, o Options) error {
 func readBootstrap(o *Options) (*build.Bootstrap, error) {
 	m, name := &bootstrapv3.Bootstrap{}, "--config-yaml"
 	if o.File != "" {
-		text, err := os.ReadFile(o.File)
+		text, err := readUpTo(o.File, build.MaxConfig+1)
 		if err != nil {
 			return nil, err
 		}
@@ -95,6 +96,16 @@ func readBootstrap(o *Options) (*build.Bootstrap, error) {
 		proto.Merge(m, &bootstrapv3.Bootstrap{Node: n})
 	}
 	return build.NewBootstrap(name, m)
+}
+
+// readUpTo reads a file, or what comes through a pipe (-c /dev/stdin).
+func readUpTo(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // begin takes in the bootstrap, whoever wrote it: a person, or we for a proxy of the

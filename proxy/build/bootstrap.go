@@ -193,8 +193,8 @@ func ParseFile(name string, text []byte) (*discoveryv3.DiscoveryResponse, error)
 // parse reads YAML, or JSON, into a message, strictly: unknown fields and keys that
 // are written twice are mistakes.
 func parse(name string, text []byte, m proto.Message) error {
-	if len(text) > maxConfig {
-		return fmt.Errorf("%d bytes, at most %d are read", len(text), maxConfig)
+	if len(text) > MaxConfig {
+		return fmt.Errorf("%d bytes, at most %d are read", len(text), MaxConfig)
 	}
 	if ext := strings.ToLower(filepath.Ext(name)); ext != ".json" {
 		converted, err := yaml.YAMLToJSONStrict(text)

@@ -9,12 +9,14 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/file"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
-const (
-	maxData   = 4 << 20   // of a file that configuration names
-	maxConfig = 256 << 20 // of a bootstrap or of a file of file-based xDS; a message of a control plane may be as large
-)
+const maxData = 4 << 20 // of a file that configuration names
+
+// MaxConfig is how large a bootstrap may be.
+const MaxConfig = xdsclient.MaxFile
 
 // data reads what a data source stands for, nil if it is not set.
 func (r *reader) data(d *corev3.DataSource, at *field.Path) []byte {
@@ -62,14 +64,7 @@ func SystemRoots() ([]byte, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxData {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxData)
-	}
-	return os.ReadFile(path)
+	return file.Read(path, maxData)
 }
 
 func inline(b []byte) *corev3.DataSource {

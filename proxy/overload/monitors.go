@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mallamesh/malla/base/file"
 )
 
 // An Injected is the monitor injected_resource: its pressure stands in a file, so that tests can set it.
@@ -16,7 +18,7 @@ type Injected struct{ Path string }
 
 // Pressure reads the file.
 func (i Injected) Pressure() (float64, error) {
-	text, err := os.ReadFile(i.Path)
+	text, err := file.Read(i.Path, 1<<10)
 	if err != nil {
 		return 0, err
 	}

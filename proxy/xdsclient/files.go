@@ -4,14 +4,18 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/mallamesh/malla/base/file"
 )
+
+// MaxFile is how large a file of resources may be; a message of a control plane may be as large.
+const MaxFile = 256 << 20
 
 // A Place is a file of resources, and the directory that is watched for it: the
 // file's own, or one in which a link on the way to the file is moved.
@@ -164,7 +168,7 @@ func (f *Files) changed(name string) {
 
 // load reads a file and hands over what is wanted of it.
 func (f *Files) load(s *followed) {
-	text, err := os.ReadFile(s.Place.Path)
+	text, err := file.Read(s.Place.Path, MaxFile)
 	var r *discovery.DiscoveryResponse
 	if err == nil {
 		r, err = f.parse(s.Place.Path, text)

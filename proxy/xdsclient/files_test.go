@@ -2,10 +2,12 @@ package xdsclient
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -111,11 +113,25 @@ func TestFiles(t *testing.T) {
 			move(t, path, clusters("2", "b"))
 		case 1:
 			move(t, path, "nonsense")
+			odd(t, path)
 			move(t, path, clusters("4", "c"))
 		}
 	}
 	cancel()
 	<-done
+}
+
+// odd puts what has no end in a file's place: a pipe that nobody writes to, and a device.
+func odd(t *testing.T, path string) {
+	t.Helper()
+	for _, make := range []func(string) error{
+		func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		func(path string) error { return os.Symlink("/dev/zero", path) },
+	} {
+		if err := errors.Join(make(path+".odd"), os.Rename(path+".odd", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A file that does not parse is told of, so that somebody may count it.
