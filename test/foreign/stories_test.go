@@ -154,6 +154,12 @@ func (p *play) open() {
 	p.plane = newPlaneBy(p.t, string(txtar.Format(p.archive)), xds.Translation{Names: p.names, Resource: p.resource})
 }
 
+// nodeID is by what the story's proxy is known.
+func (p *play) nodeID() string {
+	of := p.views[0].Proxy
+	return fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", of.Type, of.IPs[0], of.Name, of.Namespace, of.Namespace)
+}
+
 // proxy starts a proxy as the one of the story.
 func (p *play) proxy(stock bool, form, program string, args ...string) *process.Process {
 	of := p.views[0].Proxy
@@ -168,9 +174,8 @@ func (p *play) proxy(stock bool, form, program string, args ...string) *process.
 	if stock {
 		metadata["MALLA_PROFILE"] = xds.StockProfile
 	}
-	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", of.Type, of.IPs[0], of.Name, of.Namespace, of.Namespace)
 	me := p.certificate(pki.ID{TrustDomain: "cluster.local", Namespace: of.Namespace, Account: cmp.Or(of.ServiceAccount, "default")}.String())
-	node := map[string]any{"id": id, "cluster": "story", "metadata": metadata}
+	node := map[string]any{"id": p.nodeID(), "cluster": "story", "metadata": metadata}
 	if of.Locality != "" {
 		parts := append(strings.Split(of.Locality, "/"), "", "")
 		node["locality"] = map[string]any{"region": parts[0], "zone": parts[1], "sub_zone": parts[2]}
@@ -190,45 +195,50 @@ func side(stock bool) int {
 // ready waits until both proxies have all that they are sent at first, and have opened every listener.
 func (p *play) ready() {
 	p.t.Helper()
-	for side, from := range p.proxies {
-		check := func(what string, f func() error) {
-			if _, err := mesh.Wait(30*time.Second, func() error {
-				p.plane.Refusals()
-				if p.t.Failed() {
-					p.t.FailNow()
-				}
-				return f()
-			}); err != nil {
-				p.t.Fatalf("%s: %v\n%s", what, err, from.Log())
-			}
-		}
-		check(fmt.Sprintf("ready (%d)", side), func() error {
-			r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", p.admin[side]))
-			if err != nil {
-				return err
-			}
-			r.Body.Close()
-			if r.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s", r.Status)
-			}
-			return nil
-		})
-		for name, ports := range p.listeners {
-			check("listener "+name, func() error {
-				c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[side]))
-				if err == nil {
-					c.Close()
-				}
-				return err
-			})
-		}
+	for side := range p.proxies {
+		p.opened(side)
 	}
 }
 
-// scene plays the requests of one section, and reports whether the answers are not those of the next.
-func (p *play) scene(i int) (changed bool) {
+// opened waits until the proxy of a side has.
+func (p *play) opened(side int) {
 	p.t.Helper()
-	f := p.archive.Files[i]
+	check := func(what string, f func() error) {
+		if _, err := mesh.Wait(30*time.Second, func() error {
+			p.plane.Refusals()
+			if p.t.Failed() {
+				p.t.FailNow()
+			}
+			return f()
+		}); err != nil {
+			p.t.Fatalf("%s: %v\n%s", what, err, p.proxies[side].Log())
+		}
+	}
+	check(fmt.Sprintf("ready (%d)", side), func() error {
+		r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", p.admin[side]))
+		if err != nil {
+			return err
+		}
+		r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s", r.Status)
+		}
+		return nil
+	})
+	for name, ports := range p.listeners {
+		check("listener "+name, func() error {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[side]))
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+	}
+}
+
+// said is what proxies answer to the requests of one section, by their sides.
+func (p *play) said(f txtar.File, sides ...int) (answers [2]string) {
+	p.t.Helper()
 	to := p.where(f.Name)
 	var got [2]strings.Builder
 	for _, text := range strings.Split(strings.TrimSpace(string(f.Data)), "\n\n") {
@@ -236,11 +246,22 @@ func (p *play) scene(i int) (changed bool) {
 		if err != nil {
 			p.t.Fatalf("%s: %v", f.Name, err)
 		}
-		for side := range got {
+		for _, side := range sides {
 			fmt.Fprintf(&got[side], "%s\n", p.ask(side, to, a))
 		}
 	}
-	ours, theirs := strings.TrimRight(got[0].String(), "\n")+"\n", strings.TrimRight(got[1].String(), "\n")+"\n"
+	for side := range got {
+		answers[side] = strings.TrimRight(got[side].String(), "\n") + "\n"
+	}
+	return answers
+}
+
+// scene plays the requests of one section, and reports whether the answers are not those of the next.
+func (p *play) scene(i int) (changed bool) {
+	p.t.Helper()
+	f := p.archive.Files[i]
+	both := p.said(f, 0, 1)
+	ours, theirs := both[0], both[1]
 	if ours != theirs {
 		p.t.Errorf("%s:\nmalla says\n%s\nEnvoy says\n%s", f.Name, ours, theirs)
 		return false
