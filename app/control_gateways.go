@@ -45,14 +45,19 @@ func reachable(snap *config.Snapshot, cfg *model.MeshConfig) (points []any) {
 	return points
 }
 
-// ingresses makes the statuses of the Ingresses that are served. Of others others speak.
-func (s *standards) ingresses(served []*config.Object, at []any) {
+// ingresses makes the statuses of the Ingresses that are served. Of others others speak, but one that was served here
+// does not go on to say so.
+func (s *standards) ingresses(all, served []*config.Object, at []any) {
 	s.more = map[kube.ID]status.Wanted{}
 	if len(at) == 0 {
 		return
 	}
+	here := map[string]any{"loadBalancer": map[string]any{"ingress": at}}
+	for _, o := range all {
+		s.more[kube.ID{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name}] = status.Wanted{UID: o.UID, Withdrawn: here}
+	}
 	for _, o := range served {
-		s.more[kube.ID{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name}] = status.Wanted{UID: o.UID, Status: map[string]any{"loadBalancer": map[string]any{"ingress": at}}}
+		s.more[kube.ID{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name}] = status.Wanted{UID: o.UID, Status: here}
 	}
 }
 
@@ -103,7 +108,7 @@ func untimed(v any) {
 func (s *standards) add(wanted map[kube.ID]status.Wanted, generation func(kube.ID) int64) {
 	for id, w := range s.more {
 		have := wanted[id]
-		have.UID, have.Status = w.UID, w.Status
+		have.UID, have.Status, have.Withdrawn = w.UID, w.Status, w.Withdrawn
 		wanted[id] = have
 	}
 	for id, w := range s.want {

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -27,15 +26,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"golang.org/x/sync/errgroup"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/base/version"
-	"github.com/mallamesh/malla/config"
-	"github.com/mallamesh/malla/config/kind"
-	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
-	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/control/inject"
 	"github.com/mallamesh/malla/local/api"
 	"github.com/mallamesh/malla/local/broker"
@@ -47,7 +41,6 @@ import (
 	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/sandbox"
 	"github.com/mallamesh/malla/local/seed"
-	"github.com/mallamesh/malla/model"
 )
 
 // superviseOptions go from the parent to the supervisor, as JSON on descriptor 3.
@@ -262,6 +255,7 @@ func (s *supervisor) admit(ctx context.Context, r *api.Request) ([]string, error
 	if r.Kind.Kind == "Namespace" && r.Operation == api.Update {
 		warnings = append(warnings, s.needRestart(ctx, r)...)
 	}
+	warnings = append(warnings, s.tooLate(ctx, r)...)
 	if r.Kind.Kind == "Pod" && r.Operation == api.Create {
 		more, err := s.admitPod(ctx, r)
 		return append(warnings, more...), err
@@ -308,13 +302,7 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	settings, defaults := s.meshSettings(ctx)
-	out, _, err := inject.Pod(&p, ns, inject.Options{
-		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
-		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, OutboundPort: settings.OutboundPort, InboundPort: settings.InboundPort,
-		Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: defaults, Objects: s.proxyConfigs(ctx)},
-	})
+	out, _, err := inject.Pod(&p, ns, s.injection(s.proxySettings(ctx)))
 	if err != nil {
 		return nil, err
 	}
@@ -331,51 +319,6 @@ func (s *supervisor) admitPod(ctx context.Context, r *api.Request) ([]string, er
 	r.Object.Object = fields
 	r.Object.SetGroupVersionKind(gvk)
 	return nil, nil
-}
-
-// meshSettings reads what goes to every proxy that is injected from now on: the
-// settings of the mesh, and its defaultConfig as it was written.
-func (s *supervisor) meshSettings(ctx context.Context) (model.MeshConfig, map[string]any) {
-	settings := model.DefaultMeshConfig()
-	for _, name := range mesh.Names {
-		cm, err := s.client.CoreV1().ConfigMaps(seed.Namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			continue
-		}
-		text, ok := cm.Data[mesh.Key]
-		if !ok {
-			continue
-		}
-		settings, _, _ = mesh.Parse(text, settings, nil) // it was judged on its way in
-		var c struct {
-			DefaultConfig map[string]any `json:"defaultConfig"`
-		}
-		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
-			s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
-		}
-		return settings, c.DefaultConfig
-	}
-	return settings, nil
-}
-
-// proxyConfigs are all objects of the kind ProxyConfig.
-func (s *supervisor) proxyConfigs(ctx context.Context) []*networkingv1beta1.ProxyConfig {
-	k, _ := kind.Named("ProxyConfig")
-	list, err := s.objects.Resource(k.GVR()).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		s.log.Warn("ProxyConfigs not read", "reason", err)
-		return nil
-	}
-	var out []*networkingv1beta1.ProxyConfig
-	for i := range list.Items {
-		value, err := config.Typed(k, &list.Items[i])
-		if err != nil {
-			s.log.Warn("ProxyConfig not read", "reason", err) // it was judged on its way in
-			continue
-		}
-		out = append(out, value.(*networkingv1beta1.ProxyConfig))
-	}
-	return out
 }
 
 // tellPorts tells a gateway by which numbers its Services call its ports: the

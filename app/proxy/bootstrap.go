@@ -47,14 +47,42 @@ func (e *environment) bootstrap(node *corev3.Node) *bootstrapv3.Bootstrap {
 	if e.GlobalLimit > 0 {
 		limits["overload.global_downstream_max_connections"] = structpb.NewNumberValue(float64(e.GlobalLimit))
 	}
-	if len(limits) > 0 {
-		b.LayeredRuntime = &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{Name: "connections", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: limits}}}}}
-	}
+	addLayer(b, "connections", limits)
+	addLayer(b, "global config", e.runtime())
 	if e.findsItself() {
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, localCluster(ads))
 		b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: localClusterName}
 	}
 	return b
+}
+
+// runtime is what runtimeValues say, as in Istio: they are texts, of which true and false are meant as such, and an empty one
+// leaves the key out.
+func (e *environment) runtime() map[string]*structpb.Value {
+	out := map[string]*structpb.Value{}
+	for key, text := range e.Runtime {
+		switch text {
+		case "":
+		case "true", "false":
+			out[key] = structpb.NewBoolValue(text == "true")
+		default:
+			out[key] = structpb.NewStringValue(text)
+		}
+	}
+	return out
+}
+
+// addLayer adds values to the runtime, over those that are there.
+func addLayer(b *bootstrapv3.Bootstrap, name string, values map[string]*structpb.Value) {
+	if len(values) == 0 {
+		return
+	}
+	if b.LayeredRuntime == nil {
+		b.LayeredRuntime = &bootstrapv3.LayeredRuntime{}
+	}
+	b.LayeredRuntime.Layers = append(b.LayeredRuntime.Layers, &bootstrapv3.RuntimeLayer{
+		Name: name, LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: values}},
+	})
 }
 
 // listeners are those whose connections of clients can be bounded by name: those of a sidecar that accept any. A

@@ -58,6 +58,8 @@ type environment struct {
 
 	ListenerLimit, GlobalLimit int // connections of clients; 0: nothing said
 
+	Runtime map[string]string // runtimeValues
+
 	Labels      map[string]string
 	Annotations map[string]string
 	Metrics     map[string]string // the annotations prometheus.io/ of the pod, as its author wrote them
@@ -88,6 +90,7 @@ type proxyConfig struct {
 	TerminationDrainDuration string            `json:"terminationDrainDuration"`
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
 	ProxyStatsMatcher        statsMatcher      `json:"proxyStatsMatcher"`
+	RuntimeValues            map[string]string `json:"runtimeValues"`
 	ReadinessProbe           *readinessProbe   `json:"readinessProbe"`
 	ConnectionSettings       struct {
 		Listener int `json:"listenerConnectionLimit"`
@@ -204,6 +207,7 @@ func (e *environment) config(c *proxyConfig) error {
 		e.StatusPort = c.StatusPort
 	}
 	e.Probe = c.ReadinessProbe
+	e.Runtime = c.RuntimeValues
 	e.ListenerLimit, e.GlobalLimit = c.ConnectionSettings.Listener, c.ConnectionSettings.Global
 	if err := e.statistics(c); err != nil {
 		return err

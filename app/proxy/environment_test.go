@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mallamesh/malla/proxy/build"
 )
 
@@ -139,6 +141,33 @@ func TestOwnBootstrap(t *testing.T) {
 			t.Errorf("%s: %v", discovery, err)
 		}
 		p.shards.Close()
+	}
+}
+
+// runtimeValues are texts, of which true and false are meant as such, and an empty one leaves the key out.
+func TestRuntimeValues(t *testing.T) {
+	e, err := from(t, Options{}, with(map[string]string{"PROXY_CONFIG": `{"runtimeValues":{"upstream.healthy_panic_threshold":"30","a.b":"true","gone":""},"connectionSettings":{"globalDownstreamConnectionLimit":7}}`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := e.node()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := e.bootstrap(node)
+	got := map[string]any{}
+	for _, l := range b.GetLayeredRuntime().GetLayers() {
+		got[l.GetName()] = l.GetStaticLayer().AsMap()
+	}
+	want := map[string]any{
+		"connections":   map[string]any{"overload.global_downstream_max_connections": 7.0},
+		"global config": map[string]any{"upstream.healthy_panic_threshold": "30", "a.b": true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := build.NewBootstrap("bootstrap", b); err != nil {
+		t.Error(err)
 	}
 }
 

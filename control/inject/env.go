@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -95,6 +96,22 @@ func CaptureOf(p *corev1.Pod) Capture {
 		Mode: model.Interceptions[value(interceptionMetadata)], DNS: value("DNS_CAPTURE") == "true",
 		OutboundPort: port(model.OutboundPortMetadata), InboundPort: port(model.InboundPortMetadata),
 	}
+}
+
+// live are settings of proxies that the control plane heeds as they are now. All others hold from a proxy's start to its end.
+var live = []string{"proxyHeaders", "gatewayTopology", "connectionSettings"}
+
+// AtStart is what a proxy of the pod that started now would start by, in a form of its own: pods for which it changes go on
+// by what it was.
+func AtStart(p *corev1.Pod, o Options) string {
+	own, _, _ := mesh.ParseProxy(p.Annotations[mesh.ProxyAnnotation], nil) // it was judged when the pod was made
+	b := builder{pod: p, namespace: p.Namespace, options: o, proxy: o.Proxies.For(p.Namespace, p.Labels, own)}
+	settings := b.proxyConfig()
+	connections, _ := settings["connectionSettings"].(map[string]any) // of which the proxy itself keeps to the limits
+	for _, name := range live {
+		delete(settings, name)
+	}
+	return b.json([]any{settings, connections["listenerConnectionLimit"], connections["globalDownstreamConnectionLimit"], b.interception(), o.OutboundPort, o.InboundPort, o.TrustDomain})
 }
 
 // meshID is what the mesh is called: after its trust domain, if nobody says otherwise.

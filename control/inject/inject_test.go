@@ -247,6 +247,33 @@ func TestInterception(t *testing.T) {
 	}
 }
 
+// Settings by which a proxy starts hold for pods that start from then on; those that the control plane heeds change at
+// once, and what a pod says for itself is not changed by others.
+func TestWhatNeedsANewPod(t *testing.T) {
+	own := pod(func(p *corev1.Pod) { p.Annotations = map[string]string{"proxy.istio.io/config": "concurrency: 3"} })
+	for _, test := range []struct {
+		name   string
+		change func(*Options)
+		pod    *corev1.Pod
+		want   bool
+	}{
+		{"nothing", func(*Options) {}, pod(nil), false},
+		{"threads", func(o *Options) { o.Proxies.Default = map[string]any{"concurrency": 2} }, pod(nil), true},
+		{"threads of a pod that says how many", func(o *Options) { o.Proxies.Default = map[string]any{"concurrency": 2} }, own, false},
+		{"headers", func(o *Options) { o.Proxies.Default = map[string]any{"proxyHeaders": map[string]any{"server": map[string]any{"value": "x"}}} }, pod(nil), false},
+		{"times of connections", func(o *Options) { o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"httpIdleTimeout": "5s"}} }, pod(nil), false},
+		{"limits of connections", func(o *Options) { o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"globalDownstreamConnectionLimit": 5}} }, pod(nil), true},
+		{"interception", func(o *Options) { o.Proxies.Default = map[string]any{"interceptionMode": "NONE"} }, pod(nil), true},
+		{"ports", func(o *Options) { o.InboundPort = 7 }, pod(nil), true},
+	} {
+		after := options
+		test.change(&after)
+		if got := AtStart(test.pod, options) != AtStart(test.pod, after); got != test.want {
+			t.Errorf("%s: a pod goes on as before until it is restarted: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 // A pod may ask for a real Envoy in the place of our proxy; nothing else of it is different.
 func TestEnvoyInPlace(t *testing.T) {
 	ns := namespace("default", NamespaceLabel, "enabled")

@@ -54,6 +54,15 @@ func settle(have, want map[string]any, ours []string, now time.Time) map[string]
 	return next
 }
 
+// withdraw takes from a status what was said in it while the object was ours, and nothing that is not that word for word.
+func withdraw(next, was map[string]any) {
+	for part, said := range was {
+		if reflect.DeepEqual(next[part], said) {
+			delete(next, part)
+		}
+	}
+}
+
 // sharedList returns the entries of others and ours. What is there keeps its place: two controllers that each put
 // their own last would write for ever.
 func sharedList(have, want []any, about string, ours []string, now time.Time) []any {

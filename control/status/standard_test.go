@@ -64,6 +64,23 @@ func TestAStandardStatusIsOursAloneOrShared(t *testing.T) {
 	}
 }
 
+// Who serves an object no more takes back what it has said of it, and leaves alone what another has said since.
+func TestWhatIsOursNoMoreIsTakenBack(t *testing.T) {
+	const here = `{"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}`
+	for _, test := range []struct{ have, next string }{
+		{here, `{}`},
+		{`{"loadBalancer":{"ingress":[{"ip":"10.0.0.2"}]}}`, `{"loadBalancer":{"ingress":[{"ip":"10.0.0.2"}]}}`},
+		{`{"loadBalancer":{"ingress":[{"ip":"10.0.0.1","ports":[]}]}}`, `{"loadBalancer":{"ingress":[{"ip":"10.0.0.1","ports":[]}]}}`},
+		{`{}`, `{}`},
+	} {
+		next := settle(tree(t, test.have), nil, nil, time.Unix(0, 0))
+		withdraw(next, tree(t, here))
+		if diff := cmp.Diff(tree(t, test.next), next); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", test.have, diff)
+		}
+	}
+}
+
 // There is room for so many entries of all controllers together; one too many and the API server would take none.
 func TestEntriesAreAsManyAsFit(t *testing.T) {
 	entries := func(controller string, n int) (out []any) {

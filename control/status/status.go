@@ -59,6 +59,9 @@ type Wanted struct {
 	// Status is our word in an object's status of Gateway API, without times; nil if the
 	// object is not ours. It is not written.
 	Status map[string]any
+	// Withdrawn is what the object's status said while it was ours. A part of it that stands there still goes;
+	// what somebody else has written in its place stays.
+	Withdrawn map[string]any
 }
 
 // A Writer keeps what objects show equal to what is wrong with them.
@@ -203,6 +206,7 @@ func (w *Writer) write(ctx context.Context, id kube.ID, limit flowcontrol.RateLi
 		return nil // gone; another of its name is another object
 	}
 	next := settle(st.Status, want.Status, w.o.Controllers, w.o.Now())
+	withdraw(next, want.Withdrawn)
 	if shape == istios {
 		next = merge(st.Status, st.Generation, want.Findings, w.o.Now())
 	}

@@ -3,8 +3,10 @@
 package script_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
@@ -106,7 +108,7 @@ func TestInterception(t *testing.T) {
 
 	// New ports are for new pods: those that are there have rules for the old ones.
 	h := httpbin{m}
-	restore := h.meshConfig(t, "accessLogFile: /dev/stdout\nproxyListenPort: 17001\nproxyInboundListenPort: 17006")
+	restore := h.meshConfig(t, "accessLogFile: /dev/stdout\nproxyListenPort: 17001\nproxyInboundListenPort: 17006\ndefaultConfig: {proxyHeaders: {envoyDebugHeaders: {disabled: true}}}")
 	defer restore()
 	m.Apply(pod("late", "8080", ""))
 	m.Must("wait", "--for=condition=Ready", "pod/late", "--timeout=60s")
@@ -115,4 +117,21 @@ func TestInterception(t *testing.T) {
 			t.Errorf("%s asks %s after new ports: %s", test.from, test.to, r)
 		}
 	}
+
+	// So it is with all that a proxy starts by, and who changes it is told; what it learns while it runs has changed.
+	r := m.RunIn(30*time.Second, `
+apiVersion: networking.istio.io/v1beta1
+kind: ProxyConfig
+metadata: {name: threads}
+spec: {selector: {matchLabels: {app: redirect}}, concurrency: 2}
+`, "apply", "-f", "-")
+	if !strings.Contains(r.Err, "until they are restarted: default/redirect;") {
+		t.Errorf("settings for one pod: %s, want that it is named", r)
+	}
+	mesh.Until(t, 10*time.Second, "fewer headers", func() error {
+		if r := ask("redirect", "http://tproxy:8000/ip", "-D", "-"); r.Code != 0 || strings.Contains(strings.ToLower(r.Out), "x-envoy-upstream-service-time") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
 }

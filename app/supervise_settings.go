@@ -1,0 +1,159 @@
+//go:build linux
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mallamesh/malla/base/version"
+	"github.com/mallamesh/malla/config"
+	"github.com/mallamesh/malla/config/kind"
+	"github.com/mallamesh/malla/config/mesh"
+	"github.com/mallamesh/malla/control/ca"
+	"github.com/mallamesh/malla/control/inject"
+	"github.com/mallamesh/malla/local/api"
+	"github.com/mallamesh/malla/local/router"
+	"github.com/mallamesh/malla/local/seed"
+	"github.com/mallamesh/malla/model"
+)
+
+// A proxySettings is what goes to every proxy that is injected from now on.
+type proxySettings struct {
+	maps    map[string]string // by the ConfigMap's name, MeshConfig as it was written
+	objects []*networkingv1beta1.ProxyConfig
+}
+
+// proxySettings reads them.
+func (s *supervisor) proxySettings(ctx context.Context) proxySettings {
+	out := proxySettings{maps: map[string]string{}, objects: s.proxyConfigs(ctx)}
+	for _, name := range mesh.Names {
+		cm, err := s.client.CoreV1().ConfigMaps(seed.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			continue
+		}
+		if text, ok := cm.Data[mesh.Key]; ok {
+			out.maps[name] = text
+		}
+	}
+	return out
+}
+
+// proxyConfigs are all objects of the kind ProxyConfig.
+func (s *supervisor) proxyConfigs(ctx context.Context) []*networkingv1beta1.ProxyConfig {
+	k, _ := kind.Named("ProxyConfig")
+	list, err := s.objects.Resource(k.GVR()).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		s.log.Warn("ProxyConfigs not read", "reason", err)
+		return nil
+	}
+	var out []*networkingv1beta1.ProxyConfig
+	for i := range list.Items {
+		value, err := config.Typed(k, &list.Items[i])
+		if err != nil {
+			s.log.Warn("ProxyConfig not read", "reason", err) // it was judged on its way in
+			continue
+		}
+		out = append(out, value.(*networkingv1beta1.ProxyConfig))
+	}
+	return out
+}
+
+// with is what the settings are once the request is done, and whether it has to do with them.
+func (p proxySettings) with(r *api.Request) (proxySettings, bool) {
+	out := proxySettings{maps: map[string]string{}, objects: slices.DeleteFunc(slices.Clone(p.objects), func(o *networkingv1beta1.ProxyConfig) bool {
+		return r.Kind.Kind == "ProxyConfig" && o.Namespace == r.Namespace && o.Name == r.Name
+	})}
+	for name, text := range p.maps {
+		out.maps[name] = text
+	}
+	switch {
+	case r.Subresource != "":
+	case r.Kind.Kind == "ProxyConfig":
+		if r.Object != nil {
+			value, err := config.Typed(r.Kind, r.Object)
+			if err != nil {
+				return p, false // who judges it says what is wrong
+			}
+			out.objects = append(out.objects, value.(*networkingv1beta1.ProxyConfig))
+		}
+		return out, true
+	case r.Kind.Kind == "ConfigMap" && r.Namespace == seed.Namespace && slices.Contains(mesh.Names, r.Name):
+		delete(out.maps, r.Name)
+		if r.Object != nil {
+			if text, ok, _ := unstructured.NestedString(r.Object.Object, "data", mesh.Key); ok {
+				out.maps[r.Name] = text
+			}
+		}
+		return out, true
+	}
+	return p, false
+}
+
+// injection is what the injector adds by them.
+func (s *supervisor) injection(p proxySettings) inject.Options {
+	settings := model.DefaultMeshConfig()
+	var c struct {
+		DefaultConfig map[string]any `json:"defaultConfig"`
+	}
+	for _, name := range mesh.Names {
+		text, ok := p.maps[name]
+		if !ok {
+			continue
+		}
+		settings, _, _ = mesh.Parse(text, settings, nil) // it was judged on its way in
+		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
+			s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
+		}
+		break
+	}
+	return inject.Options{
+		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
+		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, OutboundPort: settings.OutboundPort, InboundPort: settings.InboundPort,
+		Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: c.DefaultConfig, Objects: p.objects},
+	}
+}
+
+// mostPods are as many as a warning names.
+const mostPods = 10
+
+// tooLate names the pods whose proxies have started by other settings than the request makes, and go on by them.
+func (s *supervisor) tooLate(ctx context.Context, r *api.Request) []string {
+	if r.Kind.Kind != "ProxyConfig" && r.Kind.Kind != "ConfigMap" {
+		return nil
+	}
+	now := s.proxySettings(ctx)
+	next, ours := now.with(r)
+	if !ours {
+		return nil
+	}
+	list, err := s.client.CoreV1().Pods(corev1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	before, after := s.injection(now), s.injection(next)
+	var names []string
+	for i := range list.Items {
+		if p := &list.Items[i]; inject.Injected(p) && inject.AtStart(p, before) != inject.AtStart(p, after) {
+			names = append(names, p.Namespace+"/"+p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	if n := len(names) - mostPods; n > 0 {
+		names = append(names[:mostPods], fmt.Sprintf("and %d more", n))
+	}
+	return []string{"proxies read these settings when they start, so these pods go on as before until they are restarted: " + strings.Join(names, ", ") +
+		"; type: malla rollout restart deployment -n NAMESPACE"}
+}
