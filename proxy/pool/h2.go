@@ -22,6 +22,7 @@ type h2Conn struct {
 	done    []*h2Stream // over, but perhaps still on the stack of a caller in this turn
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
+	left    h2.Code     // why the host has taken its leave
 }
 
 func newH2(u *upstream) *h2Conn {
@@ -318,8 +319,10 @@ func (r *h2Stream) OnReset(reset h2.Reset) {
 		reason, how = ProtocolError, HowRefused(reset)
 	}
 	end := r.Closing(how)
-	if reset.Cause != h2.Closed && reset.Cause != h2.GoneAway {
+	if code := r.c.left; reset.Cause != h2.Closed && reset.Cause != h2.GoneAway {
 		end.Code = reset.Code.String()
+	} else if code != h2.NoError {
+		end.Code = code.String()
 	}
 	seen := r.seen(reset)
 	r.finish()
@@ -377,7 +380,8 @@ func (c *h2Conn) moreRoom() {
 }
 
 // OnGoAway takes no more requests.
-func (c *h2Conn) OnGoAway(h2.Code, []byte) {
+func (c *h2Conn) OnGoAway(code h2.Code, _ []byte) {
+	c.left = code
 	c.pool.cluster.Stats.UpstreamCxCloseNotify.Inc()
 	c.pool.unlinkOpen(c)
 	c.pool.retry() // those that wait may have counted on this one

@@ -143,6 +143,66 @@ var endings = map[string]func(t *testing.T, tell func(*bench)){
 		c.p.Write([]byte{0, 0, 1, 8, 0, 0, 0, 0, 0, 0}) // a WINDOW_UPDATE of one byte
 		b.Step()
 	},
+	"A client resets its connection in the middle of its request": func(t *testing.T, tell func(*bench)) {
+		b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
+		tell(b)
+		b.endpoints("app", app1)
+		b.answer = func(*bench, *drive.Pipe, string) {}
+		p := b.dial()
+		p.WriteString("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n0123456789")
+		b.Step()
+		b.Advance(40 * time.Millisecond)
+		p.WriteString("0123456789")
+		b.Step()
+		p.Reset()
+		b.Step()
+	},
+	"A host closes its connection between the head of its answer and the body": func(t *testing.T, tell func(*bench)) {
+		b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
+		tell(b)
+		b.endpoints("app", app1)
+		b.answer = func(_ *bench, p *drive.Pipe, _ string) {
+			p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+			p.CloseWrite()
+		}
+		b.do(get("/"))
+	},
+	"A host of HTTP/2 takes its leave in the middle of an answer and closes": func(t *testing.T, tell func(*bench)) {
+		b := newTwo(t, cluster.Config{})
+		tell(b.bench)
+		b.reply = func(p *peer2, stream uint32, _ map[string]string) {
+			p.headers(stream, false, ":status", "200")
+			p.goAway(1, http2.ErrCodeNo)
+			p.p.CloseWrite()
+		}
+		c := b.client()
+		c.get(1, "/x")
+		b.Step()
+	},
+	"A host of HTTP/2 takes its leave in anger in the middle of an answer": func(t *testing.T, tell func(*bench)) {
+		b := newTwo(t, cluster.Config{})
+		tell(b.bench)
+		b.reply = func(p *peer2, stream uint32, _ map[string]string) {
+			p.headers(stream, false, ":status", "200")
+			p.goAway(1, http2.ErrCodeInternal)
+			p.p.Reset()
+		}
+		c := b.client()
+		c.get(1, "/x")
+		b.Step()
+	},
+	"A client of HTTP/2 takes its leave in anger while the answer comes": func(t *testing.T, tell func(*bench)) {
+		b := newTwo(t, cluster.Config{})
+		tell(b.bench)
+		b.reply = func(p *peer2, stream uint32, _ map[string]string) { p.headers(stream, false, ":status", "200") }
+		c := b.client()
+		c.get(1, "/x")
+		b.Step()
+		b.Advance(300 * time.Millisecond)
+		c.goAway(0, http2.ErrCodeFlowControl)
+		c.p.CloseWrite()
+		b.Step()
+	},
 	"Nothing comes on a TCP connection": func(t *testing.T, tell func(*bench)) {
 		b := newBench(t, nil, static("app"))
 		tell(b)

@@ -113,8 +113,11 @@ func (x *exchange) OnReset(r h2.Reset) {
 	if details == "" {
 		details = "downstream_remote_reset"
 	}
-	if s.Rec.ClientEnd.How = how; r.Cause != h2.Closed {
+	s.Rec.ClientEnd.How = how
+	if r.Cause != h2.Closed {
 		s.Rec.ClientEnd.Code = r.Code.String()
+	} else if x.v.left != h2.NoError {
+		s.Rec.ClientEnd.Code = x.v.left.String()
 	}
 	x.Measure(&s.Rec.Down)
 	x.hs.Release()

@@ -25,6 +25,7 @@ type server2 struct {
 	deliver func()      // http.Deliver, bound once
 
 	draining bool        // the client was told that the connection will end
+	left     h2.Code     // why the client has taken its leave
 	lost     int         // streams that ended because the connection is broken
 	shed     bool        // because there is too much of something
 	last     drive.Timer // until no further stream is taken
@@ -88,7 +89,10 @@ func (v *server2) OnStream(hs *h2.Stream) (h2.StreamHandler, *header.Map, *heade
 func (v *server2) OnSettings() {}
 
 // OnGoAway lets the client go once its streams are done.
-func (v *server2) OnGoAway(h2.Code, []byte) { v.endIfDone() }
+func (v *server2) OnGoAway(code h2.Code, _ []byte) {
+	v.left = code
+	v.endIfDone()
+}
 
 // OnHeld has what was kept of resumed requests handed over in the next turn.
 func (v *server2) OnHeld() { v.m.w.Loop.Post(v.deliver) }
