@@ -104,8 +104,8 @@ func tlsSession(t *TLS) string { return hex.EncodeToString(t.SessionID) }
 func uriSANs(c *x509.Certificate) string   { return join(c.URIs, (*url.URL).String) }
 func dnsSANs(c *x509.Certificate) string   { return strings.Join(c.DNSNames, ",") }
 func emailSANs(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }
-func subject(c *x509.Certificate) string   { return c.Subject.String() }
-func issuer(c *x509.Certificate) string    { return c.Issuer.String() }
+func subject(c *x509.Certificate) string   { return DistinguishedName(c.RawSubject) }
+func issuer(c *x509.Certificate) string    { return DistinguishedName(c.RawIssuer) }
 
 // serial is written byte by byte, as OpenSSL does: 0c and not c.
 func serial(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }

@@ -57,19 +57,30 @@ func (d ClientCertDetails) element(tls *access.TLS) []byte {
 		parts = append(parts, `Chain="`+access.EncodePEM(tls.Chain...)+`"`)
 	}
 	if d.Subject {
-		parts = append(parts, `Subject="`+strings.ReplaceAll(peer.Subject.String(), `"`, `\"`)+`"`)
+		parts = append(parts, `Subject="`+access.DistinguishedName(peer.RawSubject)+`"`) // quotes in it are escaped
 	}
 	if d.URI {
 		uri := ""
 		if len(peer.URIs) > 0 {
-			uri = peer.URIs[0].String()
+			uri = quoted(peer.URIs[0].String())
 		}
 		parts = append(parts, "URI="+uri)
 	}
 	if d.DNS {
 		for _, name := range peer.DNSNames {
-			parts = append(parts, "DNS="+name)
+			if header.ValidValue([]byte(name)) { // whoever has signed it
+				parts = append(parts, "DNS="+quoted(name))
+			}
 		}
 	}
 	return []byte(strings.Join(parts, ";"))
+}
+
+// quoted is a value in quotes if without them it could end, so that a name of a certificate passes for another certificate's. That
+// is what the field's documentation asks for; Envoy does it for subjects only.
+func quoted(v string) string {
+	if !strings.ContainsAny(v, `,;"`) {
+		return v
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
 }

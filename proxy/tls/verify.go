@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/mallamesh/malla/proxy/access"
 )
 
 // A Peer is who was found at the other end. It is immutable and shared by all
@@ -400,7 +402,7 @@ func parse(raw [][]byte) (*x509.Certificate, []*x509.Certificate, error) {
 func describe(c *x509.Certificate, rest []*x509.Certificate) *Peer {
 	digest := sha256.Sum256(c.Raw)
 	return &Peer{
-		URIs: uris(c.URIs), DNS: c.DNSNames, Subject: c.Subject.String(), Issuer: c.Issuer.String(),
+		URIs: uris(c.URIs), DNS: c.DNSNames, Subject: access.DistinguishedName(c.RawSubject), Issuer: access.DistinguishedName(c.RawIssuer),
 		Serial: c.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(digest[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Leaf: c,
 		Chain: append([]*x509.Certificate{c}, rest...),
 	}

@@ -47,6 +47,13 @@ var leaves = []struct {
 	{"revoked", "ca", "spiffe://cluster.local/ns/default/sa/revoked", []string{"revoked.example"}, time.Hour},
 	{"rsa", "ca", "", []string{"server.example"}, time.Hour},
 	{"deep", "middle", "spiffe://cluster.local/ns/default/sa/deep", []string{"deep.example"}, time.Hour},
+	{"odd", "ca", "", []string{`odd;URI=spiffe://evil,By=x"y`}, time.Hour},
+}
+
+// odd is a subject whose names hold what means something where subjects are written.
+var odd = pkix.Name{
+	CommonName: "a\",URI=spiffe://evil;x\r\nX-Evil: \u00e9 +<>\\=", Organization: []string{" o ", "#p"},
+	ExtraNames: []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: "a@b"}, {Type: asn1.ObjectIdentifier{1, 2, 3}, Value: "x"}},
 }
 
 // NewPKI makes keys and certificates in a directory.
@@ -72,6 +79,9 @@ func NewPKI(dir string) (*PKI, error) {
 				return nil, err
 			}
 			t.URIs = []*url.URL{id}
+		}
+		if l.name == "odd" {
+			t.Subject = odd
 		}
 		if l.name == "server" {
 			t.EmailAddresses, t.IPAddresses = []string{"server@server.example"}, []net.IP{net.IPv4(10, 1, 2, 3)}
