@@ -313,6 +313,10 @@ func (c *Conn) Resume() {
 	c.loop.enqueue(c)
 }
 
+// Yield ends reading for now: what the handler has left is presented again, after the other connections have had
+// their turn. To be called from inside OnData.
+func (c *Conn) Yield() { c.Resume() }
+
 // CloseWrite sends a FIN (and close_notify) after the output; the peer may go on sending.
 func (c *Conn) CloseWrite() {
 	if c.state.shut || !c.Alive() {
@@ -512,7 +516,7 @@ func (c *Conn) pump() {
 		}
 	}
 	for range maxReads {
-		if c.state.dead || c.state.paused || c.state.eof || len(c.in) > c.maxTail() {
+		if c.state.dead || c.state.paused || c.state.again || c.state.eof || len(c.in) > c.maxTail() {
 			return
 		}
 		if c.tls != nil {

@@ -248,7 +248,7 @@ func (c *Conn) decrypt() bool {
 	s, buf := c.tls, c.loop.plain
 	s.more = true
 	for {
-		if c.state.paused || c.state.dead || len(c.in) > c.maxTail() {
+		if c.state.paused || c.state.again || c.state.dead || len(c.in) > c.maxTail() {
 			return false
 		}
 		var n int

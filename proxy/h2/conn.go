@@ -82,6 +82,7 @@ type Conn struct {
 	peerGone  bool   // GOAWAY was received
 	peerLast  uint32 // what it named
 	feeding   bool
+	resting   bool // Feed ends with the present frame
 	late      []heldStream // released in the middle of Feed, to be given up at its end
 
 	pumping    bool
@@ -137,7 +138,7 @@ func (c *Conn) Feed(b []byte) (int, error) {
 		}
 		c.preface, used = true, n
 	}
-	c.feeding = true
+	c.feeding, c.resting = true, false
 	used, err := c.frames(b, used)
 	c.feeding = false
 	if err != nil {
@@ -151,9 +152,12 @@ func (c *Conn) Feed(b []byte) (int, error) {
 	return used, nil
 }
 
+// Rest has Feed end with the present frame: a handler has enough to do for now. What is left is fed again.
+func (c *Conn) Rest() { c.resting = true }
+
 // frames takes the whole frames in b from used on, and returns up to where.
 func (c *Conn) frames(b []byte, used int) (int, *Error) {
-	for len(b)-used >= frameHeader && !c.closed {
+	for len(b)-used >= frameHeader && !c.closed && !c.resting {
 		f := b[used:]
 		n := int(f[0])<<16 | int(f[1])<<8 | int(f[2])
 		if n > c.o.MaxFrameSize {

@@ -64,8 +64,12 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 			x.hs.SendInformational(&continue100)
 		}
 	}
+	v := x.v
 	if s.prepare() {
 		s.begin(end)
+	}
+	if v.m.crowded() {
+		v.http.Rest()
 	}
 }
 

@@ -128,6 +128,9 @@ func (v *server2) OnData(_ *drive.Conn, b []byte) int {
 	if err != nil {
 		v.broken()
 	}
+	if n < len(b) && v.m.crowded() {
+		v.conn.Yield()
+	}
 	return n
 }
 

@@ -99,7 +99,12 @@ func (m *manager) retire(s *Stream) {
 	m.done = append(m.done, s)
 }
 
+// crowded reports whether so many streams have ended in this turn that the next requests are for another: a connection may
+// have sent thousands of which each is answered at once, and both the memory of their streams and the other connections wait.
+func (m *manager) crowded() bool { return len(m.done) >= maxEnded }
+
 const (
+	maxEnded = 512      // streams in a turn
 	maxKept  = 64 << 10 // bytes of buffers that a stream in stock may keep
 	maxSpare = 1024     // streams in stock: the memory of a rush of requests is given back after it
 )

@@ -137,6 +137,9 @@ func (v *server) OnData(_ *drive.Conn, b []byte) int {
 		case v.s == nil && v.conn.Full():
 			v.conn.Pause()
 			return used
+		case v.s == nil && used > 0 && v.m.crowded():
+			v.conn.Yield()
+			return used
 		case v.s == nil:
 			n = v.readHead(b[used:])
 		case v.inBody:
