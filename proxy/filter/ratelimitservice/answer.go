@@ -60,10 +60,21 @@ func (f *filter) answered(c *call.Call) {
 		f.s.ReplyWith(f.config.Status, string(f.answer.body), "request_rate_limited", f.refuse, access.RateLimited)
 		return
 	}
-	for _, p := range f.answer.request {
-		f.s.Request.AddNameCopy(bytes.ToLower(p.name), p.value)
-	}
+	add(&f.s.Request, f.answer.request)
 	f.resume()
+}
+
+// add adds the service's fields to a message, but for those that would break it apart: the service may repeat what it was told of a
+// client.
+func add(m *header.Map, fields []pair) {
+	for _, p := range fields {
+		name := bytes.ToLower(p.name)
+		switch {
+		case !header.ValidName(name), !header.ValidValue(p.value), string(name) == "content-length", string(name) == "transfer-encoding":
+		default:
+			m.AddNameCopy(name, p.value)
+		}
+	}
 }
 
 // failed goes on without an answer.
@@ -111,9 +122,7 @@ func (f *filter) tell(m *header.Map) {
 		return
 	}
 	f.tells = false
-	for _, p := range f.answer.response {
-		m.AddNameCopy(bytes.ToLower(p.name), p.value)
-	}
+	add(m, f.answer.response)
 	if f.over && !f.config.NoMark {
 		m.Set(header.XEnvoyRateLimited, yes)
 	}
@@ -141,7 +150,7 @@ func (f *filter) limits(m *header.Map) {
 			policy = strconv.AppendUint(policy, s.perUnit, 10)
 			policy = append(policy, ";w="...)
 			policy = strconv.AppendInt(policy, w, 10)
-			if len(s.name) > 0 {
+			if len(s.name) > 0 && header.ValidValue(s.name) && bytes.IndexByte(s.name, '"') < 0 {
 				policy = append(append(append(policy, `;name="`...), s.name...), '"')
 			}
 		}
