@@ -19,12 +19,19 @@ func (l *MaxStream) GRPC(v []byte) (time.Duration, bool) {
 }
 
 // AppendGRPCTimeout writes a time as a grpc-timeout field: in milliseconds where eight digits, which is what gRPC
-// allows, are enough.
+// allows, are enough, else in the next larger unit.
 func AppendGRPCTimeout(dst []byte, d time.Duration) []byte {
-	if ms := d.Milliseconds(); ms < 1e8 {
-		return append(strconv.AppendInt(dst, ms, 10), 'm')
+	n, unit := d.Milliseconds(), byte('m')
+	for _, next := range [...]struct {
+		unit byte
+		of   int64
+	}{{'S', 1000}, {'M', 60}, {'H', 60}} {
+		if n < 1e8 {
+			break
+		}
+		n, unit = n/next.of, next.unit
 	}
-	return append(strconv.AppendInt(dst, int64(d/time.Second), 10), 'S')
+	return append(strconv.AppendInt(dst, n, 10), unit)
 }
 
 // parseGRPCTimeout reads a grpc-timeout (gRPC over HTTP/2: at most eight digits and a unit).
@@ -41,7 +48,7 @@ func parseGRPCTimeout(v []byte) (time.Duration, bool) {
 	}
 	switch v[len(v)-1] {
 	case 'H':
-		return n * time.Hour, n <= 1<<20
+		return min(n, 1<<20) * time.Hour, true // a hundred years are for ever, and no overflow
 	case 'M':
 		return n * time.Minute, true
 	case 'S':
