@@ -47,7 +47,7 @@ var envoyFlags = []struct {
 	{"disable-extensions", "names", refused, "extensions cannot be taken out"},
 	{"stats-tag", "tag:value", refused, "statistics have no tags of their own"},
 	{"enable-core-dump", "", refused, "say GOTRACEBACK=crash"},
-	{"enable-mutex-tracing", "", refused, "the administration interface has no /contention"},
+	{"enable-mutex-tracing", "", refused, "nobody traces locks"},
 }
 
 // addEnvoyFlags declares them; warn is called for what is taken and does nothing.

@@ -228,7 +228,7 @@ func (p *parts) admin() *admin.Server {
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
 			AdminAddressPath: p.o.AdminPath, DrainStrategy: strategy(p.drain), Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain.Time)},
-		State: p.state, Drain: p.drainListeners, Taps: p.env.Taps, ReadTap: func(text []byte) (string, *tap.Config, *sink.Reader, error) { return build.ReadTap(p.env, text) }, Fail: p.failing.Store, Quit: p.quit, Refresh: p.refresh,
+		Values: p.env.Values, Profile: p.boot.Profile, Unready: p.unready, State: p.state, Drain: p.drainListeners, Taps: p.env.Taps, ReadTap: func(text []byte) (string, *tap.Config, *sink.Reader, error) { return build.ReadTap(p.env, text) }, Fail: p.failing.Store, Quit: p.quit, Refresh: p.refresh,
 	})
 }
 
@@ -411,4 +411,12 @@ func concurrency(values ...int) (int, error) {
 		}
 	}
 	return 1, nil
+}
+
+// unready tells what the proxy waits for.
+func (p *parts) unready() []string {
+	if ok, why := p.ready(); !ok {
+		return []string{why}
+	}
+	return nil
 }

@@ -7,17 +7,20 @@
 //
 // [Status] is the other half of what Istio's agent offers: readiness on 15021 and
 // 15020, and the metrics of proxy and application in one answer. What Envoy offers
-// beyond the paths in [Server.Handler] (runtime, profilers) is not here.
+// beyond the paths in [Server.Handler] is not here.
 package admin
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
@@ -37,6 +40,8 @@ type Options struct {
 	Stats     *stats.Registry
 	Metrics   []func([]byte, stats.Flush) []byte // more in the Prometheus form: Istio's
 	Bootstrap *bootstrapv3.Bootstrap
+	Values    *build.Values // of the runtime
+	Profile   string        // the file that profiles are written to
 	Node      *corev3.Node
 	Level     *slog.LevelVar
 	Workers   int
@@ -54,11 +59,17 @@ type Options struct {
 	Fail func(bool)
 	// Refresh brings up to date what is shown next; may be nil.
 	Refresh func()
+	// Unready tells what the proxy waits for before it is ready; may be nil.
+	Unready func() []string
 	Now     func() time.Time
 }
 
 // A Server answers the administration interface.
-type Server struct{ Options }
+type Server struct {
+	Options
+	profiler  profiler
+	recording atomic.Bool // of lookups
+}
 
 // New returns a server.
 func New(o Options) *Server {
@@ -68,7 +79,12 @@ func New(o Options) *Server {
 	if o.Refresh == nil {
 		o.Refresh = func() {}
 	}
-	return &Server{o}
+	if o.Unready == nil {
+		o.Unready = func() []string { return nil }
+	}
+	s := &Server{Options: o}
+	s.profiler.path = o.Profile
+	return s
 }
 
 // A page is one path.
@@ -84,18 +100,31 @@ func (s *Server) pages() []page {
 		{"/certs", "print certs on machine", false, s.certs},
 		{"/clusters", "upstream cluster status", false, s.clusters},
 		{"/config_dump", "dump current Envoy configs (experimental)", false, s.configDump},
+		{"/contention", "dump current Envoy mutex contention stats (if enabled)", false, text("Mutex contention tracing is not enabled: goroutines that wait for each other are at no lock of the workers.")},
+		{"/cpuprofiler", "enable/disable the CPU profiler", true, s.profiler.cpu},
 		{"/drain_listeners", "drain listeners", true, s.drain},
 		{"/healthcheck/fail", "cause the server to fail health checks", true, s.failing(true)},
 		{"/healthcheck/ok", "cause the server to pass health checks", true, s.failing(false)},
+		{"/heap_dump", "dump current Envoy heap (if supported)", false, s.heap},
+		{"/heapprofiler", "enable/disable the heap profiler", true, s.heapProfiler},
 		{"/help", "print out list of admin commands", false, s.help},
+		{"/hot_restart_version", "print the hot restart compatibility version", false, text("disabled")},
+		{"/init_dump", "dump current Envoy init manager information (experimental)", false, s.initDump},
 		{"/listeners", "print listener info", false, s.listeners},
 		{"/logging", "query/change logging levels", true, s.logging},
 		{"/memory", "print current allocation/heap usage", false, s.memory},
 		{"/quitquitquit", "exit the server", true, s.quit},
 		{"/ready", "print server state, return 200 if LIVE, otherwise return 503", false, s.ready},
+		{"/reset_counters", "reset all counters to zero", true, s.resetCounters},
+		{"/runtime", "print runtime values", false, s.runtime},
+		{"/runtime_modify", "adds or modifies runtime values, which are read once here", true, s.runtimeModify},
 		{"/server_info", "print server version/status information", false, s.serverInfo},
 		{"/stats", "print server stats", false, s.stats},
 		{"/stats/prometheus", "print server stats in prometheus format", false, s.prometheus},
+		{"/stats/recentlookups", "show recent stat-name lookups", false, s.lookups},
+		{"/stats/recentlookups/clear", "clear list of stat-name lookups and counter", true, text("OK\n")},
+		{"/stats/recentlookups/disable", "disable recording of reset stat-name lookup names", true, s.recordLookups(false)},
+		{"/stats/recentlookups/enable", "enable recording of reset stat-name lookup names", true, s.recordLookups(true)},
 		{"/tap", "tap filter control", true, s.tap},
 	}
 }
@@ -108,7 +137,7 @@ func (s *Server) Handler() http.Handler {
 			w.Header().Set("Cache-Control", "no-cache, max-age=0")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if p.post && r.Method != http.MethodPost {
-				http.Error(w, fmt.Sprintf("Method %s not allowed, POST required.", r.Method), http.StatusMethodNotAllowed)
+				fail(w, fmt.Sprintf("Method %s not allowed, POST required.", r.Method), http.StatusMethodNotAllowed)
 				return
 			}
 			p.serve(w, r)
@@ -150,7 +179,7 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	o, err := options(r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		fail(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	s.Refresh()
@@ -164,14 +193,27 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 	case "prometheus":
 		s.prometheus(w, r)
 	default:
-		http.Error(w, fmt.Sprintf("usage: /stats?format=(html|active-html|json|prometheus|text)\n\nfound %q, want text, json or prometheus", format), http.StatusBadRequest)
+		fail(w, fmt.Sprintf("usage: /stats?format=(html|active-html|json|prometheus|text)\n\nfound %q, want text, json or prometheus", format), http.StatusBadRequest)
 	}
 	_ = err // the client has gone
 }
 
 func options(r *http.Request) (stats.Options, error) {
 	q := r.URL.Query()
-	o := stats.Options{UsedOnly: q.Has("usedonly")}
+	o := stats.Options{UsedOnly: q.Has("usedonly"), Invert: q.Has("invert_filter")}
+	switch kind := q.Get("type"); kind {
+	case "", "All":
+	case "Counters":
+		o.Only = stats.Counters
+	case "Gauges":
+		o.Only = stats.Gauges
+	case "Histograms":
+		o.Only = stats.Histograms
+	case "TextReadouts":
+		o.Only = stats.Texts
+	default:
+		return o, errors.New("invalid &type= param")
+	}
 	if f := q.Get("filter"); f != "" {
 		re, err := regexp.Compile(f)
 		if err != nil {
@@ -187,7 +229,7 @@ func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) { s.writePro
 func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *regexp.Regexp) {
 	o, err := options(r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		fail(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	if o.Filter == nil {
@@ -204,6 +246,18 @@ func (s *Server) Prometheus(shown *regexp.Regexp) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /stats/prometheus", func(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, shown) })
 	return mux
+}
+
+// fail answers a request that is wrong, or that failed; without a line's end, as Envoy does.
+func fail(w http.ResponseWriter, words string, status int) {
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, words) // the client has gone
+}
+
+// text serves the same words to everybody.
+func text(words string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, words) } // the client has gone
 }
 
 // levels are Envoy's names of log levels and ours.
@@ -245,13 +299,13 @@ func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
 	if name := q.Get("level"); name != "" {
 		level, err := ParseLevel(name)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			fail(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		s.Level.Set(level)
 	}
 	if q.Has("paths") {
-		http.Error(w, "there is one logger: use /logging?level=<level>", http.StatusBadRequest)
+		fail(w, "there is one logger: use /logging?level=<level>", http.StatusBadRequest)
 		return
 	}
 	fmt.Fprintf(w, "active loggers:\n  main: %s\n\n", levelName(s.Level.Level()))
@@ -261,7 +315,7 @@ func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if q.Has("skip_exit") && !q.Has("graceful") {
-		http.Error(w, "skip_exit requires graceful", http.StatusBadRequest)
+		fail(w, "skip_exit requires graceful", http.StatusBadRequest)
 		return
 	}
 	s.Drain(q.Has("graceful"), q.Has("inboundonly"), q.Has("skip_exit"))

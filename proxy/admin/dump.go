@@ -31,12 +31,12 @@ func writeJSON(w http.ResponseWriter, m proto.Message) { write(w, m, false) }
 func write(w http.ResponseWriter, m proto.Message, all bool) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: all}.Marshal(m)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		fail(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	var b bytes.Buffer // protojson varies its own spaces on purpose
 	if err := json.Indent(&b, text, "", " "); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		fail(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	b.WriteByte('\n')
@@ -48,14 +48,14 @@ func write(w http.ResponseWriter, m proto.Message, all bool) {
 func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if q.Has("mask") {
-		http.Error(w, "mask is not supported, want resource or name_regex", http.StatusBadRequest)
+		fail(w, "mask is not supported, want resource or name_regex", http.StatusBadRequest)
 		return
 	}
 	var names *regexp.Regexp
 	if text := q.Get("name_regex"); text != "" {
 		re, err := regexp.Compile(text)
 		if err != nil {
-			http.Error(w, fmt.Sprintf("Error while parsing name_regex from %s: %v", text, err), http.StatusBadRequest)
+			fail(w, fmt.Sprintf("Error while parsing name_regex from %s: %v", text, err), http.StatusBadRequest)
 			return
 		}
 		names = re
@@ -69,7 +69,7 @@ func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	if resource != "" {
 		picked, found := pick(messages, resource)
 		if !found {
-			http.Error(w, resource+" not found in config dump", http.StatusNotFound)
+			fail(w, resource+" not found in config dump", http.StatusNotFound)
 			return
 		}
 		messages = picked
@@ -78,7 +78,7 @@ func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	for _, m := range messages {
 		a, err := anypb.New(m)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			fail(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		out.Configs = append(out.Configs, a)

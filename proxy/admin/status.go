@@ -80,7 +80,7 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			http.Error(w, "Only requests from localhost are allowed", http.StatusForbidden)
+			fail(w, "Only requests from localhost are allowed", http.StatusForbidden)
 			return
 		}
 		next(w, r)
@@ -90,7 +90,7 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 func (s *Status) ready(w http.ResponseWriter, _ *http.Request) {
 	ok, why := s.Ready()
 	if !ok {
-		http.Error(w, why, http.StatusServiceUnavailable)
+		fail(w, why, http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(http.StatusOK)
@@ -102,7 +102,7 @@ func (s *Status) metrics(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	var b bytes.Buffer
 	if err := s.Proxy(&b); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		fail(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	if s.Application.Scrape {

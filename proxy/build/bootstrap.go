@@ -40,9 +40,8 @@ var bootstrapFields = []*Message{
 	message((*bootstrapv3.ClusterManager_OutlierDetection)(nil), reads("event_log_path")),
 	message((*bootstrapv3.Bootstrap_StaticResources)(nil), reads("listeners", "clusters", "secrets")),
 	message((*bootstrapv3.Bootstrap_DynamicResources)(nil), reads("lds_config", "cds_config", "ads_config")),
-	message((*bootstrapv3.Admin)(nil), reads("address"),
+	message((*bootstrapv3.Admin)(nil), reads("address", "profile_path"),
 		ignores("the admin interface writes no access log", "access_log", "access_log_path"),
-		ignores("profiles come over HTTP", "profile_path"),
 		ignores("the admin interface is not limited", "ignore_global_conn_limit")),
 	message((*corev3.Node)(nil), reads("id", "cluster", "metadata", "locality"),
 		ignores("we say who we are ourselves", "user_agent_name", "user_agent_version", "user_agent_build_version", "extensions", "client_features"),
@@ -62,6 +61,7 @@ type Bootstrap struct {
 	Proto     *bootstrapv3.Bootstrap
 	Node      *corev3.Node
 	Admin     netip.AddrPort // invalid: no admin interface
+	Profile   string         // where profiles are written
 	Listeners []*listenerv3.Listener
 	Clusters  []*clusterv3.Cluster
 	Secrets   []*tlsv3.Secret
@@ -129,6 +129,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}
 	b.OutlierLog = m.GetClusterManager().GetOutlierDetection().GetEventLogPath()
+	b.Profile = cmp.Or(m.GetAdmin().GetProfilePath(), "/var/log/envoy/envoy.prof")
 	if a := m.GetAdmin().GetAddress(); a != nil {
 		b.Admin = r.address(a, field.At("admin", "address"))
 	}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
@@ -30,10 +31,25 @@ var valueFields = []*Message{
 // never change: whatever has a key in the runtime is built with the value that it has at start.
 // A nil *Values says nothing.
 type Values struct {
-	all map[string]value
+	all    map[string]value
+	layers []Layer
 
 	mu   sync.Mutex // guards read
 	read map[string]bool
+}
+
+// A Layer is what one layer of the runtime says, for people.
+type Layer struct {
+	Name   string
+	Values map[string]string // by their keys in full
+}
+
+// Layers lists the layers, the one that counts most last.
+func (v *Values) Layers() []Layer {
+	if v == nil {
+		return nil
+	}
+	return v.layers
 }
 
 // A value has those forms in which it can be read; a key whose value has another form counts as not set.
@@ -42,6 +58,7 @@ type value struct {
 	integer *uint64
 	truth   *bool
 	share   *route.Fraction
+	text    string // for people
 }
 
 // quietKeys begin the keys of Envoy's that choose how it works inside or what it warns of. There is
@@ -61,11 +78,15 @@ func (r *reader) values(m *bootstrapv3.LayeredRuntime, at *field.Path) *Values {
 			r.errs.Addf(at.Child("name"), "found %q, which another layer has", l.GetName())
 		}
 		names[l.GetName()] = true
+		shown := Layer{l.GetName(), map[string]string{}}
 		switch l.GetLayerSpecifier().(type) {
 		case *bootstrapv3.RuntimeLayer_StaticLayer:
 			layer := map[string]value{}
 			r.flatten(layer, "", l.GetStaticLayer().GetFields(), at.Child("static_layer"))
 			maps.Copy(out.all, layer)
+			for key, v := range layer {
+				shown.Values[key] = v.text
+			}
 		case *bootstrapv3.RuntimeLayer_AdminLayer_: // empty, and nobody can fill it
 			if _, admins = l.GetAdminLayer(), admins+1; admins > 1 {
 				r.errs.Addf(at.Child("admin_layer"), "is the second one, want at most one")
@@ -73,6 +94,7 @@ func (r *reader) values(m *bootstrapv3.LayeredRuntime, at *field.Path) *Values {
 		case nil:
 			r.errs.Addf(at, "says nothing, want static_layer")
 		}
+		out.layers = append(out.layers, shown)
 	}
 	return out
 }
@@ -102,9 +124,22 @@ func (r *reader) flatten(out map[string]value, prefix string, fields map[string]
 			continue
 		}
 		if _, twice := out[key]; !twice {
+			v.text = fields[name].GetStringValue()
+			if _, text := fields[name].GetKind().(*structpb.Value_StringValue); !text {
+				v.text = compact(fields[name])
+			}
 			out[key] = v
 		}
 	}
+}
+
+// compact is a value as JSON without spaces.
+func compact(v *structpb.Value) string {
+	text, err := json.Marshal(v.AsInterface())
+	if err != nil { // not a number
+		return ""
+	}
+	return string(text)
 }
 
 // numeric is what a number can be read as: without its fraction where an integer is wanted, and as a boolean

@@ -60,6 +60,7 @@ var (
 	errLengthAndCodes = &Error{400, "http1.content_length_and_chunked_not_allowed", "both content-length and transfer-encoding"}
 	errCoding         = &Error{501, "http1.invalid_transfer_encoding", "unsupported transfer coding"}
 	errCoding10       = &Error{400, "http1.codec_error", "transfer-encoding in HTTP/1.0"}
+	errNoBody         = &Error{400, "http1.codec_error", "a length where there is no body"}
 	errTooLarge       = &Error{431, "http1.headers_too_large", "head too large"}
 	errTooMany        = &Error{431, "http1.too_many_headers", "too many fields"}
 	errChunk          = &Error{400, "http1.codec_error", "malformed chunk"}

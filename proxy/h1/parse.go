@@ -138,8 +138,11 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	// RFC 9112, section 6.3.
 	switch {
 	case h.Status < 200 || h.Status == 204 || h.Status == 304 || string(method) == "HEAD":
-		if h.Status == 204 || h.Status < 200 {
-			m.Remove(header.ContentLength) // RFC 9110, section 8.6: not allowed there
+		if h.Status == 204 || h.Status < 200 { // RFC 9110, section 8.6, and RFC 9112, section 6.1: they have neither
+			if f.length > 0 || f.codings > 0 {
+				return *h, errNoBody
+			}
+			m.Remove(header.ContentLength)
 		}
 	case f.chunked:
 		h.Body = Chunked

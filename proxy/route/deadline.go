@@ -18,6 +18,16 @@ func (l *MaxStream) GRPC(v []byte) (time.Duration, bool) {
 	return asked, ok
 }
 
+// Stream is how long a stream may last whose client allows the time of a grpc-timeout field: as long as the route's limit
+// allows, less what the host is to have left. It reports whether there is such a field. Nothing is left of no time.
+func (l *MaxStream) Stream(v []byte) (time.Duration, bool) {
+	asked, ok := parseGRPCTimeout(v)
+	if most := *l.GRPCTimeoutMax; most > 0 {
+		asked = min(asked, most)
+	}
+	return max(0, asked-l.GRPCTimeoutOffset), ok
+}
+
 // AppendGRPCTimeout writes a time as a grpc-timeout field: in milliseconds where eight digits, which is what gRPC
 // allows, are enough, else in the next larger unit.
 func AppendGRPCTimeout(dst []byte, d time.Duration) []byte {
@@ -32,6 +42,11 @@ func AppendGRPCTimeout(dst []byte, d time.Duration) []byte {
 		n, unit = n/next.of, next.unit
 	}
 	return append(strconv.AppendInt(dst, n, 10), unit)
+}
+
+// roundUp makes milliseconds of a time, so that a little of it does not become none.
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
 }
 
 // parseGRPCTimeout reads a grpc-timeout (gRPC over HTTP/2: at most eight digits and a unit).
@@ -56,9 +71,9 @@ func parseGRPCTimeout(v []byte) (time.Duration, bool) {
 	case 'm':
 		return n * time.Millisecond, true
 	case 'u':
-		return n * time.Microsecond, true
+		return roundUp(n * time.Microsecond), true
 	case 'n':
-		return n, true
+		return roundUp(n), true
 	}
 	return 0, false
 }

@@ -304,6 +304,9 @@ func (t *Table) Host(r *Request) (host []byte, known bool) {
 // Match returns the route of a request, or nil if there is none. If the virtual host demands
 // TLS and the request came without, the answer is a redirect.
 func (t *Table) Match(r *Request) *Route {
+	if r.Headers != nil && r.Headers.Has(header.XForwardedProto) && len(r.Headers.Get(header.XForwardedProto)) == 0 {
+		return nil // whoever sent it knows of no protocol, and Envoy of no route then
+	}
 	v := t.VirtualHost(r)
 	if v == nil {
 		return nil

@@ -7,8 +7,8 @@ import (
 )
 
 // A template is a compiled URI template of Envoy's: segments of text, "*" for one segment or a
-// part of one, "**" for all that is left, and {name} or {name=pattern} for what a rewrite may use.
-// Behind the last operator text may follow, as in /{path=**}.m3u8.
+// part of one, "**" for any number of them, and {name} or {name=pattern} for what a rewrite may use.
+// Behind the last operator text may follow, as in /{path=**}.m3u8, and behind "**" segments of text.
 type template struct {
 	re     *regexp.Regexp
 	prefix string   // text before the first operator
@@ -57,9 +57,6 @@ func (p *templateParser) parse() error {
 		if p.rest[0] != '/' {
 			return fmt.Errorf("found %q, want a segment that begins with /", p.rest)
 		}
-		if p.last {
-			return fmt.Errorf("found %q behind **, want text without /", p.rest)
-		}
 		p.text("/")
 		p.rest = p.rest[1:]
 		segment, _, _ := strings.Cut(p.rest, "/")
@@ -91,7 +88,9 @@ func (p *templateParser) segment(s string) error {
 		if strings.HasPrefix(s, "**") {
 			op = "**"
 		}
-		p.operator(op)
+		if err := p.operator(op); err != nil {
+			return err
+		}
 		tail = s[len(op):]
 	case strings.HasPrefix(s, "{"):
 		i := strings.IndexByte(s, '}')
@@ -117,14 +116,17 @@ func (p *templateParser) text(s string) {
 	}
 }
 
-func (p *templateParser) operator(op string) {
-	p.seen = true
-	if op == "**" {
+func (p *templateParser) operator(op string) error {
+	switch p.seen = true; {
+	case p.last:
+		return fmt.Errorf("found %s behind **, want text only", op)
+	case op == "**":
 		p.last = true
 		p.expr.WriteString(anySegments)
-		return
+	default:
+		p.expr.WriteString(oneSegment)
 	}
-	p.expr.WriteString(oneSegment)
+	return nil
 }
 
 // variable reads name or name=pattern; the pattern is segments of text and operators.
@@ -151,10 +153,10 @@ func (p *templateParser) variable(s string) error {
 			p.text("/")
 		}
 		switch {
-		case p.last:
-			return fmt.Errorf("variable %s: ** is not its end", name)
 		case part == "*" || part == "**":
-			p.operator(part)
+			if err := p.operator(part); err != nil {
+				return fmt.Errorf("variable %s: %w", name, err)
+			}
 		case part == "" || strings.ContainsAny(part, "*{}") || !literal(part):
 			return fmt.Errorf("variable %s: pattern %q, want segments of text, * and **", name, pattern)
 		default:

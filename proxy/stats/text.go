@@ -19,16 +19,31 @@ type sample struct {
 // Options choose what /stats shows.
 type Options struct {
 	Filter   *regexp.Regexp // nil: everything
+	Invert   bool           // only what Filter does not match
 	UsedOnly bool           // leave out what was never touched
+	Only     Kinds          // 0: everything
 }
 
+// Kinds are kinds of statistics.
+type Kinds uint8
+
+// The kinds.
+const (
+	Counters Kinds = 1 << iota
+	Gauges
+	Histograms
+	Texts
+)
+
+func (o *Options) wants(k Kinds) bool { return o.Only == 0 || o.Only&k != 0 }
+
 func (o *Options) shows(name string, used bool) bool {
-	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.MatchString(name))
+	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.MatchString(name) != o.Invert)
 }
 
 // showsBytes is shows for a name that is not a string yet: most are left out, and would be garbage.
 func (o *Options) showsBytes(name []byte, used bool) bool {
-	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.Match(name))
+	return (used || !o.UsedOnly) && (o.Filter == nil || o.Filter.Match(name) != o.Invert)
 }
 
 // append writes the number, or the text in quotes.
@@ -134,6 +149,12 @@ type namedHistogram struct {
 	h    *Histogram
 }
 
+// kinds are what Envoy calls our metrics.
+var kinds = map[metricKind]Kinds{
+	kindCounter: Counters, kindCodes: Counters, kindClassCodes: Counters, kindNamed: Counters,
+	kindGauge: Gauges, kindHash: Gauges, kindHistogram: Histograms, kindText: Texts,
+}
+
 // collect reads everything, sorted by name.
 func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHistogram) {
 	var name []byte
@@ -143,6 +164,9 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 		for i := range s.fields {
 			m := &s.fields[i]
 			if s.hidden(m) {
+				continue
+			}
+			if !o.wants(kinds[m.kind]) {
 				continue
 			}
 			name = append(name[:len(s.prefix)], m.name...)

@@ -234,7 +234,7 @@ func (s *Stream) addresses() bool {
 			remote = netip.AddrPortFrom(a, 0)
 		}
 		s.internal = trusted && s.isInternal(a)
-		if !validScheme(m.Get(header.XForwardedProto)) {
+		if !m.Has(header.XForwardedProto) {
 			m.Set(header.XForwardedProto, proto)
 		}
 	default:
@@ -244,7 +244,7 @@ func (s *Stream) addresses() bool {
 		} else if len(xff) == 0 {
 			s.internal = s.isInternal(remote.Addr())
 		}
-		if !validScheme(m.Get(header.XForwardedProto)) {
+		if !m.Has(header.XForwardedProto) {
 			m.Set(header.XForwardedProto, proto)
 		}
 	}
@@ -256,16 +256,27 @@ func (s *Stream) addresses() bool {
 		s.internal = len(xff) == 0 && s.isInternal(remote.Addr())
 	}
 	s.Rec.DownstreamRemote = remote
-	switch p := m.Get(header.XForwardedProto); {
+	joinProtos(m)
+	switch p := schemeOf(m.Get(header.XForwardedProto)); {
 	case c.SchemeOverwrite != "":
 		m.SetCopy(header.Scheme, []byte(c.SchemeOverwrite))
 		m.Set(header.XForwardedProto, m.Get(header.Scheme))
-	case validScheme(p):
+	case p != nil:
 		m.Set(header.Scheme, p)
 	default:
 		m.Set(header.Scheme, proto)
 	}
 	return true
+}
+
+var protoName = []byte("x-forwarded-proto")
+
+// joinProtos makes one field of several that say by which protocol a client came, which then say nothing that can be used.
+func joinProtos(m *header.Map) {
+	var room [4][]byte
+	if list := m.Values(room[:0], protoName); len(list) > 1 {
+		m.Set(header.XForwardedProto, bytes.Join(list, []byte{','}))
+	}
 }
 
 var viaName = []byte("via")
@@ -283,7 +294,16 @@ func appendVia(m *header.Map, name []byte) {
 	m.SetName(viaName, list)
 }
 
-func validScheme(p []byte) bool { return string(p) == "http" || string(p) == "https" }
+// schemeOf is the scheme that somebody has named, nil if it is none of HTTP's.
+func schemeOf(p []byte) []byte {
+	switch {
+	case bytes.EqualFold(p, httpScheme):
+		return httpScheme
+	case bytes.EqualFold(p, httpsScheme):
+		return httpsScheme
+	}
+	return nil
+}
 
 func (s *Stream) isInternal(a netip.Addr) bool {
 	if !a.IsValid() { // of a Unix socket

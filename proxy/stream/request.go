@@ -108,6 +108,7 @@ func (s *Stream) holdRequest(b []byte, end bool) {
 
 // requestWhole goes on with a request that was collected.
 func (s *Stream) requestWhole() {
+	s.inData = false // nothing of it is on its way any more
 	if c, ok := s.filters[s.reqWait].(Collector); ok {
 		s.reqHeld.bytes = c.OnRequestWhole(s, s.reqHeld.bytes)
 	}

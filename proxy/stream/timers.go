@@ -20,38 +20,50 @@ func (s *Stream) startTimers(whole bool) {
 	if t := s.Config.RequestTimeout; t > 0 && !whole {
 		s.Worker.Loop.Schedule(&s.arriving, t)
 	}
-	if t := s.maxDuration(); t > 0 {
+	switch t, bounded := s.maxDuration(); {
+	case t > 0:
 		s.Worker.Loop.Schedule(&s.timer, t)
+	case bounded: // nothing is left, and no host need hear of the request
+		gen := s.gen
+		s.Worker.Loop.Post(func() {
+			if s.gen == gen {
+				s.OnTimer(&s.timer)
+			}
+		})
 	}
 	if t := s.Config.LogEvery; t > 0 {
 		s.Worker.Loop.Schedule(&s.telling, t)
 	}
 }
 
-// maxDuration is how long the stream may live, 0: for ever. What the caller of a gRPC method
-// allows counts if the route says so, within the route's own limit.
-func (s *Stream) maxDuration() time.Duration {
-	d := s.Config.MaxStream
+// maxDuration is how long the stream may live, and whether there is such a bound. What the caller of a gRPC method
+// allows counts if the route says so, within the route's own limit, and the host is told what is left of it.
+func (s *Stream) maxDuration() (d time.Duration, bounded bool) {
+	d = s.Config.MaxStream
 	if s.Route == nil || s.Route.Forward == nil || s.Route.Forward.MaxStream == nil {
-		return d
+		return d, d > 0
 	}
 	limit := s.Route.Forward.MaxStream
 	if limit.Response {
-		return d // the router's
+		return d, d > 0 // the router's
 	}
 	if limit.MaxDuration != nil {
 		d = *limit.MaxDuration
 	}
-	if limit.GRPCTimeoutMax == nil {
-		return d
-	}
-	if asked, ok := limit.GRPC(s.Request.Get(header.GrpcTimeout)); ok {
-		if asked > 0 && header.IsGRPC(s.Request.Get(header.ContentType)) { // what is left is what the host may count on
-			s.Request.SetCopy(header.GrpcTimeout, route.AppendGRPCTimeout(nil, asked))
+	bounded = d > 0
+	if limit.GRPCTimeoutMax != nil {
+		if asked, ok := limit.Stream(s.Request.Get(header.GrpcTimeout)); ok {
+			d, bounded = asked, true
 		}
-		return asked
 	}
-	return d
+	switch {
+	case !s.GRPC:
+	case bounded:
+		s.Request.SetCopy(header.GrpcTimeout, route.AppendGRPCTimeout(s.scratch[:0], d))
+	default:
+		s.Request.Remove(header.GrpcTimeout)
+	}
+	return d, bounded
 }
 
 // late is the status of a reply for want of time: whose fault it is depends on whether the request has come whole.
