@@ -3,6 +3,7 @@ package test
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -34,7 +35,8 @@ Every field of every kind that malla serves, and what becomes of it. A field is 
 documentation promises), **accepted without effect**, with a notice that says why, or **refused** with its path; of Gateway API some are **refused by status**. What is
 said of a field goes for all below it. [Manifests](manifests.md) says which kinds there are, and what holds for all of them.
 
-The last column names a story that sets the field: a small mesh, and what its proxies are told, or what the author is.
+The last column names a story that sets the field: a small mesh, and what its proxies are told, or what the author is. Where there is
+one, it is a story whose proxies are told something else when the field is taken away.
 Both columns are made from the tables that the code asks and from the stories that are its tests.
 
 `
@@ -47,24 +49,22 @@ type telling struct {
 
 // TestCompatibility: the page names every field of every kind, with the story that shows it.
 func TestCompatibility(t *testing.T) {
-	stories := tellings(t)
-	var b strings.Builder
-	b.WriteString(compatibilityIntro)
-	untold := 0
+	p := &page{stories: tellings(t), notices: newNotices(t)}
+	p.WriteString(compatibilityIntro)
 	for _, k := range kind.All {
 		if k.Class != kind.Used {
 			continue
 		}
 		plan := strict.Type(reflect.TypeOf(k.New()).Elem(), k.Fields)
-		mesh := strings.HasSuffix(k.Group, "istio.io")
-		untold += section(&b, k.Key(), plan, stories, k.Key(), mesh)
+		p.section(k.Key(), plan, k.Key(), strings.HasSuffix(k.Group, "istio.io"))
 	}
-	untold += section(&b, "MeshConfig (ConfigMap malla or istio, key mesh)", strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields), stories, "MeshConfig", true)
-	if untold > maxUntold {
-		t.Errorf("%d fields of the mesh's kinds are used, but no story sets them; there may be %d", untold, maxUntold)
+	p.section("MeshConfig (ConfigMap malla or istio, key mesh)", strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields), "MeshConfig", true)
+	if p.untold > maxUntold {
+		t.Errorf("%d fields of the mesh's kinds are used, but no story sets them; there may be %d", p.untold, maxUntold)
 	}
+	judgeUnnoticed(t, p.unnoticed)
 	if *update {
-		if err := os.WriteFile(compatibilityPage, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(compatibilityPage, []byte(p.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -73,16 +73,24 @@ func TestCompatibility(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(have) != b.String() {
+	if string(have) != p.String() {
 		t.Errorf("%s is not what tables and stories say; run: go test ./test -run Compatibility -update", compatibilityPage)
 	}
 }
 
-// section prints the fields of a kind, and returns how many are used without a story.
-func section(b *strings.Builder, title string, plan *strict.Plan, all map[string][]telling, of string, mesh bool) (untold int) {
-	stories := all[of]
+// A page is what is written so far.
+type page struct {
+	strings.Builder
+	stories   map[string][]telling
+	notices   *notices
+	untold    int      // fields of the mesh's kinds that are used without a story
+	unnoticed []string // and those that a story sets, but not one that notices when they are gone
+}
+
+// section prints the fields of a kind.
+func (p *page) section(title string, plan *strict.Plan, of string, mesh bool) {
 	templates := false
-	fmt.Fprintf(b, "## %s\n\n| field | | shown by |\n| --- | --- | --- |\n", title)
+	fmt.Fprintf(p, "## %s\n\n| field | | shown by |\n| --- | --- | --- |\n", title)
 	for _, leaf := range plan.Leaves() {
 		top, _, _ := strings.Cut(leaf.Path, ".")
 		if top == "metadata" || top == "status" || top == "kind" || top == "apiVersion" || leaf.Path == "" {
@@ -91,25 +99,37 @@ func section(b *strings.Builder, title string, plan *strict.Plan, all map[string
 		if strings.HasPrefix(leaf.Path, "spec.template.") && !mesh {
 			if !templates {
 				templates = true
-				b.WriteString("| `spec.template` | as Pod | |\n")
+				p.WriteString("| `spec.template` | as Pod | |\n")
 			}
 			continue
 		}
 		what, used := become(leaf)
 		shown := ""
-		s := best(stories, leaf.Path)
-		if s == nil && mesh {
-			s = elsewhere(all, leaf.Path)
-		}
+		s := p.shown(leaf.Path, of, used, mesh)
 		if s != nil {
 			shown = fmt.Sprintf("[%s](%s)", s.name, s.path)
 		} else if used && mesh {
-			untold++
+			p.untold++
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", leaf.Path, what, shown)
+		fmt.Fprintf(p, "| `%s` | %s | %s |\n", leaf.Path, what, shown)
 	}
-	b.WriteString("\n")
-	return untold
+	p.WriteString("\n")
+}
+
+// shown picks the story for a field.
+func (p *page) shown(path, of string, used, mesh bool) *telling {
+	fields := []showing{{of, path}}
+	if mesh {
+		fields = append(fields, elsewhere(p.stories, path)...)
+	}
+	if !used || !mesh {
+		return best(p.stories, fields)
+	}
+	s, noticed := p.notices.shown(p.stories, fields)
+	if !noticed {
+		p.unnoticed = append(p.unnoticed, of+" "+path)
+	}
+	return s
 }
 
 // become says what becomes of a field.
@@ -134,53 +154,53 @@ func become(leaf strict.Leaf) (what string, used bool) {
 	return strings.Join(parts, "; "), used
 }
 
-// best returns the story that says most of the field: the one that says least else.
-func best(stories []telling, path string) *telling {
-	var out *telling
-	for i := range stories {
-		if s := &stories[i]; s.sets[path] && (out == nil || len(s.sets) < len(out.sets)) {
-			out = s
+// best returns the story that says most of a field: the one that says least else.
+func best(all map[string][]telling, fields []showing) (out *telling) {
+	for _, f := range fields {
+		for i := range all[f.of] {
+			if s := &all[f.of][i]; s.sets[f.path] && (out == nil || len(s.sets) < len(out.sets)) {
+				out = s
+			}
+		}
+		if out != nil {
+			return out
 		}
 	}
-	return out
+	return nil
 }
 
 // sharedBlocks are the settings that stand in several places and are read by one piece of code: one
 // story shows them in all.
 var sharedBlocks = []string{"connectionPool.", "outlierDetection.", "loadBalancer.", "localityLbSetting.", "zoneAwareLbSetting.", "trafficPolicy.tls.", "retryBudget.", "tunnel.", "proxyProtocol.", "tcpKeepalive."}
 
-// elsewhere returns a story that sets the field in another place, where it is in a block.
-func elsewhere(all map[string][]telling, path string) *telling {
+// elsewhere returns where else the field stands, if it is in a block that stands in several places.
+func elsewhere(all map[string][]telling, path string) (out []showing) {
 	if rest, ok := strings.CutPrefix(path, "defaultConfig.readinessProbe."); ok { // as of a WorkloadGroup
-		for i, s := range all["WorkloadGroup"] {
-			if s.sets["spec.probe."+rest] {
-				return &all["WorkloadGroup"][i]
-			}
-		}
+		out = append(out, showing{"WorkloadGroup", "spec.probe." + rest})
 	}
 	if rest, ok := strings.CutPrefix(path, "spec.ingress[].tls."); ok { // of a Sidecar, as of a Gateway's server
-		for i, s := range all["Gateway"] {
-			if s.sets["spec.servers[].tls."+rest] {
-				return &all["Gateway"][i]
-			}
-		}
+		out = append(out, showing{"Gateway", "spec.servers[].tls." + rest})
 	}
 	for _, block := range sharedBlocks {
 		at := strings.Index(path, block)
 		if at < 0 {
 			continue
 		}
-		for _, name := range []string{"DestinationRule", "Sidecar", "MeshConfig"} {
-			for i, s := range all[name] {
+		for _, of := range []string{"DestinationRule", "Sidecar", "MeshConfig"} {
+			paths := map[string]bool{}
+			for _, s := range all[of] {
 				for set := range s.sets {
 					if strings.HasSuffix(set, path[at:]) {
-						return &all[name][i]
+						paths[set] = true
 					}
 				}
 			}
+			for _, set := range slices.Sorted(maps.Keys(paths)) {
+				out = append(out, showing{of, set})
+			}
 		}
 	}
-	return nil
+	return out
 }
 
 // tellings reads the stories, by the kinds of which they set something.
