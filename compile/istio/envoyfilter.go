@@ -14,13 +14,14 @@ func (c *compiler) envoyFilter() {
 	r := envoyfilter.Patches(spec, at)
 	p := &model.Patches{From: c.ref, Created: c.obj.Created, Priority: spec.GetPriority(), Selector: spec.GetWorkloadSelector().GetLabels(), List: r.Patches}
 	for i, t := range spec.GetTargetRefs() {
+		ours := t.GetGroup() == "gateway.networking.k8s.io"
 		switch {
-		case t.GetKind() == "Gateway" && (t.GetNamespace() == "" || t.GetNamespace() == c.obj.Namespace):
+		case ours && t.GetKind() == "Gateway" && (t.GetNamespace() == "" || t.GetNamespace() == c.obj.Namespace):
 			p.Gateways = append(p.Gateways, t.GetName())
-		case t.GetKind() == "GatewayClass" && c.obj.Namespace == c.env.RootNamespace:
+		case ours && t.GetKind() == "GatewayClass" && c.obj.Namespace == c.env.RootNamespace:
 			p.Classes = append(p.Classes, t.GetName())
 		default:
-			c.out.Errors.Addf(at.Child("targetRefs").Index(i), "is %s %q, want a Gateway of the namespace, or in %s a GatewayClass", t.GetKind(), t.GetName(), c.env.RootNamespace)
+			c.out.Errors.Addf(at.Child("targetRefs").Index(i), "is %s %q of the group %q, want a Gateway of gateway.networking.k8s.io in the namespace, or in %s a GatewayClass", t.GetKind(), t.GetName(), t.GetGroup(), c.env.RootNamespace)
 		}
 	}
 	c.out.Errors = append(c.out.Errors, r.Errors...)

@@ -27,6 +27,7 @@ var MeshFields = join(
 		only(ref("the proxy's status port is 15020", "statusPort"), "!15020"),
 		ign("access logs are written at once", "fileFlushInterval", "fileFlushMinSizeKb"),
 		ign("metrics are sent as they are", "statsCompression"),
+		ign("what proxies say of themselves never leaves the mesh", "proxyHeaders.metadataExchangeHeaders"),
 		ign("labels of metrics need not be named before they are used", "extraStatTags"),
 		ref(whyTelemetry, "envoyAccessLogService", "envoyMetricsService", "statsdUdpAddress"),
 		ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "caCertificatesPem"),
