@@ -64,7 +64,7 @@ func (r *reader) nameCache(m *dnscachev3.DnsCacheConfig, at *field.Path) *cluste
 		TTL:        r.duration(m.GetHostTtl(), at.Child("host_ttl")),
 		Timeout:    r.duration(m.GetDnsQueryTimeout(), at.Child("dns_query_timeout")),
 		MaxNames:   int(m.GetMaxHosts().GetValue()),
-		MaxPending: int(m.GetDnsCacheCircuitBreaker().GetMaxPendingRequests().GetValue()),
+		MaxPending: orNone(number(m.GetDnsCacheCircuitBreaker().GetMaxPendingRequests())),
 	}
 	for i, p := range m.GetPreresolveHostnames() {
 		if _, err := netip.ParseAddr(p.GetAddress()); err == nil || p.GetAddress() == "" {

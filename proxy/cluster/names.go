@@ -19,7 +19,7 @@ type NamesConfig struct {
 	TTL        time.Duration // a name that nobody asks for is forgotten after that; 0: 5 min
 	Timeout    time.Duration // of one look-up; 0: 5 s
 	MaxNames   int           // 0: 1024
-	MaxPending int           // requests that wait for a name; 0: 1024
+	MaxPending int           // requests that wait for a name; 0: 1024, less: none
 	Preresolve []string
 }
 
