@@ -271,7 +271,11 @@ func (r *reader) ratePolicy(list []*routev3.RateLimit, include bool, at *field.P
 		if list[i].GetHitsAddend() != nil {
 			r.errs.Addf(at.Index(i).Child("hits_addend"), "has no effect here, want it in the rate_limits of a filter")
 		}
-		l.Stage, l.Off = list[i].GetStage().GetValue(), list[i].GetDisableKey() != ""
+		l.Stage = list[i].GetStage().GetValue()
+		if k := list[i].GetDisableKey(); k != "" {
+			share := r.env.Values.percent("ratelimit." + k + ".http_filter_enabled")
+			l.Keyed = &share
+		}
 		if l.Stage > 10 {
 			r.errs.Addf(at.Index(i).Child("stage"), "found %d, want at most 10", l.Stage)
 		}

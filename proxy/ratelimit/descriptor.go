@@ -64,7 +64,7 @@ func AppendKey(dst []byte, entries []Entry) []byte {
 // A Limit makes one descriptor of a request, or none. It must not change.
 type Limit struct {
 	Stage   uint32
-	Off     bool // it has a key in a runtime that we do not have: as in Envoy's local filter it does not count
+	Keyed   *route.Fraction // it has a key in the runtime, which says for how many requests it counts; nil: for all
 	Actions []Action
 	Headers Headers
 
@@ -130,27 +130,28 @@ type Policy struct {
 	Include bool // of a route: its virtual host's count too
 }
 
-// Of adds the descriptors of a request that the limits of its route make at a stage.
-func Of(d *Descriptors, stage uint32, s Selection, r *route.Route, q *route.Request, rec *access.Record) {
+// Of adds the descriptors of a request that the limits of its route make at a stage. keyed says whether one counts that has a key in the
+// runtime.
+func Of(d *Descriptors, stage uint32, s Selection, r *route.Route, q *route.Request, rec *access.Record, keyed func(route.Fraction) bool) {
 	if r == nil || r.Forward == nil {
 		return
 	}
 	own, _ := r.Forward.RateLimits.(*Policy)
 	above, _ := r.VHost.RateLimits.(*Policy)
-	own.add(d, stage, q, rec)
+	own.add(d, stage, q, rec, keyed)
 	switch {
 	case above == nil:
 	case own != nil && own.Include, s == Include, s == Override && (own == nil || len(own.Limits) == 0):
-		above.add(d, stage, q, rec)
+		above.add(d, stage, q, rec, keyed)
 	}
 }
 
-func (p *Policy) add(d *Descriptors, stage uint32, q *route.Request, rec *access.Record) {
+func (p *Policy) add(d *Descriptors, stage uint32, q *route.Request, rec *access.Record, keyed func(route.Fraction) bool) {
 	if p == nil {
 		return
 	}
 	for _, l := range p.Limits {
-		if l.Stage == stage && !l.Off {
+		if l.Stage == stage && (l.Keyed == nil || keyed(*l.Keyed)) {
 			l.Add(d, q, rec)
 		}
 	}

@@ -143,10 +143,13 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	return s.ReplyWith(c.Status, "local_rate_limited", "local_rate_limited", func(m *header.Map) { f.answer(s, m, now) }, access.RateLimited)
 }
 
+// never: a limit that has a key in the runtime does not count here, whatever that says, as in Envoy.
+func never(route.Fraction) bool { return false }
+
 func (f *filter) describe(s *stream.Stream) {
 	c := f.used
 	if len(c.Limits) == 0 {
-		ratelimit.Of(&f.descriptors, c.Stage, c.Selection, s.Route, &s.Match, &s.Rec)
+		ratelimit.Of(&f.descriptors, c.Stage, c.Selection, s.Route, &s.Match, &s.Rec, never)
 		return
 	}
 	for _, l := range c.Limits {

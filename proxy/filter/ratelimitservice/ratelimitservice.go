@@ -79,6 +79,7 @@ func (f *factory) Name() string { return f.name }
 func (f *factory) New(w *pool.Worker) any {
 	x := &filter{factory: f, w: w}
 	x.call.Done = x.answered
+	x.hit = func(share route.Fraction) bool { return share.Hit(w.Random()) }
 	return x
 }
 
@@ -98,6 +99,7 @@ type filter struct {
 	s           *stream.Stream
 	counted     *stats.RateLimit
 	descriptors ratelimit.Descriptors
+	hit         func(share route.Fraction) bool // whether a limit that has a key in the runtime counts
 	call        call.Call
 	answer      answer
 	tells       bool // the response tells what the service said
@@ -160,7 +162,7 @@ func (f *filter) describe(s *stream.Stream, word *Word) {
 		}
 	}
 	if len(limits) == 0 {
-		ratelimit.Of(&f.descriptors, f.config.Stage, selection, s.Route, &s.Match, &s.Rec)
+		ratelimit.Of(&f.descriptors, f.config.Stage, selection, s.Route, &s.Match, &s.Rec, f.hit)
 		return
 	}
 	for _, l := range limits {
