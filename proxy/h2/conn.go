@@ -82,7 +82,7 @@ type Conn struct {
 	peerGone  bool   // GOAWAY was received
 	peerLast  uint32 // what it named
 	feeding   bool
-	resting   bool // Feed ends with the present frame
+	resting   bool         // Feed ends with the present frame
 	late      []heldStream // released in the middle of Feed, to be given up at its end
 
 	pumping    bool
