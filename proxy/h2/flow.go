@@ -41,8 +41,7 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 	}
 	if c.shard.heldChunks >= maxHeld && !s.released && (s.paused || s.holding()) && len(p) > 0 {
 		c.take(whole)
-		c.breakOff(s, EnhanceYourCalm, detailsHeld)
-		return nil
+		return c.breakOff(s, EnhanceYourCalm, detailsHeld)
 	}
 	s.credit(whole - len(p))
 	s.deliver(p, end)
@@ -396,12 +395,10 @@ func (c *Conn) onWindow(id uint32, p []byte) *Error {
 		return err
 	}
 	if n == 0 {
-		c.breakOff(s, ProtocolError, detailsMessaging)
-		return nil
+		return c.breakOff(s, ProtocolError, detailsMessaging)
 	}
 	if s.sendWindow += n; s.sendWindow > maxWindow {
-		c.breakOff(s, FlowControlError, detailsMessaging)
-		return nil
+		return c.breakOff(s, FlowControlError, detailsMessaging)
 	}
 	c.enqueue(s)
 	c.pump()

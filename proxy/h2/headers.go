@@ -247,8 +247,7 @@ func flawed(flaw hpack.Flaw) string {
 func (c *Conn) refuse(s *Stream, details string) *Error {
 	if details == detailsTooMany || details == detailsUnderscore {
 		c.countFlaw(details, s.headers.Len())
-		c.breakOff(s, InternalError, details)
-		return nil
+		return c.breakOff(s, InternalError, details)
 	}
 	return c.malformed(s, details)
 }
@@ -257,8 +256,7 @@ func (c *Conn) refuse(s *Stream, details string) *Error {
 func (c *Conn) malformed(s *Stream, details string) *Error {
 	c.countFlaw(details, 0)
 	if c.o.StreamErrors {
-		c.breakOff(s, ProtocolError, details)
-		return nil
+		return c.breakOff(s, ProtocolError, details)
 	}
 	if details == detailsMessaging {
 		return errMessaging

@@ -233,12 +233,14 @@ func (c *Conn) kill(s *Stream, r Reset) {
 	c.h.OnClosed()
 }
 
-// breakOff resets a stream because of what the peer sent on it.
-func (c *Conn) breakOff(s *Stream, code Code, details string) {
+// breakOff resets a stream because of what the peer sent on it. A client may get rid of a request by that as well as by
+// RST_STREAM, and it counts alike.
+func (c *Conn) breakOff(s *Stream, code Code, details string) *Error {
 	c.history.set(s.id, abandoned)
 	c.writeReset(s.id, code)
-	c.countEnd(s, false)
+	err := c.countEnd(s, code != EnhanceYourCalm)
 	c.kill(s, Reset{Cause: Malformed, Code: code, Details: details})
+	return err
 }
 
 // Reset breaks the stream off. The handler hears nothing more.
