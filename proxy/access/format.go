@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -13,6 +14,8 @@ type Format struct {
 	parts []part
 	json  *object // JSON formats have no parts
 	blank bool    // nothing is written for what is missing, in place of "-"
+	line  bool    // see [Format.Line]
+	ends  int     // of lines, in its own text
 }
 
 // A part is text as it stands, or an operator.
@@ -72,6 +75,15 @@ func (f *Format) Append(dst []byte, r *Record) []byte {
 	if f.json != nil {
 		return append(f.json.append(dst, r), '\n')
 	}
+	begin := len(dst)
+	dst = f.appendText(dst, r, false)
+	if f.line && bytes.Count(dst[begin:], lineEnd) > f.ends {
+		dst = f.appendText(dst[:begin], r, true)
+	}
+	return dst
+}
+
+func (f *Format) appendText(dst []byte, r *Record, whole bool) []byte {
 	for i := range f.parts {
 		p := &f.parts[i]
 		if p.op == nil {
@@ -83,9 +95,28 @@ func (f *Format) Append(dst []byte, r *Record) []byte {
 		if dst, ok = p.op.append(dst, r); !ok && !f.blank {
 			dst = append(dst[:n], '-')
 		}
+		if whole {
+			dst = append(dst[:n], lineBreaks.Replace(string(dst[n:]))...)
+		}
 	}
 	return dst
 }
+
+// Line returns the format as that of a log. A line break in a value (%QUERY_PARAM(q)% is decoded, and a certificate holds what its
+// owner likes) is written as \n, so that nobody writes a line of his own. JSON needs no help.
+func (f *Format) Line() *Format {
+	out := *f
+	out.line, out.ends = true, 0
+	for _, p := range f.parts {
+		out.ends += bytes.Count(p.text, lineEnd)
+	}
+	return &out
+}
+
+var (
+	lineEnd    = []byte{'\n'}
+	lineBreaks = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+)
 
 // parse splits a format at its operators: %NAME%, %NAME(argument)%, %NAME(argument):length%;
 // %% is a percent sign.

@@ -334,3 +334,25 @@ func TestUnixSocketsAreLoggedByPath(t *testing.T) {
 		t.Errorf("logged %s, want %s", got, want)
 	}
 }
+
+// What a client sends makes no line of its own, in a log. A field, or a body, is another matter.
+func TestLine(t *testing.T) {
+	var m header.Map
+	m.Add(header.Path, []byte("/?q=a%0d%0ab&r=c"))
+	r := &Record{Request: &m}
+	f, err := Compile("%QUERY_PARAM(q)%\n%QUERY_PARAM(r)%\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		f    *Format
+		want string
+	}{
+		{f, "before a\r\nb\nc\n"},
+		{f.Line(), `before a\r\nb` + "\nc\n"},
+	} {
+		if got := string(test.f.Append([]byte("before "), r)); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}

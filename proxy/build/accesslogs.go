@@ -106,7 +106,7 @@ func (r *listenerReader) accessLog(m *accesslogConfig, at *field.Path) listen.Lo
 		r.errs.Addf(where.Child("path"), "%v", err)
 		return nil
 	}
-	l.lines = lines
+	l.lines, l.format = lines, l.format.Line()
 	return l
 }
 
