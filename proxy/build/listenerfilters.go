@@ -84,6 +84,26 @@ func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Confi
 			}
 		}
 	}
+	r.oldProxyProtocol(m, c)
+}
+
+// oldProxyProtocol reads the older way to ask for the PROXY protocol, which is the first chain's and holds for all of a listener.
+func (r *listenerReader) oldProxyProtocol(m *listenerv3.Listener, c *listen.Config) {
+	chains := m.GetFilterChains()
+	for i, chain := range chains {
+		at := field.At("filter_chains").Index(i).Child("use_proxy_proto")
+		on := chain.GetUseProxyProto().GetValue()        //nolint:staticcheck // deprecated, still in use
+		first := chains[0].GetUseProxyProto().GetValue() //nolint:staticcheck // the same
+		switch {
+		case on != first:
+			r.errs.Addf(at, "found %v, want %v as in the first chain: nobody knows a connection's chain before its header", on, first)
+		case i > 0 || !on:
+		case c.Proxy != nil:
+			r.errs.Addf(at, "is set beside envoy.filters.listener.proxy_protocol, want one of them")
+		default:
+			r.listenerFilter(&proxyprotocolv3.ProxyProtocol{}, c, &listen.Inspector{}, at)
+		}
+	}
 }
 
 func (r *listenerReader) listenerFilter(config proto.Message, c *listen.Config, inspector *listen.Inspector, at *field.Path) {

@@ -33,7 +33,7 @@ var listenerFields = []*Message{
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
 	message((*listenerv3.AdditionalAddress)(nil), reads("address")),
-	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata")),
+	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata", "use_proxy_proto")),
 	message((*listenerv3.FilterChainMatch)(nil),
 		reads("destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol", "application_protocols")),
 	message((*listenerv3.Filter)(nil), reads("name", "typed_config")),

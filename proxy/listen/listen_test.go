@@ -69,7 +69,7 @@ func TestMatchInEnvoysOrder(t *testing.T) {
 			s.Destination, s.Source = netip.MustParseAddrPort("10.9.9.9:71"), netip.MustParseAddrPort("10.9.9.9:5")
 		}, "local"},
 		{"from loopback", func(s *Subject) {
-			s.Destination, s.Source = netip.MustParseAddrPort("10.9.9.9:71"), netip.MustParseAddrPort("127.0.0.6:5")
+			s.Destination, s.Source = netip.MustParseAddrPort("10.9.9.9:71"), netip.MustParseAddrPort("127.0.0.1:5")
 		}, "local"},
 		{"from elsewhere", func(s *Subject) { s.Destination = netip.MustParseAddrPort("10.9.9.9:71") }, "external"},
 		{"source", func(s *Subject) {

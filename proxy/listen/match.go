@@ -34,7 +34,12 @@ type Subject struct {
 // FromHere reports whether the connection comes from this machine.
 func (s *Subject) FromHere() bool {
 	src := s.Source.Addr().Unmap()
-	return src.IsLoopback() || src == s.Destination.Addr().Unmap()
+	return Loopback(src) || src == s.Destination.Addr().Unmap()
+}
+
+// Loopback reports whether an address is what Envoy takes for the loopback: 127.0.0.1 or ::1, and no other of 127.0.0.0/8.
+func Loopback(a netip.Addr) bool {
+	return a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
 }
 
 type (

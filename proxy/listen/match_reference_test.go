@@ -26,7 +26,7 @@ func slowMatch(chains []*Chain, fallback *Chain, s *Subject) *Chain {
 		return best
 	}
 	kind := ExternalSource
-	if s.Source.Addr().IsLoopback() || s.Source.Addr() == s.Destination.Addr() {
+	if Loopback(s.Source.Addr()) || s.Source.Addr() == s.Destination.Addr() {
 		kind = SameIPOrLoopback
 	}
 	steps := []step{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -319,7 +320,7 @@ func (s *Stream) appendForwarded(xff []byte) []byte {
 	if len(xff) > 0 {
 		b = append(append(b, xff...), ',')
 	}
-	if remote.IsLoopback() {
+	if listen.Loopback(remote) {
 		remote = pool.LocalIP()
 	}
 	return remote.AppendTo(b)
