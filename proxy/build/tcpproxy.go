@@ -16,7 +16,7 @@ import (
 )
 
 var tcpFields = []*Message{
-	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration",
+	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration", "max_downstream_connection_duration_jitter_percentage",
 		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
 		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key", "formatters")),
@@ -42,6 +42,9 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 		Attempts:    int(m.GetMaxConnectAttempts().GetValue()),
 		FlushEvery:  r.duration(m.GetAccessLogOptions().GetAccessLogFlushInterval(), at.Child("access_log_options").Child("access_log_flush_interval")),
 		Logs:        r.logs(m.GetAccessLog(), at.Child("access_log")),
+	}
+	if j := m.GetMaxDownstreamConnectionDurationJitterPercentage(); j != nil {
+		c.AgeJitter = j.GetValue() / 100
 	}
 	if d := m.GetAccessLogFlushInterval(); d != nil { //nolint:staticcheck // deprecated, still sent
 		c.FlushEvery = r.duration(d, at.Child("access_log_flush_interval"))

@@ -20,6 +20,7 @@ type Config struct {
 	Weighted    []Weighted
 	IdleTimeout time.Duration // 0: none (the builder gives Envoy's default, 1 h)
 	MaxAge      time.Duration // max_downstream_connection_duration
+	AgeJitter   float64       // up to how much longer, as a share of MaxAge
 	Attempts    int           // max_connect_attempts; 0: 1
 	FlushEvery  time.Duration // access_log_flush_interval: a line so often; 0: none
 	// FlushConnected and FlushStart have a line written when the connection has reached its host, and when it has come.
@@ -64,4 +65,9 @@ type Exchange struct {
 	Message []byte // magic, length and Any, as sent
 	// Parse returns the peer of a principal that told this Any, which may be empty; see peer.DecodeAny.
 	Parse func(any []byte, principal string) *stats.Peer
+}
+
+// age is how long a connection may last, by a random number: not all that came together go together.
+func (c *Config) age(random uint64) time.Duration {
+	return c.MaxAge + time.Duration(float64(c.MaxAge)*c.AgeJitter*float64(random>>11)/(1<<53))
 }

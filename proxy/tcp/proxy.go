@@ -89,7 +89,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	conn.Pause()
 	if c.MaxAge > 0 {
 		s.age = drive.Timer{Handler: s, Kind: timerAge}
-		w.Loop.Schedule(&s.age, c.MaxAge)
+		w.Loop.Schedule(&s.age, c.age(w.Random()))
 	}
 	if c.FlushEvery > 0 {
 		s.lines = drive.Timer{Handler: s, Kind: timerLine}
