@@ -48,8 +48,7 @@ var httpFields = append([]*Message{
 	message((*hcmv3.RequestIDExtension)(nil), reads("typed_config")),
 	message((*uuidv3.UuidRequestIdConfig)(nil), reads("pack_trace_reason"),
 		ignores("the decision is made for the request id, as by default", "use_request_id_for_trace_sampling")),
-	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite"),
-		refuses("is not built yet", "match_upstream")),
+	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite", "match_upstream")),
 	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol"),
 		ignores("peers say who they are themselves, or their endpoints do", "enable_discovery")),
 }, filterFields...)
@@ -67,8 +66,8 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 		StatPrefix:       strings.TrimSuffix(m.GetStatPrefix(), ";"), // Istio ends its prefixes so that Envoy can cut them out of names
 		UseRemoteAddress: m.GetUseRemoteAddress().GetValue(), TrustedHops: int(m.GetXffNumTrustedHops()), SkipXFFAppend: m.GetSkipXffAppend(), ForwardedPort: m.GetAppendXForwardedPort(),
 		Server: serverHeaders[m.GetServerHeaderTransformation()], ServerName: m.GetServerName(), Via: m.GetVia(),
-		SchemeOverwrite: m.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
-		NoRequestID:     !truth(m.GetGenerateRequestId(), true), PreserveRequestID: m.GetPreserveExternalRequestId(), AlwaysSetRequestID: m.GetAlwaysSetRequestIdInResponse(),
+		SchemeOverwrite: m.GetSchemeHeaderTransformation().GetSchemeToOverwrite(), SchemeOfHost: m.GetSchemeHeaderTransformation().GetMatchUpstream(),
+		NoRequestID: !truth(m.GetGenerateRequestId(), true), PreserveRequestID: m.GetPreserveExternalRequestId(), AlwaysSetRequestID: m.GetAlwaysSetRequestIdInResponse(),
 		NormalizePath: m.GetNormalizePath().GetValue(), MergeSlashes: m.GetMergeSlashes(), EscapedSlashes: escapedSlashes[m.GetPathWithEscapedSlashesAction()],
 		StripMatchingPort: m.GetStripMatchingHostPort(), StripAnyPort: m.GetStripAnyHostPort(), StripTrailingHostDot: m.GetStripTrailingHostDot(),
 		Expect100Here:  !m.GetProxy_100Continue(),

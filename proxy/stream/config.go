@@ -94,6 +94,7 @@ type Config struct {
 	ServerName           string // "": envoy
 	Via                  string
 	SchemeOverwrite      string // scheme_header_transformation
+	SchemeOfHost         bool   // match_upstream: it is how the host is spoken to
 	PreserveRequestID    bool   // preserve_external_request_id
 	NoRequestID          bool   // generate_request_id: false
 	AlwaysSetRequestID   bool   // always_set_request_id_in_response

@@ -342,6 +342,9 @@ func (r *Router) try() {
 	if h.Dest != nil {
 		s.Rec.Destination = h.Dest
 	}
+	if s.Config.SchemeOfHost {
+		s.Request.Set(header.Scheme, schemes[h.Transport.Socket != nil])
+	}
 	if r.forward.AutoHost && h.Name != "" {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
@@ -354,6 +357,9 @@ func (r *Router) try() {
 	r.limits.Begin(r.w.Loop.Time())
 	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
 }
+
+// schemes are those of hosts that are spoken to over TLS, and of others.
+var schemes = map[bool][]byte{false: []byte("http"), true: []byte("https")}
 
 // avoid says which hosts a retry would rather not use.
 func (r *Router) avoid() *cluster.Retry {
