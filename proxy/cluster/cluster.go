@@ -283,6 +283,9 @@ type Assignment struct {
 // A Part is a share of all; the zero value is none.
 type Part struct{ Numerator, Denominator uint32 }
 
+// Drops reports whether some requests are refused because there are too many.
+func (c *Cluster) Drops() bool { return c.drop.Load() != nil }
+
 // Dropped reports whether a request with a random number is one of those that are refused, and whether all are.
 func (c *Cluster) Dropped(random uint64) (dropped, all bool) {
 	p := c.drop.Load()

@@ -162,9 +162,11 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 		r.maintain()
 		return
 	}
-	if dropped, all := r.cluster.Dropped(r.w.Random()); dropped {
-		r.refuse(all)
-		return
+	if r.cluster.Drops() {
+		if dropped, all := r.cluster.Dropped(r.w.Random()); dropped {
+			r.refuse(all)
+			return
+		}
 	}
 	if len(r.config.Strict) > 0 && !r.strict(m) {
 		return
