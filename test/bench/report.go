@@ -110,7 +110,24 @@ func (r *report) contest(c *contest) {
 	if c.per != "" {
 		note += "; counted by the " + c.per
 	}
+	if c.apart || c.mirrored {
+		note += "; the proxies have a processor of their own if there is one to spare"
+	}
+	if c.mirrored {
+		note += "; both are clusters of one process, asked in turns"
+	}
+	if n := c.mostCopies(); n > 1 {
+		note += fmt.Sprintf("; what costs little stands there %d times, and one costs that part of what all do", n)
+	}
 	r.notes = append(r.notes, note+".")
+}
+
+// mostCopies is how often filters stand in a row.
+func (w *workload) mostCopies() (n int) {
+	for _, s := range w.sizes {
+		n = max(n, s.copies)
+	}
+	return n
 }
 
 // tableHeading is that of the rows of contestants.
@@ -265,6 +282,7 @@ absolute numbers do not.
 
     make bench
     go run ./test/bench -only h1,h2   # some parts of `+strings.Join(partNames(), ", ")+`
+    go run ./test/bench -only filters -match "TCP|decompressors"   # some works of a part
     go run ./test/bench -short        # tries the bench itself
 
 It needs Linux, wrk, h2load, nghttpd and the real Envoy; nginx and HAProxy are measured if they are there, and without
