@@ -41,8 +41,11 @@ var rateLimitFields = []*Message{
 	message((*ratelimitv3.RateLimitDescriptor_Entry)(nil), reads("key", "value")),
 	message((*typev3.TokenBucket)(nil), reads("max_tokens", "tokens_per_fill", "fill_interval")),
 	message((*typev3.HttpStatus)(nil), reads("code")),
-	message((*routev3.RateLimit)(nil), reads("stage", "disable_key", "actions", "hits_addend", "x_ratelimit_option"),
+	message((*routev3.RateLimit)(nil), reads("stage", "disable_key", "actions", "hits_addend", "x_ratelimit_option", "limit"),
 		refuses("is not built yet", "apply_on_stream_done")),
+	message((*routev3.RateLimit_Override)(nil), reads("dynamic_metadata", "rate_limit")),
+	message((*routev3.RateLimit_Override_DynamicMetadata)(nil), reads("metadata_key")),
+	message((*routev3.RateLimit_Override_RateLimitOverride)(nil), reads("requests_per_unit", "unit")),
 	message((*routev3.RateLimit_HitsAddend)(nil), reads("number", "format", "is_negative_hits")),
 	message((*routev3.RateLimit_Action)(nil), reads("source_cluster", "destination_cluster", "request_headers", "query_parameters", "remote_address", "generic_key",
 		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata", "dynamic_metadata")),
@@ -297,6 +300,9 @@ func (r *reader) rateLimits(list []*routev3.RateLimit, at *field.Path) []*rateli
 		if h := m.GetHitsAddend(); h != nil {
 			r.hits(h, l, at.Child("hits_addend"))
 		}
+		if o := m.GetLimit(); o != nil {
+			r.override(o, l, at.Child("limit"))
+		}
 		if len(m.GetActions()) == 0 {
 			r.errs.Addf(at.Child("actions"), "is empty, want at least one")
 		}
@@ -308,6 +314,24 @@ func (r *reader) rateLimits(list []*routev3.RateLimit, at *field.Path) []*rateli
 		out = append(out, l)
 	}
 	return out
+}
+
+// override reads a limit that goes to the service.
+func (r *reader) override(m *routev3.RateLimit_Override, l *ratelimit.Limit, at *field.Path) {
+	switch {
+	case m.GetDynamicMetadata() != nil:
+		k := r.metadataKey(m.GetDynamicMetadata().GetMetadataKey(), at.Child("dynamic_metadata").Child("metadata_key"))
+		l.OwnIn = &k
+	case m.GetRateLimit() != nil:
+		o := m.GetRateLimit()
+		if o.GetUnit() < 0 || int(o.GetUnit()) >= len(ratelimit.Units) {
+			r.errs.Addf(at.Child("rate_limit").Child("unit"), "found %d, want a unit of time", o.GetUnit())
+			return
+		}
+		l.Own = &ratelimit.Own{Requests: o.GetRequestsPerUnit(), Unit: uint8(o.GetUnit())}
+	default:
+		r.errs.Addf(at, "says nothing, want dynamic_metadata or rate_limit")
+	}
 }
 
 func (r *reader) hits(h *routev3.RateLimit_HitsAddend, l *ratelimit.Limit, at *field.Path) {

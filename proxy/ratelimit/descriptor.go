@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -20,6 +21,7 @@ type Descriptor struct {
 	HasHits bool
 	Refill  bool // the hits are given back
 	Headers Headers
+	Limit   *Own // nil: the service's own
 }
 
 // Headers says whether a response tells the state of the limit.
@@ -71,6 +73,9 @@ type Limit struct {
 	Hits      *uint64        // nil: by HitsFormat, or the filter's
 	HitsField *access.Format // a number of the request
 	Refill    bool
+
+	Own   *Own          // nil: none, or
+	OwnIn *metadata.Key // where the metadata of a request may have one
 }
 
 // maxHits is the most that a request may count for.
@@ -85,7 +90,10 @@ func (l *Limit) Add(d *Descriptors, q *route.Request, rec *access.Record) {
 			return
 		}
 	}
-	out := Descriptor{Entries: d.entries[from:len(d.entries):len(d.entries)], Headers: l.Headers, Refill: l.Refill}
+	out := Descriptor{Entries: d.entries[from:len(d.entries):len(d.entries)], Headers: l.Headers, Refill: l.Refill, Limit: l.Own}
+	if l.OwnIn != nil {
+		out.Limit = ownIn(&rec.Dynamic, l.OwnIn)
+	}
 	switch {
 	case l.Hits != nil:
 		out.Hits, out.HasHits = *l.Hits, true

@@ -13,6 +13,7 @@ const (
 	requestDescriptors = 2
 	requestHits        = 3
 	descriptorEntries  = 1
+	descriptorLimit    = 2
 	descriptorHits     = 3
 	descriptorNegative = 4
 )
@@ -27,6 +28,10 @@ func appendRequest(dst []byte, domain string, list []ratelimit.Descriptor, hits 
 			dst = appendSize(dst, descriptorEntries, sizeEntry(e))
 			dst = appendText(dst, 1, e.Key)
 			dst = append(appendSize(dst, 2, len(e.Value)), e.Value...)
+		}
+		if l := d.Limit; l != nil {
+			dst = appendSize(dst, descriptorLimit, sizeLimit(l))
+			dst = appendNumber(appendNumber(dst, 1, uint64(l.Requests)), 2, uint64(l.Unit))
 		}
 		if d.HasHits {
 			dst = appendSize(dst, descriptorHits, sizeNumber(d.Hits))
@@ -82,9 +87,16 @@ func sizeNumber(n uint64) int {
 	return 1 + sizeUvarint(n)
 }
 
+func sizeLimit(l *ratelimit.Own) int {
+	return sizeNumber(uint64(l.Requests)) + sizeNumber(uint64(l.Unit))
+}
+
 func sizeDescriptor(d *ratelimit.Descriptor) (n int) {
 	for _, e := range d.Entries {
 		n += sizeBytes(sizeEntry(e))
+	}
+	if d.Limit != nil {
+		n += sizeBytes(sizeLimit(d.Limit))
 	}
 	if d.HasHits {
 		n += sizeBytes(sizeNumber(d.Hits))

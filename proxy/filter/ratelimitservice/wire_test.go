@@ -5,6 +5,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -16,7 +17,7 @@ func TestRequest(t *testing.T) {
 	b := appendRequest(nil, "d", []ratelimit.Descriptor{
 		{Entries: []ratelimit.Entry{{Key: "a", Value: []byte("1")}, {Key: "b", Value: nil}}},
 		{Entries: []ratelimit.Entry{{Key: "c", Value: []byte("2")}}, HasHits: true, Hits: 300, Refill: true},
-		{HasHits: true},
+		{HasHits: true, Limit: &ratelimit.Own{Requests: 300, Unit: 3}},
 	}, 7)
 	m := &rlsv3.RateLimitRequest{}
 	if err := proto.Unmarshal(b, m); err != nil {
@@ -24,7 +25,8 @@ func TestRequest(t *testing.T) {
 	}
 	d := m.GetDescriptors()
 	if m.GetDomain() != "d" || m.GetHitsAddend() != 7 || len(d) != 3 || len(d[0].GetEntries()) != 2 || d[0].GetEntries()[0].GetValue() != "1" ||
-		d[1].GetHitsAddend().GetValue() != 300 || !d[1].GetIsNegativeHits() || d[2].GetHitsAddend() == nil || d[0].GetHitsAddend() != nil {
+		d[1].GetHitsAddend().GetValue() != 300 || !d[1].GetIsNegativeHits() || d[2].GetHitsAddend() == nil || d[0].GetHitsAddend() != nil ||
+		d[0].GetLimit() != nil || d[2].GetLimit().GetRequestsPerUnit() != 300 || d[2].GetLimit().GetUnit() != typev3.RateLimitUnit_HOUR {
 		t.Errorf("the service reads %v", m)
 	}
 }
