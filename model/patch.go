@@ -74,6 +74,13 @@ type Patches struct {
 	Classes  []string          // or of GatewayClasses
 	Priority int32
 	List     []*Patch
+	Secrets  []NamedSecret // that the changes name
+}
+
+// A NamedSecret is an object that a patch names as a proxy asks for it.
+type NamedSecret struct {
+	Source SecretSource
+	Roots  bool
 }
 
 // A Patch is one change.
@@ -193,6 +200,20 @@ func (v *View) Patches() []*Patch {
 		}
 		return out
 	}).([]*Patch)
+}
+
+// PatchSecrets calls add for every object that a change to what the proxy is sent names, if who wrote the change has
+// a say in what the proxy holds: those for gateways, and those that select the proxy.
+func (v *View) PatchSecrets(add func(s NamedSecret, by *Patches)) {
+	root := v.Mesh.Config.RootNamespace
+	for _, p := range v.Mesh.Patches {
+		if p.From.Namespace != v.Proxy.Namespace && p.From.Namespace != root || !p.selects(v.Proxy, root) || v.Proxy.Type != Router && len(p.Selector) == 0 {
+			continue
+		}
+		for _, s := range p.Secrets {
+			add(s, p)
+		}
+	}
 }
 
 // Patchers names the objects that have patches of one of the targets for the proxy.

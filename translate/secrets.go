@@ -142,6 +142,7 @@ func eachSecret(v *model.View, add func(ref model.SecretSource, roots bool, sele
 		}
 	}
 	clientSecrets(v, func(ref model.SecretSource, roots bool, by model.Ref) { add(ref, roots, nil, by) })
+	v.PatchSecrets(func(s model.NamedSecret, by *model.Patches) { add(s.Source, s.Roots, by.Selector, by.From) })
 }
 
 // clientSecrets calls add for what policies of the proxy's clusters name and the proxy may

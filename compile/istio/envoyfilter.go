@@ -1,6 +1,14 @@
 package istio
 
 import (
+	"slices"
+	"strings"
+
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	networkingv1alpha3 "istio.io/client-go/pkg/apis/networking/v1alpha3"
 
 	"github.com/mallamesh/malla/base/field"
@@ -31,5 +39,51 @@ func (c *compiler) envoyFilter() {
 	if len(spec.GetTargetRefs()) > 0 && len(p.Gateways)+len(p.Classes) == 0 {
 		return // it is for nobody that there is
 	}
+	for _, patch := range r.Patches {
+		if patch.Value != nil {
+			p.Secrets = append(p.Secrets, secretsIn(patch.Value)...)
+		}
+	}
+	if len(p.Secrets) > 0 && len(p.Selector)+len(p.Gateways)+len(p.Classes) == 0 {
+		c.out.Notices.Addf(at.Child("workloadSelector"), "is missing: gateways get the Secrets that the patches name, sidecars only those of an EnvoyFilter that selects them")
+	}
 	c.out.Patches = p
+}
+
+// secretsIn finds the objects that what a patch says asks the control plane for, however deep that stands.
+func secretsIn(m proto.Message) (out []model.NamedSecret) {
+	_ = protorange.Range(m.ProtoReflect(), func(v protopath.Values) error { // nothing below returns an error
+		last := v.Index(-1).Value
+		found, ok := last.Interface().(protoreflect.Message)
+		if !ok {
+			return nil
+		}
+		if s, ok := found.Interface().(*tlsv3.SdsSecretConfig); ok {
+			if named, ok := namedSecret(s.GetName()); ok && !slices.Contains(out, named) {
+				out = append(out, named)
+			}
+		}
+		return nil
+	})
+	return out
+}
+
+// namedSecret reads the name of a resource that an object of the proxy's cluster holds, in Istio's form. Others are not
+// the control plane's: its agent has them, or somebody else.
+func namedSecret(name string) (model.NamedSecret, bool) {
+	object, isSecret := strings.CutPrefix(name, "kubernetes://")
+	out := model.NamedSecret{}
+	if !isSecret {
+		var isMap bool
+		if object, isMap = strings.CutPrefix(name, "configmap://"); !isMap {
+			return out, false
+		}
+		out.Source.Kind = model.FromConfigMap
+	}
+	object, out.Roots = strings.CutSuffix(object, model.RootsSuffix)
+	if namespace, rest, ok := strings.Cut(object, "/"); ok {
+		out.Source.Namespace, object = namespace, rest
+	}
+	out.Source.Name = object
+	return out, object != "" && !strings.Contains(object, "/") && (isSecret || out.Roots)
 }
