@@ -28,6 +28,7 @@ import (
 	"github.com/mallamesh/malla/node/sds"
 	"github.com/mallamesh/malla/proxy/admin"
 	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 // EnvEnvoy names the program that runs in the place of our proxy.
@@ -75,6 +76,7 @@ type envoy struct {
 	dialer *net.Dialer
 	http   *http.Client // for the Envoy's administration interface, and the application's metrics
 	dir    string       // of the sockets
+	mark   int          // of the agent's and the Envoy's connections; 0: nothing is captured
 }
 
 // EnvoyCommand reads the flags of `malla proxy envoy` and runs the Envoy of this machine as the sidecar of a
@@ -115,7 +117,7 @@ func runEnvoy(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 	if mayMark() {
 		mark = captureMark
 	}
-	p := &envoy{e: e, o: o, log: o.Log, sds: sds.New(o.Log), dialer: markedDialer(mark),
+	p := &envoy{e: e, o: o, log: o.Log, mark: mark, sds: sds.New(o.Log), dialer: markedDialer(mark),
 		http: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}, Timeout: scrapeTimeout}}
 	if p.dir, err = os.MkdirTemp("", "malla-envoy"); err != nil { // nobody else may enter it
 		return err
@@ -173,12 +175,16 @@ func (p *envoy) run(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	}
 	defer control.Close()
+	words := &relay.Words{}
+	if h := p.e.newHealth(p.mark != 0, p.ready, func(r *xdsclient.Request) { words.Say(r.TypeUrl, r.ErrorDetail) }); h != nil {
+		group.Go(func() error { return h.run(inner) })
+	}
 	secrets := grpc.NewServer()
 	p.sds.Register(secrets)
 	for _, s := range []struct {
 		name   string
 		server *grpc.Server
-	}{{xdsSocket, grpc.NewServer(append(relay.Options(control), grpc.MaxRecvMsgSize(4<<20))...)}, {sdsSocket, secrets}} {
+	}{{xdsSocket, grpc.NewServer(append(relay.Options(control, words), grpc.MaxRecvMsgSize(4<<20))...)}, {sdsSocket, secrets}} {
 		l, err := unixListener(p.dir, s.name)
 		if err != nil {
 			return err

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mallamesh/malla/api/machine"
 )
 
 // Sockets on which the agent answers an Envoy, in a directory of theirs.
@@ -33,6 +35,7 @@ func (e *environment) envoyBootstrap(dir string, mark int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	delete(node.Metadata.Fields, machine.Metadata) // the agent asks as its settings say, and hears nothing of the control plane
 	node.Metadata.Fields["MALLA_PROFILE"] = structpb.NewStringValue(stockProfile)
 	node.UserAgentName, node.UserAgentVersionType = "", nil // that is the Envoy's to say
 	b := e.bootstrap(node)

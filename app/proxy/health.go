@@ -96,11 +96,11 @@ type health struct {
 }
 
 // newHealth returns what asks; nil if nobody wants to know.
-func (p *parts) newHealth(e *environment, captured bool) *health {
+func (e *environment) newHealth(captured bool, ready func() (bool, string), report func(*xdsclient.Request)) *health {
 	if e.Probe == nil && !e.registers() {
 		return nil
 	}
-	h := &health{own: e.IPs[0], ready: p.ready, dial: e.toApplication(captured), report: func(r *xdsclient.Request) { p.client.Report(r) }, probes: make(chan *readinessProbe, 1)}
+	h := &health{own: e.IPs[0], ready: ready, dial: e.toApplication(captured), report: report, probes: make(chan *readinessProbe, 1)}
 	if e.Probe != nil {
 		h.probes <- e.Probe
 	} else {

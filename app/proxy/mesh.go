@@ -20,6 +20,7 @@ import (
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/shard"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
 // Names of the secrets that the node's agent supplies, in Istio's contexts.
@@ -70,7 +71,7 @@ func runMesh(ctx context.Context, o Options) error {
 		}
 		return p.store.Ready()
 	}
-	p.health = p.newHealth(e, pl.mark != 0)
+	p.health = e.newHealth(pl.mark != 0, p.ready, func(r *xdsclient.Request) { p.client.Report(r) })
 	if err := p.begin("bootstrap", func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
 		return err
 	}

@@ -4,6 +4,8 @@
 // shows the workload's certificate. It does not look into messages, so that it needs to know
 // nothing of them: requests, responses and refusals arrive as they were sent, in both forms of the protocol. Only
 // streams of the aggregated discovery service pass. When either side ends a stream, the other learns how.
+//
+// The agent beside the proxy may add [Words] of its own to what the proxy says.
 package relay
 
 import (
@@ -21,15 +23,16 @@ import (
 // service is the only one whose streams pass.
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 
-// Options returns what makes a gRPC server pass the streams that it knows nothing of on to a connection.
-func Options(to *grpc.ClientConn) []grpc.ServerOption {
+// Options returns what makes a gRPC server pass the streams that it knows nothing of on to a connection, and add
+// the words, which may be nil.
+func Options(to *grpc.ClientConn, words *Words) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
-		grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error { return pass(to, s) }),
+		grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error { return pass(to, words, s) }),
 	}
 }
 
-func pass(to *grpc.ClientConn, down grpc.ServerStream) error {
+func pass(to *grpc.ClientConn, words *Words, down grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(down)
 	if !strings.HasPrefix(method, service) {
 		return status.Errorf(codes.Unimplemented, "method %q is not passed on, want one of %s", method, service)
@@ -40,13 +43,17 @@ func pass(to *grpc.ClientConn, down grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	out := &upstream{stream: up, begun: make(chan struct{})}
 	go func() { // it ends with the stream at the latest
-		if copyAll(up.SendMsg, down.RecvMsg) == nil {
-			_ = up.CloseSend() // the other side says how that ends
+		if copyAll(out.proxy, down.RecvMsg) == nil {
+			out.close() // the other side says how that ends
 			return
 		}
 		cancel()
 	}()
+	if words != nil {
+		go words.speak(ctx, out, strings.HasSuffix(method, "/DeltaAggregatedResources"))
+	}
 	return copyAll(down.SendMsg, up.RecvMsg)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -51,11 +52,35 @@ spec:
   - {name: health, image: example.com/health, env: [{name: MALLA_TEST_HEALTH, value: "1"}]}
 `
 
+// foreignMachine has a real Envoy, whose agent asks the application as its settings say.
+const foreignMachine = `
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: foreign}
+spec: {template: {serviceAccount: legacy, ports: {http: 8080}}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: foreign
+  annotations:
+    sidecar.malla.dev/proxy: envoy
+    proxy.istio.io/config: |
+      proxyMetadata: {ISTIO_META_AUTO_REGISTER_GROUP: foreign}
+      readinessProbe: {periodSeconds: 1, failureThreshold: 1, grpc: {port: 50051, service: shop}}
+spec:
+  serviceAccountName: legacy
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: health, image: example.com/health, env: [{name: MALLA_TEST_HEALTH, value: "1"}]}
+`
+
 // TestMachine: a workload that registers itself is there for as long as its proxy is, and gets requests while it is well.
 func TestMachine(t *testing.T) {
 	linux(t)
-	m := mesh.Up(t, mesh.Options{Name: "machine", Paths: []string{dirOf(t, map[string]string{"all.yaml": legacyMachine + sleeper("client", "")})},
-		Flags: []string{"--inject", "--image", healthImage(t)}})
+	m := mesh.Up(t, mesh.Options{Name: "machine", Paths: []string{dirOf(t, map[string]string{"all.yaml": legacyMachine + foreignMachine + sleeper("client", "")})},
+		Flags: []string{"--inject", "--image", healthImage(t)}, Env: []string{"MALLA_ENVOY=" + process.Envoy(t)}})
 	ip := m.Field("pod/vm", ".status.podIP")
 	ask := func() string {
 		return m.Exec("deploy/client", "client", "/malla", "sample", "curl", "-sS", "--max-time", "5", "-w", " %{http_code}", "-H", "Host: legacy.example.test", "http://240.0.0.7/").Out
@@ -81,6 +106,17 @@ func TestMachine(t *testing.T) {
 	words(t, "why", m.Field("workloadentry/legacy-"+ip, `.status.conditions[?(@.type=="Healthy")].message`), "service is NOT_SERVING")
 	m.Exec("vm", "health", "rm", "/tmp/sick")
 	until("True", "Hostname: vm")
+
+	foreign := "workloadentry/foreign-" + m.Field("pod/foreign", ".status.podIP")
+	for _, step := range []struct{ command, want string }{{"true", "True"}, {"touch", "False"}, {"rm", "True"}} {
+		m.Exec("foreign", "health", step.command, "/tmp/sick")
+		mesh.Until(t, 15*time.Second, "a real Envoy's machine is healthy: "+step.want, func() error {
+			if got := m.Field(foreign, `.status.conditions[?(@.type=="Healthy")].status`); got != step.want {
+				return fmt.Errorf("%q", got)
+			}
+			return nil
+		})
+	}
 
 	m.Must("delete", "pod", "vm")
 	began := time.Now()
