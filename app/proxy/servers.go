@@ -33,8 +33,7 @@ func (s server) start(ctx context.Context, group *errgroup.Group, log *slog.Logg
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	h := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	h := httpServer(s.handler, log)
 	group.Go(func() error {
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -47,4 +46,10 @@ func (s server) start(ctx context.Context, group *errgroup.Group, log *slog.Logg
 	})
 	log.Debug("listening", "for", s.name, "address", l.Addr().String())
 	return nil
+}
+
+// httpServer gives every wait for a client an end. A handler that streams sets deadlines of its own.
+func httpServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }

@@ -12,6 +12,9 @@ import (
 // maxTapRequest bounds what says what to record.
 const maxTapRequest = 1 << 20
 
+// pieceTimeout bounds how long a client may take for a trace.
+const pieceTimeout = time.Minute
+
 // tap serves POST /tap: what the body asks for is recorded and sent for as long as the client stays, or until the body's
 // bounds are reached.
 func (s *Server) tap(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +48,13 @@ func (s *Server) tap(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) sendTraces(w http.ResponseWriter, r *http.Request, reader *sink.Reader) {
-	flush := http.NewResponseController(w).Flush
+	conn := http.NewResponseController(w)
+	// The answer takes as long as it takes; each piece of it must be taken in time. A writer without deadlines has nobody to wait for.
+	_ = conn.SetReadDeadline(time.Time{})
+	flush := func() error {
+		_ = conn.SetWriteDeadline(time.Now().Add(pieceTimeout))
+		return conn.Flush()
+	}
 	if flush() != nil {
 		return
 	}
@@ -56,7 +65,10 @@ func (s *Server) sendTraces(w http.ResponseWriter, r *http.Request, reader *sink
 		over = t.C
 	}
 	var block []byte
-	defer func() { _, _ = w.Write(block) }()
+	defer func() {
+		_ = conn.SetWriteDeadline(time.Now().Add(pieceTimeout))
+		_, _ = w.Write(block)
+	}()
 	for n := uint64(0); reader.Max == 0 || n < reader.Max; n++ {
 		select {
 		case <-r.Context().Done():
@@ -72,6 +84,7 @@ func (s *Server) sendTraces(w http.ResponseWriter, r *http.Request, reader *sink
 				block = append(block, text...)
 				continue
 			}
+			_ = conn.SetWriteDeadline(time.Now().Add(pieceTimeout)) // a large one is written without a flush
 			if _, err := w.Write(text); err != nil || flush() != nil {
 				return
 			}
