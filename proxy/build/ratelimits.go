@@ -113,7 +113,12 @@ func (r *reader) localRateLimit(m *localv3.LocalRateLimit, at *field.Path) *loca
 	if c.Stage > 10 {
 		r.errs.Addf(at.Child("stage"), "found %d, want at most 10", c.Stage)
 	}
-	c.Limits = r.rateLimits(m.GetRateLimits(), at.Child("rate_limits"))
+	c.Limits = r.filterLimits(m.GetRateLimits(), at.Child("rate_limits"))
+	for i, l := range m.GetRateLimits() {
+		if l.GetLimit() != nil {
+			r.errs.Addf(at.Child("rate_limits").Index(i).Child("limit"), "is for a rate limit service, want descriptors that say how many")
+		}
+	}
 	r.rules(m.GetDescriptors(), c, at.Child("descriptors"))
 	var scope *stats.Scope
 	c.Stats, scope = r.env.Stats.LocalRateLimit(m.GetStatPrefix())
@@ -131,7 +136,7 @@ func (r *listenerReader) rateLimitService(m *servicev3.RateLimit, at *field.Path
 		Exhausted: m.GetRateLimitedAsResourceExhausted(), NoMark: m.GetDisableXEnvoyRatelimitedHeader(), RetryAfter: m.GetEnableRetryAfterHeader(),
 		Headers:  m.GetEnableXRatelimitHeaders() == servicev3.RateLimit_DRAFT_VERSION_03,
 		Response: r.additions(m.GetResponseHeadersToAdd(), at.Child("response_headers_to_add")),
-		Limits:   r.rateLimits(m.GetRateLimits(), at.Child("rate_limits")),
+		Limits:   r.filterLimits(m.GetRateLimits(), at.Child("rate_limits")),
 
 		Namespace: cmp.Or(m.GetMetadataNamespace(), "envoy.filters.http.ratelimit"), Decode: decodeStruct,
 	}
@@ -196,7 +201,7 @@ func (r *reader) service(m *corev3.GrpcService, at *field.Path) (cluster, author
 
 // rateLimitWord reads what a route says to the filter that asks a service.
 func (r *reader) rateLimitWord(m *servicev3.RateLimitPerRoute, at *field.Path) *ratelimitservice.Word {
-	w := &ratelimitservice.Word{Domain: m.GetDomain(), Limits: r.rateLimits(m.GetRateLimits(), at.Child("rate_limits"))}
+	w := &ratelimitservice.Word{Domain: m.GetDomain(), Limits: r.filterLimits(m.GetRateLimits(), at.Child("rate_limits"))}
 	switch m.GetVhRateLimits() {
 	case servicev3.RateLimitPerRoute_INCLUDE:
 		w.Selection = ratelimit.Include
@@ -284,6 +289,19 @@ func (r *reader) ratePolicy(list []*routev3.RateLimit, include bool, at *field.P
 		}
 	}
 	return p
+}
+
+// filterLimits reads the limits that a filter has of its own: what tells filters apart is not for them.
+func (r *reader) filterLimits(list []*routev3.RateLimit, at *field.Path) []*ratelimit.Limit {
+	for i, m := range list {
+		if m.GetStage() != nil {
+			r.errs.Addf(at.Index(i).Child("stage"), "is for the rate_limits of routes and virtual hosts")
+		}
+		if m.GetDisableKey() != "" {
+			r.errs.Addf(at.Index(i).Child("disable_key"), "is for the rate_limits of routes and virtual hosts")
+		}
+	}
+	return r.rateLimits(list, at)
 }
 
 func (r *reader) rateLimits(list []*routev3.RateLimit, at *field.Path) []*ratelimit.Limit {
