@@ -46,12 +46,14 @@ func TestMutants(t *testing.T) {
 		t.Skip("-mutate chooses scenarios")
 	}
 	by := map[scenario.Guard][]*scenario.Scenario{}
+	var chosen []*scenario.Scenario
 	for _, s := range load(t) {
 		if ok, err := regexp.MatchString(*mutate, s.Name); err != nil {
 			t.Fatal(err)
 		} else if !ok {
 			continue
 		}
+		chosen = append(chosen, s)
 		for _, g := range s.Guards {
 			by[g] = append(by[g], s)
 		}
@@ -62,6 +64,12 @@ func TestMutants(t *testing.T) {
 	}
 	sort.Slice(guards, func(i, j int) bool { return fmt.Sprint(guards[i]) < fmt.Sprint(guards[j]) })
 	m := plant(t, guards)
+	sound := m.survivors(t, 0, chosen)
+	for _, s := range chosen {
+		if !slices.Contains(sound, s) { // it would seem to notice every mutant
+			t.Errorf("%s fails without a mutant", s.Name)
+		}
+	}
 	slots := make(chan struct{}, runtime.NumCPU()) // each waits most of its time
 	var group sync.WaitGroup
 	for _, g := range guards {
@@ -221,7 +229,7 @@ func giveUp(fset *token.FileSet, fn *ast.FuncDecl, yes bool) string {
 	return b.String() + "return " + names.String()
 }
 
-// survivors plays scenarios with a mutant awake, and returns those that do not fail.
+// survivors plays scenarios with a mutant awake (0: none), and returns those that do not fail.
 func (m *mutants) survivors(t *testing.T, number int, some []*scenario.Scenario) (out []*scenario.Scenario) {
 	t.Helper()
 	byDir := map[string][]string{}
