@@ -5,7 +5,7 @@
 #   make fuzz       every fuzz test for FUZZ=10s beyond its seeds, which make test plays
 #   make soak       half an hour of traffic and of change; what a proxy holds must not grow
 #   make conformance  Gateway API's own suite in a mesh; writes docs/conformance.md, in ten minutes
-#   make check      vet and staticcheck only
+#   make check      gofmt, vet and staticcheck only
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//')
 NUMBER  := $(if $(findstring .,$(VERSION)),$(VERSION),0.1.0-g$(VERSION))
@@ -23,6 +23,7 @@ tools:
 	@scripts/tools
 
 check:
+	@files=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$files" || { echo "gofmt -w is due for: $$files"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 

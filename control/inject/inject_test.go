@@ -260,9 +260,15 @@ func TestWhatNeedsANewPod(t *testing.T) {
 		{"nothing", func(*Options) {}, pod(nil), false},
 		{"threads", func(o *Options) { o.Proxies.Default = map[string]any{"concurrency": 2} }, pod(nil), true},
 		{"threads of a pod that says how many", func(o *Options) { o.Proxies.Default = map[string]any{"concurrency": 2} }, own, false},
-		{"headers", func(o *Options) { o.Proxies.Default = map[string]any{"proxyHeaders": map[string]any{"server": map[string]any{"value": "x"}}} }, pod(nil), false},
-		{"times of connections", func(o *Options) { o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"httpIdleTimeout": "5s"}} }, pod(nil), false},
-		{"limits of connections", func(o *Options) { o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"globalDownstreamConnectionLimit": 5}} }, pod(nil), true},
+		{"headers", func(o *Options) {
+			o.Proxies.Default = map[string]any{"proxyHeaders": map[string]any{"server": map[string]any{"value": "x"}}}
+		}, pod(nil), false},
+		{"times of connections", func(o *Options) {
+			o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"httpIdleTimeout": "5s"}}
+		}, pod(nil), false},
+		{"limits of connections", func(o *Options) {
+			o.Proxies.Default = map[string]any{"connectionSettings": map[string]any{"globalDownstreamConnectionLimit": 5}}
+		}, pod(nil), true},
 		{"interception", func(o *Options) { o.Proxies.Default = map[string]any{"interceptionMode": "NONE"} }, pod(nil), true},
 		{"ports", func(o *Options) { o.InboundPort = 7 }, pod(nil), true},
 	} {

@@ -25,7 +25,9 @@ func TestIndexesOfJobs(t *testing.T) {
 		if count > 0 {
 			rule.SucceededCount = &count
 		}
-		return func(s *batchv1.JobSpec) { s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{rule}} }
+		return func(s *batchv1.JobSpec) {
+			s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{rule}}
+		}
 	}
 	limited := func(each int32, most *int32) func(*batchv1.JobSpec) {
 		return func(s *batchv1.JobSpec) {
