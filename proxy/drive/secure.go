@@ -276,8 +276,8 @@ func (c *Conn) decrypt() bool {
 			}
 		}
 		switch {
-		case err == nil:
-			continue
+		case err == nil || len(c.in) > 0 && (c.state.paused || c.state.again):
+			continue // what the handler has left comes before the end, which crypto/tls tells again
 		case err == again{}:
 			s.more = false
 			if len(s.in) == 0 {

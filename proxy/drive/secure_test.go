@@ -150,3 +150,23 @@ func TestKeyUpdatesAreAnswered(t *testing.T) {
 		t.Errorf("%d bytes came, closed %v; want 5000 and no", len(s.notes), p.Closed)
 	}
 }
+
+// What stands before the end of a connection is taken before the end is told, however often the handler says "not now".
+func TestEndOfTLSWaitsForTheDataBeforeIt(t *testing.T) {
+	for _, stop := range []func(*Conn){(*Conn).Yield, (*Conn).Pause} {
+		m, p, s, k := secured(t)
+		var conn *Conn
+		s.data = func(c *Conn, b []byte) int {
+			conn = c
+			stop(c)
+			return 2
+		}
+		p.Write(k.record(k.record(nil, 0, 'a', 'b', 'c', 'd', 23), 1, 1, 0, 21)) // a warning: close_notify
+		for range 3 {
+			m.Step()
+			conn.Resume()
+		}
+		m.Step()
+		want(t, s, "data abcd", "data cd", "end")
+	}
+}

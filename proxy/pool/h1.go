@@ -345,10 +345,18 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 			return len(b)
 		}
 		var n int
-		if c.inBody {
-			n = c.readBody(b[used:])
-		} else {
+		switch {
+		case !c.inBody:
 			n = c.readHead(b[used:])
+		case c.response.Helpings && used >= 4*Helping:
+			c.conn.Yield()
+			return used
+		case c.response.Helpings && len(b)-used > Helping:
+			if n = c.readBody(b[used:], Helping); n == 0 && !c.dead { // the head of a chunk is cut there
+				n = c.readBody(b[used:], len(b)-used)
+			}
+		default:
+			n = c.readBody(b[used:], len(b)-used)
 		}
 		used += n
 		if n == 0 {
@@ -441,10 +449,10 @@ func (c *h1Conn) interim(head *h1.Head) {
 	c.handler.OnHeaders(&r.Map, false)
 }
 
-// readBody takes a piece of a response's body from b.
-func (c *h1Conn) readBody(b []byte) int {
+// readBody takes a piece of a response's body from the first most bytes of b.
+func (c *h1Conn) readBody(b []byte, most int) int {
 	r := c.response
-	piece, n, e := c.body.Next(&c.parser, b, &r.Trailers)
+	piece, n, e := c.body.Next(&c.parser, b[:most], &r.Trailers)
 	if e != nil {
 		c.protocolError()
 		return len(b)

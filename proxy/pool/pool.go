@@ -99,7 +99,12 @@ type Message struct {
 	Map      header.Map
 	Trailers header.Map
 	Meter    *access.Meter // where bytes are counted, nil: nowhere
+	Helpings bool          // filters see the body, which comes in pieces of at most a [Helping]
 }
+
+// Helping is how much of a body filters are given at a time: some make much of little (a decompressor a hundred times
+// as much), and only between the pieces somebody can say that it is enough. After four it is the turn of others.
+const Helping = 16 << 10
 
 // meter is where the bytes of a request and its response are counted.
 func (m *Message) meter(w *Worker) *access.Meter {

@@ -18,6 +18,7 @@ type chain struct {
 	trailing    []TrailerFilter // per filter, nil if it does not see trailers
 	terminal    Terminal
 	anyData     bool
+	helpings    bool // there are data filters that do not just watch
 	anyTrailing bool
 }
 
@@ -33,7 +34,8 @@ func newChain(c *Chain, w *pool.Worker) chain {
 		out.filters = append(out.filters, made.(Filter))
 		d, _ := made.(DataFilter)
 		out.data = append(out.data, d)
-		out.anyData = out.anyData || d != nil
+		_, watches := made.(Watcher)
+		out.anyData, out.helpings = out.anyData || d != nil, out.helpings || d != nil && !watches
 		t, _ := made.(TrailerFilter)
 		out.trailing = append(out.trailing, t)
 		out.anyTrailing = out.anyTrailing || t != nil
@@ -102,6 +104,9 @@ func FilterConfigs[T any](s *Stream, dst []T, name string) []T {
 func (s *Stream) switches() {
 	s.skip = s.Switched(s.config.Filters, s.config.Off)
 }
+
+// Helpings reports whether filters make something of the stream's bodies, which then come in pieces of at most a [pool.Helping].
+func (s *Stream) Helpings() bool { return s.helpings }
 
 // Switched returns which filters are off for this request, a bit for each; off are those that are so unless
 // the route says something to them.

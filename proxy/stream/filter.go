@@ -63,6 +63,13 @@ type DataFilter interface {
 	OnResponseData(s *Stream, b *Buffer, end bool) Verdict
 }
 
+// A Watcher is a data filter that makes nothing of bodies, at most has them wait. Streams without other ones have theirs
+// in pieces as large as they come: every mesh has such filters in its chains.
+type Watcher interface {
+	DataFilter
+	Watches()
+}
+
 // A TrailerFilter also sees trailers. They can be held back until [Stream.Proceed].
 type TrailerFilter interface {
 	Filter

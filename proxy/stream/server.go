@@ -123,10 +123,6 @@ func (i idleTimer) OnTimer(t *drive.Timer) {
 // headSlack is the input beyond the longest head that has to fit, so that a longer one is seen to be.
 const headSlack = 32 << 10
 
-// helping is how much of a body filters are given at a time: some make much of little (a decompressor a hundred times
-// as much), and only between the pieces somebody can say that it is enough. After four it is the turn of others.
-const helping = 16 << 10
-
 // OnData reads requests. While the answers to earlier ones wait for the client, the next
 // one waits too: who sends requests and takes no answers would have us collect them.
 func (v *server) OnData(_ *drive.Conn, b []byte) int {
@@ -146,11 +142,11 @@ func (v *server) OnData(_ *drive.Conn, b []byte) int {
 			return used
 		case v.s == nil:
 			n = v.readHead(b[used:])
-		case v.inBody && v.s.anyData && used >= 4*helping:
+		case v.inBody && v.s.helpings && used >= 4*pool.Helping:
 			v.conn.Yield()
 			return used
-		case v.inBody && v.s.anyData && len(b)-used > helping:
-			if n = v.readBody(b[used : used+helping]); n == 0 && !v.closed { // the head of a chunk is cut there
+		case v.inBody && v.s.helpings && len(b)-used > pool.Helping:
+			if n = v.readBody(b[used : used+pool.Helping]); n == 0 && !v.closed { // the head of a chunk is cut there
 				n = v.readBody(b[used:])
 			}
 		case v.inBody:

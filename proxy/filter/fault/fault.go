@@ -178,6 +178,9 @@ func (i *injector) OnResponseData(_ *stream.Stream, b *stream.Buffer, end bool) 
 	return i.limit.Data(b.Bytes, end)
 }
 
+// Watches: bodies stay what they are.
+func (i *injector) Watches() {}
+
 // Passing has nothing to count.
 func (i *injector) Passing(*throttle.Way, int, int) {}
 

@@ -145,6 +145,9 @@ func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, _ bool) stre
 	return stream.Continue
 }
 
+// Watches: bodies stay what they are.
+func (f *filter) Watches() {}
+
 // OnRequestTrailers has nothing to do.
 func (f *filter) OnRequestTrailers(*stream.Stream, *header.Map) stream.Verdict {
 	return stream.Continue

@@ -350,7 +350,7 @@ func (r *Router) try() {
 	if r.forward.AutoHost && h.Name != "" {
 		r.forward.SetHost(&s.Request, []byte(h.Name))
 	}
-	a.pending.Origin, a.msg.Meter = s.Conn.Origin(), &s.Rec.Up
+	a.pending.Origin, a.msg.Meter, a.msg.Helpings = s.Conn.Origin(), &s.Rec.Up, s.Helpings()
 	a.pending.Origin.State = &s.Rec.State
 	a.pending.Wish = pool.WishOf(&s.Rec.State)
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
