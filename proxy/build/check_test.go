@@ -2,6 +2,7 @@ package build
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
@@ -213,6 +215,47 @@ func TestKeepAliveOfHosts(t *testing.T) {
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("options %v, want %v", got, want)
+	}
+}
+
+// Configuration of the second version of the API is refused, though Envoy still takes its name.
+func TestSecondVersionIsRefused(t *testing.T) {
+	for version, want := range map[corev3.ApiVersion]bool{corev3.ApiVersion_AUTO: false, corev3.ApiVersion_V2: true, corev3.ApiVersion_V3: false} { //nolint:staticcheck // V2 is what this is about
+		errs := Check(&corev3.ConfigSource{ResourceApiVersion: version, ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}})
+		if refused := strings.Contains(errs.Error(), "resource_api_version"); refused != want {
+			t.Errorf("%v: %v, want it refused: %v", version, errs, want)
+		}
+	}
+}
+
+// What a listener's sockets are to be like is kept for when they are made; proxy/drive shows that they are so.
+func TestSocketsOfListeners(t *testing.T) {
+	r := &listenerReader{reader: reader{env: testEnv(t)}}
+	pipe := &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/run/x.sock", Mode: 0o640}}}
+	c := r.listener(&listenerv3.Listener{
+		Name: "a", Address: pipe, TcpBacklogSize: wrapperspb.UInt32(33), TcpFastOpenQueueLength: wrapperspb.UInt32(16),
+		TcpKeepalive: &corev3.TcpKeepalive{KeepaliveTime: wrapperspb.UInt32(60)},
+		SocketOptions: []*corev3.SocketOption{
+			{Level: 1, Name: 2, Value: &corev3.SocketOption_IntValue{IntValue: 3}, State: corev3.SocketOption_STATE_BOUND},
+			{Level: 4, Name: 5, Value: &corev3.SocketOption_BufValue{BufValue: []byte("x")}, State: corev3.SocketOption_STATE_LISTENING},
+		},
+		DefaultFilterChain: &listenerv3.FilterChain{},
+	})
+	if len(r.errs) > 0 {
+		t.Fatal(r.errs)
+	}
+	want := []drive.SocketOption{
+		{Level: 1, Name: 2, Value: 3, When: drive.Bound},
+		{Level: 4, Name: 5, Bytes: []byte("x"), When: drive.Listening},
+		{Level: ipprotoTCP, Name: tcpFastOpen, Value: 16, When: drive.Listening},
+		{Level: solSocket, Name: soKeepAlive, Value: 1},
+		{Level: ipprotoTCP, Name: tcpKeepIdle, Value: 60},
+	}
+	if !reflect.DeepEqual(c.SocketOptions, want) {
+		t.Errorf("options %v, want %v", c.SocketOptions, want)
+	}
+	if c.Backlog != 33 || c.Modes[c.Addrs[0]] != 0o640 {
+		t.Errorf("backlog %d, mode %v; want 33, 0640", c.Backlog, c.Modes)
 	}
 }
 

@@ -3,6 +3,7 @@ package build
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -110,13 +111,28 @@ func (r *reader) moreFilters(m *accesslogv3.AccessLogFilter, at *field.Path) fil
 		return func(rec *access.Record) bool { return rec.ForceTraced }
 	case *accesslogv3.AccessLogFilter_RuntimeFilter:
 		f := m.GetRuntimeFilter()
-		_ = f.GetUseIndependentRandomness()
 		share := r.fraction(f.GetPercentSampled(), at.Child("runtime_filter").Child("percent_sampled"))
 		// An integer is in parts of the denominator here, not of a hundred.
 		share.Numerator = uint32(min(r.env.Values.integer(f.GetRuntimeKey(), uint64(share.Numerator)), uint64(share.Denominator)))
-		return func(*access.Record) bool { return share.Hit(rand.Uint64()) }
+		if f.GetUseIndependentRandomness() {
+			return func(*access.Record) bool { return share.Hit(rand.Uint64()) }
+		}
+		return func(rec *access.Record) bool { return share.Hit(shareOf(rec)) }
 	}
 	return func(*access.Record) bool { return true }
+}
+
+// shareOf is the number that says which shares a request is of: that of its id, so that all logs, and all proxies on
+// its way, agree; or else chance.
+func shareOf(rec *access.Record) uint64 {
+	if rec.Request != nil {
+		if id := rec.Request.Get(header.XRequestID); len(id) >= 8 {
+			if n, err := strconv.ParseUint(string(id[:8]), 16, 64); err == nil {
+				return n
+			}
+		}
+	}
+	return rand.Uint64()
 }
 
 var noHeaders header.Map

@@ -442,6 +442,30 @@ func TestEjectionTime(t *testing.T) {
 	}
 }
 
+// With a jitter, hosts that were ejected together come back one after another, none too early.
+func TestEjectionJitter(t *testing.T) {
+	c := newCluster(t, Config{Outlier: &OutlierConfig{MaxEjectionPercent: num(100), Jitter: 1000 * time.Second}}, 20)
+	start := time.Unix(1000, 0)
+	c.Sweep(start)
+	for i := range 20 {
+		fail(c, i, 5, Result{Code: 500}, start)
+	}
+	c.Sweep(start.Add(29 * time.Second))
+	if n := len(ejected(c)); n != 20 {
+		t.Errorf("after 29 s %d hosts are out, want 20", n)
+	}
+	returned := 0 // how often some came back
+	for last, s := 20, 30; s <= 1050; s += 10 {
+		c.Sweep(start.Add(time.Duration(s) * time.Second))
+		if n := len(ejected(c)); n != last {
+			last, returned = n, returned+1
+		}
+	}
+	if n := len(ejected(c)); n != 0 || returned < 2 {
+		t.Errorf("%d hosts are out at the end, others came back at %d moments; want 0, and several", n, returned)
+	}
+}
+
 // An ejected host that leaves the cluster does not count against the percentage any more.
 func TestEjectedLeaves(t *testing.T) {
 	c := newCluster(t, Config{Outlier: &OutlierConfig{MaxEjectionPercent: num(50)}}, 2)

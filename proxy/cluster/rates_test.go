@@ -45,6 +45,7 @@ func TestRates(t *testing.T) {
 		{"more failures than the limit", with(func(o *OutlierConfig) { o.EnforceFailure, o.FailureThreshold = all, num(50) }), Response, [6]int{60, 60, 60, 60, 31, 30}, [6]int{4: 29, 5: 30}, []int{5}},
 		{"all of them", with(func(o *OutlierConfig) { o.EnforceFailure = all }), Response, [6]int{}, [6]int{60, 60, 60, 60, 60, 60}, []int{0, 1, 2, 3, 4, 5}},
 		{"connections, split", with(func(o *OutlierConfig) { o.Split = true }), ConnectFailed, [6]int{100, 100, 100, 100, 100, 50}, [6]int{5: 50}, []int{5}},
+		{"connections, not enforced", with(func(o *OutlierConfig) { o.Split, o.EnforceLocalSuccessRate = true, off }), ConnectFailed, [6]int{100, 100, 100, 100, 100, 50}, [6]int{5: 50}, nil},
 		{"connections, by the limit", with(func(o *OutlierConfig) { o.Split, o.EnforceLocalSuccessRate, o.EnforceLocalFailure = true, off, all }), ConnectFailed, [6]int{60, 60, 60, 60, 60, 0}, [6]int{5: 60}, []int{5}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

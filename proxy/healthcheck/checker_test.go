@@ -176,3 +176,33 @@ func TestAHostThatMisbehaves(t *testing.T) {
 		})
 	}
 }
+
+// Checks go on over one connection, unless each is to have its own.
+func TestConnectionsOfChecks(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		var asked, opened atomic.Int64
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+		server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				opened.Add(1)
+			}
+		}
+		server.Start()
+		registry := stats.NewRegistry(false)
+		c, err := cluster.New(cluster.Config{Name: "c", Check: &cluster.CheckPolicy{}}, registry, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetEndpoints([]cluster.Endpoint{{Addr: netip.MustParseAddrPort(server.Listener.Addr().String())}})
+		set, _ := registry.HealthChecks("c")
+		span := time.Millisecond
+		k := Start(t.Context(), c, &Config{Timeout: 10 * time.Second, Interval: span, NoTrafficInterval: span, UnhealthyThreshold: 1, HealthyThreshold: 1,
+			Probe: &HTTP{Path: "/"}, NoReuse: own}, set, new(net.Dialer).DialContext, func() {})
+		until(t, "five checks", func() bool { return asked.Load() >= 5 })
+		k.Close()
+		server.Close()
+		if n := opened.Load(); own && n < 5 || !own && n != 1 {
+			t.Errorf("NoReuse %v: 5 checks over %d connections", own, n)
+		}
+	}
+}

@@ -152,6 +152,31 @@ func TestHashAttempts(t *testing.T) {
 	}
 }
 
+// A higher aggression gives a new host more, sooner.
+func TestSlowStartAggression(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Policy{Kind: RoundRobin, SlowStart: &SlowStart{Window: 100 * time.Second, Aggression: 2, MinWeight: 0.1}}
+		list := hosts(1, 1)
+		for i := range list {
+			list[i].Since = new(atomic.Int64)
+		}
+		must(t, p, list[:1], nil)
+		time.Sleep(200 * time.Second)
+		b := must(t, p, list, nil)
+		time.Sleep(25 * time.Second) // a quarter of the window, whose root is a half
+		for range 100 {
+			b.Pick(Choice{})
+		}
+		n := 0
+		for range 3000 {
+			n += b.Pick(Choice{})
+		}
+		if math.Abs(float64(n)-1000) > 60 {
+			t.Errorf("the new host gets %d of 3000, want 1000", n)
+		}
+	})
+}
+
 // A new host's weight grows with its age, from the least to its own.
 func TestSlowStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

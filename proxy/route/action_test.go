@@ -388,4 +388,12 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("retry %d waits up to %s, want just below %s", retry, longest, limit)
 		}
 	}
+	if p, err = (RetryPolicy{BaseInterval: 40 * time.Millisecond, MaxInterval: 60 * time.Millisecond}).compiled(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(2000) {
+		if got := p.Backoff(5, mix(i, 1)); got >= 60*time.Millisecond {
+			t.Errorf("waits %s, want less than the maximum of 60 ms", got)
+		}
+	}
 }

@@ -85,6 +85,21 @@ func TestBuffer(t *testing.T) {
 	}
 }
 
+// What counts of an interval's latencies is the one that so many of them are below.
+func TestPercentile(t *testing.T) {
+	for percentile, want := range map[float64]int64{0.5: 2000, 1: 500} {
+		c := config()
+		c.Every, c.Fixed, c.Percentile = 0, 10*time.Millisecond, percentile
+		l, st := newLoad(c)
+		l.requests(9, ms)
+		l.requests(1, 30*ms)
+		l.tick()
+		if got := st.Gradient.Value(); got != want {
+			t.Errorf("gradient %d by the percentile %v of nine requests of 1 ms and one of 30, want %d", got, percentile, want)
+		}
+	}
+}
+
 // The lowest latency is measured anew after its interval, and with the jitter later.
 func TestMeasurementsComeAgain(t *testing.T) {
 	c := config()

@@ -59,17 +59,12 @@ func (r *Router) schedule(wait *time.Duration) bool {
 	}
 	r.retries++
 	r.retrying = true
-	st.UpstreamRqRetry.Inc()
-	for _, own := range r.own {
-		own.UpstreamRqRetry.Inc()
-	}
-	if told > 0 {
-		st.UpstreamRqRetryBackoffRatelimited.Inc()
+	r.told = told > 0
+	if r.told {
 		// A little later than told, and not all at once.
 		r.w.Loop.Schedule(&r.timers[timerBackoff], told+time.Duration(r.w.Random()%uint64(max(1, told/2))))
 		return true
 	}
-	st.UpstreamRqRetryBackoffExponential.Inc()
 	r.w.Loop.Schedule(&r.timers[timerBackoff], r.policy.Backoff(r.retries, r.w.Random()))
 	return true
 }
@@ -90,8 +85,18 @@ func (r *Router) endTry() {
 	}
 }
 
-// again is the next try, after the back-off.
+// again is the next try, after the back-off. It counts from now on: one for which there was no time is none.
 func (r *Router) again() {
+	st := r.cluster.Stats
+	st.UpstreamRqRetry.Inc()
+	for _, own := range r.own {
+		own.UpstreamRqRetry.Inc()
+	}
+	if r.told {
+		st.UpstreamRqRetryBackoffRatelimited.Inc()
+	} else {
+		st.UpstreamRqRetryBackoffExponential.Inc()
+	}
 	m := &r.s.Request
 	r.s.Rec.UpstreamFailure = ""
 	r.countAttempt(m, r.attempts+1)

@@ -97,6 +97,7 @@ type Router struct {
 	hash      uint64
 	hasHash   bool
 	wait      time.Duration    // what a response has said
+	told      bool             // the next try waits for as long as a response has said
 	late      bool             // the next try comes because a time is up
 	named     *stats.Responses // below which responses count, too
 	own       []*stats.Route   // of the route and of the virtual cluster, which count the request, too
