@@ -650,6 +650,7 @@ func TestDNSWait(t *testing.T) {
 		{d, 0, time.Hour, 5 * time.Second, 5 * time.Second},
 		{DNSConfig{RespectTTL: true}, 0, time.Hour, time.Hour, time.Hour},
 		{DNSConfig{RespectTTL: true}, 0, time.Millisecond, time.Second, time.Second}, // never a busy loop
+		{d, 9, 0, 5 * time.Second, 5 * time.Second},                                  // no back-off that nobody asked for
 		{DNSConfig{Jitter: time.Second}, 0, 0, 5 * time.Second, 6 * time.Second},
 		{DNSConfig{FailureBase: time.Second, FailureMax: 3 * time.Second}, 1, 0, 750 * time.Millisecond, time.Second},
 		{DNSConfig{FailureBase: time.Second, FailureMax: 3 * time.Second}, 9, 0, 2250 * time.Millisecond, 3 * time.Second},

@@ -26,7 +26,7 @@ type DNSConfig struct {
 	Family                  Family
 	Refresh                 time.Duration // 0: 5 s
 	RespectTTL              bool          // the answer's time to live in place of Refresh
-	FailureBase, FailureMax time.Duration // back-off while answers fail; 0: Refresh; ten times the base
+	FailureBase, FailureMax time.Duration // back-off while answers fail; 0: none, always Refresh; ten times the base
 	Jitter                  time.Duration // added to each wait, at random up to this
 	MinRefresh              time.Duration // the least time to live that is respected
 	Resolver                Resolver      // nil: the proxy's own
@@ -110,11 +110,8 @@ func (d *DNSConfig) wait(failures int, ttl time.Duration, random uint64) time.Du
 		wait = 5 * time.Second
 	}
 	switch {
-	case failures > 0:
+	case failures > 0 && d.FailureBase > 0:
 		base := d.FailureBase
-		if base == 0 {
-			base = wait
-		}
 		limit := d.FailureMax
 		if limit == 0 {
 			limit = 10 * base
@@ -125,7 +122,7 @@ func (d *DNSConfig) wait(failures int, ttl time.Duration, random uint64) time.Du
 		}
 		wait = min(wait, limit)
 		wait -= time.Duration(random % uint64(wait/4+1)) // not all at once
-	case d.RespectTTL && ttl > 0:
+	case failures == 0 && d.RespectTTL && ttl > 0:
 		wait = max(ttl, d.MinRefresh, time.Second)
 	}
 	if d.Jitter > 0 {

@@ -150,9 +150,9 @@ func (c *NameCache) keep(host string, n *name) {
 		if failures++; ok {
 			failures = 0
 		}
-		wait := max(c.cfg.DNS.wait(failures, ttl, rand.Uint64()), min(c.cfg.MinRefresh, c.cfg.TTL))
+		wait := c.cfg.DNS.wait(failures, ttl, rand.Uint64())
 		if failures == 0 {
-			wait = min(wait, c.cfg.TTL)
+			wait = min(max(wait, c.cfg.MinRefresh), c.cfg.TTL)
 		}
 		t := time.NewTimer(wait)
 		select {

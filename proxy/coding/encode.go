@@ -14,6 +14,13 @@ import (
 // NewGzip returns an encoding of a level from 1 to 9, [HuffmanOnly] or [DefaultLevel]. With windowBits from 9 to 14 no
 // distance is larger than such a window, and the level is the library's own.
 func NewGzip(level, windowBits int) *Encoding {
+	var flags byte // what zlib says there
+	switch level {
+	case 9:
+		flags = 2
+	case 1, HuffmanOnly:
+		flags = 4
+	}
 	return &Encoding{Name: Gzip, memory: 1 << 20, make: func() Encoder {
 		var w *flate.Writer
 		var err error
@@ -25,7 +32,7 @@ func NewGzip(level, windowBits int) *Encoding {
 		if err != nil {
 			panic("coding: a level or window of gzip that is none: " + err.Error())
 		}
-		return &gzipWriter{deflate: w}
+		return &gzipWriter{deflate: w, flags: flags}
 	}}
 }
 
@@ -38,6 +45,7 @@ const (
 // A gzipWriter frames deflate as gzip does (RFC 1952).
 type gzipWriter struct {
 	deflate *flate.Writer
+	flags   byte // how hard it tries: 2 most, 4 least
 	w       io.Writer
 	began   bool
 	sum     uint32
@@ -55,7 +63,7 @@ func (g *gzipWriter) begin() error {
 		return nil
 	}
 	g.began = true
-	g.frame = [10]byte{0x1f, 0x8b, 8, 9: 3}
+	g.frame = [10]byte{0x1f, 0x8b, 8, 8: g.flags, 9: 3}
 	_, err := g.w.Write(g.frame[:])
 	return err
 }

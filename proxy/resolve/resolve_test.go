@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -237,4 +238,43 @@ func FuzzHosts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A server that says nothing is asked as often as the configuration says, and then no more.
+func TestTries(t *testing.T) {
+	for tries := 1; tries <= 2; tries++ {
+		s := newServer(t, zone...)
+		s.set(func() { s.mute = true })
+		r := newResolver(t, Config{Servers: []netip.AddrPort{s.addr}, NoSearch: true, Timeout: 50 * time.Millisecond, Tries: tries}, "", "")
+		if addrs, _, err := r.Resolve(t.Context(), "four.example", cluster.V4Only); err == nil {
+			t.Errorf("got %v without an error", addrs)
+		}
+		if got := strings.Count(s.questions(), "udp A four.example."); got > tries || got == 0 {
+			t.Errorf("%d tries: asked %d times", tries, got)
+		}
+	}
+}
+
+// Servers take turns at being the first, if the configuration says so.
+func TestRotate(t *testing.T) {
+	for rotate, want := range map[bool]string{false: "3 0 0", true: "1 1 1"} {
+		servers := []*nameServer{newServer(t, zone...), newServer(t, zone...), newServer(t, zone...)}
+		c := Config{NoSearch: true, Rotate: rotate}
+		for _, s := range servers {
+			c.Servers = append(c.Servers, s.addr)
+		}
+		r := newResolver(t, c, "", "")
+		for range servers {
+			if _, _, err := r.Resolve(t.Context(), "four.example", cluster.V4Only); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var asked []string
+		for _, s := range servers {
+			asked = append(asked, strconv.Itoa(strings.Count(s.questions(), "four.example.")))
+		}
+		if got := strings.Join(asked, " "); got != want {
+			t.Errorf("rotate %t: servers are asked %s times, want %s", rotate, got, want)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +51,7 @@ type conn struct {
 	net.Conn
 	protocol
 	wait    time.Duration // for the answer that is read just now
+	coded   int           // what its coding tells of itself is noted, and whether its body is shorter than that
 	closing bool          // the proxy said that it would end the connection
 	fate    string        // set once the end has been seen
 
@@ -101,6 +103,7 @@ func (cl *Client) waits(c *conn, step scenario.Step) func(key, value string) {
 	cl.answers++
 	n := cl.answers
 	c.wait = answerTime
+	c.coded, _ = strconv.Atoi(step.Attrs["coded"])
 	if step.Has("silent") {
 		c.wait = silentTime
 	}

@@ -159,6 +159,9 @@ func readBody(c *conn, r *bufio.Reader, method, code, proto string, fields []fie
 			c.fate = "closed"
 		}
 	}
+	if c.coded > 0 {
+		note("coded", traits(first(fields, "content-encoding"), body, c.coded))
+	}
 	note("body", short(plainly(first(fields, "content-encoding"), body)))
 	if err != nil {
 		note("error", "body: "+reason(err))

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,7 +34,14 @@ func (u *Upstream) dns(c net.Conn) {
 func (u *Upstream) answerName(w dns.ResponseWriter, q *dns.Msg) {
 	network := w.RemoteAddr().Network()
 	ask := q.Question[0]
-	u.noteOnce(network + " " + dns.TypeToString[ask.Qtype] + " " + strings.ToLower(ask.Name))
+	note := network + " " + dns.TypeToString[ask.Qtype] + " " + strings.ToLower(ask.Name)
+	if e := q.IsEdns0(); e != nil && u.script.Attrs["note"] == "size" {
+		note += fmt.Sprintf(" up to %d bytes", e.UDPSize())
+	}
+	u.noteOnce(note)
+	if u.script.Answers[0].Has("silent") {
+		return
+	}
 	m := new(dns.Msg)
 	m.SetReply(q)
 	text, err := os.ReadFile(filepath.Join(u.dir, u.script.Attrs["file"]))

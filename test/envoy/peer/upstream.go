@@ -43,6 +43,9 @@ var ok = scenario.Step{Text: "HTTP/1.1 200 OK\ncontent-length: 2\n\nok"}
 
 // Serve starts an upstream at an address of its own on ip. dir has the scenario's files.
 func Serve(ip, dir string, script *scenario.Upstream, pki *PKI) (*Upstream, error) {
+	if other := script.Attrs["ip"]; other != "" {
+		ip = other
+	}
 	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,8 +108,8 @@ func (v *View) value(words []string) (string, error) {
 		}
 	case "port":
 		if len(words) == 2 && v.Upstream[words[1]] != "" {
-			_, port, _ := strings.Cut(v.Upstream[words[1]], ":")
-			return port, nil
+			_, port, err := net.SplitHostPort(v.Upstream[words[1]])
+			return port, err
 		}
 	case "endpoints":
 		var list []string
@@ -156,8 +157,8 @@ func address(hostport string) string {
 	if strings.HasPrefix(hostport, "/") {
 		return "{pipe: {path: " + hostport + "}}"
 	}
-	host, port, _ := strings.Cut(hostport, ":")
-	return "{socket_address: {address: " + host + ", port_value: " + port + "}}"
+	at := strings.LastIndex(hostport, ":")
+	return `{socket_address: {address: "` + strings.Trim(hostport[:at], "[]") + `", port_value: ` + hostport[at+1:] + "}}"
 }
 
 var (
@@ -165,6 +166,8 @@ var (
 	instant   = regexp.MustCompile(`"timestamp":"[0-9T:.-]+Z"`)
 	portValue = regexp.MustCompile(`"port_value":[0-9]+`)
 	endpoint  = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
+	endpoint6 = regexp.MustCompile(`\[::1\]:\d+`)
+	session   = regexp.MustCompile(`="(C[A-Za-z0-9+/]{14,}={0,2})"`) // a message of a cookie that keeps a client at its host
 	ofName    = regexp.MustCompile(`\.example:[0-9]{5}\b`)
 	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
 	dates     = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
@@ -177,6 +180,8 @@ var (
 func (v *View) Normalize(text string) string {
 	text = strings.ReplaceAll(text, v.Prefix(), "")
 	text = endpoint.ReplaceAllString(text, "127.0.0.1:(port)")
+	text = endpoint6.ReplaceAllString(text, "[::1]:(port)")
+	text = session.ReplaceAllStringFunc(text, plainSession)
 	text = ofName.ReplaceAllString(text, ".example:(port)")
 	text = strings.ReplaceAll(text, v.IP, "127.0.0.1")
 	text = instant.ReplaceAllString(text, `"timestamp":"(now)"`)
@@ -208,6 +213,19 @@ func (v *View) Normalize(text string) string {
 		}
 		return d
 	})
+}
+
+// plainSession says what is in the cookie of a session: its host, and whether it ends.
+func plainSession(value string) string {
+	b, err := base64.StdEncoding.DecodeString(strings.Trim(value, `="`) + strings.Repeat("=", strings.Count(value, "=")-1))
+	if err != nil || len(b) < 2 || b[0] != '\n' || len(b) < 2+int(b[1]) {
+		return value
+	}
+	host, ends := string(b[2:2+b[1]]), ""
+	if len(b) > len(host)+2 {
+		ends = ", and an end"
+	}
+	return `="(` + endpoint.ReplaceAllString(host, "127.0.0.1:(port)") + ends + `)"`
 }
 
 // NormalizeHead is Normalize for a message: the order of headers of different names
