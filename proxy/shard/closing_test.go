@@ -1,6 +1,11 @@
 package shard
 
 import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -59,6 +64,15 @@ var endings = map[string]func(t *testing.T, tell func(*bench)){
 		b.endpoints("app", app1)
 		b.answer = func(_ *bench, p *drive.Pipe, _ string) { p.WriteString("SSH-2.0-OpenSSH_9.9\r\n\r\n") }
 		b.do(get("/"))
+	},
+	"A host with TLS closes its connection in the middle of a body, with close_notify": func(t *testing.T, tell func(*bench)) {
+		overTLS(t, tell, func(host *tls.Conn, p *drive.Pipe) {
+			host.CloseWrite()
+			p.CloseWrite()
+		})
+	},
+	"A host with TLS closes its connection in the middle of a body, with a FIN alone": func(t *testing.T, tell func(*bench)) {
+		overTLS(t, tell, func(_ *tls.Conn, p *drive.Pipe) { p.CloseWrite() })
 	},
 	"A host of HTTP/2 resets a stream": func(t *testing.T, tell func(*bench)) {
 		b := newTwo(t, cluster.Config{})
@@ -235,6 +249,51 @@ var endings = map[string]func(t *testing.T, tell func(*bench)){
 		b.Step()
 	},
 }
+
+// overTLS has a host with TLS begin an answer and end.
+func overTLS(t *testing.T, tell func(*bench), end func(*tls.Conn, *drive.Pipe)) {
+	b := newPair(t, nil)
+	tell(b.bench)
+	b.endpoints("reviews", app1)
+	var up *drive.Pipe
+	b.Handle(app1, func(p *drive.Pipe) { up = p })
+	p := b.dial()
+	p.WriteString(get("/"))
+	b.Step()
+	host := tls.Server(&wire{m: b.Memory, p: up}, &tls.Config{Certificates: []tls.Certificate{*b.server.identity.Certificate()}, SessionTicketsDisabled: true})
+	if _, err := http.ReadRequest(bufio.NewReader(host)); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(host, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n0123456789")
+	b.Step()
+	b.Advance(40 * time.Millisecond)
+	end(host, up)
+	b.Step()
+}
+
+// A wire is a pipe for crypto/tls. It moves the loop when it waits for something.
+type wire struct {
+	net.Conn // nil: what is not overridden is not called
+	m        *Memory
+	p        *drive.Pipe
+	in       strings.Reader
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	for i := 0; w.in.Len() == 0; i++ {
+		if i == 100 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		w.in.Reset(w.p.Take())
+		if w.in.Len() == 0 {
+			w.m.Step()
+		}
+	}
+	return w.in.Read(b)
+}
+
+func (w *wire) Write(b []byte) (int, error)      { return w.p.Write(b) }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // Who closed, at which byte and how old the connection was stands in the log as its page shows it.
 func TestClosingsAreLogged(t *testing.T) {
