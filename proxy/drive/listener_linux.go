@@ -285,6 +285,9 @@ func (ln *Listener) accept() {
 		case unix.EINTR, unix.ECONNABORTED:
 			continue
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			if short(err) {
+				ln.loop.shortage.Accepts.Add(1)
+			}
 			ln.rest()
 			return
 		default:

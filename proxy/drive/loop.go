@@ -73,12 +73,15 @@ type Loop struct {
 	idle    atomic.Bool // waits for events: a Post must wake it
 	onTurn  func()
 	onChurn func()
+
+	shortage *Shortage
 }
 
 func newLoop(b backend, start time.Time) *Loop {
 	l := &Loop{
 		back: b, start: start, zero: start,
 		read: make([]byte, 160<<10), plain: make([]byte, 160<<10), keepFibers: spareFibers,
+		shortage: new(Shortage),
 	}
 	l.sweep.Handler = sweeper{l}
 	l.stamp()
@@ -337,6 +340,9 @@ func (l *Loop) Dial(o Dial, h Connector) *Conn {
 	c.state.connecting = true
 	sock, _, err := l.back.dial(o)
 	if err != nil {
+		if short(err) {
+			l.shortage.Connects.Add(1)
+		}
 		c.sock = deadSocket{}
 		l.Post(func() {
 			if !c.state.dead {

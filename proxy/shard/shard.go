@@ -48,6 +48,7 @@ type Shards struct {
 	shards  []*one
 	current atomic.Pointer[Runtime]
 	sweeper drive.Timer
+	short   shortage
 
 	mu      sync.Mutex // guards what follows, and makes Apply one at a time
 	sockets map[netip.AddrPort]*drive.Socket
@@ -82,6 +83,7 @@ func New(o Options) (*Shards, error) {
 			return nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 		loop.OnChurn(o.Churn)
+		loop.CountShortage(&s.short.Shortage)
 		one := newOne(i, loop, o.Mark, s.current.Load())
 		if o.Overload != nil {
 			one.w.Overload = o.Overload
@@ -116,12 +118,13 @@ func (s *Shards) Start() {
 	first.Post(func() { first.Schedule(&s.sweeper, time.Second) })
 }
 
-// clusterSweeper does what clusters want done once a second, or more often.
+// clusterSweeper does what clusters want done once a second, or more often, and speaks of what is short.
 type clusterSweeper struct{ s *Shards }
 
 func (c clusterSweeper) OnTimer(t *drive.Timer) {
 	loop := c.s.shards[0].w.Loop
 	loop.Schedule(t, sweep(c.s.current.Load(), loop.Time()))
+	c.s.short.tell(c.s.o.Log, loop.Time())
 }
 
 // leastSweep bounds how often clusters are looked at.
