@@ -180,7 +180,7 @@ func TestWithoutIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	if len(p.files) != 1 || p.published.Host6.IsValid() {
-		t.Errorf("%+v with %d sockets, want 127.0.0.1 only", p.published, len(p.files))
+	if len(p.listeners) != 1 || p.published.Host6.IsValid() {
+		t.Errorf("%+v with %d sockets, want 127.0.0.1 only", p.published, len(p.listeners))
 	}
 }

@@ -54,6 +54,8 @@ type server struct {
 	ports  map[portKey]*port
 	last   map[portKey]netip.AddrPort // where a port was before that may be anywhere
 	closed bool
+
+	sending sync.WaitGroup // requests that have copies of sockets
 }
 
 type portKey struct {
@@ -65,7 +67,6 @@ type portKey struct {
 type port struct {
 	published Published
 	listeners []*net.TCPListener
-	files     []*os.File // what clients get copies of
 	users     int
 	linger    *time.Timer   // runs when there are no users
 	moved     chan struct{} // closed when the port is to be had at a better address
@@ -122,14 +123,17 @@ func dialHost(ctx context.Context, q request) (net.Conn, error) {
 // listen lends a port until the client goes or the port moves.
 func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-chan word) {
 	key := portKey{q.Owner, q.Port}
-	p, err := s.acquire(key)
+	p, copies, err := s.acquire(key)
 	if err != nil {
 		_ = answer(c, failed(err))
 		return
 	}
 	var last word
 	defer func() { s.release(key, p, last.back) }()
-	if err := answer(c, reply{Published: p.published}, p.files...); err != nil {
+	err = answer(c, reply{Published: p.published}, copies...)
+	closeFiles(copies)
+	s.sending.Done()
+	if err != nil {
 		return
 	}
 	select {
@@ -138,32 +142,58 @@ func (s *server) listen(_ context.Context, c *net.UnixConn, q request, gone <-ch
 	}
 }
 
-func (s *server) acquire(key portKey) (*port, error) {
+// acquire returns a port with one more user, and copies of its sockets, which are the caller's: while they are
+// sent the port may move, and its own be closed. The caller says s.sending.Done when it has closed them.
+func (s *server) acquire(key portKey) (*port, []*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, net.ErrClosed
+		return nil, nil, net.ErrClosed
 	}
 	if p := s.ports[key]; p != nil {
+		copies, err := p.copies()
+		if err != nil {
+			return nil, nil, err
+		}
 		p.users++
 		if p.linger != nil {
 			p.linger.Stop()
 			p.linger = nil
 		}
-		return p, nil
+		s.sending.Add(1)
+		return p, copies, nil
 	}
 	if key.port == 0 {
-		return nil, errors.New("port 0, want 1 to 65535")
+		return nil, nil, errors.New("port 0, want 1 to 65535")
 	}
 	s.evict(s.wanted(key))
 	p, err := s.open(key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	copies, err := p.copies()
+	if err != nil {
+		p.close()
+		return nil, nil, err
 	}
 	p.users = 1
 	s.ports[key] = p
 	s.tell(p.published)
-	return p, nil
+	s.sending.Add(1)
+	return p, copies, nil
+}
+
+// copies returns a copy of each socket.
+func (p *port) copies() (out []*os.File, err error) {
+	for _, l := range p.listeners {
+		f, err := l.File()
+		if err != nil {
+			closeFiles(out)
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
 }
 
 // wanted is where a port is to be offered.
@@ -232,11 +262,6 @@ func (p *port) add(at netip.AddrPort) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	p.listeners = append(p.listeners, l)
-	f, err := l.File()
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	p.files = append(p.files, f)
 	host := l.Addr().(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(host.Addr().Unmap(), host.Port()), nil
 }
@@ -337,10 +362,11 @@ func (p *port) close() {
 	for _, l := range p.listeners {
 		l.Close()
 	}
-	closeFiles(p.files)
 }
 
+// closePorts closes all there is, for good.
 func (s *server) closePorts() {
+	defer s.sending.Wait() // without the lock; each has a deadline
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
