@@ -41,7 +41,8 @@ func (s *Store) settle() {
 	}
 	now := s.env.Now()
 	w := &waiting{now: now}
-	changed := s.settleClusters(w)
+	changed := s.forgetRetired(w)
+	changed = s.settleClusters(w) || changed
 	s.forgetUnwanted()
 	changed = s.settleRoutes(w) || changed
 	changed = s.settleListeners(w) || changed
@@ -311,14 +312,14 @@ func (s *Store) settleListeners(w *waiting) (changed bool) {
 		e := s.listeners[name]
 		if e.removed {
 			changed = e.live != nil || changed
-			s.drop(name, e)
+			s.drop(name, e, w)
 			continue
 		}
 		if e.next == nil || s.listenerWaits(e, w) {
 			continue
 		}
 		if e.live != nil {
-			e.live.close()
+			s.retire(e.live, w)
 			s.manager.ListenerModified.Inc()
 		} else {
 			s.manager.ListenerAdded.Inc()
@@ -329,15 +330,37 @@ func (s *Store) settleListeners(w *waiting) (changed bool) {
 	return changed
 }
 
-func (s *Store) drop(name string, e *listenerEntry) {
+func (s *Store) drop(name string, e *listenerEntry, w *waiting) {
 	if e.live != nil {
-		e.live.close()
+		s.retire(e.live, w)
 		s.manager.ListenerRemoved.Inc()
 	}
 	if e.next != nil {
 		e.next.close()
 	}
 	delete(s.listeners, name)
+}
+
+// A retired listener takes no connections any more, and those that it has are served until it ends: what
+// it names stays in force.
+type retired struct {
+	needs Needs
+	since time.Time
+}
+
+// retire closes a listener that was in force.
+func (s *Store) retire(l *Listener, w *waiting) {
+	l.close()
+	if s.env.Drain > 0 && w.until(w.now, s.env.Drain) {
+		s.retired = append(s.retired, retired{l.Needs, w.now})
+	}
+}
+
+// forgetRetired forgets the listeners whose connections have been served for long enough.
+func (s *Store) forgetRetired(w *waiting) (changed bool) {
+	before := len(s.retired)
+	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool { return !w.until(r.since, s.env.Drain) })
+	return len(s.retired) < before
 }
 
 func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
@@ -451,9 +474,14 @@ func (s *Store) needed(f func(typeURL string, n Need)) {
 	}
 	for _, e := range s.listeners {
 		for _, l := range []*Listener{e.next, e.live} {
-			if l != nil && !e.removed {
+			if l != nil && (!e.removed || l == e.live) { // what is in force has yet to retire
 				add(&l.Needs)
 			}
+		}
+	}
+	for _, r := range s.retired {
+		for _, need := range r.needs.Routes {
+			f(xdsclient.RouteType, need)
 		}
 	}
 	for _, e := range s.clusters {

@@ -41,6 +41,9 @@ type Env struct {
 	// Extra are addresses that a listener gets beside its own; may be nil.
 	Extra func(c *listen.Config) []netip.AddrPort
 
+	// Drain is how long connections of a listener that has gone are served.
+	Drain time.Duration
+
 	// LocalCluster is the cluster of the proxy's own peers (local_cluster_name); empty: not known.
 	LocalCluster string
 

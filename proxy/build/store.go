@@ -35,6 +35,7 @@ type Store struct {
 	dynamic   map[string]bool
 	files     []xdsclient.Source // of whole types
 	listeners map[string]*listenerEntry
+	retired   []retired
 	clusters  map[string]*clusterEntry
 	routes    map[string]*routeEntry
 	endpoints map[string]*endpointEntry

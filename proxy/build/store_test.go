@@ -289,6 +289,40 @@ func TestRemovedListener(t *testing.T) {
 	}
 }
 
+// The connections of a listener that has gone are routed until they end, by routes that are kept up to date.
+func TestRoutesOfARetiredListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		env := newEnv(t, &w.published)
+		env.Drain = 10 * time.Second
+		w.Store = build.NewStore(env, nil)
+		w.Dynamic(xdsclient.ClusterType, 0)
+		w.Dynamic(xdsclient.ListenerType, 0)
+		w.Start()
+		defer w.Close()
+		w.take(xdsclient.ClusterType, resource(t, "a", &clusterv3.Cluster{}, "{name: a, type: STATIC}"))
+		w.take(xdsclient.ListenerType, httpListener(t, "in", "80"))
+		w.take(xdsclient.RouteType, routesTo(t, "80", "a"))
+		w.expect("there", "L:in C:a R:80")
+		w.take(xdsclient.ListenerType, httpListener(t, "in", "90"))
+		w.take(xdsclient.RouteType, routesTo(t, "90", "a"))
+		w.expect("with other routes", "L:in C:a R:80 R:90")
+		time.Sleep(5 * time.Second)
+		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Removed: []string{"in"}})
+		w.expect("gone", "C:a R:80 R:90")
+		if got := w.wants(xdsclient.RouteType); got != "80 90" {
+			t.Errorf("wants routes %q, want those of connections that are served", got)
+		}
+		time.Sleep(6 * time.Second)
+		w.expect("the first connections have ended", "C:a R:90")
+		time.Sleep(5 * time.Second)
+		w.expect("all have ended", "C:a")
+		if got := w.wants(xdsclient.RouteType); got != "" {
+			t.Errorf("still wants routes %q", got)
+		}
+	})
+}
+
 // A control plane cannot replace what the bootstrap holds.
 func TestStaticWins(t *testing.T) {
 	var published []*shard.Runtime
