@@ -120,6 +120,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	env := &Env{}
 	r := &reader{env: env}
 	b := &Bootstrap{Name: name, Proto: m, Node: m.GetNode(), Listeners: m.GetStaticResources().GetListeners(), Clusters: m.GetStaticResources().GetClusters(), Secrets: m.GetStaticResources().GetSecrets()}
+	r.distinct(b)
 	b.Values = r.values(m.GetLayeredRuntime(), field.At("layered_runtime"))
 	env.Values = b.Values
 	b.Limits = b.Values.limits()
@@ -150,6 +151,44 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	}
 	b.ADS = r.ads(dyn.GetAdsConfig(), b, field.At("dynamic_resources", "ads_config"))
 	return b, r.errs.In(name).Err()
+}
+
+// distinct refuses a second cluster of a name, and a second listener at an address. (A second listener of a name is
+// a newer version of the first.)
+func (r *reader) distinct(b *Bootstrap) {
+	named := map[string]int{}
+	for i, c := range b.Clusters {
+		if first, taken := named[c.GetName()]; taken {
+			r.errs.Addf(field.At("static_resources", "clusters").Index(i).Child("name"), "found %q, the name of static_resources.clusters[%d]", c.GetName(), first)
+			continue
+		}
+		named[c.GetName()] = i
+	}
+	type place struct {
+		listener string
+		at       *field.Path
+	}
+	open := map[netip.AddrPort]place{}
+	for i, l := range b.Listeners {
+		at := field.At("static_resources", "listeners").Index(i)
+		take := func(a *corev3.Address, at *field.Path) {
+			ip, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
+			port := uint16(a.GetSocketAddress().GetPortValue())
+			if err != nil || port == 0 {
+				return // a path, or any port; what is no address is refused elsewhere
+			}
+			host := netip.AddrPortFrom(ip, port)
+			if first, taken := open[host]; taken && first.listener != b.listenerName(i) {
+				r.errs.Addf(at, "found %s, the address of listener %q (%s)", host, first.listener, first.at)
+				return
+			}
+			open[host] = place{b.listenerName(i), at}
+		}
+		take(l.GetAddress(), at.Child("address"))
+		for j, more := range l.GetAdditionalAddresses() {
+			take(more.GetAddress(), at.Child("additional_addresses").Index(j).Child("address"))
+		}
+	}
 }
 
 // has reports whether there is a static cluster of a name.
