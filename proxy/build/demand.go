@@ -64,7 +64,7 @@ func (d *demand) Ask(table, host string, done func(found bool)) {
 		return
 	case w == nil:
 		w = &wish{table: table, host: host, waiting: []func(bool){done}}
-		w.timer = time.AfterFunc(wishPatience, func() { d.give(name, false) })
+		w.timer = time.AfterFunc(wishPatience, func() { d.expire(name) })
 		d.wishes[name] = w
 		d.mu.Unlock()
 		d.wake()
@@ -133,7 +133,21 @@ func (d *demand) settle(has func(table, host string) bool, answered func(name st
 // give answers everybody who waits for a name.
 func (d *demand) give(name string, found bool) {
 	d.mu.Lock()
+	d.tell(d.wishes[name], name, found)
+}
+
+// expire answers with no if there is no answer yet.
+func (d *demand) expire(name string) {
+	d.mu.Lock()
 	w := d.wishes[name]
+	if w != nil && w.answer != pending {
+		w = nil // it came while the timer went off
+	}
+	d.tell(w, name, false)
+}
+
+// tell puts an answer down and gives it to those who wait, without the lock, which it takes over.
+func (d *demand) tell(w *wish, name string, found bool) {
 	if w == nil {
 		d.mu.Unlock()
 		return

@@ -56,21 +56,41 @@ func TestDemandPatience(t *testing.T) {
 
 // Names that clients invent do not fill the memory, and push out no host that is there.
 func TestDemandBounded(t *testing.T) {
-	d, _ := newDemand()
-	d.Ask("table", "good.example", func(bool) {})
-	has := func(_, host string) bool { return host == "good.example" }
-	refused := 0
-	for i := range 3 * maxWishes {
-		d.Ask("table", fmt.Sprintf("x%d.example", i), func(found bool) { refused++ })
-		if i%100 == 0 {
-			d.settle(has, all)
+	// In a bubble, for a slow machine must not let the patience of a wish end meanwhile.
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := newDemand()
+		d.Ask("table", "good.example", func(bool) {})
+		has := func(_, host string) bool { return host == "good.example" }
+		refused := 0
+		for i := range 3 * maxWishes {
+			d.Ask("table", fmt.Sprintf("x%d.example", i), func(bool) { refused++ })
+			if i%100 == 0 {
+				d.settle(has, all)
+			}
 		}
-	}
-	if names, _ := d.names(all); len(names) > maxWishes {
-		t.Errorf("%d names are asked for, want at most %d", len(names), maxWishes)
-	}
-	if w := d.wishes[vhostName("table", "good.example")]; w == nil || w.answer != present {
-		t.Error("a host that is there was forgotten")
+		d.settle(has, all)
+		if names, _ := d.names(all); len(names) > maxWishes {
+			t.Errorf("%d names are asked for, want at most %d", len(names), maxWishes)
+		}
+		if w := d.wishes[vhostName("table", "good.example")]; w == nil || w.answer != present {
+			t.Error("a host that is there was forgotten")
+		}
+		if refused != 3*maxWishes {
+			t.Errorf("%d of %d requests got their answer", refused, 3*maxWishes)
+		}
+	})
+}
+
+// A patience that ends just as the answer comes does not take the answer back.
+func TestDemandLatePatience(t *testing.T) {
+	d, _ := newDemand()
+	d.Ask("table", "a.example", func(bool) {})
+	d.settle(func(string, string) bool { return true }, all)
+	d.expire(vhostName("table", "a.example"))
+	found := false
+	d.Ask("table", "a.example", func(yes bool) { found = yes })
+	if !found {
+		t.Error("the host that is there was taken for absent")
 	}
 }
 
