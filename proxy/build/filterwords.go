@@ -65,10 +65,10 @@ func (r *reader) headerMutations(m *headermutationv3.Mutations, at *field.Path) 
 	in, out := at.Child("request_mutations"), at.Child("response_mutations")
 	inTrailers, outTrailers := at.Child("request_trailers_mutations"), at.Child("response_trailers_mutations")
 	return &headermutation.Config{
-		Request:          compile(r.mutations(m.GetRequestMutations(), in), in),
-		Response:         compile(r.mutations(m.GetResponseMutations(), out), out),
-		RequestTrailers:  compile(r.mutations(m.GetRequestTrailersMutations(), inTrailers), inTrailers),
-		ResponseTrailers: compile(r.mutations(m.GetResponseTrailersMutations(), outTrailers), outTrailers),
+		Request:          compile(r.mutations(m.GetRequestMutations(), false, in), in),
+		Response:         compile(r.mutations(m.GetResponseMutations(), true, out), out),
+		RequestTrailers:  compile(r.mutations(m.GetRequestTrailersMutations(), true, inTrailers), inTrailers),
+		ResponseTrailers: compile(r.mutations(m.GetResponseTrailersMutations(), true, outTrailers), outTrailers),
 		Query:            r.parameters(m.GetQueryParameterMutations(), at.Child("query_parameter_mutations")),
 	}
 }

@@ -43,7 +43,7 @@ func (r *reader) early(list []*corev3.TypedExtensionConfig, at *field.Path) *rou
 			r.errs.Addf(at, "found %s, want the type of envoy.http.early_header_mutation.header_mutation", x.GetTypedConfig().GetTypeUrl())
 			continue
 		}
-		all = append(all, r.mutations(m.GetMutations(), at.Child("mutations"))...)
+		all = append(all, r.mutations(m.GetMutations(), true, at.Child("mutations"))...)
 	}
 	if len(all) == 0 || len(r.errs) > 0 {
 		return nil

@@ -72,7 +72,7 @@ func (r *reader) mirrors(list []*routev3.RouteAction_RequestMirrorPolicy, at *fi
 		at := at.Index(i)
 		out = append(out, route.MirrorConfig{Cluster: m.GetCluster(), ClusterHeader: strings.ToLower(m.GetClusterHeader()),
 			Fraction: r.runtimeFraction(m.GetRuntimeFraction(), at.Child("runtime_fraction")), HostSuffixOff: m.GetDisableShadowHostSuffixAppend(),
-			HostRewrite: m.GetHostRewriteLiteral(), Headers: r.mutations(m.GetRequestHeadersMutations(), at.Child("request_headers_mutations"))})
+			HostRewrite: m.GetHostRewriteLiteral(), Headers: r.mutations(m.GetRequestHeadersMutations(), true, at.Child("request_headers_mutations"))})
 		if m.GetCluster() != "" {
 			r.needs.Clusters = append(r.needs.Clusters, m.GetCluster())
 		}

@@ -38,6 +38,8 @@ func (r *reader) filterWord(name string, a *anypb.Any, at *field.Path) any {
 	case m.GetConfig() == nil:
 		r.errs.Addf(at, "has neither disabled nor config for %s, want one of them", name)
 		return nil
+	case m.GetConfig().GetTypeUrl() == "":
+		return route.On{}
 	case m.GetIsOptional() && !known(m.GetConfig()):
 		return nil
 	}

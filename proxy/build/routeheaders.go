@@ -13,15 +13,18 @@ import (
 	"github.com/mallamesh/malla/proxy/route"
 )
 
-// mutations reads changes of header fields that are made one after the other.
-func (r *reader) mutations(list []*mutationv3.HeaderMutation, at *field.Path) []route.Mutation {
+// mutations reads changes of header fields that are made one after the other. Only where whole is false can they take away
+// what a message cannot do without.
+func (r *reader) mutations(list []*mutationv3.HeaderMutation, whole bool, at *field.Path) []route.Mutation {
 	var out []route.Mutation
 	for i, m := range list {
 		at := at.Index(i)
 		var c route.Mutation
 		switch m.GetAction().(type) {
 		case *mutationv3.HeaderMutation_Remove:
-			c.Remove = r.headerNames([]string{m.GetRemove()}, at.Child("remove"))[0]
+			if c.Remove, c.Any = m.GetRemove(), !whole; whole {
+				c.Remove = r.headerNames([]string{c.Remove}, at.Child("remove"))[0]
+			}
 		case *mutationv3.HeaderMutation_Append:
 			c.Append = &r.headerValues([]*corev3.HeaderValueOption{m.GetAppend()}, at.Child("append"))[0]
 		case *mutationv3.HeaderMutation_RemoveOnMatch_:

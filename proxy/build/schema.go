@@ -207,6 +207,7 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	v := m.Get(fd)
 	switch {
 	case mayBeLeftOut(m, fd): // whoever wrote it said so
+	case m.Descriptor().FullName() == filterConfigName && string(fd.Name()) == "config" && v.Message().Interface().(*anypb.Any).GetTypeUrl() == "": // the filter is on, and that is all
 	case fd.IsMap():
 		if fd.MapValue().Message() == nil {
 			return

@@ -37,6 +37,9 @@ type Config struct {
 // Off in place of a filter's configuration says that the filter is off.
 type Off struct{}
 
+// On in place of a filter's configuration says that the filter is on, with what the levels above say to it.
+type On struct{}
+
 // A VirtualHostConfig describes the routes of a set of domains.
 type VirtualHostConfig struct {
 	Name      string

@@ -38,7 +38,14 @@ func overlay(base, over map[string]any) map[string]any {
 		return over
 	}
 	m := maps.Clone(base)
-	maps.Copy(m, over)
+	for name, v := range over {
+		_, on := v.(On)
+		above := m[name]
+		if _, off := above.(Off); on && above != nil && !off {
+			continue // which has it on, too, and says how
+		}
+		m[name] = v
+	}
 	return m
 }
 

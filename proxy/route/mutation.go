@@ -10,6 +10,7 @@ import (
 // A Mutation is one change of header fields (envoy.config.common.mutation_rules). One of its parts is set.
 type Mutation struct {
 	Remove        string
+	Any           bool // Remove may be what a message cannot do without: who sends it looks for that
 	Append        *HeaderValue
 	RemoveOnMatch *StringMatch // of names
 }
@@ -45,7 +46,7 @@ func newMutationOf(m *Mutation) (c compiledMutation, err error) {
 		var match matcher
 		match, err = newMatcher(*m.RemoveOnMatch)
 		c.match = &match
-	case !modifiable(m.Remove):
+	case !m.Any && !modifiable(m.Remove):
 		err = fmt.Errorf("remove: %q, want a name other than host that does not begin with a colon", m.Remove)
 	default:
 		c.remove = []byte(lower(m.Remove))

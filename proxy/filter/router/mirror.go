@@ -139,6 +139,11 @@ func (sh *shadow) send() {
 // OnReady sends the copy.
 func (sh *shadow) OnReady(up pool.Stream) {
 	sh.up = up
+	if sh.request.Lacks() != "" { // filters have taken it
+		sh.w.Loop.Cancel(&sh.timer)
+		sh.OnTimer(nil)
+		return
+	}
 	up.SendHeaders(&sh.request, len(sh.body) == 0)
 	if len(sh.body) > 0 {
 		up.SendData(sh.body, true)

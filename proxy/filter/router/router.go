@@ -420,6 +420,9 @@ func (a *attempt) OnReady(up pool.Stream) {
 	if r.set.duration > 0 {
 		r.w.Loop.Schedule(&a.timers[timerLife], r.set.duration)
 	}
+	if r.refusesPart(a) {
+		return
+	}
 	bare := r.ended && len(r.body) == 0 && r.trailers == nil
 	up.SendHeaders(&s.Request, bare && !a.pending.Raw)
 	if a.pending.Raw {
@@ -446,6 +449,17 @@ func (a *attempt) OnReady(up pool.Stream) {
 	if !r.Full() {
 		s.ResumeRequest()
 	}
+}
+
+// refusesPart answers a request that filters, of whatever kind, have taken a field from without which it is none. As in Envoy that is seen
+// when there is a connection, which ends unused.
+func (r *Router) refusesPart(a *attempt) bool {
+	name := r.s.Request.Lacks()
+	if name == "" || a.pending.Raw {
+		return false
+	}
+	r.s.Reply(503, "missing required header: "+name, "filter_removed_required_request_headers{missing_required_header:_"+name+"}", access.DownstreamProtocolError)
+	return true
 }
 
 // introduce tells a host that gets bytes only whose they are, and ends them if there are none.
