@@ -515,7 +515,10 @@ func (c *Conn) pump() {
 			c.deliverOwn(c.in)
 		}
 	}
-	for range maxReads {
+	for i := range maxReads {
+		if i > 0 && c.loop.Late() {
+			break
+		}
 		if c.state.dead || c.state.paused || c.state.again || c.state.eof || len(c.in) > c.maxTail() {
 			return
 		}

@@ -101,6 +101,14 @@ func (l *Loop) Wall() time.Time { return l.WallAt(l.clock) }
 // WallAt is the system's time that belongs to a value of Now.
 func (l *Loop) WallAt(at int64) time.Time { return l.zero.Add(time.Duration(at)) }
 
+// longTurn is how long a turn may be before what can wait is left for the next. The rest of it is one helping of each
+// connection that has something to say.
+const longTurn = 2 * time.Millisecond
+
+// Late reports that the turn has been a long one: a connection that has had some of it leaves the rest for the next, so
+// that others wait for as long as helpings take, and not for all that somebody has sent.
+func (l *Loop) Late() bool { return int64(l.back.now())-l.clock > int64(longTurn) }
+
 // stamp takes the time of a turn. The system's clock is looked at once a second: it is set now and then, and goes on
 // while the machine sleeps, which ours does not.
 func (l *Loop) stamp() {

@@ -117,6 +117,9 @@ func (m *Memory) Advance(d time.Duration) {
 	m.Step()
 }
 
+// Work has time pass in the middle of a turn, as it does for who computes.
+func (m *Memory) Work(d time.Duration) { m.back.clock += d }
+
 // Jump sets the system's clock, as somebody does who has noticed that it is wrong. The loop's own goes on as it was.
 func (m *Memory) Jump(d time.Duration) { m.back.start = m.back.start.Add(d) }
 

@@ -155,6 +155,9 @@ func (c *Conn) Feed(b []byte) (int, error) {
 // Rest has Feed end with the present frame: a handler has enough to do for now. What is left is fed again.
 func (c *Conn) Rest() { c.resting = true }
 
+// Rests reports whether Feed has ended for that.
+func (c *Conn) Rests() bool { return c.resting }
+
 // frames takes the whole frames in b from used on, and returns up to where.
 func (c *Conn) frames(b []byte, used int) (int, *Error) {
 	for len(b)-used >= frameHeader && !c.closed && !c.resting {

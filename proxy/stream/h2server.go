@@ -128,7 +128,7 @@ func (v *server2) OnData(_ *drive.Conn, b []byte) int {
 	if err != nil {
 		v.broken()
 	}
-	if n < len(b) && v.m.crowded() {
+	if n < len(b) && v.http.Rests() {
 		v.conn.Yield()
 	}
 	return n

@@ -20,6 +20,7 @@ type manager struct {
 	via    []byte
 	meter  drive.Meter
 
+	begun  uint // requests after which crowded was asked
 	free   *Stream
 	spare  int                 // streams in free
 	done   []*Stream           // over, but perhaps still on the stack of a caller in this turn
@@ -99,9 +100,16 @@ func (m *manager) retire(s *Stream) {
 	m.done = append(m.done, s)
 }
 
-// crowded reports whether so many streams have ended in this turn that the next requests are for another: a connection may
-// have sent thousands of which each is answered at once, and both the memory of their streams and the other connections wait.
-func (m *manager) crowded() bool { return len(m.done) >= maxEnded }
+// crowded reports whether so many streams have ended in this turn, or so much time has gone, that the next requests are for another: a
+// connection may have sent thousands of which each is answered at once or costs much, and both the memory of their streams and the other
+// connections wait. It is asked after a request of whose connection there may be more; the clock is looked at for every fourth.
+func (m *manager) crowded() bool {
+	if len(m.done) >= maxEnded {
+		return true
+	}
+	m.begun++
+	return m.begun%4 == 0 && m.w.Loop.Late()
+}
 
 const (
 	maxEnded = 512      // streams in a turn
