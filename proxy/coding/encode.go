@@ -32,7 +32,7 @@ func NewGzip(level, windowBits int) *Encoding {
 		if err != nil {
 			panic("coding: a level or window of gzip that is none: " + err.Error())
 		}
-		return &gzipWriter{deflate: w, flags: flags}
+		return &gzipWriter{deflate: w, flags: flags, whole: level != HuffmanOnly && (windowBits == 0 || 1<<windowBits >= small)}
 	}}
 }
 
@@ -46,16 +46,44 @@ const (
 type gzipWriter struct {
 	deflate *flate.Writer
 	flags   byte // how hard it tries: 2 most, 4 least
+	whole   bool // bodies that are small and whole are compressed as such
 	w       io.Writer
 	began   bool
+	passed  bool // the first piece is written
+	running bool // deflate is at work
 	sum     uint32
 	size    uint32
 	frame   [10]byte
+	held    int // bytes in room
+	room    [small]byte
 }
 
+// small is how long a body, or its first piece, may be that is compressed in one go. What works well on long ones stores those,
+// or describes codes for them that are longer than they.
+const small = 1 << 10
+
 func (g *gzipWriter) Reset(w io.Writer) {
-	g.deflate.Reset(w)
-	g.w, g.began, g.sum, g.size = w, false, 0, 0
+	g.w, g.began, g.passed, g.running, g.sum, g.size, g.held = w, false, false, false, 0, 0, 0
+}
+
+// pass writes what was held, so that it can be read.
+func (g *gzipWriter) pass(last bool) error {
+	held := g.room[:g.held]
+	g.held = 0
+	return flate.StatelessDeflate(g.w, held, last, nil)
+}
+
+// run has deflate take the rest of a body.
+func (g *gzipWriter) run() error {
+	if g.running {
+		return nil
+	}
+	g.running = true
+	g.deflate.Reset(g.w)
+	held := g.room[:g.held]
+	g.held = 0
+	_, err := g.deflate.Write(held)
+	return err
 }
 
 func (g *gzipWriter) begin() error {
@@ -72,13 +100,30 @@ func (g *gzipWriter) Write(b []byte) (int, error) {
 	if err := g.begin(); err != nil {
 		return 0, err
 	}
+	if len(b) == 0 {
+		return 0, nil
+	}
 	g.sum = crc32.Update(g.sum, crc32.IEEETable, b)
 	g.size += uint32(len(b))
+	if g.whole && !g.running && !g.passed && g.held+len(b) <= small {
+		g.held += copy(g.room[g.held:], b)
+		return len(b), nil
+	}
+	if err := g.run(); err != nil {
+		return 0, err
+	}
 	return g.deflate.Write(b)
 }
 
 func (g *gzipWriter) Flush() error {
 	if err := g.begin(); err != nil {
+		return err
+	}
+	if g.whole && !g.running && g.held > 0 {
+		g.passed = true
+		return g.pass(false)
+	}
+	if err := g.run(); err != nil {
 		return err
 	}
 	return g.deflate.Flush()
@@ -88,13 +133,24 @@ func (g *gzipWriter) Close() error {
 	if err := g.begin(); err != nil {
 		return err
 	}
-	if err := g.deflate.Close(); err != nil {
+	if err := g.end(); err != nil {
 		return err
 	}
 	binary.LittleEndian.PutUint32(g.frame[:], g.sum)
 	binary.LittleEndian.PutUint32(g.frame[4:], g.size)
 	_, err := g.w.Write(g.frame[:8])
 	return err
+}
+
+// end ends what deflate writes, or writes all of it.
+func (g *gzipWriter) end() error {
+	if !g.running && (g.held > 0 || g.passed) {
+		return g.pass(true)
+	}
+	if err := g.run(); err != nil {
+		return err
+	}
+	return g.deflate.Close()
 }
 
 // NewBrotli returns an encoding of a quality from 0 to 11 and a window of so many bits, 10 to 24.
