@@ -39,6 +39,7 @@ type Decoding struct {
 	Name   string
 	Ratio  int // how many times as large as what has come a body may be
 	memory int
+	needs  func(first byte) int // what a body takes that begins with a byte; nil: memory
 	make   func() reader
 }
 

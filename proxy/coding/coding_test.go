@@ -311,6 +311,58 @@ func TestDecodersAreForBodiesThatHaveBegun(t *testing.T) {
 }
 
 // What is kept for the next body is bounded, however many kinds there have been: each change of a listener makes new ones.
+// A brotli body has memory for the largest window until its first byte has come, and then for its own. When there is no more, the next
+// body is told so before anything of it is taken.
+func TestBrotliTakesWhatItsWindowNeeds(t *testing.T) {
+	k, of := NewStock(), NewUnbrotli()
+	begin := func(bits int) (d *Decoder, ok bool) {
+		d = new(Decoder)
+		if !d.Begin(k, of) {
+			return d, false
+		}
+		var wire bytes.Buffer
+		w := NewBrotli(3, bits).make()
+		w.Reset(&wire)
+		w.Write(text[:1000])
+		w.Flush()
+		got, err := d.Write(nil, wire.Bytes(), false)
+		if err != nil || !bytes.Equal(got, text[:1000]) {
+			t.Fatalf("a window of %d bits: %d bytes, %v", bits, len(got), err)
+		}
+		return d, true
+	}
+	var open []*Decoder
+	for range 200 {
+		d, ok := begin(18)
+		if !ok {
+			t.Fatalf("no memory for body %d", len(open))
+		}
+		open = append(open, d)
+	}
+	n := 0
+	for ; n < 100; n++ {
+		d, ok := begin(24)
+		if !ok {
+			break
+		}
+		open = append(open, d)
+	}
+	if n == 0 || n > 16 {
+		t.Errorf("%d bodies with the largest window have decoders, want some and at most 16", n)
+	}
+	for bits := 10; bits <= 24; bits++ {
+		if d, ok := begin(bits); ok {
+			open = append(open, d)
+		}
+	}
+	for _, d := range open {
+		d.Close()
+	}
+	if k.left != stockSize {
+		t.Errorf("%d bytes are left of %d", k.left, stockSize)
+	}
+}
+
 func TestKeptIsBounded(t *testing.T) {
 	k := NewStock()
 	for range 100 {

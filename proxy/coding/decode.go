@@ -28,7 +28,25 @@ func NewGunzip(ratio int) *Decoding {
 
 // NewUnbrotli returns a decoding of br.
 func NewUnbrotli() *Decoding {
-	return &Decoding{Name: Brotli, Ratio: DefaultRatio, memory: 16 << 20, make: func() reader { return brotli.NewReader(nil) }}
+	return &Decoding{Name: Brotli, Ratio: DefaultRatio, memory: 16 << 20, needs: brotliMemory, make: func() reader { return brotli.NewReader(nil) }}
+}
+
+// brotliMemory is what a body takes that begins with a byte: there it says how large its window is (RFC 7932, section 9.1).
+func brotliMemory(first byte) int {
+	const tables = 256 << 10
+	bits := 16
+	switch short, long := first>>1&7, first>>4&7; {
+	case first&1 == 0:
+	case short != 0:
+		bits = 17 + int(short)
+	case long == 0:
+		bits = 17
+	case long == 1: // is no window
+		bits = 24
+	default:
+		bits = 8 + int(long)
+	}
+	return 1<<bits + tables
 }
 
 // NewUnzstd returns a decoding of zstd, which knows some dictionaries.
@@ -99,6 +117,7 @@ type Decoder struct {
 	in     []byte // has not been read
 	ended  bool   // nothing comes after in
 	closed bool
+	memory int // of the stock that it has
 	out    []byte
 	limit  int // of out
 	input  int // all that has come
@@ -112,7 +131,7 @@ func (d *Decoder) Begin(k *Stock, of *Decoding) bool {
 		return false
 	}
 	k.left -= of.memory
-	*d = Decoder{stock: k, of: of}
+	*d = Decoder{stock: k, of: of, memory: of.memory}
 	return true
 }
 
@@ -149,7 +168,7 @@ func (d *Decoder) release() {
 		d.stock.readers.keep(d.of, d.reader, d.of.memory)
 		d.reader = nil
 	}
-	d.stock.left += d.of.memory
+	d.stock.left += d.memory
 	d.stock = nil
 }
 
@@ -218,6 +237,9 @@ func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
 	if len(b) == 0 && !last {
 		return dst, nil
 	}
+	if d.input == 0 && d.of.needs != nil && len(b) > 0 {
+		d.settle(d.of.needs(b[0]))
+	}
 	d.input += len(b)
 	d.in, d.ended, d.out = b, last, dst
 	d.limit = len(dst) + min(d.input*d.of.Ratio-d.output, max(len(b), smallest)*d.of.Ratio)
@@ -235,6 +257,14 @@ func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
 		return dst, nil
 	}
 	return dst, d.err
+}
+
+// settle gives back what was set aside for a larger body than this one is.
+func (d *Decoder) settle(needs int) {
+	if spare := d.memory - needs; spare > 0 {
+		d.stock.left += spare
+		d.memory -= spare
+	}
 }
 
 // Close ends a body, wherever it is.
