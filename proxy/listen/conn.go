@@ -43,9 +43,10 @@ type Conn struct {
 	next, prev *Conn
 	timer      drive.Timer
 	transport  string
-	waits      *stats.Gauge // that counts it while its filter chain is not known
-	enough     int32        // input below which it is of no use to look for a client hello again
-	gate       int32        // gates that it has passed
+	waits      *stats.Gauge    // that counts it while its filter chain is not known
+	account    *stats.Listener // that counts it from then on
+	enough     int32           // input below which it is of no use to look for a client hello again
+	gate       int32           // gates that it has passed
 	found      tls.Found
 	global     *Connections
 	limits     []*Limit // that count the connection
@@ -351,12 +352,32 @@ func (c *Conn) choose(unread bool) {
 		return
 	}
 	c.Chain = chain
+	c.enter()
 	if chain.Filter == nil {
 		c.log(access.NoFlag, "", "")
 		c.close()
 		return
 	}
 	c.admit()
+}
+
+// enter begins the account of a connection whose filter chain is known. Those of which none is are for Envoy not there, nor are those
+// that a listener hands on.
+func (c *Conn) enter() {
+	if c.account = c.Listener.Stats; c.account != nil {
+		c.account.DownstreamCxTotal.Inc()
+		c.account.DownstreamCxActive.Inc()
+	}
+}
+
+// leave ends that account, with the listener that it began with, whoever has taken the connection over meanwhile.
+func (c *Conn) leave() {
+	if st := c.account; st != nil {
+		c.account = nil
+		st.DownstreamCxActive.Dec()
+		st.DownstreamCxDestroy.Inc()
+		st.DownstreamCxLengthMS.Record(uint64(max(0, c.Worker.Loop.Now()-c.Opened) / int64(time.Millisecond)))
+	}
 }
 
 // admit passes the gates that the connection has not passed yet, and goes on.
@@ -445,6 +466,7 @@ func (c *Conn) Release() {
 		c.log(access.NoFlag, "", "")
 	}
 	c.ln.unlink(c)
+	c.leave()
 	c.global.release()
 	for _, l := range c.limits {
 		l.release()

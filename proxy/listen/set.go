@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -169,9 +168,6 @@ func (l *listener) Accepted(d *drive.Conn) {
 		d.Abort()
 		return
 	}
-	if st := cfg.Stats; st != nil {
-		st.DownstreamCxTotal.Inc()
-	}
 	if limit := int64(cfg.MaxConnections); limit > 0 && cfg.count.Load() >= limit {
 		if st := cfg.Stats; st != nil {
 			st.DownstreamCxOverflow.Inc()
@@ -197,9 +193,6 @@ func (l *listener) link(c *Conn) {
 	c.prev.next, c.next.prev = c, c
 	l.open++
 	l.config.count.Add(1)
-	if st := l.config.Stats; st != nil {
-		st.DownstreamCxActive.Inc()
-	}
 }
 
 func (l *listener) unlink(c *Conn) {
@@ -207,11 +200,6 @@ func (l *listener) unlink(c *Conn) {
 	c.next, c.prev, c.counted = nil, nil, false
 	l.open--
 	l.config.count.Add(-1)
-	if st := l.config.Stats; st != nil {
-		st.DownstreamCxActive.Dec()
-		st.DownstreamCxDestroy.Inc()
-		st.DownstreamCxLengthMS.Record(uint64(max(0, l.set.w.Loop.Now()-c.Opened) / int64(time.Millisecond)))
-	}
 	if l.drained.began && l.open == 0 {
 		l.set.w.Loop.Cancel(&l.timer)
 		delete(l.set.old, l)
