@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -45,11 +46,54 @@ func TestSoak(t *testing.T) {
 	}
 	now := holds(t, c.Proxy)
 	t.Logf("resident %d MB after a third, %d MB at the end; descriptors %d and %d, goroutines %d and %d", first.memory>>20, now.memory>>20, first.descriptors, now.descriptors, first.goroutines, now.goroutines)
-	const garbage = 16 << 20 // that the collector lets be
-	if now.memory > first.memory+first.memory/4+garbage || now.goroutines > first.goroutines+slack || now.descriptors > first.descriptors+50 || now.threads > first.threads+2 {
-		t.Errorf("the proxy holds %+v at the end, and held %+v after a third", now, first)
+	if err := now.flat(first); err != nil {
+		t.Error(err)
 	}
 	f.want(t, 10)
+}
+
+// flat reports what a proxy holds more than it did.
+func (u usage) flat(before usage) error {
+	const garbage = 16 << 20 // that the collector lets be
+	var all []error
+	for _, x := range []struct {
+		what          string
+		was, is, most int64
+	}{
+		{"bytes of memory", before.memory, u.memory, before.memory + before.memory/4 + garbage},
+		{"goroutines", before.goroutines, u.goroutines, before.goroutines + slack},
+		{"descriptors", int64(before.descriptors), int64(u.descriptors), int64(before.descriptors) + 50},
+		{"threads", before.threads, u.threads, before.threads + 2},
+	} {
+		if x.was == 0 || x.is > x.most {
+			all = append(all, fmt.Errorf("%d %s at the end, %d after a third: want some and %d at most", x.is, x.what, x.was, x.most))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// A soak in which something grows fails: the growth of what leaks a goroutine, a descriptor or 30 KiB each second of half an hour.
+func TestSoakNoticesGrowth(t *testing.T) {
+	first := usage{memory: 60 << 20, goroutines: 12, descriptors: 130, threads: 9}
+	if err := first.flat(first); err != nil {
+		t.Errorf("nothing has grown, and yet: %v", err)
+	}
+	const seconds = 20 * 60 // of half an hour, after the first third
+	for what, grow := range map[string]func(*usage){
+		"memory":      func(u *usage) { u.memory += seconds * 30 << 10 },
+		"goroutines":  func(u *usage) { u.goroutines += seconds },
+		"descriptors": func(u *usage) { u.descriptors += seconds },
+		"threads":     func(u *usage) { u.threads += 3 },
+	} {
+		now := first
+		grow(&now)
+		if now.flat(first) == nil {
+			t.Errorf("%s grew from %+v to %+v unnoticed", what, first, now)
+		}
+	}
+	if first.flat(usage{}) == nil {
+		t.Error("it is not noticed that nothing was measured")
+	}
 }
 
 // leave begins a request and resets the connection somewhere.
