@@ -1,6 +1,6 @@
 // Package resolve looks host names up, with the times that answers may be believed.
 //
-// It does what Envoy's resolver (c-ares) does: the hosts file first; then the name servers of
+// It does what Envoy's resolver (c-ares) does: the hosts file first; localhost and what is below it is this host (RFC 6761, section 6.3); then the name servers of
 // resolv.conf, or others that the configuration names, with search domains; addresses of both
 // families at the same time; TCP where an answer does not fit into a datagram; another server, and
 // another try, where one says nothing or fails.
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,9 @@ func (r *Resolver) Resolve(ctx context.Context, name string, family cluster.Fami
 	if known := family.Choose(r.system.hosts(name)); len(known) > 0 {
 		return known, 0, nil
 	}
+	if isLocal(name) {
+		return family.Choose([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}), 0, nil
+	}
 	conf := r.system.conf()
 	names := []string{dns.Fqdn(name)}
 	if !r.c.NoSearch {
@@ -84,6 +88,12 @@ func (r *Resolver) Resolve(ctx context.Context, name string, family cluster.Fami
 		}
 	}
 	return nil, 0, nil
+}
+
+// isLocal reports whether a name is of this host, whatever name servers say.
+func isLocal(name string) bool {
+	key := hostKey(name)
+	return key == "localhost" || strings.HasSuffix(key, ".localhost")
 }
 
 // servers lists whom to ask, in order.

@@ -144,6 +144,9 @@ func TestResolve(t *testing.T) {
 		{"unknown.example", cluster.V4Only, "", 0, "udp A unknown.example."},
 		{"10.1.1.1", cluster.V4Only, "10.1.1.1", 0, ""},
 		{"here", cluster.V4Only, "10.9.9.9", 0, ""},
+		{"shop.Localhost.", cluster.V4Only, "127.0.0.1", 0, ""}, // whatever a name server would say
+		{"localhost", cluster.All, "::1 127.0.0.1", 0, ""},
+		{"shop-localhost", cluster.V4Only, "", 0, "udp A shop-localhost."},
 	} {
 		s := newServer(t, zone...)
 		r := newResolver(t, Config{Servers: []netip.AddrPort{s.addr}, NoSearch: true}, "", "# ours\n10.9.9.9 There here # too\n")
