@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
+	sniforwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -58,6 +60,7 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 		switch {
 		case port != 0:
 			m.Address, m.BindToPort, m.AdditionalAddresses = here(uint32(port)), nil, nil
+			p.moveForwarders(at, m)
 			if name == outbound || name == inbound {
 				announce(m)
 			}
@@ -116,6 +119,25 @@ func (p *play) inTLS(m proto.Message, f func(*tlsv3.SdsSecretConfig)) {
 		inside(m.TransportSocket)
 		for _, match := range m.TransportSocketMatches {
 			inside(match.TransportSocket)
+		}
+	}
+}
+
+// moveForwarders has those filters that look up the host which a TLS client names go to the port of a server here: any:443
+// stands for port 443 of whoever it is.
+func (p *play) moveForwarders(at int, l *listenerv3.Listener) {
+	for _, c := range l.FilterChains {
+		for _, f := range c.Filters {
+			config, err := f.GetTypedConfig().UnmarshalNew()
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if forward, ok := config.(*sniforwardv3.FilterConfig); ok {
+				forward.PortSpecifier = &sniforwardv3.FilterConfig_PortValue{PortValue: p.server(at, fmt.Sprintf("any:%d", forward.GetPortValue())).port}
+				if err := f.GetTypedConfig().MarshalFrom(forward); err != nil {
+					p.t.Fatal(err)
+				}
+			}
 		}
 	}
 }
