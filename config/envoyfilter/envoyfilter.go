@@ -117,7 +117,11 @@ func (r *Reading) patch(p *networking.EnvoyFilter_EnvoyConfigObjectPatch, at *fi
 		}
 		out.Value = t.empty()
 		r.value(out.Value, p.GetPatch().GetValue(), value)
-		if len(r.Errors) == before && !merges(op) {
+		switch {
+		case len(r.Errors) > before:
+		case merges(op):
+			r.part(out.Value, value)
+		default:
 			r.whole(out.Value, value)
 			r.name(out, value)
 		}

@@ -2,6 +2,7 @@ package envoyfilter
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -177,7 +178,7 @@ func namesOf(d protoreflect.MessageDescriptor) []string {
 }
 
 // whole checks a message that is to stand for itself by Envoy's own rules, with the
-// configurations in it. What is merged is a part, so it cannot be asked.
+// configurations in it.
 func (r *Reading) whole(m proto.Message, at *field.Path) {
 	if err := check(m); err != nil {
 		r.Errors.Addf(at, "Envoy does not take it: %v", err)
@@ -199,6 +200,73 @@ func check(m proto.Message) error {
 		bad = errors.Join(bad, err)
 	})
 	return bad
+}
+
+// part checks a message that is to be merged into another one: what stands in it must be right, what does not may come from there.
+// How long a list is is not known.
+func (r *Reading) part(m proto.Message, at *field.Path) {
+	all := violations(m)
+	slices.Sort(all)
+	for _, v := range slices.Compact(all) {
+		r.Errors.Addf(at, "Envoy does not take it: %s", v)
+	}
+}
+
+// violations are what values in a message, and in the messages in it, break of Envoy's own rules.
+func violations(m proto.Message) (out []string) {
+	if v, ok := m.(interface{ ValidateAll() error }); ok {
+		var all interface{ AllErrors() []error }
+		if err := v.ValidateAll(); errors.As(err, &all) {
+			for _, e := range all.AllErrors() {
+				if said, ok := violation(m.ProtoReflect(), e); ok {
+					out = append(out, said)
+				}
+			}
+		}
+	}
+	m.ProtoReflect().Range(func(d protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case d.IsMap() && d.MapValue().Message() != nil:
+			v.Map().Range(func(_ protoreflect.MapKey, e protoreflect.Value) bool {
+				out = append(out, violations(e.Message().Interface())...)
+				return true
+			})
+		case d.IsMap() || d.Message() == nil:
+		case d.IsList():
+			for i := range v.List().Len() {
+				out = append(out, violations(v.List().Get(i).Message().Interface())...)
+			}
+		default:
+			out = append(out, violations(v.Message().Interface())...)
+		}
+		return true
+	})
+	if a, ok := m.(*anypb.Any); ok {
+		if inner, err := a.UnmarshalNew(); err == nil {
+			out = append(out, violations(inner)...)
+		}
+	}
+	return out
+}
+
+// violation says what an error of a message's own fields is about, if it is one of what stands there.
+func violation(m protoreflect.Message, err error) (string, bool) {
+	var e interface {
+		Field() string
+		Reason() string
+		Cause() error
+	}
+	if !errors.As(err, &e) || e.Cause() != nil { // what is in it is looked at by itself
+		return "", false
+	}
+	for i := range m.Descriptor().Fields().Len() {
+		d := m.Descriptor().Fields().Get(i)
+		if !strings.EqualFold(strings.ReplaceAll(string(d.Name()), "_", ""), e.Field()) {
+			continue
+		}
+		return fmt.Sprintf("invalid %s.%s: %s", m.Descriptor().Name(), e.Field(), e.Reason()), m.Has(d) && !d.IsList() && !d.IsMap()
+	}
+	return "", false
 }
 
 // visit calls f for every Any in the message.
