@@ -26,6 +26,10 @@ func TestGatewayAPI(t *testing.T) {
 	words(t, "get gateway", m.Must("get", "gateway"), "gateway.gateway.networking.k8s.io/bookinfo-gateway", "istio", "127.0.0.1", "True")
 	words(t, "get gateway NAME", m.Must("get", "gateways.gateway.networking.k8s.io", "bookinfo-gateway", "-o", "yaml"),
 		"attachedRoutes: 1", "observedGeneration: 1", "reason: Programmed", "lastTransitionTime: ")
+	const old = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: old}\nspec: {selector: {istio: nobody}, servers: [{port: {number: 9001, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+	m.Apply(old)
+	words(t, "get gateway of both kinds", m.Must("get", "gateway"), "gateway.gateway.networking.k8s.io/bookinfo-gateway", "gateway.networking.istio.io/old")
+	m.Delete(old)
 	words(t, "get gc", m.Must("get", "gc"), "istio.io/gateway-controller", "malla.dev/gateway-controller")
 	words(t, "labels", m.Must("get", "deploy,svc,sa", "-l", "gateway.networking.k8s.io/gateway-name=bookinfo-gateway,gateway.networking.k8s.io/gateway-class-name=istio", "-o", "name"),
 		"deployment.apps/bookinfo-gateway-istio", "service/bookinfo-gateway-istio", "serviceaccount/bookinfo-gateway-istio")
