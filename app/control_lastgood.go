@@ -18,18 +18,33 @@ import (
 type lastGood struct {
 	client corev1client.ConfigMapInterface
 	log    *slog.Logger
-	texts  chan string // the newest
+	texts  chan settingTexts // the newest
+}
+
+// settingTexts are MeshConfig and MeshNetworks.
+type settingTexts struct{ mesh, networks string }
+
+func textsOf(data map[string]string) settingTexts {
+	return settingTexts{data[mesh.Key], data[mesh.NetworksKey]}
+}
+
+func (t settingTexts) data() map[string]string {
+	out := map[string]string{mesh.Key: t.mesh}
+	if t.networks != "" {
+		out[mesh.NetworksKey] = t.networks
+	}
+	return out
 }
 
 func newLastGood(client corev1client.ConfigMapInterface, log *slog.Logger) *lastGood {
-	return &lastGood{client: client, log: log, texts: make(chan string, 1)}
+	return &lastGood{client: client, log: log, texts: make(chan settingTexts, 1)}
 }
 
 // keep has the settings of a ConfigMap kept, the defaults if it is nil. It does not wait. Only one goroutine may call it.
 func (l *lastGood) keep(from *config.Object) {
-	text := ""
+	var text settingTexts
 	if from != nil {
-		text = from.Value.(*corev1.ConfigMap).Data[mesh.Key]
+		text = textsOf(from.Value.(*corev1.ConfigMap).Data)
 	}
 	select {
 	case <-l.texts: // an older one, which nobody has written
@@ -43,7 +58,7 @@ func (l *lastGood) run(ctx context.Context) {
 	const retry = 5 * time.Second
 	told := false
 	for {
-		var text string
+		var text settingTexts
 		select {
 		case text = <-l.texts:
 		case <-ctx.Done():
@@ -64,16 +79,16 @@ func (l *lastGood) run(ctx context.Context) {
 	}
 }
 
-// write makes the ConfigMap hold a text, if it does not.
-func (l *lastGood) write(ctx context.Context, text string) error {
+// write makes the ConfigMap hold the texts, if it does not.
+func (l *lastGood) write(ctx context.Context, text settingTexts) error {
 	have, err := l.client.Get(ctx, mesh.LastGood, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = l.client.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: mesh.LastGood, Labels: map[string]string{"istio.io/config": "true"}},
-			Data: map[string]string{mesh.Key: text}}, metav1.CreateOptions{})
-	case err == nil && have.Data[mesh.Key] != text:
+			Data: text.data()}, metav1.CreateOptions{})
+	case err == nil && textsOf(have.Data) != text:
 		next := have.DeepCopy()
-		next.Data = map[string]string{mesh.Key: text}
+		next.Data = text.data()
 		_, err = l.client.Update(ctx, next, metav1.UpdateOptions{})
 	}
 	return err

@@ -86,6 +86,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	var same bool
 	m.Credentials, next.credentials, same = credentials(s, old.credentials)
 	everything = everything && same
+	networks(s, m)
 	m.Index(prev)
 	next.rules, next.gateways, next.policies = m.Rules, m.Gateways, m.Policies
 	same = same && prev != nil && slices.Equal(prev.Registry.Services, r.Services)

@@ -9,10 +9,7 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// gatewayPortLabel says on which port of a Service that is a network's gateway connections are taken.
-const gatewayPortLabel = "networking.istio.io/gatewayPort"
-
-// defaultGatewayPort is that port where nobody says it.
+// defaultGatewayPort is where a Service that is a network's gateway takes connections if nobody says it.
 const defaultGatewayPort = 15443
 
 // networks finds out of which network the cluster is, and by which gateways networks are reached: those with addresses of
@@ -41,9 +38,8 @@ func networks(s *config.Snapshot, m *model.Mesh) {
 func gatewaysOf(cfg *model.MeshConfig, svc *model.Service) (out []model.NetworkGateway) {
 	if n := svc.Labels[model.NetworkLabel]; n != "" {
 		port := uint16(defaultGatewayPort)
-		if said, ok := svc.Labels[gatewayPortLabel]; ok {
-			p, err := strconv.ParseUint(said, 10, 16)
-			if err == nil && p > 0 {
+		if said, ok := svc.Labels[model.GatewayPortLabel]; ok {
+			if p, err := strconv.ParseUint(said, 10, 16); err == nil && p > 0 { // validation refuses what is none
 				port = uint16(p)
 			}
 		}

@@ -20,6 +20,9 @@ type Mesh struct {
 	Patches  []*Patches            // in the order in which they act
 	Names    []*NamePolicy         // oldest first
 
+	Network         string           // of everything here that does not say otherwise: the root namespace's label
+	NetworkGateways []NetworkGateway // sorted
+
 	Credentials map[CredentialKey]*Credential
 	Namespaces  map[string]map[string]string // their labels, if the mesh's settings ask for them
 
@@ -32,6 +35,9 @@ type Mesh struct {
 	workloads  map[[2]string]*Workload
 	byAddr     map[netip.Addr]*Workload
 	behind     map[netip.Addr][]*Service // services without selector, and ServiceEntries, by endpoint address
+
+	networkGateways map[NetworkGateway][]NetworkGateway // by network, and by network and cluster
+	networkScale    uint32
 }
 
 // Index builds the lookups. Compile calls it once, before the mesh is published.
@@ -49,6 +55,7 @@ func (m *Mesh) Index(prev *Mesh) {
 		m.indexWorkloads()
 	}
 	m.indexBehind()
+	m.indexNetworks()
 	m.IndexPolicies()
 	m.peers = make(map[string][]*PeerAuthentication)
 	for _, p := range m.Peers {

@@ -76,6 +76,7 @@ type MeshConfig struct {
 	ProxyMetadata                                                         map[string]string // of defaultConfig
 	StatsInclusionPrefixes, StatsInclusionSuffixes, StatsInclusionRegexps []string          // of defaultConfig
 	HoldApplication                                                       bool              // holdApplicationUntilProxyStarts
+	Networks                                                              Networks          // MeshNetworks
 }
 
 // IngressSettings say which Ingresses are served, and by which pods.

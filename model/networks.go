@@ -10,6 +10,9 @@ import (
 // that its addresses are gateways of that network.
 const NetworkLabel = "topology.istio.io/network"
 
+// GatewayPortLabel says on which port such a Service takes connections.
+const GatewayPortLabel = "networking.istio.io/gatewayPort"
+
 // Networks say what MeshNetworks say: of which network the endpoints are that do not say so themselves,
 // and how those of other networks are reached.
 type Networks struct {

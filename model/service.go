@@ -73,6 +73,7 @@ type Service struct {
 	SANs       []string          // a ServiceEntry's subjectAltNames
 	NodeLocal  bool              // internalTrafficPolicy: Local
 	Near       Nearness          // trafficDistribution
+	Outside    []netip.Addr      // of Kubernetes' load balancer, and externalIPs; v4 before v6
 }
 
 // Nearness says which endpoints clients prefer, whatever is known of their health.
@@ -140,6 +141,7 @@ type Endpoint struct {
 	Network        string
 	Node           string
 	TLS            bool // its proxy speaks mutual TLS: label security.istio.io/tlsMode=istio
+	Gateway        bool // of another network: what is behind it speaks mutual TLS, whatever policies say of it
 }
 
 // A Workload is a pod, or a machine, that runs something of the mesh.

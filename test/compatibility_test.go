@@ -60,6 +60,7 @@ func TestCompatibility(t *testing.T) {
 		p.section(k.Key(), plan, k.Key(), mesh)
 	}
 	p.section("MeshConfig (ConfigMap malla or istio, key mesh)", strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), kind.MeshFields), "MeshConfig", true)
+	p.section("MeshNetworks (the same ConfigMap, key meshNetworks)", strict.Type(reflect.TypeFor[meshv1alpha1.MeshNetworks](), kind.NetworksFields), "MeshNetworks", true)
 	if p.untold > maxUntold {
 		t.Errorf("%d fields of the mesh's kinds are used, but no story sets them; there may be %d", p.untold, maxUntold)
 	}
@@ -215,7 +216,14 @@ func tellings(t *testing.T) map[string][]telling {
 		}
 		out[kindName] = append(out[kindName], s)
 	}
-	mesh := strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), nil)
+	texts := map[string]*strict.Plan{ // that are no objects
+		"MeshConfig": strict.Type(reflect.TypeFor[meshv1alpha1.MeshConfig](), nil), "MeshNetworks": strict.Type(reflect.TypeFor[meshv1alpha1.MeshNetworks](), nil),
+	}
+	addText := func(of, file string, data []byte) {
+		if v := fromYAML(t, file, data); v != nil {
+			add(of, texts[of], file, v)
+		}
+	}
 	var files []string
 	for _, pattern := range []string{"../translate/testdata/*.txtar", "../registry/testdata/*.txtar", "../config/validate/testdata/*.txtar"} {
 		list, err := filepath.Glob(pattern)
@@ -230,10 +238,8 @@ func tellings(t *testing.T) map[string][]telling {
 			t.Fatal(err)
 		}
 		for _, f := range a.Files {
-			if f.Name == "meshconfig.yaml" {
-				if v := fromYAML(t, file, f.Data); v != nil {
-					add("MeshConfig", mesh, file, v)
-				}
+			if of := textFiles[f.Name]; of != "" {
+				addText(of, file, f.Data)
 				continue
 			}
 			if !strings.HasSuffix(f.Name, ".yaml") {
@@ -249,9 +255,11 @@ func tellings(t *testing.T) map[string][]telling {
 					plans[k.Key()] = strict.Type(reflect.TypeOf(k.New()).Elem(), nil)
 				}
 				add(k.Key(), plans[k.Key()], file, d.Object.Object)
-				if data, _ := d.Object.Object["data"].(map[string]any); k.Kind == "ConfigMap" && data["mesh"] != nil {
-					if v := fromYAML(t, file, []byte(fmt.Sprint(data["mesh"]))); v != nil {
-						add("MeshConfig", mesh, file, v)
+				if data, _ := d.Object.Object["data"].(map[string]any); k.Kind == "ConfigMap" {
+					for key, of := range map[string]string{"mesh": "MeshConfig", "meshNetworks": "MeshNetworks"} {
+						if data[key] != nil {
+							addText(of, file, []byte(fmt.Sprint(data[key])))
+						}
 					}
 				}
 			}
@@ -262,6 +270,9 @@ func tellings(t *testing.T) map[string][]telling {
 	}
 	return out
 }
+
+// textFiles are sections of stories that hold a text of that form.
+var textFiles = map[string]string{"meshconfig.yaml": "MeshConfig", "meshnetworks.yaml": "MeshNetworks"}
 
 // fromYAML is nil for a text that is wrong on purpose.
 func fromYAML(t *testing.T, file string, data []byte) any {

@@ -123,9 +123,9 @@ func without(t *testing.T, a *txtar.Archive, of, path string) *txtar.Archive {
 	for i, f := range out.Files {
 		var docs []any
 		switch {
-		case f.Name == "meshconfig.yaml":
+		case textFiles[f.Name] != "":
 			docs = []any{fromYAML(t, f.Name, f.Data)}
-			if of == "MeshConfig" {
+			if of == textFiles[f.Name] {
 				drop(docs[0], steps)
 			}
 		case strings.HasSuffix(f.Name, ".yaml"):

@@ -35,7 +35,7 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	return assignment(v, name, s, policy, behind(v, s, port, subset)), true
+	return assignment(v, name, s, policy, reachable(v, policy, behind(v, s, port, subset))), true
 }
 
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.
@@ -71,8 +71,8 @@ func behind(v *model.View, s *model.Service, port model.Port, subset model.Subse
 		if e.PortName != port.Name || e.Health != model.Healthy || !model.Labels(e.Labels).Matches(subset.Labels) {
 			continue
 		}
-		resolvable := e.Hostname != "" && (s.Resolution == model.DNSStrict || s.Resolution == model.DNSRoundRobin)
-		if len(e.Addrs) == 0 && e.Path == "" && !resolvable {
+		byName := s.Resolution == model.DNSStrict || s.Resolution == model.DNSRoundRobin
+		if len(e.Addrs) == 0 && e.Path == "" && (byName && e.Hostname == "" || !byName && len(gatewaysTo(v, e)) == 0) {
 			continue
 		}
 		if s.NodeLocal && e.Node != v.Proxy.Metadata["NODE_NAME"] {
@@ -86,7 +86,7 @@ func behind(v *model.View, s *model.Service, port model.Port, subset model.Subse
 // speaksTLS reports whether a sidecar answers mutual TLS at the endpoint: the
 // pod says that it has one, and its policy does not forbid it on that port.
 func speaksTLS(m *model.Mesh, e *model.Endpoint) bool {
-	return e.TLS && m.MTLS(e.Namespace, e.Labels, e.Port) != model.MTLSDisable
+	return e.Gateway || e.TLS && m.MTLS(e.Namespace, e.Labels, e.Port) != model.MTLSDisable
 }
 
 // assignment lists endpoints for a proxy, by priority and locality.

@@ -238,8 +238,9 @@ func grpcEndpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignmen
 	if !ok {
 		return nil, false
 	}
-	all := slices.DeleteFunc(behind(v, s, port, subset), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
-	out := assignment(v, name, s, policyFor(v, v.PolicyFor(s), subset, port.Number), all)
+	policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
+	all := slices.DeleteFunc(reachable(v, policy, behind(v, s, port, subset)), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
+	out := assignment(v, name, s, policy, all)
 	for _, l := range out.Endpoints {
 		if l.Locality == nil {
 			l.Locality = &corev3.Locality{}

@@ -36,17 +36,14 @@ func localityLB(v *model.View, s *model.Service, lb *model.LoadBalancer) (l *mod
 
 // nearest are the labels that near endpoints share with the client.
 func nearest(n model.Nearness) *model.LocalityLB {
-	labels := []string{networkLabel, model.RegionLabel, model.ZoneLabel}
+	labels := []string{model.NetworkLabel, model.RegionLabel, model.ZoneLabel}
 	if n == model.NearNode {
 		labels = append(labels, model.SubzoneLabel, nodeLabel)
 	}
 	return &model.LocalityLB{Priority: labels}
 }
 
-const (
-	networkLabel = "topology.istio.io/network"
-	nodeLabel    = "kubernetes.io/hostname"
-)
+const nodeLabel = "kubernetes.io/hostname"
 
 // zoneAware returns what holds for zones, nil for nothing. On one level it counts before
 // other settings of localities, and those of a DestinationRule before the mesh's.
@@ -101,7 +98,7 @@ type group struct {
 // near ones fail, so then all are alike; but the regions of a zone-aware service, which fail over by themselves.
 func spread(v *model.View, s *model.Service, p model.TrafficPolicy, endpoints []*model.Endpoint) []*group {
 	if z := zoneAware(v, p.LB); z != nil {
-		groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v.Proxy, z.Priority, e) })
+		groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v, z.Priority, e) })
 		for _, g := range groups {
 			g.priority = g.priority*5 + max(2, failover(v.Proxy.Locality, g.locality, z.Failover)) // in one region all are alike
 		}
@@ -117,7 +114,7 @@ func spread(v *model.View, s *model.Service, p model.TrafficPolicy, endpoints []
 	if p.Outlier == nil && !always {
 		return grouped(v, endpoints, nil)
 	}
-	groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v.Proxy, l.Priority, e) })
+	groups := grouped(v, endpoints, func(e *model.Endpoint) uint32 { return labelPriority(v, l.Priority, e) })
 	if len(l.Priority) == 0 || len(l.Failover) > 0 { // then places count within what labels say
 		for _, g := range groups {
 			g.priority = g.priority*5 + failover(v.Proxy.Locality, g.locality, l.Failover)
@@ -247,7 +244,8 @@ func failover(client, endpoint string, rules []model.Failover) uint32 {
 // labelPriority counts how many of the labels, from the first on, an endpoint
 // has as the client has them: all are 0. A label=value is asked of endpoints
 // alone.
-func labelPriority(p *model.Proxy, labels []string, e *model.Endpoint) uint32 {
+func labelPriority(v *model.View, labels []string, e *model.Endpoint) uint32 {
+	p := v.Proxy
 	place := localityParts(e.Locality)
 	own := localityParts(p.Locality)
 	for i, l := range labels {
@@ -257,8 +255,11 @@ func labelPriority(p *model.Proxy, labels []string, e *model.Endpoint) uint32 {
 			want = p.Labels[name]
 		}
 		switch name {
-		case networkLabel:
-			got = cmp.Or(e.Network, got)
+		case model.NetworkLabel:
+			got = networkOf(v, e)
+			if !given {
+				want = v.Network()
+			}
 		case nodeLabel:
 			got = cmp.Or(e.Node, got)
 			if !given {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile"
 	"github.com/mallamesh/malla/compile/istio"
 	"github.com/mallamesh/malla/config"
@@ -106,8 +107,28 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// TestMutantsOfMeshConfig does so with the settings of the mesh, which are text in a ConfigMap: what is accepted can be translated.
-func TestMutantsOfMeshConfig(t *testing.T) {
+// TestMutantsOfTexts does so with the settings of the mesh and its networks, which are text in a ConfigMap: what is accepted can be translated.
+func TestMutantsOfTexts(t *testing.T) {
+	for file, parse := range map[string]func(string) (model.MeshConfig, field.List){
+		"meshconfig.yaml": func(text string) (model.MeshConfig, field.List) {
+			cfg, errs, _ := meshconfig.Parse(text, model.DefaultMeshConfig(), nil)
+			return cfg, errs
+		},
+		"meshnetworks.yaml": func(text string) (model.MeshConfig, field.List) {
+			cfg := model.DefaultMeshConfig()
+			var errs field.List
+			cfg.Networks, errs, _ = meshconfig.ParseNetworks(text, nil)
+			return cfg, errs
+		},
+	} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			mutantsOfText(t, file, parse)
+		})
+	}
+}
+
+func mutantsOfText(t *testing.T, file string, parse func(string) (model.MeshConfig, field.List)) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -120,14 +141,14 @@ func TestMutantsOfMeshConfig(t *testing.T) {
 		}
 		for _, f := range a.Files {
 			var doc map[string]any
-			if f.Name != "meshconfig.yaml" || yaml.Unmarshal(f.Data, &doc) != nil || len(doc) == 0 {
+			if f.Name != file || yaml.Unmarshal(f.Data, &doc) != nil || len(doc) == 0 {
 				continue
 			}
 			seeds = append(seeds, map[string]any{"spec": doc})
 		}
 	}
 	if len(seeds) == 0 {
-		t.Fatal("no story has a meshconfig.yaml")
+		t.Fatalf("no story has a %s", file)
 	}
 	total := 10_000
 	if testing.Short() {
@@ -143,7 +164,7 @@ func TestMutantsOfMeshConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		cfg, errs, _ := meshconfig.Parse(string(doc), model.DefaultMeshConfig(), nil)
+		cfg, errs := parse(string(doc))
 		if len(errs) == 0 {
 			accepted++
 		}
@@ -188,7 +209,7 @@ func seedDocuments(t *testing.T) map[string][]map[string]any {
 			for _, f := range txtar.Parse(data).Files {
 				if f.Name == "config.yaml" {
 					add(f.Name, []byte(story.WithVersions(string(f.Data))))
-				} else if strings.HasSuffix(f.Name, ".yaml") && f.Name != "meshconfig.yaml" {
+				} else if strings.HasSuffix(f.Name, ".yaml") && f.Name != "meshconfig.yaml" && f.Name != "meshnetworks.yaml" {
 					add(f.Name, f.Data)
 				}
 			}
@@ -259,6 +280,7 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 		return true
 	}
 	w.onGateways(t, o, doc)
+	w.beside(t, doc)
 	m := w.mesh(o)
 	if got := w.resources(t, m); !maps.Equal(got, w.want) {
 		for name, data := range w.want {
@@ -288,6 +310,69 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 		}
 	}
 	return true
+}
+
+// aboutHosts are kinds whose objects say something of the hosts that they name, and of no others.
+var aboutHosts = []string{"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "HTTPRoute", "GRPCRoute"}
+
+// beside has a document stand in the bystander's own namespace, too. It may say there what it likes of other hosts: what the bystander
+// gets for its own stays as it is.
+func (w *world) beside(t *testing.T, doc map[string]any) {
+	doc = (&unstructured.Unstructured{Object: doc}).DeepCopy().Object
+	u := &unstructured.Unstructured{Object: doc}
+	if said := text(doc); !slices.Contains(aboutHosts, u.GetKind()) || strings.Contains(said, "web") || strings.ContainsAny(said, "*~") {
+		return
+	}
+	u.SetNamespace("other")
+	if len(validate.Object(u, nil).Errors) > 0 {
+		return
+	}
+	o, err := config.FromUnstructured(u)
+	if err != nil {
+		t.Errorf("accepted, but cannot be read: %v\n%s", err, text(doc))
+		return
+	}
+	o.Created = time.Unix(1, 0)
+	before, after := w.ofWeb(t, w.mesh(nil)), w.ofWeb(t, w.mesh(o))
+	for name, data := range before {
+		if after[name] != data {
+			t.Errorf("%s was changed by what does not speak of it:\n%s", name, text(doc))
+		}
+	}
+}
+
+// ofWeb is what the onlooker gets for the bystander's host.
+func (w *world) ofWeb(t *testing.T, m *model.Mesh) map[string]string {
+	const host = "web.other.svc.cluster.local"
+	v, out := model.NewView(onlooker, m), map[string]string{}
+	add := func(name string, r proto.Message) {
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+		if err != nil {
+			t.Errorf("%s does not go over the wire: %v", name, err)
+		}
+		out[name] = string(data)
+	}
+	for _, name := range translate.ClusterNames(v) {
+		if strings.HasSuffix(name, "|"+host) || strings.HasPrefix(name, "inbound|8080|") {
+			if c, ok := translate.Cluster(v, name); ok {
+				add("cluster "+name, c)
+			}
+			if e, ok := translate.Endpoints(v, name); ok {
+				add("endpoints of "+name, e)
+			}
+		}
+	}
+	if table, ok := translate.Routes(v, "8080"); ok {
+		for _, h := range table.VirtualHosts {
+			if h.Name == host+":8080" {
+				add("virtual host "+h.Name, h)
+			}
+		}
+	}
+	if len(out) < 6 {
+		t.Fatalf("only %d resources are about %s: %v", len(out), host, slices.Sorted(maps.Keys(out)))
+	}
+	return out
 }
 
 func text(doc map[string]any) string {

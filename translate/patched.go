@@ -17,6 +17,9 @@ import (
 // get: patches may ask for what a proxy says of itself alone, and a gateway's ports may be those
 // that a service has for its address.
 func Own(v *model.View) bool {
+	if len(v.Mesh.NetworkGateways) > 0 && len(v.Mesh.Config.Networks.Ranges) > 0 {
+		return true // its address may say of which network it is
+	}
 	if len(v.Mesh.Patches) == 0 && v.Proxy.Type == model.Sidecar {
 		return false
 	}

@@ -36,7 +36,6 @@ var UnusedLabels = []Annotation{
 	{Name: "istio.io/use-waypoint-namespace", Why: "waypoints are " + whyNotYet},
 	{Name: "istio.io/ingress-use-waypoint", Why: "waypoints are " + whyNotYet},
 	{Name: "istio.io/waypoint-for", Why: "waypoints are " + whyNotYet},
-	{Name: "topology.istio.io/network", Why: "other networks are " + whyNotYet},
 }
 
 // An Annotation is one row of the two tables.

@@ -34,3 +34,8 @@ var MeshFields = join(
 		ref("keys are worked with in the proxy itself; it drives no cryptographic hardware", "privateKeyProvider"),
 	), "defaultConfig"),
 )
+
+// NetworksFields classifies the fields of MeshNetworks, which stand as text under the key meshNetworks of the same ConfigMap.
+var NetworksFields = join(
+	ign("Istio does not heed it either: a gateway stands in the localities of the endpoints behind it", "networks{}.gateways[].locality"),
+)

@@ -1,7 +1,7 @@
 // Package mesh reads MeshConfig: the settings that hold for the whole mesh.
 //
 // They are written as YAML under the key mesh of the ConfigMap istio or malla in
-// the root namespace. As everywhere, a field that does not exist or is not
+// the root namespace, and MeshNetworks beside them under meshNetworks. As everywhere, a field that does not exist or is not
 // supported is an error with its path, and one without effect is a notice.
 package mesh
 
@@ -31,7 +31,7 @@ const Key = "mesh"
 // Names are the ConfigMaps that are read: of several, the first counts alone.
 var Names = []string{"malla", "istio"}
 
-// LastGood is the ConfigMap of the root namespace in which the control plane keeps, under Key, the last settings
+// LastGood is the ConfigMap of the root namespace in which the control plane keeps, under the same keys, the last settings
 // without a mistake, so that a mistake changes nothing over a restart either.
 const LastGood = "malla-last-good-mesh"
 
@@ -93,14 +93,24 @@ func Of(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.Mes
 		if !ok {
 			continue
 		}
-		text, ok := o.Value.(*corev1.ConfigMap).Data[Key]
-		if !ok {
+		data := o.Value.(*corev1.ConfigMap).Data
+		if _, ok := data[Key]; !ok && data[NetworksKey] == "" {
 			continue
 		}
-		m, errs, _ := Parse(text, base, field.At("data", Key))
-		return &m, o, errs.In(o.String())
+		m, errs := read(data, base)
+		return m, o, errs.In(o.String())
 	}
 	return &base, nil, nil
+}
+
+// read lays what a ConfigMap says over base.
+func read(data map[string]string, base model.MeshConfig) (*model.MeshConfig, field.List) {
+	m, errs, _ := Parse(data[Key], base, field.At("data", Key))
+	if text := data[NetworksKey]; text != "" {
+		networks, more, _ := ParseNetworks(text, field.At("data", NetworksKey))
+		m.Networks, errs = networks, append(errs, more...)
+	}
+	return &m, errs
 }
 
 // Last returns what LastGood holds, laid over base, and whether that is something without a mistake.
@@ -109,8 +119,8 @@ func Last(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.M
 	if !ok {
 		return nil, false
 	}
-	m, errs, _ := Parse(o.Value.(*corev1.ConfigMap).Data[Key], base, nil)
-	return &m, len(errs) == 0
+	m, errs := read(o.Value.(*corev1.ConfigMap).Data, base)
+	return m, len(errs) == 0
 }
 
 // A reader takes the settings that were written out of the message.

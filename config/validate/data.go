@@ -35,6 +35,11 @@ func (r *ruler) configMap(c *corev1.ConfigMap) {
 		r.errs = append(r.errs, errs...)
 		r.notices = append(r.notices, notices...)
 	}
+	if text := c.Data[mesh.NetworksKey]; text != "" && slices.Contains(mesh.Names, c.Name) {
+		_, errs, notices := mesh.ParseNetworks(text, field.At("data", mesh.NetworksKey))
+		r.errs = append(r.errs, errs...)
+		r.notices = append(r.notices, notices...)
+	}
 }
 
 func (r *ruler) secret(s *corev1.Secret) {

@@ -3,6 +3,7 @@ package validate
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,10 +12,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/model"
 )
 
 func (r *ruler) service(s *corev1.Service) {
 	spec, at := &s.Spec, field.At("spec")
+	if said, ok := s.Labels[model.GatewayPortLabel]; ok {
+		if n, err := strconv.ParseUint(said, 10, 16); err != nil || n == 0 {
+			r.errorf(field.At("metadata", "labels", model.GatewayPortLabel), "found %q, want the port on which the gateway of network %q takes connections", said, s.Labels[model.NetworkLabel])
+		}
+	}
 	external := spec.Type == corev1.ServiceTypeExternalName
 	r.choice(at.Child("type"), string(spec.Type), "ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 	switch {

@@ -131,6 +131,8 @@ func (r *ruler) entryEndpoints(at *field.Path, spec *networking.ServiceEntry, dn
 			r.errorf(p.Child("address"), "a Unix socket wants resolution STATIC, one port in spec.ports, and none of its own")
 		case !isPath && e.GetAddress() != "" && !dns && err != nil:
 			r.errorf(p.Child("address"), "found %q, want an IP address; names want resolution DNS", e.GetAddress())
+		case dns && e.GetAddress() == "" && e.GetNetwork() != "":
+			r.errorf(p.Child("address"), "missing; by DNS gateways of other networks are not found: want a name, or resolution STATIC")
 		default:
 			r.workload(p, e)
 		}
@@ -164,10 +166,9 @@ func (r *ruler) workload(at *field.Path, e *networking.WorkloadEntry) {
 	path, isPath := strings.CutPrefix(e.GetAddress(), "unix://")
 	_, err := netip.ParseAddr(e.GetAddress())
 	switch p := at.Child("address"); {
-	case e.GetAddress() == "" && e.GetNetwork() != "":
-		r.errorf(p, "missing; gateways between networks are not supported yet, so that a workload in another one needs an address too")
+	case e.GetAddress() == "" && e.GetNetwork() != "": // its network's gateways know it
 	case e.GetAddress() == "":
-		r.errorf(p, "missing; want an address")
+		r.errorf(p, "missing; want an address, or a network whose gateways know it")
 	case isPath && (!strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") || strings.HasSuffix(path, "/")):
 		r.errorf(p, "found %q, want unix:// and an absolute path", e.GetAddress())
 	case !isPath && err != nil:

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -40,6 +41,7 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 	default:
 		s.VIPs = parseAddrs(ips)
 	}
+	s.Outside = outside(v)
 	for i := range v.Spec.Ports {
 		p := &v.Spec.Ports[i]
 		port := model.Port{Name: p.Name, Number: uint16(p.Port), Protocol: protocol.Of(p)}
@@ -51,6 +53,17 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 		s.Ports = append(s.Ports, port)
 	}
 	return s
+}
+
+// outside returns the addresses that a Service has outside of the cluster.
+func outside(v *corev1.Service) []netip.Addr {
+	texts := slices.Clone(v.Spec.ExternalIPs)
+	if v.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		for _, i := range v.Status.LoadBalancer.Ingress {
+			texts = append(texts, i.IP)
+		}
+	}
+	return parseAddrs(texts)
 }
 
 // DistributionAnnotation says what spec.trafficDistribution says, where that is not there.

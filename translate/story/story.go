@@ -11,6 +11,7 @@
 //	secrets       istio-system/shop cert=shop.example.com ca=partners crl
 //	mesh          outbound=registry-only
 //	meshconfig.yaml   Istio's MeshConfig, over it
+//	meshnetworks.yaml Istio's MeshNetworks
 //
 // Words of a line may come in any order. Lists are separated by commas. A
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
@@ -52,7 +53,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 	reg := &model.Registry{Endpoints: make(map[model.ServiceKey]*model.EndpointSet)}
 	proxy := &model.Proxy{Type: model.Sidecar, Namespace: "default", Name: "client", IPs: addrs("10.244.0.99")}
 	var objects []*config.Object
-	text := "" // of MeshConfig
+	text, networks := "", "" // of MeshConfig, and of MeshNetworks
 	for _, f := range a.Files {
 		for line := range strings.Lines(string(f.Data)) {
 			words := strings.Fields(line)
@@ -81,6 +82,9 @@ func Read(a *txtar.Archive) (*Story, error) {
 		if f.Name == "meshconfig.yaml" {
 			text = string(f.Data)
 		}
+		if f.Name == "meshnetworks.yaml" {
+			networks = string(f.Data)
+		}
 		if f.Name == "config.yaml" {
 			more, err := Objects(string(f.Data))
 			if err != nil {
@@ -94,6 +98,10 @@ func Read(a *txtar.Archive) (*Story, error) {
 		if cfg, errs, _ = meshconfig.Parse(text, cfg, field.At("mesh")); len(errs) > 0 {
 			return nil, errs.Err()
 		}
+	}
+	var errs field.List
+	if cfg.Networks, errs, _ = meshconfig.ParseNetworks(networks, field.At("networks")); len(errs) > 0 {
+		return nil, errs.Err()
 	}
 	snapshot := config.Objects(objects...)
 	if len(cfg.Discovery) > 0 {
@@ -212,6 +220,10 @@ func addService(r *model.Registry, words []string) error {
 			s.Resolution = model.DynamicDNS
 		case "dns-round-robin":
 			s.Resolution = model.DNSRoundRobin
+		case "labels":
+			s.Labels = labels(value)
+		case "outside":
+			s.Outside = addrs(value)
 		case "near":
 			s.Near = map[string]model.Nearness{"zone": model.NearZone, "node": model.NearNode}[value]
 		case "node-local":
@@ -270,6 +282,8 @@ func addEndpoint(r *model.Registry, words []string) error {
 	e := &model.Endpoint{Port: uint16(n), PortName: s.Ports[0].Name, Namespace: s.Namespace, Cluster: "Kubernetes"}
 	if host == "unix" {
 		e.Path = number
+	} else if host == "-" {
+		// none: of another network, which knows it
 	} else if a, err := netip.ParseAddr(host); err == nil {
 		e.Addrs = []netip.Addr{a}
 	} else {
@@ -291,6 +305,8 @@ func addEndpoint(r *model.Registry, words []string) error {
 			e.Locality = value
 		case "node":
 			e.Node = value
+		case "network":
+			e.Network = value
 		case "port":
 			e.PortName = value
 		case "weight":
