@@ -106,5 +106,5 @@ func passEndpoints(v *model.View, c clusterName) (*endpointv3.ClusterLoadAssignm
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	return assignment(v, c.sni(), s, policy, reachable(v, policy, ending(v, s, port, subset))), true
+	return assignment(v, c.sni(), s, policy, reachable(v, s, policy, ending(v, s, port, subset))), true
 }

@@ -35,7 +35,7 @@ func Endpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignment, b
 	if discovery(v, s, policy) != clusterv3.Cluster_EDS {
 		return nil, false
 	}
-	return assignment(v, name, s, policy, reachable(v, policy, behind(v, s, port, subset))), true
+	return assignment(v, name, s, policy, reachable(v, s, policy, behind(v, s, port, subset))), true
 }
 
 // EndpointNames lists, sorted, the clusters whose endpoints come from here.

@@ -239,7 +239,7 @@ func grpcEndpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignmen
 		return nil, false
 	}
 	policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
-	all := slices.DeleteFunc(reachable(v, policy, behind(v, s, port, subset)), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
+	all := slices.DeleteFunc(reachable(v, s, policy, behind(v, s, port, subset)), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
 	out := assignment(v, name, s, policy, all)
 	for _, l := range out.Endpoints {
 		if l.Locality == nil {

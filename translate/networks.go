@@ -38,10 +38,14 @@ func seesNetwork(v *model.View, network string) bool {
 }
 
 // reachable puts gateways in the place of endpoints of other networks. In each locality a gateway has its share of the weights
-// of the endpoints behind it.
-func reachable(v *model.View, p model.TrafficPolicy, endpoints []*model.Endpoint) []*model.Endpoint {
+// of the endpoints behind it. What is outside of the mesh is reached from every network.
+func reachable(v *model.View, s *model.Service, p model.TrafficPolicy, endpoints []*model.Endpoint) []*model.Endpoint {
 	if len(v.Mesh.NetworkGateways) == 0 {
 		return endpoints
+	}
+	nowhere := func(e *model.Endpoint) bool { return len(e.Addrs) == 0 && e.Path == "" && e.Hostname == "" }
+	if s.External {
+		return slices.DeleteFunc(endpoints, nowhere)
 	}
 	type door struct {
 		locality string
@@ -57,7 +61,7 @@ func reachable(v *model.View, p model.TrafficPolicy, endpoints []*model.Endpoint
 		weight := cmp.Or(e.Weight, 1) * scale
 		gateways := gatewaysTo(v, e)
 		switch {
-		case len(gateways) == 0 && len(e.Addrs) == 0 && e.Path == "" && e.Hostname == "":
+		case len(gateways) == 0 && nowhere(e):
 		case len(gateways) == 0:
 			if scale > 1 {
 				own := *e
