@@ -113,7 +113,8 @@ func (f *filter) begin(s *stream.Stream, m *header.Map, request, end bool) *run 
 		return nil
 	}
 	f.stats.Executions.Inc()
-	r := &run{f: f, st: st, s: s, headers: m, request: request, ended: end}
+	r := st.run()
+	r.f, r.s, r.headers, r.request, r.ended = f, s, m, request, end
 	r.start(fn)
 	return r
 }
@@ -155,6 +156,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	if r.over && !r.replaced { // as most are: nothing of it is needed any more
 		r.route()
+		r.st.done(r)
 		return stream.Continue
 	}
 	f.req = r
@@ -421,7 +423,11 @@ func (f *filter) OnResponseTrailers(_ *stream.Stream, m *header.Map) stream.Verd
 func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	f.resp = nil
 	r := f.begin(s, m, false, s.ResponseEnds())
-	if r == nil || r.over && !r.replaced {
+	if r == nil {
+		return stream.Continue
+	}
+	if r.over && !r.replaced {
+		r.st.done(r)
 		return stream.Continue
 	}
 	f.resp = r

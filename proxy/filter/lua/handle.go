@@ -163,9 +163,10 @@ func wholeBody(l *lua.LState, r *run, _ any) int {
 	if l.GetTop() > 1 {
 		always = l.CheckBool(2)
 	}
+	body := r.lookup(bodyKind)
 	switch {
-	case r.objects[bodyKind] != nil:
-		return push(l, r.objects[bodyKind])
+	case body != nil:
+		return push(l, body)
 	case r.streamed && r.ended:
 		l.RaiseError("cannot call body() after body has been streamed")
 	case r.streamed || r.continued:

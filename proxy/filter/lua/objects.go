@@ -56,8 +56,9 @@ var types = [anyKind]map[string]method{
 
 // An object is what a userdata of ours holds.
 type object struct {
-	r *run
-	v any
+	r      *run
+	number uint64 // of the handler that it belongs to
+	v      any
 }
 
 // objects makes the types of a state.
@@ -100,7 +101,7 @@ func invoke(l *lua.LState, k kind, f method) int {
 	if !ok || k != anyKind && u.Metatable != o.r.st.types[k] {
 		l.ArgError(1, "object of another kind")
 	}
-	if o.r.over || l.G.CurrentThread == nil {
+	if !o.r.is(o.number) || l.G.CurrentThread == nil {
 		l.RaiseError("object used outside of proper scope")
 	}
 	return f(l, o.r, o.v)
@@ -113,26 +114,38 @@ type held struct {
 }
 
 func (h *held) hold(r *run, k kind, v any) *lua.LUserData {
-	h.object = object{r, v}
+	h.object = object{r, r.number, v}
 	h.data = lua.LUserData{Value: &h.object, Env: r.st.l.Env, Metatable: r.st.types[k]}
 	return &h.data
 }
 
 // object returns the handler's only object of a kind.
 func (r *run) object(k kind, v any) *lua.LUserData {
-	if r.objects[k] == nil {
-		r.objects[k] = r.fresh(k, v)
+	if u := r.lookup(k); u != nil {
+		return u
 	}
-	return r.objects[k]
+	u := r.fresh(k, v)
+	r.objects = append(r.objects, lone{k, u})
+	return u
+}
+
+// lookup returns the handler's only object of a kind, nil if there is none yet.
+func (r *run) lookup(k kind) *lua.LUserData {
+	for _, o := range r.objects {
+		if o.kind == k {
+			return o.data
+		}
+	}
+	return nil
 }
 
 // ownFields returns the fields of the handler's own message.
 func (r *run) ownFields() *lua.LUserData {
-	if r.objects[headersKind] == nil {
+	if r.fields.m == nil {
 		r.fields.m = r.headers
-		r.objects[headersKind] = r.named.hold(r, headersKind, &r.fields)
+		r.own.fields.hold(r, headersKind, &r.fields)
 	}
-	return r.objects[headersKind]
+	return &r.own.fields.data
 }
 
 // fresh returns another object of a kind.
@@ -155,8 +168,9 @@ func pushText(l *lua.LState, s string) int { return push(l, given(l, s)) }
 
 // iterate pushes what a generic for goes through. A script may keep it for longer than the handler may use it.
 func iterate(l *lua.LState, r *run, next func(l *lua.LState) int) int {
+	number := r.number
 	return push(l, l.NewFunction(func(l *lua.LState) int {
-		if r.over {
+		if !r.is(number) {
 			raise(l, errGone)
 		}
 		return next(l)

@@ -20,11 +20,13 @@ const (
 	toRespond               // it has said all; the stream is to be answered
 )
 
-// A run is a handler that runs for one direction of one stream, on a stack of its own. A script may keep its objects for as
-// long as it likes, so that no other handler gets their memory; those that every handler has are part of it.
+// A run is a handler that runs for one direction of one stream, on a stack of its own. Its memory is that of the state's next
+// handler when it has ended, as most do, without having waited: a script may keep its objects for as long as it likes, but
+// they know which handler they are of.
 type run struct {
-	f       *filter
 	st      *state
+	number  uint64 // of handlers that have had this memory
+	f       *filter
 	s       *stream.Stream
 	headers *header.Map
 	request bool // it is envoy_on_request
@@ -52,10 +54,18 @@ type run struct {
 	response  *respond
 	keys      map[string]any // public keys by their bytes
 
-	objects [anyKind]*lua.LUserData // of which a handler has one each
-	handle  held
+	own     *own
+	objects []lone // of other kinds
 	fields  headerMap
-	named   held // the fields, for the script
+}
+
+// own are the objects that next to every handler has. They are the script's for ever.
+type own struct{ handle, fields held }
+
+// A lone is an object of a kind of which a handler has one.
+type lone struct {
+	kind kind
+	data *lua.LUserData
 }
 
 // A respond is an answer in place of the upstream's.
@@ -69,8 +79,8 @@ type field struct{ name, value string }
 
 // start runs a handler until it waits or ends.
 func (r *run) start(fn *lua.LFunction) {
-	r.fn, r.bytes = fn, maxBytes
-	r.objects[handleKind] = r.handle.hold(r, handleKind, r)
+	r.fn, r.bytes, r.own = fn, maxBytes, new(own)
+	r.own.handle.hold(r, handleKind, r)
 	r.fiber = r.f.w.Loop.Fiber(r)
 	r.enter()
 }
@@ -80,7 +90,7 @@ func (r *run) Run(*drive.Fiber) {
 	th := r.st.stack()
 	r.st.l.G.CurrentThread = th
 	th.Push(r.fn)
-	th.Push(r.objects[handleKind])
+	th.Push(&r.own.handle.data)
 	if err := th.PCall(1, 0, nil); err == nil {
 		r.st.free(th)
 	} else if r.waits != toRespond {
@@ -114,6 +124,25 @@ func (st *state) free(th *lua.LState) {
 	}
 }
 
+// run returns the memory of a handler.
+func (st *state) run() *run {
+	if n := len(st.runs); n > 0 {
+		r := st.runs[n-1]
+		st.runs = st.runs[:n-1]
+		return r
+	}
+	return &run{st: st}
+}
+
+// done gives back the memory of a handler that has ended, and that nobody but its script knows any more.
+func (st *state) done(r *run) {
+	clear(r.objects)
+	*r = run{st: st, number: r.number + 1, objects: r.objects[:0]}
+	if len(st.runs) < maxThreads {
+		st.runs = append(st.runs, r)
+	}
+}
+
 // enter lets the handler go on.
 func (r *run) enter() {
 	m := r.st.meter
@@ -133,6 +162,9 @@ func (r *run) enter() {
 		r.finish()
 	}
 }
+
+// is reports whether this is still the handler of a number, and not over.
+func (r *run) is(number uint64) bool { return r.number == number && !r.over }
 
 func (r *run) finish() {
 	if r.over {

@@ -16,6 +16,7 @@ type state struct {
 	dropped    bool
 	unheard    int           // requests for whose answers nobody waits
 	threads    []*lua.LState // of handlers that have ended well, for the next ones
+	runs       []*run        // the same
 
 	name, value []byte // what methods are called with
 }
