@@ -199,13 +199,18 @@ func (v *View) Normalize(text string) string {
 		return "(uuid " + id[14:15] + ")"
 	})
 	text = took.ReplaceAllString(text, "${1}(ms)")
-	text = left.ReplaceAllStringFunc(text, func(l string) string { // what is left of a timeout, in tenths of a second
+	// What is left of a timeout, in tenths of a second, or in five seconds of a long one: those of a busy machine.
+	text = left.ReplaceAllStringFunc(text, func(l string) string {
 		m := left.FindStringSubmatch(l)
 		ms, err := strconv.Atoi(m[2])
 		if err != nil {
 			return l
 		}
-		return m[1] + strconv.Itoa((ms+99)/100*100)
+		step := 100
+		if ms > 5000 {
+			step = 5000
+		}
+		return m[1] + strconv.Itoa((ms+step-1)/step*step)
 	})
 	return dates.ReplaceAllStringFunc(text, func(d string) string {
 		if year, err := strconv.Atoi(dates.FindStringSubmatch(d)[2]); err == nil && year >= time.Now().Year()-1 {

@@ -17,8 +17,17 @@ func Until(t T, limit time.Duration, what string, check func() error) time.Durat
 
 // Wait is Until for those who go on after a failure.
 func Wait(limit time.Duration, check func() error) (took time.Duration, err error) {
+	return wait(limit, 50*time.Millisecond, check)
+}
+
+// Seldom is Wait for what costs much to ask.
+func Seldom(limit time.Duration, check func() error) (took time.Duration, err error) {
+	return wait(limit, 400*time.Millisecond, check)
+}
+
+func wait(limit, most time.Duration, check func() error) (took time.Duration, err error) {
 	start := time.Now()
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, most) {
 		err := check()
 		took := time.Since(start)
 		if err == nil {
