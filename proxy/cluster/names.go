@@ -41,6 +41,7 @@ type NameCache struct {
 type name struct {
 	addrs atomic.Pointer[[]netip.Addr] // empty: there is none; nil: not known yet
 	used  atomic.Bool                  // since the last look
+	late  atomic.Bool                  // the last answer did not come in time
 
 	mu      sync.Mutex // guards waiting
 	waiting []func()
@@ -90,6 +91,14 @@ func (c *NameCache) Lookup(host string) (addrs []netip.Addr, known bool) {
 		return *a, true
 	}
 	return nil, false
+}
+
+// Late reports whether the last question for a name has had no answer in time.
+func (c *NameCache) Late(host string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	n := c.names[host]
+	return n != nil && n.late.Load()
 }
 
 // An Answer says what became of [NameCache.Ask].
@@ -182,8 +191,10 @@ func (c *NameCache) resolve(host string, n *name) (ttl time.Duration, ok bool) {
 	defer cancel()
 	addrs, ttl, err := c.r.Resolve(ctx, host, c.cfg.DNS.Family)
 	addrs = c.cfg.DNS.Family.Choose(addrs)
+	late := ctx.Err() != nil && c.ctx.Err() == nil
+	n.late.Store(late)
 	switch {
-	case ctx.Err() != nil && c.ctx.Err() == nil:
+	case late:
 		c.stats.QueryTimeout.Inc()
 		c.stats.QueryFailure.Inc()
 	case err != nil:

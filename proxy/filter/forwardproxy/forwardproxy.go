@@ -53,11 +53,11 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	host, _ := Split(m.Get(header.Authority))
 	if len(host) == 0 {
-		return f.failed(s)
+		return f.failed(s, false)
 	}
 	if addrs, known := c.Names.Lookup(string(host)); known {
 		if len(addrs) == 0 {
-			return f.failed(s)
+			return f.failed(s, c.Names.Late(string(host)))
 		}
 		return stream.Continue
 	}
@@ -74,12 +74,18 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 // known goes on, or answers, once there is an answer.
 func (f *filter) known(s *stream.Stream, c *cluster.Cluster, host string) {
 	if addrs, _ := c.Names.Lookup(host); len(addrs) == 0 {
-		f.failed(s)
+		f.failed(s, c.Names.Late(host))
 	}
 }
 
-func (f *filter) failed(s *stream.Stream) stream.Verdict {
-	return s.Reply(503, "DNS resolution failure", "dns_resolution_failure", access.DNSResolutionFailed)
+// failed answers a request whose host has no address. Envoy's words are those of its resolver, but for one that nobody answers
+// in time.
+func (f *filter) failed(s *stream.Stream, late bool) stream.Verdict {
+	details := "dns_resolution_failure"
+	if late {
+		details = "dns_resolution_failure{resolve_timeout}"
+	}
+	return s.Reply(503, "DNS resolution failure", details, access.DNSResolutionFailed)
 }
 
 // OnResponse passes responses on.
