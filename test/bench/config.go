@@ -25,14 +25,14 @@ type config struct {
 	Hosts, Prefixes, Workers int
 	Regexes                  int
 	IstioMetrics             bool
-	Filter, Gate, Limits     string // see size
 }
 
 type configLink struct {
 	Name     string
 	Port, To int
 	In, Out  configEnd
-	Cluster  string // see link
+	// See link.
+	Cluster, Filter, Gate, Limits string
 }
 
 // A configEnd knows where its certificates are.
@@ -57,7 +57,8 @@ func (b *bench) configure(way []link, backend int, dir, certificates string) con
 	for _, l := range way {
 		c.Links = append(c.Links, configLink{
 			Name: l.name, Port: ports[l.name], To: ports[l.next],
-			In: configEnd{l.in, certificates}, Out: configEnd{l.out, certificates}, Cluster: l.cluster,
+			In: configEnd{l.in, certificates}, Out: configEnd{l.out, certificates},
+			Cluster: l.cluster, Filter: l.filter, Gate: l.gate, Limits: l.limits,
 		})
 	}
 	return c

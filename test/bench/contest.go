@@ -14,7 +14,8 @@ import (
 type metric string
 
 const (
-	cpu      metric = "CPU" // microseconds per piece of work
+	cpu      metric = "CPU"     // microseconds per piece of work
+	without  metric = "without" // the same of the same requests, just before or after, without what a size has; see pairs
 	rate     metric = "rate"
 	p50      metric = "p50" // milliseconds
 	p99      metric = "p99"
@@ -31,7 +32,8 @@ const direct = "direct"
 // A contestant does a workload in turns with the others.
 type contestant struct {
 	name, version string
-	size          int // of workload.sizes
+	size          int  // of workload.sizes
+	bare          bool // asks the first listener, whatever the size says
 	ports         map[string]int
 	start         func() *server
 	server        *server
@@ -89,11 +91,9 @@ func (b *bench) work(w *workload) {
 		b.mirror(c)
 		return
 	}
-	if w.apart {
-		for _, x := range c.list {
-			x.server = x.start()
-		}
-		defer b.apart(c, c.list)()
+	if w.paired {
+		b.pairs(c)
+		return
 	}
 	n := w.rounds
 	if n == 0 {
@@ -183,7 +183,6 @@ func (b *bench) contestant(p proxy, w *workload, i int, s size, certificates str
 	x.start = func() *server {
 		cfg := b.configure(w.way, backend, dir, certificates)
 		cfg.Hosts, cfg.Prefixes, cfg.Regexes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, s.regexes, max(s.workers, 1), p.name == malla
-		cfg.Filter, cfg.Gate, cfg.Limits = s.filter, s.gate, s.limits
 		var ports []int
 		for _, l := range cfg.Links {
 			x.ports[l.Name] = l.Port

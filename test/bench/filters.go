@@ -105,8 +105,7 @@ func times(n int, name string) string {
 	return fmt.Sprintf("%d x %s", n, name)
 }
 
-// grouped is how many filters share the rounds of the proxy without them: what is measured minutes apart cannot be compared to
-// a hundredth.
+// grouped is how many filters share a process of each proxy.
 const grouped = 4
 
 // filterWorks are the same requests through each filter, and through none.
@@ -115,10 +114,10 @@ func filterWorks() (all []workload) {
 	for n, group := range groups {
 		w := costs(workload{
 			name: fmt.Sprintf("HTTP filters (%d of %d), HTTP/2, 8 connections of 16 streams", n+1, len(groups)), way: one(h2, h2), backend: web2,
-			load: h2load{conns: 8, streams: 16}, per: "request", sizes: []size{{name: "no filter"}},
+			load: h2load{conns: 8, streams: 16}, per: "request",
 		})
 		for i, f := range group {
-			w.sizes = append(w.sizes, size{name: times(f.count(), f.title()), filter: f.entries(), copies: f.count(), headers: f.headers})
+			w.with(size{name: times(f.count(), f.title()), copies: f.count(), headers: f.headers}, link{filter: f.entries()})
 			w.promises = append(w.promises, shareOf(f.title(), i+1))
 			if f.light {
 				w.promises = append(w.promises, promise{what: f.name, must: 0.5, goal: 0.3, unit: " us",
@@ -130,10 +129,18 @@ func filterWorks() (all []workload) {
 	return all
 }
 
-// costs has a workload measure what each size costs more than the first.
+// costs has a workload measure what each size costs more than its first one, which has no filter.
 func costs(w workload) workload {
-	w.part, w.peers, w.round, w.rounds, w.apart = "filters", sameFile, 0.5, 9, true
+	w.part, w.peers, w.round, w.rounds, w.paired = "filters", sameFile, 0.25, 11, true
+	w.sizes = []size{{name: "no filter"}}
 	return w
+}
+
+// with adds a size, and the listener that its load goes to.
+func (w *workload) with(s size, l link) {
+	s.entry = fmt.Sprintf("with-%d", len(w.sizes))
+	l.name, l.in, l.out = s.entry, w.way[0].in, w.way[0].out
+	w.way, w.sizes = append(w.way, l), append(w.sizes, s)
 }
 
 // shareOf promises what a size costs more than the first, of what that costs Envoy.
@@ -145,11 +152,11 @@ func shareOf(what string, i int) promise {
 func decompressorWork() workload {
 	w := costs(workload{
 		name: "decompressors, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: web2,
-		load: h2load{conns: 8, streams: 16}, per: "request", sizes: []size{{name: "no filter", body: gzipped}},
+		load: h2load{conns: 8, streams: 16}, per: "request",
 	})
 	for i, c := range []struct{ coding, name, kind, body string }{{"gzip", "gzip", "Gzip", gzipped}, {"brotli", "br", "Brotli", brotlied}, {"zstd", "zstd", "Zstd", zstded}} {
 		f := filter{name: "decompressor", once: true, kind: "decompressor.v3.Decompressor", yaml: "decompressor_library: " + library(c.coding, "decompressor", c.kind) + ", request_direction_config: {common_config: {enabled: {default_value: true, runtime_key: d}}}"}
-		w.sizes = append(w.sizes, size{name: c.coding, filter: f.entries(), headers: []string{"content-encoding: " + c.name}, body: c.body})
+		w.with(size{name: c.coding, headers: []string{"content-encoding: " + c.name}, body: c.body}, link{filter: f.entries()})
 		w.promises = append(w.promises, shareOf("decompressor "+c.coding, i+1))
 	}
 	return w
@@ -178,25 +185,26 @@ func coded(encoder func(io.Writer) io.WriteCloser) string {
 func rateLimitWork() workload {
 	f := filter{name: "ratelimit", once: true, kind: "ratelimit.v3.RateLimit",
 		yaml: "domain: d, rate_limit_service: {transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: in}}}, timeout: 5s, failure_mode_deny: true"}
-	return costs(workload{
+	w := costs(workload{
 		name: "a rate limit service, HTTP/2, 8 connections of 16 streams", way: one(h2, h2), backend: grpc,
 		load: h2load{conns: 8, streams: 16}, per: "request",
-		sizes:    []size{{name: "no filter"}, {name: "ratelimit", filter: f.entries(), limits: "rate_limits: [{actions: [{generic_key: {descriptor_value: v}}]}]"}},
 		promises: []promise{shareOf("ratelimit", 1)},
 	})
+	w.with(size{name: "ratelimit"}, link{filter: f.entries(), limits: "rate_limits: [{actions: [{generic_key: {descriptor_value: v}}]}]"})
+	return w
 }
 
 // gateWork is TCP connections through network filters that admit them.
 func gateWork() workload {
 	w := costs(workload{
 		name: "TCP connections through network filters, 16 at a time", way: one(tcp, tcp), backend: stream,
-		load: helper{kind: "connect", conns: 16}, per: "connection", sizes: []size{{name: "no filter"}},
+		load: helper{kind: "connect", conns: 16}, per: "connection",
 	})
 	for i, f := range []struct{ name, kind, yaml string }{
 		{"local_ratelimit", "local_ratelimit.v3.LocalRateLimit", "token_bucket: {max_tokens: 1000000000, tokens_per_fill: 1000000000, fill_interval: 1s}"},
 		{"connection_limit", "connection_limit.v3.ConnectionLimit", "max_connections: 1000000"},
 	} {
-		w.sizes = append(w.sizes, size{name: times(copies, f.name), copies: copies, gate: repeated(copies, 6, func(i int) string {
+		w.with(size{name: times(copies, f.name), copies: copies}, link{gate: repeated(copies, 6, func(i int) string {
 			return fmt.Sprintf(`- {name: envoy.filters.network.%s.%d, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.%s, stat_prefix: g%d, %s}}`, f.name, i, f.kind, i, f.yaml)
 		})})
 		w.promises = append(w.promises, shareOf("TCP "+f.name, i+1))
@@ -206,7 +214,7 @@ func gateWork() workload {
 
 // extra is what one filter of a size costs more than none, by round.
 func (c *contest) extra(name string, i int) series {
-	return c.of(name, i, cpu).minus(c.of(name, 0, cpu)).times(1 / float64(max(c.sizes[i].copies, 1)))
+	return c.of(name, i, cpu).minus(c.of(name, i, without)).times(1 / float64(max(c.sizes[i].copies, 1)))
 }
 
 // share is what a filter costs us of what it costs Envoy, as one value: of single rounds it would be noise. It is 0 where it

@@ -116,11 +116,16 @@ func (b *bench) message(dir string, body []byte) string {
 }
 
 func (x *contestant) url(w *workload, path string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d%s", x.port(w), path)
+}
+
+// port is that of the listener which the load goes to.
+func (x *contestant) port(w *workload) int {
 	entry := w.way[0].name
-	if len(w.sizes) > 0 && w.sizes[x.size].entry != "" {
+	if len(w.sizes) > 0 && w.sizes[x.size].entry != "" && !x.bare {
 		entry = w.sizes[x.size].entry
 	}
-	return fmt.Sprintf("http://127.0.0.1:%d%s", x.ports[entry], path)
+	return x.ports[entry]
 }
 
 // told runs a program and reads what it says.
@@ -153,7 +158,7 @@ func (l helper) String() string {
 }
 
 func (l helper) run(b *bench, w *workload, x *contestant, seconds float64) sample {
-	spec := helperSpec{Kind: l.kind, Addr: fmt.Sprintf("127.0.0.1:%d", x.ports[w.way[0].name]), Conns: l.conns, Rate: l.rate,
+	spec := helperSpec{Kind: l.kind, Addr: fmt.Sprintf("127.0.0.1:%d", x.port(w)), Conns: l.conns, Rate: l.rate,
 		Seconds: seconds, Certificates: x.dir, Curve: l.curve}
 	return x.spending(func() (float64, sample) {
 		out, err := b.helperCommand(spec).Output()

@@ -110,11 +110,14 @@ func (r *report) contest(c *contest) {
 	if c.per != "" {
 		note += "; counted by the " + c.per
 	}
-	if c.apart || c.mirrored {
+	if c.paired || c.mirrored {
 		note += "; the proxies have a processor of their own if there is one to spare"
 	}
 	if c.mirrored {
 		note += "; both are clusters of one process, asked in turns"
+	}
+	if c.paired {
+		note += "; a proxy has all its listeners in one process, and each turn of one with a filter stands beside a turn with the same requests to the one without"
 	}
 	if n := c.mostCopies(); n > 1 {
 		note += fmt.Sprintf("; what costs little stands there %d times, and one costs that part of what all do", n)

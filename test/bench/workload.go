@@ -11,10 +11,10 @@ type workload struct {
 	per        string  // what is counted
 	round      float64 // seconds
 	rounds     int     // 0: 5
-	apart      bool    // proxies have a processor of their own, if there is one to spare
 	sizes      []size  // of the configuration; none: one of ordinary size
 	fresh      bool    // each round begins with new processes
 	mirrored   bool    // what the second size costs more than the first is little, and both are one process; see mirror
+	paired     bool    // the same of every size but the first; see pairs
 	promises   []promise
 }
 
@@ -24,6 +24,9 @@ type link struct {
 	in, out end
 	next    string // the listener behind; empty: the backend
 	cluster string // more fields of the cluster
+	filter  string // HTTP filters before the router
+	gate    string // network filters before the last
+	limits  string // more fields of the virtual host
 }
 
 // An end is what is spoken at one end of a link.
@@ -60,12 +63,9 @@ type size struct {
 	hosts, prefixes, workers int
 	regexes                  int      // routes that do not match, before the others
 	host, path               string   // the last ones, which who looks through a list finds last
-	filter                   string   // an HTTP filter before the router
-	gate                     string   // a network filter before the last
-	limits                   string   // more fields of the virtual host
 	headers                  []string // of requests over HTTP/2
 	body                     string   // of them; empty: they have none
-	copies                   int      // of the filter or gate
+	copies                   int      // of the filter or gate of its listener
 	entry                    string   // the listener that the load goes to; empty: the first
 }
 

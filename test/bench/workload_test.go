@@ -139,7 +139,7 @@ func TestOwnProcessorTimeAndMemory(t *testing.T) {
 	}
 }
 
-// What a filter costs is the difference to what is measured without it in the same round, by how many of it there are; the share
+// What a filter costs is the difference to what is measured without it beside it, by how many of it there are; the share
 // of what it costs Envoy is known as well as both are.
 func TestCostOfAFilter(t *testing.T) {
 	for _, test := range []struct {
@@ -153,8 +153,8 @@ func TestCostOfAFilter(t *testing.T) {
 		{series{20, 20.4, 20.8}, 0, 0, math.Inf(1), "noisy"}, // it costs Envoy nothing that can be seen
 	} {
 		c := given(workload{sizes: []size{{}, {copies: 2}}, promises: []promise{shareOf("f", 1)}},
-			&contestant{name: malla, got: map[metric]series{cpu: {2, 2, 2.2}}}, &contestant{name: malla, size: 1, got: map[metric]series{cpu: {3.6, 4, 4.6}}},
-			&contestant{name: envoy, got: map[metric]series{cpu: {20, 20.4, 20.8}}}, &contestant{name: envoy, size: 1, got: map[metric]series{cpu: test.envoyWith}})
+			&contestant{name: malla, size: 1, got: map[metric]series{cpu: {3.6, 4, 4.6}, without: {2, 2, 2.2}}},
+			&contestant{name: envoy, size: 1, got: map[metric]series{cpu: test.envoyWith, without: {20, 20.4, 20.8}}})
 		near := func(a, b float64) bool { return a == b || math.Abs(a-b) < 0.01 }
 		least, most := c.shareBetween(1)
 		if s := c.share(1); len(s) != 1 || !near(s[0], test.share) || !near(least, test.least) || !near(most, test.most) {
