@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,15 +50,22 @@ func Plain(ctx context.Context, network, address string, _ *tls.Config) (net.Con
 	return d.DialContext(ctx, network, address)
 }
 
-// Free returns an address that nobody listens on.
+// given are the addresses that Free has returned: the system soon gives a port again that nobody has taken yet.
+var given sync.Map
+
+// Free returns an address that nobody listens on, and never the same twice.
 func Free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", Host+":0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", Host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if _, before := given.LoadOrStore(l.Addr().String(), true); !before {
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Serve listens on a free address until the test ends.
