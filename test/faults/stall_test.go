@@ -3,13 +3,10 @@ package faults
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +16,6 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/mallamesh/malla/test/hop"
-	"github.com/mallamesh/malla/test/script/mesh"
 )
 
 // raw answers every connection, once the head of a request has come, as f does.
@@ -197,119 +193,4 @@ func TestServersThatTalkNonsense(t *testing.T) {
 		}
 	}
 	wantBack(t, x, usage{descriptors: 1000, goroutines: 1000, memory: 100 << 20})
-}
-
-// 500 peers that do not move, half of them clients and half servers, and one that reads a byte a second, slow nobody else
-// down. A proxy that has none of them is asked in turn, so that both feel the same machine.
-func TestStalledPeersSlowNobody(t *testing.T) {
-	t.Parallel()
-	good, _ := echoServer(t)
-	over := make(chan struct{})
-	defer close(over)
-	stalled := raw(t, func(c net.Conn, path string) {
-		if path == "/silent" {
-			<-over
-			return
-		}
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
-		piece := make([]byte, 64<<10)
-		for {
-			if _, err := c.Write(piece); err != nil {
-				return
-			}
-		}
-	})
-	many := "circuit_breakers: {thresholds: [{max_connections: 5000, max_pending_requests: 5000, max_requests: 5000}]}"
-	p := hop.PKI(t)
-	hops := []hop.Hop{{Name: "good", To: good, Cluster: many}, {Name: "stalled", To: stalled, Cluster: many}}
-	x, control := hop.Malla(t, p, hops...), hop.Malla(t, p, hops...)
-	for i := range 500 {
-		path := []string{"/silent", "/flood"}[i%2] // nobody reads the flood
-		c, err := net.Dial("tcp", x.At["stalled"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nhost: x\r\n\r\n", path); err != nil {
-			t.Fatal(err)
-		}
-		if i == 1 {
-			go func() { // but for a byte a second
-				for b := make([]byte, 1); ; pause(time.Second) {
-					if _, err := c.Read(b); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}
-	mesh.Until(t, 20*time.Second, "500 requests stand still", func() error {
-		before := x.Stat(t, "cluster.stalled.upstream_cx_rx_bytes_total")
-		pause(300 * time.Millisecond)
-		if rq, now := x.Stat(t, "cluster.stalled.upstream_rq_active"), x.Stat(t, "cluster.stalled.upstream_cx_rx_bytes_total"); rq != 500 || now > before+1000 {
-			return fmt.Errorf("%d are there, and %d bytes moved", rq, now-before)
-		}
-		return nil
-	})
-	rounds := 30
-	if testing.Short() {
-		rounds = 10
-	}
-	for tries := 3; ; tries-- {
-		var with, without []time.Duration
-		for range rounds { // what else the machine does spoils some of them
-			a, b, err := compare(t.Context(), 400, x.At["good"], control.At["good"])
-			if err != nil {
-				t.Fatal(err)
-			}
-			with, without = append(with, a), append(without, b)
-		}
-		slices.Sort(with)
-		slices.Sort(without)
-		a, b := with[rounds/2], without[rounds/2]
-		t.Logf("99 of 100 requests take at most %v with, %v without", a, b)
-		if a <= b*12/10 {
-			break
-		}
-		if tries == 1 {
-			t.Errorf("99 of 100 requests take at most %v with stalled peers, %v without, want 1.2 times that at most", a, b)
-			break
-		}
-	}
-	if u := holds(t, x); u.memory > 800<<20 {
-		t.Errorf("the proxy holds %d MB for 500 stalled peers", u.memory>>20)
-	} else {
-		t.Logf("the proxy holds %d MB", u.memory>>20)
-	}
-}
-
-// compare asks each of two proxies n times, in turn, by eight clients, and returns the time in which 99 of 100 requests were answered by each.
-func compare(ctx context.Context, n int, addresses ...string) (first, second time.Duration, err error) {
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	took := make([][]time.Duration, 2)
-	for c := range 8 {
-		all.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
-			defer client.CloseIdleConnections()
-			for i := range n / 8 * len(addresses) {
-				req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addresses[(i+c)%2]+"/", nil)
-				begun := time.Now()
-				resp, e := client.Do(req)
-				if e == nil {
-					_, e = io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
-				}
-				mu.Lock()
-				took[(i+c)%2] = append(took[(i+c)%2], time.Since(begun))
-				err = errors.Join(err, e)
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	for i := range took {
-		slices.Sort(took[i])
-	}
-	return took[0][len(took[0])*99/100], took[1][len(took[1])*99/100], err
 }
