@@ -211,7 +211,7 @@ func TestBootstrapOfTheCommandLine(t *testing.T) {
 		YAML: "{node: {cluster: text}, static_resources: {clusters: [{name: more, type: STATIC}]}}",
 		Node: "flag", Zone: "flag",
 	}
-	b, err := readBootstrap(&o)
+	b, _, err := readBootstrap(&o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,11 +221,11 @@ func TestBootstrapOfTheCommandLine(t *testing.T) {
 	if len(b.Clusters) != 2 || b.Clusters[1].GetName() != "more" || len(b.Listeners) != 1 {
 		t.Errorf("%d clusters, %d listeners", len(b.Clusters), len(b.Listeners))
 	}
-	alone, err := readBootstrap(&Options{YAML: o.YAML})
+	alone, _, err := readBootstrap(&Options{YAML: o.YAML})
 	if err != nil || len(alone.Clusters) != 1 {
 		t.Errorf("without a file: %v, %v", alone, err)
 	}
-	if _, err := readBootstrap(&Options{File: o.File, YAML: "nonsense: 1"}); err == nil || !strings.Contains(err.Error(), "--config-yaml") {
+	if _, _, err := readBootstrap(&Options{File: o.File, YAML: "nonsense: 1"}); err == nil || !strings.Contains(err.Error(), "--config-yaml") {
 		t.Errorf("got %v, want it to say where the mistake is", err)
 	}
 }

@@ -137,7 +137,7 @@ func TestOwnBootstrap(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.secrets.Local(identitySecret, rootSecret)
-		if err := p.begin("bootstrap", nil); err != nil {
+		if err := p.begin(nil); err != nil {
 			t.Errorf("%s: %v", discovery, err)
 		}
 		p.shards.Close()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,13 +13,16 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/build"
+	"github.com/mallamesh/malla/proxy/build/document"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
 	malltls "github.com/mallamesh/malla/proxy/tls"
@@ -33,7 +37,7 @@ const fileDrain = 600 * time.Second
 
 // runFile runs a proxy by an Envoy bootstrap.
 func runFile(ctx context.Context, o Options) error {
-	b, err := readBootstrap(&o)
+	b, locate, err := readBootstrap(&o)
 	if err != nil {
 		return err
 	}
@@ -51,7 +55,7 @@ func runFile(ctx context.Context, o Options) error {
 		return err
 	}
 	p.quit = stop
-	if err := p.begin(b.Name, func(context.Context) error { return nil }); err != nil {
+	if err := locate(p.begin(func(context.Context) error { return nil })); err != nil {
 		return err
 	}
 	if o.Validate {
@@ -68,23 +72,23 @@ func runFile(ctx context.Context, o Options) error {
 }
 
 // readBootstrap reads the file, merges the text of the command line into it, and says
-// who the node is.
-func readBootstrap(o *Options) (*build.Bootstrap, error) {
-	m, name := &bootstrapv3.Bootstrap{}, "--config-yaml"
+// who the node is. locate says of mistakes in what there is in which line they are.
+func readBootstrap(o *Options) (b *build.Bootstrap, locate func(error) error, err error) {
+	m, name, text := &bootstrapv3.Bootstrap{}, "--config-yaml", []byte(o.YAML)
+	note := func(e *field.Error) { o.Log.Warn("configuration", "note", e) }
 	if o.File != "" {
-		text, err := readUpTo(o.File, build.MaxConfig+1)
-		if err != nil {
-			return nil, err
+		if text, err = readUpTo(o.File, build.MaxConfig+1); err != nil {
+			return nil, nil, err
 		}
-		if m, err = build.ParseBootstrap(o.File, text); err != nil {
-			return nil, err
+		if m, err = build.ParseBootstrap(o.File, text, note); err != nil {
+			return nil, nil, err
 		}
 		name = o.File
 	}
 	if o.YAML != "" {
-		more, err := build.ParseBootstrap("--config-yaml", []byte(o.YAML))
+		more, err := build.ParseBootstrap("--config-yaml", []byte(o.YAML), note)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		proto.Merge(m, more) // fields are replaced, lists grow, as in Envoy
 	}
@@ -95,7 +99,14 @@ func readBootstrap(o *Options) (*build.Bootstrap, error) {
 		}
 		proto.Merge(m, &bootstrapv3.Bootstrap{Node: n})
 	}
-	return build.NewBootstrap(name, m)
+	locate = func(err error) error {
+		if errs, ok := errors.AsType[field.List](err); ok && (o.File == "" || o.YAML == "") { // of two texts neither is the whole
+			document.Locate(name, text, errs)
+		}
+		return err
+	}
+	b, err = build.NewBootstrap(name, m)
+	return b, locate, locate(err)
 }
 
 // readUpTo reads a file, or what comes through a pipe (-c /dev/stdin).
@@ -110,17 +121,20 @@ func readUpTo(path string, most int64) ([]byte, error) {
 
 // begin takes in the bootstrap, whoever wrote it: a person, or we for a proxy of the
 // mesh. No stream to the control plane is opened before gate lets it.
-func (p *parts) begin(name string, gate func(context.Context) error) error {
+func (p *parts) begin(gate func(context.Context) error) error {
 	err := p.store.Static(p.boot)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", name, err)
-	} else if p.boot.ADS != nil {
+	if err == nil && p.boot.ADS != nil {
 		err = p.follow(p.boot, gate)
 	}
 	if err != nil {
 		p.shards.Close()
 	}
 	return err
+}
+
+// readFile reads a file of file-based xDS.
+func (p *parts) readFile(name string, text []byte) (*discoveryv3.DiscoveryResponse, error) {
+	return build.ParseFile(name, text, func(e *field.Error) { p.log.Warn("configuration", "note", e) })
 }
 
 // consumer is what takes in what the control plane says.

@@ -72,7 +72,7 @@ func runMesh(ctx context.Context, o Options) error {
 		return p.store.Ready()
 	}
 	p.health = e.newHealth(pl.mark != 0, p.ready, func(r *xdsclient.Request) { p.client.Report(r) })
-	if err := p.begin("bootstrap", func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
+	if err := p.begin(func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
 		return err
 	}
 	watch := func(ctx context.Context) error { roots.Watch(ctx); return nil }

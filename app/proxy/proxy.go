@@ -166,7 +166,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	}
 	p.store = build.NewStore(p.env, p.wake)
 	p.ready = p.store.Ready
-	p.places = xdsclient.NewFiles(p.store, build.ParseFile, p.log)
+	p.places = xdsclient.NewFiles(p.store, p.readFile, p.log)
 	return p, nil
 }
 

@@ -45,3 +45,19 @@ func TestEmptyListIsNoError(t *testing.T) {
 		t.Errorf("got %v", l)
 	}
 }
+
+// The nearest word there is comes to mind, if one is near.
+func TestSuggest(t *testing.T) {
+	known := []string{"containers", "initContainers", "hostname", "imagePullPolicy"}
+	for _, test := range []struct{ found, want string }{
+		{"container", "; did you mean containers?"},
+		{"image_pull_policy", "; did you mean imagePullPolicy?"},
+		{"HostName", "; did you mean hostname?"},
+		{"zebra", ""},
+		{"", ""},
+	} {
+		if got := Suggest(test.found, known); got != test.want {
+			t.Errorf("Suggest(%q) = %q, want %q", test.found, got, test.want)
+		}
+	}
+}

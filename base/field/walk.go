@@ -9,3 +9,11 @@ func (p *Path) Walk(fn func(name string, index int)) {
 	p.parent.Walk(fn)
 	fn(p.name, p.index)
 }
+
+// Below returns the path of p's place in what stands at root.
+func (p *Path) Below(root *Path) *Path {
+	if p == nil {
+		return root
+	}
+	return &Path{parent: p.parent.Below(root), name: p.name, index: p.index}
+}

@@ -126,7 +126,7 @@ func (s *Schema) checkText(errs *field.List, v string, at *field.Path) {
 	n := utf8.RuneCountInString(v)
 	switch {
 	case len(s.Enum) > 0 && !slices.Contains(s.Enum, any(v)):
-		errs.Addf(at, "found %q, want one of %s%s", v, strings.Join(s.words(), ", "), strict.Suggest(v, s.words()))
+		errs.Addf(at, "found %q, want one of %s%s", v, strings.Join(s.words(), ", "), field.Suggest(v, s.words()))
 	case n < s.MinLength && n == 0:
 		errs.Addf(at, "empty; want a text")
 	case n < s.MinLength:

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/config/strict"
 )
 
 const typeField = "@type"
@@ -69,7 +68,7 @@ func (r *Reading) known(d protoreflect.MessageDescriptor, v *structpb.Value, at 
 			f = d.Fields().ByTextName(name)
 		}
 		if f == nil {
-			r.Errors.Addf(at.Child(name), "%s has no such field%s", d.Name(), strict.Suggest(name, namesOf(d)))
+			r.Errors.Addf(at.Child(name), "%s has no such field%s", d.Name(), field.Suggest(name, namesOf(d)))
 			continue
 		}
 		r.knownField(f, fields[name], at.Child(name))

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/base/logformat"
-	"github.com/mallamesh/malla/config/strict"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -77,7 +77,7 @@ func checkOperators(text string) error {
 		if err := logformat.Check(m[1], m[2] != "", m[3] != ""); err != nil {
 			instead := ""
 			if _, known := logformat.Operators[m[1]]; !known && !slices.Contains(logformat.Unsupported, m[1]) {
-				instead = strict.Suggest(m[1], slices.Sorted(maps.Keys(logformat.Operators)))
+				instead = field.Suggest(m[1], slices.Sorted(maps.Keys(logformat.Operators)))
 			}
 			return fmt.Errorf("found %q: %w%s", clip(m[0]), err, instead)
 		}

@@ -99,21 +99,6 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-func TestSuggest(t *testing.T) {
-	known := []string{"containers", "initContainers", "hostname", "imagePullPolicy"}
-	for _, test := range []struct{ found, want string }{
-		{"container", "; did you mean containers?"},
-		{"image_pull_policy", "; did you mean imagePullPolicy?"},
-		{"HostName", "; did you mean hostname?"},
-		{"zebra", ""},
-		{"", ""},
-	} {
-		if got := Suggest(test.found, known); got != test.want {
-			t.Errorf("Suggest(%q) = %q, want %q", test.found, got, test.want)
-		}
-	}
-}
-
 func m(pairs ...any) map[string]any {
 	out := map[string]any{}
 	for i := 0; i < len(pairs); i += 2 {

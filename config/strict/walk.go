@@ -157,7 +157,7 @@ func (c *Checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
 		}
 	case enum:
 		if !slices.Contains(s.values, str) {
-			return c.fail(at, "found %q, want one of %s%s", str, strings.Join(s.values, ", "), Suggest(str, s.values))
+			return c.fail(at, "found %q, want one of %s%s", str, strings.Join(s.values, ", "), field.Suggest(str, s.values))
 		}
 	}
 	return v, true

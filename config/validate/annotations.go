@@ -12,7 +12,6 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/mesh"
-	"github.com/mallamesh/malla/config/strict"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -39,7 +38,7 @@ func (r *ruler) annotations(at *field.Path, annotations, labels map[string]strin
 		case slices.Contains(istioAnnotations(), name):
 			r.notice(p, "not supported yet")
 		default:
-			r.notice(p, "Istio has no annotation of this name%s", strict.Suggest(name, istioAnnotations()))
+			r.notice(p, "Istio has no annotation of this name%s", field.Suggest(name, istioAnnotations()))
 		}
 	}
 	for _, l := range kind.UnusedLabels {

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/config/strict"
 )
 
 func (r *ruler) deployment(d *appsv1.Deployment) {
@@ -423,7 +422,7 @@ func (r *ruler) mounts(at *field.Path, mounts []corev1.VolumeMount, volumes map[
 	for i, m := range mounts {
 		p := at.Index(i)
 		if !volumes[m.Name] {
-			r.errorf(p.Child("name"), "found %q, want the name of a volume in spec.volumes%s", m.Name, strict.Suggest(m.Name, sortedKeys(volumes)))
+			r.errorf(p.Child("name"), "found %q, want the name of a volume in spec.volumes%s", m.Name, field.Suggest(m.Name, sortedKeys(volumes)))
 		}
 		switch {
 		case m.MountPath == "":

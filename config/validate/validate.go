@@ -210,7 +210,7 @@ func (c *checker) unknownKind(u *unstructured.Unstructured) {
 	for _, r := range kind.Refusals {
 		names = append(names, r.Kind)
 	}
-	c.Errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, strict.Suggest(gvk.Kind, names))
+	c.Errs.Addf(field.At("kind"), "unknown kind %q%s", gvk.Kind, field.Suggest(gvk.Kind, names))
 }
 
 // problem is what one of Kubernetes' checks of names says, without its pattern.

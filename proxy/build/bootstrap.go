@@ -1,14 +1,10 @@
 package build
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -16,10 +12,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/overload"
@@ -99,16 +91,6 @@ type ADS struct {
 	Cluster   string // a static one
 	Authority string
 	Metadata  map[string]string
-}
-
-// ParseBootstrap reads an Envoy bootstrap in YAML or JSON, by the file's name.
-// [NewBootstrap] refuses what would not be honored.
-func ParseBootstrap(name string, text []byte) (*bootstrapv3.Bootstrap, error) {
-	m := &bootstrapv3.Bootstrap{}
-	if err := parse(name, text, m); err != nil {
-		return nil, fmt.Errorf("read bootstrap %s: %w", name, err)
-	}
-	return m, nil
 }
 
 // NewBootstrap takes a bootstrap that is there already: what a file holds and what we
@@ -221,33 +203,4 @@ func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *A
 	}
 	r.errs.Addf(at.Child("grpc_services").Index(0).Child("envoy_grpc").Child("cluster_name"), "found %q, want one of the static clusters", out.Cluster)
 	return out
-}
-
-// ParseFile reads a file of file-based xDS: a DiscoveryResponse in YAML or JSON. Its
-// resources are checked one by one, by [Store.Apply].
-func ParseFile(name string, text []byte) (*discoveryv3.DiscoveryResponse, error) {
-	m := &discoveryv3.DiscoveryResponse{}
-	return m, parse(name, text, m)
-}
-
-// parse reads YAML, or JSON, into a message, strictly: unknown fields and keys that
-// are written twice are mistakes.
-func parse(name string, text []byte, m proto.Message) error {
-	if len(text) > MaxConfig {
-		return fmt.Errorf("%d bytes, at most %d are read", len(text), MaxConfig)
-	}
-	if ext := strings.ToLower(filepath.Ext(name)); ext != ".json" {
-		converted, err := yaml.YAMLToJSONStrict(text)
-		if err != nil {
-			return err
-		}
-		text = converted
-	}
-	if !json.Valid(text) {
-		return fmt.Errorf("is not JSON")
-	}
-	if bytes.Equal(bytes.TrimSpace(text), []byte("null")) {
-		return fmt.Errorf("is empty")
-	}
-	return protojson.Unmarshal(text, m)
 }

@@ -155,7 +155,7 @@ func FuzzBootstrap(f *testing.F) {
 		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
 			t.Skip("reads files")
 		}
-		m, err := ParseBootstrap("b.yaml", []byte(text))
+		m, err := ParseBootstrap("b.yaml", []byte(text), nil)
 		if err != nil {
 			return
 		}
@@ -188,7 +188,7 @@ func FuzzFile(f *testing.F) {
 		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
 			t.Skip("reads files")
 		}
-		r, err := ParseFile("f.yaml", []byte(text))
+		r, err := ParseFile("f.yaml", []byte(text), nil)
 		if err != nil {
 			return
 		}

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -595,6 +594,3 @@ func short(typeURL string) string {
 	}
 	return typeURL
 }
-
-// joined is errors.Join, one error to a line.
-func joined(list []error) error { return errors.Join(list...) }

@@ -21,7 +21,7 @@ static_resources:
   - {name: x, type: STATIC}
   - {name: z, type: STATIC}
   - {name: x, type: STATIC}
-`))
+`), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ const monitorType = "type.googleapis.com/envoy.extensions.resource_monitors."
 
 func readOverload(t *testing.T, text string) (*Bootstrap, error) {
 	t.Helper()
-	m, err := ParseBootstrap("b.yaml", []byte("overload_manager:\n  "+strings.ReplaceAll(text, "\n", "\n  ")))
+	m, err := ParseBootstrap("b.yaml", []byte("overload_manager:\n  "+strings.ReplaceAll(text, "\n", "\n  ")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

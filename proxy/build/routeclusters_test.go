@@ -49,7 +49,7 @@ func TestClustersOfStaticTables(t *testing.T) {
 
 func static(t *testing.T, bootstrap string) error {
 	t.Helper()
-	m, err := build.ParseBootstrap("b.yaml", []byte(bootstrap))
+	m, err := build.ParseBootstrap("b.yaml", []byte(bootstrap), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,28 +174,27 @@ func (s *Store) late(typeURL string) {
 	}
 }
 
-// Static takes in what a bootstrap holds. The first mistakes are returned; nothing
+// Static takes in what a bootstrap holds. Mistakes are returned, by their paths in the bootstrap; nothing
 // is in force before [Store.Start].
 func (s *Store) Static(b *Bootstrap) error {
-	var problems []error
-	add := func(typeURL, name string, m proto.Message) {
+	var problems field.List
+	add := func(typeURL, name string, m proto.Message, at *field.Path) {
 		body, err := anypb.New(m)
 		if err == nil {
 			err = s.take(typeURL, xdsclient.Resource{Name: name, Body: body}, true)
 		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s %s: %w", short(typeURL), name, err))
-		}
+		problems = append(problems, below(at, err).In(kindOf(typeURL)+" "+name)...)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = b.Files
-	for _, m := range b.Secrets {
+	static := field.At("static_resources")
+	for i, m := range b.Secrets {
 		s.env.Secrets.Local(m.GetName())
-		add(xdsclient.SecretType, m.GetName(), m)
+		add(xdsclient.SecretType, m.GetName(), m, static.Child("secrets").Index(i))
 	}
-	for _, m := range b.Clusters {
-		add(xdsclient.ClusterType, m.GetName(), m)
+	for i, m := range b.Clusters {
+		add(xdsclient.ClusterType, m.GetName(), m, static.Child("clusters").Index(i))
 	}
 	for i, m := range b.Listeners {
 		name := b.listenerName(i)
@@ -202,10 +202,28 @@ func (s *Store) Static(b *Bootstrap) error {
 			m = proto.CloneOf(m)
 			m.Name = name
 		}
-		add(xdsclient.ListenerType, name, m)
+		add(xdsclient.ListenerType, name, m, static.Child("listeners").Index(i))
 	}
-	return joined(problems)
+	return problems.Err()
 }
+
+// below tells mistakes of what stands at a place by their paths from the root.
+func below(at *field.Path, err error) field.List {
+	errs, ok := err.(field.List)
+	switch {
+	case err == nil:
+		return nil
+	case !ok:
+		return field.List{{At: at, Msg: err.Error()}}
+	}
+	for _, e := range errs {
+		e.At = e.At.Below(at)
+	}
+	return errs
+}
+
+// kindOf is the name of a type of resources.
+func kindOf(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '.')+1:] }
 
 // Start puts in force what is there, and from now on what comes.
 func (s *Store) Start() {

@@ -328,7 +328,7 @@ func TestStaticWins(t *testing.T) {
 	var published []*shard.Runtime
 	s := build.NewStore(newEnv(t, &published), nil)
 	defer s.Close()
-	m, err := build.ParseBootstrap("b.yaml", []byte("static_resources: {clusters: [{name: a, type: STATIC, connect_timeout: 1s}]}"))
+	m, err := build.ParseBootstrap("b.yaml", []byte("static_resources: {clusters: [{name: a, type: STATIC, connect_timeout: 1s}]}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func (r *listenerReader) tap(name string, m *tapfilterv3.Tap, c *stream.Config, 
 // ReadTap reads what somebody asks the administration interface for: the name of the points, and what to record, for a reader.
 func ReadTap(env *Env, text []byte) (id string, c *tap.Config, out *sink.Reader, err error) {
 	m := &adminv3.TapRequest{}
-	if err := parse("", text, m); err != nil {
+	if err := parse("", text, m, nil); len(err) > 0 {
 		return "", nil, nil, err
 	}
 	if errs := Check(m); len(errs) > 0 {

@@ -23,7 +23,7 @@ import (
 // readRuntime reads a bootstrap with these layers.
 func readRuntime(t *testing.T, layers string) (*Bootstrap, error) {
 	t.Helper()
-	m, err := ParseBootstrap("b.yaml", []byte("layered_runtime: {layers: ["+layers+"]}"))
+	m, err := ParseBootstrap("b.yaml", []byte("layered_runtime: {layers: ["+layers+"]}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +44,8 @@ func withRuntime(t *testing.T, layer string) *listenerReader {
 
 func fromYAML[M proto.Message](t *testing.T, text string, m M) M {
 	t.Helper()
-	if err := parse("x.yaml", []byte(text), m); err != nil {
-		t.Fatal(err)
+	if errs := parse("x.yaml", []byte(text), m, nil); len(errs) > 0 {
+		t.Fatal(errs)
 	}
 	return m
 }
@@ -233,7 +233,7 @@ func TestRuntimeFilterSamples(t *testing.T) {
 // A limit of memory may be the runtime's.
 func TestRuntimeHeap(t *testing.T) {
 	m, err := ParseBootstrap("b.yaml", []byte(`layered_runtime: {layers: [{name: a, static_layer: {heap: 3000}}]}
-overload_manager: {resource_monitors: [{name: heap, typed_config: {"@type": `+monitorType+`fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes_runtime: {default_value: 2000, runtime_key: heap}}}]}`))
+overload_manager: {resource_monitors: [{name: heap, typed_config: {"@type": `+monitorType+`fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes_runtime: {default_value: 2000, runtime_key: heap}}}]}`), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func judge(t *testing.T, place, piece string) error {
   - name: c
     connect_timeout: %s%s
 `, at["listener"], at["hcm"], at["host"], at["route"], at["timeout"], at["cluster"])
-	m, err := ParseBootstrap("b.yaml", []byte(text))
+	m, err := ParseBootstrap("b.yaml", []byte(text), nil)
 	if err != nil {
 		return err
 	}

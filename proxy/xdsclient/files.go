@@ -195,7 +195,7 @@ func (s *followed) update(r *discovery.DiscoveryResponse) (Update, error) {
 		if body.GetTypeUrl() != s.Type {
 			return u, fmt.Errorf("resources[%d]: found type %q, want %q", i, body.GetTypeUrl(), s.Type)
 		}
-		name, err := nameOf(body)
+		name, err := NameOf(body)
 		if err != nil {
 			return u, fmt.Errorf("resources[%d]: %w", i, err)
 		}

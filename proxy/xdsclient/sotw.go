@@ -67,7 +67,7 @@ func (w *World) Response(r *discovery.DiscoveryResponse) (*Response, error) {
 	out := &Response{TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(), SystemVersionInfo: r.GetVersionInfo()}
 	var names []string
 	for i, body := range r.GetResources() {
-		name, err := nameOf(body)
+		name, err := NameOf(body)
 		if err != nil {
 			return nil, fmt.Errorf("resources[%d] of %s: %w", i, r.GetTypeUrl(), err)
 		}
@@ -98,8 +98,8 @@ func (w *World) get(typeURL string) *world {
 // full reports whether an answer of a type is all there is.
 func full(typeURL string) bool { return typeURL == ListenerType || typeURL == ClusterType }
 
-// nameOf returns the name that stands in a resource.
-func nameOf(body *anypb.Any) (string, error) {
+// NameOf returns the name of a packed resource.
+func NameOf(body *anypb.Any) (string, error) {
 	var m interface {
 		proto.Message
 		GetName() string
