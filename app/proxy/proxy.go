@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tap"
 	"github.com/mallamesh/malla/proxy/tap/sink"
+	malltls "github.com/mallamesh/malla/proxy/tls"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
@@ -293,14 +295,39 @@ func one(b bool) int64 {
 	return 0
 }
 
+// identities are the certificates in use: of secrets, and of contexts that have their own.
+func (p *parts) identities() (out []*malltls.Identity) {
+	names, _ := p.secrets.Names()
+	for _, name := range names {
+		out = append(out, p.secrets.Identity(name))
+	}
+	for _, c := range p.store.Contexts() {
+		for _, id := range c.Identities {
+			if id.Path != "" {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
 // daysLeft is the time until the first certificate in use expires; without any,
 // Envoy's word for never.
 func (p *parts) daysLeft() int64 {
 	least := int64(1<<32 - 1)
-	identities, _ := p.secrets.Names()
-	for _, name := range identities {
-		if c := p.secrets.Identity(name).Certificate(); c != nil && c.Leaf != nil {
-			least = min(least, max(0, int64(time.Until(c.Leaf.NotAfter)/(24*time.Hour))))
+	until := func(c *x509.Certificate) {
+		least = min(least, max(0, int64(time.Until(c.NotAfter)/(24*time.Hour))))
+	}
+	for _, id := range p.identities() {
+		if c := id.Certificate(); c != nil && c.Leaf != nil {
+			until(c.Leaf)
+		}
+	}
+	for _, c := range p.store.Contexts() {
+		if c.Trust != nil && c.Trust.Path != "" && c.Trust.Bundle() != nil { // Envoy counts these, too
+			for _, root := range c.Trust.Bundle().Certificates {
+				until(root)
+			}
 		}
 	}
 	return least
@@ -309,9 +336,8 @@ func (p *parts) daysLeft() int64 {
 // stapleLeft is the time until the first OCSP response in use goes out of date, 0 if there is none.
 func (p *parts) stapleLeft() int64 {
 	least := int64(0)
-	identities, _ := p.secrets.Names()
-	for _, name := range identities {
-		if at := p.secrets.Identity(name).StapleUntil(); !at.IsZero() {
+	for _, id := range p.identities() {
+		if at := id.StapleUntil(); !at.IsZero() {
 			if left := max(0, int64(time.Until(at)/time.Second)); least == 0 || left < least {
 				least = left
 			}

@@ -142,11 +142,11 @@ func parse(text string) ([]part, error) {
 		}
 		c, n, err := parseCommand(text[i:])
 		if err != nil {
-			return nil, fmt.Errorf("access log format: position %d: %w", i, err)
+			return nil, fmt.Errorf("position %d of the format: %w", i, err)
 		}
 		o, err := c.compile()
 		if err != nil {
-			return nil, fmt.Errorf("access log format: position %d: %w", i, err)
+			return nil, fmt.Errorf("position %d of the format: %w", i, err)
 		}
 		flush()
 		parts = append(parts, part{op: o})

@@ -205,6 +205,22 @@ func (s *Server) memory(w http.ResponseWriter, _ *http.Request) {
 // certs serves the certificates in use.
 func (s *Server) certs(w http.ResponseWriter, _ *http.Request) {
 	out := &adminv3.Certificates{}
+	for _, c := range s.Store.Contexts() {
+		entry := &adminv3.Certificate{}
+		for _, id := range c.Identities {
+			if cert := id.Certificate(); id.Path != "" && cert != nil { // else it is a secret, which is shown below
+				entry.CertChain = append(entry.CertChain, s.details(cert.Leaf, id.Path))
+			}
+		}
+		if c.Trust != nil && c.Trust.Path != "" && c.Trust.Bundle() != nil {
+			for _, root := range c.Trust.Bundle().Certificates {
+				entry.CaCert = append(entry.CaCert, s.details(root, c.Trust.Path))
+			}
+		}
+		if len(entry.CertChain)+len(entry.CaCert) > 0 {
+			out.Certificates = append(out.Certificates, entry)
+		}
+	}
 	identities, trusts := s.Secrets.Names()
 	for _, name := range identities {
 		c := s.Secrets.Identity(name).Certificate()

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/youmark/pkcs8"
 	"software.sslmate.com/src/go-pkcs12"
@@ -40,7 +42,7 @@ func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certi
 		pair, err = tls.X509KeyPair(chain, bytes.TrimSpace(key))
 	}
 	if err != nil {
-		r.errs.Addf(at, "%s", strings.TrimPrefix(err.Error(), "tls: "))
+		r.errs.Addf(at, "%s%s", strings.TrimPrefix(err.Error(), "tls: "), filesOf(c))
 		return nil
 	}
 	if c.GetOcspStaple() != nil {
@@ -48,6 +50,20 @@ func (r *reader) certificate(c *tlsv3.TlsCertificate, at *field.Path) *tls.Certi
 	}
 	return &pair
 }
+
+// filesOf says in which files a certificate and its key are.
+func filesOf(c *tlsv3.TlsCertificate) string {
+	switch {
+	case c.GetPkcs12().GetFilename() != "":
+		return " (" + c.GetPkcs12().GetFilename() + ")"
+	case c.GetPkcs12() != nil || c.GetCertificateChain().GetFilename() == "" && c.GetPrivateKey().GetFilename() == "":
+		return ""
+	}
+	return fmt.Sprintf(" (certificate %s, key %s)", placeOf(c.GetCertificateChain()), placeOf(c.GetPrivateKey()))
+}
+
+// placeOf says where data comes from, in Envoy's words.
+func placeOf(d *corev3.DataSource) string { return cmp.Or(d.GetFilename(), "<inline>") }
 
 // decrypted returns a key in plain PEM; one that is not encrypted stays as it is.
 func decrypted(text, password []byte) ([]byte, error) {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	malltls "github.com/mallamesh/malla/proxy/tls"
 	"github.com/mallamesh/malla/proxy/xdsclient"
 )
 
@@ -26,6 +27,31 @@ func (s *Store) Dump(endpoints bool) []proto.Message {
 		out = append(out, s.dumpEndpoints())
 	}
 	return append(out, s.dumpListeners(), s.dumpRoutes(), s.dumpSecrets())
+}
+
+// Contexts returns the TLS contexts of what is in force, those of clusters first.
+func (s *Store) Contexts() (out []*malltls.Common) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(s.clusters)) {
+		if c := s.clusters[name].live; c != nil {
+			for _, t := range c.Transports {
+				if client, ok := t.Socket.(*malltls.Client); ok {
+					out = append(out, client.Context())
+				}
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		if l := s.listeners[name].live; l != nil {
+			for _, chain := range append(slices.Clip(l.Config.Chains), l.Config.Default) {
+				if chain != nil && chain.TLS != nil {
+					out = append(out, chain.TLS.Context())
+				}
+			}
+		}
+	}
+	return out
 }
 
 func stamp(t time.Time) *timestamppb.Timestamp {

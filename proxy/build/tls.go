@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"time"
@@ -207,6 +208,7 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 	for i, cert := range c.GetTlsCertificates() {
 		at := at.Child("tls_certificates").Index(i)
 		id := malltls.NewIdentity(at.String())
+		id.Path = placeOf(cmp.Or(cert.GetPkcs12(), cert.GetCertificateChain()))
 		if pair := r.certificate(cert, at); pair != nil {
 			if err := id.Set(pair); err != nil {
 				r.errs.Addf(at, "%v", err)
@@ -225,6 +227,7 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 		var roots []*x509.Certificate
 		if roots, out.Rules = r.validation(c.GetValidationContext(), at); len(roots) > 0 {
 			out.Trust = malltls.NewTrust(at.String())
+			out.Trust.Path = placeOf(c.GetValidationContext().GetTrustedCa())
 			out.Trust.SetContext(roots, malltls.Rules{})
 		}
 	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:

@@ -23,6 +23,9 @@ type Server struct {
 	tickets ticketKeys
 }
 
+// Context is what it was made of.
+func (s *Server) Context() *Common { return &s.config.Common }
+
 // NewServer checks a configuration and makes a transport socket of it.
 func NewServer(c ServerConfig) (*Server, error) {
 	base, err := c.base()
@@ -65,6 +68,9 @@ type Client struct {
 	base   *tls.Config
 	verify *verifier
 }
+
+// Context is what it was made of.
+func (c *Client) Context() *Common { return &c.config.Common }
 
 // NewClient checks a configuration and makes a transport socket of it.
 func NewClient(c ClientConfig) (*Client, error) {

@@ -15,6 +15,7 @@ import (
 // An Identity is a certificate with its key that can be replaced at any time.
 // Connections that exist keep theirs; the next handshake uses the new one.
 type Identity struct {
+	Path   string // where its certificate stands, of one that is no secret: a file, or "<inline>"; set before it is shared
 	name   string
 	cert   atomic.Pointer[tls.Certificate]
 	staple atomic.Pointer[time.Time] // when the OCSP response goes out of date
@@ -111,6 +112,7 @@ type Bundle struct {
 
 // Trust is a set of roots that can be replaced at any time, perhaps with rules of its own.
 type Trust struct {
+	Path   string // as an Identity's
 	name   string
 	bundle atomic.Pointer[Bundle]
 	wait   waiters
