@@ -55,7 +55,7 @@ func TestValidate(t *testing.T) {
 		{fmt.Sprintf(bootstrap, 1, 2, "3", "  - {name: c, type: STATIC, lrs_report_endpoint_metrics: [x]}"), "static_resources.clusters[1].lrs_report_endpoint_metrics: is not supported"},
 		{fmt.Sprintf(bootstrap, 1, 2, "3", "overload_manager: {resource_monitors: [{name: heap, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: 1000}}], actions: [{name: a, triggers: [{name: heap, threshold: {value: 0.9}}]}]}"), "overload_manager.actions[0].name: found \"a\", want one of envoy.overload_actions."},
 		{"nonsense: 1", "nonsense"},
-		{"a: 1\na: 2", "already"},
+		{"# a node\nnode: {id: 5}", "envoy.yaml:2: node.id: found 5, want text"},
 		{"", "is empty"},
 	} {
 		err := Command(t.Context(), "malla-proxy", []string{"-c", write(t, test.text), "--mode", "validate"}, &out, io.Discard)
