@@ -107,14 +107,12 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	ahead := m.GetPreconnectPolicy()
 	c.Preconnect = r.preconnect(ahead.GetPerUpstreamPreconnectRatio(), "per_upstream_preconnect_ratio")
 	c.PreconnectNext = r.preconnect(ahead.GetPredictivePreconnectRatio(), "predictive_preconnect_ratio")
+	c.AutoSNI, c.AutoSANValidation = r.autoSNI, r.autoSANs
 	r.clusterKind(m, &c)
 	r.balance(m, &c)
 	r.breakers(m, &c)
 	r.binding(m, &c)
 	r.httpOptions(m, &c)
-	if c.Kind == cluster.DynamicForward && (!c.AutoSNI || !c.AutoSANValidation) {
-		r.errs.Addf(field.At("cluster_type"), "auto_sni and auto_san_validation are not set, want both: a host that a request names must prove that name")
-	}
 	if d := destination(m.GetMetadata()); d != nil {
 		c.Destination = r.env.Istio.Destination(*d)
 	}
@@ -404,7 +402,6 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		if e := o.GetOutlierDetection().GetErrorMatcher(); e != nil && c.Outlier != nil {
 			c.Outlier.IsError = r.predicate(e, at.Child("outlier_detection").Child("error_matcher"))
 		}
-		c.AutoSNI, c.AutoSANValidation = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
 		if chain := r.upstreamFilters(o.GetHttpFilters(), at.Child("http_filters")); chain != nil {
 			c.HTTPFilters = chain
 		}

@@ -19,7 +19,7 @@ import (
 
 var dynamicForwardFields = []*Message{
 	message((*clusterv3.Cluster_CustomClusterType)(nil), reads("name", "typed_config")),
-	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config")),
+	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config", "allow_insecure_cluster_options")),
 	message((*dnscachev3.DnsCacheConfig)(nil), reads("name", "dns_lookup_family", "dns_refresh_rate", "dns_min_refresh_rate", "host_ttl", "max_hosts", "dns_failure_refresh_rate",
 		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames", "typed_dns_resolver_config")),
 	message((*dnscachev3.DnsCacheCircuitBreakers)(nil), reads("max_pending_requests")),
@@ -37,6 +37,9 @@ func (r *reader) dynamicForward(t *clusterv3.Cluster_CustomClusterType, c *clust
 		return
 	}
 	c.Kind = cluster.DynamicForward
+	if !m.GetAllowInsecureClusterOptions() && (!c.AutoSNI || !c.AutoSANValidation) {
+		r.errs.Addf(field.At("cluster_type"), "auto_sni and auto_san_validation are not set, want both: a host that a request names must prove that name; or allow_insecure_cluster_options")
+	}
 	c.Names = r.nameCache(m.GetDnsCacheConfig(), at.Child("dns_cache_config"))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	forwardclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -139,7 +140,7 @@ func (r *reader) client(s *corev3.TransportSocket, secrets *Secrets, at *field.P
 		return nil
 	}
 	c := malltls.ClientConfig{Common: r.tlsCommon(u.GetCommonTlsContext(), secrets, at.Child("common_tls_context")), SNI: u.GetSni(),
-		AutoSNI: r.autoSNI, HostSNI: u.GetAutoHostSni(), MaxSessions: 1, AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext())}
+		AutoSNI: r.autoSNI, HostSNI: u.GetAutoHostSni(), MaxSessions: 1, AutoSANs: u.GetAutoSniSanValidation() || r.autoSANs && !namesSANs(u.GetCommonTlsContext()), SANsAreRule: u.GetAutoSniSanValidation()}
 	if m := u.GetMaxSessionKeys(); m != nil {
 		c.MaxSessions = int(min(m.GetValue(), 1<<16))
 	}
@@ -165,10 +166,12 @@ func namesSANs(c *tlsv3.CommonTlsContext) bool {
 }
 
 // autoNames reads upstream_http_protocol_options, by which the request's host is
-// sent as SNI and expected in the certificate of the cluster's servers.
+// sent as SNI and expected in the certificate of the cluster's servers. Where requests name the servers it is so unless
+// the cluster's options say otherwise, as in Envoy.
 func (r *reader) autoNames(m *clusterv3.Cluster) {
 	var o httpv3.HttpProtocolOptions
-	r.autoSNI, r.autoSANs = false, false
+	forward := m.GetClusterType().GetTypedConfig().MessageIs((*forwardclusterv3.ClusterConfig)(nil))
+	r.autoSNI, r.autoSANs = forward, forward
 	if a := m.GetTypedExtensionProtocolOptions()[optionsKey]; a != nil && a.UnmarshalTo(&o) == nil { // a wrong one is told where it is read
 		r.autoSNI, r.autoSANs = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
 	}

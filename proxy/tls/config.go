@@ -58,6 +58,7 @@ type ClientConfig struct {
 	AutoSNI     bool // the host name of the request's :authority, in place of SNI
 	HostSNI     bool // the name of the host that the connection goes to, if it has one, in place of SNI
 	AutoSANs    bool // verify the certificate for the name that was sent as SNI
+	SANsAreRule bool // because the context says so, and not the cluster; it shows in what is said of another name
 	MaxSessions int  // to be remembered, so that a connection can go on with one; 0: every connection begins anew
 }
 

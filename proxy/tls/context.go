@@ -194,14 +194,14 @@ func (t *Client) Config(authority, host string, wish *Wish, aside Aside, found *
 	c := t.base.Clone()
 	c.ServerName = t.ServerName(authority, host)
 	found.Local = t.config.local()
-	var expected []string
+	var expected *expectation
 	if t.config.AutoSANs && c.ServerName != "" {
-		expected = []string{c.ServerName}
+		expected = &expectation{names: []string{c.ServerName}, rule: t.config.SANsAreRule}
 	}
 	if wish != nil {
 		c.ServerName = cmp.Or(wish.ServerName, c.ServerName)
 		if len(wish.Names) > 0 {
-			expected = wish.Names
+			expected = &expectation{names: wish.Names}
 		}
 	}
 	t.verify.hook(c, expected, aside, found)

@@ -38,6 +38,9 @@ func Count(st *stats.TLS, state *tls.ConnectionState, peer *Peer) {
 // CountFailure counts a handshake that has failed. A certificate that is refused is no error of the connection.
 func CountFailure(st *stats.TLS, err error) {
 	var failed *Failure
+	if errors.Is(err, ErrNotReady) {
+		return // nobody's mistake
+	}
 	if !errors.As(err, &failed) {
 		if isNoCertificate(err) {
 			st.FailVerifyNoCert.Inc()

@@ -69,9 +69,9 @@ func issuerMissing(presented []*x509.Certificate) (depth int, why string) {
 	for range presented { // a chain is no longer than what was shown
 		if bytes.Equal(at.RawIssuer, at.RawSubject) {
 			if depth == 0 {
-				return 0, "self-signed certificate"
+				return 0, "self signed certificate"
 			}
-			return depth, "self-signed certificate in certificate chain"
+			return depth, "self signed certificate in certificate chain"
 		}
 		next := issuerOf(at, presented)
 		if next == nil {

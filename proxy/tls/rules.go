@@ -143,9 +143,16 @@ func (e *effective) of(own *Rules, b *Bundle) *Rules {
 	return e.rules
 }
 
-// check looks at a certificate by itself, which has these names. host, if any, must be among them.
-func (r *Rules) check(leaf *x509.Certificate, names []name, expected []string) *Failure {
-	if len(expected) > 0 && !bears(leaf, names, expected) || len(r.SANs) > 0 && !r.named(names) {
+// An expectation is the names of which a certificate must bear one; nil: any will do.
+type expectation struct {
+	names []string
+	rule  bool // they count as one of the rules
+}
+
+// check looks at a certificate by itself, which has these names, of which one must be as expected.
+func (r *Rules) check(leaf *x509.Certificate, names []name, expected *expectation) *Failure {
+	foreign := expected != nil && !bears(leaf, names, expected.names)
+	if foreign || len(r.SANs) > 0 && !r.named(names) {
 		if r.Domains != nil {
 			return &Failure{Kind: WrongName, Why: "SAN match"}
 		}
@@ -153,7 +160,11 @@ func (r *Rules) check(leaf *x509.Certificate, names []name, expected []string) *
 		for i, n := range names {
 			texts[i] = n.text
 		}
-		return &Failure{Kind: WrongName, Why: "SAN matcher, certificate SANs are [" + strings.Join(texts, ", ") + "]"}
+		own := strings.Join(texts, ", ")
+		if foreign && !expected.rule {
+			return &Failure{Kind: WrongName, Why: "verify SAN list, expected SANs: [" + strings.Join(expected.names, ", ") + "], certificate SANs: [" + own + "]"}
+		}
+		return &Failure{Kind: WrongName, Why: "SAN matcher, certificate SANs are [" + own + "]"}
 	}
 	if len(r.Hashes)+len(r.Keys) > 0 && !slices.Contains(r.Hashes, sha256.Sum256(leaf.Raw)) &&
 		!slices.Contains(r.Keys, sha256.Sum256(leaf.RawSubjectPublicKeyInfo)) {

@@ -20,7 +20,7 @@ import (
 // full handshake and not to an error, so that nothing fails while roots change.
 
 // hook makes a configuration verify the peer.
-func (v *verifier) hook(c *tls.Config, expected []string, aside Aside, found *Found) {
+func (v *verifier) hook(c *tls.Config, expected *expectation, aside Aside, found *Found) {
 	check := func(raw [][]byte) error {
 		if len(raw) == 0 {
 			return nil // crypto/tls has let that pass: none is required

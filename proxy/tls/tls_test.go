@@ -73,9 +73,9 @@ func TestNames(t *testing.T) {
 	} {
 		v := newVerifier(&Common{Trust: trust, Rules: Rules{SANs: test.matchers}}, x509.ExtKeyUsageServerAuth)
 		for range 2 { // the second time from memory
-			var expected []string
+			var expected *expectation
 			if test.host != "" {
-				expected = []string{test.host}
+				expected = &expectation{names: []string{test.host}}
 			}
 			peer, err := v.verify(chain, expected, nil)
 			if (err == nil) != test.ok {

@@ -96,7 +96,7 @@ func (v *verifier) effective() (*Bundle, *Rules) {
 type Aside func(func()) bool
 
 // verify checks the presented chain; one of the expected names, if there are any, must be the certificate's.
-func (v *verifier) verify(raw [][]byte, expected []string, aside Aside) (*Peer, error) {
+func (v *verifier) verify(raw [][]byte, expected *expectation, aside Aside) (*Peer, error) {
 	if len(raw) == 0 {
 		return nil, &Failure{Kind: NoCertificate}
 	}
