@@ -367,7 +367,7 @@ func grpcStatus(c command) (*op, error) {
 }
 
 // GRPCStatus returns the gRPC status of a stream: from the trailers, else from the
-// headers (a trailers-only response). There is none if the request was not gRPC.
+// headers (a trailers-only response), else what the HTTP status stands for. There is none if the request was not gRPC.
 func GRPCStatus(r *Record) (int, bool) {
 	if r.Request == nil || !isGRPC(r.Request.Get(header.ContentType)) {
 		return 0, false
@@ -385,7 +385,27 @@ func StatusOf(r *Record) (int, bool) {
 			return atoi(v)
 		}
 	}
+	if r.Code != 0 {
+		return HTTPToGRPC(int(r.Code)), true
+	}
 	return 0, false
+}
+
+// HTTPToGRPC maps the status of a response that is not gRPC's to one of gRPC (gRPC's http-grpc-status-mapping).
+func HTTPToGRPC(status int) int {
+	switch status {
+	case 400:
+		return 13
+	case 401:
+		return 16
+	case 403:
+		return 7
+	case 404:
+		return 12
+	case 429, 502, 503, 504:
+		return 14
+	}
+	return 2
 }
 
 // isGRPC reports whether a content type is application/grpc, with a subtype or parameters or without.

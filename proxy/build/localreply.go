@@ -142,5 +142,5 @@ func grpcStatus(rec *access.Record) int {
 	if n, ok := access.StatusOf(rec); ok {
 		return n
 	}
-	return stream.GRPCStatus(int(rec.Code))
+	return access.HTTPToGRPC(int(rec.Code))
 }

@@ -410,7 +410,7 @@ func (s *Stream) requestID() {
 		return
 	}
 	edge := c.UseRemoteAddress && !s.internal
-	if !m.Has(header.XRequestID) || edge && !c.PreserveRequestID {
+	if len(m.Get(header.XRequestID)) == 0 || edge && !c.PreserveRequestID {
 		s.newID()
 		m.Set(header.XRequestID, s.reqID[:])
 	}

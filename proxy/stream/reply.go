@@ -2,6 +2,7 @@ package stream
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
@@ -104,8 +105,8 @@ func (s *Stream) askRest() {
 func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
 	m.Set(header.Status, statusText(&s.statusTx, 200))
 	m.Set(header.ContentType, grpcType)
-	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(GRPCStatus(status)), 10))
-	if body != "" {
+	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(access.HTTPToGRPC(status)), 10))
+	if body = strings.TrimSuffix(body, "\n"); body != "" { // which a format in JSON ends with
 		m.AddCopy(header.GrpcMessage, AppendPercent(nil, body))
 	}
 	if edit != nil {
@@ -121,23 +122,6 @@ func (s *Stream) finalizeReply(m *header.Map) {
 		s.Rec.Code = 0
 		s.finalize(m)
 	}
-}
-
-// GRPCStatus maps an HTTP status (gRPC's http-grpc-status-mapping).
-func GRPCStatus(status int) int {
-	switch status {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429, 502, 503, 504:
-		return 14
-	}
-	return 2
 }
 
 // AppendPercent encodes a grpc-message.

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"strconv"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/filter/grpcstats"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -131,7 +132,7 @@ func (f *filter) OnResponseWhole(s *stream.Stream, body []byte) []byte {
 	m := s.Response
 	m.Set(header.GrpcMessage, stream.AppendPercent(nil, string(body)))
 	status, _ := strconv.Atoi(string(m.Get(header.Status)))
-	m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(stream.GRPCStatus(status)), 10))
+	m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(access.HTTPToGRPC(status)), 10))
 	m.Set(header.ContentLength, zero)
 	return body[:0]
 }
