@@ -160,7 +160,7 @@ func (r *listenerReader) proxyProtocol(m *proxyprotocolv3.ProxyProtocol, at *fie
 		prefix += p + "."
 	}
 	p := &listen.ProxyProtocol{
-		Optional: m.GetAllowRequestsWithoutProxyProtocol(), Stats: shared[stats.ProxyProtocol](r, prefix), KeepLocal: false,
+		Optional: m.GetAllowRequestsWithoutProxyProtocol(), Stats: shared[stats.ProxyProtocol](r, prefix), Errors: shared[stats.ProxyProtocolErrors](r, "downstream_cx_"), KeepLocal: false,
 		DisallowV1: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V1),
 		DisallowV2: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V2),
 		Rules:      r.tlvRules(m.GetRules(), at.Child("rules")), InState: m.GetTlvLocation() == proxyprotocolv3.ProxyProtocol_FILTER_STATE,

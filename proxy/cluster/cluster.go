@@ -322,7 +322,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	for _, h := range c.hosts.Load().All {
 		old[h.Addr] = h
 	}
-	changed := !sameFactor
+	changed, levels := !sameFactor, map[uint32]bool{}
 	hosts := make([]*Host, 0, len(endpoints))
 	seen := make(map[netip.AddrPort]bool, len(endpoints))
 	for i := range endpoints {
@@ -332,7 +332,15 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		}
 		seen[e.Addr] = true
 		h := c.host(e, old[e.Addr])
-		changed = changed || h != old[e.Addr]
+		if was := old[e.Addr]; h != was {
+			changed = true
+			if was == nil || was.Priority != h.Priority {
+				levels[h.Priority] = true
+			}
+			if was != nil && was.Priority != h.Priority {
+				levels[was.Priority] = true
+			}
+		}
 		hosts = append(hosts, h)
 	}
 	for addr, h := range old {
@@ -342,13 +350,15 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		case c.stays(h):
 			h.leaving(true)
 			hosts, seen[addr] = append(hosts, h), true
+		default:
+			levels[h.Priority] = true
 		}
 	}
 	if !changed && len(hosts) == len(old) {
 		c.Stats.UpdateNoRebuild.Inc()
 		return false
 	}
-	c.Stats.MembershipChange.Inc()
+	c.Stats.MembershipChange.Add(uint64(max(1, len(levels)))) // Envoy counts each priority
 	if c.Kind == EDS || c.Kind == StrictDNS {
 		heaviest := uint32(0)
 		for _, h := range hosts {

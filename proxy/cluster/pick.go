@@ -214,7 +214,6 @@ func (r *Retry) avoids(h *Host) bool {
 // pickOriginal returns the host of the address that the client dialed.
 func (c *Cluster) pickOriginal(addr netip.AddrPort, named []netip.Addr) (*Host, Reason) {
 	if !addr.IsValid() {
-		c.Stats.OriginalDstHostInvalid.Inc()
 		return nil, NoOriginal
 	}
 	if c.Override.Port != 0 {
@@ -246,6 +245,7 @@ func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 	}
 	h.named = named
 	c.original[addr] = h
+	c.Stats.MembershipChange.Inc()
 	c.Stats.MembershipTotal.Set(int64(len(c.original)))
 	c.Stats.MembershipHealthy.Set(int64(len(c.original)))
 	return h
@@ -255,10 +255,14 @@ func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 func (c *Cluster) sweepOriginal() {
 	c.origMu.Lock()
 	defer c.origMu.Unlock()
+	before := len(c.original)
 	for addr, h := range c.original {
 		if !h.recent.Swap(false) && h.Active.Load() == 0 && h.Connections.Value() == 0 {
 			delete(c.original, addr)
 		}
+	}
+	if len(c.original) < before {
+		c.Stats.MembershipChange.Inc()
 	}
 	c.Stats.MembershipTotal.Set(int64(len(c.original)))
 	c.Stats.MembershipHealthy.Set(int64(len(c.original)))

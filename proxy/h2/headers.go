@@ -206,7 +206,9 @@ func (c *Conn) onTrailers(s *Stream, end bool, block []byte) *Error {
 	if s.released {
 		return c.dropResponse(s, end, block)
 	}
-	c.o.Stats.Trailers.Inc()
+	if c.server { // Envoy counts those of requests only
+		c.o.Stats.Trailers.Inc()
+	}
 	m := s.trailer
 	m.Reset()
 	flaw, err := c.dec.Decode(block, m)

@@ -176,6 +176,7 @@ type ProxyProtocol struct {
 	Rules     map[byte]TLVRule  // which filters and logs know, by type
 	InState   bool              // as [StateTLVs]; else as metadata of the connection
 	Stats     *stats.ProxyProtocol
+	Errors    *stats.ProxyProtocolErrors
 }
 
 // OriginalSrc is the listener filter by which connections to hosts come from the client's address.

@@ -37,6 +37,7 @@ func (c *Conn) readProxy(b []byte) (n int, done bool) {
 		} else {
 			version.Error.Inc()
 		}
+		p.Errors.Error.Inc()
 		c.refuse()
 		return len(b), false
 	}
@@ -49,6 +50,7 @@ func (c *Conn) readProxy(b []byte) (n int, done bool) {
 	}
 	if !h.Local && !(c.take(&h) && c.extensions(&h)) {
 		version.Error.Inc()
+		p.Errors.Error.Inc()
 		c.refuse()
 		return len(b), false
 	}

@@ -459,6 +459,11 @@ type ProxyProtocol struct {
 	V2                 ProxyProtocolVersion `stat:"versions.v2"`
 }
 
+// ProxyProtocolErrors holds what Envoy counts without a prefix, for all versions and listeners together.
+type ProxyProtocolErrors struct {
+	Error Counter `stat:"proxy_proto_error"`
+}
+
 // ProxyProtocolVersion holds "proxy_proto.versions.<version>.".
 type ProxyProtocolVersion struct {
 	Found      Counter `stat:"found"`

@@ -60,6 +60,7 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 	}
 	if cfg.Expect100Here && string(m.Get(header.Expect)) == "100-continue" {
 		m.Remove(header.Expect)
+		x.v.m.countAnswer(100)
 		x.hs.SendInformational(&continue100)
 	}
 	v := x.v

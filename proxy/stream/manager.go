@@ -166,20 +166,27 @@ func (s *Stream) reset() {
 func (m *manager) account(s *Stream) {
 	r := &s.Rec
 	s.takeDown()
+	if s.status != 0 && !s.unseen {
+		m.countAnswer(s.status)
+	}
 	if st := m.cfg.Stats; st != nil {
 		st.DownstreamRqActive.Dec()
-		if s.status != 0 && !s.unseen {
-			st.DownstreamRq.Add(s.status)
-			st.DownstreamRqCompleted.Inc()
-		}
 		st.DownstreamRqTime.Record(uint64(r.Duration() / time.Millisecond))
-	}
-	if st := m.cfg.Listener; st != nil && s.status != 0 && !s.unseen {
-		st.DownstreamRq.Add(s.status)
-		st.DownstreamRqCompleted.Inc()
 	}
 	for _, l := range m.cfg.Logs {
 		l.Log(m.w.Index, r)
+	}
+}
+
+// countAnswer counts a response by its status, an interim one too.
+func (m *manager) countAnswer(status int) {
+	if st := m.cfg.Stats; st != nil {
+		st.DownstreamRq.Add(status)
+		st.DownstreamRqCompleted.Inc()
+	}
+	if st := m.cfg.Listener; st != nil {
+		st.DownstreamRq.Add(status)
+		st.DownstreamRqCompleted.Inc()
 	}
 }
 

@@ -263,6 +263,7 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 	if head.Expect && cfg.Expect100Here {
 		s.Request.Remove(header.Expect)
 		if v.inBody && !v.http10 {
+			v.m.countAnswer(100)
 			v.conn.End(append(v.conn.Begin(), h1.Continue...))
 		}
 	}

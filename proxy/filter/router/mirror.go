@@ -152,8 +152,7 @@ func (sh *shadow) OnReady(up pool.Stream) {
 
 // OnHeaders counts the answer.
 func (sh *shadow) OnHeaders(m *header.Map, end bool) {
-	sh.cluster.Stats.UpstreamRq.Add(status(m.Get(header.Status)))
-	sh.cluster.Stats.UpstreamRqCompleted.Inc()
+	sh.cluster.Stats.Count(status(m.Get(header.Status)), true) // a request of the proxy's own
 	sh.done(end)
 }
 

@@ -43,8 +43,9 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	if m.Has(header.XEnvoyImmediateHealthCheckFail) {
 		r.cluster.FailCheck(a.host)
 	}
+	bad := false
 	if r.policy != nil && !s.Upgrade {
-		bad := r.policy.OnResponse(r.policy.On, code, m)
+		bad = r.policy.OnResponse(r.policy.On, code, m)
 		if bad {
 			r.waitAsTold(m)
 		}
@@ -57,7 +58,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 			return
 		}
 	}
-	if r.retries > 0 && code < 500 {
+	if r.retries > 0 && !bad {
 		r.cluster.Stats.UpstreamRqRetrySuccess.Inc()
 		for _, st := range r.own {
 			st.UpstreamRqRetrySuccess.Inc()

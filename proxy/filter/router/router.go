@@ -400,6 +400,7 @@ func (r *Router) original() (netip.AddrPort, []netip.Addr) {
 			if a, err := netip.ParseAddrPort(string(v)); err == nil {
 				return a, nil
 			}
+			r.cluster.Stats.OriginalDstHostInvalid.Inc()
 		}
 	}
 	if r.s.Conn.Restored {
