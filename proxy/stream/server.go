@@ -76,6 +76,9 @@ func (v *server) watch() {
 		at = v.since + int64(t)
 	}
 	if t > 0 && t < precise { // deadlines are looked at once a second
+		if v.idle.Armed() && at < v.idleAt { // a route's time is shorter than what went before
+			v.m.w.Loop.Cancel(&v.idle)
+		}
 		v.idleAt, at = at, 0
 		if !v.idle.Armed() {
 			v.m.w.Loop.Schedule(&v.idle, time.Duration(max(0, v.idleAt-v.m.w.Loop.Now())))
