@@ -44,13 +44,9 @@ func write(w http.ResponseWriter, m proto.Message, all bool) {
 	_, _ = w.Write(b.Bytes()) // the client has gone
 }
 
-// configDump serves /config_dump?resource=<field>&name_regex=<regex>&include_eds.
+// configDump serves /config_dump?resource=<field>&mask=<paths>&name_regex=<regex>&include_eds.
 func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	if q.Has("mask") {
-		fail(w, "mask is not supported, want resource or name_regex", http.StatusBadRequest)
-		return
-	}
 	var names *regexp.Regexp
 	if text := q.Get("name_regex"); text != "" {
 		re, err := regexp.Compile(text)
@@ -75,13 +71,28 @@ func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 		messages = picked
 	}
 	out := &adminv3.ConfigDump{}
+	shown := q.Get("mask")
 	for _, m := range messages {
+		if shown != "" {
+			m = proto.Clone(m) // others are shown the same one
+			if parseMask(shown).trim(m.ProtoReflect()) != nil {
+				if resource == "" {
+					continue // a mask for messages of another kind
+				}
+				fail(w, fmt.Sprintf("FieldMask paths: \"%s\" could not be successfully used.", shown), http.StatusBadRequest)
+				return
+			}
+		}
 		a, err := anypb.New(m)
 		if err != nil {
 			fail(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		out.Configs = append(out.Configs, a)
+	}
+	if shown != "" && len(out.Configs) == 0 {
+		fail(w, fmt.Sprintf("FieldMask %s could not be successfully applied to any configs.", shown), http.StatusBadRequest)
+		return
 	}
 	writeJSON(w, out)
 }
