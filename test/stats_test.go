@@ -35,7 +35,6 @@ var standStill = map[string]string{
 	"ControlPlane.PendingRequests":              "rate_limit_settings has no effect",
 	"ControlPlane.RateLimitEnforced":            "rate_limit_settings has no effect",
 	"HTTP.RqRedirect":                           "Envoy counts redirects as rq_direct_response, and this no more",
-	"HTTP.TracingHealthCheck":                   "the filter that knows a check comes after the decision, in Envoy as well",
 	"HTTP1.MetadataNotSupportedError":           "METADATA of HTTP/2 is not passed on",
 	"HTTP1.ResponseFlood":                       "the next request is not read before the answer to the last has gone",
 	"ListenerManager.ListenerInPlaceUpdated":    "connections whose chain is the same move to the new listener, whatever has changed",

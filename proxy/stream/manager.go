@@ -166,11 +166,14 @@ func (s *Stream) reset() {
 func (m *manager) account(s *Stream) {
 	r := &s.Rec
 	s.takeDown()
-	if s.status != 0 && !s.unseen {
+	if s.status != 0 && !s.unseen && !r.HealthCheck {
 		m.countAnswer(s.status)
 	}
 	if st := m.cfg.Stats; st != nil {
 		st.DownstreamRqActive.Dec()
+		if r.HealthCheck {
+			st.TracingHealthCheck.Inc()
+		}
 		st.DownstreamRqTime.Record(uint64(r.Duration() / time.Millisecond))
 	}
 	for _, l := range m.cfg.Logs {

@@ -153,6 +153,9 @@ func (f *filter) members(s *stream.Stream) (status int, details string) {
 			return 503, "health_check_failed_cluster_unhealthy"
 		}
 	}
+	if len(f.config.Minimum) > 0 {
+		return 200, "health_check_ok_cluster_healthy"
+	}
 	return 200, "health_check_ok"
 }
 
