@@ -465,6 +465,9 @@ func (c *Conn) Release() {
 	if c.serving {
 		c.log(access.NoFlag, "", "")
 	}
+	if c.Worker.Debugs() {
+		c.Worker.Log.Debug("connection ended", "connection", c.ID, "listener", c.Listener.Name)
+	}
 	c.ln.unlink(c)
 	c.leave()
 	c.global.release()

@@ -184,6 +184,9 @@ func (l *listener) Accepted(d *drive.Conn) {
 	}
 	c := &Conn{Conn: d, Worker: l.set.w, Listener: cfg, ID: l.set.w.ConnectionID(), set: l.set, global: cfg.Global}
 	l.link(c)
+	if c.Worker.Debugs() {
+		c.Worker.Log.Debug("connection", "connection", c.ID, "listener", cfg.Name, "from", d.RemoteAddr())
+	}
 	c.start()
 }
 

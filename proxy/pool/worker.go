@@ -13,6 +13,8 @@
 package pool
 
 import (
+	"context"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -42,6 +44,8 @@ type Worker struct {
 	Source Source
 	Mark   int // SO_MARK of upstream sockets, 0: none
 	HTTP2  *h2.Shard
+	// Log is told of each connection and stream at debug; nil: nobody is.
+	Log *slog.Logger
 	// Failing says whether the proxy was told to fail its health checks; never nil.
 	Failing *atomic.Bool
 	// Overload says what the proxy has too much of; never nil.
@@ -73,6 +77,11 @@ type poolKey struct {
 	offers    Offers
 	version   version
 	origin    originKey
+}
+
+// Debugs reports whether somebody wants to be told of each connection and stream. It costs a look at the level.
+func (w *Worker) Debugs() bool {
+	return w.Log != nil && w.Log.Enabled(context.Background(), slog.LevelDebug)
 }
 
 // NewWorker returns the worker of a loop.

@@ -91,6 +91,7 @@ func New(o Options) (*Shards, error) {
 		if o.Failing != nil {
 			one.w.Failing = o.Failing
 		}
+		one.w.Log = o.Log
 		s.shards = append(s.shards, one)
 	}
 	return s, nil

@@ -186,6 +186,10 @@ func (s *Stream) Replied() bool { return s.replied }
 
 // begin leads the request through the chain.
 func (s *Stream) begin(end bool) {
+	if s.Worker.Debugs() {
+		s.Worker.Log.Debug("request", "connection", s.Rec.ConnectionID, "protocol", s.Rec.Protocol, "method", string(s.Request.Get(header.Method)),
+			"authority", string(s.Request.Get(header.Authority)), "path", string(s.Request.Get(header.Path)))
+	}
 	s.switches()
 	s.startTimers(end)
 	s.requested = end
@@ -265,6 +269,9 @@ func (s *Stream) end() {
 		}
 	}
 	s.m.account(s)
+	if s.Worker.Debugs() {
+		s.Worker.Log.Debug("request ended", "connection", s.Rec.ConnectionID, "code", s.Rec.Code, "details", s.Rec.CodeDetails, "flags", s.Rec.Flags.String(), "cluster", s.Rec.Cluster)
+	}
 }
 
 // idle ends a stream on which nothing has happened for long.
