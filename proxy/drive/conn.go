@@ -168,15 +168,10 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &c.tls.state
 }
 
-// SetDeadline has the handler told when the loop's clock passes at (checked once
-// a second); 0 means never.
+// SetDeadline has the handler told when the loop's clock passes at, or up to a tenth of a second later; 0 means never.
 func (c *Conn) SetDeadline(at int64) {
-	if at < 0 { // the clock and a time of centuries: an overflow
-		at = math.MaxInt64
-	}
-	c.deadline = at
-	if at != 0 && !c.loop.sweep.Armed() {
-		c.loop.Schedule(&c.loop.sweep, time.Second)
+	if c.deadline = sure(at); at != 0 {
+		c.loop.lookBy(c.deadline)
 	}
 }
 
@@ -191,11 +186,11 @@ func (c *Conn) SetMark(n int) { c.mark = int32(min(n, math.MaxInt32)) }
 func (c *Conn) SetInput(n int) { c.tail = int32(min(max(n, maxTail), math.MaxInt32)) }
 
 // SetPatience bounds the waits for a peer. A connection whose output waits for stall without
-// a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever (looked
-// at once a second). linger is how long a gentle close waits for the peer's FIN, 0: a second; parted, if it is not nil,
+// a byte of it being taken is reset, and its handler is told ErrTimeout; 0 is for ever. linger is how long a gentle close waits for the peer's FIN, 0: a second; parted, if it is not nil,
 // is told how that has ended.
 func (c *Conn) SetPatience(stall, linger time.Duration, parted func(Parting)) {
 	c.stall, c.linger, c.parted = stall, linger, parted
+	c.watchStall()
 }
 
 // A Parting is how a gentle close has ended.
@@ -214,14 +209,30 @@ const (
 func (c *Conn) stuck() {
 	c.state.blocked, c.moved = true, c.loop.clock
 	c.meterHeld()
-	if c.stall > 0 && !c.loop.sweep.Armed() {
-		c.loop.Schedule(&c.loop.sweep, time.Second)
+	c.watchStall()
+}
+
+// watchStall has the sweep look when the peer will have taken nothing for too long.
+func (c *Conn) watchStall() {
+	if at := c.stalls(); at != 0 {
+		c.loop.lookBy(at)
 	}
 }
 
-// stalled reports whether the peer has taken nothing for too long.
-func (c *Conn) stalled() bool {
-	return c.state.blocked && c.stall > 0 && c.state.closing == open && c.loop.clock-c.moved >= int64(c.stall)
+// stalls is when the peer will have taken nothing for too long, 0: never.
+func (c *Conn) stalls() int64 {
+	if !c.state.blocked || c.stall <= 0 || c.state.closing != open {
+		return 0
+	}
+	return sure(c.moved + int64(c.stall))
+}
+
+// sure is a time that the clock and a span make. One of centuries is no overflow that has passed already.
+func sure(at int64) int64 {
+	if at < 0 {
+		return math.MaxInt64
+	}
+	return at
 }
 
 func (c *Conn) maxTail() int {
@@ -486,12 +497,15 @@ func (c *Conn) deliverOwn(b []byte) {
 // offer is what deliver does. It returns what was left, and whether it is to be kept.
 func (c *Conn) offer(b []byte) ([]byte, bool) {
 	for len(b) > 0 {
-		h, sec := c.h, c.tls
+		h, sec, meter := c.h, c.tls, c.meter
 		n := h.OnData(c, b)
 		if c.state.dead {
 			return nil, false
 		}
 		b = b[n:]
+		if meter == nil && c.tls == sec { // what was only looked at before belongs to whom it is counted for
+			c.meterIn(len(b), len(b))
+		}
 		if c.tls != sec { // the handler has begun TLS: what is left is ciphertext
 			c.drop()
 			c.tls.feed(b)

@@ -293,10 +293,28 @@ func TestDeadline(t *testing.T) {
 	c.SetDeadline(m.Loop.Now() + int64(5*time.Second))
 	m.Advance(4 * time.Second)
 	want(t, s)
-	m.Advance(3 * time.Second)
+	c.SetDeadline(m.Loop.Now() + int64(2*time.Second)) // it has moved on
+	m.Advance(1900 * time.Millisecond)
+	want(t, s)
+	m.Advance(100 * time.Millisecond)
 	want(t, s, "deadline")
 	m.Advance(10 * time.Second)
 	want(t, s)
+}
+
+// However many deadlines pass one after another, each is noticed within a tenth of a second, and connections are looked at no more
+// often than that.
+func TestDeadlinesCloseTogether(t *testing.T) {
+	m, _, c, s := accepted(t)
+	m.Advance(time.Second)
+	c.SetDeadline(m.Loop.Now() + int64(time.Millisecond))
+	m.Advance(time.Millisecond)
+	want(t, s, "deadline")
+	c.SetDeadline(m.Loop.Now() + int64(time.Millisecond))
+	m.Advance(98 * time.Millisecond)
+	want(t, s)
+	m.Advance(2 * time.Millisecond)
+	want(t, s, "deadline")
 }
 
 // A time of centuries is one, and not an overflow that has passed already.
