@@ -91,6 +91,7 @@ func TestTimesFollowThePressure(t *testing.T) {
 	}
 	b := newPressed(full(t), overload.Action{Kind: overload.ReduceTimeouts, Timers: floors})
 	b.config.IdleTimeout, b.config.MaxAge = 60*time.Second, 40*time.Second
+	b.config.DrainTimeout, b.config.DelayedClose = time.Millisecond, time.Millisecond
 	b.do(get("/direct"))
 	b.press(0.7) // half of the way
 	b.press(0)

@@ -153,22 +153,7 @@ func (s *Shards) Runtime() *Runtime { return s.current.Load() }
 func (s *Shards) Apply(rt *Runtime) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.apply(s.listening(rt))
-}
-
-// listening is rt without the listeners that have been stopped.
-func (s *Shards) listening(rt *Runtime) *Runtime {
-	if s.stopped == [2]bool{} {
-		return rt
-	}
-	left := *rt
-	left.Listeners = nil
-	for _, l := range rt.Listeners {
-		if !s.stopped[l.Class()] {
-			left.Listeners = append(left.Listeners, l)
-		}
-	}
-	return &left
+	return s.apply(rt)
 }
 
 func (s *Shards) apply(rt *Runtime) error {
@@ -247,14 +232,14 @@ type BindError struct {
 func (e *BindError) Error() string { return fmt.Sprintf("listener %s: %v", e.Listener, e.Err) }
 func (e *BindError) Unwrap() error { return e.Err }
 
-// bind gets the sockets of all listeners that want some.
+// bind gets the sockets of all listeners that want some. Those that have been stopped get none: whoever is connected stays so.
 func (s *Shards) bind(rt *Runtime) (byName map[string][]*drive.Socket, wanted map[netip.AddrPort]bool, errs []error) {
 	byName, wanted = map[string][]*drive.Socket{}, map[netip.AddrPort]bool{}
 	for _, c := range rt.Listeners {
 		if err := c.Check(); err != nil {
 			errs = append(errs, err)
 		}
-		if !c.Bind {
+		if !c.Bind || s.stopped[c.Class()] {
 			continue
 		}
 		for _, addr := range c.Addrs {
@@ -307,7 +292,7 @@ func (s *Shards) Rebind(addrs ...netip.AddrPort) error {
 	if len(old) == 0 {
 		return nil
 	}
-	err := s.apply(s.listening(s.Runtime()))
+	err := s.apply(s.Runtime())
 	for _, socket := range old {
 		socket.Close()
 	}
@@ -319,7 +304,7 @@ func (s *Shards) Addr(listener string) (netip.AddrPort, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.current.Load().Listeners {
-		if c.Name == listener && len(c.Addrs) > 0 {
+		if c.Name == listener && len(c.Addrs) > 0 && !s.stopped[c.Class()] {
 			if socket := s.sockets[c.Addrs[0]]; socket != nil {
 				return socket.Addr(), true
 			}
@@ -339,7 +324,7 @@ func (s *Shards) StopListening(inboundOnly bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped[0], s.stopped[1] = true, s.stopped[1] || !inboundOnly
-	return s.apply(s.listening(s.Runtime()))
+	return s.apply(s.Runtime())
 }
 
 // Connections is the number of open downstream connections.

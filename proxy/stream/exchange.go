@@ -64,6 +64,7 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 		x.hs.SendInformational(&continue100)
 	}
 	v := x.v
+	s.requested = end // also if it is refused
 	if s.prepare() {
 		s.begin(end)
 	}

@@ -7,7 +7,6 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/header"
-	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -24,27 +23,25 @@ type server2 struct {
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
 
-	draining bool        // the client was told that the connection will end
-	left     h2.Code     // why the client has taken its leave
-	lost     int         // streams that ended because the connection is broken
-	shed     bool        // because there is too much of something
-	last     drive.Timer // until no further stream is taken
-	ping     drive.Timer
+	left h2.Code // why the client has taken its leave
+	lost int     // streams that ended because the connection is broken
+	shed bool    // because there is too much of something
+	ping drive.Timer
 }
 
-// serveHTTP2 begins with a connection of HTTP/2.
-func (m *manager) serveHTTP2(conn *listen.Conn) {
-	v := &server2{link: link{m: m, conn: conn, over: conn.Overload()}}
+// serveHTTP2 goes on with a connection of HTTP/2.
+func serveHTTP2(l link) {
+	m, conn := l.m, l.conn
+	v := &server2{link: l}
 	v.live.next, v.live.prev = &v.live, &v.live
 	v.atEnd = v.recycle
 	v.timer.Handler = v
 	v.last.Handler, v.last.Kind = v, timerLast
 	v.ping.Handler, v.ping.Kind = v, timerPing
 	if st := m.cfg.Stats; st != nil {
-		v.open(&st.DownstreamCxHTTP2Total, &st.DownstreamCxHTTP2Active)
-	} else {
-		v.open(nil, nil)
+		v.speaks(&st.DownstreamCxHTTP2Total, &st.DownstreamCxHTTP2Active)
 	}
+	v.age()
 	conn.Served = v
 	conn.SetHandler(v)
 	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
@@ -57,6 +54,7 @@ const (
 	timerAge  = iota // max_connection_duration
 	timerLast        // after the announcement of the end
 	timerPing
+	timerGone // of HTTP/1.1: until the client has had time to go
 )
 
 // OnStream begins a request.
@@ -109,7 +107,6 @@ func (v *server2) endIfDone() {
 
 func (v *server2) close() {
 	v.finish()
-	v.m.w.Loop.Cancel(&v.last)
 	v.m.w.Loop.Cancel(&v.ping)
 	v.conn.CloseGently()
 }
@@ -177,7 +174,6 @@ func (v *server2) gone(err error) {
 	v.how = pool.HowEnded(err)
 	v.goneWith(v.count)
 	v.finish()
-	v.m.w.Loop.Cancel(&v.last)
 	v.m.w.Loop.Cancel(&v.ping)
 	v.http.Close()
 	v.conn.Close()
@@ -213,9 +209,7 @@ func (v *server2) OnDeadline(*drive.Conn) {
 		v.lookAgain(at)
 		return
 	}
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxIdleTimeout.Inc()
-	}
+	v.idle()
 	v.depart()
 }
 
@@ -276,9 +270,7 @@ func (v *server2) OnTimer(t *drive.Timer) {
 		v.http.GoAway(h2.NoError)
 		v.endIfDone()
 	default:
-		if st := v.m.cfg.Stats; st != nil {
-			st.DownstreamCxMaxDurationReached.Inc()
-		}
+		v.aged()
 		v.depart()
 	}
 }

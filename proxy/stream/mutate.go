@@ -517,6 +517,12 @@ func (s *Stream) responseHeaders(m *header.Map) {
 	if s.status != 101 {
 		ownHop(m)
 	}
+	if !m.Has(header.Date) {
+		m.Add(header.Date, s.m.now())
+	}
+	if c.Server == Overwrite || c.Server == AppendIfAbsent && !m.Has(header.Server) {
+		m.Set(header.Server, s.m.server)
+	}
 	if t := c.Tracing; t != nil && s.Route != nil {
 		if t.Egress {
 			m.Remove(header.XEnvoyDecoratorOperation)
@@ -524,21 +530,20 @@ func (s *Stream) responseHeaders(m *header.Map) {
 			m.SetCopy(header.XEnvoyDecoratorOperation, []byte(s.Route.Decorator))
 		}
 	}
-	if (c.AlwaysSetRequestID || s.Request.Has(header.XEnvoyForceTrace)) && s.Rec.RequestID != nil {
-		m.Set(header.XRequestID, s.Rec.RequestID)
-	}
+	s.tellID(m)
 	if c.Via != "" {
 		appendVia(m, s.m.via)
-	}
-	if !m.Has(header.Date) {
-		m.Add(header.Date, s.m.now())
-	}
-	if c.Server == Overwrite || c.Server == AppendIfAbsent && !m.Has(header.Server) {
-		m.Set(header.Server, s.m.server)
 	}
 	if p := c.ProxyStatus; p != nil && p.apply(m, &s.Rec) {
 		s.status = statusOf(m.Get(header.Status))
 		s.Rec.Code = uint16(s.status)
+	}
+}
+
+// tellID has a response name its request, if that is wanted.
+func (s *Stream) tellID(m *header.Map) {
+	if (s.Config.AlwaysSetRequestID || s.Request.Has(header.XEnvoyForceTrace)) && s.Rec.RequestID != nil {
+		m.Set(header.XRequestID, s.Rec.RequestID)
 	}
 }
 

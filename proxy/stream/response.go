@@ -11,6 +11,7 @@ import (
 // Interim passes on a 1xx response other than 101.
 func (s *Stream) Interim(m *header.Map) {
 	if !s.over && !s.responded && s.Config.passInterim() {
+		s.tellID(m)
 		s.m.countAnswer(statusOf(m.Get(header.Status)))
 		s.down.WriteInterim(m)
 		if s.down.Full() { // an upstream may send as many as it likes

@@ -1,13 +1,13 @@
 package stream
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/header"
-	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 )
@@ -32,24 +32,22 @@ type server struct {
 	asked     bool // by the client's wish
 	wroteHead bool
 	headAt    int64
-	idle      drive.Timer // short idle times of streams
-	idleAt    int64
 }
 
-// serveHTTP1 begins with a connection of HTTP/1.1.
-func (m *manager) serveHTTP1(conn *listen.Conn) {
-	c := m.cfg
-	v := &server{link: link{m: m, conn: conn, over: conn.Overload()}}
+// serveHTTP1 goes on with a connection of HTTP/1.1.
+func serveHTTP1(l link) *server {
+	conn, c := l.conn, l.m.cfg
+	v := &server{link: l}
 	v.parser = h1.Parser{
 		MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, Stats: c.HTTP1,
 		NoAbsolute: c.NoAbsolute, AnyMethod: c.AnyMethod, Plain: !conn.Secure(), Spelling: c.Spelling,
 	}
-	v.timer.Handler, v.idle.Handler = v, idleTimer{v}
+	v.timer.Handler = v
+	v.last.Handler, v.last.Kind = v, timerLast
 	if st := c.Stats; st != nil {
-		v.open(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
-	} else {
-		v.open(nil, nil)
+		v.speaks(&st.DownstreamCxHTTP1Total, &st.DownstreamCxHTTP1Active)
 	}
+	v.age()
 	if c.HTTP1 != nil {
 		c.HTTP1.Show()
 	}
@@ -57,6 +55,7 @@ func (m *manager) serveHTTP1(conn *listen.Conn) {
 	conn.SetHandler(v)
 	conn.SetInput(c.MaxHeaderBytes + headSlack)
 	v.idleFromNow()
+	return v
 }
 
 // alive notes that something happens on the stream.
@@ -75,15 +74,6 @@ func (v *server) watch() {
 	if t > 0 {
 		at = v.since + int64(t)
 	}
-	if t > 0 && t < precise { // deadlines are looked at once a second
-		if v.idle.Armed() && at < v.idleAt { // a route's time is shorter than what went before
-			v.m.w.Loop.Cancel(&v.idle)
-		}
-		v.idleAt, at = at, 0
-		if !v.idle.Armed() {
-			v.m.w.Loop.Schedule(&v.idle, time.Duration(max(0, v.idleAt-v.m.w.Loop.Now())))
-		}
-	}
 	v.conn.SetDeadline(at)
 }
 
@@ -93,7 +83,6 @@ func (v *server) Rescale() {
 		return
 	}
 	v.rescale()
-	v.m.w.Loop.Cancel(&v.idle)
 	switch {
 	case v.s != nil || v.beginning():
 		v.watch()
@@ -103,24 +92,6 @@ func (v *server) Rescale() {
 	if at := v.conn.Deadline(); v.headAt != 0 && (at == 0 || v.headAt < at) {
 		v.conn.SetDeadline(v.headAt)
 	}
-}
-
-// precise times are kept by a timer of their own; longer ones may be a second late.
-const precise = 10 * time.Second
-
-// idleTimer ends a stream that has been idle for a short time.
-type idleTimer struct{ v *server }
-
-func (i idleTimer) OnTimer(t *drive.Timer) {
-	v := i.v
-	if v.closed || v.s == nil && !v.beginning() {
-		return
-	}
-	if left := v.idleAt - v.m.w.Loop.Now(); left > 0 { // something has happened since
-		v.m.w.Loop.Schedule(t, time.Duration(left))
-		return
-	}
-	v.idled()
 }
 
 // headSlack is the input beyond the longest head that has to fit, so that a longer one is seen to be.
@@ -379,7 +350,12 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	// An answer before the end of the request leaves bytes that are no request: the
 	// connection cannot be used again.
 	v.closing = v.closing || v.inBody
-	if !v.closing && (v.conn.Draining() || v.lastForOverload()) {
+	switch {
+	case v.closing || v.draining:
+	case v.conn.Draining():
+		v.countDrain()
+		v.depart()
+	case v.lastForOverload():
 		v.closing = true
 		v.countDrain()
 	}
@@ -395,10 +371,11 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 	default:
 		v.chunked = true
 	}
-	if v.http10 && !v.closing { // which is not the default there
+	last := v.closing || v.draining
+	if v.http10 && !last { // which is not the default there
 		m.Add(header.Connection, keepAlive)
 	}
-	v.writeHead(m, v.chunked, v.closing, empty)
+	v.writeHead(m, v.chunked, last, empty)
 	v.chunked = v.chunked && !v.headOnly
 }
 
@@ -482,7 +459,6 @@ func (v *server) ResumeRequest() {
 func (v *server) Ended() {
 	s := v.s
 	v.s, v.held = nil, false
-	v.m.w.Loop.Cancel(&v.idle)
 	if v.closed {
 		return
 	}
@@ -568,11 +544,8 @@ func (v *server) OnDeadline(*drive.Conn) {
 	case v.beginning():
 		v.idled()
 	default:
-		if st := v.m.cfg.Stats; st != nil {
-			st.DownstreamCxIdleTimeout.Inc()
-		}
-		v.finish()
-		v.leave()
+		v.idle()
+		v.depart()
 	}
 }
 
@@ -592,15 +565,34 @@ func (v *server) lateHeaders() {
 	s.lateHeaders()
 }
 
-// OnTimer ends a connection that is too old, after the request that it is in.
-func (v *server) OnTimer(*drive.Timer) {
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxMaxDurationReached.Inc()
-	}
-	if v.s == nil || !v.wroteHead {
+// OnTimer ends a connection that is too old, or that has had time to end by itself: after the request that it is in. One
+// that has none is waited for a little longer, and in Envoy for the client's end alone: here a request is still answered.
+func (v *server) OnTimer(t *drive.Timer) {
+	switch t.Kind {
+	case timerAge:
+		v.aged()
+		v.depart()
+	case timerLast:
 		v.closing = true
+		if v.s == nil && !v.beginning() {
+			v.last.Kind = timerGone
+			v.m.w.Loop.Schedule(&v.last, cmp.Or(v.m.cfg.DelayedClose, time.Second))
+		}
+	case timerGone:
+		if v.s == nil && !v.beginning() {
+			v.stayed()
+			v.endIfIdle()
+		}
 	}
-	v.endIfIdle()
+}
+
+// depart has responses say that the connection ends. Requests that are on their way, or come later all the same, are still served:
+// to end an idle connection at once would race with them.
+func (v *server) depart() {
+	if !v.closed && !v.draining {
+		v.draining = true
+		v.m.w.Loop.Schedule(&v.last, v.m.cfg.DrainTimeout)
+	}
 }
 
 func (v *server) endIfIdle() {
@@ -610,8 +602,7 @@ func (v *server) endIfIdle() {
 	}
 }
 
-// Drain has nothing to tell: the next response will. An idle connection stays until
-// the client's next request, or its own end: closing it now would race with one that is on its way.
+// Drain has nothing to tell: the next response will.
 func (v *server) Drain() {}
 
 // Kill ends the connection now.
