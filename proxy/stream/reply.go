@@ -64,6 +64,9 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		}
 	}
 	if s.GRPC {
+		if contentType == "application/json" { // whose format ends its line
+			body = strings.TrimSuffix(body, "\n")
+		}
 		s.grpcReply(m, status, body, edit)
 		return Stop
 	}
@@ -106,7 +109,7 @@ func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*he
 	m.Set(header.Status, statusText(&s.statusTx, 200))
 	m.Set(header.ContentType, grpcType)
 	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(access.HTTPToGRPC(status)), 10))
-	if body = strings.TrimSuffix(body, "\n"); body != "" { // which a format in JSON ends with
+	if body != "" {
 		m.AddCopy(header.GrpcMessage, AppendPercent(nil, body))
 	}
 	if edit != nil {

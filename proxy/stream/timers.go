@@ -43,7 +43,7 @@ func (s *Stream) maxDuration() (d time.Duration, bounded bool) {
 	if s.Route == nil || s.Route.Forward == nil || s.Route.Forward.MaxStream == nil {
 		return d, d > 0
 	}
-	limit := s.Route.Forward.MaxStream
+	limit, told := s.Route.Forward.MaxStream, true
 	if limit.Response {
 		return d, d > 0 // the router's
 	}
@@ -52,7 +52,8 @@ func (s *Stream) maxDuration() (d time.Duration, bounded bool) {
 	}
 	bounded = d > 0
 	if limit.GRPCTimeoutMax != nil {
-		if asked, ok := limit.Stream(s.Request.Get(header.GrpcTimeout)); ok {
+		asked, ok := limit.Stream(s.Request.Get(header.GrpcTimeout))
+		if told = ok; ok {
 			d, bounded = asked, true
 		}
 	}
@@ -60,7 +61,7 @@ func (s *Stream) maxDuration() (d time.Duration, bounded bool) {
 	case !s.GRPC:
 	case bounded:
 		s.Request.SetCopy(header.GrpcTimeout, route.AppendGRPCTimeout(s.scratch[:0], d))
-	default:
+	case told: // what nobody can read goes on as it is
 		s.Request.Remove(header.GrpcTimeout)
 	}
 	return d, bounded

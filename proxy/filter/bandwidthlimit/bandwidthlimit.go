@@ -35,9 +35,9 @@ type Trailers struct {
 	Request, Response, RequestWait, ResponseWait []byte
 }
 
-// shared returns the bytes that requests of c share. The first of them finds as many as come between two tries.
+// shared returns the bytes that requests of c share. The first of them finds those of a second.
 func (c *Config) shared(now time.Time) *ratelimit.Bucket {
-	c.once.Do(func() { c.bucket.Refill(float64(c.Rate), float64(c.Rate)*c.Every.Seconds(), now) })
+	c.once.Do(func() { c.bucket.Refill(float64(c.Rate), float64(c.Rate), now) })
 	return &c.bucket
 }
 

@@ -185,7 +185,7 @@ func (r *Router) tooLate(details string) {
 	if r.set.late == http.StatusNoContent {
 		body = ""
 	}
-	r.s.Reply(r.set.late, body, details, access.UpstreamRequestTimeout)
+	r.reply(r.set.late, body, details, nil, access.UpstreamRequestTimeout)
 }
 
 // hedge begins another try beside one whose time is up.

@@ -160,5 +160,5 @@ func (r *Router) expire(a *attempt) {
 	if !a.soft && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetByPeer, true)) {
 		return
 	}
-	r.s.Reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", access.UpstreamMaxStreamDurationReached)
+	r.reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", nil, access.UpstreamMaxStreamDurationReached)
 }

@@ -17,6 +17,7 @@ import (
 // OnInformational passes on a 1xx response.
 func (a *attempt) OnInformational(m *header.Map) {
 	a.resetIdle()
+	a.r.charge(status(m.Get(header.Status)))
 	a.r.s.Interim(m)
 }
 
@@ -84,9 +85,9 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 			took := time.Duration(now + 1 - int64(s.Rec.RequestEnd))
 			m.SetCopy(header.XEnvoyUpstreamServiceTime, strconv.AppendInt(r.number[:0], max(0, took.Milliseconds()), 10))
 		}
-		if v := s.Route.VHost; v != nil && v.AttemptCountInResponse {
-			m.SetCopy(header.XEnvoyAttemptCount, strconv.AppendUint(r.number[:0], uint64(r.attempts), 10))
-		}
+	}
+	if r.tellsAttempts() {
+		r.tellAttempts(m, r.attempts)
 	}
 	for _, c := range s.Match.NewCookies {
 		m.Add(header.SetCookie, c)
@@ -96,6 +97,30 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 		r.complete()
 	}
 	s.Respond(m, end)
+}
+
+// tellsAttempts reports whether a response is to say how often the request was tried.
+func (r *Router) tellsAttempts() bool {
+	v := r.s.Route.VHost
+	return v != nil && v.AttemptCountInResponse
+}
+
+func (r *Router) tellAttempts(m *header.Map, n uint32) {
+	m.SetCopy(header.XEnvoyAttemptCount, strconv.AppendUint(r.number[:0], uint64(n), 10))
+}
+
+// reply answers a request for which a host was looked for: like one of a host's, the answer may say how often.
+func (r *Router) reply(status int, body, details string, edit func(*header.Map), flag access.Flag) {
+	if r.tellsAttempts() {
+		first, n := edit, r.attempts // which the end of the request's way here forgets
+		edit = func(m *header.Map) {
+			if first != nil {
+				first(m)
+			}
+			r.tellAttempts(m, n)
+		}
+	}
+	r.s.ReplyWith(status, body, details, edit, flag)
 }
 
 // refusedHandshake reports an answer to a WebSocket's handshake (RFC 6455, section 4) that is neither a switch of
@@ -252,11 +277,11 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	r.charge(code)
 	switch reason {
 	case pool.Overflow, pool.ActiveOverflow:
-		s.ReplyWith(code, body+reason.String(), details, stream.Overloaded, flags[reason])
+		r.reply(code, body+reason.String(), details, stream.Overloaded, flags[reason])
 	case pool.Shed:
-		s.ReplyWith(code, body+reason.String(), details, stream.OverloadedHere, flags[reason])
+		r.reply(code, body+reason.String(), details, stream.OverloadedHere, flags[reason])
 	default:
-		s.Reply(code, body+reason.String(), details, flags[reason])
+		r.reply(code, body+reason.String(), details, nil, flags[reason])
 	}
 }
 

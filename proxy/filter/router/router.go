@@ -329,7 +329,7 @@ func (r *Router) try() {
 		if s.Host.Strict && s.Host.Status != 0 && reason == cluster.NoHosts {
 			status = s.Host.Status
 		}
-		s.Reply(status, "no healthy upstream", "no_healthy_upstream", access.NoHealthyUpstream)
+		r.reply(status, "no healthy upstream", "no_healthy_upstream", nil, access.NoHealthyUpstream)
 		return
 	}
 	a := r.cur
@@ -533,7 +533,7 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 			r.cluster.Stats.RetryOrShadowAbandoned.Inc()
 			r.policy, r.mirrors, r.follows = nil, nil, false
 			if r.timers[timerBackoff].Armed() {
-				r.s.Reply(503, "exceeded request buffer limit while retrying upstream", "request_payload_exceeded_retry_buffer_limit")
+				r.reply(503, "exceeded request buffer limit while retrying upstream", "request_payload_exceeded_retry_buffer_limit", nil, access.NoFlag)
 				return
 			}
 		}
