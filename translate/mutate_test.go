@@ -63,6 +63,9 @@ kind: Namespace
 metadata: {name: other}
 `
 
+// hang is longer than any document takes, whatever it says, be the machine as busy as it likes.
+const hang = time.Minute
+
 // TestMutants feeds each kind thousands of documents that somebody nearly got right. None of them
 // makes anything panic or hang, and what is accepted changes nothing for those who have
 // nothing to do with it.
@@ -93,7 +96,7 @@ func TestMutants(t *testing.T) {
 				if good := feed(t, world, doc, i%(total/500) == 0); good {
 					accepted++
 				}
-				if took := time.Since(start); took > 5*time.Second {
+				if took := time.Since(start); took > hang {
 					t.Errorf("took %s: %s", took, text(doc))
 				}
 				if t.Failed() {
@@ -172,7 +175,7 @@ func mutantsOfText(t *testing.T, file string, parse func(string) (model.MeshConf
 			m, _ := compile.Mesh(snapshot, &cfg, registries.Build(snapshot, &cfg), nil)
 			w.resources(t, m)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > hang {
 			t.Fatalf("took %s: %s", took, doc)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 )
 
 // defaultRetryOn is when a request that nobody said anything about is tried
-// again: when it is sure that no server has worked on it.
+// again, which is Istio's: when it is sure that no server has worked on it, or when a gRPC server says so
+// by its status. No status code of HTTP is among them: with 503, which once was, posts were made twice.
 const defaultRetryOn = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 // A ruleScope is where rules are translated for.

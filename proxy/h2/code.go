@@ -78,6 +78,7 @@ const (
 	detailsHeader        = "http2.invalid.header.field"
 	detailsMessaging     = "http2.violation.of.messaging.rule"
 	detailsTooMany       = "http2.too_many_headers"
+	detailsTooLarge      = "http2.header_list_size_too_large"
 	detailsUnderscore    = "http2.unexpected_underscore"
 	detailsEmptyFrames   = "http2.inbound_empty_frames_flood"
 	detailsPriority      = "http2.priority_frames_flood"

@@ -247,8 +247,12 @@ func flawed(flaw hpack.Flaw) string {
 // refuse ends a message that has a flaw. One that is only more, or other, than the configuration
 // allows never costs the connection.
 func (c *Conn) refuse(s *Stream, details string) *Error {
-	if details == detailsTooMany || details == detailsUnderscore {
-		c.countFlaw(details, s.headers.Len())
+	if details == detailsTooMany && s.headers.Len() < c.o.MaxHeaders {
+		details = detailsTooLarge
+	}
+	switch details {
+	case detailsTooMany, detailsTooLarge, detailsUnderscore:
+		c.countFlaw(details)
 		return c.breakOff(s, InternalError, details)
 	}
 	return c.malformed(s, details)
@@ -256,7 +260,7 @@ func (c *Conn) refuse(s *Stream, details string) *Error {
 
 // malformed ends the stream of a malformed message, or as Envoy does, its connection (section 8.1.1).
 func (c *Conn) malformed(s *Stream, details string) *Error {
-	c.countFlaw(details, 0)
+	c.countFlaw(details)
 	if c.o.StreamErrors {
 		return c.breakOff(s, ProtocolError, details)
 	}

@@ -117,16 +117,16 @@ func (c *Conn) countError(err *Error) {
 }
 
 // countFlaw counts a message that is against the rules or the limits.
-func (c *Conn) countFlaw(details string, fields int) {
+func (c *Conn) countFlaw(details string) {
 	st := c.o.Stats
-	switch {
-	case details == detailsUnderscore:
+	switch details {
+	case detailsUnderscore:
 		st.RequestsRejectedWithUnderscoresInHeaders.Inc()
-	case details != detailsTooMany:
-		st.RxMessagingError.Inc()
-	case fields >= c.o.MaxHeaders:
+	case detailsTooMany:
 		st.HeaderOverflow.Inc()
-	default:
+	case detailsTooLarge:
 		st.HeaderListSizeTooLarge.Inc()
+	default:
+		st.RxMessagingError.Inc()
 	}
 }

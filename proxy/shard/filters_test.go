@@ -253,7 +253,7 @@ func TestHealthCheck(t *testing.T) {
 	c := &health.Config{Headers: healthy(t), Cluster: "me", Minimum: []health.Minimum{{Cluster: "app", Percent: 50}}, Failed: func() bool { return failed }}
 	b := filtered(t, health.New("h", c, set), nil)
 	has(t, b.do(get("/healthz")), "HTTP/1.1 200 OK\r\nx-envoy-upstream-healthchecked-cluster: me\r\n")
-	has(t, b.log.last(), " 200 - health_check_ok ")
+	has(t, b.log.last(), " 200 - health_check_ok_cluster_healthy ")
 	b.rt.Clusters["app"].SetEndpoints([]cluster.Endpoint{{Addr: app1, Weight: 1, Health: cluster.Unhealthy}})
 	has(t, b.do(get("/healthz")), "HTTP/1.1 503 ")
 	has(t, b.log.last(), " 503 LH health_check_failed_cluster_unhealthy ")
