@@ -19,7 +19,7 @@ func dumped(c *clusterv3.Cluster) *adminv3.ClustersConfigDump_StaticCluster {
 
 // A mask shows what it names, also of the resource inside; what it cannot name is an error, as in Envoy.
 func TestMask(t *testing.T) {
-	whole := &clusterv3.Cluster{Name: "a", AltStatName: "b", LoadAssignment: nil, RespectDnsTtl: true}
+	whole := &clusterv3.Cluster{Name: "a", AltStatName: "b", LoadAssignment: nil, IgnoreHealthOnHostRemoval: true}
 	for _, test := range []struct {
 		mask string
 		want *clusterv3.Cluster // nil: the mask is wrong

@@ -82,13 +82,6 @@ func (v *server) abortDispatch() {
 	s.Reply(500, "Internal Server Error", detailsOverload)
 }
 
-// shedConnection ends a connection before it has said anything that was understood.
-func (v *server) shedConnection() {
-	v.countOverload()
-	v.finish()
-	v.leave()
-}
-
 // Weigh tells what the request in flight holds.
 func (v *server) Weigh(tell func(int, func())) {
 	s := v.s
