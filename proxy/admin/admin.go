@@ -174,7 +174,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, state)
 }
 
-// stats serves /stats?filter=<regex>&usedonly&format=text|json|prometheus.
+// stats serves /stats?filter=<regex>&usedonly&format=text|json|prometheus&histogram_buckets=cumulative|disjoint|summary.
 func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	o, err := options(r)
@@ -214,6 +214,15 @@ func options(r *http.Request) (stats.Options, error) {
 	default:
 		return o, errors.New("invalid &type= param")
 	}
+	switch buckets := q.Get("histogram_buckets"); buckets {
+	case "", "summary":
+	case "cumulative":
+		o.Buckets = stats.Cumulative
+	case "disjoint":
+		o.Buckets = stats.Disjoint
+	default:
+		return o, fmt.Errorf("usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\nfound %q", buckets)
+	}
 	if f := q.Get("filter"); f != "" {
 		re, err := regexp.Compile(f)
 		if err != nil {
@@ -230,6 +239,10 @@ func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *
 	o, err := options(r)
 	if err != nil {
 		fail(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if b := r.URL.Query().Get("histogram_buckets"); b != "" && b != "cumulative" {
+		fail(w, fmt.Sprintf("unsupported prometheus histogram bucket mode: found %q, want cumulative", b), http.StatusBadRequest)
 		return
 	}
 	if o.Filter == nil {

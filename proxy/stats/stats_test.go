@@ -57,6 +57,54 @@ cluster.outbound|80||a.default.svc.cluster.local.upstream_rq_time: P0(nan,5) P25
 	}
 }
 
+// Who asks for buckets is shown how many values each bound is not below, or how many each bucket has, as by Envoy.
+func TestShownBuckets(t *testing.T) {
+	r := NewRegistry(false)
+	set := new(struct {
+		Time Histogram `stat:"time"`
+		None Histogram `stat:"none"`
+	})
+	r.Add("a.", set)
+	for _, v := range []uint64{0, 7, 8, 2_000_000} {
+		set.Time.Record(v)
+	}
+	rest := func(n int) string {
+		return fmt.Sprintf("B25(nan,%[1]d) B50(nan,%[1]d) B100(nan,%[1]d) B250(nan,%[1]d) B500(nan,%[1]d) B1000(nan,%[1]d) B2500(nan,%[1]d) B5000(nan,%[1]d) B10000(nan,%[1]d) B30000(nan,%[1]d) B60000(nan,%[1]d) B300000(nan,%[1]d) B600000(nan,%[1]d) B1.8e+06(nan,%[1]d)", n)
+	}
+	for what, want := range map[Buckets]string{
+		Cumulative: "a.none: No recorded values\na.time: B0.5(nan,1) B1(nan,1) B5(nan,1) B10(nan,3) " + rest(3) + " B3.6e+06(nan,4)\n",
+		Disjoint:   "a.none: No recorded values\na.time: B0.5(nan,1) B1(nan,0) B5(nan,0) B10(nan,2) " + rest(0) + " B3.6e+06(nan,1)\n",
+	} {
+		var text, object strings.Builder
+		r.WriteText(&text, Options{Buckets: what})
+		if text.String() != want {
+			t.Errorf("got\n%s\nwant\n%s", text.String(), want)
+		}
+		var got struct {
+			Stats []struct {
+				Histograms []struct {
+					Name    string
+					Buckets []struct {
+						Bound      float64 `json:"upper_bound"`
+						Cumulative int
+					}
+				}
+			}
+		}
+		r.WriteJSON(&object, Options{Buckets: what})
+		if err := json.Unmarshal([]byte(object.String()), &got); err != nil {
+			t.Fatalf("%v: %s", err, object.String())
+		}
+		list := got.Stats[0].Histograms
+		if len(list) != 2 || list[1].Name != "a.time" || len(list[1].Buckets) != len(bounds) {
+			t.Fatalf("got %+v", list)
+		}
+		if b := list[1].Buckets[3]; b.Bound != 10 || b.Cumulative != map[Buckets]int{Cumulative: 3, Disjoint: 2}[what] {
+			t.Errorf("the bucket up to 10 is %+v", b)
+		}
+	}
+}
+
 func TestFilterAndUnused(t *testing.T) {
 	r := filled(true)
 	var b strings.Builder

@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"io"
+	"iter"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,7 +23,17 @@ type Options struct {
 	Invert   bool           // only what Filter does not match
 	UsedOnly bool           // leave out what was never touched
 	Only     Kinds          // 0: everything
+	Buckets  Buckets        // what is shown of histograms, in text and JSON
 }
+
+// Buckets say what is shown of a histogram: Envoy's histogram_buckets.
+type Buckets uint8
+
+const (
+	Summary    Buckets = iota // quantiles
+	Cumulative                // how many values each bound is not below
+	Disjoint                  // how many values each bucket has
+)
 
 // Kinds are kinds of statistics.
 type Kinds uint8
@@ -75,11 +86,10 @@ func (r *Registry) WriteText(w io.Writer, o Options) error {
 			b = append(b, "No recorded values\n"...)
 			continue
 		}
-		for i, q := range quantiles {
-			if i > 0 {
-				b = append(b, ' ')
-			}
-			b = fmt.Appendf(b, "P%v(nan,%v)", q, round(h.h.Quantile(q/100)))
+		sep := ""
+		for name, v := range h.shown(o.Buckets) {
+			b = fmt.Appendf(b, "%s%s(nan,%v)", sep, name, v)
+			sep = " "
 		}
 		b = append(b, '\n')
 	}
@@ -102,41 +112,74 @@ func (r *Registry) WriteJSON(w io.Writer, o Options) error {
 		if len(numbers) > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, `{"histograms":{"supported_quantiles":[`...)
+		b = appendJSONHistograms(b, histograms, o.Buckets)
+	}
+	_, err := w.Write(append(b, "]}"...))
+	return err
+}
+
+// appendJSONHistograms has the shape that Envoy gives to what is shown. There are no intervals: each value is one since the start.
+func appendJSONHistograms(b []byte, list []namedHistogram, what Buckets) []byte {
+	values, end := `"values":[`, "]}"
+	b = append(b, `{"histograms":`...)
+	if what != Summary {
+		b, values = append(b, '['), `"buckets":[`
+	} else {
+		b = append(b, `{"supported_quantiles":[`...)
 		for i, q := range quantiles {
 			if i > 0 {
 				b = append(b, ',')
 			}
 			b = strconv.AppendFloat(b, q, 'f', -1, 64)
 		}
-		b = append(b, `],"computed_quantiles":[`...)
-		for i, h := range histograms {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendJSONHistogram(b, h)
-		}
-		b = append(b, "]}}"...)
+		b, end = append(b, `],"computed_quantiles":[`...), "]}}"
 	}
-	_, err := w.Write(append(b, "]}"...))
-	return err
-}
-
-func appendJSONHistogram(b []byte, h namedHistogram) []byte {
-	b = append(strconv.AppendQuote(append(b, `{"name":`...), h.name), `,"values":[`...)
-	for i, q := range quantiles {
+	for i, h := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, `{"interval":null,"cumulative":`...)
-		if h.h.Count() == 0 {
-			b = append(b, "null"...)
-		} else {
-			b = strconv.AppendFloat(b, round(h.h.Quantile(q/100)), 'f', -1, 64)
+		b = append(append(strconv.AppendQuote(append(b, `{"name":`...), h.name), ','), values...)
+		sep := ""
+		for name, v := range h.shown(what) {
+			b = append(append(b, sep...), '{')
+			if what != Summary {
+				b = append(append(append(b, `"upper_bound":`...), name[1:]...), ',')
+			}
+			b = append(b, `"interval":null,"cumulative":`...)
+			if what == Summary && h.h.Count() == 0 {
+				b = append(b, "null}"...)
+			} else {
+				b = append(strconv.AppendFloat(b, v, 'f', -1, 64), '}')
+			}
+			sep = ","
 		}
-		b = append(b, '}')
+		b = append(b, "]}"...)
 	}
-	return append(b, "]}"...)
+	return append(b, end...)
+}
+
+// shown are the values of a histogram with the names that the text form has for them: P50, a quantile in percent, or B100, a bound.
+func (h namedHistogram) shown(what Buckets) iter.Seq2[string, float64] {
+	return func(yield func(string, float64) bool) {
+		if what == Summary {
+			for _, q := range quantiles {
+				if !yield(fmt.Sprintf("P%v", q), round(h.h.Quantile(q/100))) {
+					return
+				}
+			}
+			return
+		}
+		n := uint64(0)
+		for i, bound := range bounds {
+			if what == Disjoint {
+				n = 0
+			}
+			n += h.h.counts[i].Load()
+			if !yield(fmt.Sprintf("B%.6g", bound), float64(n)) {
+				return
+			}
+		}
+	}
 }
 
 // quantiles are those that Envoy prints, in percent.
