@@ -190,11 +190,15 @@ func (r *reader) bucket(m *typev3.TokenBucket, at *field.Path) *ratelimit.Bucket
 	if f.Max == 0 {
 		r.errs.Addf(at.Child("max_tokens"), "is 0, want at least 1")
 	}
-	now := time.Now
+	return ratelimit.NewBucket(f, r.now())
+}
+
+// now is when the configuration is read.
+func (r *reader) now() time.Time {
 	if r.env.Now != nil {
-		now = r.env.Now
+		return r.env.Now()
 	}
-	return ratelimit.NewBucket(f, now())
+	return time.Now()
 }
 
 // sharedBuckets are those of filters that share them by a key, as long as some filter does.

@@ -40,7 +40,7 @@ var loadFields = []*Message{
 // bandwidthLimit reads one level of the bandwidth limit. A route must say how much; where the filter itself does not,
 // routes without a word of their own are not limited.
 func (r *reader) bandwidthLimit(m *bandwidthv3.BandwidthLimit, ofRoute bool, at *field.Path) *bandwidthlimit.Config {
-	c := &bandwidthlimit.Config{Rate: min(m.GetLimitKbps().GetValue(), math.MaxUint64/1024) * 1024, Every: r.orDefault(m.GetFillInterval(), 50*time.Millisecond, at.Child("fill_interval"))}
+	c := &bandwidthlimit.Config{Rate: min(m.GetLimitKbps().GetValue(), math.MaxUint64/1024) * 1024, Every: r.orDefault(m.GetFillInterval(), 50*time.Millisecond, at.Child("fill_interval")), Since: r.now()}
 	if m.GetStatPrefix() == "" {
 		r.errs.Addf(at.Child("stat_prefix"), "is empty")
 	}

@@ -16,7 +16,7 @@ import (
 // bandwidth is a bandwidth limit of so many KiB a second each way.
 func bandwidth(b *bench, kib uint64) (stream.Factory, *stats.BandwidthLimit) {
 	set, _ := b.reg.BandwidthLimit("b")
-	return bandwidthlimit.New("b", &bandwidthlimit.Config{Requests: true, Responses: true, Rate: kib << 10, Every: 50 * time.Millisecond, Stats: set}), set
+	return bandwidthlimit.New("b", &bandwidthlimit.Config{Requests: true, Responses: true, Rate: kib << 10, Every: 50 * time.Millisecond, Since: b.Loop.Time(), Stats: set}), set
 }
 
 // A fast filter that has room again does not set the response flowing that a slow one behind it has stopped.

@@ -190,7 +190,7 @@ spec:
 
 // refused: of what the control plane takes and proxies do not, the author hears on the object, until it is right.
 func (p patches) refused(t *testing.T) {
-	filter := func(ratio string) string {
+	filter := func(value string) string {
 		return `
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
@@ -200,19 +200,19 @@ spec:
   configPatches:
   - applyTo: CLUSTER
     match: {context: SIDECAR_OUTBOUND, cluster: {service: meshed.default.svc.cluster.local}}
-    patch: {operation: MERGE, value: {preconnect_policy: {per_upstream_preconnect_ratio: ` + ratio + `}}}
+    patch: {operation: MERGE, value: ` + value + `}
 `
 	}
-	p.Apply(filter("3"))
-	p.Apply(filter("2.5"))
+	p.Apply(filter("{preconnect_policy: {per_upstream_preconnect_ratio: 3}}"))
+	p.Apply(filter("{preconnect_policy: {per_upstream_preconnect_ratio: 2.5}}"))
 	told := func() string {
 		return strings.Join(strings.Fields(p.Run("get", "envoyfilter", "eager", "-o", "yaml").Out), " ")
 	}
-	const reason = "preconnect_policy.per_upstream_preconnect_ratio"
+	const reason = "connection_pool_per_downstream_connection" // Envoy has it, our proxy has not
 	if out := told(); strings.Contains(out, reason) {
 		t.Errorf("nothing is wrong yet:\n%s", out)
 	}
-	p.Apply(filter("7"))
+	p.Apply(filter("{" + reason + ": true}"))
 	mesh.Until(t, 10*time.Second, "the object says which proxy refuses what", func() error {
 		if out := told(); !strings.Contains(out, "the proxy sleep-") || !strings.Contains(out, reason) {
 			return fmt.Errorf("%s", out)
@@ -222,7 +222,7 @@ spec:
 	if got := p.code("/status/200"); got != "200" {
 		t.Errorf("the last good cluster must stay: status %s", got)
 	}
-	p.Apply(filter("2"))
+	p.Apply(filter("{preconnect_policy: {per_upstream_preconnect_ratio: 2}}"))
 	mesh.Until(t, 10*time.Second, "the finding is gone", func() error {
 		if out := told(); strings.Contains(out, reason) {
 			return fmt.Errorf("%s", out)

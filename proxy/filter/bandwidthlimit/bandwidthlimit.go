@@ -22,6 +22,7 @@ type Config struct {
 	Requests, Responses bool // which are limited
 	Rate                uint64
 	Every               time.Duration // after which a body that waits is tried again
+	Since               time.Time     // when bytes began to come: the configuration was read
 	Trailers            *Trailers     // of responses; nil: none
 	Stats               *stats.BandwidthLimit
 
@@ -35,9 +36,9 @@ type Trailers struct {
 	Request, Response, RequestWait, ResponseWait []byte
 }
 
-// shared returns the bytes that requests of c share. The first of them finds those of a second.
-func (c *Config) shared(now time.Time) *ratelimit.Bucket {
-	c.once.Do(func() { c.bucket.Refill(float64(c.Rate), float64(c.Rate), now) })
+// shared returns the bytes that requests of c share: as many as come between two tries at first, and no more than those of a second.
+func (c *Config) shared() *ratelimit.Bucket {
+	c.once.Do(func() { c.bucket.Refill(float64(c.Rate), float64(c.Rate)*c.Every.Seconds(), c.Since) })
 	return &c.bucket
 }
 
@@ -92,7 +93,7 @@ func (f *filter) OnRequest(s *stream.Stream, _ *header.Map) stream.Verdict {
 	f.OnUnasked(s)
 	if c := f.used; c.Requests {
 		c.Stats.RequestEnabled.Inc()
-		f.request.Start(s, c.shared(s.Worker.Loop.Time()), c.Every)
+		f.request.Start(s, c.shared(), c.Every)
 	}
 	return stream.Continue
 }
@@ -136,7 +137,7 @@ func (f *filter) OnRequestTrailers(_ *stream.Stream, m *header.Map) stream.Verdi
 func (f *filter) OnResponse(s *stream.Stream, _ *header.Map) stream.Verdict {
 	if c := f.used; c.Responses {
 		c.Stats.ResponseEnabled.Inc()
-		f.response.Start(s, c.shared(s.Worker.Loop.Time()), c.Every)
+		f.response.Start(s, c.shared(), c.Every)
 	}
 	return stream.Continue
 }
