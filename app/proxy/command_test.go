@@ -137,7 +137,7 @@ func TestServe(t *testing.T) {
 		{"GET", base + "/config_dump", 200, `"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump"`},
 		{"GET", base + "/config_dump?resource=static_clusters", 200, `"name": "b"`},
 		{"GET", base + "/config_dump?resource=nothing", 404, "nothing not found in config dump"},
-		{"GET", base + "/config_dump?mask=x", 400, "mask is not supported"},
+		{"GET", base + "/config_dump?mask=x", 400, "FieldMask x could not be successfully applied"},
 		{"GET", base + "/server_info", 200, `"state": "LIVE"`},
 		{"GET", base + "/stats?filter=cluster.b.upstream_rq_total", 200, "cluster.b.upstream_rq_total: 1\n"},
 		{"GET", base + "/stats?format=json&filter=cluster.b.upstream_rq_total", 200, `"value":1`},
