@@ -295,18 +295,10 @@ func one(b bool) int64 {
 	return 0
 }
 
-// identities are the certificates in use: of secrets, and of contexts that have their own.
+// identities are the certificates in use.
 func (p *parts) identities() (out []*malltls.Identity) {
-	names, _ := p.secrets.Names()
-	for _, name := range names {
-		out = append(out, p.secrets.Identity(name))
-	}
 	for _, c := range p.store.Contexts() {
-		for _, id := range c.Identities {
-			if id.Path != "" {
-				out = append(out, id)
-			}
-		}
+		out = append(out, c.Identities...)
 	}
 	return out
 }
@@ -324,7 +316,7 @@ func (p *parts) daysLeft() int64 {
 		}
 	}
 	for _, c := range p.store.Contexts() {
-		if c.Trust != nil && c.Trust.Path != "" && c.Trust.Bundle() != nil { // Envoy counts these, too
+		if c.Trust != nil && c.Trust.Bundle() != nil { // Envoy counts these, too
 			for _, root := range c.Trust.Bundle().Certificates {
 				until(root)
 			}
@@ -337,7 +329,7 @@ func (p *parts) daysLeft() int64 {
 func (p *parts) stapleLeft() int64 {
 	least := int64(0)
 	for _, id := range p.identities() {
-		if at := id.StapleUntil(); !at.IsZero() {
+		if _, at := id.Staple(); !at.IsZero() {
 			if left := max(0, int64(time.Until(at)/time.Second)); least == 0 || left < least {
 				least = left
 			}

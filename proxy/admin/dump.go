@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
@@ -41,8 +42,11 @@ func write(w http.ResponseWriter, m proto.Message, all bool) {
 	}
 	b.WriteByte('\n')
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b.Bytes()) // the client has gone
+	_, _ = escapes.WriteString(w, b.String()) // the client has gone
 }
+
+// escapes are what protobuf's printer for C++ escapes, and Go's does not.
+var escapes = strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "\x7f", `\u007f`)
 
 // configDump serves /config_dump?resource=<field>&mask=<paths>&name_regex=<regex>&include_eds.
 func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
@@ -211,47 +215,6 @@ func (s *Server) memory(w http.ResponseWriter, _ *http.Request) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	writeJSON(w, &adminv3.Memory{Allocated: m.HeapAlloc, HeapSize: m.HeapSys, PageheapUnmapped: m.HeapReleased, PageheapFree: m.HeapIdle - m.HeapReleased, TotalThreadCache: m.MCacheInuse, TotalPhysicalBytes: m.Sys})
-}
-
-// certs serves the certificates in use.
-func (s *Server) certs(w http.ResponseWriter, _ *http.Request) {
-	out := &adminv3.Certificates{}
-	for _, c := range s.Store.Contexts() {
-		entry := &adminv3.Certificate{}
-		for _, id := range c.Identities {
-			if cert := id.Certificate(); id.Path != "" && cert != nil { // else it is a secret, which is shown below
-				entry.CertChain = append(entry.CertChain, s.details(cert.Leaf, id.Path))
-			}
-		}
-		if c.Trust != nil && c.Trust.Path != "" && c.Trust.Bundle() != nil {
-			for _, root := range c.Trust.Bundle().Certificates {
-				entry.CaCert = append(entry.CaCert, s.details(root, c.Trust.Path))
-			}
-		}
-		if len(entry.CertChain)+len(entry.CaCert) > 0 {
-			out.Certificates = append(out.Certificates, entry)
-		}
-	}
-	identities, trusts := s.Secrets.Names()
-	for _, name := range identities {
-		c := s.Secrets.Identity(name).Certificate()
-		if c == nil {
-			continue
-		}
-		out.Certificates = append(out.Certificates, &adminv3.Certificate{CertChain: []*adminv3.CertificateDetails{s.details(c.Leaf, "<inline>")}})
-	}
-	for _, name := range trusts {
-		b := s.Secrets.Trust(name).Bundle()
-		if b == nil {
-			continue
-		}
-		entry := &adminv3.Certificate{}
-		for _, c := range b.Certificates {
-			entry.CaCert = append(entry.CaCert, s.details(c, "<inline>"))
-		}
-		out.Certificates = append(out.Certificates, entry)
-	}
-	writeJSON(w, out)
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -62,6 +62,11 @@ func filesOf(c *tlsv3.TlsCertificate) string {
 	return fmt.Sprintf(" (certificate %s, key %s)", placeOf(c.GetCertificateChain()), placeOf(c.GetPrivateKey()))
 }
 
+// fileOf is the file that a certificate stands in, if it does in one.
+func fileOf(c *tlsv3.TlsCertificate) string {
+	return cmp.Or(c.GetPkcs12(), c.GetCertificateChain()).GetFilename()
+}
+
 // placeOf says where data comes from, in Envoy's words.
 func placeOf(d *corev3.DataSource) string { return cmp.Or(d.GetFilename(), "<inline>") }
 

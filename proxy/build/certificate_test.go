@@ -91,7 +91,7 @@ func TestContexts(t *testing.T) {
 	}
 	s.Start()
 	got := s.Contexts()
-	if len(got) != 1 || len(got[0].Identities) != 1 || got[0].Identities[0].Path != cert || got[0].Trust.Path != cert {
+	if len(got) != 1 || len(got[0].Identities) != 1 || got[0].Identities[0].Place() != cert || got[0].Trust.Place() != cert {
 		t.Errorf("contexts are %+v, want one with %s", got, cert)
 	}
 }

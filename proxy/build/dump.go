@@ -26,7 +26,7 @@ func (s *Store) Dump(endpoints bool) []proto.Message {
 	if endpoints {
 		out = append(out, s.dumpEndpoints())
 	}
-	return append(out, s.dumpListeners(), s.dumpRoutes(), s.dumpSecrets())
+	return append(out, s.dumpListeners(), &adminv3.ScopedRoutesConfigDump{}, s.dumpRoutes(), s.dumpSecrets()) // there are no scoped routes
 }
 
 // Contexts returns the TLS contexts of what is in force, those of clusters first.

@@ -106,6 +106,7 @@ type Secret struct {
 	Roots       []*x509.Certificate
 	Rules       malltls.Rules
 	Tickets     [][]byte
+	Place       string            // the file that the certificate or the roots stand in, if they do in one
 	Files       []xdsclient.Place // that it refers to
 }
 
@@ -113,8 +114,10 @@ func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
 	out := &Secret{Name: m.GetName()}
 	switch m.GetType().(type) {
 	case *tlsv3.Secret_TlsCertificate:
+		out.Place = fileOf(m.GetTlsCertificate())
 		out.Certificate = r.certificate(m.GetTlsCertificate(), field.At("tls_certificate"))
 	case *tlsv3.Secret_ValidationContext:
+		out.Place = m.GetValidationContext().GetTrustedCa().GetFilename()
 		out.Roots, out.Rules = r.validation(m.GetValidationContext(), field.At("validation_context"))
 	case *tlsv3.Secret_SessionTicketKeys:
 		out.Tickets = r.ticketKeys(m.GetSessionTicketKeys(), field.At("session_ticket_keys"))
@@ -134,12 +137,16 @@ func (r *reader) secretResource(m *tlsv3.Secret) *Secret {
 // set puts a secret to use.
 func (s *Secrets) set(secret *Secret) error {
 	if secret.Certificate != nil {
-		return s.Identity(secret.Name).Set(secret.Certificate)
+		id := s.Identity(secret.Name)
+		id.SetPlace(secret.Place)
+		return id.Set(secret.Certificate)
 	}
 	if len(secret.Tickets) > 0 {
 		s.Tickets(secret.Name).Set(secret.Tickets)
 		return nil
 	}
-	s.Trust(secret.Name).SetContext(secret.Roots, secret.Rules)
+	trust := s.Trust(secret.Name)
+	trust.SetPlace(secret.Place)
+	trust.SetContext(secret.Roots, secret.Rules)
 	return nil
 }

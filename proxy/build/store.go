@@ -349,7 +349,7 @@ func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64, static bo
 	case xdsclient.EndpointType:
 		return s.readEndpoints(r)
 	case xdsclient.SecretType:
-		return s.readSecret(r)
+		return s.readSecret(r, static)
 	case xdsclient.VirtualHostType:
 		return s.readVirtualHost(r)
 	}
@@ -476,7 +476,7 @@ func (s *Store) readEndpoints(r xdsclient.Resource) error {
 	return nil
 }
 
-func (s *Store) readSecret(r xdsclient.Resource) error {
+func (s *Store) readSecret(r xdsclient.Resource, static bool) error {
 	m := &tlsv3.Secret{}
 	if err := decode(r, m); err != nil {
 		return err
@@ -487,6 +487,9 @@ func (s *Store) readSecret(r xdsclient.Resource) error {
 		return err
 	}
 	secret.Name = r.Name
+	if !static {
+		secret.Place = "" // what a secret that comes refers to is read into it, and then stands there
+	}
 	if s.secrets[r.Name].files = secret.Files; len(secret.Files) > 0 {
 		s.changed() // there is something to watch
 	}
@@ -501,7 +504,7 @@ func (s *Store) Reread(typeURL, name string) error {
 	if typeURL != xdsclient.SecretType || e == nil || e.Body == nil {
 		return nil
 	}
-	if err := s.readSecret(xdsclient.Resource{Name: name, Body: e.Body}); err != nil {
+	if err := s.readSecret(xdsclient.Resource{Name: name, Body: e.Body}, e.Static); err != nil {
 		return err
 	}
 	e.Updated = s.env.Now()

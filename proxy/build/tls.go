@@ -1,7 +1,6 @@
 package build
 
 import (
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"time"
@@ -211,7 +210,7 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 	for i, cert := range c.GetTlsCertificates() {
 		at := at.Child("tls_certificates").Index(i)
 		id := malltls.NewIdentity(at.String())
-		id.Path = placeOf(cmp.Or(cert.GetPkcs12(), cert.GetCertificateChain()))
+		id.SetPlace(fileOf(cert))
 		if pair := r.certificate(cert, at); pair != nil {
 			if err := id.Set(pair); err != nil {
 				r.errs.Addf(at, "%v", err)
@@ -230,7 +229,7 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 		var roots []*x509.Certificate
 		if roots, out.Rules = r.validation(c.GetValidationContext(), at); len(roots) > 0 {
 			out.Trust = malltls.NewTrust(at.String())
-			out.Trust.Path = placeOf(c.GetValidationContext().GetTrustedCa())
+			out.Trust.SetPlace(c.GetValidationContext().GetTrustedCa().GetFilename())
 			out.Trust.SetContext(roots, malltls.Rules{})
 		}
 	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:

@@ -185,8 +185,8 @@ var reasons = [500]string{
 	311: "Length Required", 312: "Precondition Failed", 313: "Payload Too Large", 314: "URI Too Long", 315: "Unsupported Media Type",
 	316: "Range Not Satisfiable", 317: "Expectation Failed", 321: "Misdirected Request", 322: "Unprocessable Entity", 323: "Locked",
 	324: "Failed Dependency", 325: "Too Early", 326: "Upgrade Required", 328: "Precondition Required", 329: "Too Many Requests",
-	331: "Request Header Fields Too Large", 351: "Unavailable For Legal Reasons",
+	331: "Request Header Fields Too Large", // Envoy's enumeration leaves out 451
 	400: "Internal Server Error", 401: "Not Implemented", 402: "Bad Gateway", 403: "Service Unavailable", 404: "Gateway Timeout",
 	405: "HTTP Version Not Supported", 406: "Variant Also Negotiates", 407: "Insufficient Storage", 408: "Loop Detected",
-	410: "Not Extended", 411: "Network Authentication Required",
+	410: "Not Extended", 411: "Network Authentication Required", 499: "Last Unassigned Server Error Code",
 }

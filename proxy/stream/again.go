@@ -5,20 +5,39 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
 // Beginning a request once more stands here: for a redirect that is followed in the client's place.
 
-// RouteTo returns the route that the request would have as its headers are now. Nothing changes.
-func (s *Stream) RouteTo() *route.Route {
+// RouteTo returns the route and the cluster that the request would have as its headers are now. It stays with what it has, but
+// logs tell of these from now on, whether it then goes there or not, as Envoy's do.
+func (s *Stream) RouteTo() (rt *route.Route, cluster string) {
 	table, m := s.m.routes(), &s.Request
-	if table == nil {
-		return nil
+	if table != nil {
+		q := s.Match
+		q.Method, q.Scheme, q.Authority, q.Path = m.Get(header.Method), m.Get(header.Scheme), m.Get(header.Authority), m.Get(header.Path)
+		if rt = table.Match(&q); rt != nil && rt.Forward != nil {
+			cluster, _ = rt.Forward.PickCluster(&q)
+		}
 	}
-	q := s.Match
-	q.Method, q.Scheme, q.Authority, q.Path = m.Get(header.Method), m.Get(header.Scheme), m.Get(header.Authority), m.Get(header.Path)
-	return table.Match(&q)
+	s.tellRoute(rt)
+	return rt, cluster
+}
+
+// tellRoute has logs tell of a route.
+func (s *Stream) tellRoute(rt *route.Route) {
+	r := &s.Rec
+	r.RouteName, r.VirtualHost = "", ""
+	r.Configured[metadata.Route], r.Configured[metadata.VirtualHost] = nil, nil
+	if rt == nil {
+		return
+	}
+	r.RouteName, r.Configured[metadata.Route] = rt.Name, rt.Metadata
+	if rt.VHost != nil {
+		r.VirtualHost, r.Configured[metadata.VirtualHost] = rt.VHost.Name, rt.VHost.Metadata
+	}
 }
 
 // Again leads the request through all filters as another one, with its headers as they are now and this
@@ -49,7 +68,7 @@ func (s *Stream) again(answer *header.Map, details string, body []byte) {
 	s.m.count(was.Protocol)
 	r := &s.Rec
 	r.DownstreamRemote, r.RequestID, r.Protocol, r.Down = was.DownstreamRemote, was.RequestID, was.Protocol, was.Down
-	r.BytesReceived = was.BytesReceived // the client has sent its body once
+	r.BytesReceived = was.BytesReceived + uint64(len(body)) // as Envoy, which takes the body for one that comes
 	path := s.Request.Get(header.Path)
 	if bytes.IndexByte(path, '#') >= 0 || !s.normalize() {
 		s.closeAfter()

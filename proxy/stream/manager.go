@@ -198,12 +198,6 @@ func (s *Stream) takeDown() {
 	r := &s.Rec
 	r.Ended = s.mark()
 	s.down.Measure(&r.Down)
-	if s.Route != nil {
-		r.RouteName = s.Route.Name
-		if s.Route.VHost != nil {
-			r.VirtualHost = s.Route.VHost.Name
-		}
-	}
 	if s.responded {
 		r.Response = s.Response
 	}

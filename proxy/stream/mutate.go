@@ -12,7 +12,6 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
-	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 )
@@ -125,13 +124,9 @@ func (s *Stream) match() {
 		s.Route = s.Table.Match(&s.Match)
 	}
 	s.Cluster, s.Weighted = "", nil
-	if s.Route != nil {
-		s.Rec.RouteName = s.Route.Name
-		s.Rec.Configured[metadata.Route] = s.Route.Metadata
-		s.Rec.Configured[metadata.VirtualHost] = s.Route.VHost.Metadata
-		if s.Route.Forward != nil {
-			s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
-		}
+	s.tellRoute(s.Route)
+	if s.Route != nil && s.Route.Forward != nil {
+		s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
 	}
 	s.Rec.Cluster, s.Rec.ClusterRaw = s.Cluster, s.Cluster
 }

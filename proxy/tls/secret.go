@@ -15,11 +15,25 @@ import (
 // An Identity is a certificate with its key that can be replaced at any time.
 // Connections that exist keep theirs; the next handshake uses the new one.
 type Identity struct {
-	Path   string // where its certificate stands, of one that is no secret: a file, or "<inline>"; set before it is shared
+	place
 	name   string
 	cert   atomic.Pointer[tls.Certificate]
-	staple atomic.Pointer[time.Time] // when the OCSP response goes out of date
+	staple atomic.Pointer[validity] // of the OCSP response; nil: there is none
 	wait   waiters
+}
+
+// A place says where something stands that is in force, in Envoy's words.
+type place struct{ path atomic.Pointer[string] }
+
+// SetPlace says where it stands: the name of a file, or nothing.
+func (p *place) SetPlace(file string) { p.path.Store(&file) }
+
+// Place is the file that it stands in, or "<inline>".
+func (p *place) Place() string {
+	if file := p.path.Load(); file != nil && *file != "" {
+		return *file
+	}
+	return "<inline>"
 }
 
 // NewIdentity returns an identity without a certificate: handshakes that need
@@ -43,41 +57,46 @@ func (i *Identity) Set(c *tls.Certificate) error {
 		own.Leaf = leaf
 		c = &own
 	}
+	var valid *validity
 	if len(c.OCSPStaple) > 0 {
-		until, err := stapleUntil(c)
+		v, err := validityOf(c)
 		if err != nil {
 			return fmt.Errorf("secret %s: OCSP response: %w", i.name, err)
 		}
-		i.staple.Store(&until)
+		valid = &v
 	}
+	i.staple.Store(valid)
 	i.cert.Store(c)
 	i.wait.wake()
 	return nil
 }
 
-// stapleUntil says when a certificate's OCSP response goes out of date. One that says nothing good of this certificate is a
+// A validity is the time in which something may be shown.
+type validity struct{ from, until time.Time }
+
+// validityOf says when a certificate's OCSP response may be shown. One that says nothing good of this certificate is a
 // mistake. That the authority has signed it is for clients to see: its certificate may not be at hand.
-func stapleUntil(c *tls.Certificate) (time.Time, error) {
+func validityOf(c *tls.Certificate) (validity, error) {
 	r, err := ocsp.ParseResponse(c.OCSPStaple, nil)
 	switch {
 	case err != nil:
-		return time.Time{}, err
+		return validity{}, err
 	case r.SerialNumber.Cmp(c.Leaf.SerialNumber) != 0:
-		return time.Time{}, errors.New("is about another certificate")
+		return validity{}, errors.New("is about another certificate")
 	case r.Status != ocsp.Good:
-		return time.Time{}, errors.New("does not say that the certificate is good")
+		return validity{}, errors.New("does not say that the certificate is good")
 	case r.NextUpdate.IsZero():
-		return time.Now().Add(100 * 365 * 24 * time.Hour), nil
+		return validity{r.ThisUpdate, time.Now().Add(100 * 365 * 24 * time.Hour)}, nil
 	}
-	return r.NextUpdate, nil
+	return validity{r.ThisUpdate, r.NextUpdate}, nil
 }
 
-// StapleUntil is when the OCSP response of the certificate goes out of date; zero: there is none.
-func (i *Identity) StapleUntil() time.Time {
-	if t := i.staple.Load(); t != nil {
-		return *t
+// Staple is the time in which the OCSP response of the certificate may be shown; zero: there is none.
+func (i *Identity) Staple() (from, until time.Time) {
+	if v := i.staple.Load(); v != nil {
+		return v.from, v.until
 	}
-	return time.Time{}
+	return time.Time{}, time.Time{}
 }
 
 // Certificate returns the current certificate, nil if there is none yet. It must not be written.
@@ -112,7 +131,7 @@ type Bundle struct {
 
 // Trust is a set of roots that can be replaced at any time, perhaps with rules of its own.
 type Trust struct {
-	Path   string // as an Identity's
+	place
 	name   string
 	bundle atomic.Pointer[Bundle]
 	wait   waiters

@@ -90,7 +90,8 @@ func (s *Server) stapled(id *Identity) (*tls.Certificate, error) {
 	if c == nil {
 		return nil, ErrNotReady
 	}
-	valid := len(c.OCSPStaple) > 0 && time.Now().Before(id.StapleUntil())
+	_, until := id.Staple()
+	valid := len(c.OCSPStaple) > 0 && time.Now().Before(until)
 	switch {
 	case valid:
 		return c, nil

@@ -62,7 +62,12 @@ func (r *Router) redirectTo(m *header.Map) bool {
 	}
 	original := slices.Concat(q.Get(header.Scheme), []byte("://"), q.Get(header.Authority), q.Get(header.Path))
 	back := r.readdress(m, scheme, host, path)
-	rt := s.RouteTo()
+	rt, cluster := s.RouteTo()
+	if c := r.w.Source.Cluster(cluster); c != nil {
+		s.Rec.Cluster, s.Rec.ClusterRaw = c.StatName, c.Name
+	} else {
+		s.Rec.Cluster, s.Rec.ClusterRaw = "", ""
+	}
 	if rt == nil {
 		back()
 		return count(func(h *stats.HTTP) *stats.Counter { return &h.PassthroughInternalRedirectNoRoute })
