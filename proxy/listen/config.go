@@ -188,6 +188,11 @@ type Filter interface {
 	Serve(w *pool.Worker, c *Conn)
 }
 
+// A Counting filter counts connections that a gate before it sends away, too.
+type Counting interface {
+	SentAway(c *Conn)
+}
+
 // A Log is told about streams: an access log, or Istio's metrics. It is called on
 // the stream's shard, whose number it gets, for the moments that r.Type names
 // (DownstreamEnd, TCPUpstreamConnected, TCPPeriodic, TCPConnectionEnd); it ignores those

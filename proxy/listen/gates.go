@@ -37,8 +37,16 @@ func (r *RateLimit) Admit(w *pool.Worker, c *Conn) bool {
 	if r.admit(w.Loop.Time()) {
 		return true
 	}
+	c.sendAway()
 	c.close()
 	return false
+}
+
+// sendAway tells the filter at the end of the chain of a connection that it does not get.
+func (c *Conn) sendAway() {
+	if f, ok := c.Chain.Filter.(Counting); ok {
+		f.SentAway(c)
+	}
 }
 
 // A Limit is the network filter connection_limit: it bounds the open connections of a chain, all shards.
@@ -54,6 +62,7 @@ func (l *Limit) Admit(w *pool.Worker, c *Conn) bool {
 	if l.open.Add(1) > l.Max {
 		l.open.Add(-1)
 		l.Stats.Limited.Inc()
+		c.sendAway()
 		if l.Delay == 0 {
 			c.close()
 			return false

@@ -40,6 +40,21 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	m.serve(conn)
 }
 
+// SentAway counts a connection that comes no further than to a network filter before this one.
+func (c *Config) SentAway(conn *listen.Conn) {
+	st := c.Stats
+	if st == nil {
+		return
+	}
+	st.DownstreamCxTotal.Inc()
+	if conn.Chain.TLS != nil {
+		st.DownstreamCxSSLTotal.Inc()
+	}
+	st.DownstreamCxDestroy.Inc()
+	st.DownstreamCxDestroyLocal.Inc()
+	st.DownstreamCxLengthMS.Record(0)
+}
+
 func newManager(w *pool.Worker, c *Config) *manager {
 	m := &manager{w: w, cfg: c, server: []byte("envoy"), via: []byte(c.Via)}
 	if c.ServerName != "" {

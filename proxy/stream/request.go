@@ -36,14 +36,23 @@ func (s *Stream) iterate(i int, end bool) {
 // onData takes a piece of the request's body.
 func (s *Stream) onData(b []byte, end bool) {
 	s.Rec.BytesReceived += uint64(len(b))
+	if end && len(b) > 0 && s.reqWait >= 0 && s.Rec.Protocol < access.HTTP2 {
+		// That a body of HTTP/1.1 is over is known after its last bytes: who finds them too many answers before, as in Envoy.
+		s.pass(b, false)
+		b = nil
+	}
 	if end {
 		s.requested = true
 		s.Rec.RequestEnd = s.mark()
 	}
+	s.pass(b, end)
+	s.checkOver()
+}
+
+func (s *Stream) pass(b []byte, end bool) {
 	s.inData = true
 	s.passData(0, b, end)
 	s.inData = false
-	s.checkOver()
 }
 
 // passData leads a piece through the data filters from i on.

@@ -26,6 +26,7 @@ type shadow struct {
 	timer   drive.Timer
 	timeout time.Duration
 	cost    int // what it has of maxShadows
+	sent    int64
 }
 
 // maxShadows bounds what the copies of one shard that are under way may hold. Nobody waits for them, so a mirror that
@@ -144,6 +145,7 @@ func (sh *shadow) OnReady(up pool.Stream) {
 		sh.OnTimer(nil)
 		return
 	}
+	sh.sent = sh.w.Loop.Now()
 	up.SendHeaders(&sh.request, len(sh.body) == 0)
 	if len(sh.body) > 0 {
 		up.SendData(sh.body, true)
@@ -153,14 +155,22 @@ func (sh *shadow) OnReady(up pool.Stream) {
 // OnHeaders counts the answer.
 func (sh *shadow) OnHeaders(m *header.Map, end bool) {
 	sh.cluster.Stats.Count(status(m.Get(header.Status)), true) // a request of the proxy's own
-	sh.done(end)
+	sh.answered(end)
 }
 
 // OnData throws the answer away.
-func (sh *shadow) OnData(_ []byte, end bool) { sh.done(end) }
+func (sh *shadow) OnData(_ []byte, end bool) { sh.answered(end) }
 
 // OnTrailers ends the answer.
-func (sh *shadow) OnTrailers(*header.Map) { sh.done(true) }
+func (sh *shadow) OnTrailers(*header.Map) { sh.answered(true) }
+
+// answered takes the time of an answer that is over.
+func (sh *shadow) answered(end bool) {
+	if end {
+		sh.cluster.Stats.Took(uint64((sh.w.Loop.Now()-sh.sent)/int64(time.Millisecond)), true)
+	}
+	sh.done(end)
+}
 
 // OnInformational throws an interim answer away.
 func (sh *shadow) OnInformational(*header.Map) {}

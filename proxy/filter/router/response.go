@@ -14,11 +14,17 @@ import (
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
-// OnInformational passes on a 1xx response.
+// OnInformational passes on a 1xx response. From then on the answer is this host's: another one might not begin the same way, so
+// that the request is not tried again, as by Envoy.
 func (a *attempt) OnInformational(m *header.Map) {
+	r := a.r
 	a.resetIdle()
-	a.r.charge(status(m.Get(header.Status)))
-	a.r.s.Interim(m)
+	r.charge(status(m.Get(header.Status)))
+	if !r.begun {
+		r.win(a, a.up.Info())
+		r.begun, r.policy, r.replayed = true, nil, true
+	}
+	r.s.Interim(m)
 }
 
 // OnHeaders takes a response, unless it is one to try again after, or one that others may better.
@@ -274,7 +280,11 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	}
 	code := failedCode(reason)
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
-	r.charge(code)
+	if r.begun {
+		details = "upstream_reset_after_response_started{" + underscored(reason.String(), why) + "}"
+	} else {
+		r.charge(code)
+	}
 	switch reason {
 	case pool.Overflow, pool.ActiveOverflow:
 		r.reply(code, body+reason.String(), details, stream.Overloaded, flags[reason])

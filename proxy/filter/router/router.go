@@ -113,6 +113,7 @@ type Router struct {
 	keep      bool   // body holds all that has come so far
 	ended     bool   // the whole request has come
 	trailers  *header.Map
+	begun     bool // an interim response was passed on
 	responded bool
 	untold    bool // how a gRPC call has ended stands in trailers, which have not come
 	backed    bool // the host takes no more of the request
@@ -626,7 +627,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
-	r.replayed, r.keep, r.follows, r.ended, r.responded, r.untold, r.backed, r.late = false, false, false, false, false, false, false, false
+	r.replayed, r.keep, r.follows, r.ended, r.begun, r.responded, r.untold, r.backed, r.late = false, false, false, false, false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil
 	}
