@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/config"
@@ -23,7 +22,6 @@ import (
 	"github.com/mallamesh/malla/local/api"
 	"github.com/mallamesh/malla/local/router"
 	"github.com/mallamesh/malla/local/seed"
-	"github.com/mallamesh/malla/model"
 )
 
 // A proxySettings is what goes to every proxy that is injected from now on.
@@ -100,27 +98,23 @@ func (p proxySettings) with(r *api.Request) (proxySettings, bool) {
 
 // injection is what the injector adds by them.
 func (s *supervisor) injection(p proxySettings) inject.Options {
-	settings := model.DefaultMeshConfig()
-	var c struct {
-		DefaultConfig map[string]any `json:"defaultConfig"`
-	}
-	for _, name := range mesh.Names {
-		text, ok := p.maps[name]
-		if !ok {
-			continue
-		}
-		settings, _, _ = mesh.Parse(text, settings, nil) // it was judged on its way in
-		if err := yaml.Unmarshal([]byte(text), &c); err != nil {
-			s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
-		}
-		break
-	}
-	return inject.Options{
-		Image: "malla/proxyv2:" + version.String(), TrustDomain: settings.TrustDomain, Domain: router.ClusterDomain,
+	o := inject.Options{
+		Image: "malla/proxyv2:" + version.String(), Domain: router.ClusterDomain,
 		Discovery: "istiod." + seed.Namespace + ".svc:15012", ClusterID: "Kubernetes", Everywhere: s.o.Inject,
-		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace, OutboundPort: settings.OutboundPort, InboundPort: settings.InboundPort,
-		Proxies: mesh.Proxies{Root: settings.RootNamespace, Default: c.DefaultConfig, Objects: p.objects},
+		RootConfig: ca.RootConfigMap, ControlPlane: seed.Namespace,
 	}
+	text := ""
+	for _, name := range mesh.Names {
+		if t, ok := p.maps[name]; ok {
+			text = t
+			break
+		}
+	}
+	out, err := o.By(text, p.objects)
+	if err != nil {
+		s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
+	}
+	return out
 }
 
 // mostPods are as many as a warning names.

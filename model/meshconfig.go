@@ -30,53 +30,47 @@ const (
 // MeshConfig is what holds for the whole mesh. [DefaultMeshConfig] has the
 // defaults; values here are final.
 type MeshConfig struct {
-	RootNamespace                                                         string
-	TrustDomain                                                           string
-	TrustDomainAliases                                                    []string
-	ClusterDomain                                                         string
-	ConnectTimeout                                                        time.Duration
-	DetectionTimeout                                                      time.Duration // of protocols; 0: wait forever
-	DNSRefresh                                                            time.Duration
-	Keepalive                                                             *Keepalive
-	OutboundPort                                                          uint16
-	InboundPort                                                           uint16
-	Outbound                                                              OutboundMode
-	OutboundTLS                                                           *ClientTLS // of AllowAnyDynamicDNS; nil: plain
-	Inbound                                                               InboundMode
-	AutoMTLS                                                              bool
-	AccessLogFile                                                         string // empty: no access log
-	BesideIstio                                                           bool   // Gateways of istio.io/gateway-controller are istiod's
-	AccessLogFormat                                                       string // empty: Istio's; the names istio and istio-1.8 stand for formats
-	AccessLogEncoding                                                     AccessLogEncoding
-	ServiceExportTo                                                       ExportTo
-	RulesExportTo                                                         ExportTo // VirtualServices
-	DestinationExportTo                                                   ExportTo
-	Retry                                                                 *Retry            // nil: the built-in default
-	H2Upgrade                                                             bool              // h2UpgradePolicy: UPGRADE
-	Pool                                                                  *ConnectionPool   // of defaultTrafficPolicy
-	Outlier                                                               *OutlierDetection // of defaultTrafficPolicy
-	Locality                                                              *LocalityLB       // localityLbSetting
-	Zone                                                                  *ZoneAware        // zoneAwareLbSetting
-	Paths                                                                 PathNormalization // pathNormalization
-	MeshTLS                                                               TLSRange          // meshMTLS
-	OtherTLS                                                              TLSRange          // tlsDefaults
-	TrustUnnamed                                                          bool              // verifyCertificateAtClient: false
-	InboundStats, OutboundStats                                           string            // patterns of clusters' names in statistics; empty: their own
-	ClusterLocal                                                          []ClusterLocal    // serviceSettings
-	Discovery                                                             []LabelSelector   // of namespaces; none: all
-	Entries                                                               *EntryVisibility  // serviceEntryVisibility, if sidecars heed it
-	HTTPProxyPort                                                         uint16            // proxyHttpPort; 0: none
-	Ingress                                                               IngressSettings
-	Proxies                                                               ProxySettings // of defaultConfig
-	EnablePrometheusMerge                                                 bool
-	DrainDuration                                                         time.Duration     // of defaultConfig
-	TerminationDrain                                                      time.Duration     // of defaultConfig
-	DiscoveryAddress                                                      string            // of defaultConfig
-	Concurrency                                                           uint32            // of defaultConfig; 0: not given
-	ProxyMetadata                                                         map[string]string // of defaultConfig
-	StatsInclusionPrefixes, StatsInclusionSuffixes, StatsInclusionRegexps []string          // of defaultConfig
-	HoldApplication                                                       bool              // holdApplicationUntilProxyStarts
-	Networks                                                              Networks          // MeshNetworks
+	RootNamespace               string
+	TrustDomain                 string
+	TrustDomainAliases          []string
+	ClusterDomain               string
+	ConnectTimeout              time.Duration
+	DetectionTimeout            time.Duration // of protocols; 0: wait forever
+	DNSRefresh                  time.Duration
+	Keepalive                   *Keepalive
+	OutboundPort                uint16
+	InboundPort                 uint16
+	Outbound                    OutboundMode
+	OutboundTLS                 *ClientTLS // of AllowAnyDynamicDNS; nil: plain
+	Inbound                     InboundMode
+	AutoMTLS                    bool
+	AccessLogFile               string // empty: no access log
+	BesideIstio                 bool   // Gateways of istio.io/gateway-controller are istiod's
+	AccessLogFormat             string // empty: Istio's; the names istio and istio-1.8 stand for formats
+	AccessLogEncoding           AccessLogEncoding
+	ServiceExportTo             ExportTo
+	RulesExportTo               ExportTo // VirtualServices
+	DestinationExportTo         ExportTo
+	Retry                       *Retry            // nil: the built-in default
+	H2Upgrade                   bool              // h2UpgradePolicy: UPGRADE
+	Pool                        *ConnectionPool   // of defaultTrafficPolicy
+	Outlier                     *OutlierDetection // of defaultTrafficPolicy
+	Locality                    *LocalityLB       // localityLbSetting
+	Zone                        *ZoneAware        // zoneAwareLbSetting
+	Paths                       PathNormalization // pathNormalization
+	MeshTLS                     TLSRange          // meshMTLS
+	OtherTLS                    TLSRange          // tlsDefaults
+	TrustUnnamed                bool              // verifyCertificateAtClient: false
+	InboundStats, OutboundStats string            // patterns of clusters' names in statistics; empty: their own
+	ClusterLocal                []ClusterLocal    // serviceSettings
+	Discovery                   []LabelSelector   // of namespaces; none: all
+	Entries                     *EntryVisibility  // serviceEntryVisibility, if sidecars heed it
+	HTTPProxyPort               uint16            // proxyHttpPort; 0: none
+	Ingress                     IngressSettings
+	Proxies                     ProxySettings // of defaultConfig
+	EnablePrometheusMerge       bool
+	ProxyMetadata               map[string]string // of defaultConfig
+	Networks                    Networks          // MeshNetworks
 }
 
 // IngressSettings say which Ingresses are served, and by which pods.
@@ -113,8 +107,5 @@ func DefaultMeshConfig() MeshConfig {
 		AutoMTLS:              true,
 		Ingress:               IngressSettings{Class: "istio", Selector: "ingressgateway", Service: "istio-ingressgateway"},
 		EnablePrometheusMerge: true,
-		DrainDuration:         45 * time.Second,
-		TerminationDrain:      5 * time.Second,
-		DiscoveryAddress:      "istiod.istio-system.svc:15012",
 	}
 }

@@ -225,7 +225,7 @@ func tellings(t *testing.T) map[string][]telling {
 		}
 	}
 	var files []string
-	for _, pattern := range []string{"../translate/testdata/*.txtar", "../registry/testdata/*.txtar", "../config/validate/testdata/*.txtar"} {
+	for _, pattern := range []string{"../translate/testdata/*.txtar", "../registry/testdata/*.txtar", "../test/testdata/start/*.txtar", "../config/validate/testdata/*.txtar"} {
 		list, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

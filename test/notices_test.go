@@ -84,6 +84,12 @@ func (n *notices) tell(file string, a *txtar.Archive) string {
 			out.WriteString(answer)
 		}
 		return out.String()
+	case "../test/testdata/start":
+		told, err := start(a)
+		if err != nil {
+			return err.Error()
+		}
+		return told
 	case "../registry/testdata":
 		var all []*config.Object
 		for _, f := range a.Files {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -198,7 +199,9 @@ func readProxyConfig(text string) (*proxyConfig, error) {
 func (e *environment) config(c *proxyConfig) error {
 	e.Discovery = first(c.DiscoveryAddress, "istiod.istio-system.svc:15012")
 	if c.Concurrency != nil {
-		e.Concurrency = *c.Concurrency
+		if e.Concurrency = *c.Concurrency; e.Concurrency == 0 { // Istio's word for all
+			e.Concurrency = runtime.NumCPU()
+		}
 	}
 	if c.ProxyAdminPort > 0 {
 		e.AdminPort = c.ProxyAdminPort

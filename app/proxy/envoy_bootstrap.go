@@ -74,6 +74,9 @@ func onSocket(name, path string) *clusterv3.Cluster {
 	}
 }
 
+// istioStatistics are how many patterns of it are those of Istio's bootstrap.
+const istioStatistics = 3
+
 // statsConfig lets through what Istio's bootstrap does, and what the workload asks for.
 func (e *environment) statsConfig() *metricsv3.StatsConfig {
 	regex := func(text string) *matcherv3.StringMatcher {

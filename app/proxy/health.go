@@ -58,31 +58,37 @@ func (r *readinessProbe) pace() probe.Pace {
 		Successes: r.SuccessThreshold, Failures: r.FailureThreshold}
 }
 
+// An asking is one way to ask an application.
+type asking struct {
+	what string // for people
+	try  func(context.Context) error
+}
+
 // try returns how to ask once. An application that is not told otherwise is asked at own, the machine's address.
-func (r *readinessProbe) try(own string, dial probe.Dial) (func(context.Context) error, error) {
+func (r *readinessProbe) try(own string, dial probe.Dial) (asking, error) {
 	at := func(host string, port int) string { return net.JoinHostPort(first(host, own), strconv.Itoa(port)) }
 	switch {
 	case r.HTTPGet != nil:
 		q := &probe.HTTP{Agent: "istio-probe/1.0", TLS: strings.EqualFold(r.HTTPGet.Scheme, "https"), Address: at(r.HTTPGet.Host, r.HTTPGet.Port),
 			Path: r.HTTPGet.Path, Headers: r.HTTPGet.HTTPHeaders}
-		return func(ctx context.Context) error { return q.Try(ctx, dial) }, nil
+		return asking{q.String(), func(ctx context.Context) error { return q.Try(ctx, dial) }}, nil
 	case r.TCPSocket != nil:
 		to := at(r.TCPSocket.Host, r.TCPSocket.Port)
-		return func(ctx context.Context) error { return probe.TCP(ctx, dial, to) }, nil
+		return asking{"a connection to " + to, func(ctx context.Context) error { return probe.TCP(ctx, dial, to) }}, nil
 	case r.GRPC != nil:
 		to, service := at("", r.GRPC.Port), r.GRPC.Service
-		return func(ctx context.Context) error { return probe.GRPC(ctx, dial, to, service) }, nil
+		return asking{fmt.Sprintf("gRPC health of %q at %s", service, to), func(ctx context.Context) error { return probe.GRPC(ctx, dial, to, service) }}, nil
 	case r.Exec != nil && len(r.Exec.Command) > 0:
 		command := r.Exec.Command
-		return func(ctx context.Context) error {
+		return asking{fmt.Sprintf("%q", command), func(ctx context.Context) error {
 			if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
 				said, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 				return fmt.Errorf("command %q: %w %.*s", command, err, probe.MaxSaid, said)
 			}
 			return nil
-		}, nil
+		}}, nil
 	}
-	return nil, errors.New("PROXY_CONFIG readinessProbe: says nothing; want httpGet, tcpSocket, exec or grpc")
+	return asking{}, errors.New("PROXY_CONFIG readinessProbe: says nothing; want httpGet, tcpSocket, exec or grpc")
 }
 
 // A health asks the application beside the proxy of a machine whether it is well, and reports what comes of it.
@@ -159,7 +165,7 @@ func (h *health) run(ctx context.Context) error {
 			}
 			var inner context.Context
 			inner, end = context.WithCancel(ctx)
-			asking.Go(func() { h.watch(inner, p.pace(), ask) })
+			asking.Go(func() { h.watch(inner, p.pace(), ask.try) })
 		case <-ctx.Done():
 			end()
 			return nil

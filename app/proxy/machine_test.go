@@ -70,9 +70,9 @@ func TestWaysToAsk(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		try, err := c.ReadinessProbe.try(e.IPs[0], e.toApplication(true))
+		ask, err := c.ReadinessProbe.try(e.IPs[0], e.toApplication(true))
 		if err == nil {
-			err = try(ctx)
+			err = ask.try(ctx)
 		}
 		cancel()
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {

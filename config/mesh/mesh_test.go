@@ -63,9 +63,8 @@ func TestParse(t *testing.T) {
 			m.Outlier = &model.OutlierDetection{Consecutive5xx: &six, Interval: time.Minute}
 		}},
 		{"ports", "proxyListenPort: 16001\nproxyInboundListenPort: 15001", func(m *model.MeshConfig) { m.OutboundPort, m.InboundPort = 16001, 15001 }},
-		{"the proxies", "enablePrometheusMerge: false\ndefaultConfig: {drainDuration: 1s, terminationDrainDuration: 2s, discoveryAddress: x:1, concurrency: 2, proxyMetadata: {A: b}, holdApplicationUntilProxyStarts: true, proxyStatsMatcher: {inclusionPrefixes: [b, a], inclusionRegexps: ['.*']}}", func(m *model.MeshConfig) {
-			m.EnablePrometheusMerge, m.DrainDuration, m.TerminationDrain, m.DiscoveryAddress, m.Concurrency = false, time.Second, 2*time.Second, "x:1", 2
-			m.ProxyMetadata, m.HoldApplication, m.StatsInclusionPrefixes, m.StatsInclusionRegexps = map[string]string{"A": "b"}, true, []string{"a", "b"}, []string{".*"}
+		{"the proxies", "enablePrometheusMerge: false\ndefaultConfig: {drainDuration: 1s, terminationDrainDuration: 2s, discoveryAddress: x:1, concurrency: 2, proxyMetadata: {A: b}, proxyStatsMatcher: {inclusionPrefixes: [b, a], inclusionRegexps: ['.*']}}", func(m *model.MeshConfig) {
+			m.EnablePrometheusMerge, m.ProxyMetadata = false, map[string]string{"A": "b"} // the rest is the injector's
 		}},
 	} {
 		want := base

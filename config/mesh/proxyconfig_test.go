@@ -19,7 +19,7 @@ func TestParseProxy(t *testing.T) {
 		{"concurrency: 2\nproxyMetadata: {A: b}\ndrainDuration: 5s", ""},
 		{"concurrency: 300", `metadata.annotations["proxy.istio.io/config"].concurrency: found 300, want 0 (as many as the machine has processors) to 256`},
 		{"drainDuraton: 5s", `metadata.annotations["proxy.istio.io/config"].drainDuraton: unknown field; did you mean drainDuration?`},
-		{"statusPort: 15021", `metadata.annotations["proxy.istio.io/config"].statusPort: 15021: the proxy's status port is 15020`},
+		{"statusPort: 15021", `metadata.annotations["proxy.istio.io/config"].statusPort: found 15021, want 15020, or a port that is none of the proxies' own ([15000 15004 15008 15020 15021 15053 15090])`},
 		{"gatewayTopology: {numTrustedProxies: 1}", ""},
 		{"readinessProbe: {periodSeconds: 1}", `metadata.annotations["proxy.istio.io/config"].readinessProbe: says nothing; want httpGet, tcpSocket, exec or grpc`},
 		{"- a", `metadata.annotations["proxy.istio.io/config"]: found a list, want an object with fields such as ` + "availabilityZone, binaryPath, caCertificatesPem"},

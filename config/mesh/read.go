@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"regexp"
 	"slices"
 	"time"
 
@@ -107,29 +108,49 @@ func (r *reader) proxy(p *meshv1alpha1.ProxyConfig, out *model.MeshConfig, in ..
 		return
 	}
 	at := func(name string) []string { return append(slices.Clip(in), name) }
-	r.duration(p.GetDrainDuration(), &out.DrainDuration, 0, time.Hour, at("drainDuration")...)
-	r.duration(p.GetTerminationDrainDuration(), &out.TerminationDrain, 0, time.Hour, at("terminationDrainDuration")...)
-	if r.has(at("discoveryAddress")...) {
-		out.DiscoveryAddress = p.GetDiscoveryAddress()
-	}
-	if c := p.GetConcurrency(); c != nil {
-		if c.GetValue() < 0 || c.GetValue() > 256 {
-			r.errorf("found %d, want 0 (as many as the machine has processors) to 256", []any{c.GetValue()}, at("concurrency")...)
-		} else {
-			out.Concurrency = uint32(c.GetValue())
-		}
-	}
+	r.starts(p, at)
 	if r.has(at("proxyMetadata")...) {
 		out.ProxyMetadata = cloneMap(p.GetProxyMetadata())
 	}
-	if s := p.GetProxyStatsMatcher(); s != nil {
-		out.StatsInclusionPrefixes = sortedClone(s.GetInclusionPrefixes())
-		out.StatsInclusionSuffixes = sortedClone(s.GetInclusionSuffixes())
-		out.StatsInclusionRegexps = sortedClone(s.GetInclusionRegexps())
+	r.settings(p, &out.Proxies, at)
+}
+
+// starts judges what proxies go by from their start: injection hands it on as it was written.
+func (r *reader) starts(p *meshv1alpha1.ProxyConfig, at func(string) []string) {
+	var ignored time.Duration
+	r.duration(p.GetDrainDuration(), &ignored, 0, time.Hour, at("drainDuration")...)
+	r.duration(p.GetTerminationDrainDuration(), &ignored, 0, time.Hour, at("terminationDrainDuration")...)
+	if c := p.GetConcurrency(); c != nil && (c.GetValue() < 0 || c.GetValue() > 256) {
+		r.errorf("found %d, want 0 (as many as the machine has processors) to 256", []any{c.GetValue()}, at("concurrency")...)
+	}
+	for i, text := range p.GetProxyStatsMatcher().GetInclusionRegexps() {
+		if _, err := regexp.Compile(text); err != nil {
+			r.errs.Addf(r.path(at("proxyStatsMatcher")...).Child("inclusionRegexps").Index(i), "%v", err)
+		}
 	}
 	CheckProbe(p.GetReadinessProbe(), r.path(at("readinessProbe")...), r.errs)
-	boolean(p.GetHoldApplicationUntilProxyStarts(), &out.HoldApplication)
-	r.settings(p, &out.Proxies, at)
+	admin, status := r.ownPort(p.GetProxyAdminPort(), adminPort, at("proxyAdminPort")), r.ownPort(p.GetStatusPort(), statusPort, at("statusPort"))
+	if admin == status {
+		r.errorf("found %d, which is proxyAdminPort; want another port", []any{status}, at("statusPort")...)
+	}
+}
+
+// Ports of proxies, if nobody says otherwise.
+const (
+	adminPort  = 15000
+	statusPort = 15020
+)
+
+// ownPort reads a port that is usually this one, and else none of the proxies' own.
+func (r *reader) ownPort(n int32, usual uint16, at []string) uint16 {
+	switch {
+	case !r.has(at...) || n == int32(usual):
+		return usual
+	case n < 1 || n > 65535 || slices.Contains(model.ProxyPorts, uint16(n)) || uint16(n) == model.DefaultMeshConfig().OutboundPort || uint16(n) == model.DefaultMeshConfig().InboundPort:
+		r.errorf("found %d, want %d, or a port that is none of the proxies' own (%v)", []any{n, usual, model.ProxyPorts}, at...)
+		return usual
+	}
+	return uint16(n)
 }
 
 func boolean(v *wrapperspb.BoolValue, to *bool) {

@@ -18,9 +18,6 @@ func (r *ruler) workloadGroup(g *networkingv1.WorkloadGroup) {
 		r.errorf(at, "missing; want what the WorkloadEntries of the group are like")
 		return
 	}
-	if a := template.GetAddress(); a != "" {
-		r.notice(at.Child("address"), "an entry has the address of its proxy")
-	}
 	with := &networking.WorkloadEntry{Address: "0.0.0.0", Locality: template.GetLocality(), ServiceAccount: template.GetServiceAccount()}
 	r.workload(at, with)
 	for _, name := range sortedKeys(template.GetPorts()) {

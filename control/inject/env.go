@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -60,28 +61,64 @@ func (b *builder) interception() string {
 	return "REDIRECT"
 }
 
+// Ports of a proxy where nobody says otherwise.
+const (
+	defaultAdminPort  = 15000
+	defaultStatusPort = 15020
+)
+
+// port is one that the proxy's settings name.
+func (b *builder) port(setting string, unset int) int {
+	switch n := b.proxy[setting].(type) {
+	case int64:
+		return int(n)
+	case float64:
+		return int(n)
+	}
+	return unset
+}
+
 // A Capture is what an injected pod says of how its connections come to its proxy.
 type Capture struct {
 	Mode                      model.Interception
 	OutboundPort, InboundPort uint16 // 0: Istio's
 	DNS                       bool   // what it asks name servers, too
+	StatusPort                uint16 // of the proxy, which is not captured
+}
+
+// settingsOf are the variables of the pod's proxy, and of the settings that were injected those that others than it go by.
+func settingsOf(p *corev1.Pod) (variables map[string]string, settings startSettings) {
+	i := slices.IndexFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == Container })
+	if i < 0 {
+		return nil, settings
+	}
+	variables = map[string]string{}
+	for _, e := range p.Spec.Containers[i].Env {
+		variables[e.Name] = e.Value
+	}
+	_ = json.Unmarshal([]byte(variables["PROXY_CONFIG"]), &settings) // the proxy itself says what is wrong with it
+	return variables, settings
+}
+
+type startSettings struct {
+	ProxyMetadata  map[string]string `json:"proxyMetadata"`
+	ProxyAdminPort uint16            `json:"proxyAdminPort"`
+	StatusPort     uint16            `json:"statusPort"`
+}
+
+// AdminPort is where the proxy of an injected pod is administered, on its loopback address.
+func AdminPort(p *corev1.Pod) uint16 {
+	_, settings := settingsOf(p)
+	return cmp.Or(settings.ProxyAdminPort, defaultAdminPort)
 }
 
 // CaptureOf reads it from the variables of the pod's proxy, which its author may have written, and from the settings that
 // were injected.
 func CaptureOf(p *corev1.Pod) Capture {
-	i := slices.IndexFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == Container })
-	if i < 0 {
+	said, settings := settingsOf(p)
+	if said == nil {
 		return Capture{}
 	}
-	said := map[string]string{}
-	for _, e := range p.Spec.Containers[i].Env {
-		said[e.Name] = e.Value
-	}
-	var settings struct {
-		ProxyMetadata map[string]string `json:"proxyMetadata"`
-	}
-	_ = json.Unmarshal([]byte(said["PROXY_CONFIG"]), &settings) // the proxy itself says what is wrong with it
 	value := func(metadata string) string {
 		if v, ok := said[metadataEnv+metadata]; ok {
 			return v
@@ -95,6 +132,7 @@ func CaptureOf(p *corev1.Pod) Capture {
 	return Capture{
 		Mode: model.Interceptions[value(interceptionMetadata)], DNS: value("DNS_CAPTURE") == "true",
 		OutboundPort: port(model.OutboundPortMetadata), InboundPort: port(model.InboundPortMetadata),
+		StatusPort: cmp.Or(settings.StatusPort, defaultStatusPort),
 	}
 }
 
@@ -111,7 +149,7 @@ func AtStart(p *corev1.Pod, o Options) string {
 	for _, name := range live {
 		delete(settings, name)
 	}
-	return b.json([]any{settings, connections["listenerConnectionLimit"], connections["globalDownstreamConnectionLimit"], b.interception(), o.OutboundPort, o.InboundPort, o.TrustDomain})
+	return b.json([]any{settings, connections["listenerConnectionLimit"], connections["globalDownstreamConnectionLimit"], b.interception(), o.OutboundPort, o.InboundPort, o.TrustDomain, o.OwnMetricsOnly})
 }
 
 // meshID is what the mesh is called: after its trust domain, if nobody says otherwise.

@@ -59,6 +59,8 @@ type Options struct {
 	ControlPlane string // namespace that Everywhere leaves out
 
 	OutboundPort, InboundPort uint16 // to which the pod's connections are redirected
+
+	OwnMetricsOnly bool // scrapers are left to find the application's metrics themselves
 }
 
 // Wanted reports whether the pod gets a sidecar, and in a few words why (not).
@@ -239,9 +241,12 @@ const (
 )
 
 // metrics sends scrapers to the proxy, which serves its metrics and the
-// application's on one page, unless the pod says that it wants none of that.
+// application's on one page, unless the mesh or the pod says that it wants none of that; of the two the pod counts.
 func (b *builder) metrics() {
 	a := b.pod.Annotations
+	if b.options.OwnMetricsOnly && a["prometheus.istio.io/merge-metrics"] != "true" {
+		return
+	}
 	if scrape, err := strconv.ParseBool(a[scrapeAnnotation]); err == nil && !scrape || a["prometheus.istio.io/merge-metrics"] == "false" {
 		return
 	}
@@ -251,7 +256,7 @@ func (b *builder) metrics() {
 		b.pod.Spec.Containers[at].Env = append(b.pod.Spec.Containers[at].Env, corev1.EnvVar{Name: ScrapeEnv, Value: b.json(said)})
 	}
 	delete(a, schemeAnnotation)
-	a[scrapeAnnotation], a[portAnnotation], a[pathAnnotation] = "true", "15020", "/stats/prometheus"
+	a[scrapeAnnotation], a[portAnnotation], a[pathAnnotation] = "true", strconv.Itoa(b.port("statusPort", defaultStatusPort)), "/stats/prometheus"
 }
 
 // merge adds to the author's container what is missing there.

@@ -231,7 +231,7 @@ func TestInterception(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := CaptureOf(out), (Capture{Mode: test.want, OutboundPort: 16001, InboundPort: 16006}); got != want {
+		if got, want := CaptureOf(out), (Capture{Mode: test.want, OutboundPort: 16001, InboundPort: 16006, StatusPort: 15020}); got != want {
 			t.Errorf("annotation %q, settings %q, the mesh's %q: %+v, want %+v", test.annotation, test.config, test.mesh, got, want)
 		}
 	}

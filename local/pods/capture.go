@@ -23,7 +23,11 @@ func captureOf(annotations map[string]string, how inject.Capture) *capture.Confi
 		c.DNSServers = router.DNSIPs
 	}
 	const prefix = "traffic.sidecar.istio.io/"
-	if ports := portList(annotations[prefix+"excludeInboundPorts"]); len(ports) > 0 {
+	ports := portList(annotations[prefix+"excludeInboundPorts"])
+	if how.StatusPort != 0 && !slices.Contains(capture.DefaultExcludeInbound, how.StatusPort) {
+		ports = append(ports, how.StatusPort)
+	}
+	if len(ports) > 0 {
 		c.ExcludeInbound = append(slices.Clone(capture.DefaultExcludeInbound), ports...)
 	}
 	if v, ok := annotations[prefix+"includeInboundPorts"]; ok && v != "*" {

@@ -2,12 +2,15 @@ package pods
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mallamesh/malla/control/inject"
 )
 
 const (
@@ -149,7 +152,7 @@ func (w *worker) drain(ctx context.Context, b box) {
 	ctx, cancel := context.WithTimeout(ctx, leave)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: b.Dial}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1:15000/drain_listeners?inboundonly&graceful", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/drain_listeners?inboundonly&graceful", inject.AdminPort(w.object())), nil)
 	if err != nil {
 		return
 	}

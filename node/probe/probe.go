@@ -40,18 +40,28 @@ type HTTP struct {
 // MaxSaid bounds what is repeated of an answer.
 const MaxSaid = 200
 
-// Ask makes the request and returns the status, and what the answer says in a form to be appended
-// to it. As for the kubelet, redirects are followed on the same host.
-func (h *HTTP) Ask(ctx context.Context, dial Dial) (code int, said string, err error) {
+// String is the request for people.
+func (h *HTTP) String() string {
+	var out strings.Builder
+	out.WriteString("GET " + h.url())
+	for _, header := range h.Headers {
+		out.WriteString(" " + header.Name + ": " + header.Value)
+	}
+	return out.String()
+}
+
+func (h *HTTP) url() string {
 	scheme := "http"
 	if h.TLS {
 		scheme = "https"
 	}
-	path := h.Path
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+h.Address+path, nil)
+	return scheme + "://" + h.Address + "/" + strings.TrimPrefix(h.Path, "/")
+}
+
+// Ask makes the request and returns the status, and what the answer says in a form to be appended
+// to it. As for the kubelet, redirects are followed on the same host.
+func (h *HTTP) Ask(ctx context.Context, dial Dial) (code int, said string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url(), nil)
 	if err != nil {
 		return 0, "", err
 	}
