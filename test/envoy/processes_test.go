@@ -5,6 +5,7 @@ package envoy_test
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +47,9 @@ type side struct {
 	views   map[string]*scenario.View
 	peers   map[string][]*peer.Upstream
 	refused map[string]string // scenarios whose configuration it did not take, and why
+
+	first   sync.Once
+	atFirst string // all statistics, when they were first asked for
 }
 
 func newSide(t *testing.T, p program, pki *peer.PKI, all []*scenario.Scenario) *side {
@@ -78,7 +83,7 @@ func (s *side) admin() string { return s.network + ".0.1:9901" }
 
 // prepare makes a scenario's workspace and starts its upstreams.
 func (s *side) prepare(t *testing.T, i int, sc *scenario.Scenario) error {
-	v := &scenario.View{Scenario: sc, IP: fmt.Sprintf("%s.%d.%d", s.network, 1+i/250, 1+i%250), Upstream: map[string]string{}, PKI: s.pki.Dir, Without: s.without[sc.Name]}
+	v := &scenario.View{Scenario: sc, IP: fmt.Sprintf("%s.%d.%d", s.network, 1+i/250, 1+i%250), Upstream: map[string]string{}, PKI: s.pki.Dir, Lines: filepath.Join(s.dir, "access.log"), Without: s.without[sc.Name]}
 	v.Workspace = filepath.Join(s.dir, strings.ReplaceAll(sc.Name, "/", "-"))
 	if err := os.MkdirAll(v.Workspace, 0o755); err != nil {
 		return err
@@ -167,7 +172,7 @@ func (s *side) bootstrap(t *testing.T, file string, some []*scenario.Scenario) s
 
 // args are a command line; both programs know the same flags.
 func (s *side) args(config string, more ...string) []string {
-	args := append([]string{"-c", config, "--log-level", "warning", "--file-flush-interval-msec", "50", "--drain-time-s", "1"}, more...)
+	args := append([]string{"-c", config, "--log-level", "warning", "--file-flush-interval-msec", "20", "--drain-time-s", "1"}, more...)
 	if s.envoy {
 		args = append(args, "--use-dynamic-base-id")
 	}
@@ -233,6 +238,7 @@ func (s *side) validate(t *testing.T, some []*scenario.Scenario) string {
 	t.Helper()
 	cmd := exec.Command(s.path, s.args(s.bootstrap(t, "validate.json", some), "--mode", "validate")...)
 	out, err := cmd.CombinedOutput()
+	spent.process(s.path, "to validate", cmd.ProcessState)
 	if err == nil {
 		return ""
 	}
@@ -258,11 +264,8 @@ func (s *side) notes(sc *scenario.Scenario, client scenario.Notes, stats bool) s
 	for _, u := range s.peers[sc.Name] {
 		out = append(out, u.Notes(v)...)
 	}
-	text, _ := os.ReadFile(v.Log())
-	n := 0
-	for l := range strings.Lines(string(text)) {
-		n++
-		out.Add(fmt.Sprintf("log %d", n), v.Normalize(strings.TrimSuffix(l, "\n")))
+	for i, l := range v.Logged() {
+		out.Add(fmt.Sprintf("log %d", i+1), l)
 	}
 	if stats {
 		s.stats(sc, &out)
@@ -277,27 +280,62 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 	address, _ := v.Listener("")
 	address = strings.ReplaceAll(address, ":", "_")
 	values := map[string]string{}
-	// Two questions for plain texts cost a proxy less than one for either of them.
-	for _, filter := range []string{v.Prefix(), address} {
-		if !slices.ContainsFunc(sc.Stats, func(name string) bool { return strings.Contains(name, "{{listener}}") == (filter == address) }) {
-			continue
-		}
-		text, err := peer.Ask(s.admin(), "/stats?filter="+regexp.QuoteMeta(filter))
-		if err != nil {
-			out.Add("stats", err.Error())
-			return
-		}
-		for l := range strings.Lines(text) {
+	keep := func(lines iter.Seq[string]) {
+		for l := range lines {
 			name, value, _ := strings.Cut(strings.TrimSpace(l), ": ")
 			name = strings.ReplaceAll(strings.ReplaceAll(name, v.Prefix(), ""), address, "(listener)")
 			values[name] = value
 		}
 	}
+	key := func(name string) string { return strings.ReplaceAll(name, "{{listener}}", "(listener)") }
+	lacking := func(name string) bool { _, there := values[key(name)]; return !there }
+	filters := []string{v.Prefix(), address}
+	filters = slices.DeleteFunc(filters, func(filter string) bool {
+		return !slices.ContainsFunc(sc.Stats, func(name string) bool { return strings.Contains(name, "{{listener}}") == (filter == address) })
+	})
+	// What has been used is found at a quarter of the price of all. What has not, and was there with nothing to tell before, still
+	// is: unless the scenario takes something away.
+	for _, used := range []string{"usedonly&", ""} {
+		if used == "" && !slices.ContainsFunc(sc.Stats, lacking) {
+			break
+		}
+		for _, filter := range filters {
+			if used != "" && !sc.Changes() {
+				keep(s.idle(filter))
+			}
+			text, err := peer.Ask(s.admin(), "/stats?"+used+"filter="+regexp.QuoteMeta(filter))
+			if err != nil {
+				out.Add("stats", err.Error())
+				return
+			}
+			keep(strings.Lines(text))
+		}
+	}
 	for _, name := range sc.Stats {
-		value, there := values[strings.ReplaceAll(name, "{{listener}}", "(listener)")]
-		if !there {
+		value := values[key(name)]
+		if lacking(name) {
 			value = "(not there)"
 		}
 		out.Add("stat "+name, value)
+	}
+}
+
+// idle returns the lines of statistics that hold a text and had nothing to tell when the process was first asked.
+func (s *side) idle(filter string) iter.Seq[string] {
+	s.first.Do(func() { s.atFirst, _ = peer.Ask(s.admin(), "/stats") })
+	return func(yield func(string) bool) {
+		for text := s.atFirst; ; {
+			at := strings.Index(text, filter)
+			if at < 0 {
+				return
+			}
+			from := strings.LastIndexByte(text[:at], '\n') + 1
+			line, rest, _ := strings.Cut(text[from:], "\n")
+			if text = rest; strings.HasSuffix(line, ": 0") || strings.HasSuffix(line, ": No recorded values") {
+				if !yield(line) {
+					return
+				}
+			}
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,25 +54,44 @@ func TestScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
+	t.Cleanup(func() { spent.since(began, "scenarios in all") })
 	shared := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool { return s.Alone != "" || s.Refused })
 	sides := map[string][]*side{} // by scenario
-	for _, some := range dealt(shared, together) {
-		both := newSides(t, programs, pki, some, 1)
+	hands := dealt(shared, together)
+	for _, some := range hands {
+		both := launched(t, programs, pki, some, 1)
 		live(t, both)
 		for _, s := range some {
 			sides[s.Name] = both
 		}
 	}
-	g := game{programs: programs, pki: pki, own: make(chan struct{}, aloneAtOnce)}
+	for _, some := range hands {
+		for _, side := range sides[some[0].Name] {
+			side.ready(t, some, 1)
+		}
+	}
+	spent.since(began, "starts of shared processes")
+	g := game{programs: programs, pki: pki, own: make(chan struct{}, aloneAtOnce), quiet: make(chan struct{}, 1)}
 	// Hosts are checked from the start: who comes late finds hundreds of checks, never equally many at two moments.
-	byDir(t, all, "healthcheck", func(t *testing.T, s *scenario.Scenario) {
+	const early = "healthcheck"
+	for _, s := range all {
+		g.others(s.Dir() == early).Add(1)
+	}
+	byDir(t, all, early, func(t *testing.T, s *scenario.Scenario) {
+		over := sync.OnceFunc(g.others(s.Dir() == early).Done)
+		defer over()
+		last := func() {
+			over()
+			g.others(s.Dir() == early).Wait()
+		}
 		switch {
 		case s.Refused:
 			refuses(t, programs, pki, s)
 		case s.Alone != "":
-			g.play(t, s, nil)
+			g.play(t, s, nil, last)
 		default:
-			g.play(t, s, sides[s.Name])
+			g.play(t, s, sides[s.Name], last)
 		}
 	})
 }
@@ -104,44 +124,59 @@ func live(t *testing.T, sides []*side) {
 type game struct {
 	programs []program
 	pki      *peer.PKI
-	own      chan struct{} // holds who has processes of its own
-	quiet    sync.RWMutex  // held for writing by who plays while nobody else does
+	own      chan struct{}     // holds who has processes of its own
+	late     atomic.Int32      // how many wait for the others to be over
+	quiet    chan struct{}     // holds who plays after the others
+	played   [2]sync.WaitGroup // the others: those of the directory that comes first, and those behind it
+}
+
+// others is what those wait for who play when nobody else does any more.
+func (g *game) others(early bool) *sync.WaitGroup {
+	if early {
+		return &g.played[0]
+	}
+	return &g.played[1]
 }
 
 // play plays a scenario on processes that it shares, or on its own if there are none, and tells what differs.
-// What differs is played again on processes that nobody else uses, at last while nobody else plays:
+// What differs is played again on processes that nobody else uses, at last when all others are over:
 // an ejection that comes a moment later on a busy machine is no difference.
-func (g *game) play(t *testing.T, s *scenario.Scenario, sides []*side) {
+func (g *game) play(t *testing.T, s *scenario.Scenario, sides []*side, others func()) {
 	t.Helper()
 	var r *result
-	limited := false
-	for try := 0; try <= again; try++ {
-		if try > 0 {
-			t.Logf("differed, plays again: %s", r.first(s))
-		}
-		if sides == nil || try > 0 {
-			if !limited {
-				g.own <- struct{}{}
-				defer func() { <-g.own }() // the processes are there as long as the test
-				limited = true
-			}
-			sides = newSides(t, g.programs, g.pki, []*scenario.Scenario{s}, s.Workers)
-		}
-		if try > 1 {
-			g.quiet.Lock()
+	for try := 0; ; try++ {
+		switch {
+		case try == again && try > 0:
+			others()
+			sides, r = g.alone(t, s, g.quiet)
+		case try > 0 || sides == nil:
+			sides, r = g.alone(t, s, g.own)
+		default:
 			r = play(sides, s)
-			g.quiet.Unlock()
-		} else {
-			g.quiet.RLock()
-			r = play(sides, s)
-			g.quiet.RUnlock()
 		}
-		if !r.differs(s) {
+		if try == again || !r.differs(s) {
+			break
+		}
+		t.Logf("differed, plays again: %s", r.first(s))
+		if try+1 == again && g.late.Add(1) > lateAtMost {
+			t.Logf("%d others have differed, too: this is no chance", lateAtMost)
 			break
 		}
 	}
 	report(t, s, sides, r)
 }
+
+// alone plays a scenario on processes of its own, when there is a place for it.
+func (g *game) alone(t *testing.T, s *scenario.Scenario, places chan struct{}) ([]*side, *result) {
+	t.Helper()
+	places <- struct{}{}
+	defer func() { <-places }()
+	sides := newSides(t, g.programs, g.pki, []*scenario.Scenario{s}, s.Workers)
+	return sides, play(sides, s)
+}
+
+// lateAtMost is how many scenarios may wait for the others: each of them holds a place of those that are played at the same time.
+const lateAtMost = atOnce / 2
 
 // again is how often a scenario that differs is played again, alone, and patience how long its sides may take to
 // agree. With a mutant awake they are expected to differ.
@@ -149,19 +184,26 @@ var again, patience = func() (int, time.Duration) {
 	if os.Getenv(mutantVariable) != "" {
 		return 0, 3 * time.Second
 	}
-	return 2, 15 * time.Second
+	return 2, 10 * time.Second
 }()
 
 // newSides starts programs with some scenarios.
 func newSides(t *testing.T, programs []program, pki *peer.PKI, some []*scenario.Scenario, workers int) []*side {
 	t.Helper()
+	sides := launched(t, programs, pki, some, workers)
+	for _, s := range sides {
+		s.ready(t, some, workers)
+	}
+	return sides
+}
+
+// launched is newSides for who does not wait for them yet.
+func launched(t *testing.T, programs []program, pki *peer.PKI, some []*scenario.Scenario, workers int) []*side {
+	t.Helper()
 	sides := make([]*side, len(programs))
 	for i, p := range programs {
 		sides[i] = newSide(t, p, pki, some)
 		sides[i].launch(t, some, workers)
-	}
-	for _, s := range sides {
-		s.ready(t, some, workers)
 	}
 	return sides
 }
@@ -248,6 +290,7 @@ func play(sides []*side, s *scenario.Scenario) *result {
 		group.Go(func() { clients[i], errs[i] = sides[i].play(s) })
 	}
 	group.Wait()
+	played := time.Now()
 	for i, err := range errs {
 		if err != nil {
 			r.errs = append(r.errs, fmt.Errorf("%s: %w", sides[i], err))
@@ -275,14 +318,17 @@ func play(sides []*side, s *scenario.Scenario) *result {
 	if len(scenario.Unlike(s, clients[0].Notes, clients[1].Notes)) > 0 {
 		left = min(left, 300*time.Millisecond) // what the clients have seen stays as it is
 	}
-	waits := time.Now()
 	// Statistics cost most, come last and are asked for seldom: a proxy looks through those of all scenarios.
 	_, _ = mesh.Wait(left, func() error { return alike(false) })
-	_, _ = mesh.Seldom(left-time.Since(waits), func() error { return alike(true) })
+	logged, asked := time.Now(), 0
+	if len(s.Stats) > 0 {
+		_, _ = mesh.Seldom(left-time.Since(played), func() error { asked++; return alike(true) })
+	}
 	if !one && unlogged() {
 		r.errs = append(r.errs, errors.New("nothing was logged: want a line in the access log, or the line \"unlogged: REASON\""))
 	}
 	r.took = time.Since(began)
+	spent.scenario(scenarioSpent{name: s.Name, client: played.Sub(began), logs: logged.Sub(played), stats: time.Since(logged), asked: asked})
 	return r
 }
 

@@ -152,7 +152,7 @@ func (v *View) apply(tree object, s Section) (object, error) {
 	case "tcp_proxy": // in place of HTTP
 		log := decoded(fileLog).(object)
 		log["typed_config"].(object)["path"] = v.Log()
-		log["typed_config"].(object)["log_format"] = object{"text_format_source": object{"inline_string": tcpFormat}}
+		log["typed_config"].(object)["log_format"] = object{"text_format_source": object{"inline_string": v.Prefix() + tcpFormat}}
 		filter := decoded(tcpFilter).(object)
 		filter["typed_config"].(object)["access_log"] = list{log}
 		if fields, ok := value.(object); ok {

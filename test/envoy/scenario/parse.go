@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
@@ -22,6 +23,7 @@ type Scenario struct {
 	Unlogged string // why no access log is written, "" if one is
 
 	config    []Section
+	ownLog    bool // {{log}} is named
 	Upstreams []*Upstream
 	Steps     []Step
 	Stats     []string
@@ -92,7 +94,7 @@ var swallowed = regexp.MustCompile(`(?m)\S-- (?:` + strings.Join(slices.Concat(c
 // Parse reads one scenario.
 func Parse(name string, text []byte) (*Scenario, error) {
 	a := txtar.Parse(text)
-	s := &Scenario{Name: name}
+	s := &Scenario{Name: name, ownLog: bytes.Contains(text, []byte("{{log}}"))}
 	if err := s.head(string(a.Comment)); err != nil {
 		return nil, err
 	}
@@ -257,3 +259,9 @@ func (s Step) Has(word string) bool { return slices.Contains(s.Words, word) }
 
 // Dir is the scenario's subsystem.
 func (s *Scenario) Dir() string { return path.Dir(s.Name) }
+
+// Changes reports whether the configuration is another one while the scenario is played.
+func (s *Scenario) Changes() bool {
+	return slices.ContainsFunc(s.Steps, func(step Step) bool { return step.Do == "write" }) ||
+		slices.ContainsFunc(s.Upstreams, func(u *Upstream) bool { return u.Attrs["proto"] == "xds" })
+}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,9 +27,13 @@ type View struct {
 	Upstream  map[string]string // host:port of each upstream
 	Workspace string            // a directory for files of the scenario
 	PKI       string            // a directory with certificates (package peer)
+	Lines     string            // a log that scenarios share, for those that do not care where lines are written
 	listeners []named           // in the configuration's order
 
 	Without string // a field, by its full name, that is taken out of the configuration, "" for none
+
+	mu     sync.Mutex
+	normal map[string]string // guarded by mu: who waits for something normalizes all that has come, over and over
 }
 
 type named struct{ name, address string }
@@ -38,8 +43,26 @@ func (v *View) Prefix() string {
 	return strings.NewReplacer("/", "-", ".", "-", "_", "-").Replace(v.Name) + "--"
 }
 
-// Log is the file that access logs are written to by default.
-func (v *View) Log() string { return v.Workspace + "/access.log" }
+// Log is the file that access logs are written to by default. Scenarios that say nothing of it share one: Envoy has
+// a thread and a timer for every file, and a thousand of them would be most of what it does.
+func (v *View) Log() string {
+	if v.Lines == "" || v.ownLog {
+		return v.Workspace + "/access.log"
+	}
+	return v.Lines
+}
+
+// Logged returns what the log says so far of this scenario.
+func (v *View) Logged() []string {
+	text, _ := os.ReadFile(v.Log())
+	var out []string
+	for l := range strings.Lines(string(text)) {
+		if v.Log() != v.Lines || strings.HasPrefix(l, v.Prefix()) {
+			out = append(out, v.Normalize(strings.TrimSuffix(l, "\n")))
+		}
+	}
+	return out
+}
 
 // Listener returns where a listener listens; "" is the first.
 func (v *View) Listener(name string) (string, error) {
@@ -178,6 +201,20 @@ var (
 // Normalize takes out of a text what differs between two runs of one proxy: ids,
 // ports, the date of today, and what a shared process needs to tell scenarios apart.
 func (v *View) Normalize(text string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out, done := v.normal[text]
+	if !done {
+		out = v.normalize(text)
+		if v.normal == nil {
+			v.normal = map[string]string{}
+		}
+		v.normal[text] = out
+	}
+	return out
+}
+
+func (v *View) normalize(text string) string {
 	text = strings.ReplaceAll(text, v.Prefix(), "")
 	text = endpoint.ReplaceAllString(text, "127.0.0.1:(port)")
 	text = endpoint6.ReplaceAllString(text, "[::1]:(port)")
@@ -186,7 +223,7 @@ func (v *View) Normalize(text string) string {
 	text = strings.ReplaceAll(text, v.IP, "127.0.0.1")
 	text = instant.ReplaceAllString(text, `"timestamp":"(now)"`)
 	text = portValue.ReplaceAllString(text, `"port_value":(port)`)
-	for _, place := range [][2]string{{v.Workspace, "(dir)"}, {v.PKI, "(pki)"}} {
+	for _, place := range [][2]string{{v.Lines, "(dir)/access.log"}, {v.Workspace, "(dir)"}, {v.PKI, "(pki)"}} {
 		if place[0] != "" {
 			text = strings.ReplaceAll(text, place[0], place[1])
 		}
