@@ -127,7 +127,9 @@ func (e *environment) controlPlane() *clusterv3.Cluster {
 	}
 	return &clusterv3.Cluster{
 		Name: xdsCluster, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: kind}, ConnectTimeout: durationpb.New(dialTimeout),
-		// The name may not be known yet when a mesh starts.
+		// A service's address stays; the name may not be known yet when a mesh starts.
+		//lint:ignore SA1019 the extension that replaces it is not read yet
+		DnsRefreshRate: durationpb.New(time.Minute),
 		//lint:ignore SA1019 the extension that replaces it is not read yet
 		DnsFailureRefreshRate: &clusterv3.Cluster_RefreshRate{BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(time.Second)},
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: xdsCluster, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{

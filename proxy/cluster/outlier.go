@@ -327,33 +327,35 @@ func (c *Cluster) uneject(h *Host) {
 }
 
 // Sweep does what is due: it ends ejections, lets the memory of old ones fade, and
-// forgets original destinations that nobody uses. It is called about once a second.
-func (c *Cluster) Sweep(now time.Time) {
+// forgets original destinations that nobody uses. It returns when something will be
+// due again: the zero time is never.
+func (c *Cluster) Sweep(now time.Time) time.Time {
 	if c.ByAddress() {
 		c.mu.Lock()
 		due := !now.Before(c.sweepAt)
 		if due {
 			c.sweepAt = now.Add(originalSweep)
 		}
+		next := c.sweepAt
 		c.mu.Unlock()
 		if due {
 			c.sweepOriginal()
 		}
-		return
+		return next
 	}
 	if c.Outlier == nil {
-		return
+		return time.Time{}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.next != nil:
-		return
+		return time.Time{}
 	case c.sweepAt.IsZero():
 		c.sweepAt = now.Add(c.Outlier.Interval)
-		return
+		return c.sweepAt
 	case now.Before(c.sweepAt):
-		return
+		return c.sweepAt
 	}
 	c.sweepAt = now.Add(c.Outlier.Interval)
 	changed := false
@@ -375,6 +377,7 @@ func (c *Cluster) Sweep(now time.Time) {
 	if changed {
 		c.renew()
 	}
+	return c.sweepAt
 }
 
 // originalSweep is how long an original destination is remembered unused, at least (cleanup_interval).

@@ -24,6 +24,18 @@ func (r *recorder) OnTimer(t *Timer) {
 	r.got = append(r.got, t.when)
 }
 
+// A loop that has one far timer sleeps until it runs out, and does not wake to move it to a nearer level.
+func TestWheelIsDueWhenTheTimerIs(t *testing.T) {
+	for _, at := range []int64{1, 63, 64, 100, 1000, 5000, 4097, 1 << 20, 1<<30 + 7} {
+		var w wheel
+		w.now = 62
+		w.add(&Timer{Handler: &recorder{w: &w}}, 62+at)
+		if due, ok := w.due(); !ok || due != 62+at {
+			t.Errorf("the timer runs out at %d, the wheel says %d, %v", 62+at, due, ok)
+		}
+	}
+}
+
 func TestWheelTellsEveryTimerInTime(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var w wheel
@@ -48,6 +60,12 @@ func TestWheelTellsEveryTimerInTime(t *testing.T) {
 	}
 	slices.Sort(kept)
 	for w.now < 1<<36 {
+		if at, ok := w.due(); ok {
+			i, _ := slices.BinarySearch(kept, w.now+1)
+			if first := kept[i]; at > first {
+				t.Fatalf("at %d the wheel wants to sleep until %d, a timer runs out at %d", w.now, at, first)
+			}
+		}
 		w.advance(w.now + 1 + random.Int64N(1<<random.IntN(36)))
 	}
 	if !slices.Equal(r.got, kept) {

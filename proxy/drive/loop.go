@@ -131,6 +131,14 @@ func (l *Loop) Schedule(t *Timer, d time.Duration) {
 	l.wheel.add(t, (l.clock+int64(d)+tick-1)/tick)
 }
 
+// Left is how long an armed timer has to go.
+func (l *Loop) Left(t *Timer) (left time.Duration, armed bool) {
+	if !t.Armed() {
+		return 0, false
+	}
+	return time.Duration(t.when*tick - l.clock), true
+}
+
 // Cancel stops a timer.
 func (l *Loop) Cancel(t *Timer) { l.wheel.remove(t) }
 
@@ -198,7 +206,7 @@ func (l *Loop) poll(quiet *bool) {
 	}
 	*quiet = false
 	wait := time.Duration(-1)
-	if at, _, _, ok := l.wheel.next(); ok {
+	if at, ok := l.wheel.due(); ok {
 		wait = max(0, time.Duration(at*tick-int64(l.back.now())))
 	}
 	l.idle.Store(true)

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -82,6 +83,26 @@ func (w *wheel) next() (at int64, level, slot int, ok bool) {
 		}
 	}
 	return 0, 0, 0, false
+}
+
+// fewTimers is what due looks through.
+const fewTimers = 16
+
+// due returns the tick at which a timer runs out, or an earlier one if there are many to look through: what waits for
+// it need not wake only to have far timers moved to a nearer level.
+func (w *wheel) due() (at int64, ok bool) {
+	at, level, slot, ok := w.next()
+	if !ok || level == 0 {
+		return at, ok
+	}
+	first, n := int64(math.MaxInt64), 0
+	for t, head := w.heads[level][slot].next, &w.heads[level][slot]; t != head; t = t.next {
+		if n++; n > fewTimers {
+			return at, true
+		}
+		first = min(first, t.when)
+	}
+	return first, true
 }
 
 // advance moves the wheel to a tick and tells the timers that ran out, in order.

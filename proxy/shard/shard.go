@@ -116,10 +116,10 @@ func (s *Shards) Start() {
 	}
 	first := s.shards[0].w.Loop
 	s.sweeper.Handler = clusterSweeper{s}
-	first.Post(func() { first.Schedule(&s.sweeper, time.Second) })
+	first.Post(s.sweepSoon)
 }
 
-// clusterSweeper does what clusters want done once a second, or more often, and speaks of what is short.
+// clusterSweeper does what is due in clusters, and speaks of what is short.
 type clusterSweeper struct{ s *Shards }
 
 func (c clusterSweeper) OnTimer(t *drive.Timer) {
@@ -128,18 +128,27 @@ func (c clusterSweeper) OnTimer(t *drive.Timer) {
 	c.s.short.tell(c.s.o.Log, loop.Time())
 }
 
-// leastSweep bounds how often clusters are looked at.
-const leastSweep = 100 * time.Millisecond
+// sweepSoon makes the first shard look at the clusters of a new configuration, unless it is about to anyway. It runs there.
+func (s *Shards) sweepSoon() {
+	loop := s.shards[0].w.Loop
+	if left, ok := loop.Left(&s.sweeper); !ok || left > leastSweep {
+		loop.Schedule(&s.sweeper, leastSweep)
+	}
+}
+
+// What bounds how often clusters are looked at. A proxy that has nothing to do sleeps: each time it wakes costs the
+// machine more than the look does.
+const (
+	leastSweep = 100 * time.Millisecond
+	mostSweep  = 5 * time.Second
+)
 
 // sweep returns when it is to be called again.
 func sweep(rt *Runtime, now time.Time) time.Duration {
-	next := time.Second
+	next := mostSweep
 	for _, c := range rt.Clusters {
-		if c.Outlier != nil || c.ByAddress() {
-			c.Sweep(now)
-		}
-		if c.Outlier != nil {
-			next = min(next, c.Outlier.Interval)
+		if at := c.Sweep(now); !at.IsZero() {
+			next = min(next, at.Sub(now))
 		}
 	}
 	return max(next, leastSweep)
@@ -184,6 +193,7 @@ func (s *Shards) apply(rt *Runtime) error {
 		return errors.Join(errs...)
 	}
 	wait.Wait()
+	s.shards[0].w.Loop.Post(s.sweepSoon)
 	closeOld()
 	return errors.Join(append(errs, failed...)...)
 }

@@ -54,6 +54,7 @@ type Journal struct {
 	err   error             // first failure to write; told once, writing goes on being tried
 
 	source  func() (uint64, []*store.Object) // set by Snapshot
+	work    chan struct{} // holds one if the syncer has something to do
 	closing chan struct{}
 	done    chan struct{}
 }
@@ -84,7 +85,7 @@ func Open(path string, log *slog.Logger) (*Journal, uint64, []*store.Object, err
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	j := &Journal{path: path, log: log, live: map[store.Key]int{}, closing: make(chan struct{}), done: make(chan struct{})}
+	j := &Journal{path: path, log: log, live: map[store.Key]int{}, work: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	// What was read is written anew, so a torn tail and old history go.
 	if err := j.rewrite(version, objects); err != nil {
 		return nil, 0, nil, err
@@ -243,6 +244,7 @@ func (j *Journal) flush() {
 	n, err := j.file.Write(j.buf.Bytes())
 	j.size += n
 	j.dirty = true
+	j.wanted()
 	if err != nil {
 		if j.err == nil {
 			j.log.Error("the state file cannot be written; changes live in memory until it can", "file", j.path, "error", err)
@@ -259,17 +261,30 @@ func (j *Journal) Err() error {
 	return j.err
 }
 
+// wanted has the syncer take a turn.
+func (j *Journal) wanted() {
+	select {
+	case j.work <- struct{}{}:
+	default: // it will anyway
+	}
+}
+
 // syncer brings changes to the disk, and rewrites the file when it pays or when
-// writing has failed and the file may have holes.
+// writing has failed and the file may have holes. Without changes it sleeps.
 func (j *Journal) syncer() {
 	defer close(j.done)
-	t := time.NewTicker(SyncEvery)
-	defer t.Stop()
 	for {
+		select {
+		case <-j.work:
+		case <-j.closing:
+			return
+		}
+		t := time.NewTimer(SyncEvery) // what comes meanwhile goes with it
 		select {
 		case <-t.C:
 			j.turn()
 		case <-j.closing:
+			t.Stop()
 			return
 		}
 	}
@@ -283,6 +298,9 @@ func (j *Journal) turn() {
 	j.mu.Unlock()
 	if compact && source != nil {
 		j.compact(source)
+		if j.Err() != nil {
+			j.wanted() // until the disk takes it
+		}
 		return
 	}
 	if dirty {
@@ -314,6 +332,10 @@ func (j *Journal) compact(source func() (uint64, []*store.Object)) {
 	}
 	n, err := j.file.Write(tail.Bytes())
 	j.size += n
+	if n > 0 {
+		j.dirty = true
+		j.wanted()
+	}
 	if err == nil && j.err != nil {
 		j.log.Info("the state file is whole again", "file", j.path)
 	}
