@@ -77,6 +77,11 @@ func TestStatefulSession(t *testing.T) {
 		if b.do(get("/", field)); b.log.host() != app1.String() {
 			t.Errorf("a client whose host has gone went to %s", b.log.host())
 		}
+		for _, request := range []string{get("/"), get("/", field)} {
+			if n := allocations(t, session.New("s", config, set), request); n != 0 {
+				t.Errorf("%q allocates %v times, want 0", request, n)
+			}
+		}
 	}
 }
 

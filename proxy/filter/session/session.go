@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -117,11 +116,45 @@ func (f *filter) named(m *header.Map, now time.Time) netip.AddrPort {
 	if len(b) == 0 {
 		return netip.AddrPort{}
 	}
-	a, err := netip.ParseAddrPort(string(b))
-	if err != nil {
+	a, ok := parseAddress(b)
+	if !ok {
 		return nowhere
 	}
 	return a
+}
+
+// parseAddress is netip.ParseAddrPort, which keeps the text that it is given: addresses of IPv4, in the form that hosts have, are
+// read without a copy of it.
+func parseAddress(b []byte) (netip.AddrPort, bool) {
+	var ip [4]byte
+	rest := b
+	for i := range ip {
+		n, tail, ok := number(rest, 255)
+		if !ok || len(tail) == 0 || tail[0] != "...:"[i] {
+			a, err := netip.ParseAddrPort(string(b))
+			return a, err == nil
+		}
+		ip[i], rest = byte(n), tail[1:]
+	}
+	port, tail, ok := number(rest, 65535)
+	if !ok || len(tail) > 0 {
+		a, err := netip.ParseAddrPort(string(b))
+		return a, err == nil
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(port)), true
+}
+
+// number reads a decimal number without leading zeros that is at most most, and returns what comes behind it.
+func number(b []byte, most int) (n int, rest []byte, ok bool) {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return n, b[i:], i > 0
+		}
+		if n = 10*n + int(c-'0'); n > most || i > 0 && b[0] == '0' {
+			return 0, nil, false
+		}
+	}
+	return n, nil, len(b) > 0
 }
 
 // parseCookie reads the message in a cookie: an address (field 1) and when it ends (field 2). Others are passed over.
@@ -172,17 +205,29 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	if f.stats != nil && !c.Strict { // the first request of a client, too, as Envoy counts
 		f.stats.FailedOpen.Inc()
 	}
-	address := host.AppendTo(nil)
+	var text [64]byte
+	address := host.AppendTo(text[:0])
+	f.scratch = f.scratch[:0]
 	if c.Cookie == "" {
-		m.SetNameCopy(c.Header, base64.StdEncoding.AppendEncode(nil, address))
+		f.scratch = base64.StdEncoding.AppendEncode(f.scratch, address)
+		m.SetNameCopy(c.Header, f.scratch)
 		return stream.Continue
 	}
-	message := append(binary.AppendUvarint([]byte{tagAddress}, uint64(len(address))), address...)
-	if c.TTL > 0 {
-		message = binary.AppendUvarint(append(message, tagExpires), uint64(s.Worker.Loop.Wall().Add(c.TTL).Unix()))
-	}
-	m.AddCopy(header.SetCookie, fmt.Appendf(nil, "%s=\"%s\"%s", c.Cookie, base64.StdEncoding.EncodeToString(message), c.After))
+	f.scratch = c.appendCookie(f.scratch, address, s.Worker.Loop.Wall())
+	m.AddCopy(header.SetCookie, f.scratch)
 	return stream.Continue
+}
+
+// appendCookie appends the cookie that names a host, with what is said of it.
+func (c *Config) appendCookie(dst, address []byte, now time.Time) []byte {
+	var room [96]byte
+	message := append(binary.AppendUvarint(append(room[:0], tagAddress), uint64(len(address))), address...)
+	if c.TTL > 0 {
+		message = binary.AppendUvarint(append(message, tagExpires), uint64(now.Add(c.TTL).Unix()))
+	}
+	dst = append(append(dst, c.Cookie...), `="`...)
+	dst = append(base64.StdEncoding.AppendEncode(dst, message), '"')
+	return append(dst, c.After...)
 }
 
 // OnEnd forgets the stream.
