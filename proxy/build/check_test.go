@@ -168,7 +168,7 @@ func FuzzBootstrap(f *testing.F) {
 			(&reader{env: env}).cluster(c, env.Secrets)
 		}
 		for _, l := range b.Listeners {
-			if made, err := readListener(l, env, nil); err == nil {
+			if made, err := readListener(l, env, nil, nil); err == nil {
 				made.close()
 			}
 		}

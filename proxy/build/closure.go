@@ -318,7 +318,7 @@ func (s *Store) settleListeners(w *waiting) (changed bool) {
 			continue
 		}
 		if e.live != nil {
-			s.retire(e.live, w)
+			s.retire(e.live, e.next, w)
 			s.manager.ListenerModified.Inc()
 		} else {
 			s.manager.ListenerAdded.Inc()
@@ -331,7 +331,7 @@ func (s *Store) settleListeners(w *waiting) (changed bool) {
 
 func (s *Store) drop(name string, e *listenerEntry, w *waiting) {
 	if e.live != nil {
-		s.retire(e.live, w)
+		s.retire(e.live, nil, w)
 		s.manager.ListenerRemoved.Inc()
 	}
 	if e.next != nil {
@@ -343,15 +343,20 @@ func (s *Store) drop(name string, e *listenerEntry, w *waiting) {
 // A retired listener takes no connections any more, and those that it has are served until it ends: what
 // it names stays in force.
 type retired struct {
-	needs Needs
-	since time.Time
+	needs  Needs
+	since  time.Time
+	chains int // that its successor has not taken over; -1: it has none, or one that is not in its place
 }
 
-// retire closes a listener that was in force.
-func (s *Store) retire(l *Listener, w *waiting) {
+// retire closes a listener that was in force. to follows it, if anything does.
+func (s *Store) retire(l, to *Listener, w *waiting) {
+	chains := -1
+	if to != nil && to.InPlace {
+		chains = l.leaves(to)
+	}
 	l.close()
-	if s.env.Drain > 0 && w.until(w.now, s.env.Drain) {
-		s.retired = append(s.retired, retired{l.Needs, w.now})
+	if chains != 0 && s.env.Drain > 0 && w.until(w.now, s.env.Drain) {
+		s.retired = append(s.retired, retired{l.Needs, w.now, chains})
 	}
 }
 
@@ -525,6 +530,16 @@ func (s *Store) gauges() {
 			warming++
 		}
 	}
+	var listeners, chains int64
+	for _, r := range s.retired {
+		if r.chains < 0 {
+			listeners++
+		} else {
+			chains += int64(r.chains)
+		}
+	}
+	s.manager.TotalListenersDraining.Set(listeners)
+	s.manager.TotalFilterChainsDraining.Set(chains)
 	s.manager.WorkersStarted.Set(1)
 	s.manager.TotalListenersActive.Set(active)
 	s.manager.TotalListenersWarming.Set(warming)

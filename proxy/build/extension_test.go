@@ -25,7 +25,7 @@ func listenerOf(t *testing.T, text string) (*listen.Config, error) {
 	if err := protojson.Unmarshal([]byte(text), m); err != nil {
 		t.Fatal(err)
 	}
-	l, err := readListener(m, testEnv(t), nil)
+	l, err := readListener(m, testEnv(t), nil, nil)
 	if err != nil {
 		return nil, err
 	}

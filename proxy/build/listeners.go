@@ -49,6 +49,9 @@ var listenerFields = []*Message{
 type Listener struct {
 	Config  *listen.Config
 	Needs   Needs
+	frame   uint64 // what it is of beside its chains; see frameSum
+	InPlace bool   // it takes its predecessor's place and leaves only chains that have changed behind
+	chains  []*builtChain
 	scopes  []*stats.Scope
 	closers []func()
 	tables  map[string][]*stats.RDSUse // by their names
@@ -61,6 +64,9 @@ func (l *Listener) close() {
 	}
 	for _, c := range l.closers {
 		c()
+	}
+	for _, b := range l.chains {
+		b.release()
 	}
 }
 
@@ -105,10 +111,10 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 		c.Global = r.env.Limits.Global
 	}
 	for i, f := range m.GetFilterChains() {
-		c.Chains = append(c.Chains, r.chain(f, field.At("filter_chains").Index(i)))
+		c.Chains = append(c.Chains, r.built(f, field.At("filter_chains").Index(i)))
 	}
 	if f := m.GetDefaultFilterChain(); f != nil {
-		c.Default = r.chain(f, field.At("default_filter_chain"))
+		c.Default = r.built(f, field.At("default_filter_chain"))
 	}
 	for _, chain := range append(slices.Clone(c.Chains), c.Default) {
 		if chain != nil && chain.TLS != nil {
@@ -297,9 +303,11 @@ func (r *listenerReader) chainMatch(m *listenerv3.FilterChainMatch, at *field.Pa
 	return out
 }
 
-// listenerReader reads one listener.
+// listenerReader reads one listener, or one of its chains.
 type listenerReader struct {
 	reader
+	before   *Listener // whose chains are taken over if they are the same; nil: none are
+	chains   []*builtChain
 	outbound bool
 	statName string // of the listener, in names of statistics
 	scopes   []*stats.Scope

@@ -376,13 +376,20 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64, static bool) erro
 	if static {
 		clusters = func(name string) bool { return s.clusters[name] != nil }
 	}
-	l, err := readListener(m, s.env, clusters)
+	e := s.listeners[r.Name]
+	var before *Listener
+	if !e.removed {
+		before = e.live
+	}
+	l, err := readListener(m, s.env, before, clusters)
 	if err != nil {
 		s.manager.ListenerCreateFailure.Inc()
 		return err
 	}
+	if l.InPlace {
+		s.manager.ListenerInPlaceUpdated.Inc()
+	}
 	l.Config.Name, l.Config.Version = r.Name, fmt.Sprintf("%x", sum)
-	e := s.listeners[r.Name]
 	if e.next != nil {
 		e.next.close()
 	}
@@ -390,11 +397,18 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64, static bool) erro
 	return nil
 }
 
-// readListener reads one listener that has been checked. clusters knows those of the bootstrap that it is in, if it is.
-func readListener(m *listenerv3.Listener, env *Env, clusters func(name string) bool) (*Listener, error) {
+// readListener reads one listener that has been checked. before is the one that it is to follow, if there is one; clusters knows those of the
+// bootstrap that it is in, if it is.
+func readListener(m *listenerv3.Listener, env *Env, before *Listener, clusters func(name string) bool) (*Listener, error) {
 	r := &listenerReader{reader: reader{env: env}, outbound: outbound(m), clusters: clusters}
-	out := &Listener{Config: r.listener(m)}
-	out.Needs, out.scopes, out.closers, out.tables = r.needs, r.scopes, r.closers, r.tables
+	frame := frameSum(m)
+	if before != nil && before.frame == frame && len(m.GetFilterChains()) > 0 { // one without chains follows nobody, as in Envoy
+		r.before = before
+	}
+	out := &Listener{frame: frame, InPlace: r.before != nil}
+	out.Config = r.listener(m)
+	out.Config.InPlace = out.InPlace
+	out.Needs, out.chains, out.scopes, out.closers, out.tables = r.needs, r.chains, r.scopes, r.closers, r.tables
 	err := r.errs.Err()
 	if err == nil {
 		err = out.Config.Check()

@@ -73,6 +73,7 @@ type Config struct {
 
 	Chains  []*Chain
 	Default *Chain
+	InPlace bool // nothing but chains differs from the listener of this name before: connections that have no chain yet get one here
 	Tree    Tree // filter_chain_matcher; nil: the chains' own matches count
 
 	Stats *stats.Listener // nil: none

@@ -209,7 +209,7 @@ func (l *listener) unlink(c *Conn) {
 	}
 }
 
-// handOver moves connections whose chain lives on to the new listener.
+// handOver moves connections whose chain lives on to the new listener, and in place those that have yet to get one.
 func (l *listener) handOver(to *listener) {
 	keep := map[*Chain]bool{to.config.Default: to.config.Default != nil}
 	for _, c := range to.config.Chains {
@@ -217,7 +217,7 @@ func (l *listener) handOver(to *listener) {
 	}
 	for c := l.conns.next; c != &l.conns; {
 		next := c.next
-		if c.Chain != nil && keep[c.Chain] {
+		if c.Chain != nil && keep[c.Chain] || c.Chain == nil && to.config.InPlace {
 			l.unlink(c)
 			to.link(c)
 		}
