@@ -11,6 +11,7 @@ import (
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/pipe"
@@ -46,6 +47,19 @@ var priorities = []struct {
 func clusterText(b *strings.Builder, c *cluster.Cluster) {
 	line := func(key string, value any) { fmt.Fprintf(b, "%s::%s::%v\n", c.Name, key, value) }
 	line("observability_name", c.StatName)
+	if c.Outlier != nil {
+		for _, of := range [...]struct {
+			word  string
+			local bool
+		}{{"", false}, {"local_origin_", true}} {
+			r := c.SuccessRates(of.local)
+			if r == nil {
+				r = &cluster.Rates{Average: -1, Threshold: -1}
+			}
+			line("outlier::"+of.word+"success_rate_average", decimal(r.Average))
+			line("outlier::"+of.word+"success_rate_ejection_threshold", decimal(r.Threshold))
+		}
+	}
 	for _, p := range priorities {
 		l := c.Limit(p.is)
 		line(p.name+"::max_connections", l.Connections.Max())
@@ -71,6 +85,7 @@ func hostValues(h *cluster.Host) [][2]string {
 		{"cx_total", count(h.CxTotal.Value())},
 		{"rq_active", itoa(int64(h.Active.Load()))},
 		{"rq_error", count(h.RqError.Value())},
+		{"rq_pending_active", itoa(h.Pending.Value())},
 		{"rq_success", count(h.RqSuccess.Value())},
 		{"rq_timeout", count(h.RqTimeout.Value())},
 		{"rq_total", count(h.RqTotal.Value())},
@@ -80,12 +95,23 @@ func hostValues(h *cluster.Host) [][2]string {
 		{"region", h.Locality.Region},
 		{"zone", h.Locality.Zone},
 		{"sub_zone", h.Locality.SubZone},
-		{"canary", "false"},
+		{"canary", strconv.FormatBool(h.Metadata.Canary)},
 		{"priority", count(uint64(h.Priority))},
-		{"success_rate", "-1"},
-		{"local_origin_success_rate", "-1"},
+		{"success_rate", successRate(h, false)},
+		{"local_origin_success_rate", successRate(h, true)},
 	}
 }
+
+// successRate is a rate as a word, Envoy's for none without one.
+func successRate(h *cluster.Host, local bool) string {
+	if r := h.SuccessRate(local); r != nil {
+		return decimal(*r)
+	}
+	return "-1"
+}
+
+// decimal writes a number with six digits, as Envoy.
+func decimal(n float64) string { return strconv.FormatFloat(n, 'g', 6, 64) }
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }
 
@@ -135,6 +161,12 @@ func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 		}
 		out.CircuitBreakers.Thresholds = append(out.CircuitBreakers.Thresholds, t)
 	}
+	if r := c.SuccessRates(false); r != nil {
+		out.SuccessRateEjectionThreshold = &typev3.Percent{Value: r.Threshold}
+	}
+	if r := c.SuccessRates(true); r != nil {
+		out.LocalOriginSuccessRateEjectionThreshold = &typev3.Percent{Value: r.Threshold}
+	}
 	for _, h := range c.Hosts().All {
 		out.HostStatuses = append(out.HostStatuses, hostStatus(h))
 	}
@@ -148,13 +180,20 @@ func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 	gauge := func(name string, n int64) *adminv3.SimpleMetric {
 		return &adminv3.SimpleMetric{Type: adminv3.SimpleMetric_GAUGE, Name: name, Value: uint64(max(n, 0))}
 	}
+	rate := func(local bool) *typev3.Percent {
+		if r := h.SuccessRate(local); r != nil {
+			return &typev3.Percent{Value: *r}
+		}
+		return nil
+	}
 	return &adminv3.HostStatus{
+		SuccessRate: rate(false), LocalOriginSuccessRate: rate(true),
 		Address: addressOf(h.Addr), Hostname: h.Name, Weight: h.Weight, Priority: h.Priority,
 		Locality: &corev3.Locality{Region: h.Locality.Region, Zone: h.Locality.Zone, SubZone: h.Locality.SubZone},
 		Stats: []*adminv3.SimpleMetric{
 			counter("cx_connect_fail", h.CxConnectFail.Value()), counter("cx_total", h.CxTotal.Value()), counter("rq_error", h.RqError.Value()),
 			counter("rq_success", h.RqSuccess.Value()), counter("rq_timeout", h.RqTimeout.Value()), counter("rq_total", h.RqTotal.Value()),
-			gauge("cx_active", h.Connections.Value()), gauge("rq_active", int64(h.Active.Load())),
+			gauge("cx_active", h.Connections.Value()), gauge("rq_active", int64(h.Active.Load())), gauge("rq_pending_active", h.Pending.Value()),
 		},
 		HealthStatus: &adminv3.HostHealthStatus{
 			FailedActiveHealthCheck: h.Check()&cluster.CheckFailed != 0, FailedActiveDegradedCheck: h.Check()&cluster.CheckDegraded != 0,

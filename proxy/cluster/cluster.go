@@ -132,6 +132,7 @@ type Cluster struct {
 
 	hosts    atomic.Pointer[HostSet]
 	drop     atomic.Pointer[Part] // nil: none
+	success  [2]atomic.Pointer[Rates] // of the hosts; see SuccessRates
 	breakers [2]Breakers
 	scopes   []*stats.Scope
 

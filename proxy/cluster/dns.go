@@ -76,7 +76,9 @@ func (c *Cluster) RunDNS(ctx context.Context, r Resolver, a Assignment, ready fu
 		first.Add(1)
 		all.Go(func() { n.refresh(ctx, i, sync.OnceFunc(first.Done)) })
 	}
-	n.publish()
+	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Addr.IsValid() }) {
+		n.publish()
+	}
 	first.Wait()
 	if ready != nil && ctx.Err() == nil {
 		ready()
@@ -150,8 +152,11 @@ func (n *nameSet) lookup(ctx context.Context, i int) (ttl time.Duration, ok bool
 	changed := !slices.Equal(n.addrs[i], addrs)
 	n.addrs[i] = addrs
 	n.mu.Unlock()
-	if changed {
+	switch {
+	case changed:
 		n.publish()
+	case n.c.Kind == StrictDNS:
+		n.c.Stats.UpdateNoRebuild.Inc()
 	}
 	return ttl, true
 }

@@ -94,6 +94,7 @@ type Host struct {
 type State struct {
 	Active      atomic.Int32 // requests in flight (TCP: connections)
 	Connections stats.Gauge  // cx_active
+	Pending     stats.Gauge  // requests that wait for a connection
 
 	CxTotal, CxConnectFail                 stats.Counter
 	RqTotal, RqSuccess, RqError, RqTimeout stats.Counter

@@ -30,6 +30,25 @@ type rate struct {
 	volume  uint32
 }
 
+// Rates are how a cluster's hosts did between the last two sweeps.
+type Rates struct {
+	Average   float64 // percent of success
+	Threshold float64 // below which a host was to be ejected
+}
+
+// SuccessRates says how the hosts did, as far as answers or, if local, connections go; nil: too few hosts had enough of them.
+func (c *Cluster) SuccessRates(local bool) *Rates { return c.success[side(local)].Load() }
+
+// SuccessRate is how the host did when it last had enough to be judged, in percent; nil: it never had.
+func (s *State) SuccessRate(local bool) *float64 { return s.outlier.rates[side(local)].Load() }
+
+func side(local bool) int {
+	if local {
+		return 1
+	}
+	return 0
+}
+
 // rates ejects hosts by what was counted since the last sweep. The caller holds c.mu. It reports whether
 // the host set has to be made anew.
 func (c *Cluster) rates(hosts []*Host, now time.Time) bool {
@@ -41,6 +60,7 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 	o := c.Outlier
 	var bySuccess, byFailure []rate
 	sum := 0.0
+	c.success[side(local)].Store(nil)
 	enough := uint32(len(hosts)) >= min(*o.SuccessHosts, *o.FailureHosts)
 	for _, h := range hosts {
 		t := &h.outlier.external
@@ -52,6 +72,9 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 			continue
 		}
 		r := rate{h, 100 * float64(total-min(failed, total)) / float64(total), total}
+		if total >= min(*o.SuccessVolume, *o.FailureVolume) {
+			h.outlier.rates[side(local)].Store(&r.success)
+		}
 		if total >= *o.SuccessVolume {
 			bySuccess = append(bySuccess, r)
 			sum += r.success
@@ -62,6 +85,7 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 	}
 	if n := len(bySuccess); n > 0 && uint32(n) >= *o.SuccessHosts {
 		limit := threshold(bySuccess, sum, float64(*o.SuccessDeviation)/1000)
+		c.success[side(local)].Store(&Rates{sum / float64(n), limit})
 		d := bySuccessRate
 		if local {
 			d = byLocalSuccessRate

@@ -2,10 +2,13 @@ package healthcheck
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
@@ -54,6 +57,16 @@ func (e event) appendLine(b []byte, checker, cluster string, h *cluster.Host, at
 	b = append(b, '"')
 	if e.kind == failed || e.kind == becameDegraded || e.kind == noLongerDegraded {
 		b = e.appendBody(append(b, ','))
+	}
+	if spaces := h.Metadata.All.All(); len(spaces) > 0 {
+		b = append(b, `,"metadata":{"filter_metadata":{`...)
+		for i, name := range slices.Sorted(maps.Keys(spaces)) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = access.AppendJSON(append(appendString(b, name), ':'), spaces[name])
+		}
+		b = append(b, `},"typed_filter_metadata":{}}`...)
 	}
 	b = append(b, `,"locality":{"region":`...)
 	b = appendString(b, h.Locality.Region)

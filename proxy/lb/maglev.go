@@ -51,6 +51,9 @@ func newTable(p *Policy, hosts []Entry, s shares) *table {
 	for i := range build {
 		t.spread.Min, t.spread.Max = min(t.spread.Min, build[i].count), max(t.spread.Max, build[i].count)
 	}
+	if len(hosts) == 1 { // Envoy makes no table then
+		t.spread.Min, t.spread.Max = 1, 1
+	}
 	return t
 }
 

@@ -37,6 +37,14 @@ type Set struct{ spaces map[string]Struct }
 // NewSet makes a set of what is in each namespace.
 func NewSet(spaces map[string]Struct) *Set { return &Set{spaces} }
 
+// All returns every namespace. It must not be written.
+func (s *Set) All() map[string]Struct {
+	if s == nil {
+		return nil
+	}
+	return s.spaces
+}
+
 // Space returns what is in a namespace, and whether there is such a namespace.
 func (s *Set) Space(name string) (Struct, bool) {
 	if s == nil {

@@ -209,6 +209,7 @@ func (p *Pending) unlink() {
 	p.pool.waits--
 	p.limits.Pending.Release()
 	p.pool.cluster.Stats.UpstreamRqPendingActive.Dec()
+	p.pool.host.Pending.Dec()
 }
 
 // Open asks for a stream to a host. The answer may come before Open returns.
@@ -242,6 +243,7 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 	}
 	c.Stats.UpstreamRqPendingTotal.Inc()
 	c.Stats.UpstreamRqPendingActive.Inc()
+	h.Pending.Inc()
 	p.pool, p.handler, p.limits, p.response = pool, handler, limits, response
 	p.prev, p.next = pool.waiting.prev, &pool.waiting
 	p.prev.next, p.next.prev = p, p

@@ -46,6 +46,7 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	st.UpstreamCxActive.Inc()
 	st.UpstreamRqPendingTotal.Inc() // for Envoy a session is a request to the pool
 	st.UpstreamRqPendingActive.Inc()
+	h.Pending.Inc()
 	h.CxTotal.Inc()
 	h.Connections.Inc()
 	h.Active.Add(1)
@@ -80,6 +81,7 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	u.up = true
 	st := u.cluster.Stats
 	st.UpstreamRqPendingActive.Dec()
+	u.host.Pending.Dec()
 	st.UpstreamRqTotal.Inc()
 	st.UpstreamRqActive.Inc()
 	u.host.RqTotal.Inc()
@@ -140,6 +142,7 @@ func (u *upstream) release() {
 		st.UpstreamRqActive.Dec()
 	} else {
 		st.UpstreamRqPendingActive.Dec()
+		u.host.Pending.Dec()
 		if !u.refused {
 			st.UpstreamRqCancelled.Inc()
 		}
