@@ -278,7 +278,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 		c.found = append(c.found, problemOf(p, snap))
 	}
 	c.standards.set(compile.GatewayAPI(m), snap, c.o.Log)
-	c.standards.ingresses(snap.List("Ingress"), compile.Ingresses(m), reachable(snap, m.Config))
+	c.standards.ingresses(snap.List("Ingress"), compile.Ingresses(m), compile.IngressPoints(snap, m.Config))
 	c.gateways.Set(c.deployed(m, snap))
 	c.tell()
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {

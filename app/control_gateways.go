@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"log/slog"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -24,25 +23,6 @@ type standards struct {
 	of   *gatewayapi.Result // that they were made of
 	want map[kube.ID]status.Wanted
 	more map[kube.ID]status.Wanted // of Ingresses
-}
-
-// reachable is where the Service for Ingresses is reached, as an Ingress says it.
-func reachable(snap *config.Snapshot, cfg *model.MeshConfig) (points []any) {
-	o, ok := snap.Get("Service", cfg.RootNamespace, cfg.Ingress.Service)
-	if !ok {
-		return nil
-	}
-	for _, p := range o.Value.(*corev1.Service).Status.LoadBalancer.Ingress {
-		point := map[string]any{}
-		if p.IP != "" {
-			point["ip"] = p.IP
-		}
-		if p.Hostname != "" {
-			point["hostname"] = p.Hostname
-		}
-		points = append(points, point)
-	}
-	return points
 }
 
 // ingresses makes the statuses of the Ingresses that are served. Of others others speak, but one that was served here

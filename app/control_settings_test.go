@@ -131,7 +131,7 @@ func TestIngressesSayWhereTheyAreServed(t *testing.T) {
 		var r registry.Builder
 		m, _ := compile.Mesh(snap, &cfg, r.Build(snap, &cfg), nil)
 		var st standards
-		st.ingresses(snap.List("Ingress"), compile.Ingresses(m), reachable(snap, &cfg))
+		st.ingresses(snap.List("Ingress"), compile.Ingresses(m), compile.IngressPoints(snap, &cfg))
 		var out []string
 		for id, w := range st.more {
 			if w.Status == nil {

@@ -3,6 +3,8 @@ package compile
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/compile/ingress"
 	"github.com/mallamesh/malla/compile/istio"
@@ -47,6 +49,25 @@ func Ingresses(m *model.Mesh) []*config.Object {
 		return memo.ingress.result.Served
 	}
 	return nil
+}
+
+// IngressPoints are where those are reached, as an Ingress says it: at the Service that the mesh names for it.
+func IngressPoints(s *config.Snapshot, cfg *model.MeshConfig) (points []any) {
+	o, ok := s.Get("Service", cfg.RootNamespace, cfg.Ingress.Service)
+	if !ok {
+		return nil
+	}
+	for _, p := range o.Value.(*corev1.Service).Status.LoadBalancer.Ingress {
+		point := map[string]any{}
+		if p.IP != "" {
+			point["ip"] = p.IP
+		}
+		if p.Hostname != "" {
+			point["hostname"] = p.Hostname
+		}
+		points = append(points, point)
+	}
+	return points
 }
 
 // ingressProblems is what the authors of Ingresses should know.

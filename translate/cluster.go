@@ -336,7 +336,7 @@ func inbound(v *model.View, name clusterName) (*clusterv3.Cluster, bool) {
 			fromLoopback(v, c)
 		}
 		if k := carried(p.port.Protocol); k == model.HTTP || k == model.Sniffed {
-			setHTTP(v, c, inboundVersion(p.port.Protocol), pool, false)
+			setHTTP(v, c, inboundVersion(p.port.Protocol, pool), pool, false)
 		}
 		return c, true
 	}

@@ -32,10 +32,10 @@ func outboundVersion(v *model.View, p model.Protocol, pool *model.ConnectionPool
 		pool = &model.ConnectionPool{}
 	}
 	switch {
-	case p.IsHTTP2():
-		return http2
 	case pool.UseClientProtocol:
 		return asClient
+	case p.IsHTTP2():
+		return http2
 	case pool.Upgrade == model.H2Always:
 		return http2
 	case p == model.Sniffed && v.Proxy.Type == model.Sidecar:
@@ -46,9 +46,11 @@ func outboundVersion(v *model.View, p model.Protocol, pool *model.ConnectionPool
 	return http1
 }
 
-// inboundVersion is that of an application: the one that its port declares.
-func inboundVersion(p model.Protocol) version {
+// inboundVersion is that of an application: the one that its port declares, unless it is to have its clients'.
+func inboundVersion(p model.Protocol, pool *model.ConnectionPool) version {
 	switch {
+	case pool != nil && pool.UseClientProtocol:
+		return asClient
 	case p.IsHTTP2():
 		return http2
 	case p == model.Sniffed:

@@ -157,7 +157,7 @@ func (c *compiler) parameters(g *gateway, ref gatewayv1.LocalParametersReference
 	const at = "spec.infrastructure.parametersRef"
 	wrong := func(format string, args ...any) { g.is.fail(accepted, "InvalidParameters", at+": "+format, args...) }
 	if ref.Group != "" || ref.Kind != "ConfigMap" {
-		wrong("is a %s, want a ConfigMap", ref.Kind)
+		wrong("is a %s of group %q, want a ConfigMap of group \"\"", ref.Kind, ref.Group)
 		return
 	}
 	data := c.env.Parameters(g.object.Namespace, ref.Name)

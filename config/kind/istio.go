@@ -26,5 +26,6 @@ var gatewayFields = join(
 
 var sidecarFields = join(
 	ign("it has no effect in Istio either", "spec.egress[].port.targetPort", "spec.ingress[].port.targetPort"),
+	ign("requests come to the application as they are; it has no effect in Istio either", "spec.inboundConnectionPool.http.h2UpgradePolicy", "spec.ingress[].connectionPool.http.h2UpgradePolicy"),
 	only(ref("Istio has it for the whole mesh only (MeshConfig); use ALLOW_ANY or REGISTRY_ONLY", "spec.outboundTrafficPolicy.mode"), "ALLOW_ANY_DYNAMIC_DNS"),
 )

@@ -42,7 +42,7 @@ var All = append([]*Kind{
 		Fields: podFields("spec.template.spec"),
 		New:    func() runtime.Object { return new(appsv1.ReplicaSet) }},
 	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "Ingress", Plural: "ingresses", Short: []string{"ing"}, Namespaced: true, Subresources: []string{"status"},
-		Fields: ref("a backend is a Service", "spec.defaultBackend.resource", "spec.rules[].http.paths[].backend.resource"),
+		Fields: ref("a backend is a Service, in Istio too", "spec.defaultBackend.resource", "spec.rules[].http.paths[].backend.resource"),
 		New:    func() runtime.Object { return new(kubenetworkingv1.Ingress) }},
 	{Group: "networking.k8s.io", Versions: []string{"v1"}, Kind: "IngressClass", Plural: "ingressclasses",
 		Fields:  ign("there are no parameters", "spec.parameters"),

@@ -45,7 +45,7 @@ var types = map[string]string{
 //	places CLUSTER                              priority, locality, weight and addresses of its endpoints
 //	names table                                 what the proxy answers for names, and the rules for them
 //	problems                                    what the authors are told
-//	status                                      what the objects of Gateway API are told
+//	status                                      what Ingresses and the objects of Gateway API are told
 func (s *Story) Answer(question string) (string, error) {
 	words := strings.Fields(question)
 	if question == "problems" {

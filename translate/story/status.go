@@ -14,14 +14,19 @@ import (
 	"github.com/mallamesh/malla/model"
 )
 
-// status prints what the objects of Gateway API are told, one line for each of their parts: the conditions that hold by
+// status prints where Ingresses are reached, and what the objects of Gateway API are told, one line for each of their parts: the conditions that hold by
 // their names, those that do not with their reasons, and the texts of what is wrong; then what is deployed.
 func (s *Story) status() string {
+	var b strings.Builder
+	if points := compile.IngressPoints(s.snapshot, s.View.Mesh.Config); points != nil {
+		for _, o := range compile.Ingresses(s.View.Mesh) {
+			fmt.Fprintf(&b, "%s at %v\n", o, points)
+		}
+	}
 	result := compile.GatewayAPI(s.View.Mesh)
 	if result == nil {
-		return "none\n"
+		return cmp.Or(b.String(), "none\n")
 	}
-	var b strings.Builder
 	for _, ref := range slices.SortedFunc(maps.Keys(result.Status), func(a, b model.Ref) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {

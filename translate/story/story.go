@@ -45,6 +45,7 @@ import (
 type Story struct {
 	View     *model.View
 	Problems []compile.Problem
+	snapshot *config.Snapshot
 }
 
 // Read builds the mesh of a story.
@@ -109,7 +110,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 	}
 	mesh, problems := compile.Mesh(snapshot, &cfg, reg, nil)
 	proxy.TrustDomain = cfg.TrustDomain
-	return &Story{View: model.NewView(proxy, mesh), Problems: problems}, nil
+	return &Story{View: model.NewView(proxy, mesh), Problems: problems, snapshot: snapshot}, nil
 }
 
 var groups = map[string]string{
