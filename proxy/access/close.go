@@ -13,6 +13,8 @@ const (
 	EndRemoteReset   = "remote_reset"         // it has reset its connection
 	EndRemoteStream  = "remote_reset_stream"  // it has reset the stream of HTTP/2
 	EndRemoteGoAway  = "remote_goaway"        // it has left the stream out of those that it serves
+	EndRemoteRefused = "remote_refused"       // it takes no connections there
+	EndRemoteAlert   = "remote_alert"         // it has refused the proxy in TLS's words
 	EndBroken        = "connection_broken"    // neither: the way between them, or what TLS makes of it
 	EndLocalClosed   = "local_closed"         // the proxy has closed the connection
 	EndLocalReset    = "local_reset"          // it has broken the stream off, and with HTTP/1.1 the connection
@@ -27,7 +29,14 @@ type Closing struct {
 	In, Out  uint64        // bytes of the stream that had come from that side and gone there
 	Age      time.Duration // of the connection
 	Requests uint64        // that it had carried, this one included; 0: it carries none
+	During   string        // which part of its beginning it was still in; empty: it was made. In and Out are then all its bytes
 }
+
+// Parts of a connection's beginning.
+const (
+	DuringConnect   = "connect"
+	DuringHandshake = "handshake"
+)
 
 // append writes such as remote_closed{received=0,sent=153,age=5003ms,requests=2}.
 func (c *Closing) append(dst []byte) []byte {
@@ -44,6 +53,9 @@ func (c *Closing) append(dst []byte) []byte {
 	}
 	if c.Code != "" {
 		dst = append(append(dst, ",code="...), c.Code...)
+	}
+	if c.During != "" {
+		dst = append(append(dst, ",during="...), c.During...)
 	}
 	return append(dst, '}')
 }

@@ -145,7 +145,7 @@ func (c *Call) ended(end bool) {
 func (c *Call) OnInformational(*header.Map) {}
 
 // OnFailure ends the call.
-func (c *Call) OnFailure(pool.Reset, string) { c.done(false) }
+func (c *Call) OnFailure(pool.Loss) { c.done(false) }
 
 // OnReset ends the call.
 func (c *Call) OnReset(pool.Loss) {

@@ -3,7 +3,9 @@ package pool
 import (
 	"cmp"
 	"errors"
+	"io"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -51,13 +53,7 @@ type Dialing struct {
 type Dialed interface {
 	// OnDialed takes over the connection; secure is nil for plain text.
 	OnDialed(c *drive.Conn, secure *access.TLS)
-	OnDialFailed(f DialFailure)
-}
-
-// A DialFailure says why there is no connection.
-type DialFailure struct {
-	Reset Reset
-	Why   string // the transport's reason, for logs and bodies
+	OnDialFailed(l Loss)
 }
 
 // nextAttempt is how long an attempt has before the next address is tried as well. RFC 8305 (section 5)
@@ -75,6 +71,25 @@ func (d *Dialing) Start() {
 }
 
 func (d *Dialing) mark() access.Mark { return access.Mark(d.Worker.Loop.Now() + 1) }
+
+// closing is what a log says of an attempt's end, or of that of the one that was begun last.
+func (d *Dialing) closing(t *try, how, alert string) access.Closing {
+	if t == nil {
+		if len(d.tries) == 0 {
+			return access.Closing{}
+		}
+		t = d.tries[len(d.tries)-1]
+	}
+	c := access.Closing{How: how, Code: alert, In: t.conn.BytesIn, Out: t.conn.BytesOut, During: access.DuringConnect}
+	c.Age, _ = d.mark().Sub(d.Times.Begun)
+	if t.at != 0 {
+		c.During = access.DuringHandshake
+	}
+	return c
+}
+
+// TimedOut is what a log says of a dialing whose time is up.
+func (d *Dialing) TimedOut() access.Closing { return d.closing(nil, access.EndLocalClosed, "") }
 
 // Cancel gives up. The owner hears nothing more.
 func (d *Dialing) Cancel() { d.end(nil) }
@@ -136,11 +151,12 @@ func (t *try) ready(secure *access.TLS) {
 }
 
 // failed goes on with the next address, or with the attempts that are under way, or is the end.
-func (t *try) failed(f DialFailure) {
+func (t *try) failed(reset Reset, why, how, alert string) {
 	if t.over {
 		return
 	}
 	d := t.d
+	l := Loss{Reset: reset, Why: why, End: d.closing(t, how, alert)}
 	t.close()
 	d.tries = slices.DeleteFunc(d.tries, func(o *try) bool { return o == t })
 	if d.more() {
@@ -148,28 +164,32 @@ func (t *try) failed(f DialFailure) {
 		d.try(&try{})
 	}
 	if len(d.tries) == 0 {
-		d.Owner.OnDialFailed(f)
+		d.Owner.OnDialFailed(l)
 	}
 }
 
 // OnConnect goes on with TLS, or is ready.
 func (t *try) OnConnect(_ *drive.Conn, err error) {
 	d := t.d
+	if err != nil {
+		reset, how := ConnectFailed, access.EndBroken
+		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
+			reset, how = LocalConnectFailed, access.EndLocalClosed
+			d.Cluster.Stats.BindErrors.Inc()
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			how = access.EndRemoteRefused
+		}
+		t.failed(reset, ConnectError(err), how, "")
+		return
+	}
 	t.at = d.mark()
 	switch {
-	case err != nil:
-		f := DialFailure{Reset: ConnectFailed, Why: ConnectError(err)}
-		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
-			f.Reset = LocalConnectFailed
-			d.Cluster.Stats.BindErrors.Inc()
-		}
-		t.failed(f)
 	case !d.Origin.Introduce(t.conn, d.Host, d.ID):
-		t.failed(DialFailure{Reset: ConnectFailed})
+		t.failed(ConnectFailed, "", access.EndLocalClosed, "")
 	case d.client == nil:
 		t.ready(nil)
 	case !d.client.Ready():
-		t.failed(DialFailure{Reset: ConnectFailed, Why: tls.ErrNotReady.Error()})
+		t.failed(ConnectFailed, tls.ErrNotReady.Error(), access.EndLocalClosed, "")
 	default:
 		config := d.client.Config(d.Name, d.Host.Name, d.Wish, t.conn.Aside, &t.found)
 		switch {
@@ -191,7 +211,8 @@ func (t *try) secured(conn *drive.Conn, err error) {
 	st := &d.Cluster.Stats.TLS
 	if err != nil {
 		tls.CountFailure(st, err)
-		t.failed(DialFailure{Reset: ConnectFailed, Why: tls.Reason(err)})
+		how, alert := howRefused(err)
+		t.failed(ConnectFailed, tls.Reason(err), how, alert)
 		return
 	}
 	tls.Count(st, conn.TLS(), t.found.Peer)
@@ -209,7 +230,20 @@ func (t *try) OnClose(_ *drive.Conn, err error) {
 	if err != nil {
 		why = ConnectError(err)
 	}
-	t.failed(DialFailure{Reset: ConnectFailed, Why: why})
+	how, alert := HowEnded(err)
+	t.failed(ConnectFailed, why, how, alert)
+}
+
+// howRefused is who has ended a handshake: the host, by an alert or without a word, the way to it, or the proxy, which has not liked what came.
+func howRefused(err error) (how, alert string) {
+	_, system := errors.AsType[syscall.Errno](err)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return access.EndRemoteClosed, ""
+	case system, tls.Alert(err) != "":
+		return HowEnded(err)
+	}
+	return access.EndLocalClosed, ""
 }
 
 // OnEnd is OnClose: half a handshake is none.

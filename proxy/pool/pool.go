@@ -49,8 +49,8 @@ func (r Reset) String() string { return resetNames[r] }
 type Handler interface {
 	// OnReady gives the request its stream: it is to send the headers now.
 	OnReady(s Stream)
-	// OnFailure says that there will be no stream. why is the transport's reason, for logs and bodies.
-	OnFailure(r Reset, why string)
+	// OnFailure says that there will be no stream.
+	OnFailure(l Loss)
 	OnInformational(m *header.Map)
 	OnHeaders(m *header.Map, end bool)
 	OnData(b []byte, end bool)
@@ -61,7 +61,7 @@ type Handler interface {
 	OnDrained()
 }
 
-// A Loss is why a stream that was given has no (whole) response.
+// A Loss is why there is no stream, or why one that was given has no (whole) response.
 type Loss struct {
 	Reset Reset
 	Why   string // the transport's reason, for logs and bodies
@@ -223,7 +223,7 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 	if conn := pool.available(); conn != nil {
 		if !limits.Requests.TryAcquire() {
 			c.Stats.UpstreamRqActiveOverflow.Inc()
-			handler.OnFailure(ActiveOverflow, "")
+			handler.OnFailure(Loss{Reset: ActiveOverflow})
 			return
 		}
 		handler.OnReady(conn.begin(handler, limits, response))
@@ -233,12 +233,12 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 		return
 	}
 	if w.Overload.Points[overload.NewConnection].Hit(w) {
-		handler.OnFailure(Shed, "")
+		handler.OnFailure(Loss{Reset: Shed})
 		return
 	}
 	if !limits.Pending.TryAcquire() {
 		c.Stats.UpstreamRqPendingOverflow.Inc()
-		handler.OnFailure(Overflow, "")
+		handler.OnFailure(Loss{Reset: Overflow})
 		return
 	}
 	c.Stats.UpstreamRqPendingTotal.Inc()
@@ -345,7 +345,7 @@ func (p *Pool) serve(c carrier) bool {
 		next.pool = nil
 		if !next.limits.Requests.TryAcquire() {
 			p.cluster.Stats.UpstreamRqActiveOverflow.Inc()
-			next.handler.OnFailure(ActiveOverflow, "")
+			next.handler.OnFailure(Loss{Reset: ActiveOverflow})
 			continue
 		}
 		next.handler.OnReady(c.begin(next.handler, next.limits, next.response))
@@ -355,7 +355,7 @@ func (p *Pool) serve(c carrier) bool {
 }
 
 // failWaiting tells all that wait that there is no connection to be had.
-func (p *Pool) failWaiting(r Reset, why string) {
+func (p *Pool) failWaiting(l Loss) {
 	var list Pending // those who come back at once must not be failed again
 	if p.first() == nil {
 		return
@@ -368,7 +368,7 @@ func (p *Pool) failWaiting(r Reset, why string) {
 		next.unlink()
 		next.pool = nil
 		p.cluster.Stats.UpstreamRqPendingFailureEject.Inc()
-		next.handler.OnFailure(r, why)
+		next.handler.OnFailure(l)
 	}
 }
 

@@ -27,6 +27,7 @@ type upstream struct {
 	dead   bool
 	ended  bool   // the host has ended it, or the way to it has broken
 	how    string // it has ended; see access
+	alert  string // that it was ended by
 }
 
 // A codec speaks some version of HTTP on a connection.
@@ -90,7 +91,7 @@ func (p *Pool) bytes() *drive.Meter {
 func (u *upstream) OnTimer(*drive.Timer) {
 	if u.codec == nil && !u.dead {
 		u.pool.cluster.Stats.UpstreamCxConnectTimeout.Inc()
-		u.failed(ConnectTimedOut, "")
+		u.failed(Loss{Reset: ConnectTimedOut, End: u.dial.TimedOut()})
 	}
 }
 
@@ -128,11 +129,9 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 }
 
 // OnDialFailed ends a connection that did not come up.
-func (u *upstream) OnDialFailed(f DialFailure) {
-	u.failed(f.Reset, f.Why)
-}
+func (u *upstream) OnDialFailed(l Loss) { u.failed(l) }
 
-func (u *upstream) failed(r Reset, why string) {
+func (u *upstream) failed(l Loss) {
 	p := u.pool
 	p.w.Loop.Cancel(&u.timer)
 	p.dialing--
@@ -140,14 +139,14 @@ func (u *upstream) failed(r Reset, why string) {
 	st.UpstreamCxConnectFail.Inc()
 	h.CxConnectFail.Inc()
 	kind := cluster.ConnectFailed
-	if r == ConnectTimedOut {
+	if l.Reset == ConnectTimedOut {
 		kind = cluster.Timeout
 	}
 	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Time())
 	u.dial.Cancel()
-	u.ended = r == ConnectFailed
+	u.ended = l.Reset == ConnectFailed
 	u.destroyed(false)
-	p.failWaiting(r, why)
+	p.failWaiting(l)
 }
 
 // destroyed ends the connection's account.
@@ -181,24 +180,33 @@ func (u *upstream) broke(err error) {
 	if err != nil && u.info.TLS != nil {
 		tls.CountLoss(&u.pool.cluster.Stats.TLS, err)
 	}
-	u.ended, u.how = true, HowEnded(err)
+	u.ended = true
+	u.how, u.alert = HowEnded(err)
 }
 
-// HowEnded is how the other side of a connection has ended it, in a log's words; nil is a side that was closed.
-func HowEnded(err error) string {
+// HowEnded is how the other side of a connection has ended it, in a log's words, and by which alert of TLS, if by one; nil is a
+// side that was closed.
+func HowEnded(err error) (how, alert string) {
 	switch {
 	case err == nil:
-		return access.EndRemoteClosed
+		return access.EndRemoteClosed, ""
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return access.EndRemoteReset
+		return access.EndRemoteReset, ""
 	}
-	return access.EndBroken
+	if alert = tls.Alert(err); alert != "" { // a server of TLS 1.3 looks at its client's certificate when the handshake is over for that
+		return access.EndRemoteAlert, alert
+	}
+	return access.EndBroken, ""
 }
 
 // closing is what a log says of a stream's end, at such a byte of it.
 func (u *upstream) closing(how string, in, out uint64) access.Closing {
 	age, _ := access.Mark(u.pool.w.Loop.Now() + 1).Sub(u.info.Dial.Begun)
-	return access.Closing{How: how, In: in, Out: out, Age: age, Requests: u.info.Requests}
+	c := access.Closing{How: how, In: in, Out: out, Age: age, Requests: u.info.Requests}
+	if how == access.EndRemoteAlert {
+		c.Code = u.alert
+	}
+	return c
 }
 
 // spent reports whether the connection has got as many requests as it may carry.

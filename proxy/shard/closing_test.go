@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"crypto/tls"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -295,6 +297,11 @@ func (w *wire) Read(b []byte) (int, error) {
 func (w *wire) Write(b []byte) (int, error)      { return w.p.Write(b) }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
+// rough leaves of the bytes of a handshake what is the same each time: signatures are of several lengths.
+func rough(line string) string { return handshakeBytes.ReplaceAllString(line, "${1}000") }
+
+var handshakeBytes = regexp.MustCompile(`((?:received|sent)=\d)\d{3}\b`)
+
 // Who closed, at which byte and how old the connection was stands in the log as its page shows it.
 func TestClosingsAreLogged(t *testing.T) {
 	page, err := os.ReadFile("../../docs/access-log.md")
@@ -310,17 +317,19 @@ func TestClosingsAreLogged(t *testing.T) {
 	want := map[string]string{}
 	for l := range strings.Lines(table) {
 		if cells := strings.Split(l, " | "); len(cells) == 2 && strings.HasPrefix(l, "| ") {
-			want[strings.TrimPrefix(cells[0], "| ")] = strings.Trim(cells[1], "`| \n")
+			want[strings.TrimPrefix(cells[0], "| ")] = strings.ReplaceAll(strings.Trim(cells[1], "`| \n"), `\|`, "|")
 		}
 	}
 	format, err := access.Compile(mark)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, play := range endings {
+	plays := maps.Clone(endings)
+	maps.Copy(plays, beginnings)
+	for what, play := range plays {
 		var b *bench
 		play(t, func(x *bench) { b = x; x.log.format = format })
-		if got := b.log.last(); got != want[what] {
+		if got := b.log.last(); rough(got) != rough(want[what]) {
 			t.Errorf("%s: the log says\n%s\nand the page\n%s", what, got, want[what])
 		}
 		delete(want, what)

@@ -171,7 +171,7 @@ func (v *server2) gone(err error) {
 	if v.closed {
 		return
 	}
-	v.how = pool.HowEnded(err)
+	v.how, _ = pool.HowEnded(err)
 	v.goneWith(v.count)
 	v.finish()
 	v.m.w.Loop.Cancel(&v.ping)

@@ -517,7 +517,8 @@ func (v *server) gone(err error) {
 	}
 	v.goneWith(streams)
 	if s != nil {
-		s.Rec.Closed, s.Rec.ClientEnd.How = s.mark(), pool.HowEnded(err)
+		s.Rec.Closed = s.mark()
+		s.Rec.ClientEnd.How, s.Rec.ClientEnd.Code = pool.HowEnded(err)
 		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
 	}
 	v.conn.Close()

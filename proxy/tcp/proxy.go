@@ -372,7 +372,7 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	s.rec.ClientEnd.How = pool.HowEnded(err)
+	s.rec.ClientEnd.How, s.rec.ClientEnd.Code = pool.HowEnded(err)
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.ClientClose = access.CloseRemoteReset
 		if s.up != nil {

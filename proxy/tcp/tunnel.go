@@ -91,7 +91,9 @@ func (t *tunnel) OnReady(stream pool.Stream) {
 }
 
 // OnFailure: there is no connection to be had.
-func (t *tunnel) OnFailure(r pool.Reset, why string) {
+func (t *tunnel) OnFailure(l pool.Loss) {
+	r, why := l.Reset, l.Why
+	t.s.rec.HostEnd = l.End
 	if why == "" && r != pool.ConnectFailed {
 		why = r.String()
 	}

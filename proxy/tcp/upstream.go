@@ -88,7 +88,7 @@ func (u *upstream) OnDialed(c *drive.Conn, secure *access.TLS) {
 	st.UpstreamCxConnectMS.Record(ms(s.w.Loop.Now() - u.began))
 	u.cluster.Report(u.host, cluster.Result{Kind: cluster.ConnectOKFinal}, s.w.Loop.Time())
 	s.rec.UpstreamLocal, s.rec.UpstreamRemote = u.conn.LocalAddr(), u.conn.RemoteAddr()
-	s.rec.Dial, s.rec.Placed = u.dial.Times, s.mark()
+	s.rec.Dial, s.rec.Placed, s.rec.HostEnd = u.dial.Times, s.mark(), access.Closing{} // of those before
 	s.rec.UpstreamConnID, s.rec.Upstream, s.rec.UpstreamState = u.dial.ID, u.tls, s.origin.State
 	s.connected()
 }
@@ -102,14 +102,16 @@ func (u *upstream) OnTimer(t *drive.Timer) {
 		u.cluster.Stats.UpstreamCxMaxDurationReached.Inc()
 	case !u.up:
 		u.cluster.Stats.UpstreamCxConnectTimeout.Inc()
+		u.s.rec.HostEnd = u.dial.TimedOut()
 		u.failed("connection timeout", cluster.Timeout)
 	}
 }
 
 // OnDialFailed tries another host, or gives up.
-func (u *upstream) OnDialFailed(f pool.DialFailure) {
-	u.ended = f.Reset == pool.ConnectFailed
-	u.failed(cmp.Or(f.Why, "connection termination"), cluster.ConnectFailed)
+func (u *upstream) OnDialFailed(l pool.Loss) {
+	u.ended = l.Reset == pool.ConnectFailed
+	u.s.rec.HostEnd = l.End
+	u.failed(cmp.Or(l.Why, "connection termination"), cluster.ConnectFailed)
 }
 
 // failed ends an attempt to connect.
@@ -261,7 +263,8 @@ func (u *upstream) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	u.ended, s.rec.HostEnd.How = true, pool.HowEnded(err)
+	u.ended = true
+	s.rec.HostEnd.How, s.rec.HostEnd.Code = pool.HowEnded(err)
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.Flags.Set(access.UpstreamRemoteReset)
 		s.rec.HostClose = access.CloseRemoteReset

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -67,11 +68,20 @@ func CountLoss(st *stats.TLS, err error) bool {
 	var op *net.OpError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
-	if errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
+	if errors.As(err, &alert) || errors.As(err, &record) || Alert(err) != "" || errors.As(err, &op) && op.Op == "local error" {
 		st.ConnectionError.Inc()
 		return true
 	}
 	return false
+}
+
+// Alert is the name of the alert by which the peer has ended a connection, empty if it has not.
+func Alert(err error) string {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(op.Err.Error(), "tls: "), " ", "_")
 }
 
 // isNoCertificate recognises the error of crypto/tls for a client that shows nothing where something is required.

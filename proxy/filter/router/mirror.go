@@ -176,7 +176,7 @@ func (sh *shadow) answered(end bool) {
 func (sh *shadow) OnInformational(*header.Map) {}
 
 // OnFailure ends the copy.
-func (sh *shadow) OnFailure(pool.Reset, string) { sh.done(true) }
+func (sh *shadow) OnFailure(pool.Loss) { sh.done(true) }
 
 // OnReset ends the copy.
 func (sh *shadow) OnReset(pool.Loss) { sh.done(true) }

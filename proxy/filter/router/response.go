@@ -191,14 +191,17 @@ func (a *attempt) OnTrailers(m *header.Map) {
 }
 
 // OnFailure: there is no connection to be had.
-func (a *attempt) OnFailure(reason pool.Reset, why string) {
-	r := a.r
+func (a *attempt) OnFailure(l pool.Loss) {
+	r, reason := a.r, l.Reset
+	if !a.soft {
+		r.s.Rec.HostEnd = l.End
+	}
 	if reason == pool.Overflow || reason == pool.Shed {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
 	r.s.Rec.Placed = r.mark()
 	a.account()
-	r.failed(a, reason, why, false)
+	r.failed(a, reason, l.Why, false)
 }
 
 // OnReset: the connection ended under way.
