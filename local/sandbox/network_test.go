@@ -215,9 +215,9 @@ func TestNames(t *testing.T) {
 				m.Errorf("%s: %s: got %q (%d), want %s", test.command, test.why, out, s.Code, test.want)
 			}
 		}
-		start := time.Now()
-		if out, s := a.run("getent hosts nobody"); s.Code == 0 || time.Since(start) > time.Second {
-			m.Errorf("an unknown name: %q after %v, want a quick no", out, time.Since(start))
+		start := time.Now() // a resolver that is not answered asks again after 5 s
+		if out, s := a.run("getent hosts nobody"); s.Code == 0 || time.Since(start) > 4*time.Second {
+			m.Errorf("an unknown name: %q after %v, want a no before the question is asked again", out, time.Since(start))
 		}
 	})
 }

@@ -46,7 +46,7 @@ func TestConfigurationReplaced(t *testing.T) {
 	}
 	a, _ := echoServer(t)
 	b, _ := echoServer(t)
-	c := newConfigured(t, 2*time.Second, a, b)
+	c := newConfigured(t, 5*time.Second, a, b) // a WebSocket lasts half a second, and longer on a busy machine: it is to end before its listener
 	f := begin(t, c.at, 200)
 	for i := range times {
 		c.replaceListener(t)

@@ -99,7 +99,7 @@ func each(t *testing.T, x *hop.Proxy, answer string, head, nothing, part int) {
 	var all sync.WaitGroup
 	for at := range len(answer) + 1 {
 		all.Go(func() {
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 			resp, err := client.Get(fmt.Sprintf("http://%s/%d", x.At["main"], at))
 			if err != nil {
 				t.Errorf("after %d bytes of %d: %v", at, len(answer), err)

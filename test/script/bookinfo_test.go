@@ -228,7 +228,7 @@ func (b bookinfo) changeUnder(t *testing.T, load *mesh.Load, file string, seen f
 	took, err := mesh.Wait(5*time.Second, seen)
 	if err != nil {
 		t.Errorf("%s: %v", file, err)
-	} else if took > time.Second {
+	} else if took > mesh.Within(time.Second) {
 		t.Errorf("%s in force after %v, want 1 s", file, took)
 	}
 	if err := load.Stop(); err != nil {
@@ -375,12 +375,12 @@ func (b bookinfo) tasks(t *testing.T) {
 		})
 		mesh.Until(t, 20*time.Second, "a page without reviews after 6 s", func() error {
 			got, took := b.kinds(1, jason)
-			if got["no reviews"] != 1 || took < 5900*time.Millisecond || took > 6600*time.Millisecond {
+			if got["no reviews"] != 1 || took < 5900*time.Millisecond || took > 6*time.Second+mesh.Within(600*time.Millisecond) {
 				return fmt.Errorf("seen %v after %v", got, took)
 			}
 			return nil
 		})
-		if got, took := b.kinds(1); got["none"] != 1 || took > time.Second {
+		if got, took := b.kinds(1); got["none"] != 1 || took > mesh.Within(time.Second) {
 			t.Errorf("the others see %v after %v", got, took)
 		}
 	})
@@ -394,7 +394,7 @@ func (b bookinfo) tasks(t *testing.T) {
 			}
 			return nil
 		})
-		if got, took := b.kinds(1); got["no reviews"] != 1 || took < 950*time.Millisecond || took > 1500*time.Millisecond {
+		if got, took := b.kinds(1); got["no reviews"] != 1 || took < 950*time.Millisecond || took > time.Second+mesh.Within(500*time.Millisecond) {
 			t.Errorf("seen %v after %v, want no reviews after two tries of 0.5 s", got, took)
 		}
 		b.LogLine("app=productpage", "istio-proxy", []string{" 504 UT response_timeout ", "outbound|9080|v2|reviews.default.svc.cluster.local"})
@@ -471,7 +471,7 @@ spec:
 	}
 	delay("7s")
 	status, body, took := ask()
-	if status != "504" || body != "upstream request timeout" || took < 4800*time.Millisecond || took > 5200*time.Millisecond {
+	if status != "504" || body != "upstream request timeout" || took < 4800*time.Millisecond || took > 5*time.Second+mesh.Within(200*time.Millisecond) {
 		t.Errorf("%s %q after %v, want 504 upstream request timeout after 5 s", status, body, took)
 	}
 	b.LogLine("app=reviews,version=v2", "istio-proxy", []string{" 504 UT response_timeout "})
@@ -596,7 +596,7 @@ func (b bookinfo) routesAfterReturn(t *testing.T) {
 	b.Must("scale", "deployment", "istiod", "-n", "istio-system", "--replicas=1")
 	b.Rollout("istiod", "-n", "istio-system")
 	mesh.Until(t, 20*time.Second, "all proxies connected again", func() error { return mesh.Near("connected proxies", b.connected(t), 9, 0) })
-	if took := mesh.Until(t, 5*time.Second, "what was saved meanwhile", b.only("red")); took > time.Second {
+	if took := mesh.Until(t, 5*time.Second, "what was saved meanwhile", b.only("red")); took > mesh.Within(time.Second) {
 		t.Errorf("what was saved meanwhile is in force %v after all proxies were connected", took)
 	}
 	// The clusters of istiod's own four ports name its identity, which has gone and
@@ -744,11 +744,10 @@ func (b bookinfo) podKilled(t *testing.T) {
 	// A request that is sent in the same moment may find a connection on which the news has not come.
 	dead := time.Now().Add(10 * time.Millisecond)
 	// The gateway's pod has no capture: its connects go to the address itself, and
-	// would hang for seconds if that were silent.
-	connect := time.Now()
+	// would hang until curl gives up (exit 28) if that were silent.
 	r := b.ExecIn("istio-system", "deploy/istio-ingressgateway", "istio-proxy", append(append([]string{}, curl...), "-sS", "-o", "/dev/null", "--connect-timeout", "2", "http://"+address+":9080/health")...)
-	if r.Code != 7 || time.Since(connect) > time.Second {
-		t.Errorf("connect to the dead pod's address: %s after %v, want exit 7 at once", r, time.Since(connect))
+	if r.Code != 7 {
+		t.Errorf("connect to the dead pod's address: %s, want exit 7 at once", r)
 	}
 	mesh.Until(t, 20*time.Second, "a pod in its place", func() error {
 		now := b.Pods("app=reviews,version=v1", "--field-selector=status.phase=Running")

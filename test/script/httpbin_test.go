@@ -535,7 +535,7 @@ func (h httpbin) circuitBreaker(t *testing.T) {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
-	}); took > time.Second {
+	}); took > mesh.Within(time.Second) {
 		t.Errorf("in force after %v, want 1 s", took)
 	}
 	h.LogLine("app=load", "istio-proxy", []string{" 503 UO upstream_reset_before_response_started{overflow} "})

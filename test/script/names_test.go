@@ -79,7 +79,7 @@ func TestNames(t *testing.T) {
 	seen := map[string]string{}
 	for host, want := range map[string]string{"db1.example.test": "A", "db2.example.test": "B"} {
 		var v4, v6 string
-		mesh.Until(t, 5*time.Second, "an entry that came with the pods has addresses", func() (err error) {
+		mesh.Until(t, 30*time.Second, "an entry that came with the pods has addresses", func() (err error) {
 			v4, v6, err = addresses("with", host)
 			return err
 		})
@@ -90,9 +90,13 @@ func TestNames(t *testing.T) {
 			seen[a] = host
 		}
 		for _, to := range []string{host, v4, v6} {
-			if got := said("with", to); got != want {
-				t.Errorf("%s at %s answers %q, want %q", host, to, got, want)
-			}
+			// The name may be known a moment before the listener of its address is there.
+			mesh.Until(t, 30*time.Second, host+" at "+to, func() error {
+				if got := said("with", to); got != want {
+					return fmt.Errorf("it answers %q, want %q", got, want)
+				}
+				return nil
+			})
 		}
 		if again, _, err := addresses("with", host); err != nil || again != v4 {
 			t.Errorf("%s was %s and is %s: %v", host, v4, again, err)
@@ -108,7 +112,7 @@ func TestNames(t *testing.T) {
 	t.Run("policy", func(t *testing.T) {
 		m := m.In(t)
 		m.Apply("apiVersion: malla.dev/v1\nkind: DNSPolicy\nmetadata: {name: names}\nspec:\n  selector: {matchLabels: {app: with}}\n  rules: [{hosts: [db2.example.test], deny: NXDOMAIN, log: true}, {hosts: [db1.example.test], log: true}]\n")
-		mesh.Until(t, 5*time.Second, "a name that is denied is not there", func() error {
+		mesh.Until(t, 30*time.Second, "a name that is denied is not there", func() error {
 			if r := m.Exec("deploy/with", "with", "getent", "hosts", "db2.example.test"); r.Code != 2 {
 				return fmt.Errorf("%s, want exit 2", r)
 			}
@@ -132,7 +136,7 @@ func TestNames(t *testing.T) {
 		h.meshConfig(t, "defaultConfig:\n  proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"true\", ISTIO_META_DNS_AUTO_ALLOCATE: \"true\"}")
 		h.Apply(sleeper("late", ""))
 		h.Rollout("late")
-		mesh.Until(t, 5*time.Second, "a pod that says nothing", func() error {
+		mesh.Until(t, 30*time.Second, "a pod that says nothing", func() error {
 			if got := said("late", "db1.example.test"); got != "A" {
 				return fmt.Errorf("%q, want A; %s", got, h.Exec("deploy/late", "late", "getent", "hosts", "db1.example.test"))
 			}

@@ -162,7 +162,7 @@ spec:
 		pod := m.Pod("app=deaf")
 		start := time.Now()
 		m.Must("delete", "pod", pod)
-		if took := time.Since(start); took < 900*time.Millisecond || took > 4*time.Second {
+		if took := time.Since(start); took < 900*time.Millisecond || took > mesh.Within(4*time.Second) {
 			t.Errorf("gone after %v, want its terminationGracePeriodSeconds of 1", took)
 		}
 	})
