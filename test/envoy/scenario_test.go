@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -56,7 +57,7 @@ func TestScenarios(t *testing.T) {
 	}
 	began := time.Now()
 	t.Cleanup(func() { spent.since(began, "scenarios in all") })
-	shared := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool { return s.Alone != "" || s.Refused })
+	shared := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool { return s.Alone != "" || s.Refused || needs(s) != nil })
 	sides := map[string][]*side{} // by scenario
 	hands := dealt(shared, together)
 	for _, some := range hands {
@@ -85,6 +86,9 @@ func TestScenarios(t *testing.T) {
 			over()
 			g.others(s.Dir() == early).Wait()
 		}
+		if err := needs(s); err != nil {
+			t.Skip(err)
+		}
 		switch {
 		case s.Refused:
 			refuses(t, programs, pki, s)
@@ -94,6 +98,20 @@ func TestScenarios(t *testing.T) {
 			g.play(t, s, sides[s.Name], last)
 		}
 	})
+}
+
+// needs says what a scenario needs that this machine lacks: a loopback of IPv6, which many containers have not.
+func needs(s *scenario.Scenario) error {
+	for _, u := range s.Upstreams {
+		if ip := u.Attrs["ip"]; ip != "" {
+			l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+			if err != nil {
+				return fmt.Errorf("the upstream %s: %w", u.Name, err)
+			}
+			l.Close()
+		}
+	}
+	return nil
 }
 
 // dealt deals scenarios out, so many to a hand at most, as cards are dealt: those of one directory, which are played at the

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"fmt"
@@ -30,7 +31,9 @@ import (
 // code=N, "send raw" bytes as they are.
 type h2 struct {
 	framer *http2.Framer
-	out    sync.Mutex // guards writing and enc
+	out    sync.Mutex    // guards writing and enc
+	all    *bufio.Writer // guarded by out: what a step sends goes at once, so that it is not chance what the proxy reads together
+	sends  bool          // guarded by out: a step is not yet over
 	enc    *hpack.Encoder
 	block  bytes.Buffer
 	scheme string
@@ -60,20 +63,24 @@ type h2stream struct {
 
 // newH2 opens the protocol on a connection and reads it from then on.
 func newH2(c *conn) (*h2, error) {
-	h := &h2{framer: http2.NewFramer(c.Conn, c.Conn), streams: map[uint32]*h2stream{}, named: map[string]*h2stream{}, next: 1, window: 65535, initial: 65535, scheme: "http"}
+	all := bufio.NewWriterSize(c.Conn, 1<<16)
+	h := &h2{all: all, framer: http2.NewFramer(all, c.Conn), streams: map[uint32]*h2stream{}, named: map[string]*h2stream{}, next: 1, window: 65535, initial: 65535, scheme: "http"}
 	h.cond = sync.NewCond(&h.mu)
 	h.enc = hpack.NewEncoder(&h.block)
 	h.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if _, secure := c.Conn.(*tls.Conn); secure {
 		h.scheme = "https"
 	}
-	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+	if _, err := io.WriteString(all, http2.ClientPreface); err != nil {
 		return nil, err
 	}
 	if err := h.framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}); err != nil {
 		return nil, err
 	}
 	if err := h.framer.WriteWindowUpdate(0, 16<<20); err != nil {
+		return nil, err
+	}
+	if err := all.Flush(); err != nil {
 		return nil, err
 	}
 	go h.read()
@@ -144,7 +151,9 @@ func (h *h2) read() {
 		h.mu.Unlock()
 		if reply != nil {
 			h.out.Lock()
-			_ = reply()
+			if _ = reply(); !h.sends {
+				_ = h.all.Flush()
+			}
 			h.out.Unlock()
 		}
 	}
@@ -162,6 +171,10 @@ func (h *h2) wait(limit time.Duration, until func() bool) bool {
 }
 
 func (h *h2) send(c *conn, step scenario.Step) error {
+	h.out.Lock()
+	h.sends = true
+	h.out.Unlock()
+	defer h.flush()
 	switch {
 	case step.Has("raw"):
 		text, err := scenario.Bytes(step.Text)
@@ -170,7 +183,7 @@ func (h *h2) send(c *conn, step scenario.Step) error {
 		}
 		h.out.Lock()
 		defer h.out.Unlock()
-		_, _ = io.WriteString(c, strings.TrimSuffix(text, "\r\n"))
+		_, _ = io.WriteString(h.all, strings.TrimSuffix(text, "\r\n"))
 		return nil
 	case step.Has("reset"):
 		code := 8 // CANCEL
@@ -225,6 +238,14 @@ func (h *h2) send(c *conn, step scenario.Step) error {
 	return nil
 }
 
+// flush sends what has been written. An error shows in read.
+func (h *h2) flush() {
+	h.out.Lock()
+	defer h.out.Unlock()
+	h.sends = false
+	_ = h.all.Flush()
+}
+
 func (h *h2) stream(step scenario.Step) *h2stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -255,7 +276,13 @@ func (h *h2) headers(s *h2stream, fields []hpack.HeaderField, end bool) {
 func (h *h2) data(s *h2stream, body []byte, end bool) {
 	for {
 		h.mu.Lock()
-		fits := h.wait(answerTime, func() bool { return len(body) == 0 || h.window > 0 && s.window > 0 || s.reset != "" })
+		may := func() bool { return len(body) == 0 || h.window > 0 && s.window > 0 || s.reset != "" }
+		if !may() { // the proxy is to see what it gives windows for
+			h.mu.Unlock()
+			h.flush()
+			h.mu.Lock()
+		}
+		fits := h.wait(answerTime, may)
 		n := min(int64(len(body)), h.window, s.window, 16384)
 		if !fits || s.reset != "" {
 			h.mu.Unlock()

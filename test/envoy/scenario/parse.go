@@ -1,9 +1,12 @@
 package scenario
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"path"
 	"regexp"
 	"slices"
@@ -126,12 +129,29 @@ func (s *Scenario) ended() error {
 			if err == nil && !strings.Contains(text, "\r\n\r\n") {
 				err = fmt.Errorf("its head has no end, want an empty line, or the word open in the title")
 			}
+			if err == nil && strayEnd(text) {
+				err = fmt.Errorf("found an empty line behind its end: to some it begins another request; take it away, or say open in the title")
+			}
 			if err != nil {
 				return fmt.Errorf("step %d, request: %w", i+1, err)
 			}
 		}
 	}
 	return nil
+}
+
+// strayEnd reports whether a request is followed by nothing but ends of lines.
+func strayEnd(text string) bool {
+	in := bufio.NewReader(strings.NewReader(text))
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return false // what is no request to net/http is for the proxies to judge
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return false
+	}
+	rest, _ := io.ReadAll(in)
+	return len(rest) > 0 && len(bytes.Trim(rest, "\r\n")) == 0
 }
 
 // head reads the sentence and the lines after it.

@@ -62,6 +62,7 @@ func TestParseRefuses(t *testing.T) {
 		{"A.\nunloged: x\n", "want a line guards"},
 		{"A.\n-- request --\nGET / HTTP/1.1\nHost: a\n", "its head has no end"}, // both proxies would wait
 		{"A.\n-- request exact --\nGET / HTTP/1.1\nHost: a\n\n", "its head has no end"},
+		{"A.\n-- request --\nPOST / HTTP/1.1\nHost: a\nContent-Length: 1\n\nx\n\n", "an empty line behind its end"}, // Envoy would log half a request
 		{"A.\n-- upstream --\n", "want the upstream's name"},
 		{"A.\n-- upstream x --\nHTTP/1.1 200 OK\n\nok-- request --\n", "on a line of its own"},
 	} {
