@@ -13,6 +13,7 @@ import (
 	"github.com/mallamesh/malla/base/logformat"
 	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // teapot is the record of the documentation's "curl httpbin:8000/status/418".
@@ -275,7 +276,7 @@ func FuzzOtherName(f *testing.F) {
 func FuzzDecoded(f *testing.F) {
 	f.Add("a%20b%2Fc%")
 	f.Fuzz(func(t *testing.T, text string) {
-		got := string(appendDecoded(nil, []byte(text), anyByte))
+		got := string(uri.AppendDecoded(nil, []byte(text)))
 		if want, err := url.PathUnescape(text); err == nil && got != want {
 			t.Errorf("%q is %q, net/url says %q", text, got, want)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // query is what stands behind the question mark of a request's path, and whether there is one.
@@ -19,16 +20,11 @@ func query(r *Record) ([]byte, bool) {
 // queryParam compiles QUERY_PARAM(name): the first value of the name. Both are percent-decoded.
 func queryParam(c command) (*op, error) {
 	return &op{text: c.arg, length: c.length, write: func(o *op, dst []byte, r *Record) ([]byte, bool) {
-		for q, _ := query(r); len(q) > 0; {
-			var pair []byte
-			pair, q, _ = bytes.Cut(q, []byte("&"))
-			name, value, _ := bytes.Cut(pair, []byte("="))
-			var room [64]byte
-			if string(appendDecoded(room[:0], name, anyByte)) == o.text {
-				n := len(dst)
-				dst = appendDecoded(dst, value, anyByte)
-				return dst[:n+len(o.cut(dst[n:]))], true
-			}
+		q, _ := query(r)
+		if value, found := uri.Decoded(q, o.text); found {
+			n := len(dst)
+			dst = uri.AppendDecoded(dst, value)
+			return dst[:n+len(o.cut(dst[n:]))], true
 		}
 		return dst, false
 	}}, nil
@@ -46,7 +42,7 @@ func queryParams(c command) (*op, error) {
 		q, ok := query(r)
 		n := len(dst)
 		if o.strict {
-			dst = appendDecoded(dst, q, visible)
+			dst = uri.AppendDecodedOnly(dst, q, visible)
 		} else {
 			dst = append(dst, q...)
 		}
@@ -54,33 +50,4 @@ func queryParams(c command) (*op, error) {
 	}}, nil
 }
 
-func anyByte(byte) bool   { return true }
 func visible(c byte) bool { return c > ' ' && c < 0x7f }
-
-// appendDecoded undoes the percent-encoding of bytes that may be. What is none stays as it is.
-func appendDecoded(dst, text []byte, may func(byte) bool) []byte {
-	for i := 0; i < len(text); i++ {
-		if text[i] == '%' && i+2 < len(text) {
-			high, ok := unhex(text[i+1])
-			if low, also := unhex(text[i+2]); ok && also && may(high<<4|low) {
-				dst = append(dst, high<<4|low)
-				i += 2
-				continue
-			}
-		}
-		dst = append(dst, text[i])
-	}
-	return dst
-}
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0', true
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10, true
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
-}

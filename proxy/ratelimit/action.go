@@ -3,11 +3,11 @@ package ratelimit
 import (
 	"bytes"
 	"net/netip"
-	"net/url"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // An Action adds an entry to the descriptor of a request. If it reports false the request has no such
@@ -71,28 +71,14 @@ func (a *Query) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
 
 // parameter returns the first value of a query parameter, unescaped.
 func (d *Descriptors) parameter(path []byte, name string) ([]byte, bool) {
-	path, _, _ = bytes.Cut(path, []byte{'#'})
-	_, query, _ := bytes.Cut(path, []byte{'?'})
-	for len(query) > 0 {
-		var pair []byte
-		pair, query, _ = bytes.Cut(query, []byte{'&'})
-		k, v, _ := bytes.Cut(pair, []byte{'='})
-		if string(d.unescaped(k)) == name {
-			return d.unescaped(v), true
-		}
-	}
-	return nil, false
-}
-
-// unescaped leaves what is escaped wrongly as it is.
-func (d *Descriptors) unescaped(v []byte) []byte {
+	_, query := uri.Split(path)
+	v, found := uri.Decoded(query, name)
 	if bytes.IndexByte(v, '%') < 0 {
-		return v
+		return v, found
 	}
-	if u, err := url.PathUnescape(string(v)); err == nil {
-		return []byte(u)
-	}
-	return v
+	from := len(d.bytes)
+	d.bytes = uri.AppendDecoded(d.bytes, v)
+	return d.bytes[from:len(d.bytes):len(d.bytes)], found
 }
 
 // Address is the client's address.

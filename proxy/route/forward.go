@@ -9,6 +9,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/proxyproto"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Forward sends requests to a cluster.
@@ -275,18 +276,18 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 		return append(dst, path...), false
 	case f.pathFormat != nil:
 		if out := f.pathFormat.Append(dst, rec); len(out) > len(dst) && header.ValidTarget(out[len(dst):]) {
-			p, _ := split(path)
+			p, _ := uri.Split(path)
 			return append(out, path[len(p):]...), true
 		}
 		return append(dst, path...), false
 	case f.template != nil:
-		p, _ := split(path)
+		p, _ := uri.Split(path)
 		return append(f.template.replace(dst, p), path[len(p):]...), true
 	case f.hasPrefix:
 		dst = append(dst, f.prefix...)
 		return append(dst, path[r.match.length(path):]...), true
 	}
-	p, _ := split(path)
+	p, _ := uri.Split(path)
 	out := f.path.replace(dst, p)
 	if len(out) == len(dst) { // a path of nothing is none; Envoy keeps the old one
 		return append(dst, path...), false
@@ -297,7 +298,7 @@ func (r *Route) AppendPath(dst, path []byte, rec *access.Record) ([]byte, bool) 
 // length is how much of the path a prefix rewrite replaces: the prefix that was matched, or all of an
 // exact or regex match. The query stays.
 func (m *match) length(path []byte) int {
-	p, _ := split(path)
+	p, _ := uri.Split(path)
 	switch m.kind {
 	case PrefixPath, SeparatedPath:
 		return min(len(m.path), len(p))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Peer is what a hash may be made of beside the request.
@@ -96,8 +97,8 @@ func (p *hashPolicy) hash(r *Request, newCookies bool) (uint64, bool) {
 		}
 		return lb.Hash(p.makeCookie(r)), true
 	case p.Query != "":
-		_, query := split(r.Headers.Get(header.Path))
-		if v, found := parameter(query, p.Query); found {
+		_, query := uri.Split(r.Headers.Get(header.Path))
+		if v, found := uri.Parameter(query, p.Query); found {
 			return lb.Hash(v), true
 		}
 	case p.FilterState != "":
@@ -142,25 +143,10 @@ func (p *hashPolicy) makeCookie(r *Request) (value []byte) {
 	return value
 }
 
-// Parameter returns the first value of a parameter of a query, as it is written.
-func Parameter(query []byte, name string) ([]byte, bool) { return parameter(query, name) }
-
 // CookieAttributes is what follows the value of a cookie that the proxy makes.
 func CookieAttributes(ttl *time.Duration, path string, attributes [][2]string) string {
 	p := HashPolicy{CookieTTL: ttl, CookiePath: path, CookieAttributes: attributes}
 	return string(p.cookieAttributes()[1:]) // without the quotation mark
-}
-
-// parameter returns the first value of a query parameter, not unescaped.
-func parameter(query []byte, name string) ([]byte, bool) {
-	for len(query) > 0 {
-		var pair []byte
-		pair, query, _ = bytes.Cut(query, []byte("&"))
-		if k, v, _ := bytes.Cut(pair, []byte("=")); string(k) == name {
-			return v, true
-		}
-	}
-	return nil, false
 }
 
 // cookieValue returns the first value of a cookie, without its quotes; empty if there is none.

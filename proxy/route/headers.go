@@ -6,6 +6,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // headerOps are the compiled header operations of one level.
@@ -200,7 +201,7 @@ func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluste
 			f.setHost(m, m.Copy(rec.Scratch), original)
 		}
 	case f.hostPath != nil:
-		path, _ := split(m.Get(header.Path))
+		path, _ := uri.Split(m.Get(header.Path))
 		if rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path); header.ValidAuthority(rec.Scratch) {
 			f.setHost(m, m.Copy(rec.Scratch), original)
 		}

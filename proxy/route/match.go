@@ -12,6 +12,7 @@ import (
 
 	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A matcher is a compiled StringMatch.
@@ -335,28 +336,8 @@ type queryMatcher struct {
 
 // match looks at the first parameter of the name, as it is written: nothing is unescaped.
 func (q *queryMatcher) match(query []byte) bool {
-	for len(query) > 0 {
-		pair := query
-		if i := bytes.IndexByte(query, '&'); i >= 0 {
-			pair, query = query[:i], query[i+1:]
-		} else {
-			query = nil
-		}
-		name, value, _ := bytes.Cut(pair, []byte("="))
-		if string(name) == q.name {
-			return q.m.match(value)
-		}
+	if value, found := uri.Parameter(query, q.name); found {
+		return q.m.match(value)
 	}
 	return q.m.kind == Absent
-}
-
-// split cuts a path into the path proper and its query; a fragment belongs to neither.
-func split(path []byte) (p, query []byte) {
-	if i := bytes.IndexByte(path, '#'); i >= 0 {
-		path = path[:i]
-	}
-	if i := bytes.IndexByte(path, '?'); i >= 0 {
-		return path[:i], path[i+1:]
-	}
-	return path, nil
 }

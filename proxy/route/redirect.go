@@ -9,6 +9,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Redirect answers with a Location.
@@ -139,7 +140,7 @@ func (d *Redirect) appendPath(dst, path []byte) []byte {
 		dst = append(dst, d.prefix...)
 		return append(dst, path[d.match.length(path):]...)
 	case d.regex != nil:
-		p, _ := split(path)
+		p, _ := uri.Split(path)
 		if out := d.regex.replace(dst, p); len(out) > len(dst) { // of nothing nothing comes: the old path stays
 			return append(out, path[len(p):]...)
 		}

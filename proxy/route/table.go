@@ -9,6 +9,7 @@ import (
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Request is what matching looks at. Authority and Path are as received; the path
@@ -314,7 +315,7 @@ func (t *Table) Match(r *Request) *Route {
 	if v.TLS != TLSNone && t.redirects(v, r) {
 		return t.toHTTPS
 	}
-	path, query := split(r.Path)
+	path, query := uri.Split(r.Path)
 	if t.parameters {
 		path = r.withoutParameters(path)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // table makes a Table of one virtual host for every domain.
@@ -261,7 +262,7 @@ func TestIndexAgainstNaive(t *testing.T) {
 		v := tab.hosts.any
 		for range 100 {
 			r := get("h", path(8), "x", fmt.Sprint(random.IntN(3)))
-			p, query := split(r.Path)
+			p, query := uri.Split(r.Path)
 			if got, want := nameOf(tab.Match(r)), nameOf(v.matchAll(r, p, query)); got != want {
 				t.Fatalf("round %d: %s takes route %q, want %q of %+v", round, r.Path, got, want, routes)
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // normalize brings the path into the form that the configuration asks for. It reports
@@ -171,7 +172,7 @@ func appendSegment(out, p []byte) []byte {
 	for i := 0; i < len(p); i++ {
 		c := p[i]
 		if c == '%' {
-			v, ok := unhex(p[i:])
+			v, ok := uri.Escape(p[i:])
 			switch {
 			case !ok:
 				stray = len(out)
@@ -193,31 +194,12 @@ func appendSegment(out, p []byte) []byte {
 		out = append(out, c)
 		// A stray percent sign and what came out of an escape must not make an escape together.
 		if n := len(out); stray >= 0 && n == stray+3 {
-			if _, ok := unhex(out[stray:]); ok {
+			if _, ok := uri.Escape(out[stray:]); ok {
 				out = append(out[:stray+1], '2', '5', out[n-2], c)
 			}
 		}
 	}
 	return out
-}
-
-// unhex is the value of the escape at the start of p.
-func unhex(p []byte) (byte, bool) {
-	if len(p) < 3 {
-		return 0, false
-	}
-	hi, lo := hexValue(p[1]), hexValue(p[2])
-	return byte(hi<<4 | lo), hi >= 0 && lo >= 0
-}
-
-func hexValue(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return int(c|0x20-'a') + 10
-	}
-	return -1
 }
 
 // dots is 1 for ".", 2 for "..", plain or escaped, else 0. Path parameters behind plain dots

@@ -4,7 +4,6 @@ package apikey
 
 import (
 	"bytes"
-	"net/url"
 
 	"github.com/mallamesh/malla/proxy/filter/headermutation"
 	"github.com/mallamesh/malla/proxy/header"
@@ -12,6 +11,7 @@ import (
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Source is a place where a key may be. One of the fields is set.
@@ -110,12 +110,10 @@ func (s *Source) key(m *header.Map) []byte {
 		v, _ := bytes.CutPrefix(m.Lookup(s.Header), []byte("Bearer "))
 		return v
 	case s.Query != "":
-		_, query, _ := bytes.Cut(m.Get(header.Path), []byte{'?'})
-		v, _ := route.Parameter(query, s.Query)
+		_, query := uri.Split(m.Get(header.Path))
+		v, _ := uri.Decoded(query, s.Query)
 		if bytes.IndexByte(v, '%') >= 0 {
-			if u, err := url.PathUnescape(string(v)); err == nil {
-				return []byte(u)
-			}
+			return uri.AppendDecoded(nil, v)
 		}
 		return v
 	}

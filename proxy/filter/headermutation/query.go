@@ -3,13 +3,13 @@ package headermutation
 import (
 	"bytes"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/uri"
 )
 
 // A Parameter is one change of query parameters.
@@ -28,7 +28,7 @@ type pair struct{ name, value string } // escaped
 // query changes parameters. As in Envoy, all are written anew, sorted by name.
 func (c *Config) query(m *header.Map, rec *access.Record) {
 	path, text, _ := bytes.Cut(m.Get(header.Path), []byte{'?'})
-	q := parse(string(text))
+	q := parse(text)
 	for i := range c.Query {
 		c.Query[i].apply(q, rec)
 	}
@@ -64,19 +64,16 @@ func (p *Parameter) apply(q query, rec *access.Record) {
 	}
 }
 
-func parse(text string) query {
+func parse(text []byte) query {
 	q := query{}
-	for text != "" {
-		var one string
-		if one, text, _ = strings.Cut(text, "&"); one == "" {
-			continue
+	for len(text) > 0 {
+		one := text
+		var name, value []byte
+		if name, value, text = uri.Next(text); one[0] == '&' {
+			continue // between two ampersands is nothing
 		}
-		name, value, _ := strings.Cut(one, "=")
-		key := name
-		if u, err := url.PathUnescape(name); err == nil { // what is escaped wrongly stays as it is
-			key = u
-		}
-		q[key] = append(q[key], pair{name, value})
+		key := string(uri.AppendDecoded(nil, name))
+		q[key] = append(q[key], pair{string(name), string(value)})
 	}
 	return q
 }
