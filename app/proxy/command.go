@@ -53,7 +53,7 @@ func Command(ctx context.Context, name string, args []string, stdout, stderr io.
 	o := Options{Level: new(slog.LevelVar), Getenv: os.Getenv, Environ: os.Environ, Out: stdout}
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.File, "c", "", "run with this Envoy `bootstrap` (YAML or JSON)")
+	f.StringVar(&o.File, "c", "", "run with this Envoy `bootstrap` (YAML, JSON, or protobuf: .pb, .pb_text)")
 	f.StringVar(&o.File, "config-path", "", "same as -c")
 	f.StringVar(&o.YAML, "config-yaml", "", "an Envoy bootstrap in this `text`, merged into that of -c")
 	f.StringVar(&o.Node, "service-node", "", "`id` of the node, in place of the bootstrap's")

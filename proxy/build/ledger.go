@@ -208,12 +208,22 @@ func (l *ledger) tell(now time.Time, version string, took time.Duration, refused
 
 // Failed counts a file that could not be read.
 func (s *Store) Failed(source xdsclient.Source) {
+	s.inVain(source, func(l ledger) *stats.Counter { return l.failure })
+}
+
+// Foreign counts a file that does not hold what is wanted of it.
+func (s *Store) Foreign(source xdsclient.Source) {
+	s.inVain(source, func(l ledger) *stats.Counter { return l.rejected })
+}
+
+// inVain counts a file of which nothing was taken.
+func (s *Store) inVain(source xdsclient.Source, why func(ledger) *stats.Counter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, ledgers := range s.told(source.Type, source.Names) {
 		for _, l := range ledgers {
 			l.attempt.Inc()
-			l.failure.Inc()
+			why(l).Inc()
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 // A Note takes what stands in a text without effect, though it is no mistake; nil: nobody wants to know.
 type Note func(*field.Error)
 
-// ParseBootstrap reads an Envoy bootstrap in YAML or JSON, by the file's name.
+// ParseBootstrap reads an Envoy bootstrap in YAML, JSON or one of protobuf's forms, by the file's name.
 // [NewBootstrap] refuses what would not be honored.
 func ParseBootstrap(name string, text []byte, note Note) (*bootstrapv3.Bootstrap, error) {
 	m := &bootstrapv3.Bootstrap{}
@@ -25,7 +25,7 @@ func ParseBootstrap(name string, text []byte, note Note) (*bootstrapv3.Bootstrap
 	return m, nil
 }
 
-// ParseFile reads a file of file-based xDS: a DiscoveryResponse in YAML or JSON. Its
+// ParseFile reads a file of file-based xDS: a DiscoveryResponse in YAML, JSON or one of protobuf's forms. Its
 // resources are checked one by one, by [Store.Apply].
 func ParseFile(name string, text []byte, note Note) (*discoveryv3.DiscoveryResponse, error) {
 	m := &discoveryv3.DiscoveryResponse{}

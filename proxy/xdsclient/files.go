@@ -69,6 +69,8 @@ type FileConsumer interface {
 	Reread(typeURL, name string) error
 	// Failed tells of a file that cannot be read, or does not parse.
 	Failed(Source)
+	// Foreign tells of a file that holds other resources than the one that is wanted of it.
+	Foreign(Source)
 }
 
 // Files is a subscription to files, Envoy's path_config_source. A file that does not
@@ -180,6 +182,11 @@ func (f *Files) load(s *followed) {
 	if err != nil {
 		f.log.Warn("configuration file", "path", s.Place.Path, "error", err)
 		f.consumer.Failed(s.Source)
+		return
+	}
+	if !s.All && len(u.Resources) == 0 && len(s.had) > 0 {
+		f.log.Warn("configuration refused", "path", s.Place.Path, "resource", strings.Join(s.Names, ", "), "reason", fmt.Sprintf("is not there; the file has %s", strings.Join(s.had, ", ")))
+		f.consumer.Foreign(s.Source)
 		return
 	}
 	for _, refused := range f.consumer.Apply(u) {

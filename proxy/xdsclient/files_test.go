@@ -34,7 +34,8 @@ func (s *sheet) Apply(u Update) []Refusal {
 	return nil
 }
 
-func (s *sheet) Failed(Source) {}
+func (s *sheet) Failed(Source)  {}
+func (s *sheet) Foreign(Source) {}
 
 func (s *sheet) Reread(_, name string) error {
 	s.updates <- "again " + name
@@ -153,7 +154,8 @@ func TestUnreadable(t *testing.T) {
 // tattler is a sheet that tells of failures, too.
 type tattler struct{ *sheet }
 
-func (s tattler) Failed(source Source) { s.updates <- "unreadable " + source.Place.Path }
+func (s tattler) Failed(source Source)  { s.updates <- "unreadable " + source.Place.Path }
+func (s tattler) Foreign(source Source) { s.updates <- "foreign " + source.Place.Path }
 
 // A link that is moved in the watched directory counts as a change of the file
 // behind it, as where Kubernetes mounts a ConfigMap.

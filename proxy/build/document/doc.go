@@ -1,4 +1,4 @@
-// Package document reads Envoy's configuration from text: YAML or JSON becomes a protobuf message.
+// Package document reads Envoy's configuration from files: YAML, JSON or one of protobuf's own forms becomes a protobuf message.
 //
 // What is accepted, and what it means, is what Envoy's own readers say, which are neither YAML 1.1 nor protobuf's JSON
 // mapping as Go has it. In YAML (yaml-cpp) a scalar is nothing, a yes or no, a whole number, or text: 1.10 is text and stays

@@ -11,7 +11,11 @@ import (
 // Locate sets where the mistakes of a message stand in the text that it was read from: as near as the text has their fields. It
 // takes the text apart once more, so that what is right need not remember its lines.
 func Locate(name string, text []byte, errs field.List) {
-	t, _, err := parse(name, text)
+	var t tree
+	var err error
+	if plain := !isBinary(name) && !isText(name); plain {
+		t, _, err = parse(name, text)
+	}
 	for _, e := range errs {
 		if e.Pos != "" {
 			continue
@@ -20,7 +24,7 @@ func Locate(name string, text []byte, errs field.List) {
 			e.In = ""
 		}
 		line := 0
-		if err == nil && e.At != nil {
+		if err == nil && t.node != nil && e.At != nil {
 			line = lineOf(t.node, e.At)
 		}
 		e.Pos = position(name, line)

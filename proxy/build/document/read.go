@@ -18,9 +18,12 @@ const maxDepth = 100
 const maxMistakes = 100
 
 // Read fills m with what text says. name is for messages, and says what text is: a name that ends in json is JSON's, one
-// that ends in yaml or yml is YAML's, and behind any other there is YAML unless it reads as JSON. notes are what has no effect
+// that ends in yaml or yml is YAML's, .pb and .pb_text are protobuf's own, and behind any other there is YAML unless it reads as JSON. notes are what has no effect
 // though it is no mistake. The error is a [field.List]; m then holds what could be read.
 func Read(name string, text []byte, m proto.Message) (notes field.List, err error) {
+	if isBinary(name) || isText(name) {
+		return nil, readProtobuf(name, text, m)
+	}
 	root, notes, err := parse(name, text)
 	if err != nil {
 		return notes, err

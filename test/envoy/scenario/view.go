@@ -187,7 +187,7 @@ func address(hostport string) string {
 var (
 	uuid      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	instant   = regexp.MustCompile(`"timestamp":"[0-9T:.-]+Z"`)
-	portValue = regexp.MustCompile(`"port_value":\s*[0-9]+`)
+	portValue = regexp.MustCompile(`"port_value":[0-9]+`)
 	endpoint  = regexp.MustCompile(`127\.\d+\.\d+\.\d+:\d+`)
 	endpoint6 = regexp.MustCompile(`\[::1\]:\d+`)
 	session   = regexp.MustCompile(`="(C[A-Za-z0-9+/]{14,}={0,2})"`) // a message of a cookie that keeps a client at its host
