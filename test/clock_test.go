@@ -14,6 +14,7 @@ import (
 var dated = map[string]string{
 	"proxy/access/layout.go":          "writes dates",
 	"proxy/build/ledger.go":           "statistics of when something was loaded",
+	"proxy/cel/print.go":              "writes what an expression comes to",
 	"proxy/cluster/outlierlog.go":     "writes dates",
 	"proxy/drive/loop.go":             "gives the date",
 	"proxy/filter/lua/handle.go":      "timestamp()",

@@ -9,7 +9,6 @@ package logformat
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -87,8 +86,8 @@ var (
 	mayArgumentLength  = []string{"PATH", "QUERY_PARAMS"}
 	mustArgument       = []string{"CLUSTER_METADATA", "COMMON_DURATION", "UPSTREAM_METADATA"}
 	mustArgumentLength = []string{
-		"COALESCE", "DYNAMIC_METADATA", "ENVIRONMENT", "FILTER_STATE", "METADATA", "QUERY_PARAM", "REQ", "REQUEST_HEADER", "REQ_WITHOUT_QUERY", "RESP",
-		"RESPONSE_HEADER", "RESPONSE_TRAILER", "TRAILER", "UPSTREAM_FILTER_STATE",
+		"CEL", "COALESCE", "DYNAMIC_METADATA", "ENVIRONMENT", "FILTER_STATE", "METADATA", "QUERY_PARAM", "REQ", "REQUEST_HEADER", "REQ_WITHOUT_QUERY", "RESP",
+		"RESPONSE_HEADER", "RESPONSE_TRAILER", "TRAILER", "TYPED_CEL", "UPSTREAM_FILTER_STATE",
 	}
 	plain = []string{
 		"ACCESS_LOG_TYPE", "BYTES_RECEIVED", "BYTES_RETRANSMITTED", "BYTES_SENT", "CONNECTION_ID", "CONNECTION_TERMINATION_DETAILS",
@@ -125,11 +124,6 @@ var (
 	}
 )
 
-// Unsupported are the operators that Envoy 1.40 has and we do not.
-var Unsupported = []string{
-	"CEL", "TYPED_CEL",
-}
-
 // ForEnvoy is a format without what only malla's own proxy can write: "-" stands in its place.
 func ForEnvoy(format string) string { return ours.Replace(format) }
 
@@ -140,8 +134,6 @@ var ours = strings.NewReplacer("%MALLA_DOWNSTREAM_CLOSE%", "-", "%MALLA_UPSTREAM
 func Check(name string, argument, length bool) error {
 	def, ok := Operators[name]
 	switch {
-	case !ok && slices.Contains(Unsupported, name):
-		return fmt.Errorf("command operator %%%s%% is not supported yet", name)
 	case !ok:
 		return fmt.Errorf("unknown command operator %%%s%%", name)
 	case def.Argument == MustArgument && !argument:

@@ -76,7 +76,7 @@ func checkOperators(text string) error {
 		}
 		if err := logformat.Check(m[1], m[2] != "", m[3] != ""); err != nil {
 			instead := ""
-			if _, known := logformat.Operators[m[1]]; !known && !slices.Contains(logformat.Unsupported, m[1]) {
+			if _, known := logformat.Operators[m[1]]; !known {
 				instead = field.Suggest(m[1], slices.Sorted(maps.Keys(logformat.Operators)))
 			}
 			return fmt.Errorf("found %q: %w%s", clip(m[0]), err, instead)

@@ -17,7 +17,8 @@ func TestLogFormat(t *testing.T) {
 		{"accessLogFormat: istio-1.9", `found "istio-1.9", want a format with operators such as %START_TIME%, or the name istio or istio-1.8`},
 		{"accessLogFormat: ''", ""},
 		{"accessLogFormat: '%PROTOKOL%'", `found "%PROTOKOL%": unknown command operator %PROTOKOL%; did you mean PROTOCOL?`},
-		{"accessLogFormat: '%CEL(a:b)%'", `found "%CEL(a:b)%": command operator %CEL% is not supported yet`},
+		{"accessLogFormat: '%CEL(request.size > 1 ? 1 : 2):1% %TYPED_CEL(has(request.referer))%'", ""},
+		{"accessLogFormat: '%CEL%'", `found "%CEL%": command operator %CEL% has no argument, want %CEL(...)%`},
 		{"accessLogFormat: '%REQ%'", `found "%REQ%": command operator %REQ% has no argument, want %REQ(...)%`},
 		{"accessLogFormat: '%DURATION:5%'", `found "%DURATION:5%": command operator %DURATION% has a length, want none`},
 		{"accessLogFormat: '%START_TIME(%s.%3f)% %REQ(X?:PATH):9% 100%%'", ""}, // an argument may hold percent signs

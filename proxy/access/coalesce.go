@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/mallamesh/malla/proxy/cel"
 )
 
 // coalesce compiles COALESCE({"operators": [...]}): the first of some operators that has a value. Each is a name, or {"command": NAME, "param": ARGUMENT, "max_length": LENGTH}.
@@ -19,7 +21,7 @@ func coalesce(c command) (*op, error) {
 	}
 	var all []*op
 	for i, text := range config.Operators {
-		o, err := choice(text)
+		o, err := choice(text, c.expressions)
 		if err != nil {
 			return nil, fmt.Errorf("operators[%d]: %w", i, err)
 		}
@@ -39,8 +41,8 @@ func coalesce(c command) (*op, error) {
 }
 
 // choice compiles one operator of a COALESCE.
-func choice(text json.RawMessage) (*op, error) {
-	c := command{length: -1}
+func choice(text json.RawMessage, o cel.Options) (*op, error) {
+	c := command{length: -1, expressions: o}
 	if json.Unmarshal(text, &c.name) == nil {
 		return c.compile()
 	}
@@ -62,14 +64,14 @@ func choice(text json.RawMessage) (*op, error) {
 	if *object.Length < 0 {
 		return nil, fmt.Errorf("max_length %d, want 0 or more", *object.Length)
 	}
-	o, err := c.compile()
+	inner, err := c.compile()
 	if err != nil {
 		return nil, err
 	}
 	limit := *object.Length // which any operator may have here
-	return &op{number: o.number, write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
+	return &op{number: inner.number, write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
 		n := len(dst)
-		dst, ok := o.append(dst, r)
+		dst, ok := inner.append(dst, r)
 		return dst[:min(len(dst), n+limit)], ok
 	}}, nil
 }

@@ -127,6 +127,14 @@ func (s Flags) Has(f Flag) bool {
 
 func (s Flags) at(i int) Flag { return Flag(s >> (flagBits * i) & (1<<flagBits - 1)) }
 
+// Mask is the set with a bit for each flag, the first flag's being 1.
+func (s Flags) Mask() (bits uint64) {
+	for ; s != 0; s >>= flagBits {
+		bits |= 1 << (s.at(0) - 1)
+	}
+	return bits
+}
+
 // Append appends the short names with commas between, or "-" if there is none.
 func (s Flags) Append(dst []byte) []byte {
 	if s == 0 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/base/logformat"
+	"github.com/mallamesh/malla/proxy/cel"
 )
 
 // A Format turns records into text. It is made once, by [Compile], [CompileHeader],
@@ -39,21 +40,28 @@ func Named(name string) (*Format, bool) {
 
 // Compile compiles a text format. What a record does not have is written "-".
 func Compile(text string) (*Format, error) {
-	parts, err := parse(text)
+	return CompileText(text, Options{})
+}
+
+// Options are how a format is to be written.
+type Options struct {
+	OmitEmpty   bool        // what is missing is left out; a key of JSON, too
+	Expressions cel.Options // what %CEL% may do
+}
+
+// CompileText compiles a text format.
+func CompileText(text string, o Options) (*Format, error) {
+	parts, err := parse(text, o.Expressions)
 	if err != nil {
 		return nil, err
 	}
-	return &Format{parts: parts}, nil
+	return &Format{parts: parts, blank: o.OmitEmpty}, nil
 }
 
 // CompileHeader compiles the value of a header operation, or a body: what a record does not have
 // is left out.
 func CompileHeader(text string) (*Format, error) {
-	f, err := Compile(text)
-	if err == nil {
-		f.blank = true
-	}
-	return f, err
+	return CompileText(text, Options{OmitEmpty: true})
 }
 
 // Constant reports whether a format is the same text for every record, and that text.
@@ -120,7 +128,7 @@ var (
 
 // parse splits a format at its operators: %NAME%, %NAME(argument)%, %NAME(argument):length%;
 // %% is a percent sign.
-func parse(text string) ([]part, error) {
+func parse(text string, o cel.Options) ([]part, error) {
 	var parts []part
 	var plain []byte
 	flush := func() {
@@ -144,12 +152,13 @@ func parse(text string) ([]part, error) {
 		if err != nil {
 			return nil, fmt.Errorf("position %d of the format: %w", i, err)
 		}
-		o, err := c.compile()
+		c.expressions = o
+		compiled, err := c.compile()
 		if err != nil {
 			return nil, fmt.Errorf("position %d of the format: %w", i, err)
 		}
 		flush()
-		parts = append(parts, part{op: o})
+		parts = append(parts, part{op: compiled})
 		i += n
 	}
 	flush()
@@ -162,6 +171,8 @@ type command struct {
 	arg    string
 	hasArg bool
 	length int // -1: none
+
+	expressions cel.Options
 }
 
 // parseCommand reads the operator at the start of s, and says how long it is. The argument ends at the

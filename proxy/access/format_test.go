@@ -59,7 +59,7 @@ func TestNamedFormats(t *testing.T) {
 
 func TestAppendAllocs(t *testing.T) {
 	f, _ := Named("istio")
-	j, err := CompileJSON(map[string]any{"start": "%START_TIME%", "code": "%RESPONSE_CODE%", "path": "%REQ(:PATH)%", "text": "a %PROTOCOL%"}, JSONOptions{})
+	j, err := CompileJSON(map[string]any{"start": "%START_TIME%", "code": "%RESPONSE_CODE%", "path": "%REQ(:PATH)%", "text": "a %PROTOCOL%"}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestJSON(t *testing.T) {
 		"mixed": "%PROTOCOL% %REQUESTED_SERVER_NAME%", "agent": "%REQ(USER-AGENT)%",
 		"nested": map[string]any{"a": "x", "list": []any{"%DURATION%", true, 1.5, nil}},
 	}
-	f, err := CompileJSON(format, JSONOptions{})
+	f, err := CompileJSON(format, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,13 +214,13 @@ func TestJSON(t *testing.T) {
 	if !json.Valid([]byte(got)) {
 		t.Error("the line is not JSON")
 	}
-	if f, err = CompileJSON(map[string]any{"a": "%REQUESTED_SERVER_NAME%", "b": "%PROTOCOL%"}, JSONOptions{OmitEmpty: true}); err != nil {
+	if f, err = CompileJSON(map[string]any{"a": "%REQUESTED_SERVER_NAME%", "b": "%PROTOCOL%"}, Options{OmitEmpty: true}); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(f.Append(nil, r)); got != "{\"b\":\"HTTP/1.1\"}\n" {
 		t.Errorf("omitting what is missing: %s", got)
 	}
-	if _, err = CompileJSON(map[string]any{"a": map[string]any{"b": "%X%"}}, JSONOptions{}); err == nil || !strings.Contains(err.Error(), "json_format.a.b") {
+	if _, err = CompileJSON(map[string]any{"a": map[string]any{"b": "%X%"}}, Options{}); err == nil || !strings.Contains(err.Error(), "json_format.a.b") {
 		t.Errorf("error %v, want one that names json_format.a.b", err)
 	}
 }
@@ -302,7 +302,7 @@ func FuzzCompile(f *testing.F) {
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte("curl/8"))
 	f.Add([]byte("\"\\\x00\xff\xc3\x28\u2028"))
-	format, err := CompileJSON(map[string]any{"a": "%REQ(USER-AGENT)%", "b": "x %REQ(USER-AGENT):3%"}, JSONOptions{})
+	format, err := CompileJSON(map[string]any{"a": "%REQ(USER-AGENT)%", "b": "x %REQ(USER-AGENT):3%"}, Options{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestUnixSocketsAreLoggedByPath(t *testing.T) {
 	if got, want := strings.TrimSpace(string(f.Append(nil, r))), "/run/app.sock  /run/in.sock /run/in.sock"; got != want {
 		t.Errorf("logged %q, want %q", got, want)
 	}
-	j, err := CompileJSON(map[string]any{"port": "%UPSTREAM_REMOTE_PORT%"}, JSONOptions{})
+	j, err := CompileJSON(map[string]any{"port": "%UPSTREAM_REMOTE_PORT%"}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

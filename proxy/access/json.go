@@ -22,16 +22,11 @@ type field struct {
 	blank bool   // inside of text, what is missing is nothing instead of "-"
 }
 
-// JSONOptions are the options of a JSON format.
-type JSONOptions struct {
-	OmitEmpty bool // leave out keys whose operators have no value
-}
-
 // CompileJSON compiles a JSON format: values are formats (strings), objects
 // (map[string]any), lists ([]any), numbers (float64), booleans and nil. Keys are written in
 // the order of the alphabet, as Envoy does. A value that is one operator alone is
 // written as a number if it is one, and null if it has no value.
-func CompileJSON(format map[string]any, o JSONOptions) (*Format, error) {
+func CompileJSON(format map[string]any, o Options) (*Format, error) {
 	obj, err := compileObject(format, "", o)
 	if err != nil {
 		return nil, err
@@ -39,7 +34,7 @@ func CompileJSON(format map[string]any, o JSONOptions) (*Format, error) {
 	return &Format{json: obj, blank: o.OmitEmpty}, nil
 }
 
-func compileObject(m map[string]any, at string, o JSONOptions) (*object, error) {
+func compileObject(m map[string]any, at string, o Options) (*object, error) {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
@@ -57,11 +52,11 @@ func compileObject(m map[string]any, at string, o JSONOptions) (*object, error) 
 	return obj, nil
 }
 
-func compileField(v any, at string, o JSONOptions) (f field, err error) {
+func compileField(v any, at string, o Options) (f field, err error) {
 	switch v := v.(type) {
 	case string:
 		f.blank = o.OmitEmpty
-		if f.parts, err = parse(v); err != nil {
+		if f.parts, err = parse(v, o.Expressions); err != nil {
 			return f, fmt.Errorf("json_format%s: %w", at, err)
 		}
 		if len(f.parts) == 0 {

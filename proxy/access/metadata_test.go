@@ -35,7 +35,7 @@ func TestMistakesInMetadataOperators(t *testing.T) {
 
 // FuzzMetadata looks for text of metadata, which comes from clients, that makes a log line no JSON.
 func FuzzMetadata(f *testing.F) {
-	j, err := CompileJSON(map[string]any{"all": "%DYNAMIC_METADATA(ns)%", "text": "%DYNAMIC_METADATA(ns:a)%", "in": "x %DYNAMIC_METADATA(ns)%"}, JSONOptions{})
+	j, err := CompileJSON(map[string]any{"all": "%DYNAMIC_METADATA(ns)%", "text": "%DYNAMIC_METADATA(ns:a)%", "in": "x %DYNAMIC_METADATA(ns)%"}, Options{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -53,8 +53,6 @@ func (c command) compile() (*op, error) {
 	}
 	def, ok := operators[c.name]
 	switch {
-	case !ok && slices.Contains(unsupported, c.name):
-		return nil, fmt.Errorf("command operator %%%s%% is not supported yet", c.name)
 	case !ok:
 		return nil, fmt.Errorf("unknown command operator %%%s%%", c.name)
 	case def.argument == mustArgument && !c.hasArg:

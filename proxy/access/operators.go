@@ -189,13 +189,10 @@ var operators = map[string]operator{
 	"UNIQUE_ID":             {compile: uniqueID},
 	"CUSTOM_FLAGS":          {compile: emptyOp(nothing)}, // no filter of ours sets any
 	"COALESCE":              {argument: mustArgument, length: true},
+	"CEL":                   {argument: mustArgument, length: true, compile: celOp(false)},
+	"TYPED_CEL":             {argument: mustArgument, length: true, compile: celOp(true)},
 	"HOSTNAME":              {compile: hostname},
 	"ENVIRONMENT":           {argument: mustArgument, length: true, compile: environment},
-}
-
-// unsupported are the operators that Envoy 1.40 has and we do not: what they write of does not exist here.
-var unsupported = []string{
-	"CEL", "TYPED_CEL",
 }
 
 func began(r *Record) Mark                      { return r.Began }

@@ -67,6 +67,16 @@ var typeNames = [...]string{
 // String returns Envoy's name of the type.
 func (t Type) String() string { return typeNames[t] }
 
+// A Direction is that of a listener's traffic, with Envoy's numbers.
+type Direction uint8
+
+// The directions.
+const (
+	Unspecified Direction = iota
+	Inbound
+	Outbound
+)
+
 // TLS holds what one end of a TLS connection knows about the other. It is made
 // once per connection, after the handshake, and never changes.
 type TLS struct {
@@ -159,6 +169,7 @@ type Record struct {
 	VirtualHost     string
 	VirtualCluster  string
 	FilterChain     string
+	Direction       Direction   // of the listener
 	Cluster         string      // alternative statistics name, what %UPSTREAM_CLUSTER% prints
 	ClusterRaw      string      // the cluster's real name; empty: same as Cluster
 	Earlier         []Attempted // TCP: hosts that were tried in vain, before the present one
@@ -177,6 +188,7 @@ type Record struct {
 
 	UpstreamHost     netip.AddrPort // the host that was chosen
 	UpstreamHostName string         // its name if it has one (DNS)
+	Locality         *Locality      // of the host that was chosen; nil: there is none
 	UpstreamLocal    netip.AddrPort // our end of the upstream connection
 	UpstreamRemote   netip.AddrPort // the other end as dialed
 	UpstreamProtocol Protocol
@@ -205,7 +217,7 @@ type Record struct {
 	// Dynamic is the metadata that filters gave the stream, Configured that of what serves it.
 	Dynamic    metadata.Dynamic
 	Configured [metadata.Kinds]*metadata.Set
-	Clusters   Clusters // that the stream may go to; survives Reset
+	World      World // what is beyond the stream; survives Reset
 
 	// Scratch is memory for whoever formats on behalf of the stream. It holds nothing
 	// from one call to the next and survives Reset.
@@ -216,19 +228,22 @@ type Record struct {
 func (r *Record) Reset() {
 	r.State.Reset()
 	r.Dynamic.Reset()
-	*r = Record{Scratch: r.Scratch[:0], State: r.State, Dynamic: r.Dynamic, Clusters: r.Clusters}
+	*r = Record{Scratch: r.Scratch[:0], State: r.State, Dynamic: r.Dynamic, World: r.World}
 }
 
-// Clusters knows the metadata of clusters by their names.
-type Clusters interface {
+// A World knows what a stream may want to say of things beyond it.
+type World interface {
 	ClusterMetadata(name string) *metadata.Set
+	// ClusterSize is how many hosts a cluster has; false: there is no such cluster.
+	ClusterSize(name string) (int, bool)
+	Node() *Node // what the proxy is called; nil: not known
 }
 
 // ClusterMetadata returns the metadata of the cluster that the stream goes to. It is looked up only
 // when somebody asks.
 func (r *Record) ClusterMetadata() *metadata.Set {
-	if name := rawCluster(r); name != "" && r.Clusters != nil {
-		return r.Clusters.ClusterMetadata(name)
+	if name := rawCluster(r); name != "" && r.World != nil {
+		return r.World.ClusterMetadata(name)
 	}
 	return nil
 }

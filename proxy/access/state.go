@@ -101,6 +101,27 @@ func (s *State) Get(key string) ([]byte, bool) {
 	return nil, false
 }
 
+// hasFields reports whether a key's object has fields.
+func (s *State) hasFields(key string) bool {
+	if i := s.find(key); i >= 0 && s.list[i].live != nil {
+		return true
+	}
+	for i := range s.list {
+		if rest, ok := strings.CutPrefix(s.list[i].key, key); ok && strings.HasPrefix(rest, asField) {
+			return true
+		}
+	}
+	return false
+}
+
+// field returns a field of a key's object.
+func (s *State) field(key, name string) ([]byte, bool) {
+	if i := s.find(key); i >= 0 && s.list[i].live != nil {
+		return s.list[i].live.AppendObject(nil, AsField, name)
+	}
+	return s.Get(key + asField + name)
+}
+
 // SetLive gives a key an object that must live until Reset.
 func (s *State) SetLive(key string, o Live) { s.set(said{key: key, live: o}, nil) }
 

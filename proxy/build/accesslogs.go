@@ -4,20 +4,28 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	celfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	celformatv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/cel/v3"
 	metadataformatv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/metadata/v3"
 	withoutqueryv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/req_without_query/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/cel"
 	"github.com/mallamesh/malla/proxy/listen"
 )
 
 var accessFields = []*Message{
 	message((*accesslogv3.AccessLog)(nil), reads("filter", "typed_config"), ignores("typed_config says what it is", "name")),
 	message((*accesslogv3.AccessLogFilter)(nil), reads("status_code_filter", "duration_filter", "and_filter", "or_filter", "response_flag_filter", "not_health_check_filter",
-		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter", "metadata_filter", "traceable_filter")),
+		"header_filter", "grpc_status_filter", "log_type_filter", "runtime_filter", "metadata_filter", "traceable_filter", "extension_filter")),
 	message((*accesslogv3.TraceableFilter)(nil)),
+	message((*accesslogv3.ExtensionFilter)(nil), reads("typed_config"), ignores("typed_config says what it is", "name")),
+	message((*celfilterv3.ExpressionFilter)(nil), reads("expression", "cel_config")),
+	message((*celformatv3.Cel)(nil), reads("cel_config")),
+	message((*corev3.CelExpressionConfig)(nil), reads("enable_string_conversion", "enable_string_concat"),
+		refuses("a request could have replace() take as much memory as it likes", "enable_string_functions")),
 	message((*accesslogv3.HeaderFilter)(nil), reads("header")),
 	message((*accesslogv3.GrpcStatusFilter)(nil), reads("statuses", "exclude")),
 	message((*accesslogv3.LogTypeFilter)(nil), reads("types", "exclude")),
@@ -116,11 +124,11 @@ func (r *listenerReader) fileFormat(c *filev3.FileAccessLog, at *field.Path) *ac
 	case *filev3.FileAccessLog_LogFormat:
 		return r.logFormat(c.GetLogFormat(), at.Child("log_format"))
 	case *filev3.FileAccessLog_Format: //nolint:staticcheck // deprecated, still in use
-		return r.textFormat(c.GetFormat(), false, at.Child("format")) //nolint:staticcheck
+		return r.textFormat(c.GetFormat(), access.Options{}, at.Child("format")) //nolint:staticcheck
 	case *filev3.FileAccessLog_JsonFormat: //nolint:staticcheck
-		return r.jsonFormat(c.GetJsonFormat().AsMap(), access.JSONOptions{}, at.Child("json_format")) //nolint:staticcheck
+		return r.jsonFormat(c.GetJsonFormat().AsMap(), access.Options{}, at.Child("json_format")) //nolint:staticcheck
 	case *filev3.FileAccessLog_TypedJsonFormat: //nolint:staticcheck
-		return r.jsonFormat(c.GetTypedJsonFormat().AsMap(), access.JSONOptions{}, at.Child("typed_json_format")) //nolint:staticcheck
+		return r.jsonFormat(c.GetTypedJsonFormat().AsMap(), access.Options{}, at.Child("typed_json_format")) //nolint:staticcheck
 	}
 	return r.logFormat(nil, at)
 }
@@ -133,41 +141,68 @@ func (r *listenerReader) logFormat(s *corev3.SubstitutionFormatString, at *field
 	return r.substitution(s, at)
 }
 
-// formatters reads which operators a format may have beside the usual ones. We know them without being told.
-func (r *reader) formatters(list []*corev3.TypedExtensionConfig, at *field.Path) {
+// formatters reads which operators a format may have beside the usual ones, which we know without being told, and
+// what expressions may do.
+func (r *reader) formatters(list []*corev3.TypedExtensionConfig, at *field.Path) (o cel.Options) {
 	for i, f := range list {
 		at := at.Index(i)
 		switch m := r.unpack(f.GetTypedConfig(), at).(type) {
 		case nil, *metadataformatv3.Metadata, *withoutqueryv3.ReqWithoutQuery:
+		case *celformatv3.Cel:
+			o = expressionOptions(m.GetCelConfig())
 		default:
-			r.errs.Addf(at, "found %s, want the metadata or the req_without_query formatter", anyName(m))
+			r.errs.Addf(at, "found %s, want the metadata, the req_without_query or the cel formatter", anyName(m))
 		}
 	}
+	return o
+}
+
+// plainFormatters is formatters where expressions may do no more than usual.
+func (r *reader) plainFormatters(list []*corev3.TypedExtensionConfig, at *field.Path) {
+	if r.formatters(list, at) != (cel.Options{}) {
+		r.errs.Addf(at, "have a cel_config, which counts in the formats of logs and of answers only")
+	}
+}
+
+func expressionOptions(m *corev3.CelExpressionConfig) cel.Options {
+	return cel.Options{Convert: m.GetEnableStringConversion(), Concat: m.GetEnableStringConcat()}
+}
+
+// extensionFilter reads the one kind of conditions that is an extension: an expression.
+func (r *listenerReader) extensionFilter(m *accesslogv3.ExtensionFilter, at *field.Path) filter {
+	switch c := r.unpack(m.GetTypedConfig(), at).(type) {
+	case nil:
+	case *celfilterv3.ExpressionFilter:
+		e, err := access.CompileExpression(c.GetExpression(), expressionOptions(c.GetCelConfig()))
+		if err != nil {
+			r.errs.Addf(at.Child("typed_config").Child("expression"), "%v", err)
+			break
+		}
+		return e.Holds
+	default:
+		r.errs.Addf(at, "found %s, want envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", anyName(c))
+	}
+	return func(*access.Record) bool { return false }
 }
 
 // substitution reads a format that is there.
 func (r *reader) substitution(s *corev3.SubstitutionFormatString, at *field.Path) *access.Format {
-	r.formatters(s.GetFormatters(), at.Child("formatters"))
+	o := access.Options{OmitEmpty: s.GetOmitEmptyValues(), Expressions: r.formatters(s.GetFormatters(), at.Child("formatters"))}
 	switch s.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormatSource:
-		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), s.GetOmitEmptyValues(), at.Child("text_format_source"))
+		return r.textFormat(string(r.data(s.GetTextFormatSource(), at.Child("text_format_source"))), o, at.Child("text_format_source"))
 	case *corev3.SubstitutionFormatString_TextFormat: //nolint:staticcheck // deprecated, still in use
-		return r.textFormat(s.GetTextFormat(), s.GetOmitEmptyValues(), at.Child("text_format")) //nolint:staticcheck
+		return r.textFormat(s.GetTextFormat(), o, at.Child("text_format")) //nolint:staticcheck
 	case *corev3.SubstitutionFormatString_JsonFormat:
 		_ = s.GetJsonFormatOptions()
-		return r.jsonFormat(s.GetJsonFormat().AsMap(), access.JSONOptions{OmitEmpty: s.GetOmitEmptyValues()}, at.Child("json_format"))
+		return r.jsonFormat(s.GetJsonFormat().AsMap(), o, at.Child("json_format"))
 	}
 	r.errs.Addf(at, "has a format of a kind that is not supported")
 	return nil
 }
 
-// textFormat compiles text. What is missing is written "-", or not at all if it is to be omitted.
-func (r *reader) textFormat(text string, omit bool, at *field.Path) *access.Format {
-	compile := access.Compile
-	if omit {
-		compile = access.CompileHeader
-	}
-	f, err := compile(text)
+func (r *reader) textFormat(text string, o access.Options, at *field.Path) *access.Format {
+	f, err := access.CompileText(text, o)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
 		return nil
@@ -175,7 +210,7 @@ func (r *reader) textFormat(text string, omit bool, at *field.Path) *access.Form
 	return f
 }
 
-func (r *reader) jsonFormat(m map[string]any, o access.JSONOptions, at *field.Path) *access.Format {
+func (r *reader) jsonFormat(m map[string]any, o access.Options, at *field.Path) *access.Format {
 	f, err := access.CompileJSON(m, o)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
@@ -217,6 +252,8 @@ func (r *listenerReader) logFilter(m *accesslogv3.AccessLogFilter, at *field.Pat
 			}
 			return false
 		}
+	case *accesslogv3.AccessLogFilter_ExtensionFilter:
+		return r.extensionFilter(m.GetExtensionFilter(), at.Child("extension_filter"))
 	}
 	return r.moreFilters(m, at)
 }

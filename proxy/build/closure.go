@@ -500,6 +500,7 @@ func (s *Store) needed(f func(typeURL string, n Need)) {
 // publish hands the picture of now to the data plane.
 func (s *Store) publish() {
 	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes))}
+	r.Who = s.node
 	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
 		if l := s.listeners[name].live; l != nil {
 			r.Listeners = append(r.Listeners, l.Config)

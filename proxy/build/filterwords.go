@@ -61,7 +61,7 @@ func (r *reader) headerMutations(m *headermutationv3.Mutations, at *field.Path) 
 		}
 		return out
 	}
-	r.formatters(m.GetFormatters(), at.Child("formatters"))
+	r.plainFormatters(m.GetFormatters(), at.Child("formatters"))
 	in, out := at.Child("request_mutations"), at.Child("response_mutations")
 	inTrailers, outTrailers := at.Child("request_trailers_mutations"), at.Child("response_trailers_mutations")
 	return &headermutation.Config{

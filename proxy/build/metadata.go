@@ -58,6 +58,15 @@ var metadataFields = []*Message{
 // there once. The memory goes when nobody uses it.
 var sets sync.Map // string -> weak.Pointer[metadata.Set]
 
+// whoWeAre is a node as expressions see it.
+func whoWeAre(m *corev3.Node) *access.Node {
+	n := &access.Node{ID: m.GetId(), Cluster: m.GetCluster(), Agent: m.GetUserAgentName(), Metadata: m.GetMetadata().AsMap()}
+	if l := m.GetLocality(); l != nil {
+		n.Locality = &access.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}
+	}
+	return n
+}
+
 // metadataSet reads metadata, nil if there is none.
 func metadataSet(m *corev3.Metadata) *metadata.Set {
 	if len(m.GetFilterMetadata()) == 0 {

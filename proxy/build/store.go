@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/shard"
@@ -27,6 +28,7 @@ import (
 // goroutine.
 type Store struct {
 	env  *Env
+	node *access.Node
 	seed maphash.Seed
 
 	manager  stats.ListenerManager
@@ -127,7 +129,7 @@ func NewStore(env *Env, changed func()) *Store {
 		env.Now = time.Now
 	}
 	s := &Store{
-		env: env, seed: maphash.MakeSeed(), changed: changed,
+		env: env, node: whoWeAre(env.Node), seed: maphash.MakeSeed(), changed: changed,
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
 		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, sds: map[string]*stats.SDSUse{},
 		vhds: map[string]map[*stats.RDS]*stats.RDSUse{}, acked: map[string]bool{}, version: map[string]string{},

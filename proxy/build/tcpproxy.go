@@ -86,7 +86,7 @@ func (r *listenerReader) tunnel(m *tcpv3.TcpProxy_TunnelingConfig, at *field.Pat
 	if m == nil {
 		return nil
 	}
-	r.formatters(m.GetFormatters(), at.Child("formatters"))
+	r.plainFormatters(m.GetFormatters(), at.Child("formatters"))
 	t := &tcp.Tunnel{PostPath: m.GetPostPath(), KeepHeaders: m.GetPropagateResponseHeaders(), KeepTrailers: m.GetPropagateResponseTrailers()}
 	if m.GetHostname() == "" {
 		r.errs.Addf(at.Child("hostname"), "is empty, want the host to be asked for")

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -30,7 +31,7 @@ var healthNames = [...]string{"UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TI
 func (h Health) String() string { return healthNames[h] }
 
 // A Locality is where an endpoint runs.
-type Locality struct{ Region, Zone, SubZone string }
+type Locality = access.Locality
 
 // Metadata is what the control plane says of an endpoint beside its address. It is immutable.
 type Metadata struct {

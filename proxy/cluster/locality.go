@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/mallamesh/malla/proxy/lb"
@@ -25,11 +24,6 @@ type place struct {
 	healthy, degraded group
 }
 
-// compare orders localities as Envoy does.
-func (l Locality) compare(o Locality) int {
-	return cmp.Or(cmp.Compare(l.Region, o.Region), cmp.Compare(l.Zone, o.Zone), cmp.Compare(l.SubZone, o.SubZone))
-}
-
 // places divides a level's hosts by locality: the proxy's own first, the others by name.
 func (c *Cluster) places(l, before *Level, weighted bool) {
 	at := map[Locality]int{}
@@ -49,7 +43,7 @@ func (c *Cluster) places(l, before *Level, weighted bool) {
 			}
 			return 1
 		}
-		return a.locality.compare(b.locality)
+		return a.locality.Compare(b.locality)
 	})
 	for i := range l.places {
 		at[l.places[i].locality] = i
@@ -140,7 +134,7 @@ func byLocality(hosts []*Host, entries []lb.Entry) ([]*Host, []lb.Entry) {
 			order = append(order, i)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return hosts[a].Locality.compare(hosts[b].Locality) })
+	slices.SortStableFunc(order, func(a, b int) int { return hosts[a].Locality.Compare(hosts[b].Locality) })
 	outHosts, outEntries := make([]*Host, len(order)), make([]lb.Entry, len(order))
 	for to, from := range order {
 		h, e := hosts[from], entries[from]

@@ -31,12 +31,13 @@ import (
 )
 
 // Direction is a listener's traffic direction.
-type Direction uint8
+type Direction = access.Direction
 
+// The directions.
 const (
-	Unspecified Direction = iota
-	Inbound
-	Outbound
+	Unspecified = access.Unspecified
+	Inbound     = access.Inbound
+	Outbound    = access.Outbound
 )
 
 // A Config describes a listener. It must not change once a shard has it.

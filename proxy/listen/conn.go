@@ -110,7 +110,7 @@ func (c *Conn) fill(r *access.Record) {
 		r.JA3, r.JA4 = c.prints.ja3, c.prints.ja4
 	}
 	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
-	r.Configured[metadata.Listener] = c.Listener.Metadata
+	r.Direction, r.Configured[metadata.Listener] = c.Listener.Direction, c.Listener.Metadata
 	if c.Chain != nil {
 		r.FilterChain, r.Configured[metadata.Chain] = c.Chain.Name, c.Chain.Metadata
 	}

@@ -88,6 +88,15 @@ func (d *Dynamic) Spaces() []string {
 	return out
 }
 
+// All returns what is in all namespaces now.
+func (d *Dynamic) All() map[string]Struct {
+	out := make(map[string]Struct, len(d.spaces))
+	for i := range d.spaces {
+		out[d.spaces[i].name] = d.spaces[i].fields
+	}
+	return out
+}
+
 // Set gives one name of a namespace a value.
 func (d *Dynamic) Set(namespace, name string, v any) {
 	s := d.own(namespace, 1)

@@ -35,6 +35,7 @@ import (
 type Source interface {
 	Cluster(name string) *cluster.Cluster // nil: there is none
 	Table(name string) *route.Table       // nil: there is none
+	Node() *access.Node                   // nil: not known
 }
 
 // A Worker is what the connections of a shard share. Only the shard's thread uses it.
@@ -121,6 +122,18 @@ func (w *Worker) ClusterMetadata(name string) *metadata.Set {
 	}
 	return nil
 }
+
+// ClusterSize is how many hosts a cluster has, and whether there is one.
+func (w *Worker) ClusterSize(name string) (int, bool) {
+	c := w.Source.Cluster(name)
+	if c == nil {
+		return 0, false
+	}
+	return int(c.Stats.MembershipTotal.Value()), true
+}
+
+// Node is what the proxy is called.
+func (w *Worker) Node() *access.Node { return w.Source.Node() }
 
 // LocalIP is the address of this machine that requests of our own making come from, and
 // that stands in x-forwarded-for for clients on the loopback interface: the first

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
@@ -20,10 +21,14 @@ type Runtime struct {
 	Listeners  []*listen.Config
 	Clusters   map[string]*cluster.Cluster
 	Routes     map[string]*route.Table
+	Who        *access.Node // what the proxy is called; nil: not known
 }
 
 // Cluster returns the cluster of a name, or nil.
 func (r *Runtime) Cluster(name string) *cluster.Cluster { return r.Clusters[name] }
+
+// Node returns what the proxy is called.
+func (r *Runtime) Node() *access.Node { return r.Who }
 
 // Table returns the route table of a name, or nil.
 func (r *Runtime) Table(name string) *route.Table { return r.Routes[name] }

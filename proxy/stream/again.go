@@ -117,7 +117,7 @@ func (s *Stream) open() {
 	s.Rec.Request = &s.Request
 	s.Conn.Heard()
 	s.Conn.Fill(&s.Rec)
-	s.Rec.Clusters = w
+	s.Rec.World = w
 }
 
 // count counts a request.

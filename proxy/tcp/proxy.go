@@ -74,7 +74,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
 	conn.Fill(&s.rec)
 	s.rec.Dynamic.Inherit(&conn.Dynamic)
-	s.rec.Clusters = w
+	s.rec.World = w
 	if len(c.TLVs) > 0 {
 		s.origin.TLVs = c.TLVPolicy.Merge(conn.TLVs, conn.Introduced(), c.TLVs, &s.rec)
 	}
@@ -191,6 +191,7 @@ func (s *session) try(c *cluster.Cluster) {
 	s.attempts++
 	s.rec.Attempts, s.rec.Asked = uint32(s.attempts), s.mark()
 	s.rec.UpstreamHost, s.rec.UpstreamHostName, s.rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
+	s.rec.Locality = &h.Locality
 	if h.Peer != nil {
 		s.rec.Peer = h.Peer
 	}

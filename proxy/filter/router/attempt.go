@@ -233,6 +233,7 @@ func (r *Router) win(a *attempt, info *pool.Info) {
 	r.w.Loop.Cancel(&r.timers[timerBackoff])
 	s := r.s
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = a.host.Addr, a.host.Name, a.host.Metadata.All
+	s.Rec.Locality = &a.host.Locality
 	r.note(info)
 	if a != r.cur {
 		for i, o := range r.others {

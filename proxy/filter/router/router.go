@@ -339,6 +339,7 @@ func (r *Router) try() {
 	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
+	s.Rec.Locality = &h.Locality
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream, s.Rec.UpstreamState = netip.AddrPort{}, 0, nil, nil
 	if h.Peer != nil {
 		s.Rec.Peer = h.Peer
