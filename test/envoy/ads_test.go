@@ -33,6 +33,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -40,10 +41,10 @@ import (
 // node of one of the mesh's sidecars (or of its gateway), and asks both sides
 // whether anything was refused.
 func TestEnvoyJoinsTheMesh(t *testing.T) {
-	envoy := findEnvoy(t)
+	envoy := process.Envoy(t)
 	nsenter, err := exec.LookPath("nsenter")
 	if err != nil {
-		skip(t, "nsenter is missing: install util-linux")
+		process.Skip(t, "nsenter is missing: install util-linux")
 	}
 	for _, sample := range []struct {
 		name  string
@@ -167,8 +168,8 @@ func (n node) join(t *testing.T, m *mesh.Mesh, envoy string, enter []string, api
 	}
 	mesh.Until(t, 30*time.Second, "a live Envoy with listeners", func() error {
 		select {
-		case <-run.done:
-			t.Fatalf("Envoy has ended:\n%s", run.log())
+		case <-run.Done:
+			t.Fatalf("Envoy has ended:\n%s", run.Log())
 		default:
 		}
 		text, err := ask("/ready")
@@ -203,7 +204,7 @@ func (n node) join(t *testing.T, m *mesh.Mesh, envoy string, enter []string, api
 		t.Errorf("Envoy has %d clusters, %d answers for clusters and %d for listeners", stats["cluster_manager.active_clusters"],
 			stats["cluster_manager.cds.update_success"], stats["listener_manager.lds.update_success"])
 	}
-	if text := run.log(); strings.Contains(text, "rejected") {
+	if text := run.Log(); strings.Contains(text, "rejected") {
 		t.Errorf("Envoy has refused something:\n%s", text)
 	}
 	n.asControlPlaneSees(t, m, api)

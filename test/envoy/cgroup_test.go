@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/test/envoy/peer"
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -41,9 +42,9 @@ static_resources:
 // taking requests, and take them again. The files are the test's: each proxy has a mount namespace in which they are the machine's.
 func TestCgroupMemory(t *testing.T) {
 	if out, err := exec.Command("unshare", "-Urm", "true").CombinedOutput(); err != nil {
-		skip(t, fmt.Sprintf("no mount namespaces: %v %s", err, out))
+		process.Skip(t, fmt.Sprintf("no mount namespaces: %v %s", err, out))
 	}
-	programs := []program{{path: findEnvoy(t), envoy: true}, {path: findProxy(t)}}
+	programs := []program{{path: process.Envoy(t), envoy: true}, {path: process.Proxy(t)}}
 	for _, version := range []struct {
 		name, used, limit, bound string
 		most                     uint64

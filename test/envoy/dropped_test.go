@@ -17,6 +17,7 @@ import (
 	malla "github.com/mallamesh/malla/app/proxy"
 	"github.com/mallamesh/malla/test/envoy/peer"
 	"github.com/mallamesh/malla/test/envoy/scenario"
+	"github.com/mallamesh/malla/test/process"
 )
 
 var (
@@ -52,7 +53,7 @@ func TestDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, patience = 0, 3*time.Second // they are to differ
-	whole := program{path: findProxy(t)}
+	whole := program{path: process.Proxy(t)}
 	lacking := program{path: whole.path, without: without}
 	sides := []*side{newSide(t, whole, pki, shared), newSide(t, lacking, pki, shared)}
 	shared = sides[1].begin(t, slices.DeleteFunc(shared, func(s *scenario.Scenario) bool { return !sides[1].takes(t, s) }))
@@ -149,8 +150,8 @@ func (s *side) begin(t *testing.T, some []*scenario.Scenario) []*scenario.Scenar
 		if s.lives(t) {
 			return some
 		}
-		<-s.run.done
-		log := s.run.log()
+		<-s.run.Done
+		log := s.run.Log()
 		left := slices.DeleteFunc(slices.Clone(some), func(sc *scenario.Scenario) bool {
 			if strings.Contains(log, s.views[sc.Name].Prefix()) {
 				s.refused[sc.Name] = "its listener does not open"

@@ -13,18 +13,13 @@
 package envoy_test
 
 import (
-	"bytes"
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -38,128 +33,21 @@ func TestMain(m *testing.M) {
 		spent.tell(os.Stderr)
 	}
 	mesh.RemoveBinary()
-	if proxyBinary.dir != "" {
-		os.RemoveAll(proxyBinary.dir)
-	}
+	process.Clean()
 	os.Exit(code)
 }
 
-// findEnvoy returns the path of a real Envoy.
-func findEnvoy(t *testing.T) string {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("a real Envoy is not asked with -short")
-	}
-	candidates := []string{os.Getenv("MALLA_ENVOY"), filepath.Join(mesh.Root(t), ".cache", "envoy", "bin", "envoy")}
-	if p, err := exec.LookPath("envoy"); err == nil {
-		candidates = append(candidates, p)
-	}
-	for _, c := range candidates {
-		if c == "" {
-			continue
-		}
-		if exists(c) {
-			return native(c)
-		}
-	}
-	skip(t, "no real Envoy: set MALLA_ENVOY, or run make test, which installs it")
-	return ""
-}
-
-// native is the program that pip's script becomes at once: Python would have a third of the time that Envoy needs to start.
-func native(path string) string {
-	if found, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "..", "lib", "python*", "site-packages", "envoy", "_bin", "envoy")); len(found) == 1 {
-		return found[0]
-	}
-	return path
-}
-
-// skip leaves a test out, but never in CI.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-var proxyBinary struct {
-	sync.Once
-	dir string
-	err error
-}
-
-// findProxy returns malla-proxy: beside the binary under test, or built once.
-func findProxy(t *testing.T) string {
-	t.Helper()
-	if bin := os.Getenv("MALLA_BIN"); bin != "" {
-		if p := filepath.Join(filepath.Dir(bin), "malla-proxy"); exists(p) {
-			return p
-		}
-	}
-	proxyBinary.Do(func() {
-		if proxyBinary.dir, proxyBinary.err = os.MkdirTemp("", "malla-proxy"); proxyBinary.err != nil {
-			return
-		}
-		cmd := exec.Command("go", "build", "-o", filepath.Join(proxyBinary.dir, "malla-proxy"), "github.com/mallamesh/malla/cmd/malla-proxy")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			proxyBinary.err = fmt.Errorf("build cmd/malla-proxy: %w\n%s", err, out)
-		}
-	})
-	if proxyBinary.err != nil {
-		t.Fatal(proxyBinary.err)
-	}
-	return filepath.Join(proxyBinary.dir, "malla-proxy")
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// A running is a process of a test, with what it said.
-type running struct {
-	cmd  *exec.Cmd
-	mu   sync.Mutex
-	said bytes.Buffer // guarded by mu
-	done chan struct{}
-}
-
-func (r *running) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.said.Write(p)
-}
-
-func (r *running) log() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.said.String()
-}
-
 // start runs a program until the test ends.
-func start(t *testing.T, name string, args ...string) *running {
+func start(t *testing.T, name string, args ...string) *process.Process {
 	t.Helper()
-	r := &running{cmd: exec.Command(name, args...), done: make(chan struct{})}
-	r.cmd.Stdout, r.cmd.Stderr = r, r
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = r.cmd.Wait()
-		close(r.done)
-	}()
-	t.Cleanup(func() {
-		_ = r.cmd.Process.Kill()
-		<-r.done
-		spent.process(name, "in play", r.cmd.ProcessState)
-		if t.Failed() {
-			text := r.log()
-			t.Logf("%s said:\n%s", filepath.Base(name), text[max(0, len(text)-6000):])
+	var p *process.Process
+	t.Cleanup(func() { // after the process has ended
+		if p != nil {
+			spent.process(name, "in play", p.Cmd.ProcessState)
 		}
 	})
-	return r
+	p = process.Start(t, name, args...)
+	return p
 }
 
 // fill replaces {{name}} in a text.

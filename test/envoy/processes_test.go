@@ -19,6 +19,7 @@ import (
 
 	"github.com/mallamesh/malla/test/envoy/peer"
 	"github.com/mallamesh/malla/test/envoy/scenario"
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -43,7 +44,7 @@ type side struct {
 	pki     *peer.PKI
 	network string // 127.N: addresses that nobody else uses
 	hold    net.Listener
-	run     *running
+	run     *process.Process
 	views   map[string]*scenario.View
 	peers   map[string][]*peer.Upstream
 	refused map[string]string // scenarios whose configuration it did not take, and why
@@ -194,7 +195,7 @@ func (s *side) ready(t *testing.T, some []*scenario.Scenario, workers int) {
 	}
 	s.launch(t, s.sift(t, some), workers)
 	if !s.lives(t) {
-		t.Fatalf("%s has ended:\n%s", s, s.run.log())
+		t.Fatalf("%s has ended:\n%s", s, s.run.Log())
 	}
 }
 
@@ -204,7 +205,7 @@ func (s *side) lives(t *testing.T) bool {
 	ended := false
 	mesh.Until(t, 30*time.Second, s.String()+" being ready", func() error {
 		select {
-		case <-s.run.done:
+		case <-s.run.Done:
 			ended = true
 			return nil
 		default:

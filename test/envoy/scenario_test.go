@@ -21,6 +21,7 @@ import (
 
 	"github.com/mallamesh/malla/test/envoy/peer"
 	"github.com/mallamesh/malla/test/envoy/scenario"
+	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
 )
 
@@ -49,7 +50,7 @@ func load(t *testing.T) []*scenario.Scenario {
 // TestScenarios gives one configuration and the same bytes to the real Envoy and to
 // malla-proxy: what is seen must be the same, but for what a scenario says differs.
 func TestScenarios(t *testing.T) {
-	programs := []program{{path: findEnvoy(t), envoy: true}, {path: findProxy(t)}}
+	programs := []program{{path: process.Envoy(t), envoy: true}, {path: process.Proxy(t)}}
 	all := slices.DeleteFunc(load(t), func(s *scenario.Scenario) bool { return !wanted("TestScenarios", s.Name) })
 	pki, err := peer.NewPKI(t.TempDir())
 	if err != nil {
@@ -130,7 +131,7 @@ func live(t *testing.T, sides []*side) {
 	t.Cleanup(func() {
 		for _, s := range sides {
 			select {
-			case <-s.run.done:
+			case <-s.run.Done:
 				t.Errorf("%s has ended", s)
 			default:
 			}

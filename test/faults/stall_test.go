@@ -18,8 +18,8 @@ import (
 	"github.com/mallamesh/malla/test/hop"
 )
 
-// raw answers every connection, once the head of a request has come, as f does.
-func raw(t *testing.T, f func(c net.Conn, path string)) string {
+// accept gives every connection to f, and closes it then.
+func accept(t *testing.T, f func(c net.Conn)) string {
 	t.Helper()
 	l := hop.Serve(t)
 	go func() {
@@ -30,14 +30,21 @@ func raw(t *testing.T, f func(c net.Conn, path string)) string {
 			}
 			go func() {
 				defer c.Close()
-				req, err := http.ReadRequest(bufio.NewReader(c))
-				if err == nil {
-					f(c, req.URL.Path)
-				}
+				f(c)
 			}()
 		}
 	}()
 	return l.Addr().String()
+}
+
+// raw answers every connection, once the head of a request has come, as f does.
+func raw(t *testing.T, f func(c net.Conn, path string)) string {
+	t.Helper()
+	return accept(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			f(c, req.URL.Path)
+		}
+	})
 }
 
 const answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n01234567890123456789"
@@ -58,35 +65,23 @@ var answer2, head2 = func() (string, int) {
 // raw2 is raw for HTTP/2: one request on each connection.
 func raw2(t *testing.T, f func(c net.Conn, path string)) string {
 	t.Helper()
-	l := hop.Serve(t)
-	go func() {
+	return accept(t, func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		frames := http2.NewFramer(io.Discard, c)
+		frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		for {
-			c, err := l.Accept()
+			x, err := frames.ReadFrame()
+			if m, ok := x.(*http2.MetaHeadersFrame); ok {
+				f(c, m.PseudoValue("path"))
+				return
+			}
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-					return
-				}
-				frames := http2.NewFramer(io.Discard, c)
-				frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-				for {
-					switch x, err := frames.ReadFrame(); m := x.(type) {
-					case *http2.MetaHeadersFrame:
-						f(c, m.PseudoValue("path"))
-						return
-					default:
-						if err != nil {
-							return
-						}
-					}
-				}
-			}()
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // alone has every request come by a connection of its own: a server that stalls after its whole answer reads no other.
