@@ -136,7 +136,12 @@ func (s Flags) Mask() (bits uint64) {
 }
 
 // Append appends the short names with commas between, or "-" if there is none.
-func (s Flags) Append(dst []byte) []byte {
+func (s Flags) Append(dst []byte) []byte { return s.append(dst, Flag.short) }
+
+// AppendLong is Append with the long names.
+func (s Flags) AppendLong(dst []byte) []byte { return s.append(dst, Flag.long) }
+
+func (s Flags) append(dst []byte, name func(Flag) string) []byte {
 	if s == 0 {
 		return append(dst, '-')
 	}
@@ -145,25 +150,13 @@ func (s Flags) Append(dst []byte) []byte {
 			dst = append(dst, ',')
 		}
 		first = false
-		dst = append(dst, flagNames[s.at(0)].short...)
+		dst = append(dst, name(s.at(0))...)
 	}
 	return dst
 }
 
-// AppendLong is Append with the long names.
-func (s Flags) AppendLong(dst []byte) []byte {
-	if s == 0 {
-		return append(dst, '-')
-	}
-	for first := true; s != 0; s >>= flagBits {
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		dst = append(dst, flagNames[s.at(0)].long...)
-	}
-	return dst
-}
+func (f Flag) short() string { return flagNames[f].short }
+func (f Flag) long() string  { return flagNames[f].long }
 
 // String returns the short names with commas between, or "-".
 func (s Flags) String() string {

@@ -3,13 +3,14 @@ package access
 import (
 	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/mallamesh/malla/proxy/tls/openssl"
 )
 
 // tlsOp writes a fact about one end of the stream; without TLS it is missing.
@@ -60,44 +61,8 @@ func local(fact func(*x509.Certificate) string) func(*TLS) string {
 	}
 }
 
-func tlsVersion(t *TLS) string {
-	switch t.Version {
-	case tls.VersionTLS10:
-		return "TLSv1"
-	case tls.VersionTLS11:
-		return "TLSv1.1"
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
-	}
-	return ""
-}
-
-// cipherNames are OpenSSL's names of the suites that crypto/tls negotiates by default or on request.
-var cipherNames = map[uint16]string{
-	tls.TLS_AES_128_GCM_SHA256:                        "TLS_AES_128_GCM_SHA256",
-	tls.TLS_AES_256_GCM_SHA384:                        "TLS_AES_256_GCM_SHA384",
-	tls.TLS_CHACHA20_POLY1305_SHA256:                  "TLS_CHACHA20_POLY1305_SHA256",
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       "ECDHE-ECDSA-AES128-GCM-SHA256",
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:       "ECDHE-ECDSA-AES256-GCM-SHA384",
-	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-ECDSA-CHACHA20-POLY1305",
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:         "ECDHE-RSA-AES128-GCM-SHA256",
-	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:         "ECDHE-RSA-AES256-GCM-SHA384",
-	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:   "ECDHE-RSA-CHACHA20-POLY1305",
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          "ECDHE-ECDSA-AES128-SHA",
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          "ECDHE-ECDSA-AES256-SHA",
-	tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA:            "ECDHE-RSA-AES128-SHA",
-	tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA:            "ECDHE-RSA-AES256-SHA",
-}
-
-func tlsCipher(t *TLS) string {
-	if name, ok := cipherNames[t.Cipher]; ok {
-		return name
-	}
-	return tls.CipherSuiteName(t.Cipher)
-}
-
+func tlsVersion(t *TLS) string { return openssl.Version(t.Version) }
+func tlsCipher(t *TLS) string  { return openssl.Suite(t.Cipher) }
 func tlsGroup(t *TLS) string   { return t.Group }
 func tlsSession(t *TLS) string { return hex.EncodeToString(t.SessionID) }
 

@@ -18,15 +18,10 @@ var (
 // point into head, whose bytes are changed. The scheme is "http" unless the target
 // says otherwise; the caller knows better if the connection is encrypted.
 func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
-	m.Reset()
-	if p.Spelling.Names {
-		m.BeginSpelling(p.Spelling.Proper)
+	line, fields, err := p.begin(head, m)
+	if err != nil {
+		return Head{}, err
 	}
-	eol := bytes.IndexByte(head, '\n')
-	if eol < 1 || head[eol-1] != '\r' {
-		return Head{}, errBareCRLF
-	}
-	line := head[:eol-1]
 	method, target, minor, err := requestLine(line)
 	if err != nil {
 		return Head{}, err
@@ -41,7 +36,7 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 		return Head{}, errMethod
 	}
 	f.head.Minor, f.head.Connect = minor, string(method) == "CONNECT"
-	if err := f.all(head[eol+1:]); err != nil {
+	if err := f.all(fields); err != nil {
 		return f.head, err
 	}
 	if err := f.target(method, target); err != nil {
@@ -94,18 +89,26 @@ func known(method []byte) bool {
 	return false
 }
 
-// Response parses a response's head. method is that of the request: the answer
-// to HEAD has no body, whatever it says.
-func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Error) {
+// begin empties the map and cuts a head into its first line, without the line's end, and its fields.
+func (p *Parser) begin(head []byte, m *header.Map) (line, fields []byte, err *Error) {
 	m.Reset()
 	if p.Spelling.Names {
 		m.BeginSpelling(p.Spelling.Proper)
 	}
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
-		return Head{}, errBareCRLF
+		return nil, nil, errBareCRLF
 	}
-	line := head[:eol-1]
+	return head[:eol-1], head[eol+1:], nil
+}
+
+// Response parses a response's head. method is that of the request: the answer
+// to HEAD has no body, whatever it says.
+func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Error) {
+	line, fields, err := p.begin(head, m)
+	if err != nil {
+		return Head{}, err
+	}
 	// RFC 9112, section 4: the reason phrase may be absent, and servers leave out its space.
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !header.ValidValue(line) {
 		return Head{}, errLine
@@ -129,7 +132,7 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	if p.Spelling.Reason && len(line) > 13 {
 		m.KeepReason(line[13:])
 	}
-	if err := f.all(head[eol+1:]); err != nil {
+	if err := f.all(fields); err != nil {
 		return *h, err
 	}
 	if err := f.framing(); err != nil {

@@ -70,15 +70,9 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
 	c.doubt, c.lost = false, false
-	c.info.Requests++
-	p.active++
-	st := p.cluster.Stats
-	st.UpstreamRqTotal.Inc()
-	st.UpstreamRqActive.Inc()
-	c.info.Host.RqTotal.Inc()
-	c.info.Host.Active.Add(1)
+	c.taken()
 	if c.spent() {
-		st.UpstreamCxMaxRequests.Inc()
+		p.cluster.Stats.UpstreamCxMaxRequests.Inc()
 		c.keep = false
 	}
 	return c
@@ -86,12 +80,8 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 
 // finish ends the request's account.
 func (c *h1Conn) finish() {
-	p := c.pool
 	c.handler = nil
-	c.rqLimits.Requests.Release()
-	p.active--
-	p.cluster.Stats.UpstreamRqActive.Dec()
-	c.info.Host.Active.Add(-1)
+	c.settle(c.rqLimits)
 }
 
 // Info says what is known of the connection.

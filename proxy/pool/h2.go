@@ -136,19 +136,13 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	r.meter = response.meter(p.w)
 	response.Trailers.Reset()
 	c.active++
-	c.info.Requests++
-	p.active++
-	st := p.cluster.Stats
-	st.UpstreamRqTotal.Inc()
-	st.UpstreamRqActive.Inc()
-	c.info.Host.RqTotal.Inc()
-	c.info.Host.Active.Add(1)
+	c.taken()
 	if c.http.TryIdle(p.w.Loop.Now()) {
 		c.keepAlive()
 	}
 	r.s = c.http.Open(r, &response.Map, &response.Trailers)
 	if c.upstream.spent() {
-		st.UpstreamCxMaxRequests.Inc()
+		p.cluster.Stats.UpstreamCxMaxRequests.Inc()
 		p.unlinkOpen(c)
 	}
 	return r
@@ -157,13 +151,9 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 // finish ends the request's account.
 func (r *h2Stream) finish() {
 	c := r.c
-	p := c.pool
 	r.handler = nil
-	r.rqLimits.Requests.Release()
 	c.active--
-	p.active--
-	p.cluster.Stats.UpstreamRqActive.Dec()
-	c.info.Host.Active.Add(-1)
+	c.settle(r.rqLimits)
 	head, body := r.s.HeaderBytes, r.s.BodyBytes
 	r.meter.HeaderIn += head.In
 	r.meter.HeaderOut += head.Out
@@ -175,7 +165,7 @@ func (r *h2Stream) finish() {
 		c.idleFromNow()
 	}
 	if len(c.done) == 0 {
-		p.w.AtTurnEnd(c.atEnd)
+		c.pool.w.AtTurnEnd(c.atEnd)
 	}
 	c.done = append(c.done, r)
 }

@@ -41,6 +41,25 @@ type codec interface {
 	spent() bool
 }
 
+// taken accounts for a request that the connection takes.
+func (u *upstream) taken() {
+	u.info.Requests++
+	u.pool.active++
+	st := u.pool.cluster.Stats
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	u.info.Host.RqTotal.Inc()
+	u.info.Host.Active.Add(1)
+}
+
+// settle ends the account of one, which limits have counted.
+func (u *upstream) settle(limits *cluster.Breakers) {
+	limits.Requests.Release()
+	u.pool.active--
+	u.pool.cluster.Stats.UpstreamRqActive.Dec()
+	u.info.Host.Active.Add(-1)
+}
+
 // dial makes a connection for a request that waits. The limit on connections does
 // not hold for a host that has none: its requests would wait for ever. It reports
 // whether there will be one.

@@ -96,17 +96,7 @@ func TestResponseThatIsNoGzip(t *testing.T) {
 func TestFiltersThatStayOutAllocateNothing(t *testing.T) {
 	b, p := sidecar(t)
 	b.config.Filters = append([]stream.Factory{compressor.New("c", zipper()), decompressor.New("d", unzipper())}, b.config.Filters...)
-	request := func() {
-		p.Write(wrkRequest)
-		b.Step()
-		p.In = p.In[:0]
-	}
-	for range 100 {
-		request()
-	}
-	if n := testing.AllocsPerRun(1000, request); n != 0 {
-		t.Errorf("a request allocates %v times, want 0", n)
-	}
+	wantNoAllocs(t, b, p)
 }
 
 // A body that is whole when it comes is decompressed in memory that is there.

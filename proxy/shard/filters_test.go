@@ -363,15 +363,5 @@ func TestFiltersDoNotAllocate(t *testing.T) {
 		grpcweb.New("w", grpcstats.NewCounters(reg, "grpc-web", true)), grpcstats.New("g", &grpcstats.Config{}, grpcstats.NewCounters(reg, "grpc", true)),
 		router.New(router.Config{}),
 	}
-	request := func() {
-		p.Write(wrkRequest)
-		b.Step()
-		p.In = p.In[:0]
-	}
-	for range 100 {
-		request()
-	}
-	if n := testing.AllocsPerRun(1000, request); n != 0 {
-		t.Errorf("a request allocates %v times, want 0", n)
-	}
+	wantNoAllocs(t, b, p)
 }

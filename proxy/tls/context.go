@@ -269,32 +269,3 @@ func Describe(state *tls.ConnectionState, found *Found) *access.TLS {
 	}
 	return d
 }
-
-// VersionName and CipherName are the names that Envoy prints.
-func VersionName(v uint16) string {
-	switch v {
-	case tls.VersionTLS10:
-		return "TLSv1"
-	case tls.VersionTLS11:
-		return "TLSv1.1"
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
-	}
-	return ""
-}
-
-// CipherName is the OpenSSL name of a suite, which Envoy prints.
-func CipherName(id uint16) string {
-	switch id {
-	case tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256:
-		return tls.CipherSuiteName(id)
-	}
-	for name, s := range suites {
-		if s == id {
-			return name
-		}
-	}
-	return tls.CipherSuiteName(id)
-}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tls/openssl"
 )
 
 // Count counts a handshake that has succeeded, as Envoy does; peer is nil if none was seen.
@@ -24,8 +25,8 @@ func Count(st *stats.TLS, state *tls.ConnectionState, peer *Peer) {
 	case peer.Doubt != nil:
 		CountFailure(st, peer.Doubt)
 	}
-	st.Ciphers.Inc(CipherName(state.CipherSuite))
-	st.Versions.Inc(VersionName(state.Version))
+	st.Ciphers.Inc(openssl.Suite(state.CipherSuite))
+	st.Versions.Inc(openssl.Version(state.Version))
 	if state.CurveID != 0 {
 		st.Curves.Inc(curveName(state.CurveID))
 	}
