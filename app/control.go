@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -116,7 +117,8 @@ func Control(ctx context.Context, o ControlOptions) error {
 			Controllers: gatewayapi.Controllers(o.AsIstio)})}
 	c.lastGood = newLastGood(client.CoreV1().ConfigMaps(o.Namespace), o.Log)
 	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, AsIstio: o.AsIstio, Log: o.Log})
-	c.build(time.Now())
+	c.names = newGatewayNames(net.DefaultResolver.LookupNetIP, o.Log)
+	c.build(time.Now(), false)
 	c.hasTold() // who connects from now on begins with it
 	authority, err := loadCA(ctx, client, o, c.trustDomain())
 	if err != nil {
@@ -141,6 +143,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	g.Go(func() error { c.status.Run(ctx); return nil })
 	g.Go(func() error { members.Run(ctx); return nil })
 	g.Go(func() error { c.lastGood.run(ctx); return nil })
+	g.Go(func() error { c.names.run(ctx); return nil })
 	g.Go(func() error { return quiet(ctx, c.gateways.Run(ctx)) })
 	g.Go(func() error { return c.serveGRPC(ctx, client) })
 	g.Go(func() error { return c.serveHTTP(ctx, client, metrics) })
@@ -206,6 +209,7 @@ type controlPlane struct {
 	status    *status.Writer
 	standards standards
 	gateways  *gateways.Controller
+	names     *gatewayNames
 	settled   *time.Timer   // fires when a problem may be due
 	refused   chan struct{} // holds one token: proxies refuse something, or something less
 	sizes     *sizes
@@ -225,8 +229,11 @@ const (
 // follow builds and pushes after changes.
 func (c *controlPlane) follow(ctx context.Context) {
 	for {
+		renamed := false
 		select {
 		case <-c.source.Changes():
+		case <-c.names.changed:
+			renamed = true
 		case <-c.settled.C:
 			c.tell()
 			continue
@@ -246,7 +253,7 @@ func (c *controlPlane) follow(ctx context.Context) {
 				return
 			}
 		}
-		types, changed := c.build(born)
+		types, changed := c.build(born, renamed)
 		if changed {
 			c.server.Changed(types...)
 			c.publishRoots()
@@ -255,20 +262,26 @@ func (c *controlPlane) follow(ctx context.Context) {
 	}
 }
 
-// build makes the newest mesh and says which types it may touch; none means all.
-func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
+// build makes the newest mesh and says which types it may touch; none means all. Renamed says that names of gateways have other
+// addresses, which no configuration tells.
+func (c *controlPlane) build(born time.Time, renamed bool) (types []string, changed bool) {
 	snap := c.source.Snapshot()
 	read := snap
 	var before *model.Mesh
 	if c.resources != nil {
 		before = c.resources.Mesh()
-		if before.Generation == snap.Generation() {
+		if before.Generation == snap.Generation() && !renamed {
 			c.tell() // of an object that cannot be read there is no news but this
 			return nil, false
 		}
 	}
 	var cfg *model.MeshConfig
 	cfg, c.found = c.settings(snap)
+	if found := c.names.addresses(); len(found) > 0 {
+		with := *cfg
+		with.Networks.Resolved = found
+		cfg = &with
+	}
 	if len(cfg.Discovery) > 0 {
 		snap = snap.Only(cfg.Discovers)
 	}
@@ -280,6 +293,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	c.standards.set(compile.GatewayAPI(m), snap, c.o.Log)
 	c.standards.ingresses(snap.List("Ingress"), compile.Ingresses(m), compile.IngressPoints(snap, m.Config))
 	c.gateways.Set(c.deployed(m, snap))
+	c.names.want(compile.GatewayNames(m))
 	c.tell()
 	if before != nil && before.Config.TrustDomain != cfg.TrustDomain {
 		// The registry, what proxies are told and what the CA signs follow at once. What was signed before does not.
@@ -297,7 +311,7 @@ func (c *controlPlane) build(born time.Time) (types []string, changed bool) {
 	}
 	c.resources.Set(m, born)
 	switch {
-	case last == nil:
+	case last == nil || renamed:
 	case onlyEndpoints(last, snap, before, m):
 		return []string{xds.EndpointType}, true
 	case same(last, snap, "Secret") && slices.Equal(before.Gateways, m.Gateways):

@@ -97,7 +97,7 @@ func Mesh(s *config.Snapshot, cfg *model.MeshConfig, r *model.Registry, prev *mo
 	} else {
 		next.findings = findings(next, m)
 	}
-	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m), ingressProblems(next), gatewayProblems(next))
+	return m, slices.Concat(problems(next, r), next.findings, emptySelectors(m), ingressProblems(next), gatewayProblems(next), unknownGateways(s, m))
 }
 
 // A memo is what one mesh leaves for the next.

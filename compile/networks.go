@@ -1,11 +1,16 @@
 package compile
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config"
+	meshconfig "github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -18,20 +23,67 @@ func networks(s *config.Snapshot, m *model.Mesh) {
 	if ns, ok := s.Get("Namespace", "", m.Config.RootNamespace); ok {
 		m.Network = ns.Labels[model.NetworkLabel]
 	}
-	m.NetworkGateways = slices.Clone(m.Config.Networks.Gateways)
+	add := func(g model.NetworkGateway, addrs []netip.Addr) {
+		for _, a := range addrs {
+			g.Addr, g.Name = a, ""
+			m.NetworkGateways = append(m.NetworkGateways, g)
+		}
+	}
+	resolved := m.Config.Networks.Resolved
+	for _, g := range m.Config.Networks.Gateways {
+		if g.Name != "" {
+			add(g, resolved[g.Name])
+		} else {
+			m.NetworkGateways = append(m.NetworkGateways, g)
+		}
+	}
 	for _, svc := range m.Registry.Services {
 		if !svc.Kubernetes {
 			continue
 		}
 		for _, g := range gatewaysOf(m.Config, svc) {
-			for _, a := range outside(svc) {
-				g.Addr = a
-				m.NetworkGateways = append(m.NetworkGateways, g)
-			}
+			add(g, outside(svc, resolved))
 		}
 	}
 	slices.SortFunc(m.NetworkGateways, model.CompareGateways)
 	m.NetworkGateways = slices.Compact(m.NetworkGateways)
+}
+
+// GatewayNames lists, sorted, the names that gateways of networks have in the place of addresses: who finds these puts them into
+// the mesh's settings.
+func GatewayNames(m *model.Mesh) []string {
+	var out []string
+	for _, g := range m.Config.Networks.Gateways {
+		if g.Name != "" {
+			out = append(out, g.Name)
+		}
+	}
+	for _, svc := range m.Registry.Services {
+		if svc.Kubernetes && len(gatewaysOf(m.Config, svc)) > 0 {
+			out = append(out, svc.OutsideNames...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// unknownGateways tells of Services that are to be gateways of networks and are not there.
+func unknownGateways(s *config.Snapshot, m *model.Mesh) (out []Problem) {
+	for _, g := range m.Config.Networks.Services {
+		if len(m.Services(g.Host)) > 0 {
+			continue
+		}
+		for _, name := range meshconfig.Names {
+			o, ok := s.Get("ConfigMap", m.Config.RootNamespace, name)
+			if !ok || o.Value.(*corev1.ConfigMap).Data[meshconfig.NetworksKey] == "" {
+				continue
+			}
+			at := field.At("data", meshconfig.NetworksKey, "networks", g.Network, "gateways")
+			out = append(out, noticed(o, at, true, fmt.Sprintf("there is no Service %s: nothing of network %s is reached by it", g.Host, g.Network)))
+			break
+		}
+	}
+	return out
 }
 
 // gatewaysOf returns what gateways a Service is, but for the addresses. The label counts before MeshNetworks.
@@ -58,9 +110,13 @@ const ourCluster = "Kubernetes"
 
 // outside returns where a Service is reached from elsewhere. Where its load balancer is this machine's loopback, which is a
 // mesh on one machine, elsewhere is here, and its address in the cluster is as good.
-func outside(svc *model.Service) []netip.Addr {
-	if slices.ContainsFunc(svc.Outside, netip.Addr.IsLoopback) {
+func outside(svc *model.Service, resolved map[string][]netip.Addr) []netip.Addr {
+	all := svc.Outside
+	for _, name := range svc.OutsideNames {
+		all = append(slices.Clip(all), resolved[name]...)
+	}
+	if slices.ContainsFunc(all, netip.Addr.IsLoopback) {
 		return svc.VIPs
 	}
-	return svc.Outside
+	return all
 }

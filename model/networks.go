@@ -16,10 +16,11 @@ const GatewayPortLabel = "networking.istio.io/gatewayPort"
 // Networks say what MeshNetworks say: of which network the endpoints are that do not say so themselves,
 // and how those of other networks are reached.
 type Networks struct {
-	Here     string           // of what this cluster's registry has; empty: Ranges say
-	Ranges   []NetworkRange   // the narrowest first
-	Gateways []NetworkGateway // by address; sorted
-	Services []NetworkService // of this cluster, whose addresses outside are gateways; sorted
+	Here     string                  // of what this cluster's registry has; empty: Ranges say
+	Ranges   []NetworkRange          // the narrowest first
+	Gateways []NetworkGateway        // by address; sorted
+	Services []NetworkService        // of this cluster, whose addresses outside are gateways; sorted
+	Resolved map[string][]netip.Addr // addresses of names of gateways, as somebody has found them; nil: none is known
 }
 
 // A NetworkRange holds the addresses of a network.
@@ -34,6 +35,7 @@ type NetworkGateway struct {
 	Network string
 	Cluster string // whose endpoints it is for; empty: anybody's of the network
 	Addr    netip.Addr
+	Name    string // in the place of an address that is not known yet; of those of a mesh none has one
 	Port    uint16
 }
 
@@ -46,7 +48,7 @@ type NetworkService struct {
 
 // CompareGateways orders gateways of networks.
 func CompareGateways(a, b NetworkGateway) int {
-	return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port))
+	return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port))
 }
 
 // NetworkOf returns the network of something with these labels at that address: what they say, else what the

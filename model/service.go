@@ -52,28 +52,29 @@ const (
 
 // A Service is a name with ports that clients call.
 type Service struct {
-	Host       string // reviews.prod.svc.cluster.local, or a ServiceEntry's host, maybe *.example.com
-	Namespace  string
-	Name       string // without namespace; a ServiceEntry's host again
-	Created    time.Time
-	From       Ref
-	Kubernetes bool         // made from a Service, not from a ServiceEntry
-	VIPs       []netip.Addr // ClusterIPs or a ServiceEntry's addresses, v4 before v6; none if headless
-	CIDRs      []netip.Prefix
-	Auto       []netip.Addr // allocated, of a ServiceEntry without addresses, v4 before v6; see [View.Addresses]
-	Ports      []Port
-	Resolution Resolution
-	Headless   bool   // clusterIP: None
-	External   bool   // outside of the mesh: no mutual TLS by itself
-	AliasOf    string // the host behind an Alias
-	ExportTo   ExportTo
-	Labels     map[string]string
-	Selector   map[string]string // of the pods and WorkloadEntries behind it, nil if none
-	Accounts   []string          // SPIFFE ids that its endpoints may have, sorted
-	SANs       []string          // a ServiceEntry's subjectAltNames
-	NodeLocal  bool              // internalTrafficPolicy: Local
-	Near       Nearness          // trafficDistribution
-	Outside    []netip.Addr      // of Kubernetes' load balancer, and externalIPs; v4 before v6
+	Host         string // reviews.prod.svc.cluster.local, or a ServiceEntry's host, maybe *.example.com
+	Namespace    string
+	Name         string // without namespace; a ServiceEntry's host again
+	Created      time.Time
+	From         Ref
+	Kubernetes   bool         // made from a Service, not from a ServiceEntry
+	VIPs         []netip.Addr // ClusterIPs or a ServiceEntry's addresses, v4 before v6; none if headless
+	CIDRs        []netip.Prefix
+	Auto         []netip.Addr // allocated, of a ServiceEntry without addresses, v4 before v6; see [View.Addresses]
+	Ports        []Port
+	Resolution   Resolution
+	Headless     bool   // clusterIP: None
+	External     bool   // outside of the mesh: no mutual TLS by itself
+	AliasOf      string // the host behind an Alias
+	ExportTo     ExportTo
+	Labels       map[string]string
+	Selector     map[string]string // of the pods and WorkloadEntries behind it, nil if none
+	Accounts     []string          // SPIFFE ids that its endpoints may have, sorted
+	SANs         []string          // a ServiceEntry's subjectAltNames
+	NodeLocal    bool              // internalTrafficPolicy: Local
+	Near         Nearness          // trafficDistribution
+	Outside      []netip.Addr      // of Kubernetes' load balancer, and externalIPs; v4 before v6
+	OutsideNames []string          // of the load balancer
 }
 
 // Nearness says which endpoints clients prefer, whatever is known of their health.

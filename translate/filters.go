@@ -146,9 +146,10 @@ func tcpTo(v *model.View, to []model.Split, listener uint16) *listenerv3.Filter 
 		p.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: first.String()}
 	} else {
 		list := &tcpv3.TcpProxy_WeightedCluster{}
+		by := divisorOf(to)
 		for _, s := range to {
 			list.Clusters = append(list.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{
-				Name: clusterOf(v, s.To, listener).String(), Weight: s.Weight,
+				Name: clusterOf(v, s.To, listener).String(), Weight: lighter(uint64(s.Weight), by),
 			})
 		}
 		p.StatPrefix = clusterName{port: first.port, host: first.host}.String()

@@ -131,7 +131,13 @@ func grouped(v *model.View, endpoints []*model.Endpoint, priority func(*model.En
 	}
 	groups := make(map[key]*group)
 	var out []*group
+	total := uint64(0)
 	for _, e := range endpoints {
+		total += uint64(cmp.Or(e.Weight, 1))
+	}
+	by := divisor(total, len(endpoints))
+	for _, e := range endpoints {
+		weight := lighter(uint64(cmp.Or(e.Weight, 1)), by)
 		k := key{locality: e.Locality}
 		if priority != nil {
 			k.priority = priority(e)
@@ -142,10 +148,10 @@ func grouped(v *model.View, endpoints []*model.Endpoint, priority func(*model.En
 			groups[k] = g
 			out = append(out, g)
 		}
-		lb := lbEndpoint(endpointAddress(e), cmp.Or(e.Weight, 1))
+		lb := lbEndpoint(endpointAddress(e), weight)
 		lb.Metadata = endpointMetadata(v, e)
 		g.list = append(g.list, lb)
-		g.weight += cmp.Or(e.Weight, 1)
+		g.weight += weight
 	}
 	slices.SortFunc(out, func(a, b *group) int {
 		return cmp.Or(strings.Compare(a.locality, b.locality), cmp.Compare(a.priority, b.priority))

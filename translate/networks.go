@@ -53,17 +53,21 @@ func reachable(v *model.View, s *model.Service, p model.TrafficPolicy, endpoints
 	}
 	var out []*model.Endpoint
 	doors := map[door]uint32{}
-	scale := v.Mesh.NetworkScale()
+	scale, total := uint64(v.Mesh.NetworkScale()), uint64(0)
+	for _, e := range endpoints {
+		total += uint64(cmp.Or(e.Weight, 1)) * scale
+	}
+	by := divisor(total, len(endpoints)*(1+len(v.Mesh.NetworkGateways)))
 	for _, e := range endpoints {
 		if !seesNetwork(v, networkOf(v, e)) {
 			continue
 		}
-		weight := cmp.Or(e.Weight, 1) * scale
+		weight := lighter(uint64(cmp.Or(e.Weight, 1))*scale, by)
 		gateways := gatewaysTo(v, e)
 		switch {
 		case len(gateways) == 0 && nowhere(e):
 		case len(gateways) == 0:
-			if scale > 1 {
+			if weight != cmp.Or(e.Weight, 1) {
 				own := *e
 				own.Weight = weight
 				e = &own

@@ -86,6 +86,14 @@ func TestIncremental(t *testing.T) {
 					next.RulesExportTo = pick(r, exports)
 					cfg = next
 				}
+				if r.IntN(4) == 0 {
+					cfg.Networks = randomNetworks(r)
+				}
+				if r.IntN(6) == 0 {
+					if err := editNetworks(r, &store); err != nil {
+						t.Fatal(err)
+					}
+				}
 				c := cfg
 				snapshot := store.Snapshot()
 				next, told := compile.Mesh(snapshot, &c, reg, prev)
@@ -95,6 +103,7 @@ func TestIncremental(t *testing.T) {
 				same(t, step, "gateways", scratch.Gateways, next.Gateways)
 				same(t, step, "sidecars", scratch.Scopes, next.Scopes)
 				same(t, step, "peers", scratch.Peers, next.Peers)
+				same(t, step, "gateways of networks", scratch.NetworkGateways, next.NetworkGateways)
 				same(t, step, "problems", texts(want), texts(told))
 				same(t, step, "what Gateway API's objects are told", standing(scratch), standing(next))
 				for _, p := range proxies() {
@@ -155,7 +164,7 @@ func standing(m *model.Mesh) gatewayapi.Result {
 func proxies() []*model.Proxy {
 	return []*model.Proxy{
 		{Type: model.Router, Namespace: "a", Name: "x-istio", Proven: true, Labels: map[string]string{gatewayapi.NameLabel: "x"}, IPs: []netip.Addr{netip.MustParseAddr("10.244.0.4")}},
-		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
+		{Type: model.Sidecar, Namespace: "a", Name: "x-1", Proven: true, Labels: labelSets[1], Metadata: map[string]string{"NETWORK": "two"}, Locality: "r/a", IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1")}},
 		{Type: model.Sidecar, Namespace: "b", Name: "y-1", Labels: labelSets[2], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.2"), netip.MustParseAddr("fd00::2")}},
 		{Type: model.Router, Namespace: "istio-system", Name: "gw", Proven: true, Labels: labelSets[1], IPs: []netip.Addr{netip.MustParseAddr("10.244.0.3")}},
 	}
@@ -419,10 +428,10 @@ func registry(r *rand.Rand, old *model.Registry) *model.Registry {
 			if set == nil || r.IntN(2) == 0 {
 				set = &model.EndpointSet{}
 				for i := range r.IntN(4) {
-					set.Endpoints = append(set.Endpoints, &model.Endpoint{
+					set.Endpoints = append(set.Endpoints, place(r, &model.Endpoint{
 						Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(i)})}, Port: 80, PortName: "http", Namespace: ns,
 						Labels: pick(r, labelSets), TLS: r.IntN(2) == 0, Health: model.Health(r.IntN(2)),
-					})
+					}))
 				}
 			}
 			out.Services = append(out.Services, s)
@@ -447,10 +456,10 @@ func otherEndpoints(r *rand.Rand, old *model.Registry) *model.Registry {
 	s := pick(r, old.Services)
 	set := &model.EndpointSet{}
 	for i := range r.IntN(4) {
-		set.Endpoints = append(set.Endpoints, &model.Endpoint{
+		set.Endpoints = append(set.Endpoints, place(r, &model.Endpoint{
 			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(i)})}, Port: 80, PortName: "http", Namespace: s.Namespace,
 			Labels: pick(r, labelSets), TLS: r.IntN(2) == 0,
-		})
+		}))
 	}
 	out.Endpoints[s.Key()] = set
 	return out
@@ -474,6 +483,7 @@ func randomService(r *rand.Rand, ns, name string) *model.Service {
 			{Name: "http", Number: 80, Protocol: pick(r, protocols)}, {Name: "other", Number: 443, Protocol: pick(r, protocols), Target: model.TargetPort{Number: 80}},
 		},
 	}
+	leads(r, s)
 	switch r.IntN(4) {
 	case 0:
 		s.Headless, s.Resolution = true, model.Passthrough

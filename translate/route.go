@@ -163,8 +163,9 @@ func substitution(regex, replace string) *matcherv3.RegexMatchAndSubstitute {
 
 func (sc ruleScope) weighted(splits []model.Split) *routev3.WeightedCluster {
 	out := &routev3.WeightedCluster{}
+	by := divisorOf(splits)
 	for _, s := range splits {
-		w := &routev3.WeightedCluster_ClusterWeight{Name: clusterOf(sc.v, s.To, sc.port).String(), Weight: u32(s.Weight)}
+		w := &routev3.WeightedCluster_ClusterWeight{Name: clusterOf(sc.v, s.To, sc.port).String(), Weight: u32(lighter(uint64(s.Weight), by))}
 		w.RequestHeadersToAdd, w.RequestHeadersToRemove = headersToAdd(s.Headers.Request), headersToRemove(s.Headers.Request)
 		w.ResponseHeadersToAdd, w.ResponseHeadersToRemove = headersToAdd(s.Headers.Response), headersToRemove(s.Headers.Response)
 		if host := authority(s.Headers.Request); host != "" {

@@ -96,8 +96,7 @@ func (r *Reading) patch(p *networking.EnvoyFilter_EnvoyConfigObjectPatch, at *fi
 	t, ok := targets[p.GetApplyTo()]
 	switch {
 	case p.GetApplyTo() == networking.EnvoyFilter_BOOTSTRAP:
-		r.Errors.Addf(at.Child("applyTo"), "found BOOTSTRAP: proxies start before they ask; Istio's do not have it either unless BOOTSTRAP_XDS_AGENT is set")
-		return nil
+		return nil // no proxy asks for it, in Istio either unless BOOTSTRAP_XDS_AGENT is set: whoever writes it is told
 	case !ok:
 		r.Errors.Addf(at.Child("applyTo"), "missing; want what the patch changes, for example HTTP_FILTER")
 		return nil

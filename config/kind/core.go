@@ -57,7 +57,7 @@ var serviceFields = join(
 
 var endpointSliceFields = join(
 	ign("there is one machine, and it is in one zone", "endpoints[].hints", "endpoints[].zone", "endpoints[].deprecatedTopology"),
-	only(ref("endpoints with names are not supported; use a Service of type ExternalName or a ServiceEntry with resolution DNS", "addressType"), "FQDN"),
+	only(ign("what is not an address is behind no Service, in Istio neither; use a Service of type ExternalName or a ServiceEntry with resolution DNS", "addressType"), "FQDN"),
 )
 
 const (

@@ -108,11 +108,14 @@ func gateway(errs *field.List, at *field.Path, g *meshv1alpha1.Network_IstioNetw
 	switch {
 	case g.GetAddress() != "":
 		a, err := netip.ParseAddr(g.GetAddress())
-		if err != nil {
-			errs.Addf(at.Child("address"), "found %q, want an address: proxies get this one as it is, and resolve no names for it", g.GetAddress())
-			return
+		switch {
+		case err == nil:
+			out.Gateways = append(out.Gateways, model.NetworkGateway{Network: network, Addr: a.Unmap(), Port: port})
+		case len(validation.IsDNS1123Subdomain(g.GetAddress())) == 0:
+			out.Gateways = append(out.Gateways, model.NetworkGateway{Network: network, Name: g.GetAddress(), Port: port})
+		default:
+			errs.Addf(at.Child("address"), "found %q, want an address, or a name that has some", g.GetAddress())
 		}
-		out.Gateways = append(out.Gateways, model.NetworkGateway{Network: network, Addr: a.Unmap(), Port: port})
 	case g.GetRegistryServiceName() != "":
 		if problems := validation.IsDNS1123Subdomain(g.GetRegistryServiceName()); len(problems) > 0 {
 			errs.Addf(at.Child("registryServiceName"), "found %q, want the host of a Service, as istio-eastwestgateway.istio-system.svc.cluster.local", g.GetRegistryServiceName())

@@ -41,7 +41,7 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 	default:
 		s.VIPs = parseAddrs(ips)
 	}
-	s.Outside = outside(v)
+	s.Outside, s.OutsideNames = outside(v)
 	for i := range v.Spec.Ports {
 		p := &v.Spec.Ports[i]
 		port := model.Port{Name: p.Name, Number: uint16(p.Port), Protocol: protocol.Of(p)}
@@ -55,15 +55,19 @@ func Service(o *config.Object, mesh *model.MeshConfig) *model.Service {
 	return s
 }
 
-// outside returns the addresses that a Service has outside of the cluster.
-func outside(v *corev1.Service) []netip.Addr {
+// outside returns the addresses and names that a Service has outside of the cluster.
+func outside(v *corev1.Service) (addrs []netip.Addr, names []string) {
 	texts := slices.Clone(v.Spec.ExternalIPs)
 	if v.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		for _, i := range v.Status.LoadBalancer.Ingress {
 			texts = append(texts, i.IP)
+			if i.Hostname != "" && !slices.Contains(names, i.Hostname) {
+				names = append(names, i.Hostname)
+			}
 		}
 	}
-	return parseAddrs(texts)
+	slices.Sort(names)
+	return parseAddrs(texts), names
 }
 
 // DistributionAnnotation says what spec.trafficDistribution says, where that is not there.

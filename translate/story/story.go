@@ -12,6 +12,7 @@
 //	mesh          outbound=registry-only
 //	meshconfig.yaml   Istio's MeshConfig, over it
 //	meshnetworks.yaml Istio's MeshNetworks
+//	resolved      ew.example.com 203.0.113.9
 //
 // Words of a line may come in any order. Lists are separated by commas. A
 // service's host is completed to NAME.NAMESPACE.svc.cluster.local, unless it is
@@ -55,6 +56,7 @@ func Read(a *txtar.Archive) (*Story, error) {
 	proxy := &model.Proxy{Type: model.Sidecar, Namespace: "default", Name: "client", IPs: addrs("10.244.0.99")}
 	var objects []*config.Object
 	text, networks := "", "" // of MeshConfig, and of MeshNetworks
+	resolved := map[string][]netip.Addr{}
 	for _, f := range a.Files {
 		for line := range strings.Lines(string(f.Data)) {
 			words := strings.Fields(line)
@@ -73,6 +75,8 @@ func Read(a *txtar.Archive) (*Story, error) {
 				proxy, err = readProxy(words)
 			case "secrets":
 				err = addSecret(&objects, words)
+			case "resolved":
+				resolved[words[0]] = addrs(words[1])
 			case "mesh":
 				err = setMesh(&cfg, words)
 			}
@@ -103,6 +107,9 @@ func Read(a *txtar.Archive) (*Story, error) {
 	var errs field.List
 	if cfg.Networks, errs, _ = meshconfig.ParseNetworks(networks, field.At("networks")); len(errs) > 0 {
 		return nil, errs.Err()
+	}
+	if len(resolved) > 0 {
+		cfg.Networks.Resolved = resolved
 	}
 	snapshot := config.Objects(objects...)
 	if len(cfg.Discovery) > 0 {
@@ -224,7 +231,13 @@ func addService(r *model.Registry, words []string) error {
 		case "labels":
 			s.Labels = labels(value)
 		case "outside":
-			s.Outside = addrs(value)
+			for _, at := range strings.Split(value, ",") {
+				if a, err := netip.ParseAddr(at); err == nil {
+					s.Outside = append(s.Outside, a)
+				} else {
+					s.OutsideNames = append(s.OutsideNames, at)
+				}
+			}
 		case "near":
 			s.Near = map[string]model.Nearness{"zone": model.NearZone, "node": model.NearNode}[value]
 		case "node-local":
