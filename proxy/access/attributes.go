@@ -401,7 +401,7 @@ func stateObject(s *State) cel.Value {
 		}
 		if s.hasFields(key) {
 			return cel.Object(func(field string) (cel.Value, bool) {
-				text, ok := s.field(key, field)
+				text, ok := s.Field(key, field)
 				return cel.String(string(text)), ok
 			}), true
 		}

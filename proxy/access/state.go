@@ -114,8 +114,8 @@ func (s *State) hasFields(key string) bool {
 	return false
 }
 
-// field returns a field of a key's object.
-func (s *State) field(key, name string) ([]byte, bool) {
+// Field returns a field of a key's object.
+func (s *State) Field(key, name string) ([]byte, bool) {
 	if i := s.find(key); i >= 0 && s.list[i].live != nil {
 		return s.list[i].live.AppendObject(nil, AsField, name)
 	}

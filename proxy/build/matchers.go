@@ -7,6 +7,7 @@ import (
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -22,7 +23,7 @@ import (
 var matcherFields = []*Message{
 	message((*xdsmatcherv3.Matcher)(nil), reads("matcher_list", "matcher_tree", "on_no_match")),
 	message((*xdsmatcherv3.Matcher_OnMatch)(nil), reads("matcher", "action"),
-		refuses("a connection has one filter chain", "keep_matching")),
+		refuses("what is found is the end: a filter chain, or a route", "keep_matching")),
 	message((*xdsmatcherv3.Matcher_MatcherList)(nil), reads("matchers")),
 	message((*xdsmatcherv3.Matcher_MatcherList_FieldMatcher)(nil), reads("predicate", "on_match")),
 	message((*xdsmatcherv3.Matcher_MatcherList_Predicate)(nil), reads("single_predicate", "or_matcher", "and_matcher", "not_matcher")),
@@ -49,6 +50,9 @@ var matcherFields = []*Message{
 	message((*networkv3.ServerNameInput)(nil)),
 	message((*networkv3.TransportProtocolInput)(nil)),
 	message((*networkv3.ApplicationProtocolInput)(nil)),
+	message((*networkv3.FilterStateInput)(nil), reads("key", "field")),
+	message((*matcherv3.HttpRequestHeaderMatchInput)(nil), reads("header_name")),
+	message((*routev3.RouteList)(nil), reads("routes")),
 	message((*wrapperspb.StringValue)(nil), reads("value")),
 }
 
@@ -66,37 +70,75 @@ func (r *listenerReader) chainTree(m *xdsmatcherv3.Matcher, at *field.Path) list
 
 // connectionInput returns what an input of connections takes out of them, nil if it is none.
 func connectionInput(m proto.Message) matcher.Input[*listen.Subject] {
-	ip := func(a netip.Addr) (string, bool) {
+	ip := func(a netip.Addr) ([]byte, bool) {
 		if !a.IsValid() {
-			return "", false
+			return nil, false
 		}
-		return a.Unmap().String(), true
+		return a.Unmap().AppendTo(nil), true
 	}
-	port := func(a netip.AddrPort) (string, bool) {
-		return strconv.Itoa(int(a.Port())), a.Addr().IsValid()
+	port := func(a netip.AddrPort) ([]byte, bool) {
+		return strconv.AppendUint(nil, uint64(a.Port()), 10), a.Addr().IsValid()
 	}
-	text := func(s string) (string, bool) { return s, s != "" }
+	text := func(s string) ([]byte, bool) { return []byte(s), s != "" }
 	switch m.(type) {
 	case *networkv3.DestinationIPInput:
-		return func(s *listen.Subject) (string, bool) { return ip(s.Destination.Addr()) }
+		return func(s *listen.Subject) ([]byte, bool) { return ip(s.Destination.Addr()) }
 	case *networkv3.DestinationPortInput:
-		return func(s *listen.Subject) (string, bool) { return port(s.Destination) }
+		return func(s *listen.Subject) ([]byte, bool) { return port(s.Destination) }
 	case *networkv3.SourceIPInput:
-		return func(s *listen.Subject) (string, bool) { return ip(s.Source.Addr()) }
+		return func(s *listen.Subject) ([]byte, bool) { return ip(s.Source.Addr()) }
 	case *networkv3.SourcePortInput:
-		return func(s *listen.Subject) (string, bool) { return port(s.Source) }
+		return func(s *listen.Subject) ([]byte, bool) { return port(s.Source) }
 	case *networkv3.DirectSourceIPInput:
-		return func(s *listen.Subject) (string, bool) { return ip(s.DirectSource) }
+		return func(s *listen.Subject) ([]byte, bool) { return ip(s.DirectSource) }
 	case *networkv3.SourceTypeInput:
-		return func(s *listen.Subject) (string, bool) { return "local", s.FromHere() }
+		return func(s *listen.Subject) ([]byte, bool) { return []byte("local"), s.FromHere() }
 	case *networkv3.ServerNameInput:
-		return func(s *listen.Subject) (string, bool) { return text(s.SNI) }
+		return func(s *listen.Subject) ([]byte, bool) { return text(s.SNI) }
 	case *networkv3.TransportProtocolInput:
-		return func(s *listen.Subject) (string, bool) { return text(s.Transport) }
+		return func(s *listen.Subject) ([]byte, bool) { return text(s.Transport) }
 	case *networkv3.ApplicationProtocolInput:
-		return func(s *listen.Subject) (string, bool) {
-			return "'" + strings.Join(s.ALPN, "','") + "'", len(s.ALPN) > 0
+		return func(s *listen.Subject) ([]byte, bool) {
+			return []byte("'" + strings.Join(s.ALPN, "','") + "'"), len(s.ALPN) > 0
 		}
+	}
+	return nil
+}
+
+// routeTree reads how the routes of a virtual host are found, in place of a list of them. A leaf is a list of routes, of which the first that
+// matches counts; if none does, nothing else is tried.
+func (r *reader) routeTree(v *routev3.VirtualHost, limit int, at *field.Path, out *route.VirtualHostConfig) {
+	if v.GetMatcher() == nil {
+		return
+	}
+	if len(v.GetRoutes()) > 0 {
+		r.errs.Addf(at, "is set together with routes, want one of them")
+	}
+	t := treeReader[*route.Request, int]{reader: r, input: routeInput, action: func(m proto.Message, at *field.Path) int {
+		var list []route.RouteConfig
+		switch m := m.(type) {
+		case *routev3.Route:
+			list = append(list, r.route(m, v.GetName(), limit, at))
+		case *routev3.RouteList:
+			for i, m := range m.GetRoutes() {
+				list = append(list, r.route(m, v.GetName(), limit, at.Child("routes").Index(i)))
+			}
+		default:
+			r.errs.Addf(at, "found %s, want envoy.config.route.v3.Route or RouteList", anyName(m))
+		}
+		out.Choices = append(out.Choices, list)
+		return len(out.Choices) - 1
+	}}
+	out.Matcher = t.tree(v.GetMatcher(), at)
+}
+
+// routeInput returns what an input of routes takes out of requests, nil if it is none. As in Envoy there are two.
+func routeInput(m proto.Message) matcher.Input[*route.Request] {
+	switch m := m.(type) {
+	case *matcherv3.HttpRequestHeaderMatchInput:
+		return route.HeaderInput(m.GetHeaderName())
+	case *networkv3.FilterStateInput:
+		return route.StateInput(m.GetKey(), m.GetField())
 	}
 	return nil
 }
@@ -163,7 +205,7 @@ func (r *treeReader[D, A]) take(m *xdscorev3.TypedExtensionConfig, at *field.Pat
 		}
 		r.errs.Addf(at.Child("typed_config"), "found %s, which is no input here", anyName(config))
 	}
-	return func(D) (string, bool) { return "", false }
+	return func(D) ([]byte, bool) { return nil, false }
 }
 
 func (r *treeReader[D, A]) lookup(m *xdsmatcherv3.Matcher_MatcherTree, otherwise *matcher.Then[D, A], at *field.Path) matcher.Tree[D, A] {
@@ -270,7 +312,7 @@ func (r *treeReader[D, A]) single(m *xdsmatcherv3.Matcher_MatcherList_Predicate_
 			r.errs.Addf(at, "%v", err)
 			break
 		}
-		return matcher.Text(in, func(s string) bool { return c.Match([]byte(s)) })
+		return matcher.Text(in, c.Match)
 	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch:
 		at := at.Child("custom_match").Child("typed_config")
 		switch c := r.unpack(m.GetCustomMatch().GetTypedConfig(), at).(type) {
@@ -280,7 +322,7 @@ func (r *treeReader[D, A]) single(m *xdsmatcherv3.Matcher_MatcherList_Predicate_
 			if len(networks) == 0 {
 				r.errs.Addf(at.Child("cidr_ranges"), "is empty, want at least one")
 			}
-			return matcher.Text(in, func(s string) bool { return within(s, networks) })
+			return matcher.Text(in, func(s []byte) bool { return within(string(s), networks) })
 		default:
 			r.errs.Addf(at, "found %s, want envoy.extensions.matching.input_matchers.ip.v3.Ip", anyName(c))
 		}

@@ -28,7 +28,7 @@ var routeFields = []*Message{
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
 			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits",
-			"metadata", "virtual_clusters", "request_body_buffer_limit", "per_request_buffer_limit_bytes")),
+			"metadata", "virtual_clusters", "matcher", "request_body_buffer_limit", "per_request_buffer_limit_bytes")),
 	message((*routev3.VirtualCluster)(nil), reads("headers", "name")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
@@ -131,6 +131,7 @@ func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) 
 	case routev3.VirtualHost_ALL:
 		out.TLS = route.TLSAll
 	}
+	r.routeTree(v, limit, at.Child("matcher"), &out)
 	for i, m := range v.GetRoutes() {
 		out.Routes = append(out.Routes, r.route(m, v.GetName(), limit, at.Child("routes").Index(i)))
 	}

@@ -13,7 +13,9 @@ import (
 )
 
 // An Input takes a text out of what is matched, and reports whether there is one.
-type Input[D any] func(D) (string, bool)
+//
+// The text is looked at before another one is taken out, and not kept.
+type Input[D any] func(D) ([]byte, bool)
 
 // A Tree finds an action, and reports whether it has found one.
 type Tree[D, A any] interface {
@@ -40,7 +42,7 @@ func (t *Then[D, A]) match(d D) (a A, ok bool) {
 type Predicate[D any] func(D) bool
 
 // Text is the condition that an input's text fits.
-func Text[D any](in Input[D], fits func(string) bool) Predicate[D] {
+func Text[D any](in Input[D], fits func([]byte) bool) Predicate[D] {
 	return func(d D) bool {
 		s, ok := in(d)
 		return ok && fits(s)
@@ -98,7 +100,7 @@ type Exact[D, A any] struct {
 // Match looks the text up.
 func (e *Exact[D, A]) Match(d D) (A, bool) {
 	if s, ok := e.Input(d); ok {
-		if a, ok := e.Map[s].match(d); ok {
+		if a, ok := e.Map[string(s)].match(d); ok {
 			return a, true
 		}
 	}
@@ -116,7 +118,7 @@ type Prefix[D, A any] struct {
 func (p *Prefix[D, A]) Match(d D) (A, bool) {
 	if s, ok := p.Input(d); ok {
 		for n := len(s); n >= 0; n-- {
-			if a, ok := p.Map[s[:n]].match(d); ok {
+			if a, ok := p.Map[string(s[:n])].match(d); ok {
 				return a, true
 			}
 		}
@@ -148,7 +150,7 @@ func NewNetworks[D, A any](in Input[D], ranges []Range[D, A], otherwise *Then[D,
 // Match finds the longest network that leads to an action.
 func (n *Networks[D, A]) Match(d D) (A, bool) {
 	s, _ := n.Input(d)
-	if addr, err := netip.ParseAddr(s); err == nil {
+	if addr, err := netip.ParseAddr(string(s)); err == nil {
 		longer := false
 		for i := range n.Ranges {
 			r := &n.Ranges[i]
@@ -173,8 +175,8 @@ type Names[D, A any] struct {
 
 // Match finds the name, or the longest wildcard, that leads to an action.
 func (n *Names[D, A]) Match(d D) (A, bool) {
-	if s, ok := n.Input(d); ok {
-		s = strings.ToLower(s)
+	if text, ok := n.Input(d); ok {
+		s := strings.ToLower(string(text))
 		if a, ok := n.Map[s].match(d); ok {
 			return a, true
 		}

@@ -7,7 +7,7 @@ import (
 
 func action(name string) *Then[string, string] { return &Then[string, string]{Action: name} }
 
-func whole(s string) (string, bool) { return s, s != "" }
+func whole(s string) ([]byte, bool) { return []byte(s), s != "" }
 
 // Whatever the kind of a tree, a branch that leads nowhere makes room for the next that fits.
 func TestBranchesThatLeadNowhere(t *testing.T) {

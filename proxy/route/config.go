@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	matching "github.com/mallamesh/malla/proxy/matcher"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -45,6 +46,8 @@ type VirtualHostConfig struct {
 	Name      string
 	Domains   []string
 	Routes    []RouteConfig
+	Matcher   matching.Tree[*Request, int] // finds one of Choices, in place of Routes; nil: there is none
+	Choices   [][]RouteConfig
 	Headers   HeadersConfig
 	Retry     *RetryPolicy   // for routes that have none
 	Hedge     *bool          // for routes that say nothing of it

@@ -255,15 +255,8 @@ func (h *headerMatcher) match(r *Request) bool {
 
 // value returns the field's value, and if others of the same name may follow, where.
 func (h *headerMatcher) value(r *Request) (v []byte, more int, ok bool) {
-	switch h.token {
-	case header.Method:
-		return r.Method, 0, r.Method != nil
-	case header.Scheme:
-		return r.Scheme, 0, r.Scheme != nil
-	case header.Authority:
-		return r.Authority, 0, r.Authority != nil
-	case header.Path:
-		return r.Path, 0, r.Path != nil
+	if v, ok := r.pseudo(h.token); ok {
+		return v, 0, v != nil
 	}
 	if r.Headers == nil || h.token != header.None && !r.Headers.Has(h.token) {
 		return nil, 0, false
@@ -279,6 +272,21 @@ func (h *headerMatcher) value(r *Request) (v []byte, more int, ok bool) {
 		}
 	}
 	return nil, 0, false
+}
+
+// pseudo returns a pseudo-header, and whether a token is that of one.
+func (r *Request) pseudo(t header.Token) ([]byte, bool) {
+	switch t {
+	case header.Method:
+		return r.Method, true
+	case header.Scheme:
+		return r.Scheme, true
+	case header.Authority:
+		return r.Authority, true
+	case header.Path:
+		return r.Path, true
+	}
+	return nil, false
 }
 
 func (h *headerMatcher) is(f *header.Field) bool {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
+	matching "github.com/mallamesh/malla/proxy/matcher"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/uri"
@@ -59,10 +60,17 @@ type VirtualHost struct {
 	Metadata               *metadata.Set
 
 	clusters []VirtualCluster
-	routes   []*Route
-	index    *index
+	routes   list
+	matcher  matching.Tree[*Request, int] // of choices, in place of routes; nil: there is none
+	choices  []list
 	headers  headerOps
 	filters  map[string]any
+}
+
+// A list of routes is tried in its order.
+type list struct {
+	routes []*Route
+	index  *index
 }
 
 // A Route says what happens to the requests it matches. Exactly one of Forward,
@@ -148,17 +156,32 @@ func (t *Table) addVirtualHost(c *VirtualHostConfig, of *Config) (err error) {
 			return err
 		}
 	}
-	for i := range c.Routes {
-		r, err := newRoute(&c.Routes[i], c, of)
+	if v.routes, err = t.newList(c.Routes, v, c, of); err != nil {
+		return err
+	}
+	v.matcher = c.Matcher
+	for i, routes := range c.Choices {
+		l, err := t.newList(routes, v, c, of)
 		if err != nil {
-			return fmt.Errorf("routes[%d] (%s): %w", i, c.Routes[i].Name, err)
+			return fmt.Errorf("matcher: action %d: %w", i+1, err)
+		}
+		v.choices = append(v.choices, l)
+	}
+	return nil
+}
+
+func (t *Table) newList(routes []RouteConfig, v *VirtualHost, c *VirtualHostConfig, of *Config) (l list, err error) {
+	for i := range routes {
+		r, err := newRoute(&routes[i], c, of)
+		if err != nil {
+			return l, fmt.Errorf("routes[%d] (%s): %w", i, routes[i].Name, err)
 		}
 		r.table, r.VHost, r.order = t, v, uint64(i)
 		r.inherit()
-		v.routes = append(v.routes, r)
+		l.routes = append(l.routes, r)
 	}
-	v.index = newIndex(v.routes)
-	return nil
+	l.index = newIndex(l.routes)
+	return l, nil
 }
 
 func newRoute(c *RouteConfig, v *VirtualHostConfig, t *Config) (*Route, error) {
@@ -319,14 +342,22 @@ func (t *Table) Match(r *Request) *Route {
 	if t.parameters {
 		path = r.withoutParameters(path)
 	}
-	if v.index != nil {
-		return v.matchIndexed(r, path, query)
+	l := &v.routes
+	if v.matcher != nil {
+		i, ok := v.matcher.Match(r)
+		if !ok {
+			return nil
+		}
+		l = &v.choices[i]
 	}
-	return v.matchAll(r, path, query)
+	if l.index != nil {
+		return l.matchIndexed(r, path, query)
+	}
+	return l.matchAll(r, path, query)
 }
 
-func (v *VirtualHost) matchAll(r *Request, path, query []byte) *Route {
-	for _, route := range v.routes {
+func (l *list) matchAll(r *Request, path, query []byte) *Route {
+	for _, route := range l.routes {
 		if route.matches(r, path, query) {
 			return route
 		}
@@ -334,17 +365,17 @@ func (v *VirtualHost) matchAll(r *Request, path, query []byte) *Route {
 	return nil
 }
 
-func (v *VirtualHost) matchIndexed(r *Request, path, query []byte) *Route {
+func (l *list) matchIndexed(r *Request, path, query []byte) *Route {
 	var w walk
-	if !v.index.start(&w, path) {
-		return v.matchAll(r, path, query)
+	if !l.index.start(&w, path) {
+		return l.matchAll(r, path, query)
 	}
 	for {
 		i, ok := w.next()
 		if !ok {
 			return nil
 		}
-		if route := v.routes[i]; route.matches(r, path, query) {
+		if route := l.routes[i]; route.matches(r, path, query) {
 			return route
 		}
 	}

@@ -263,7 +263,7 @@ func TestIndexAgainstNaive(t *testing.T) {
 		for range 100 {
 			r := get("h", path(8), "x", fmt.Sprint(random.IntN(3)))
 			p, query := uri.Split(r.Path)
-			if got, want := nameOf(tab.Match(r)), nameOf(v.matchAll(r, p, query)); got != want {
+			if got, want := nameOf(tab.Match(r)), nameOf(v.routes.matchAll(r, p, query)); got != want {
 				t.Fatalf("round %d: %s takes route %q, want %q of %+v", round, r.Path, got, want, routes)
 			}
 		}

@@ -117,7 +117,7 @@ func TestIndexLeavesOut(t *testing.T) {
 	for _, path := range []string{"/p/g7/x", "/r/g7/12", "/t/g7/x"} {
 		var w walk
 		v := tab.VirtualHost(get("h", path))
-		v.index.start(&w, []byte(path))
+		v.routes.index.start(&w, []byte(path))
 		n := 0
 		for {
 			if _, ok := w.next(); !ok {
