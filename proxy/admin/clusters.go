@@ -71,7 +71,7 @@ func clusterText(b *strings.Builder, c *cluster.Cluster) {
 	if c.Kind == cluster.EDS && c.EDSName != c.Name {
 		line("eds_service_name", c.EDSName)
 	}
-	for _, h := range c.Hosts().All {
+	for _, h := range c.Known() {
 		for _, kv := range hostValues(h) {
 			line(pipe.String(h.Addr)+"::"+kv[0], kv[1])
 		}
@@ -167,7 +167,7 @@ func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 	if r := c.SuccessRates(true); r != nil {
 		out.LocalOriginSuccessRateEjectionThreshold = &typev3.Percent{Value: r.Threshold}
 	}
-	for _, h := range c.Hosts().All {
+	for _, h := range c.Known() {
 		out.HostStatuses = append(out.HostStatuses, hostStatus(h))
 	}
 	return out

@@ -41,7 +41,9 @@ const (
 func (s *State) Check() Check { return Check(s.check.Load()) }
 
 // excluded reports whether the host does not count among those that could be healthy.
-func (s *State) excluded() bool { return s.Check()&(CheckPending|CheckImmediate) != 0 }
+func (h *Host) excluded() bool {
+	return h.Check()&(CheckPending|CheckImmediate) != 0 || h.Health == Draining
+}
 
 // newCheck is what a new host begins with: it is used once it has passed a check.
 func (c *Cluster) newCheck(e *Endpoint) Check {

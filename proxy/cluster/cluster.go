@@ -131,7 +131,8 @@ type Cluster struct {
 	Sizes  *stats.Sizes  // nil: not tracked
 
 	hosts    atomic.Pointer[HostSet]
-	drop     atomic.Pointer[Part] // nil: none
+	drop     atomic.Pointer[Part]     // nil: none
+	last     uint32                   // the greatest priority that a host has had; guarded by building
 	success  [2]atomic.Pointer[Rates] // of the hosts; see SuccessRates
 	breakers [2]Breakers
 	scopes   []*stats.Scope
@@ -318,6 +319,25 @@ func (c *Cluster) Assign(a Assignment) bool {
 	return c.setEndpoints(a.Endpoints, same)
 }
 
+// showHeaviest sets the greatest weight of a host. Envoy shows that of the last priority that there ever was.
+func (c *Cluster) showHeaviest(hosts []*Host) {
+	if c.Kind != EDS && c.Kind != StrictDNS {
+		return
+	}
+	if c.Kind == EDS {
+		for _, h := range hosts {
+			c.last = max(c.last, h.Priority)
+		}
+	}
+	heaviest := uint32(1)
+	for _, h := range hosts {
+		if c.Kind == StrictDNS || h.Priority == c.last {
+			heaviest = max(heaviest, h.Weight)
+		}
+	}
+	c.Stats.MaxHostWeight.Set(int64(heaviest))
+}
+
 func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	old := make(map[netip.AddrPort]*Host, len(c.hosts.Load().All))
 	for _, h := range c.hosts.Load().All {
@@ -335,7 +355,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		h := c.host(e, old[e.Addr])
 		if was := old[e.Addr]; h != was {
 			changed = true
-			if was == nil || was.Priority != h.Priority {
+			if was == nil || was.Priority != h.Priority || was.Locality != h.Locality { // for Envoy another host
 				levels[h.Priority] = true
 			}
 			if was != nil && was.Priority != h.Priority {
@@ -359,14 +379,8 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 		c.Stats.UpdateNoRebuild.Inc()
 		return false
 	}
-	c.Stats.MembershipChange.Add(uint64(max(1, len(levels)))) // Envoy counts each priority
-	if c.Kind == EDS || c.Kind == StrictDNS {
-		heaviest := uint32(0)
-		for _, h := range hosts {
-			heaviest = max(heaviest, h.Weight)
-		}
-		c.Stats.MaxHostWeight.Set(int64(heaviest))
-	}
+	c.Stats.MembershipChange.Add(uint64(len(levels))) // Envoy counts each priority whose hosts are others
+	c.showHeaviest(hosts)
 	c.rebuild(hosts)
 	for addr, h := range old { // until now it could have been taken out
 		if !seen[addr] && h.ejected.Load() {

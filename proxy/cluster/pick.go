@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -231,6 +232,18 @@ func (c *Cluster) pickOriginal(addr netip.AddrPort, named []netip.Addr) (*Host, 
 	return h, OK
 }
 
+// Known returns every host that there is now: those of the configuration, and of a cluster whose requests name their hosts
+// those that were named lately, by address.
+func (c *Cluster) Known() []*Host {
+	all := c.Hosts().All
+	c.origMu.RLock()
+	defer c.origMu.RUnlock()
+	for _, addr := range slices.SortedFunc(maps.Keys(c.original), netip.AddrPort.Compare) {
+		all = append(all[:len(all):len(all)], c.original[addr])
+	}
+	return all
+}
+
 func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 	c.origMu.Lock()
 	defer c.origMu.Unlock()
@@ -238,7 +251,11 @@ func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {
 	if old != nil && slices.Equal(old.named, named) {
 		return old
 	}
-	h := c.host(&Endpoint{Addr: addr, More: beside(addr, named)}, old)
+	e := Endpoint{Addr: addr, More: beside(addr, named)}
+	if c.Kind == OriginalDst {
+		e.Hostname = c.Name + addr.String() // as Envoy calls it
+	}
+	h := c.host(&e, old)
 	if h == old { // which others are reading: the same addresses, named in another order
 		again := *old
 		h = &again
