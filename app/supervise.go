@@ -142,7 +142,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	s.objects = anything
 	table := &programs{rules: s.o.Images, cwd: s.o.Cwd, shims: s.dir.path("shims")}
 	kubelet := pods.New(pods.Options{
-		Client: client, Runtime: s.box, Router: s.net, Program: table.program, Dir: s.dir.path("logs"),
+		Client: client, Runtime: s.box, Router: s.net, Program: table.program, Dir: s.dir.path("logs"), Claims: s.dir.path("claims"),
 		Broker: s.toHost, RootCA: rootPEM, Log: s.log,
 	})
 	server.SetPods(kubelet)

@@ -64,7 +64,7 @@ const (
 	whyOneMachine = "there is one machine; nothing is scheduled"
 	whyHardening  = "containers are processes of this machine without capabilities, whatever is asked"
 	whyNoImages   = "images are programs of this machine and are not pulled"
-	whyNoVolume   = "not supported: nothing here outlives its pod; use an emptyDir volume"
+	whyNoVolume   = "not supported; use a claim (persistentVolumeClaim, a directory that outlives the pod) or an emptyDir volume"
 	whyOwnSpace   = "not supported: every pod has namespaces of its own here"
 )
 
@@ -111,7 +111,7 @@ var containerFields = join(
 
 var volumeFields = join(
 	ref("not supported: every pod has file systems of its own; use a configMap for files and an emptyDir for scratch space", "hostPath"),
-	ref(whyNoVolume, "persistentVolumeClaim", "ephemeral", "csi", "nfs", "iscsi", "glusterfs", "rbd", "flexVolume", "cinder", "cephfs", "flocker", "fc",
+	ref(whyNoVolume, "ephemeral", "csi", "nfs", "iscsi", "glusterfs", "rbd", "flexVolume", "cinder", "cephfs", "flocker", "fc",
 		"azureFile", "azureDisk", "vsphereVolume", "quobyte", "photonPersistentDisk", "portworxVolume", "scaleIO", "storageos", "gcePersistentDisk", "awsElasticBlockStore"),
 	ref("not supported; use a configMap", "gitRepo", "image"),
 	ign("scratch space is memory of this machine, up to a quarter of it for all pods together", "emptyDir.medium", "emptyDir.sizeLimit"),

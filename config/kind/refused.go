@@ -18,10 +18,10 @@ type Refusal struct {
 var Refusals = []Refusal{
 	{"", "ReplicationController", "not supported; use a Deployment"},
 	{"", "Endpoints", "not supported; use an EndpointSlice with the label kubernetes.io/service-name"},
-	{"", "PersistentVolume", "not supported: nothing here outlives its pod; use an emptyDir volume"},
-	{"", "PersistentVolumeClaim", "not supported: nothing here outlives its pod; use an emptyDir volume"},
+	{"", "PersistentVolume", whyNoClaim},
+	{"", "PersistentVolumeClaim", whyNoClaim},
 	{"", "Node", "not supported: there is one machine, and pods are its processes"},
-	{"storage.k8s.io", "", "not supported: nothing here outlives its pod; use an emptyDir volume"},
+	{"storage.k8s.io", "", whyNoClaim},
 	{"security.istio.io", "AuthorizationPolicy", whyNotYet + ": accepting it would look like protection"},
 	{"security.istio.io", "RequestAuthentication", whyNotYet + ": accepting it would look like protection"},
 	{"telemetry.istio.io", "", whyNotYet},
@@ -39,6 +39,8 @@ var Refusals = []Refusal{
 }
 
 const whyNotYet = "not supported yet"
+
+const whyNoClaim = "not needed: a claim is a directory of this machine, which is there when a pod first mounts it; leave the object out"
 
 // RefusedBecause returns why a kind is refused, and whether it has a reason of its own.
 func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {

@@ -10,9 +10,14 @@ import (
 var workloads = []*Kind{
 	{Group: "apps", Versions: []string{"v1"}, Kind: "StatefulSet", Plural: "statefulsets", Short: []string{"sts"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
 		Fields: join(podFields("spec.template.spec"),
-			ref("not supported: nothing here outlives its pod; use an emptyDir volume", "spec.volumeClaimTemplates"),
+			below(join(
+				ign("a claim is a directory of this machine, of no class and as large as there is room", "accessModes", "resources", "storageClassName", "volumeAttributesClassName", "selector", "volumeName"),
+				only(ref("there are no block devices here", "volumeMode"), "!Filesystem"),
+				ref("a claim begins empty", "dataSource", "dataSourceRef"),
+			), "spec.volumeClaimTemplates[].spec"),
+			ign("what a claim holds is the cluster's to say", "spec.volumeClaimTemplates[].status"),
 			ign("old templates are not kept", "spec.revisionHistoryLimit"),
-			ign("there are no claims here", "spec.persistentVolumeClaimRetentionPolicy"),
+			ign("the directories of claims stay", "spec.persistentVolumeClaimRetentionPolicy"),
 		),
 		New: func() runtime.Object { return new(appsv1.StatefulSet) }},
 	{Group: "apps", Versions: []string{"v1"}, Kind: "DaemonSet", Plural: "daemonsets", Short: []string{"ds"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status"},

@@ -338,8 +338,8 @@ func (r *ruler) volumes(at *field.Path, list []corev1.Volume) map[string]bool {
 			r.errorf(p.Child("name"), "found %q: %s", v.Name, problem(text))
 		}
 		names[v.Name] = true
-		sources := oneSet([]string{"configMap", "secret", "emptyDir", "projected", "downwardAPI"},
-			v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.Projected != nil, v.DownwardAPI != nil)
+		sources := oneSet([]string{"configMap", "secret", "emptyDir", "projected", "downwardAPI", "persistentVolumeClaim"},
+			v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.Projected != nil, v.DownwardAPI != nil, v.PersistentVolumeClaim != nil)
 		if len(sources) > 1 {
 			r.errorf(p, "%s exclude each other; keep one", strings.Join(sources, " and "))
 		}
@@ -353,6 +353,11 @@ func (r *ruler) volumes(at *field.Path, list []corev1.Volume) map[string]bool {
 			r.items(p.Child("secret"), v.Secret.Items, v.Secret.DefaultMode)
 			if v.Secret.SecretName == "" {
 				r.errorf(p.Child("secret").Child("secretName"), "missing; want the name of a Secret")
+			}
+		}
+		if c := v.PersistentVolumeClaim; c != nil {
+			for _, text := range validation.IsDNS1123Subdomain(c.ClaimName) {
+				r.errorf(p.Child("persistentVolumeClaim").Child("claimName"), "found %q: %s", c.ClaimName, problem(text))
 			}
 		}
 		if v.DownwardAPI != nil {

@@ -11,13 +11,25 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/claim"
 	"github.com/mallamesh/malla/config/schedule"
 )
 
 func (r *ruler) statefulSet(s *appsv1.StatefulSet) {
 	at := field.At("spec")
 	r.replicas(at.Child("replicas"), s.Spec.Replicas)
-	r.template(at, s.Spec.Selector, &s.Spec.Template)
+	template := s.Spec.Template
+	template.Spec.Volumes = claim.Volumes(s, "0")
+	r.template(at, s.Spec.Selector, &template)
+	for i, c := range s.Spec.VolumeClaimTemplates {
+		p := at.Child("volumeClaimTemplates").Index(i).Child("metadata").Child("name")
+		for _, text := range validation.IsDNS1123Label(c.Name) {
+			r.errorf(p, "found %q: %s", c.Name, problem(text))
+		}
+		if slices.ContainsFunc(s.Spec.VolumeClaimTemplates[:i], func(o corev1.PersistentVolumeClaim) bool { return o.Name == c.Name }) {
+			r.errorf(p, "found %q a second time", c.Name)
+		}
+	}
 	r.choice(at.Child("podManagementPolicy"), string(s.Spec.PodManagementPolicy), "OrderedReady", "Parallel")
 	r.choice(at.Child("updateStrategy").Child("type"), string(s.Spec.UpdateStrategy.Type), "RollingUpdate", "OnDelete")
 	if u := s.Spec.UpdateStrategy.RollingUpdate; u != nil {

@@ -15,6 +15,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mallamesh/malla/config/claim"
 )
 
 // statefulSet brings a StatefulSet one step nearer to its pods: in order, each when the one before is ready,
@@ -144,6 +146,9 @@ func (c *Controller) createOrdinal(ctx context.Context, s *appsv1.StatefulSet, n
 	p.Name, p.GenerateName = fmt.Sprintf("%s-%d", s.Name, n), ""
 	p.Labels[appsv1.StatefulSetPodNameLabel], p.Labels[appsv1.PodIndexLabel], p.Labels[appsv1.StatefulSetRevisionLabel] = p.Name, strconv.Itoa(n), revision
 	p.Spec.Hostname, p.Spec.Subdomain = p.Name, s.Spec.ServiceName
+	with := *s
+	with.Spec.Template = *template
+	p.Spec.Volumes = claim.Volumes(&with, p.Name)
 	return c.create(ctx, s, "StatefulSet", p)
 }
 

@@ -59,7 +59,8 @@ func TestStatefulSet(t *testing.T) {
 	sets := c.client.AppsV1().StatefulSets("default")
 	three := int32(3)
 	set, err := sets.Create(t.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"},
-		Spec: appsv1.StatefulSetSpec{ServiceName: "db", Replicas: &three, Selector: selectsX, Template: template("v1")}}, metav1.CreateOptions{})
+		Spec: appsv1.StatefulSetSpec{ServiceName: "db", Replicas: &three, Selector: selectsX, Template: template("v1"),
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +68,9 @@ func TestStatefulSet(t *testing.T) {
 	pods := c.pods()
 	slices.SortFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	for i, p := range pods {
+		if v := p.Spec.Volumes; len(v) == 0 || v[0].Name != "data" || v[0].PersistentVolumeClaim == nil || v[0].PersistentVolumeClaim.ClaimName != fmt.Sprintf("data-db-%d", i) {
+			t.Errorf("%s has the volumes %v, want its claim", p.Name, v)
+		}
 		if p.Spec.Hostname != p.Name || p.Spec.Subdomain != "db" || p.Labels["apps.kubernetes.io/pod-index"] != fmt.Sprint(i) || p.Labels["statefulset.kubernetes.io/pod-name"] != p.Name {
 			t.Errorf("pod %s: host %s.%s, labels %v", p.Name, p.Spec.Hostname, p.Spec.Subdomain, p.Labels)
 		}

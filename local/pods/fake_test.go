@@ -285,7 +285,7 @@ func newCluster(t *testing.T, server *api.Server, dir string, programs map[strin
 	}
 	c := &cluster{t: t, client: client, machine: &fakeMachine{dir: dir, programs: programs}}
 	c.kubelet = New(Options{
-		Client: client, Dir: filepath.Join(dir, "logs"), RootCA: []byte("root"), Log: slog.New(slog.DiscardHandler),
+		Client: client, Dir: filepath.Join(dir, "logs"), Claims: filepath.Join(dir, "claims"), RootCA: []byte("root"), Log: slog.New(slog.DiscardHandler),
 		Program: func(image string, command, args []string) (Program, error) {
 			c.machine.mu.Lock()
 			defer c.machine.mu.Unlock()

@@ -25,11 +25,17 @@ func (w *worker) mounts(b box, c *corev1.Container) ([]sandbox.Mount, error) {
 		if v == nil {
 			return nil, fmt.Errorf("volumeMounts: no volume is called %q", m.Name)
 		}
-		source := filepath.Join(dir, v.Name)
+		source, writable := filepath.Join(dir, v.Name), v.EmptyDir != nil
+		if claim := v.PersistentVolumeClaim; claim != nil {
+			if !filepath.IsLocal(claim.ClaimName) {
+				return nil, fmt.Errorf("volumes: claim %q is no name", claim.ClaimName)
+			}
+			source, writable = filepath.Join(w.k.Claims, p.Namespace, claim.ClaimName), true
+		}
 		if err := os.MkdirAll(source, 0o777); err != nil {
 			return nil, err
 		}
-		if v.EmptyDir != nil {
+		if writable {
 			if err := os.Chmod(source, 0o777); err != nil { // whoever the application runs as
 				return nil, err
 			}
@@ -38,13 +44,13 @@ func (w *worker) mounts(b box, c *corev1.Container) ([]sandbox.Mount, error) {
 			if !filepath.IsLocal(m.SubPath) {
 				return nil, fmt.Errorf("volumeMounts: subPath %q leaves the volume", m.SubPath)
 			}
-			sub, err := subPath(source, m.SubPath, v.EmptyDir != nil)
+			sub, err := subPath(source, m.SubPath, writable)
 			if err != nil {
 				return nil, err
 			}
 			source = sub
 		}
-		out = append(out, sandbox.Mount{Path: m.MountPath, Source: source, ReadOnly: m.ReadOnly || v.EmptyDir == nil})
+		out = append(out, sandbox.Mount{Path: m.MountPath, Source: source, ReadOnly: m.ReadOnly || !writable || v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly})
 		token = token && !atAPIMount(m)
 	}
 	if token {
@@ -53,16 +59,16 @@ func (w *worker) mounts(b box, c *corev1.Container) ([]sandbox.Mount, error) {
 	return out, nil
 }
 
-// subPath returns a path below a volume; in an emptyDir it is made.
-func subPath(source, sub string, empty bool) (string, error) {
-	root, err := os.OpenRoot(source) // what a pod left in an emptyDir may be a link to anywhere
+// subPath returns a path below a volume; in one that the pod may write to it is made.
+func subPath(source, sub string, writable bool) (string, error) {
+	root, err := os.OpenRoot(source) // what a pod left in its volume may be a link to anywhere
 	if err != nil {
 		return "", err
 	}
 	defer root.Close()
 	full := filepath.Join(source, sub)
 	if _, err := root.Stat(sub); errors.Is(err, os.ErrNotExist) {
-		if !empty {
+		if !writable {
 			return "", fmt.Errorf("volumeMounts: subPath %q is not in the volume", sub)
 		}
 		if err := root.MkdirAll(sub, 0o777); err != nil {

@@ -55,6 +55,8 @@ type Options struct {
 	Program func(image string, command, args []string) (Program, error)
 	// Dir holds the logs of containers.
 	Dir string
+	// Claims holds a directory for each claim, in one for its namespace.
+	Claims string
 	// Broker opens ports of the machine for gateways; nil: none are opened.
 	Broker *broker.Client
 	// RootCA (PEM) is of the API server, for pods that talk to it.

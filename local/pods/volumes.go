@@ -75,7 +75,7 @@ func (w *worker) read(ctx context.Context) (volumes, error) {
 		case v.Projected != nil:
 			err = w.addProjected(ctx, f, v.Projected)
 		default:
-			continue // emptyDir; config/kind refuses the others
+			continue // an emptyDir or a claim; config/kind refuses the others
 		}
 		if err != nil {
 			return nil, fmt.Errorf("MountVolume.SetUp failed for volume %q: %w", v.Name, err)

@@ -116,6 +116,26 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// A claim is one directory, whichever pod mounts it, and what is in it stays.
+func TestClaims(t *testing.T) {
+	story(t, map[string]program{"app": serves}, func(c *cluster) {
+		c.pod(mounting("persistentVolumeClaim: {claimName: data-db-0}", ", subPath: a"))
+		m := c.process("app").spec.Mounts[0]
+		if m.ReadOnly || !strings.HasSuffix(m.Source, filepath.Join("claims", "default", "data-db-0", "a")) || strings.HasPrefix(m.Source, c.machine.box(0).dir) {
+			t.Errorf("got %+v", m)
+		}
+		if info, err := os.Stat(filepath.Dir(m.Source)); err != nil || info.Mode().Perm() != 0o777 {
+			t.Errorf("the claim is %v, %v; want it there, and for everybody to write", info, err)
+		}
+	})
+	story(t, map[string]program{"app": serves}, func(c *cluster) {
+		c.pod(mounting("persistentVolumeClaim: {claimName: data-db-0, readOnly: true}", ""))
+		if m := c.process("app").spec.Mounts[0]; !m.ReadOnly {
+			t.Errorf("a claim that is only to be read: %+v", m)
+		}
+	})
+}
+
 func TestSubPathOfAFile(t *testing.T) {
 	story(t, map[string]program{"app": serves}, func(c *cluster) {
 		c.apply(configMap)
