@@ -51,7 +51,6 @@ var metadataFields = []*Message{
 	message((*accesslogv3.MetadataFilter)(nil), reads("matcher", "match_if_key_not_found")),
 	message((*routev3.RateLimit_Action_MetaData)(nil), reads("descriptor_key", "metadata_key", "default_value", "skip_if_absent"),
 		only("source", "a locality is chosen after limits are", "DYNAMIC", "ROUTE_ENTRY", "CLUSTER_ENTRY")),
-	message((*routev3.RateLimit_Action_DynamicMetaData)(nil), reads("descriptor_key", "metadata_key", "default_value")),
 }
 
 // sets are the metadata in use, by their text: what many endpoints, or the versions of one, have alike is

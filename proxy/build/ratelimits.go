@@ -41,14 +41,14 @@ var rateLimitFields = []*Message{
 	message((*ratelimitv3.RateLimitDescriptor_Entry)(nil), reads("key", "value")),
 	message((*typev3.TokenBucket)(nil), reads("max_tokens", "tokens_per_fill", "fill_interval")),
 	message((*typev3.HttpStatus)(nil), reads("code")),
-	message((*routev3.RateLimit)(nil), reads("stage", "disable_key", "actions", "hits_addend", "x_ratelimit_option", "limit"),
-		refuses("is not built yet", "apply_on_stream_done")),
+	message((*routev3.RateLimit)(nil), reads("stage", "disable_key", "actions", "hits_addend", "x_ratelimit_option", "limit", "apply_on_stream_done")),
 	message((*routev3.RateLimit_Override)(nil), reads("dynamic_metadata", "rate_limit")),
 	message((*routev3.RateLimit_Override_DynamicMetadata)(nil), reads("metadata_key")),
 	message((*routev3.RateLimit_Override_RateLimitOverride)(nil), reads("requests_per_unit", "unit")),
 	message((*routev3.RateLimit_HitsAddend)(nil), reads("number", "format", "is_negative_hits")),
 	message((*routev3.RateLimit_Action)(nil), reads("source_cluster", "destination_cluster", "request_headers", "query_parameters", "remote_address", "generic_key",
-		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata", "dynamic_metadata")),
+		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata"),
+		refuses("is refused by Envoy, too, for metadata has taken its place", "dynamic_metadata")),
 	message((*routev3.RateLimit_Action_SourceCluster)(nil)),
 	message((*routev3.RateLimit_Action_DestinationCluster)(nil)),
 	message((*routev3.RateLimit_Action_RequestHeaders)(nil), reads("header_name", "descriptor_key", "skip_if_absent")),
@@ -308,7 +308,7 @@ func (r *reader) rateLimits(list []*routev3.RateLimit, at *field.Path) []*rateli
 	var out []*ratelimit.Limit
 	for i, m := range list {
 		at := at.Index(i)
-		l := &ratelimit.Limit{Refill: m.GetHitsAddend().GetIsNegativeHits()}
+		l := &ratelimit.Limit{Refill: m.GetHitsAddend().GetIsNegativeHits(), AtEnd: m.GetApplyOnStreamDone()}
 		switch m.GetXRatelimitOption() {
 		case routev3.RateLimit_OFF:
 			l.Headers = ratelimit.NoHeaders
@@ -409,9 +409,6 @@ func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelim
 		out := r.rateMetadata(d.GetDescriptorKey(), d.GetDefaultValue(), d.GetMetadataKey(), at)
 		out.Source, out.Optional = metadataSources[d.GetSource()], d.GetSkipIfAbsent()
 		return out
-	case *routev3.RateLimit_Action_DynamicMetadata: //nolint:staticcheck // deprecated, still in use
-		d := m.GetDynamicMetadata() //nolint:staticcheck
-		return r.rateMetadata(d.GetDescriptorKey(), d.GetDefaultValue(), d.GetMetadataKey(), at)
 	case *routev3.RateLimit_Action_RemoteAddress_:
 		_ = m.GetRemoteAddress()
 		return ratelimit.Address{}

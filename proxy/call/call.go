@@ -74,10 +74,10 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	w.Open(&c.pending, to, h, cluster.Default, authority, &c.msg, c)
 }
 
-// Cancel gives the call up; Done is not told.
-func (c *Call) Cancel() {
+// Cancel gives the call up; Done is not told. It reports whether there was anything to give up.
+func (c *Call) Cancel() bool {
 	if !c.active {
-		return
+		return false
 	}
 	c.active = false
 	c.w.Loop.Cancel(&c.timer)
@@ -86,6 +86,7 @@ func (c *Call) Cancel() {
 		c.up.Cancel()
 		c.up = nil
 	}
+	return true
 }
 
 func (c *Call) done(ok bool) {

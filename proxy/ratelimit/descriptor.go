@@ -36,14 +36,17 @@ const (
 
 // Descriptors are those of one request. They are used again for the next one.
 type Descriptors struct {
-	List []Descriptor
+	List  []Descriptor
+	AtEnd bool // those of limits that count when the stream is over; otherwise these are left out, and
+	Later bool // there are some
+	AnyAt bool // whenever limits count, for a filter that does not ask routes about that
 
 	entries []Entry
 	bytes   []byte
 }
 
 // Reset forgets the request.
-func (d *Descriptors) Reset() { d.List, d.entries, d.bytes = d.List[:0], d.entries[:0], d.bytes[:0] }
+func (d *Descriptors) Reset() { d.List, d.entries, d.bytes, d.AtEnd, d.Later, d.AnyAt = d.List[:0], d.entries[:0], d.bytes[:0], false, false, false }
 
 // keep copies a value that would not last.
 func (d *Descriptors) keep(v []byte) []byte {
@@ -73,6 +76,7 @@ type Limit struct {
 	Hits      *uint64        // nil: by HitsFormat, or the filter's
 	HitsField *access.Format // a number of the request
 	Refill    bool
+	AtEnd     bool // it counts when the stream is over, by what is known then
 
 	Own   *Own          // nil: none, or
 	OwnIn *metadata.Key // where the metadata of a request may have one
@@ -83,6 +87,10 @@ const maxHits = 1_000_000_000
 
 // Add adds the descriptor of a request, unless an action finds nothing.
 func (l *Limit) Add(d *Descriptors, q *route.Request, rec *access.Record) {
+	if l.AtEnd != d.AtEnd && !d.AnyAt {
+		d.Later = true
+		return
+	}
 	from := len(d.entries)
 	for _, a := range l.Actions {
 		if !a.add(d, q, rec) {

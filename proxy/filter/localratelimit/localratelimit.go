@@ -149,6 +149,7 @@ func never(route.Fraction) bool { return false }
 func (f *filter) describe(s *stream.Stream) {
 	c := f.used
 	if len(c.Limits) == 0 {
+		f.descriptors.AnyAt = true // as Envoy does, which looks at that in the filter's own limits only
 		ratelimit.Of(&f.descriptors, c.Stage, c.Selection, s.Route, &s.Match, &s.Rec, never)
 		return
 	}

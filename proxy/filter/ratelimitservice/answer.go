@@ -13,21 +13,40 @@ import (
 
 // ask sends the question. The verdict is Stop unless the answer is here already.
 func (f *filter) ask(service *cluster.Cluster, word *Word) {
-	c := f.config
-	domain := c.Domain
+	f.write(&f.call, f.s, word)
+	f.verdict, f.starting = stream.Stop, true
+	f.call.Start(f.w, service, f.config.Timeout)
+	f.starting = false
+}
+
+// write makes a call the question about the descriptors.
+func (f *filter) write(c *call.Call, s *stream.Stream, word *Word) {
+	domain := f.config.Domain
 	if word != nil && word.Domain != "" {
 		domain = word.Domain
 	}
 	hits := uint64(0)
-	if v, ok := f.s.Rec.State.Get(hitsKey); ok {
+	if v, ok := s.Rec.State.Get(hitsKey); ok {
 		hits, _ = strconv.ParseUint(string(v), 10, 32)
 	}
-	f.call.Body = append(f.call.Body[:0], make([]byte, call.MessageAt)...)
-	f.call.Body = appendRequest(f.call.Body, domain, f.descriptors.List, hits)
-	f.call.GRPC(f.authority, method, c.Timeout)
-	f.verdict, f.starting = stream.Stop, true
-	f.call.Start(f.w, service, c.Timeout)
-	f.starting = false
+	c.Body = append(c.Body[:0], make([]byte, call.MessageAt)...)
+	c.Body = appendRequest(c.Body, domain, f.descriptors.List, hits)
+	c.GRPC(f.authority, method, f.config.Timeout)
+}
+
+// tellEnd tells the service of limits that count when the stream is over. What it says to that changes nothing, so nobody waits for it.
+func (f *filter) tellEnd(s *stream.Stream) {
+	word, _ := s.FilterConfig(f.name).(*Word)
+	f.descriptors.Reset()
+	f.descriptors.AtEnd = true
+	f.describe(s, word)
+	service := f.w.Source.Cluster(f.config.Cluster)
+	if len(f.descriptors.List) == 0 || service == nil {
+		return
+	}
+	c := &call.Call{Done: func(*call.Call) {}} // it outlives the stream
+	f.write(c, s, word)
+	c.Start(f.w, service, f.config.Timeout)
 }
 
 // answered goes on with what the service said.
@@ -176,8 +195,10 @@ func (f *filter) retryAfter(m *header.Map) {
 	}
 }
 
-// OnEnd stops waiting.
-func (f *filter) OnEnd(*stream.Stream) {
-	f.call.Cancel()
-	f.s, f.counted, f.over, f.tells = nil, nil, false, false
+// OnEnd stops waiting. As in Envoy, a stream that ends while the service is asked about it counts no more.
+func (f *filter) OnEnd(s *stream.Stream) {
+	if asking := f.call.Cancel(); f.later && !asking {
+		f.tellEnd(s)
+	}
+	f.s, f.counted, f.over, f.tells, f.later = nil, nil, false, false, false
 }

@@ -104,6 +104,7 @@ type filter struct {
 	answer      answer
 	tells       bool // the response tells what the service said
 	over        bool
+	later       bool // some limits count when the stream is over
 	starting    bool
 	verdict     stream.Verdict
 }
@@ -132,7 +133,9 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	word, _ := s.FilterConfig(f.name).(*Word)
+	f.descriptors.Reset()
 	f.describe(s, word)
+	f.later = f.descriptors.Later
 	if len(f.descriptors.List) == 0 {
 		return stream.Continue
 	}
@@ -154,7 +157,6 @@ func (f *filter) meant(m *header.Map) bool {
 }
 
 func (f *filter) describe(s *stream.Stream, word *Word) {
-	f.descriptors.Reset()
 	limits, selection := f.config.Limits, ratelimit.Override
 	if word != nil {
 		if selection = word.Selection; len(word.Limits) > 0 {
