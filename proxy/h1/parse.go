@@ -47,6 +47,10 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 		return f.head, err
 	}
 	switch {
+	case f.head.Connect && f.chunked: // what follows is the tunnel's (RFC 9110, section 9.3.6)
+		return f.head, errCoding
+	case f.head.Connect && f.length > 0:
+		return f.head, errConnectBody
 	case f.chunked:
 		f.head.Body = Chunked
 	case f.length > 0:
@@ -474,8 +478,11 @@ func (f *fieldParser) target(method, target []byte) *Error {
 			return err
 		}
 	}
-	if !header.ValidAuthority(authority) || f.head.Connect && bytes.IndexByte(authority, ':') < 0 || !header.ValidAuthority(f.host) {
-		return errHost
+	if f.head.Connect && bytes.IndexByte(authority, ':') < 0 {
+		return errURL
+	}
+	if !header.ValidAuthority(authority) || !header.ValidAuthority(f.host) {
+		return errAuthority
 	}
 	if f.head.Minor == 1 && len(authority) == 0 {
 		return errNoHost

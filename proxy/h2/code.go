@@ -81,10 +81,10 @@ const (
 	detailsTooLarge      = "http2.header_list_size_too_large"
 	detailsUnderscore    = "http2.unexpected_underscore"
 	detailsEmptyFrames   = "http2.inbound_empty_frames_flood"
-	detailsPriority      = "http2.priority_frames_flood"
-	detailsWindowUpdate  = "http2.window_update_frames_flood"
+	detailsPriority      = "codec_error:Too_many_PRIORITY_frames"
+	detailsWindowUpdate  = "codec_error:Too_many_WINDOW_UPDATE_frames"
 	detailsOutbound      = "http2.outbound_frames_flood"
-	detailsControl       = "http2.outbound_control_frames_flood"
+	detailsControl       = "codec_error:Too_many_control_frames_in_the_outbound_queue."
 	detailsPremature     = "too_many_premature_resets"
 	detailsHeld          = "overload" // as Envoy resets streams that hold much memory
 )

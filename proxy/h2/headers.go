@@ -218,7 +218,10 @@ func (c *Conn) onTrailers(s *Stream, end bool, block []byte) *Error {
 	if details := flawed(flaw); details != "" {
 		return c.refuse(s, details)
 	}
-	if !end || s.sized && s.left != 0 || !plainFields(m) {
+	if !plainFields(m) {
+		return c.malformed(s, detailsHeader)
+	}
+	if !end || s.sized && s.left != 0 {
 		return c.malformed(s, detailsMessaging)
 	}
 	closed := c.remoteEnded(s)
@@ -353,23 +356,30 @@ func (s *Stream) request(m *header.Map, end bool) string {
 		takeHost(m)
 	}
 	method, path, authority := m.Get(header.Method), m.Get(header.Path), m.Get(header.Authority)
+	if f.pseudo&bit(header.Method) == 0 {
+		return detailsMessaging
+	}
 	if !header.ValidToken(method) || !header.ValidAuthority(authority) {
 		return detailsHeader
 	}
 	s.connect = string(method) == "CONNECT"
 	s.upgrade = f.pseudo&bit(header.Protocol) != 0
 	switch {
-	case s.connect && f.pseudo&bit(header.Authority) == 0,
-		s.upgrade && (!s.connect || !o.AllowConnect || len(authority) == 0 || !header.ValidToken(m.Get(header.Protocol))):
+	case s.connect && f.pseudo&bit(header.Authority) == 0:
+		return detailsMessaging
+	case s.upgrade && (!s.connect || !o.AllowConnect || len(authority) == 0 || !header.ValidToken(m.Get(header.Protocol))):
 		return detailsHeader
 	case s.connect && !s.upgrade:
 		if f.pseudo&(bit(header.Path)|bit(header.Scheme)) != 0 || len(authority) == 0 {
-			return detailsHeader
+			return detailsMessaging
 		}
-	case len(authority) == 0, // RFC 9113 would allow it; Envoy does not
-		!header.ValidToken(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path),
-		path[0] != '/' && (string(path) != "*" || string(method) != "OPTIONS"):
+	case f.pseudo&bit(header.Scheme) == 0, f.pseudo&bit(header.Path) == 0,
+		len(authority) == 0: // RFC 9113 would allow it; Envoy does not
+		return detailsMessaging
+	case !validScheme(m.Get(header.Scheme)), len(path) == 0, !header.ValidTarget(path):
 		return detailsHeader
+	case path[0] != '/' && (string(path) != "*" || string(method) != "OPTIONS"):
+		return detailsMessaging
 	}
 	if f.length >= 0 && !s.connect {
 		s.sized, s.left = true, f.length
@@ -388,6 +398,17 @@ func (s *Stream) request(m *header.Map, end bool) string {
 		m.Remove(header.Protocol)
 	}
 	return ""
+}
+
+// validScheme reports whether b can be the scheme of a URI (RFC 3986, section 3.1).
+func validScheme(b []byte) bool {
+	for i, c := range b {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (i == 0 || c != '+' && c != '-' && c != '.' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // takeHost has ":authority" win over "host", which counts only where there is no other.
