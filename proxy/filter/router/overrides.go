@@ -109,10 +109,12 @@ func (r *Router) expect(m *header.Map) {
 	if r.set.hedge {
 		left = 0
 	}
-	if left == 0 && r.set.timeout > 0 {
-		left = r.set.timeout
+	if whole := r.set.timeout; whole > 0 {
 		if r.attempts > 1 {
-			left = max(time.Millisecond, left-time.Duration(r.w.Loop.Now()-r.began))
+			whole = max(time.Millisecond, whole-time.Duration(r.w.Loop.Now()-r.began))
+		}
+		if left == 0 || whole < left {
+			left = whole
 		}
 	}
 	if l := r.forward.MaxStream; left > 0 && l != nil && l.Response && header.IsGRPC(m.Get(header.ContentType)) {
