@@ -19,6 +19,7 @@ var dated = map[string]string{
 	"proxy/drive/loop.go":             "gives the date",
 	"proxy/filter/lua/handle.go":      "timestamp()",
 	"proxy/filter/lua/info.go":        "the dates of a certificate",
+	"proxy/filter/router/journal.go":  "when a try began, for logs",
 	"proxy/filter/router/retry.go":    "a host may say as a date when to come again; it is believed within max_interval",
 	"proxy/filter/session/session.go": "a session's end is a date, as its client may take it elsewhere",
 	"proxy/filter/tap/tap.go":         "writes dates",

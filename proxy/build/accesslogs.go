@@ -73,6 +73,7 @@ type logger struct {
 func (l *logger) Log(shard int, r *access.Record) {
 	switch r.Type {
 	case access.DownstreamEnd, access.TCPConnectionEnd, access.NotSet:
+	case access.UpstreamPoolReady, access.UpstreamPeriodic, access.UpstreamEnd:
 	case access.TCPUpstreamConnected, access.TCPPeriodic, access.DownstreamStart, access.DownstreamPeriodic, access.DownstreamTunnelEstablished:
 	default:
 		return

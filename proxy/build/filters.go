@@ -2,6 +2,7 @@ package build
 
 import (
 	"strings"
+	"time"
 
 	alpnv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/alpn/v3"
 	istiostatsv3 "github.com/envoyproxy/go-control-plane/contrib/envoy/extensions/filters/http/istio_stats/v3"
@@ -23,9 +24,11 @@ import (
 )
 
 var filterFields = []*Message{
-	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers", "upstream_http_filters"),
+	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers", "upstream_http_filters",
+		"upstream_log", "upstream_log_options"),
 		ignores("statistics by response code are always kept", "dynamic_stats"),
 		ignores("requests are not traced yet", "start_child_span")),
+	message((*routerv3.Router_UpstreamAccessLogOptions)(nil), reads("flush_upstream_log_on_upstream_stream", "upstream_log_flush_interval")),
 	message((*alpnv3.FilterConfig)(nil), reads("alpn_override")),
 	message((*alpnv3.FilterConfig_AlpnOverride)(nil), reads("upstream_protocol", "alpn_override")),
 	message((*istiostatsv3.PluginConfig)(nil), reads("disable_host_header_fallback", "tcp_reporting_duration"), only("reporter", "waypoints are not built yet", "UNSPECIFIED"),
@@ -97,6 +100,11 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 func (r *listenerReader) router(m *routerv3.Router, at *field.Path) router.Config {
 	c := router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders(), RespectExpected: m.GetRespectExpectedRqTimeout(),
 		Upstream: r.upstreamFilters(m.GetUpstreamHttpFilters(), at.Child("upstream_http_filters"))}
+	o, where := m.GetUpstreamLogOptions(), at.Child("upstream_log_options").Child("upstream_log_flush_interval")
+	c.Logs = router.Logs{List: r.logs(m.GetUpstreamLog(), at.Child("upstream_log")), Ready: o.GetFlushUpstreamLogOnUpstreamStream(), Every: r.duration(o.GetUpstreamLogFlushInterval(), where)}
+	if o.GetUpstreamLogFlushInterval() != nil && c.Logs.Every < time.Millisecond {
+		r.errs.Addf(where, "found %v, want at least a millisecond", c.Logs.Every)
+	}
 	for i, name := range m.GetStrictCheckHeaders() {
 		switch t := header.TokenOfString(name); t {
 		case header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs, header.XEnvoyMaxRetries, header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn:

@@ -218,6 +218,9 @@ func (s *Stream) takeDown() {
 	}
 }
 
+// MeasureClient takes down the client's side of the stream as it is now.
+func (s *Stream) MeasureClient(m *access.Meter) { s.down.Measure(m) }
+
 // logMoment tells the logs of a request that is not over.
 func (s *Stream) logMoment(t access.Type) {
 	s.takeDown()

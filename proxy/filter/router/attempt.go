@@ -22,15 +22,17 @@ type attempt struct {
 	up      pool.Stream
 	msg     pool.Message
 	filters upstream.Filters
-	timers  [3]drive.Timer
+	timers  [4]drive.Timer
 	tally   tally
-	soft    bool // its time was up, and the next has begun
+	journal *journal // nil: no logs want one
+	soft    bool     // its time was up, and the next has begun
 }
 
 const (
 	timerTry  = iota // of the try
 	timerIdle        // since something last came of its response
 	timerLife        // of its stream
+	timerLog         // until its logs are told again
 )
 
 func (a *attempt) init(r *Router) {
@@ -126,6 +128,8 @@ func (a *attempt) OnTimer(t *drive.Timer) {
 		r.tryTimedOut(a, "upstream_per_try_idle_timeout")
 	case t.Kind == timerLife:
 		r.expire(a)
+	case t.Kind == timerLog:
+		a.goOn()
 	default:
 		r.tryTimedOut(a, "upstream_per_try_timeout")
 	}
@@ -166,6 +170,7 @@ func (r *Router) tryTimedOut(a *attempt, details string) {
 		a.host.RqTimeout.Inc()
 		a.report(cluster.Result{Kind: cluster.Timeout})
 	}
+	a.journal.failed(access.UpstreamRequestTimeout, "")
 	a.giveUp()
 	if r.responded {
 		r.s.Abort(access.UpstreamRequestTimeout, details)

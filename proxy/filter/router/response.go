@@ -38,6 +38,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 		a.up = nil
 	}
 	a.tally.answered(m)
+	a.journal.headed(m, access.Mark(now+1))
 	a.filters.Response(s, m)
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
@@ -185,6 +186,7 @@ func (a *attempt) OnData(b []byte, end bool) {
 func (a *attempt) OnTrailers(m *header.Map) {
 	r := a.r
 	s := r.s
+	a.journal.ended(m)
 	r.complete()
 	a.filters.ResponseTrailers(s, m)
 	s.ResponseTrailers(m)
@@ -200,6 +202,7 @@ func (a *attempt) OnFailure(l pool.Loss) {
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
 	}
 	r.s.Rec.Placed = r.mark()
+	a.journal.failed(flags[reason], l.Why)
 	a.account()
 	r.failed(a, reason, l.Why, false)
 }
@@ -208,6 +211,7 @@ func (a *attempt) OnFailure(l pool.Loss) {
 func (a *attempt) OnReset(l pool.Loss) {
 	r := a.r
 	a.up = nil
+	a.journal.failed(flags[l.Reset], l.Why)
 	a.account()
 	s := r.s
 	reason, why := l.Reset, l.Why

@@ -44,6 +44,7 @@ type Config struct {
 	RespectExpected      bool            // respect_expected_rq_timeout: the client's idea of the timeout counts
 	Strict               []header.Token  // strict_check_headers
 	Upstream             *upstream.Chain // upstream_http_filters: of requests to clusters that have none of their own
+	Logs                 Logs            // upstream_log
 }
 
 type factory struct{ config Config }
@@ -420,6 +421,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	r.note(up.Info())
 	rec.UpstreamBegin = r.mark()
 	rec.Placed = rec.UpstreamBegin
+	a.journal.connected(a, up.Info())
 	if r.set.duration > 0 {
 		r.w.Loop.Schedule(&a.timers[timerLife], r.set.duration)
 	}
@@ -443,6 +445,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	}
 	if r.ended {
 		rec.UpstreamSent = rec.UpstreamBegin
+		a.journal.gone(rec.UpstreamSent)
 		a.start()
 		return
 	}
@@ -555,6 +558,7 @@ func (r *Router) OnRequestData(b []byte, end bool) {
 		}
 		if end {
 			s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
+			r.cur.journal.gone(s.Rec.UpstreamSent)
 			r.cur.start()
 		}
 	}
@@ -571,6 +575,7 @@ func (r *Router) OnRequestTrailers(m *header.Map) {
 		r.cur.filters.RequestTrailers(r.s, m)
 		r.cur.up.SendTrailers(m)
 		r.s.Rec.UpstreamSent = access.Mark(r.w.Loop.Now() + 1)
+		r.cur.journal.gone(r.s.Rec.UpstreamSent)
 		r.cur.start()
 	}
 	r.sendMirrors()

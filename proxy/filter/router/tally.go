@@ -17,6 +17,8 @@ type tally struct {
 // begin begins the account of a try.
 func (a *attempt) begin() {
 	a.account()
+	a.tally = tally{}
+	a.openJournal()
 	r := a.r
 	if c := r.cluster; c.Budget == nil && c.Sizes == nil {
 		return
@@ -34,6 +36,7 @@ func (t *tally) answered(m *header.Map) {
 
 // account tells of a try that is over, once.
 func (a *attempt) account() {
+	a.closeJournal()
 	t := &a.tally
 	if t.begun == 0 {
 		return
