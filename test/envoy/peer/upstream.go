@@ -130,13 +130,16 @@ func (u *Upstream) Notes(v *scenario.View) scenario.Notes {
 		return n
 	}
 	for i, text := range seen {
-		head, body, _ := strings.Cut(text, "\r\n\r\n")
+		head, body, whole := strings.Cut(text, "\r\n\r\n")
 		if coding := codingOf(head); coding != "" {
 			body = string(plainly(coding, []byte(body)))
 			text = head + "\r\n\r\n" + body
 		}
-		if len(body) > longest {
+		switch {
+		case len(body) > longest:
 			text = fmt.Sprintf("%s\r\n\r\n%s", head, short([]byte(body)))
+		case !whole && len(head) > longest: // megabytes of TCP
+			text = short([]byte(head))
 		}
 		n.Add(fmt.Sprintf("upstream %s %d", u.script.Name, i+1), v.NormalizeHead(text))
 	}
