@@ -18,11 +18,8 @@
 package tcp
 
 import (
-	"encoding/binary"
-	"errors"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -34,9 +31,6 @@ import (
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/pool"
 )
-
-// exchangeProtocol is the ALPN under which both ends tell who they are.
-const exchangeProtocol = "istio-peer-exchange"
 
 // A session is a client's connection with its upstream.
 type session struct {
@@ -206,22 +200,6 @@ func (s *session) try(c *cluster.Cluster) {
 	s.up = newUpstream(s, c, h, limits)
 }
 
-// A side is the host's end of a session.
-type side interface {
-	joined() bool  // bytes can pass
-	expects() bool // what the host tells of itself has not come yet
-	splice()       // lets bytes go by the kernel, where that can be
-	Write(b []byte)
-	CloseWrite() // the client will send no more
-	Full() bool
-	Held() int // bytes that have not left
-	Paused() bool
-	Resume()
-	Ended() bool // the host will send no more
-	Reset()
-	end() // closes it, after what is still to be written
-}
-
 // connected joins both sides.
 func (s *session) connected() {
 	s.alive()
@@ -293,103 +271,6 @@ func (s *session) alive() {
 	}
 }
 
-// OnData takes bytes of the client.
-func (s *session) OnData(_ *drive.Conn, b []byte) int {
-	n := len(b)
-	if s.conn.Overload().Points[overload.TCPData].Hit(s.w) {
-		s.rec.BytesReceived += uint64(n)
-		s.fail(access.OverloadManagerTerminated, "overload")
-		return n
-	}
-	if s.seen.expected {
-		var more bool
-		if b, more = s.seen.take(b, s, s.conn.TLS); more {
-			return 0
-		}
-		s.open()
-	}
-	if s.conn.Heard() {
-		s.rec.State.Inherit(s.conn.State)
-	}
-	if s.up == nil {
-		return n
-	}
-	s.up.Write(b)
-	s.OnSpliced(s.conn.Conn, len(b))
-	return n
-}
-
-// OnSpliced accounts for bytes of the client that are on their way to the host.
-func (s *session) OnSpliced(_ *drive.Conn, n int) {
-	s.alive()
-	s.rec.BytesReceived += uint64(n)
-	s.rec.UpstreamBytesSent += uint64(n)
-	if s.up.Full() {
-		if st := s.config.Stats; st != nil {
-			st.DownstreamFlowControlPausedReading.Inc()
-		}
-		s.conn.Pause()
-	}
-}
-
-// came accounts for bytes of the host that are on their way to the client.
-func (s *session) came(n int) {
-	s.alive()
-	s.rec.UpstreamBytesReceived += uint64(n)
-	s.rec.BytesSent += uint64(n)
-}
-
-// flows lets the client's bytes flow again: the host takes more.
-func (s *session) flows() {
-	if s.over || !s.conn.Paused() {
-		return
-	}
-	if st := s.config.Stats; st != nil {
-		st.DownstreamFlowControlResumedReading.Inc()
-	}
-	s.conn.Resume()
-}
-
-// OnEnd passes on that the client will send no more.
-func (s *session) OnEnd(*drive.Conn) {
-	s.rec.ClientEnd.How = access.EndRemoteClosed
-	if s.up == nil {
-		s.finish()
-		return
-	}
-	s.up.CloseWrite()
-	s.ended()
-}
-
-// ended finishes once both directions have ended.
-func (s *session) ended() {
-	if s.conn.Ended() && s.up != nil && s.up.Ended() {
-		s.finish()
-	}
-}
-
-// OnClose notices that the client has broken off.
-func (s *session) OnClose(_ *drive.Conn, err error) {
-	if s.over {
-		return
-	}
-	s.rec.ClientEnd.How, s.rec.ClientEnd.Code = pool.HowEnded(err)
-	if errors.Is(err, syscall.ECONNRESET) {
-		s.rec.ClientClose = access.CloseRemoteReset
-		if s.up != nil {
-			s.up.Reset() // as the client did
-		}
-	}
-	s.finish()
-}
-
-// OnDrained lets the host's bytes flow again.
-func (s *session) OnDrained(*drive.Conn) {
-	if s.up != nil && s.up.Paused() {
-		s.up.Resume()
-	}
-}
-
 // OnDeadline ends a connection on which nothing has happened for long.
 func (s *session) OnDeadline(*drive.Conn) {
 	if st := s.config.Stats; st != nil {
@@ -427,146 +308,8 @@ func (s *session) OnTimer(t *drive.Timer) {
 // closedFor notes why both sides are closed from here.
 func (s *session) closedFor(why string) { s.rec.LocalClose, s.rec.UpstreamClose = why, why }
 
-// Why there is no upstream, in Envoy's words, spelling included.
-const (
-	notConnectable = "tcp_initializion_failure:0"
-	noHost         = "tcp_initializion_failure:1"
-	overflow       = "tcp_initializion_failure:2"
-	noCluster      = "tcp_initializion_failure:3"
-)
-
-// fail ends a session that got no upstream.
-func (s *session) fail(flag access.Flag, why string) {
-	s.rec.Flags.Set(flag)
-	s.rec.LocalClose = why
-	s.finish()
-}
-
-// finish closes both sides, after what is still to be written.
-func (s *session) finish() {
-	if s.over {
-		return
-	}
-	s.over = true
-	s.mustOpen()
-	s.w.Loop.Cancel(&s.age)
-	s.w.Loop.Cancel(&s.periodic)
-	s.w.Loop.Cancel(&s.lines)
-	if u := s.up; u != nil {
-		s.up = nil
-		u.end()
-	}
-	s.measure()
-	s.rec.Closed = s.mark()
-	s.closing()
-	s.log(access.TCPConnectionEnd, true)
-	s.conn.Release()
-	s.conn.Conn.Close()
-}
-
-// closing notes how each side has ended: it has closed first, or the proxy has.
-func (s *session) closing() {
-	r := &s.rec
-	if r.ClientEnd.How == "" {
-		r.ClientEnd.How = access.EndLocalClosed
-	}
-	h := &r.HostEnd
-	if r.Dial.Connected == 0 || h.Requests > 0 { // there was none, or its codec has told
-		return
-	}
-	if h.How == "" {
-		h.How = access.EndLocalClosed
-	}
-	h.In, h.Out = r.Up.WireIn, r.Up.WireOut
-	h.Age, _ = r.Closed.Sub(r.Dial.Begun)
-}
-
-// measure counts what the TCP proxy has passed on; its own words (peer exchange, handshakes) are nobody's.
-func (s *session) measure() {
-	r := &s.rec
-	r.Down.WireIn, r.Down.WireOut = r.BytesReceived, r.BytesSent
-	if r.Up.HeaderOut == 0 { // a tunnel counts what it sends
-		r.Up.WireIn, r.Up.WireOut = r.UpstreamBytesReceived, r.UpstreamBytesSent
-	}
-}
-
-// log tells metrics of a moment, and access logs if it is one of theirs.
-func (s *session) log(t access.Type, write bool) {
-	s.rec.Type, s.rec.Ended = t, s.mark()
-	for _, l := range s.config.Metrics {
-		l.Log(s.w.Index, &s.rec)
-	}
-	if write {
-		s.flushLog()
-	}
-}
-
-// flushLog writes a line of the access logs.
-func (s *session) flushLog() {
-	for _, l := range s.config.Logs {
-		l.Log(s.w.Index, &s.rec)
-	}
-}
-
-// Weigh tells what waits in the session.
-func (s *session) Weigh(tell func(int, func())) {
-	if s.over {
-		return
-	}
-	n := s.conn.Buffered()
-	if s.up != nil {
-		n += s.up.Held()
-	}
-	tell(n, func() {
-		if s.over {
-			return
-		}
-		s.rec.Flags.Set(access.OverloadManagerTerminated)
-		if s.up != nil {
-			s.up.Reset()
-		}
-		s.conn.Abort()
-		s.finish()
-	})
-}
-
 // Drain does nothing: nobody can tell a TCP client to come back by another way.
 func (s *session) Drain() {}
 
 // Kill ends the session now.
 func (s *session) Kill() { s.finish() }
-
-// A peerMessage is what a peer tells before its first byte.
-type peerMessage struct{ expected bool }
-
-const (
-	exchangeMagic = 0x3D230467
-	maxExchange   = 64 << 10
-)
-
-// take takes the message off the front of b, once it is there whole. A peer that does
-// not begin with one has nothing to tell.
-func (m *peerMessage) take(b []byte, s *session, from *access.TLS) (rest []byte, more bool) {
-	if len(b) >= 4 && binary.BigEndian.Uint32(b) != exchangeMagic {
-		m.expected = false
-		return b, false
-	}
-	if len(b) < 8 {
-		return b, true
-	}
-	size := binary.BigEndian.Uint32(b[4:])
-	if size > maxExchange {
-		m.expected = false
-		return b, false
-	}
-	if len(b) < 8+int(size) {
-		return b, true
-	}
-	m.expected = false
-	if p := s.config.Exchange.Parse(b[8:8+size], from.PeerID); p != nil {
-		s.rec.Peer = p
-	}
-	return b[8+size:], false
-}
-
-func ms(ns int64) uint64 { return uint64(max(0, ns) / int64(time.Millisecond)) }
