@@ -1,0 +1,113 @@
+package build
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/route"
+	"github.com/mallamesh/malla/proxy/shard"
+	"github.com/mallamesh/malla/proxy/xdsclient"
+)
+
+// What is complete becomes the runtime.
+
+// publish hands the picture of now to the data plane.
+func (s *Store) publish() {
+	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes))}
+	r.Who = s.node
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		if l := s.listeners[name].live; l != nil {
+			r.Listeners = append(r.Listeners, l.Config)
+		}
+	}
+	for name, e := range s.clusters {
+		if e.live != nil {
+			r.Clusters[name] = e.live
+		}
+	}
+	for name, e := range s.routes {
+		if e.live != nil {
+			r.Routes[name] = e.live
+		}
+	}
+	s.runtime = r
+	s.env.current.Store(r)
+	s.env.Publish(r)
+}
+
+func (s *Store) gauges() {
+	var active, warming int64
+	for _, e := range s.listeners {
+		if e.live != nil {
+			active++
+		}
+		if e.next != nil {
+			warming++
+		}
+	}
+	var listeners, chains int64
+	for _, r := range s.retired {
+		if r.chains < 0 {
+			listeners++
+		} else {
+			chains += int64(r.chains)
+		}
+	}
+	s.manager.TotalListenersDraining.Set(listeners)
+	s.manager.TotalFilterChainsDraining.Set(chains)
+	s.manager.WorkersStarted.Set(1)
+	s.manager.TotalListenersActive.Set(active)
+	s.manager.TotalListenersWarming.Set(warming)
+	active, warming = 0, 0
+	for _, e := range s.clusters {
+		if e.live != nil {
+			active++
+		}
+		if e.next != nil {
+			warming++
+		}
+	}
+	s.clusterM.ActiveClusters.Set(active)
+	s.clusterM.WarmingClusters.Set(warming)
+}
+
+// Ready reports whether the first configuration is complete, or what is missing.
+func (s *Store) Ready() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, typeURL := range []string{xdsclient.ClusterType, xdsclient.ListenerType} {
+		inFile := slices.ContainsFunc(s.files, func(f xdsclient.Source) bool { return f.Type == typeURL })
+		if (s.dynamic[typeURL] || inFile) && !s.acked[typeURL] {
+			return false, "config not fully received from XDS server: " + short(typeURL) + " updates: none"
+		}
+	}
+	var waits []string
+	for name, e := range s.listeners {
+		if e.live == nil && e.next != nil {
+			waits = append(waits, name)
+		}
+	}
+	if len(waits) > 0 {
+		slices.Sort(waits)
+		return false, "listeners wait for what they need: " + strings.Join(waits, ", ")
+	}
+	return s.started, "starting"
+}
+
+// Runtime returns what is in force.
+func (s *Store) Runtime() *shard.Runtime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runtime
+}
+
+// outbound reports whether a listener serves what the workload sends.
+func outbound(m *listenerv3.Listener) bool {
+	return m.GetTrafficDirection() == corev3.TrafficDirection_OUTBOUND
+}
