@@ -374,6 +374,9 @@ func report(t *testing.T, s *scenario.Scenario, sides []*side, r *result) {
 		t.Error(err)
 	}
 	if both {
+		for _, word := range untoldBy(s, r.notes[0]) {
+			t.Errorf("Envoy's log has no %q, of which the scenario is the example", word)
+		}
 		for _, diff := range scenario.Compare(s, r.notes[0], r.notes[1]) {
 			t.Error(diff)
 		}
