@@ -42,9 +42,10 @@ func (a *attempt) init(r *Router) {
 	}
 }
 
-// start starts the times of a try, which begin when the request has been sent.
+// start starts the times of a try, which begin when the request has been sent. A try whose response has begun by then is the last:
+// it may take what time is left of the whole.
 func (a *attempt) start() {
-	if d := a.r.set.perTry; d > 0 {
+	if d := a.r.set.perTry; d > 0 && !a.r.answering() {
 		a.r.w.Loop.Schedule(&a.timers[timerTry], d)
 	}
 	if d := a.r.set.tryIdle; d > 0 {
@@ -152,7 +153,7 @@ func (a *attempt) outOfTime() {
 	if !a.soft {
 		a.report(cluster.Result{Kind: cluster.Timeout})
 	}
-	r.charge(r.set.late)
+	r.chargeAbort(r.set.late)
 }
 
 // tryTimedOut ends one try, or begins another beside it.
@@ -180,7 +181,7 @@ func (r *Router) tryTimedOut(a *attempt, details string) {
 	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
 		return
 	}
-	r.charge(r.set.late)
+	r.chargeAbort(r.set.late)
 	r.tooLate(details)
 }
 
@@ -198,7 +199,8 @@ func (r *Router) hedge(a *attempt) {
 	if a.soft {
 		return
 	}
-	a.cancelTimers()
+	r.w.Loop.Cancel(&a.timers[timerTry])
+	r.w.Loop.Cancel(&a.timers[timerIdle]) // and its stream lasts no longer than any other
 	a.report(cluster.Result{Kind: cluster.Timeout})
 	a.soft = true
 	r.late = true

@@ -158,8 +158,9 @@ func (r *Router) expire(a *attempt) {
 		r.s.Abort(access.UpstreamMaxStreamDurationReached, "upstream_max_stream_duration_reached")
 		return
 	}
+	soft := a.soft
 	a.giveUp()
-	if !a.soft && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetByPeer, true)) {
+	if !soft && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetByPeer, true)) {
 		return
 	}
 	r.reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", nil, access.UpstreamMaxStreamDurationReached)

@@ -24,6 +24,7 @@ func (a *attempt) OnInformational(m *header.Map) {
 		r.win(a, a.up.Info())
 		r.begun, r.policy, r.replayed = true, nil, true
 	}
+	r.w.Loop.Cancel(&a.timers[timerTry])
 	r.s.Interim(m)
 }
 
@@ -289,9 +290,8 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
 	if r.begun {
 		details = "upstream_reset_after_response_started{" + underscored(reason.String(), why) + "}"
-	} else {
-		r.charge(code)
 	}
+	r.chargeAbort(code)
 	switch reason {
 	case pool.Overflow, pool.ActiveOverflow:
 		r.reply(code, body+reason.String(), details, stream.Overloaded, flags[reason])

@@ -325,6 +325,18 @@ func (r *Router) timedOut() {
 // fromInside reports whether the request comes from inside of the mesh.
 func (r *Router) fromInside() bool { return string(r.s.Request.Get(header.XEnvoyInternal)) == "true" }
 
+// answering reports whether something of a response has gone to the client.
+func (r *Router) answering() bool {
+	return r.begun || r.responded
+}
+
+// chargeAbort counts the response that stands for a try that brought none. After an interim one, which was counted, it is none.
+func (r *Router) chargeAbort(code int) {
+	if !r.begun {
+		r.charge(code)
+	}
+}
+
 // charge counts a response, ours or the upstream's, for the cluster.
 func (r *Router) charge(code int) {
 	internal := r.fromInside()

@@ -222,9 +222,9 @@ func (r *Router) introduce(up pool.Stream, end bool) {
 // mark is the present moment; never zero.
 func (r *Router) mark() access.Mark { return access.Mark(r.w.Loop.Now() + 1) }
 
-// requestSent starts the time of the response, which begins when the request has come whole.
+// requestSent starts the time of the response, which begins when the request has come whole, whatever has come of the response by then.
 func (r *Router) requestSent() {
-	if r.s == nil || r.forward == nil || r.responded {
+	if r.s == nil || r.forward == nil || r.responded && r.cur.up == nil {
 		return
 	}
 	if r.set.timeout > 0 {
