@@ -80,7 +80,7 @@ var tapClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}
 
 func (cl *Client) tapFiles(prefix string, n int) error {
 	for end := time.Now().Add(answerTime); ; time.Sleep(20 * time.Millisecond) {
-		all, err := readTraces(filepath.Join(cl.View.Workspace, prefix) + "*")
+		all, err := cl.readTraces(filepath.Join(cl.View.Workspace, prefix) + "*")
 		if err == nil && len(all) >= n {
 			for _, v := range all {
 				if err := cl.noteTrace(v); err != nil {
@@ -95,10 +95,12 @@ func (cl *Client) tapFiles(prefix string, n int) error {
 	}
 }
 
-// readTraces reads the values in all files of a pattern.
-func readTraces(pattern string) (all []any, err error) {
+// readTraces reads the values in all files of a pattern. Files are called by chance: they come in the order of what they hold.
+func (cl *Client) readTraces(pattern string) (all []any, err error) {
 	names, err := filepath.Glob(pattern)
+	var files [][]any
 	for _, name := range names {
+		var file []any
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -110,10 +112,16 @@ func readTraces(pattern string) (all []any, err error) {
 			} else if err != nil {
 				return nil, err // it is being written
 			}
-			all = append(all, v)
+			file = append(file, v)
 		}
+		files = append(files, file)
 	}
-	return all, err
+	text := func(file []any) string {
+		b, _ := json.Marshal(plainTrace(file)) // of what has been decoded: it always works
+		return cl.View.Normalize(string(b))
+	}
+	slices.SortFunc(files, func(a, b []any) int { return cmp.Compare(text(a), text(b)) })
+	return slices.Concat(files...), err
 }
 
 // noteTrace notes a trace without what differs between two runs: the order of fields, too, is free.
