@@ -28,7 +28,7 @@ const optionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 var clusterFields = []*Message{
 	message((*clusterv3.Cluster)(nil),
-		reads("transport_socket_matches", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
+		reads("transport_socket_matches", "transport_socket_matcher", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
 			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config",
@@ -93,6 +93,7 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 		Outlier:        r.outlier(m.GetOutlierDetection(), field.At("outlier_detection")),
 		Transports:     r.transports(m, secrets),
 	}
+	c.Transport = r.transportTree(m)
 	if c.Name == "" {
 		r.errs.Addf(field.At("name"), "is empty")
 	}

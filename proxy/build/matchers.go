@@ -1,22 +1,28 @@
 package build
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	transportv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/transport_socket/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/matcher"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -53,6 +59,9 @@ var matcherFields = []*Message{
 	message((*networkv3.FilterStateInput)(nil), reads("key", "field")),
 	message((*matcherv3.HttpRequestHeaderMatchInput)(nil), reads("header_name")),
 	message((*routev3.RouteList)(nil), reads("routes")),
+	message((*transportv3.EndpointMetadataInput)(nil), reads("filter", "path")),
+	message((*transportv3.EndpointMetadataInput_PathSegment)(nil), reads("key")),
+	message((*transportv3.TransportSocketNameAction)(nil), reads("name")),
 	message((*wrapperspb.StringValue)(nil), reads("value")),
 }
 
@@ -141,6 +150,62 @@ func routeInput(m proto.Message) matcher.Input[*route.Request] {
 		return route.StateInput(m.GetKey(), m.GetField())
 	}
 	return nil
+}
+
+// transportTree reads how the transport of a host is found by its name, nil if by labels.
+func (r *reader) transportTree(m *clusterv3.Cluster) matcher.Tree[*cluster.Metadata, int] {
+	if m.GetTransportSocketMatcher() == nil {
+		return nil
+	}
+	at, names := field.At("transport_socket_matcher"), map[string]int{}
+	for i, t := range m.GetTransportSocketMatches() {
+		where := field.At("transport_socket_matches").Index(i).Child("name")
+		if _, twice := names[t.GetName()]; twice || t.GetName() == "" {
+			r.errs.Addf(where, "found %q, want a name of its own, as there is a transport_socket_matcher", t.GetName())
+		}
+		names[t.GetName()] = i
+	}
+	if len(names) == 0 {
+		r.errs.Addf(at, "chooses among transport_socket_matches, and there are none")
+	}
+	t := treeReader[*cluster.Metadata, int]{reader: r, input: hostInput, action: func(m proto.Message, at *field.Path) int {
+		a, ok := m.(*transportv3.TransportSocketNameAction)
+		if !ok {
+			r.errs.Addf(at, "found %s, want envoy.extensions.matching.common_inputs.transport_socket.v3.TransportSocketNameAction", anyName(m))
+			return 0
+		}
+		i, ok := names[a.GetName()]
+		if !ok {
+			r.errs.Addf(at.Child("name"), "found %q, want one of %s", a.GetName(), strings.Join(sortedNames(names), ", "))
+		}
+		return i
+	}}
+	return t.tree(m.GetTransportSocketMatcher(), at)
+}
+
+// hostInput returns what an input of hosts takes out of what is said of them, nil if it is none.
+func hostInput(m proto.Message) matcher.Input[*cluster.Metadata] {
+	in, ok := m.(*transportv3.EndpointMetadataInput)
+	if !ok {
+		return nil
+	}
+	key := metadata.Key{Namespace: cmp.Or(in.GetFilter(), metadata.LB)}
+	for _, s := range in.GetPath() {
+		key.Path = append(key.Path, s.GetKey())
+	}
+	return func(m *cluster.Metadata) ([]byte, bool) {
+		fields, _ := m.All.Space(key.Namespace)
+		v, _ := metadata.Lookup(fields, key.Path)
+		switch v := v.(type) {
+		case string:
+			return []byte(v), true
+		case float64: // in six digits, as in Envoy
+			return fmt.Appendf(nil, "%.6g", v), true
+		case bool:
+			return strconv.AppendBool(nil, v), true
+		}
+		return nil, false
+	}
 }
 
 // A treeReader reads matchers of one kind of things, with one kind of actions.

@@ -184,7 +184,7 @@ func (r *reader) transports(m *clusterv3.Cluster, secrets *Secrets) []cluster.Tr
 		at := field.At("transport_socket_matches").Index(i)
 		tr := r.socket(t.GetTransportSocket(), secrets, at.Child("transport_socket"))
 		tr.Name, tr.Match = t.GetName(), matchable(t.GetMatch().AsMap())
-		if len(tr.Match) == 0 {
+		if len(tr.Match) == 0 && m.GetTransportSocketMatcher() == nil {
 			return append(out, tr) // matches all; what comes after it is never reached
 		}
 		out = append(out, tr)

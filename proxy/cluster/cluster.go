@@ -15,6 +15,7 @@ import (
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/h2"
 	"github.com/mallamesh/malla/proxy/lb"
+	"github.com/mallamesh/malla/proxy/matcher"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -70,6 +71,9 @@ type Config struct {
 	OutlierLog     Journal        // where ejections are told; nil: nowhere
 	Check          *CheckPolicy   // of active health checks; nil: there are none
 	Transports     []Transport    // transport_socket_matches in order, the default last; empty: plain text
+	// Transport finds one of Transports by what is said of a host, the last where it finds none (transport_socket_matcher); nil: their
+	// Match does.
+	Transport matcher.Tree[*Metadata, int]
 	Eyeballs       Eyeballs       // the order of a host's addresses
 	DNS            DNSConfig      // for StrictDNS and LogicalDNS
 	Override       OverrideHost   // for OriginalDst
@@ -432,6 +436,13 @@ func (m *Metadata) same(o *Metadata) bool {
 }
 
 func (c *Cluster) transport(m *Metadata) *Transport {
+	if c.Transport != nil {
+		i, ok := c.Transport.Match(m)
+		if !ok {
+			i = len(c.Transports) - 1
+		}
+		return &c.Transports[i]
+	}
 	for i := range c.Transports {
 		if t := &c.Transports[i]; t.Matches(m.Match) {
 			return t
