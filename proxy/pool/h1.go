@@ -36,9 +36,11 @@ type h1Conn struct {
 	connect  bool // the request is a CONNECT
 	inBody   bool
 	tunnel   bool
-	doubt    bool // the host has closed its side, and it is open whether it has got the request
-	lost     bool // it has not
-	keep     bool // the connection can be used again
+	begun    int64 // loop time when the request began
+	doubt    bool  // the host has closed its side, and it is open whether it has got the request
+	served   bool  // it closed its side when its system had the request: in order, so that the host has read it
+	lost     bool  // it has not
+	keep     bool  // the connection can be used again
 }
 
 // limits is what a cluster takes of a response's head, and what is kept of it.
@@ -69,7 +71,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	response.Trailers.Reset()
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
-	c.doubt, c.lost = false, false
+	c.begun, c.doubt, c.served, c.lost = p.w.Loop.Now(), false, false, false
 	c.taken()
 	if c.spent() {
 		p.cluster.Stats.UpstreamCxMaxRequests.Inc()
@@ -242,7 +244,9 @@ func (c *h1Conn) OnEnd(*drive.Conn) {
 		c.endResponse()
 		return
 	}
-	if c.handler != nil && c.unread() && !Idempotent(c.method) {
+	unread := c.handler != nil && c.unread()
+	c.served = !unread
+	if unread && !Idempotent(c.method) {
 		if err := c.conn.Broken(); err != nil { // the reset has come, too
 			c.lost = true
 			c.gone(err)
@@ -258,6 +262,9 @@ func (c *h1Conn) OnEnd(*drive.Conn) {
 // proofTime is how long a reset may take that proves that a host has closed its side before
 // the request came: there and back on a slow network.
 const proofTime = 250 * time.Millisecond
+
+// raced reports that a request that began then can still have crossed with the end of an idle connection.
+func (p *Pool) raced(begun int64) bool { return p.w.Loop.Now()-begun <= int64(proofTime) }
 
 // unread reports that nothing of the request has reached the host's system when it closed its side. If a reset
 // follows, nobody was there any more to read it, and it can be sent again whatever its method. (A host that
@@ -317,7 +324,7 @@ func (c *h1Conn) seen() Seen {
 	switch {
 	case c.conn.BytesOut == c.sentAt, c.lost:
 		return Unseen
-	case c.info.Requests > 1 && c.conn.BytesIn == c.gotAt:
+	case c.info.Requests > 1 && c.conn.BytesIn == c.gotAt && !c.served && c.pool.raced(c.begun):
 		return Raced
 	}
 	return MaybeSeen

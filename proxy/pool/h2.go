@@ -23,6 +23,8 @@ type h2Conn struct {
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
 	left    h2.Code     // why the host has taken its leave
+	ended   bool        // it has closed its side
+	unacked int         // what its system had not taken then, in bytes
 }
 
 func newH2(u *upstream) *h2Conn {
@@ -115,6 +117,7 @@ type h2Stream struct {
 	rqLimits *cluster.Breakers
 	sentAt   uint64 // conn.BytesOut when the request began
 	gotAt    uint64 // conn.BytesIn then
+	begun    int64  // loop time then
 	sentAll  bool
 	next     *h2Stream
 }
@@ -132,7 +135,7 @@ func (c *h2Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 		c.conn.SetDeadline(0)
 	}
 	r.handler, r.rqLimits, r.sentAll = h, limits, false
-	r.sentAt, r.gotAt = c.conn.BytesOut, c.conn.BytesIn
+	r.sentAt, r.gotAt, r.begun = c.conn.BytesOut, c.conn.BytesIn, p.w.Loop.Now()
 	r.meter = response.meter(p.w)
 	response.Trailers.Reset()
 	c.active++
@@ -340,10 +343,16 @@ func (r *h2Stream) seen(reset h2.Reset) Seen {
 	switch {
 	case reset.Unseen, c.conn.BytesOut == r.sentAt && reset.Cause == h2.Closed:
 		return Unseen
-	case reset.Cause == h2.Closed && c.info.Requests > 1 && c.conn.BytesIn == r.gotAt:
+	case reset.Cause == h2.Closed && c.info.Requests > 1 && c.conn.BytesIn == r.gotAt && !r.read() && c.pool.raced(r.begun):
 		return Raced
 	}
 	return MaybeSeen
+}
+
+// read reports that the host has closed its side when its system had some of the request: in order, so that it has read that.
+func (r *h2Stream) read() bool {
+	c := r.c
+	return c.ended && uint64(c.unacked) < c.conn.BytesOut-r.sentAt
 }
 
 // OnStream refuses what servers do not do.
@@ -403,7 +412,10 @@ func (c *h2Conn) over(withRequests bool) {
 }
 
 // OnEnd is the end: half a connection is none in HTTP/2.
-func (c *h2Conn) OnEnd(d *drive.Conn) { c.OnClose(d, nil) }
+func (c *h2Conn) OnEnd(d *drive.Conn) {
+	c.ended, c.unacked = true, d.Unacked()
+	c.OnClose(d, nil)
+}
 
 // OnClose notices that the connection has broken.
 func (c *h2Conn) OnClose(_ *drive.Conn, err error) {

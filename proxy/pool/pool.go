@@ -76,9 +76,9 @@ const (
 	// Unseen: not a byte has left us, or none has reached the host before it closed. Sending it
 	// again is safe, whatever it is.
 	Unseen Seen = iota
-	// Raced: sent on a connection that had been used before and that ended without a
-	// byte of a response. Most likely the host closed it while idle; sending again is safe if the
-	// method is idempotent (RFC 9110, section 9.2.2).
+	// Raced: sent on a connection that had been used before and that ended without a byte of a response, as
+	// if the host had closed it while idle: before its system had all of the request, or by a reset that came
+	// as soon as one can. Sending again is safe if the method is idempotent (RFC 9110, section 9.2.2).
 	Raced
 	// MaybeSeen: the host may have acted on it.
 	MaybeSeen

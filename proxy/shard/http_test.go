@@ -413,7 +413,8 @@ func TestRaceWithAnIdleClose(t *testing.T) {
 		{"closed before it arrived, and reset when it did", "POST", closed(false, true), "HTTP/1.1 200"},
 		{"closed before it arrived, and nothing more", "POST", closed(false, false), "HTTP/1.1 503"},
 		{"closed after it arrived", "POST", closed(true, true), "HTTP/1.1 503"},
-		{"closed, and the method may be repeated", "DELETE", closed(true, false), "HTTP/1.1 200"},
+		{"closed before it arrived, and the method may be repeated", "DELETE", closed(false, false), "HTTP/1.1 200"},
+		{"closed after it arrived: the server has read it", "DELETE", closed(true, false), "HTTP/1.1 503"},
 	} {
 		b := full(t)
 		n := 0

@@ -12,8 +12,8 @@ import (
 	"github.com/mallamesh/malla/proxy/drive"
 )
 
-// Without a policy a request of HTTP/1.1 reaches the application twice only if its method may be repeated and its connection had
-// been used before, and is sent twice otherwise only if nothing of it has arrived. It goes again whole, or not at all.
+// Without a policy a request of HTTP/1.1 is sent twice only if nothing of it has arrived, or if its method may be repeated, its
+// connection had been used before, and that broke so soon that nobody can have worked on it. It goes again whole, or not at all.
 func TestWhatIsSentAgainWithoutPolicy(t *testing.T) {
 	whole := strings.Repeat("x", 1000)
 	reset := func(_ *bench, p *drive.Pipe) { p.Reset() }
@@ -21,6 +21,15 @@ func TestWhatIsSentAgainWithoutPolicy(t *testing.T) {
 		p.Unacked = 1 << 20
 		p.CloseWrite()
 		b.Step()
+		p.Reset()
+	}
+	read := func(b *bench, p *drive.Pipe) { p.CloseWrite() } // its system had it all: this is no reset, so that it has been read
+	crossed := func(b *bench, p *drive.Pipe) {
+		p.Unacked = 1 << 20
+		p.CloseWrite()
+	}
+	worked := func(b *bench, p *drive.Pipe) {
+		b.Advance(time.Second)
 		p.Reset()
 	}
 	begun := func(b *bench, p *drive.Pipe) {
@@ -44,6 +53,9 @@ func TestWhatIsSentAgainWithoutPolicy(t *testing.T) {
 		{"a body of which the first half has gone nowhere", false, "POST", whole[:400], whole[400:], proven, true},
 		{"a method of which nobody says that it may be repeated", false, "REPORT", "", "", reset, false},
 		{"a patch", false, "PATCH", whole, "", reset, false},
+		{"one that the host has read", false, "GET", "", "", read, false},
+		{"one that the host has worked on", false, "GET", "", "", worked, false},
+		{"one that crossed with the end, by a method that may be repeated", false, "DELETE", "", "", crossed, true},
 		{"a connection of its own", true, "GET", "", "", reset, false},
 		{"an answer that has begun", false, "GET", "", "", begun, false},
 		{"a body larger than what is kept", false, "PUT", strings.Repeat("x", 65<<10), "", reset, false},

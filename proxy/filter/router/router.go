@@ -10,9 +10,10 @@
 // A request's body is kept for another try up to the buffer limit of its listener;
 // beyond that it is tried no more. Besides the policy there is one try more than Envoy makes:
 // when a connection that had been used before ends without a byte of a response, the
-// request is sent once more if nothing of it had left us, or if its method is
-// idempotent (RFC 9110, section 9.2.2): that is a race with a server that closes
-// idle connections, and nobody's fault.
+// request is sent once more if nothing of it had arrived, or if its method is
+// idempotent (RFC 9110, section 9.2.2) and the end came before anybody can have worked
+// on it ([pool.Raced]): that is a race with a server that closes idle connections, and
+// nobody's fault.
 package router
 
 import (
