@@ -177,10 +177,10 @@ func (st *state) thread(made lua.LValue) lua.LGFunction {
 		raise(l, st.meter.make(perThread))
 		fn := l.CheckFunction(1)
 		ctx := l.RemoveContext()
+		defer l.SetContext(ctx) // also if the call fails, as it does when there are no more frames
 		l.Push(made)
 		l.Push(fn)
 		l.Call(1, 1)
-		l.SetContext(ctx)
 		co := l.Get(-1)
 		if f, ok := co.(*lua.LFunction); ok {
 			co = f.Upvalues[0].Value()

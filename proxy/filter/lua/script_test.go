@@ -47,6 +47,7 @@ func TestBounds(t *testing.T) {
 		{"endless tail calls", `local function f() return f() end return f()`, "too long"},
 		{"recursion through pcall", `local function f() pcall(f) f() end f()`, ""},
 		{"recursion through a metamethod", `local t = setmetatable({}, {}) getmetatable(t).__index = function(t, k) return t[k] end return t.x`, ""},
+		{"one after a coroutine for which there was no room", `local function f() coroutine.create(function() end) return 1 + f() end xpcall(function() pcall(f) while true do end end, function() for i = 1, 1e6 do end end)`, "too long"},
 		{"text that doubles", `local s = "x" while true do s = s .. s end`, "too"}, // much text, or long on a busy machine
 		{"text that is repeated", `return ("x"):rep(1e9)`, "too"},                  // much text, or long on a busy machine
 		{"text that is repeated often", `local s = ("x"):rep(1e6) local t = {} for i = 1, 1e6 do t[i] = s:upper() end`, "too"},
