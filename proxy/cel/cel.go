@@ -1,7 +1,6 @@
 package cel
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
-	"cel.dev/cel-go/common/types/traits"
 )
 
 // Options are what an expression may do beside what every expression may: CelExpressionConfig.
@@ -21,9 +19,6 @@ type Options struct {
 	Convert bool // string(x)
 	Concat  bool // 'a' + 'b'
 }
-
-// maxPattern bounds the programs that patterns become, as Envoy does.
-const maxPattern = 100
 
 // An Expression is compiled. Any number of goroutines may compute it.
 type Expression struct{ program cel.Program }
@@ -44,7 +39,7 @@ func Compile(text string, names Names, o Options) (*Expression, error) {
 	if err := check(parsed.NativeRep().Expr(), names, environment); err != nil {
 		return nil, fmt.Errorf("expression %q: %w", text, err)
 	}
-	program, err := environment.Program(parsed, cel.EvalOptions(cel.OptOptimize))
+	program, err := environment.Program(parsed, cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(bound))
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %w", text, err)
 	}
@@ -99,29 +94,10 @@ func newEnvironment(o Options) (*cel.Env, error) {
 	without.AddExcludedFunctions(env.NewFunction(operators.Add)) // ours is below
 	return cel.NewCustomEnv(
 		cel.StdLib(cel.StdLibSubset(without)),
-		cel.RegexProgramSizeLimit(maxPattern),
 		cel.EnableErrorOnBadPresenceTest(true),
 		cel.Function(operators.Add,
 			cel.Overload("add", []*cel.Type{cel.DynType, cel.DynType}, cel.DynType), cel.SingletonBinaryBinding(add(o.Concat))),
 	)
-}
-
-var errLong = errors.New("texts and lists do not grow here")
-
-// add is +, which joins texts only if it may, and never lists.
-func add(concat bool) func(a, b ref.Val) ref.Val {
-	return func(a, b ref.Val) ref.Val {
-		switch a := a.(type) {
-		case types.String, types.Bytes:
-			if !concat {
-				return types.WrapErr(errLong)
-			}
-			return a.(traits.Adder).Add(b)
-		case types.Int, types.Uint, types.Double, types.Duration, types.Timestamp:
-			return a.(traits.Adder).Add(b)
-		}
-		return types.MaybeNoSuchOverloadErr(a)
-	}
 }
 
 // Names are what expressions may speak of, by what stands below them: Names{"request": {"path": nil}}. Below nil anything may stand.

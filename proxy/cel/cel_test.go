@@ -226,19 +226,48 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Patterns that requests bring are as small as those that are configured.
-func TestForeignPattern(t *testing.T) {
+// What requests bring costs little: patterns are as small as those that are configured, and known to be before they are
+// compiled; time zones are not looked for in files; texts do not grow for ever.
+func TestForeignTexts(t *testing.T) {
+	hour := "timestamp('2020-01-02T03:04:05Z').getHours(request.path) == 4"
+	sum := strings.Repeat("request.path + ", 9) + "'' != ''"
+	for _, test := range []struct {
+		expression, path string
+		want             bool
+	}{
+		{"'abc'.matches(request.path)", "a.c", true},
+		{"matches('abc', request.path)", "a.c", true},
+		{"'abc'.matches(request.path)", "a{900}", false},
+		{"'abc'.matches(request.path)", "(", false},
+		{"'abc'.matches(request.path)", "[" + strings.Repeat("a", maxPattern-2) + "]", true},
+		{"'abc'.matches(request.path)", "[" + strings.Repeat("a", maxPattern-1) + "]", false},
+		{"'abc'.matches(request.absent) || true", "a", true},
+		{hour, "+01:00", true},
+		{hour, "Europe/Paris", false},
+		{"timestamp('2020-01-02T03:04:05Z').getHours('UTC') == 3", "", true},
+		{sum, strings.Repeat("x", maxText/9), true},
+		{sum, strings.Repeat("x", maxText/9+1), false},
+	} {
+		e, err := Compile(test.expression, Names{"request": nil}, Options{Concat: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lookup := func(string) (Value, bool) {
+			return Object(func(name string) (Value, bool) { return String(test.path), name == "path" }), true
+		}
+		if got := e.Holds(lookup); got != test.want {
+			t.Errorf("%.60s holds for %.60s: %v, want %v", test.expression, test.path, got, test.want)
+		}
+	}
 	e, err := Compile("'abc'.matches(request.path)", names, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pattern, want := range map[string]bool{"a.c": true, "a{900}": false, "(": false} {
-		got := e.Holds(func(string) (Value, bool) {
-			return Object(func(string) (Value, bool) { return String(pattern), true }), true
-		})
-		if got != want {
-			t.Errorf("abc matches %s: %v, want %v", pattern, got, want)
-		}
+	long := String(strings.Repeat("a{1000}", 100))
+	if n := testing.AllocsPerRun(1, func() {
+		e.Holds(func(string) (Value, bool) { return Object(func(string) (Value, bool) { return long, true }), true })
+	}); n > 100 {
+		t.Errorf("a pattern of %d bytes that a request brings takes %v allocations, want at most 100", len(long.Value().(string)), n)
 	}
 }
 

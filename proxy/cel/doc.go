@@ -7,7 +7,7 @@
 // does not ask for. An error (a field that the request does not have, a text compared with a number) is no result.
 //
 // How long an expression takes is bounded by its length and by that of the texts that it looks at: there are no loops
-// (all, exists, map), patterns are small and take linear time, and texts grow only where [Options] allow it.
+// (all, exists, map), patterns are small and take linear time, and texts grow only where [Options] allow it, to 256 KiB.
 // The language itself is google/cel-go's; it is set up when the first expression is compiled, so that a
 // proxy without one pays nothing.
 //
