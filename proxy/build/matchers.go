@@ -289,7 +289,7 @@ func (r *treeReader[D, A]) lookup(m *xdsmatcherv3.Matcher_MatcherTree, otherwise
 	case *xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap:
 		return &matcher.Exact[D, A]{Input: in, Map: branches(m.GetExactMatchMap(), at.Child("exact_match_map")), Else: otherwise}
 	case *xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap:
-		return &matcher.Prefix[D, A]{Input: in, Map: branches(m.GetPrefixMatchMap(), at.Child("prefix_match_map")), Else: otherwise}
+		return matcher.NewPrefix(in, branches(m.GetPrefixMatchMap(), at.Child("prefix_match_map")), otherwise)
 	case *xdsmatcherv3.Matcher_MatcherTree_CustomMatch:
 		at := at.Child("custom_match").Child("typed_config")
 		switch c := r.unpack(m.GetCustomMatch().GetTypedConfig(), at).(type) {

@@ -232,6 +232,21 @@ func TestOriginalDst(t *testing.T) {
 	}
 }
 
+// The hosts that requests have named are listed by address, at a price that does not grow with the square of how many they are.
+func TestKnown(t *testing.T) {
+	c := newCluster(t, Config{Kind: OriginalDst}, 0)
+	for i := range 500 {
+		c.Pick(&Pick{Original: addr((i * 7) % 500)})
+	}
+	known := c.Known()
+	if len(known) != 500 || !slices.IsSortedFunc(known, func(a, b *Host) int { return a.Addr.Compare(b.Addr) }) {
+		t.Errorf("found %d hosts, want 500 by address", len(known))
+	}
+	if n := testing.AllocsPerRun(5, func() { c.Known() }); n > 10 {
+		t.Errorf("listing 500 hosts: %v allocations, want a few lists", n)
+	}
+}
+
 func TestBreakers(t *testing.T) {
 	reg := stats.NewRegistry(true)
 	c, err := New(Config{Name: "c", Breakers: [2]Limits{{Requests: num(2), Retries: num(0), TrackRemaining: true}}}, reg, nil)

@@ -235,13 +235,11 @@ func (c *Cluster) pickOriginal(addr netip.AddrPort, named []netip.Addr) (*Host, 
 // Known returns every host that there is now: those of the configuration, and of a cluster whose requests name their hosts
 // those that were named lately, by address.
 func (c *Cluster) Known() []*Host {
-	all := c.Hosts().All
-	c.origMu.RLock()
-	defer c.origMu.RUnlock()
-	for _, addr := range slices.SortedFunc(maps.Keys(c.original), netip.AddrPort.Compare) {
-		all = append(all[:len(all):len(all)], c.original[addr])
-	}
-	return all
+	c.origMu.RLock() // which requests wait for
+	named := slices.AppendSeq(make([]*Host, 0, len(c.original)), maps.Values(c.original))
+	c.origMu.RUnlock()
+	slices.SortFunc(named, func(a, b *Host) int { return a.Addr.Compare(b.Addr) })
+	return slices.Concat(c.Hosts().All, named)
 }
 
 func (c *Cluster) addOriginal(addr netip.AddrPort, named []netip.Addr) *Host {

@@ -42,7 +42,7 @@ func FuzzTrees(f *testing.F) {
 				t.Errorf("%s: %q leads to %q, want %q", kind, in, got, want)
 			}
 		}
-		check("prefix", &Prefix[string, string]{whole, byPrefix, rest}, func(p string) int {
+		check("prefix", NewPrefix(whole, byPrefix, rest), func(p string) int {
 			if strings.HasPrefix(in, p) {
 				return len(p)
 			}

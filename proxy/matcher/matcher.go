@@ -7,6 +7,7 @@
 package matcher
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -109,15 +110,28 @@ func (e *Exact[D, A]) Match(d D) (A, bool) {
 
 // A Prefix looks up what a text begins with.
 type Prefix[D, A any] struct {
-	Input Input[D]
-	Map   map[string]*Then[D, A]
-	Else  *Then[D, A]
+	Input   Input[D]
+	Map     map[string]*Then[D, A]
+	Lengths []int // that keys have, the longest first, as NewPrefix has found them
+	Else    *Then[D, A]
+}
+
+// NewPrefix finds the lengths of prefixes: texts come from strangers, and what one costs is bounded by what there is to look up.
+func NewPrefix[D, A any](in Input[D], branches map[string]*Then[D, A], otherwise *Then[D, A]) *Prefix[D, A] {
+	lengths := map[int]bool{}
+	for key := range branches {
+		lengths[len(key)] = true
+	}
+	return &Prefix[D, A]{in, branches, slices.SortedFunc(maps.Keys(lengths), func(a, b int) int { return b - a }), otherwise}
 }
 
 // Match finds the longest prefix that leads to an action.
 func (p *Prefix[D, A]) Match(d D) (A, bool) {
 	if s, ok := p.Input(d); ok {
-		for n := len(s); n >= 0; n-- {
+		for _, n := range p.Lengths {
+			if n > len(s) {
+				continue
+			}
 			if a, ok := p.Map[string(s[:n])].match(d); ok {
 				return a, true
 			}

@@ -1,8 +1,11 @@
 package matcher
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 )
 
 func action(name string) *Then[string, string] { return &Then[string, string]{Action: name} }
@@ -22,7 +25,7 @@ func TestBranchesThatLeadNowhere(t *testing.T) {
 		{"list", "a", "rest", &List[string, string]{Rules: []Rule[string, string]{{Not(yes), action("first")}}, Else: rest}},
 		{"exact", "a", "rest", &Exact[string, string]{Input: whole, Map: map[string]*Then[string, string]{"a": nowhere}, Else: rest}},
 		{"exact", "", "rest", &Exact[string, string]{Input: whole, Map: map[string]*Then[string, string]{"": action("empty")}, Else: rest}},
-		{"prefix", "abc", "short", &Prefix[string, string]{Input: whole, Map: map[string]*Then[string, string]{"ab": nowhere, "a": action("short")}, Else: rest}},
+		{"prefix", "abc", "short", NewPrefix(whole, map[string]*Then[string, string]{"ab": nowhere, "a": action("short")}, rest)},
 		{"networks", "10.1.1.1", "wide", NewNetworks(whole, []Range[string, string]{
 			{netip.MustParsePrefix("10.0.0.0/8"), action("wide"), false},
 			{netip.MustParsePrefix("10.1.0.0/16"), action("alone"), true},
@@ -34,5 +37,22 @@ func TestBranchesThatLeadNowhere(t *testing.T) {
 		if got, ok := test.tree.Match(test.in); !ok || got != test.want {
 			t.Errorf("%s of %q leads to %q, want %q", test.name, test.in, got, test.want)
 		}
+	}
+}
+
+// A text costs no more to look up for being long: clients choose its length.
+func TestLongTextIsCheap(t *testing.T) {
+	branches := map[string]*Then[string, int]{}
+	for i := range 20 {
+		branches[fmt.Sprintf("/v%d", i)] = &Then[string, int]{Action: i}
+	}
+	text := []byte(strings.Repeat("x", 1<<20))
+	tree := NewPrefix(func(string) ([]byte, bool) { return text, true }, branches, nil)
+	start := time.Now()
+	if _, ok := tree.Match(""); ok {
+		t.Error("a text with none of the prefixes was found")
+	}
+	if took := time.Since(start); took > 2*time.Second { // all of its prefixes: 20 s
+		t.Errorf("looking up 1 MiB took %v", took)
 	}
 }
