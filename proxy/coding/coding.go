@@ -64,6 +64,9 @@ func NewStock() *Stock { return &Stock{left: stockSize} }
 // StockKey is what a shard keeps its stock by.
 type StockKey struct{}
 
+// InUse says that a shard has one stock for as long as it lives: bodies of old configurations hold what new ones have not.
+func (StockKey) InUse() bool { return true }
+
 // Reserve sets memory for an encoder aside, and reports whether there was any. It is used up until Return or Release. Many
 // bodies wait for their first byte at a time; what is costly about an encoder is for those that have it.
 func (k *Stock) Reserve(e *Encoding) bool {

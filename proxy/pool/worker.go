@@ -155,7 +155,7 @@ func (w *Worker) ConnectionID() uint64 {
 }
 
 // Local returns what belongs to a configuration on this shard, made by make at
-// first. It lives until Forget.
+// first. It lives until [Worker.Retain] is told that key is in use no more.
 func (w *Worker) Local(key any, make func() any) any {
 	v, ok := w.locals[key]
 	if !ok {
@@ -165,10 +165,14 @@ func (w *Worker) Local(key any, make func() any) any {
 	return v
 }
 
+// A Lasting key of [Worker.Local] knows itself whether it is in use: what is kept by it is no single filter's, and a bound on it
+// would be none if each configuration began anew.
+type Lasting interface{ InUse() bool }
+
 // Retain drops what belongs to configurations that are not live. Connections that still use it keep it.
 func (w *Worker) Retain(live map[any]bool) {
 	for key := range w.locals {
-		if !live[key] {
+		if l, ok := key.(Lasting); !live[key] && !(ok && l.InUse()) {
 			delete(w.locals, key)
 		}
 	}

@@ -30,6 +30,19 @@ func unzipper() *decompressor.Config {
 	return &decompressor.Config{Decoding: coding.NewGunzip(100), Library: "text", Request: d, Response: d, Failed: func(error) {}}
 }
 
+// A worker has one stock of memory for bodies, whatever configurations come: those in progress hold a part of it.
+func TestConfigurationsShareOneStock(t *testing.T) {
+	b := filtered(t, compressor.New("c", zipper()), nil)
+	stock := func() any { return b.Worker.Local(coding.StockKey{}, func() any { return coding.NewStock() }) }
+	before := stock()
+	if err := b.Apply(b.rt); err != nil {
+		t.Fatal(err)
+	}
+	if stock() != before {
+		t.Error("a configuration brought a stock of its own")
+	}
+}
+
 // What a server sends in pieces reaches the client as it comes, compressed.
 func TestCompressedPiecesGoAtOnce(t *testing.T) {
 	b := filtered(t, compressor.New("c", zipper()), nil)

@@ -335,6 +335,26 @@ func TestGRPCStats(t *testing.T) {
 	}
 }
 
+// The bound on methods that strangers name holds over changes of the configuration, until the metrics are given back.
+func TestGRPCMethodsOutliveChanges(t *testing.T) {
+	c := grpcstats.NewCounters(stats.NewRegistry(false), "grpc", true)
+	b := filtered(t, grpcstats.New("g", &grpcstats.Config{All: true}, c), nil)
+	found := func() any { return b.Worker.Local(c, func() any { return c.Cache() }) }
+	apply := func() {
+		if err := b.Apply(b.rt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := found()
+	if apply(); found() != before {
+		t.Error("a change began the methods anew")
+	}
+	c.Close()
+	if apply(); found() == before {
+		t.Error("methods are kept though their metrics are gone")
+	}
+}
+
 // A filter can be off for a route, and on for one that speaks to it where the chain has it off.
 func TestFilterSwitches(t *testing.T) {
 	abort := &fault.Config{Status: 418, AbortShare: fault.Share{Numerator: 1, Denominator: 1}}

@@ -37,6 +37,13 @@ func (c *Counters) Close() {
 	c.scopes = nil
 }
 
+// InUse says that shards keep what they have found until the metrics are given back.
+func (c *Counters) InUse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed
+}
+
 // maxMethods bounds the methods that one shard tells apart: paths come from strangers. Those beyond count
 // without their names.
 const maxMethods = 1000
