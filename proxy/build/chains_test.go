@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -51,6 +53,47 @@ func TestChainsTakenOver(t *testing.T) {
 	if counted("b") || counted("c") {
 		t.Error("statistics of chains that have gone are still there")
 	}
+}
+
+// What a listener counts, and what its chains count, is there while the connections are that it still serves.
+func TestStatisticsUntilDrained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		env := newEnv(t, &w.published)
+		env.Drain = 10 * time.Second
+		w.Store = build.NewStore(env, nil)
+		w.Dynamic(xdsclient.ListenerType, 0)
+		w.Dynamic(xdsclient.ClusterType, 0)
+		w.Start()
+		defer w.Close()
+		w.take(xdsclient.ClusterType, resource(t, "host", &clusterv3.Cluster{}, "{name: host, type: STATIC}"))
+		apply := func(chain string) {
+			w.take(xdsclient.ListenerType, resource(t, "in", &listenerv3.Listener{}, fmt.Sprintf("{name: in, stat_prefix: edge, address: {socket_address: {address: 127.0.0.1, port_value: 8080}}, filter_chains: [%s]}", chain)))
+		}
+		check := func(when, want string) {
+			t.Helper()
+			var b bytes.Buffer
+			_ = env.Stats.WritePrometheus(&b, stats.Options{})
+			var there []string
+			for _, name := range []string{"edge", "a", "b"} {
+				if strings.Contains(b.String(), `"`+name+`"`) {
+					there = append(there, name)
+				}
+			}
+			if got := strings.Join(there, " "); got != want {
+				t.Errorf("%s: there are statistics of %q, want %q", when, got, want)
+			}
+		}
+		apply(tcpChain(1, "a"))
+		apply(tcpChain(1, "b"))
+		check("a chain drains", "edge a b")
+		time.Sleep(11 * time.Second)
+		check("the chain has drained", "edge b")
+		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Removed: []string{"in"}})
+		check("the listener drains", "edge b")
+		time.Sleep(11 * time.Second)
+		check("the listener has drained", "")
+	})
 }
 
 func tcpChain(port int, prefix string) string {

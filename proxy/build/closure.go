@@ -333,30 +333,38 @@ func (s *Store) drop(name string, e *listenerEntry, w *waiting) {
 	delete(s.listeners, name)
 }
 
-// A retired listener takes no connections any more, and those that it has are served until it ends: what
-// it names stays in force.
+// A retired listener takes no connections any more, and those that it has are served until it ends: the route tables that
+// it names stay up to date, and what it counts stays. Clusters that go meanwhile have gone for them too, as in Envoy.
 type retired struct {
-	needs  Needs
+	*Listener
 	since  time.Time
-	chains int // that its successor has not taken over; -1: it has none, or one that is not in its place
+	leaves int // chains that its successor has not taken over; -1: it has none, or one that is not in its place
 }
 
-// retire closes a listener that was in force. to follows it, if anything does.
+// retire ends a listener that was in force, when its connections have been served. to follows it, if anything does.
 func (s *Store) retire(l, to *Listener, w *waiting) {
-	chains := -1
+	leaves := -1
 	if to != nil && to.InPlace {
-		chains = l.leaves(to)
+		leaves = l.leaves(to)
 	}
-	l.close()
-	if chains != 0 && s.env.Drain > 0 && w.until(w.now, s.env.Drain) {
-		s.retired = append(s.retired, retired{l.Needs, w.now, chains})
+	if leaves == 0 || s.env.Drain <= 0 {
+		l.close()
+		return
 	}
+	w.until(w.now, s.env.Drain)
+	s.retired = append(s.retired, retired{l, w.now, leaves})
 }
 
 // forgetRetired forgets the listeners whose connections have been served for long enough.
 func (s *Store) forgetRetired(w *waiting) (changed bool) {
 	before := len(s.retired)
-	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool { return !w.until(r.since, s.env.Drain) })
+	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool {
+		over := !w.until(r.since, s.env.Drain)
+		if over {
+			r.close()
+		}
+		return over
+	})
 	return len(s.retired) < before
 }
 

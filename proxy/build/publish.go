@@ -53,10 +53,10 @@ func (s *Store) gauges() {
 	}
 	var listeners, chains int64
 	for _, r := range s.retired {
-		if r.chains < 0 {
+		if r.leaves < 0 {
 			listeners++
 		} else {
-			chains += int64(r.chains)
+			chains += int64(r.leaves)
 		}
 	}
 	s.manager.TotalListenersDraining.Set(listeners)

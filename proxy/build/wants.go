@@ -95,7 +95,7 @@ func (s *Store) needed(f func(typeURL string, n Need)) {
 		}
 	}
 	for _, r := range s.retired {
-		for _, need := range r.needs.Routes {
+		for _, need := range r.Needs.Routes {
 			f(xdsclient.RouteType, need)
 		}
 	}
