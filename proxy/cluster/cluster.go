@@ -74,10 +74,10 @@ type Config struct {
 	// Transport finds one of Transports by what is said of a host, the last where it finds none (transport_socket_matcher); nil: their
 	// Match does.
 	Transport matcher.Tree[*Metadata, int]
-	Eyeballs       Eyeballs       // the order of a host's addresses
-	DNS            DNSConfig      // for StrictDNS and LogicalDNS
-	Override       OverrideHost   // for OriginalDst
-	Names          *NameCache     // for DynamicForward
+	Eyeballs  Eyeballs     // the order of a host's addresses
+	DNS       DNSConfig    // for StrictDNS and LogicalDNS
+	Override  OverrideHost // for OriginalDst
+	Names     *NameCache   // for DynamicForward
 
 	CloseOnChange              bool           // close_connections_on_host_set_change: none outlives the set of hosts that it was made for
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1

@@ -46,7 +46,9 @@ type Descriptors struct {
 }
 
 // Reset forgets the request.
-func (d *Descriptors) Reset() { d.List, d.entries, d.bytes, d.AtEnd, d.Later, d.AnyAt = d.List[:0], d.entries[:0], d.bytes[:0], false, false, false }
+func (d *Descriptors) Reset() {
+	d.List, d.entries, d.bytes, d.AtEnd, d.Later, d.AnyAt = d.List[:0], d.entries[:0], d.bytes[:0], false, false, false
+}
 
 // keep copies a value that would not last.
 func (d *Descriptors) keep(v []byte) []byte {

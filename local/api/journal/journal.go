@@ -54,7 +54,7 @@ type Journal struct {
 	err   error             // first failure to write; told once, writing goes on being tried
 
 	source  func() (uint64, []*store.Object) // set by Snapshot
-	work    chan struct{} // holds one if the syncer has something to do
+	work    chan struct{}                    // holds one if the syncer has something to do
 	closing chan struct{}
 	done    chan struct{}
 }
