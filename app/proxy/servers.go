@@ -48,8 +48,8 @@ func (s server) start(ctx context.Context, group *errgroup.Group, log *slog.Logg
 	return nil
 }
 
-// httpServer gives every wait for a client an end. A handler that streams sets deadlines of its own.
+// httpServer gives every wait for a client an end, and clients a number. A handler that streams sets deadlines of its own.
 func httpServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	return &http.Server{Handler: h, ConnState: newCrowd(ownCrowd()).see, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }

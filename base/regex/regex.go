@@ -30,11 +30,14 @@ const (
 
 // Compile is [regexp.Compile] for an expression from configuration.
 func Compile(expr string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile(expr)
+	tree, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := syntax.Parse(expr, syntax.Perl)
+	if n := size(tree); n > 2*MaxProgram { // a{1000}a{1000}... of a few KiB would take hundreds of MiB before it can be counted
+		return nil, tooLong(n)
+	}
+	re, err := regexp.Compile(expr)
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +46,33 @@ func Compile(expr string) (*regexp.Regexp, error) {
 		return nil, err
 	}
 	if n := len(prog.Inst); n > MaxProgram {
-		return nil, fmt.Errorf("it is compiled to %d instructions, want at most %d", n, MaxProgram)
+		return nil, tooLong(n)
 	}
 	if n := places(prog); n > MaxPlaces {
 		return nil, fmt.Errorf("a match may stand in %d places of it at once, want at most %d: fewer repetitions of .* and its like cost less", n, MaxPlaces)
 	}
 	return re, nil
+}
+
+func tooLong(n int) error {
+	return fmt.Errorf("it is compiled to %d instructions, want at most %d", n, MaxProgram)
+}
+
+// size is about how many instructions the expression will be compiled to, repetitions written out.
+func size(tree *syntax.Regexp) int {
+	n := 0
+	for _, sub := range tree.Sub {
+		n += size(sub)
+	}
+	switch tree.Op {
+	case syntax.OpLiteral:
+		return len(tree.Rune)
+	case syntax.OpRepeat:
+		return n * max(tree.Min, tree.Max, 1) // the parser has seen to it that this is no more than some millions
+	case syntax.OpConcat, syntax.OpAlternate:
+		return n
+	}
+	return n + 1
 }
 
 // places follows the program over texts, and returns the largest number of places that

@@ -2,6 +2,7 @@ package regex
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,22 @@ func TestCost(t *testing.T) {
 		_, err := Compile(test.expr)
 		if (err == nil) != test.ok {
 			t.Errorf("Compile(%.40q) says %v, want it accepted: %v", test.expr, err, test.ok)
+		}
+	}
+}
+
+// What is refused for its length is refused before it is written out: 20 KiB of repetitions would take 465 MiB.
+func TestTooLongCostsLittle(t *testing.T) {
+	for _, expr := range []string{strings.Repeat("a{1000}", 3000), strings.Repeat("(a{10}){100}", 1700), strings.Repeat("((a|b){10}){50}", 1500)} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Compile(expr)
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%.20s... is accepted", expr)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
+			t.Errorf("%.20s...: %d MiB were taken to say that %v", expr, took>>20, err)
 		}
 	}
 }

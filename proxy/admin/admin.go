@@ -27,6 +27,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
+	"github.com/mallamesh/malla/base/regex"
 	"github.com/mallamesh/malla/proxy/build"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tap"
@@ -92,47 +93,51 @@ type page struct {
 	path  string
 	help  string
 	post  bool // it changes something
+	large bool // its answer grows with the configuration
 	serve http.HandlerFunc
 }
 
 func (s *Server) pages() []page {
 	return []page{
-		{"/certs", "print certs on machine", false, s.certs},
-		{"/clusters", "upstream cluster status", false, s.clusters},
-		{"/config_dump", "dump current Envoy configs (experimental)", false, s.configDump},
-		{"/contention", "dump current Envoy mutex contention stats (if enabled)", false, text("Mutex contention tracing is not enabled: goroutines that wait for each other are at no lock of the workers.")},
-		{"/cpuprofiler", "enable/disable the CPU profiler", true, s.profiler.cpu},
-		{"/drain_listeners", "drain listeners", true, s.drain},
-		{"/healthcheck/fail", "cause the server to fail health checks", true, s.failing(true)},
-		{"/healthcheck/ok", "cause the server to pass health checks", true, s.failing(false)},
-		{"/heap_dump", "dump current Envoy heap (if supported)", false, s.heap},
-		{"/heapprofiler", "enable/disable the heap profiler", true, s.heapProfiler},
-		{"/help", "print out list of admin commands", false, s.help},
-		{"/hot_restart_version", "print the hot restart compatibility version", false, text("disabled")},
-		{"/init_dump", "dump current Envoy init manager information (experimental)", false, s.initDump},
-		{"/listeners", "print listener info", false, s.listeners},
-		{"/logging", "query/change logging levels", true, s.logging},
-		{"/memory", "print current allocation/heap usage", false, s.memory},
-		{"/quitquitquit", "exit the server", true, s.quit},
-		{"/ready", "print server state, return 200 if LIVE, otherwise return 503", false, s.ready},
-		{"/reset_counters", "reset all counters to zero", true, s.resetCounters},
-		{"/runtime", "print runtime values", false, s.runtime},
-		{"/runtime_modify", "adds or modifies runtime values, which are read once here", true, s.runtimeModify},
-		{"/server_info", "print server version/status information", false, s.serverInfo},
-		{"/stats", "print server stats", false, s.stats},
-		{"/stats/prometheus", "print server stats in prometheus format", false, s.prometheus},
-		{"/stats/recentlookups", "show recent stat-name lookups", false, s.lookups},
-		{"/stats/recentlookups/clear", "clear list of stat-name lookups and counter", true, text("OK\n")},
-		{"/stats/recentlookups/disable", "disable recording of reset stat-name lookup names", true, s.recordLookups(false)},
-		{"/stats/recentlookups/enable", "enable recording of reset stat-name lookup names", true, s.recordLookups(true)},
-		{"/tap", "tap filter control", true, s.tap},
+		{"/certs", "print certs on machine", false, true, s.certs},
+		{"/clusters", "upstream cluster status", false, true, s.clusters},
+		{"/config_dump", "dump current Envoy configs (experimental)", false, true, s.configDump},
+		{"/contention", "dump current Envoy mutex contention stats (if enabled)", false, false, text("Mutex contention tracing is not enabled: goroutines that wait for each other are at no lock of the workers.")},
+		{"/cpuprofiler", "enable/disable the CPU profiler", true, false, s.profiler.cpu},
+		{"/drain_listeners", "drain listeners", true, false, s.drain},
+		{"/healthcheck/fail", "cause the server to fail health checks", true, false, s.failing(true)},
+		{"/healthcheck/ok", "cause the server to pass health checks", true, false, s.failing(false)},
+		{"/heap_dump", "dump current Envoy heap (if supported)", false, true, s.heap},
+		{"/heapprofiler", "enable/disable the heap profiler", true, false, s.heapProfiler},
+		{"/help", "print out list of admin commands", false, false, s.help},
+		{"/hot_restart_version", "print the hot restart compatibility version", false, false, text("disabled")},
+		{"/init_dump", "dump current Envoy init manager information (experimental)", false, true, s.initDump},
+		{"/listeners", "print listener info", false, true, s.listeners},
+		{"/logging", "query/change logging levels", true, false, s.logging},
+		{"/memory", "print current allocation/heap usage", false, false, s.memory},
+		{"/quitquitquit", "exit the server", true, false, s.quit},
+		{"/ready", "print server state, return 200 if LIVE, otherwise return 503", false, false, s.ready},
+		{"/reset_counters", "reset all counters to zero", true, false, s.resetCounters},
+		{"/runtime", "print runtime values", false, true, s.runtime},
+		{"/runtime_modify", "adds or modifies runtime values, which are read once here", true, false, s.runtimeModify},
+		{"/server_info", "print server version/status information", false, false, s.serverInfo},
+		{"/stats", "print server stats", false, true, s.stats},
+		{"/stats/prometheus", "print server stats in prometheus format", false, true, s.prometheus},
+		{"/stats/recentlookups", "show recent stat-name lookups", false, true, s.lookups},
+		{"/stats/recentlookups/clear", "clear list of stat-name lookups and counter", true, false, text("OK\n")},
+		{"/stats/recentlookups/disable", "disable recording of reset stat-name lookup names", true, false, s.recordLookups(false)},
+		{"/stats/recentlookups/enable", "enable recording of reset stat-name lookup names", true, false, s.recordLookups(true)},
+		{"/tap", "tap filter control", true, false, s.tap},
 	}
 }
 
 // Handler serves all pages.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
+	mux, few := http.NewServeMux(), newGate()
 	for _, p := range s.pages() {
+		if p.large {
+			p.serve = few.admit(p.serve)
+		}
 		mux.HandleFunc(p.path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-cache, max-age=0")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -224,13 +229,24 @@ func options(r *http.Request) (stats.Options, error) {
 		return o, fmt.Errorf("usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\nfound %q", buckets)
 	}
 	if f := q.Get("filter"); f != "" {
-		re, err := regexp.Compile(f)
+		re, err := pattern(f)
 		if err != nil {
-			return o, fmt.Errorf("invalid regex: %q: %w", f, err)
+			return o, fmt.Errorf("invalid regex: %.*q: %w", maxPattern, f, err)
 		}
 		o.Filter = re
 	}
 	return o, nil
+}
+
+// maxPattern is how many bytes a client's expression may have: it is tried on every name there is.
+const maxPattern = 512
+
+// pattern compiles a client's expression, which may cost as much as one of a route.
+func pattern(text string) (*regexp.Regexp, error) {
+	if len(text) > maxPattern {
+		return nil, fmt.Errorf("it has %d bytes, want at most %d", len(text), maxPattern)
+	}
+	return regex.Compile(text)
 }
 
 func (s *Server) prometheus(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, nil) }
@@ -257,7 +273,7 @@ func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *
 // shown, unless the request has a filter of its own.
 func (s *Server) Prometheus(shown *regexp.Regexp) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /stats/prometheus", func(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, shown) })
+	mux.HandleFunc("GET /stats/prometheus", newGate().admit(func(w http.ResponseWriter, r *http.Request) { s.writePrometheus(w, r, shown) }))
 	return mux
 }
 

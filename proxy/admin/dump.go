@@ -53,9 +53,9 @@ func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	var names *regexp.Regexp
 	if text := q.Get("name_regex"); text != "" {
-		re, err := regexp.Compile(text)
+		re, err := pattern(text)
 		if err != nil {
-			fail(w, fmt.Sprintf("Error while parsing name_regex from %s: %v", text, err), http.StatusBadRequest)
+			fail(w, fmt.Sprintf("Error while parsing name_regex from %.*s: %v", maxPattern, text, err), http.StatusBadRequest)
 			return
 		}
 		names = re

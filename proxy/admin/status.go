@@ -54,9 +54,10 @@ type Status struct {
 // Handler serves all of 15020.
 func (s *Status) Handler() http.Handler {
 	mux := http.NewServeMux()
+	metrics := newGate().admit(s.metrics)
 	mux.HandleFunc("GET /healthz/ready", s.ready)
-	mux.HandleFunc("GET /stats/prometheus", s.metrics)
-	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("GET /stats/prometheus", metrics)
+	mux.HandleFunc("GET /metrics", metrics)
 	mux.HandleFunc("POST /quitquitquit", local(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "OK")
 		s.Quit()
