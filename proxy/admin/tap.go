@@ -12,6 +12,9 @@ import (
 // maxTapRequest bounds what says what to record.
 const maxTapRequest = 1 << 20
 
+// maxBlock bounds the traces that are kept to be handed over together.
+const maxBlock = 64 << 20
+
 // pieceTimeout bounds how long a client may take for a trace.
 const pieceTimeout = time.Minute
 
@@ -81,6 +84,9 @@ func (s *Server) sendTraces(w http.ResponseWriter, r *http.Request, reader *sink
 				continue // it holds what the format has no room for
 			}
 			if reader.Block {
+				if len(block) > 0 && len(block)+len(text) > maxBlock {
+					return // with what there is
+				}
 				block = append(block, text...)
 				continue
 			}

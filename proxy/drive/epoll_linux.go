@@ -3,6 +3,7 @@ package drive
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"syscall"
@@ -76,16 +77,22 @@ func (b *epoll) wait(d time.Duration) {
 	if d == 0 {
 		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), 0, 0, 0)
 	} else {
-		ms := -1
-		if d > 0 {
-			ms = int((d + time.Millisecond - 1) / time.Millisecond)
-		}
-		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), uintptr(ms), 0, 0)
+		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), uintptr(milliseconds(d)), 0, 0)
 	}
 	b.n = int(n)
 	if errno != 0 {
 		b.n = 0
 	}
+}
+
+// milliseconds is a wait as the system takes it, no shorter than d where there is room for it: the system looks at 32 bits. Who
+// is woken after 24 days has nothing to do and waits again. Below 0 is for ever.
+func milliseconds(d time.Duration) int {
+	if d < 0 {
+		return -1
+	}
+	d = min(d, math.MaxInt32*time.Millisecond)
+	return int((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 func (b *epoll) dispatch() {
