@@ -138,11 +138,22 @@ func (b *Breakers) TryRetry(now time.Time) bool {
 		active = b.begun.sum(now)
 	}
 	allowed := max(int64(b.budget.Percent/100*float64(active)), int64(b.budget.Min))
-	if b.Retries.used.Add(1) > allowed {
-		b.Retries.used.Add(-1)
+	n := b.Retries.used.Add(1)
+	if n > allowed {
+		b.retrying(b.Retries.used.Add(-1))
 		return false
 	}
+	b.retrying(n)
 	return true
+}
+
+// retrying sets the gauges under a budget as Envoy does: whether the limit would be reached that the budget replaces, and that
+// nothing remains of it.
+func (b *Breakers) retrying(n int64) {
+	b.Retries.changed(n)
+	if b.Retries.remaining != nil {
+		b.Retries.remaining.Set(0)
+	}
 }
 
 // EndRetry gives the place back.
@@ -151,5 +162,5 @@ func (b *Breakers) EndRetry() {
 		b.Retries.Release()
 		return
 	}
-	b.Retries.used.Add(-1)
+	b.retrying(b.Retries.used.Add(-1))
 }

@@ -286,6 +286,14 @@ func TestRetryBudget(t *testing.T) {
 	if n != 3 {
 		t.Errorf("%d retries without load, want the least, 3", n)
 	}
+	if c.Stats.DefaultBreakers.RqRetryOpen.Value() != 1 {
+		t.Error("rq_retry_open does not tell that the limit would be reached which the budget replaces")
+	}
+	b.EndRetry()
+	if c.Stats.DefaultBreakers.RqRetryOpen.Value() != 0 {
+		t.Error("rq_retry_open stays when a retry has ended")
+	}
+	n--
 	for range 100 {
 		b.Requests.Acquire()
 	}
@@ -352,6 +360,12 @@ func fail(c *Cluster, host int, n int, r Result, now time.Time) {
 	}
 }
 
+func answer(c *Cluster, host int, n int, code int, now time.Time) {
+	for range n {
+		c.Answered(c.Hosts().Find(addr(host)), code, false, status(code), now)
+	}
+}
+
 func ejected(c *Cluster) (list []int) {
 	for i, h := range c.Hosts().All {
 		if h.Ejected() {
@@ -396,8 +410,8 @@ func TestOutlierDetection(t *testing.T) {
 			fail(c, 1, 2, Result{Kind: ConnectFailed}, now)
 		}, nil},
 		{"own errors replace 5xx", OutlierConfig{MaxEjectionPercent: all, IsError: tooMany, Consecutive5xx: num(2)}, func(c *Cluster, now time.Time) {
-			fail(c, 1, 5, c.Answered(500, status(500)), now)
-			fail(c, 2, 2, c.Answered(429, status(429)), now)
+			answer(c, 1, 5, 500, now)
+			answer(c, 2, 2, 429, now)
 		}, []int{2}},
 		{"no more than the percentage", OutlierConfig{MaxEjectionPercent: num(40)}, func(c *Cluster, now time.Time) {
 			fail(c, 0, 5, Result{Code: 500}, now)

@@ -80,7 +80,7 @@ type ResultKind uint8
 // The kinds.
 const (
 	Response       ResultKind = iota // a response came, with Code
-	ConnectOK                        // a connection was made; more is to come (HTTP)
+	ConnectOK                        // a request has got a connection; more is to come (HTTP)
 	ConnectOKFinal                   // a connection was made and that is all we will know (TCP)
 	ConnectFailed                    // local origin: no connection, or it broke
 	Timeout                          // local origin: no answer in time
@@ -188,19 +188,6 @@ func (s *outlierState) clear(n *atomic.Uint32) {
 	if n.Load() != 0 {
 		n.Store(0)
 	}
-}
-
-// Answered returns how an attempt ended that got this response: as its code says, or as the cluster's own idea of an
-// error does, by which another code counts as 500, and one of 5xx that is none as 200.
-func (c *Cluster) Answered(code int, m *header.Map) Result {
-	if o := c.Outlier; o != nil && o.IsError != nil {
-		if bad := o.IsError(m); !bad {
-			code = 200
-		} else if code < 500 {
-			code = 500
-		}
-	}
-	return Result{Kind: Response, Code: code}
 }
 
 // detected is called by whoever brings a count to its limit. Who is under way through a cluster that was replaced tells

@@ -137,7 +137,6 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	u.info.Conn, u.info.ConnID, u.info.State = u.conn, u.dial.ID, p.origin.State
 	u.info.Local, u.info.Remote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - u.began))
-	p.cluster.Report(u.info.Host, cluster.Result{Kind: cluster.ConnectOK}, p.w.Loop.Time())
 	u.codec = p.speak(u)
 	u.conn.SetHandler(u.codec)
 	if t := p.cluster.MaxConnectionDuration; t > 0 {
@@ -157,11 +156,6 @@ func (u *upstream) failed(l Loss) {
 	st, h := p.cluster.Stats, u.info.Host
 	st.UpstreamCxConnectFail.Inc()
 	h.CxConnectFail.Inc()
-	kind := cluster.ConnectFailed
-	if l.Reset == ConnectTimedOut {
-		kind = cluster.Timeout
-	}
-	p.cluster.Report(h, cluster.Result{Kind: kind}, p.w.Loop.Time())
 	u.dial.Cancel()
 	u.ended = l.Reset == ConnectFailed
 	u.destroyed(false)

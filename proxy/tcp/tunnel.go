@@ -97,20 +97,30 @@ func (t *tunnel) OnFailure(l pool.Loss) {
 	if why == "" && r != pool.ConnectFailed {
 		why = r.String()
 	}
+	kind := cluster.ConnectFailed
+	if r == pool.ConnectTimedOut {
+		kind = cluster.Timeout
+	}
 	if r == pool.Overflow || r == pool.ActiveOverflow || r == pool.Shed {
 		t.s.up = nil
 		t.s.fail(access.UpstreamOverflow, overflow)
 		return
 	}
-	t.failed(why)
+	t.failed(why, kind)
 }
 
 // failed ends an attempt.
-func (t *tunnel) failed(why string) {
+func (t *tunnel) failed(why string, kind cluster.ResultKind) {
+	t.report(kind)
 	t.drop()
 	if s := t.s; !s.over {
 		s.notConnected(t.cluster, t.host, why)
 	}
+}
+
+// report tells outlier detection how an attempt ends: as one to connect, which it is for the session.
+func (t *tunnel) report(kind cluster.ResultKind) {
+	t.cluster.Report(t.host, cluster.Result{Kind: kind}, t.s.w.Loop.Time())
 }
 
 // OnInformational is of no use to anybody.
@@ -126,10 +136,11 @@ func (t *tunnel) OnHeaders(m *header.Map, end bool) {
 		t.s.rec.State.SetHeaders("envoy.tcp_proxy.propagate_response_headers", m)
 	}
 	if !agrees {
-		t.failed("tunnel_response:" + string(m.Get(header.Status)))
+		t.failed("tunnel_response:"+string(m.Get(header.Status)), cluster.ConnectFailed)
 		return
 	}
 	t.up = true
+	t.report(cluster.ConnectOKFinal)
 	t.s.connected()
 }
 
@@ -190,7 +201,7 @@ func (t *tunnel) OnReset(l pool.Loss) {
 	switch {
 	case s.over:
 	case !t.up:
-		t.failed("")
+		t.failed("", cluster.ConnectFailed)
 	default:
 		s.finish()
 	}

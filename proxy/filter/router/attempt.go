@@ -26,6 +26,7 @@ type attempt struct {
 	tally   tally
 	journal *journal // nil: no logs want one
 	soft    bool     // its time was up, and the next has begun
+	unasked bool     // a limit of ours has kept it from its host
 }
 
 const (
@@ -105,6 +106,14 @@ func (a *attempt) drop() {
 	}
 }
 
+// blame counts a try for its host that was of no use.
+func (a *attempt) blame() {
+	if a.host != nil && !a.unasked {
+		a.host.RqError.Inc()
+	}
+}
+
+// report tells outlier detection how a try goes.
 func (a *attempt) report(result cluster.Result) {
 	a.r.cluster.Report(a.host, result, a.r.w.Loop.Time())
 }
@@ -153,7 +162,7 @@ func (a *attempt) outOfTime() {
 	if !a.soft {
 		a.report(cluster.Result{Kind: cluster.Timeout})
 	}
-	r.chargeAbort(r.set.late)
+	r.chargeAbort(a, r.set.late)
 }
 
 // tryTimedOut ends one try, or begins another beside it.
@@ -173,15 +182,14 @@ func (r *Router) tryTimedOut(a *attempt, details string) {
 	}
 	a.journal.failed(access.UpstreamRequestTimeout, "")
 	a.giveUp()
+	if r.late = !r.responded; r.late && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
+		return
+	}
+	r.chargeAbort(a, r.set.late)
 	if r.responded {
 		r.s.Abort(access.UpstreamRequestTimeout, details)
 		return
 	}
-	r.late = true
-	if r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetPerTryTimeout, true)) {
-		return
-	}
-	r.chargeAbort(r.set.late)
 	r.tooLate(details)
 }
 

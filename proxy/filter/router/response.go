@@ -43,12 +43,8 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	a.filters.Response(s, m)
 	code := status(m.Get(header.Status))
 	s.Rec.ResponseBegin = access.Mark(now + 1)
-	a.report(r.cluster.Answered(code, m))
-	if code >= 500 {
-		a.host.RqError.Inc()
-	} else {
-		a.host.RqSuccess.Inc()
-	}
+	h := a.host // also when what follows gives the try up
+	r.cluster.Answered(h, code, s.GRPC, m, r.w.Loop.Time())
 	if m.Has(header.XEnvoyImmediateHealthCheckFail) {
 		r.cluster.FailCheck(a.host)
 	}
@@ -63,6 +59,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 			return
 		}
 		if bad && r.othersThan(a) {
+			a.blame()
 			a.drop()
 			return
 		}
@@ -86,8 +83,8 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	r.endTry()
 	r.drop()
 	r.responded = true
-	r.untold = s.GRPC && !end && !m.Has(header.GrpcStatus)
 	r.charge(code)
+	r.untold = h.Count(code, s.GRPC, m, end)
 	if !r.config.SuppressEnvoyHeaders {
 		if s.Rec.UpstreamSent != 0 {
 			took := time.Duration(now + 1 - int64(s.Rec.RequestEnd))
@@ -178,6 +175,9 @@ func (a *attempt) OnData(b []byte, end bool) {
 		s.Rec.BodyBegin = r.mark()
 	}
 	if end {
+		if r.untold {
+			a.host.CountEnd(nil)
+		}
 		r.complete()
 	}
 	s.Data(b, end)
@@ -190,6 +190,9 @@ func (a *attempt) OnTrailers(m *header.Map) {
 	a.journal.ended(m)
 	r.complete()
 	a.filters.ResponseTrailers(s, m)
+	if r.untold {
+		a.host.CountEnd(m)
+	}
 	s.ResponseTrailers(m)
 }
 
@@ -199,8 +202,12 @@ func (a *attempt) OnFailure(l pool.Loss) {
 	if !a.soft {
 		r.s.Rec.HostEnd = l.End
 	}
-	if reason == pool.Overflow || reason == pool.Shed {
+	a.unasked = reason == pool.Overflow || reason == pool.Shed
+	switch {
+	case a.unasked:
 		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
+	case reason != pool.ActiveOverflow: // each request that waited for the connection counts, as in Envoy
+		a.report(cluster.Result{Kind: cluster.ConnectFailed})
 	}
 	r.s.Rec.Placed = r.mark()
 	a.journal.failed(flags[reason], l.Why)
@@ -220,12 +227,9 @@ func (a *attempt) OnReset(l pool.Loss) {
 		s.Rec.HostEnd = l.End
 	}
 	a.cancelTimers()
-	a.host.RqError.Inc()
 	a.report(cluster.Result{Kind: cluster.ConnectFailed})
 	if r.responded {
-		if st := s.Config.Stats; st != nil && r.untold {
-			st.RqResetAfterDownstreamResponseStarted.Inc()
-		}
+		r.chargeAbort(a, failedCode(reason))
 		s.Rec.UpstreamFailure = why
 		s.Abort(flags[reason], "upstream_reset_after_response_started{"+underscored(reason.String(), "")+"}")
 		return
@@ -275,8 +279,9 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	if !a.soft && r.retry(r.policy != nil && !s.Upgrade && r.policy.OnReset(r.policy.On, resets[reason], sent)) {
 		return
 	}
+	code := failedCode(reason)
+	r.chargeAbort(a, code)
 	if r.othersThan(a) {
-		r.charge(failedCode(reason))
 		a.drop()
 		return
 	}
@@ -286,12 +291,10 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	} else {
 		body += "reset reason: "
 	}
-	code := failedCode(reason)
 	details := "upstream_reset_before_response_started{" + underscored(reason.String(), why) + "}"
 	if r.begun {
 		details = "upstream_reset_after_response_started{" + underscored(reason.String(), why) + "}"
 	}
-	r.chargeAbort(code)
 	switch reason {
 	case pool.Overflow, pool.ActiveOverflow:
 		r.reply(code, body+reason.String(), details, stream.Overloaded, flags[reason])

@@ -23,6 +23,7 @@ func (r *Router) retry(wanted bool) bool {
 	if r.tries() && a.host != nil {
 		r.tried = append(r.tried, a.host)
 	}
+	a.blame()
 	a.stop() // a response that nobody will see
 	return true
 }

@@ -331,10 +331,19 @@ func (r *Router) answering() bool {
 	return r.begun || r.responded
 }
 
-// chargeAbort counts the response that stands for a try that brought none. After an interim one, which was counted, it is none.
-func (r *Router) chargeAbort(code int) {
-	if !r.begun {
+// chargeAbort counts a try that ends before its time: as the response that stands for it, if the client has been told of none, or as
+// a gRPC call that does not come to say how it has ended.
+func (r *Router) chargeAbort(a *attempt, code int) {
+	if !r.answering() {
 		r.charge(code)
+		a.blame()
+		return
+	}
+	if r.untold {
+		a.blame()
+		if st := r.s.Config.Stats; st != nil {
+			st.RqResetAfterDownstreamResponseStarted.Inc()
+		}
 	}
 }
 

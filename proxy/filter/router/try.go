@@ -75,7 +75,7 @@ func (r *Router) try() {
 		return
 	}
 	a := r.cur
-	a.host = h
+	a.host, a.unasked = h, false
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
@@ -157,6 +157,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	r := a.r
 	s := r.s
 	a.up = up
+	a.report(cluster.Result{Kind: cluster.ConnectOK})
 	rec := &s.Rec
 	r.note(up.Info())
 	rec.UpstreamBegin = r.mark()
