@@ -6,7 +6,6 @@
 package call
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -39,6 +38,7 @@ type Call struct {
 	pending pool.Pending
 	up      pool.Stream
 	filters *upstream.Bare
+	books   upstream.Own
 	timer   drive.Timer
 	active  bool
 }
@@ -59,9 +59,8 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	c.w, c.cluster, c.active = w, to, true
 	c.OK, c.Why, c.Headers, c.Trailers, c.Answer = false, Broken, nil, nil, c.Answer[:0]
 	c.timer.Handler = c
-	h, reason := to.Pick(&cluster.Pick{Random: w.RandomFor(to, w.Random())})
-	if reason != cluster.OK {
-		to.Stats.UpstreamCxNoneHealthy.Inc()
+	h := c.books.Begin(w, to, &c.Request)
+	if h == nil {
 		c.Why = NoHost
 		c.done(false)
 		return
@@ -101,6 +100,7 @@ func (c *Call) done(ok bool) {
 // OnReady sends the request.
 func (c *Call) OnReady(up pool.Stream) {
 	c.up = up
+	c.books.Ready()
 	up.SendHeaders(&c.Request, len(c.Body) == 0)
 	if len(c.Body) > 0 {
 		up.SendData(c.Body, true)
@@ -111,9 +111,7 @@ func (c *Call) OnReady(up pool.Stream) {
 func (c *Call) OnHeaders(m *header.Map, end bool) {
 	c.filters.Response(m)
 	c.Headers = m
-	if code, err := strconv.Atoi(string(m.Get(header.Status))); err == nil {
-		c.cluster.Stats.Count(code, true)
-	}
+	c.books.Headers(m, end)
 	c.ended(end)
 }
 
@@ -125,12 +123,16 @@ func (c *Call) OnData(b []byte, end bool) {
 		return
 	}
 	c.Answer = append(c.Answer, b...)
+	if end {
+		c.books.End(nil)
+	}
 	c.ended(end)
 }
 
 // OnTrailers ends the answer.
 func (c *Call) OnTrailers(m *header.Map) {
 	c.filters.ResponseTrailers(m)
+	c.books.End(m)
 	c.Trailers = m
 	c.ended(true)
 }
@@ -143,14 +145,18 @@ func (c *Call) ended(end bool) {
 }
 
 // OnInformational throws an interim answer away.
-func (c *Call) OnInformational(*header.Map) {}
+func (c *Call) OnInformational(m *header.Map) { c.books.Informational(m) }
 
 // OnFailure ends the call.
-func (c *Call) OnFailure(pool.Loss) { c.done(false) }
+func (c *Call) OnFailure(l pool.Loss) {
+	c.books.Lost(l)
+	c.done(false)
+}
 
 // OnReset ends the call.
-func (c *Call) OnReset(pool.Loss) {
+func (c *Call) OnReset(l pool.Loss) {
 	c.up = nil
+	c.books.Lost(l)
 	c.done(false)
 }
 
@@ -159,7 +165,7 @@ func (c *Call) OnDrained() {}
 
 // OnTimer gives up.
 func (c *Call) OnTimer(*drive.Timer) {
-	c.cluster.Stats.UpstreamRqTimeout.Inc()
+	c.books.TimedOut()
 	c.Why = TimedOut
 	c.done(false)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/route"
 )
 
@@ -110,5 +111,44 @@ func TestHostCountsRequestsThatFail(t *testing.T) {
 	b.do(get("/"))
 	if ok, bad := told(b, "app"); ok != 0 || bad != 1 {
 		t.Errorf("a refused connection: %d successes and %d errors, want one error", ok, bad)
+	}
+}
+
+// mirrored is a bench whose requests go to app, and as copies to a cluster of which the first error ejects a host.
+func mirrored(t *testing.T, timeout time.Duration) *bench {
+	copies := static("copies")
+	copies.Outlier = ejects(1)
+	b := newBench(t, []route.RouteConfig{{Name: "r", Match: route.Match{Kind: route.PrefixPath, Path: "/"}, Forward: &route.ForwardConfig{
+		Cluster: "app", Timeout: ptr(timeout), Mirrors: []route.MirrorConfig{{Cluster: "copies"}}}}}, static("app"), copies)
+	b.endpoints("app", app1)
+	b.endpoints("copies", app2)
+	return b
+}
+
+func TestMirrorsCountForTheirHosts(t *testing.T) {
+	for name, prepare := range map[string]func(*bench){
+		"an error": func(b *bench) {
+			b.answer = func(_ *bench, p *drive.Pipe, _ string) {
+				p.WriteString("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
+			}
+		},
+		"no answer in time":    func(b *bench) { b.answer = func(*bench, *drive.Pipe, string) {} },
+		"a refused connection": func(b *bench) { b.endpoints("copies", gone) },
+	} {
+		b := mirrored(t, 200*time.Millisecond)
+		prepare(b)
+		p := b.dial()
+		p.WriteString(get("/"))
+		b.Step()
+		b.Advance(300 * time.Millisecond)
+		if n := ejected(b, "copies"); n != 1 {
+			t.Errorf("%s: %d hosts of the mirror are ejected, want 1", name, n)
+		}
+		if ok, bad := told(b, "copies"); ok != 0 || bad != 1 {
+			t.Errorf("%s: %d successes and %d errors, want one error", name, ok, bad)
+		}
+		if n := b.rt.Clusters["copies"].Stats.InternalRq.Class(5); n != 1 {
+			t.Errorf("%s: %d responses of 5xx are counted, want 1", name, n)
+		}
 	}
 }

@@ -26,7 +26,7 @@ type shadow struct {
 	timer   drive.Timer
 	timeout time.Duration
 	cost    int // what it has of maxShadows
-	sent    int64
+	books   upstream.Own
 }
 
 // maxShadows bounds what the copies of one shard that are under way may hold. Nobody waits for them, so a mirror that
@@ -116,14 +116,13 @@ func (r *Router) sendMirrors() {
 }
 
 func (sh *shadow) send() {
-	h, reason := sh.cluster.Pick(&cluster.Pick{Random: sh.w.RandomFor(sh.cluster, sh.w.Random())})
-	if reason != cluster.OK {
-		sh.cluster.Stats.UpstreamCxNoneHealthy.Inc()
-		return
-	}
 	cost := shadowCost + sh.request.Size() + len(sh.body)
 	if sh.w.Shadows+cost > maxShadows {
 		sh.cluster.Stats.RetryOrShadowAbandoned.Inc()
+		return
+	}
+	h := sh.books.Begin(sh.w, sh.cluster, &sh.request)
+	if h == nil {
 		return
 	}
 	sh.cost = cost
@@ -140,12 +139,12 @@ func (sh *shadow) send() {
 // OnReady sends the copy.
 func (sh *shadow) OnReady(up pool.Stream) {
 	sh.up = up
+	sh.books.Ready()
 	if sh.request.Lacks() != "" { // filters have taken it
 		sh.w.Loop.Cancel(&sh.timer)
-		sh.OnTimer(nil)
+		sh.giveUp()
 		return
 	}
-	sh.sent = sh.w.Loop.Now()
 	up.SendHeaders(&sh.request, len(sh.body) == 0)
 	if len(sh.body) > 0 {
 		up.SendData(sh.body, true)
@@ -154,32 +153,35 @@ func (sh *shadow) OnReady(up pool.Stream) {
 
 // OnHeaders counts the answer.
 func (sh *shadow) OnHeaders(m *header.Map, end bool) {
-	sh.cluster.Stats.Count(status(m.Get(header.Status)), true) // a request of the proxy's own
-	sh.answered(end)
+	sh.books.Headers(m, end)
+	sh.done(end)
 }
 
 // OnData throws the answer away.
-func (sh *shadow) OnData(_ []byte, end bool) { sh.answered(end) }
-
-// OnTrailers ends the answer.
-func (sh *shadow) OnTrailers(*header.Map) { sh.answered(true) }
-
-// answered takes the time of an answer that is over.
-func (sh *shadow) answered(end bool) {
+func (sh *shadow) OnData(_ []byte, end bool) {
 	if end {
-		sh.cluster.Stats.Took(uint64((sh.w.Loop.Now()-sh.sent)/int64(time.Millisecond)), true)
+		sh.books.End(nil)
 	}
 	sh.done(end)
 }
 
+// OnTrailers ends the answer.
+func (sh *shadow) OnTrailers(m *header.Map) {
+	sh.books.End(m)
+	sh.done(true)
+}
+
 // OnInformational throws an interim answer away.
-func (sh *shadow) OnInformational(*header.Map) {}
+func (sh *shadow) OnInformational(m *header.Map) { sh.books.Informational(m) }
 
 // OnFailure ends the copy.
-func (sh *shadow) OnFailure(pool.Loss) { sh.done(true) }
+func (sh *shadow) OnFailure(l pool.Loss) {
+	sh.books.Lost(l)
+	sh.done(true)
+}
 
 // OnReset ends the copy.
-func (sh *shadow) OnReset(pool.Loss) { sh.done(true) }
+func (sh *shadow) OnReset(l pool.Loss) { sh.OnFailure(l) }
 
 // OnDrained does nothing: the body is here as a whole.
 func (sh *shadow) OnDrained() {}
@@ -200,6 +202,11 @@ func (sh *shadow) release() {
 
 // OnTimer gives up.
 func (sh *shadow) OnTimer(*drive.Timer) {
+	sh.books.TimedOut()
+	sh.giveUp()
+}
+
+func (sh *shadow) giveUp() {
 	sh.pending.Cancel()
 	if sh.up != nil {
 		sh.up.Cancel()

@@ -1,0 +1,116 @@
+package upstream
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/pool"
+)
+
+// An Own keeps the books of one request of the proxy's own, a mirror's or a call's: its cluster's statistics, its host's counters and
+// what outlier detection is told. They are those of clients' requests, since Envoy's own requests pass its router, too. Who sends the
+// request tells what becomes of it.
+type Own struct {
+	w       *pool.Worker
+	cluster *cluster.Cluster
+	host    *cluster.Host
+	sent    int64
+	grpc    bool
+	begun   bool // something of a response has come
+	headed  bool // its head, at least
+	untold  bool // how it has ended stands in trailers, which have not come
+}
+
+// Begin chooses the host of a request; nil: there is none.
+func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, m *header.Map) *cluster.Host {
+	h, reason := c.Pick(&cluster.Pick{Random: w.RandomFor(c, w.Random())})
+	*o = Own{w: w, cluster: c, host: h, grpc: header.IsGRPC(m.Get(header.ContentType))}
+	if reason != cluster.OK {
+		c.Stats.UpstreamCxNoneHealthy.Inc()
+		c.Stats.Count(503, true)
+		return nil
+	}
+	return h
+}
+
+// Ready notes that it has a connection.
+func (o *Own) Ready() {
+	o.sent = o.w.Loop.Now()
+	o.report(cluster.ConnectOK)
+}
+
+// Informational counts an interim response.
+func (o *Own) Informational(m *header.Map) {
+	o.begun = true
+	o.cluster.Stats.Count(codeOf(m), true)
+}
+
+// Headers counts the response.
+func (o *Own) Headers(m *header.Map, end bool) {
+	code := codeOf(m)
+	o.begun, o.headed = true, true
+	o.cluster.Answered(o.host, code, o.grpc, m, o.w.Loop.Time())
+	o.cluster.Stats.Count(code, true)
+	o.untold = o.host.Count(code, o.grpc, m, end)
+	if end {
+		o.took()
+	}
+}
+
+// End notes that the response is over, with its trailers; nil: it has none.
+func (o *Own) End(trailers *header.Map) {
+	if o.untold {
+		o.host.CountEnd(trailers)
+	}
+	o.took()
+}
+
+func (o *Own) took() {
+	o.cluster.Stats.Took(uint64((o.w.Loop.Now()-o.sent)/int64(time.Millisecond)), true)
+}
+
+// Lost counts a request that gets no connection, or loses it.
+func (o *Own) Lost(l pool.Loss) {
+	code, asked := 503, true
+	switch l.Reset {
+	case pool.ProtocolError:
+		code = 502
+	case pool.Overflow, pool.Shed:
+		asked = false
+	}
+	if asked && l.Reset != pool.ActiveOverflow {
+		o.report(cluster.ConnectFailed)
+	}
+	o.abort(code, asked)
+}
+
+// TimedOut counts a request whose time is up.
+func (o *Own) TimedOut() {
+	o.cluster.Stats.UpstreamRqTimeout.Inc()
+	o.host.RqTimeout.Inc()
+	if !o.headed {
+		o.report(cluster.Timeout)
+		o.abort(504, true)
+	}
+}
+
+// abort counts the response that stands for one that does not come.
+func (o *Own) abort(code int, asked bool) {
+	if !o.begun {
+		o.cluster.Stats.Count(code, true)
+	}
+	if asked && (!o.begun || o.untold) {
+		o.host.RqError.Inc()
+	}
+}
+
+func (o *Own) report(kind cluster.ResultKind) {
+	o.cluster.Report(o.host, cluster.Result{Kind: kind}, o.w.Loop.Time())
+}
+
+func codeOf(m *header.Map) int {
+	code, _ := strconv.Atoi(string(m.Get(header.Status)))
+	return code
+}
