@@ -72,6 +72,32 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// What a new configuration brings is looked at soon, though nothing was due before for seconds.
+func TestNewClustersAreSweptSoon(t *testing.T) {
+	b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
+	b.Advance(6 * time.Second)
+	ejecting := static("app")
+	ejecting.Outlier = &cluster.OutlierConfig{Consecutive5xx: ptr(uint32(1)), Interval: time.Second, BaseEjection: time.Second, MaxEjectionPercent: ptr(uint32(100))}
+	c, err := cluster.New(ejecting, b.reg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.rt.Clusters["app"] = c
+	b.endpoints("app", app1)
+	if err := b.Apply(b.rt); err != nil {
+		t.Fatal(err)
+	}
+	b.answer = func(_ *bench, p *drive.Pipe, _ string) { p.WriteString("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n") }
+	b.do(get("/"))
+	if n := c.Stats.Outlier.EjectionsActive.Value(); n != 1 {
+		t.Fatalf("%d hosts are ejected, want 1", n)
+	}
+	b.Advance(2500 * time.Millisecond)
+	if n := c.Stats.Outlier.EjectionsActive.Value(); n != 0 {
+		t.Errorf("%d hosts are ejected after 2.5 s, want none after 1 s", n)
+	}
+}
+
 // While requests come every second the clock jumps to and fro: each is answered, by the one connection that there is, a delay
 // takes as long as it is to take, and a connection whose host keeps it for five seconds without a request is given up
 // before those are over, and not earlier.

@@ -17,7 +17,7 @@ type Memory struct {
 
 	one     *one
 	runtime *Runtime
-	sweeper drive.Timer
+	sweeper sweeper
 }
 
 // NewMemory returns a shard in memory without a configuration.
@@ -25,15 +25,8 @@ func NewMemory(start time.Time) *Memory {
 	net := drive.NewMemory(start)
 	m := &Memory{Memory: net, runtime: &Runtime{}, Pace: listen.Pace{Time: 45 * time.Second}, one: newOne(0, net.Loop, 0, &Runtime{})}
 	m.Worker = m.one.w
-	m.sweeper.Handler = m
-	net.Loop.Schedule(&m.sweeper, time.Second)
+	m.sweeper = sweeper{loop: net.Loop, runtime: func() *Runtime { return m.runtime }}
 	return m
-}
-
-// OnTimer does what clusters want done once a second.
-func (m *Memory) OnTimer(t *drive.Timer) {
-	sweep(m.runtime, m.Loop.Time())
-	m.Loop.Schedule(t, time.Second)
 }
 
 // Apply puts a configuration in force.
@@ -44,6 +37,7 @@ func (m *Memory) Apply(rt *Runtime) error {
 		}
 	}
 	m.runtime = rt
+	m.sweeper.soon()
 	return m.one.apply(rt, nil, m.Pace, filters(rt))
 }
 

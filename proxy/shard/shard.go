@@ -47,7 +47,7 @@ type Shards struct {
 	o       Options
 	shards  []*one
 	current atomic.Pointer[Runtime]
-	sweeper drive.Timer
+	sweeper sweeper
 	short   shortage
 
 	mu      sync.Mutex // guards what follows, and makes Apply one at a time
@@ -115,24 +115,32 @@ func (s *Shards) Start() {
 		s.done.Go(sh.w.Loop.Run)
 	}
 	first := s.shards[0].w.Loop
-	s.sweeper.Handler = clusterSweeper{s}
-	first.Post(s.sweepSoon)
+	s.sweeper = sweeper{loop: first, runtime: s.current.Load, also: func(now time.Time) { s.short.tell(s.o.Log, now) }}
+	first.Post(s.sweeper.soon)
 }
 
-// clusterSweeper does what is due in clusters, and speaks of what is short.
-type clusterSweeper struct{ s *Shards }
-
-func (c clusterSweeper) OnTimer(t *drive.Timer) {
-	loop := c.s.shards[0].w.Loop
-	loop.Schedule(t, sweep(c.s.current.Load(), loop.Time()))
-	c.s.short.tell(c.s.o.Log, loop.Time())
+// A sweeper does what is due in clusters, on the loop of the first shard.
+type sweeper struct {
+	loop    *drive.Loop
+	timer   drive.Timer
+	runtime func() *Runtime
+	also    func(now time.Time) // nil: nothing
 }
 
-// sweepSoon makes the first shard look at the clusters of a new configuration, unless it is about to anyway. It runs there.
-func (s *Shards) sweepSoon() {
-	loop := s.shards[0].w.Loop
-	if left, ok := loop.Left(&s.sweeper); !ok || left > leastSweep {
-		loop.Schedule(&s.sweeper, leastSweep)
+// OnTimer sweeps.
+func (s *sweeper) OnTimer(t *drive.Timer) {
+	now := s.loop.Time()
+	s.loop.Schedule(t, sweep(s.runtime(), now))
+	if s.also != nil {
+		s.also(now)
+	}
+}
+
+// soon has it look at the clusters of a new configuration, unless it is about to anyway.
+func (s *sweeper) soon() {
+	s.timer.Handler = s
+	if left, ok := s.loop.Left(&s.timer); !ok || left > leastSweep {
+		s.loop.Schedule(&s.timer, leastSweep)
 	}
 }
 
@@ -193,7 +201,7 @@ func (s *Shards) apply(rt *Runtime) error {
 		return errors.Join(errs...)
 	}
 	wait.Wait()
-	s.shards[0].w.Loop.Post(s.sweepSoon)
+	s.shards[0].w.Loop.Post(s.sweeper.soon)
 	closeOld()
 	return errors.Join(append(errs, failed...)...)
 }
