@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/localratelimit"
 	"github.com/mallamesh/malla/proxy/filter/ratelimitservice"
@@ -96,7 +97,9 @@ func service(t *testing.T, say string, config ratelimitservice.Config) (*bench, 
 	config.Cluster, config.Authority, config.Domain, config.Enabled, config.Enforced = "rls", "rls", "d", always, always
 	config.Status, config.ErrorStatus = 429, 500
 	config.Counters = func(string) *stats.RateLimit { return set }
-	config.Limits = []*ratelimit.Limit{{Actions: []ratelimit.Action{&ratelimit.Header{Key: "who", Name: []byte("x-who")}}}}
+	if config.Limits == nil {
+		config.Limits = []*ratelimit.Limit{{Actions: []ratelimit.Action{&ratelimit.Header{Key: "who", Name: []byte("x-who")}}}}
+	}
 	b.config.Filters = []stream.Factory{ratelimitservice.New("r", &config), router.New(router.Config{})}
 	b.answer = func(_ *bench, p *drive.Pipe, request string) {
 		if strings.Contains(request, "ShouldRateLimit") {
@@ -159,5 +162,26 @@ func TestRateLimitServiceIsSilent(t *testing.T) {
 	b.Advance(1100 * time.Millisecond)
 	if n := set.Error.Value(); n != 1 {
 		t.Errorf("%d requests had no answer, want 1", n)
+	}
+}
+
+// A limit that counts at the end may count by how long the request took. A service that never answers to that is given up, though
+// it has no timeout.
+func TestRateLimitServiceIsToldAtTheEnd(t *testing.T) {
+	took, err := access.CompileHeader("%DURATION%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := service(t, "", ratelimitservice.Config{Limits: []*ratelimit.Limit{
+		{AtEnd: true, HitsField: took, Actions: []ratelimit.Action{&ratelimit.Header{Key: "who", Name: []byte("x-who")}}},
+	}})
+	has(t, b.do(get("/", "x-who: bob")), "HTTP/1.1 200 OK")
+	b.Step()
+	open := func() int64 { return b.rt.Clusters["rls"].Stats.UpstreamRqActive.Value() }
+	if open() != 1 {
+		t.Fatalf("the service is told of %d requests, want 1", open())
+	}
+	if b.Advance(11 * time.Second); open() != 0 {
+		t.Errorf("after 11 s %d requests wait for the service, want none", open())
 	}
 }

@@ -180,7 +180,6 @@ func (s *Stream) reset() {
 // account tells logs and metrics of a stream that is over.
 func (m *manager) account(s *Stream) {
 	r := &s.Rec
-	s.takeDown()
 	if s.status != 0 && !s.unseen && !r.HealthCheck {
 		m.countAnswer(s.status)
 	}

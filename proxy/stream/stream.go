@@ -263,6 +263,7 @@ func (s *Stream) end() {
 	if s.started {
 		s.terminal.OnEnd(s)
 	}
+	s.takeDown() // filters may ask how long it took
 	for i, f := range s.filters[:s.at] {
 		if e, ok := f.(Ender); ok && !s.skipped(i) {
 			e.OnEnd(s)

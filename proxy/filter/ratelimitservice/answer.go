@@ -2,7 +2,9 @@ package ratelimitservice
 
 import (
 	"bytes"
+	"cmp"
 	"strconv"
+	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/call"
@@ -34,6 +36,10 @@ func (f *filter) write(c *call.Call, s *stream.Stream, word *Word) {
 	c.GRPC(f.authority, method, f.config.Timeout)
 }
 
+// endTimeout is how long a service that has no timeout has for what it is told at the end: nobody waits for it, so nobody else would
+// give it up.
+const endTimeout = 10 * time.Second
+
 // tellEnd tells the service of limits that count when the stream is over. What it says to that changes nothing, so nobody waits for it.
 func (f *filter) tellEnd(s *stream.Stream) {
 	word, _ := s.FilterConfig(f.name).(*Word)
@@ -46,7 +52,7 @@ func (f *filter) tellEnd(s *stream.Stream) {
 	}
 	c := &call.Call{Done: func(*call.Call) {}} // it outlives the stream
 	f.write(c, s, word)
-	c.Start(f.w, service, f.config.Timeout)
+	c.Start(f.w, service, cmp.Or(f.config.Timeout, endTimeout))
 }
 
 // answered goes on with what the service said.
