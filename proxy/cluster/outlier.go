@@ -111,7 +111,7 @@ const (
 type outlierState struct {
 	errors, gateway, local atomic.Uint32              // consecutive
 	external, internal     tally                      // since the last sweep; of answers, and if Split of connections
-	rates                  [2]atomic.Pointer[float64] // of success, of answers and of connections, when last there were enough; nil: never
+	rates                  [2]atomic.Pointer[float64] // of success, of answers and of connections, in the last interval; nil: there were not enough
 
 	// Guarded by the cluster's mu.
 	ejections uint32    // in all

@@ -39,7 +39,7 @@ type Rates struct {
 // SuccessRates says how the hosts did, as far as answers or, if local, connections go; nil: too few hosts had enough of them.
 func (c *Cluster) SuccessRates(local bool) *Rates { return c.success[side(local)].Load() }
 
-// SuccessRate is how the host did when it last had enough to be judged, in percent; nil: it never had.
+// SuccessRate is how the host did between the last two sweeps, in percent; nil: it had not enough to be judged.
 func (s *State) SuccessRate(local bool) *float64 { return s.outlier.rates[side(local)].Load() }
 
 func side(local bool) int {
@@ -67,13 +67,15 @@ func (c *Cluster) ratesOf(hosts []*Host, now time.Time, local bool) (changed boo
 		if local {
 			t = &h.outlier.internal
 		}
+		h.outlier.rates[side(local)].Store(nil)
 		total, failed := t.take()
 		if !enough || total == 0 || h.ejected.Load() {
 			continue
 		}
 		r := rate{h, 100 * float64(total-min(failed, total)) / float64(total), total}
 		if total >= min(*o.SuccessVolume, *o.FailureVolume) {
-			h.outlier.rates[side(local)].Store(&r.success)
+			percent := r.success // its own: who reads it is not to keep the host alive
+			h.outlier.rates[side(local)].Store(&percent)
 		}
 		if total >= *o.SuccessVolume {
 			bySuccess = append(bySuccess, r)

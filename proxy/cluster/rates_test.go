@@ -69,6 +69,26 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A host's rate is that of the last interval, and none if it had too few answers in it.
+func TestRateOfAnIdleHost(t *testing.T) {
+	c := newCluster(t, Config{Outlier: &OutlierConfig{MaxEjectionPercent: num(100), Consecutive5xx: num(0)}}, 6)
+	now := time.Unix(1000, 0)
+	c.Sweep(now)
+	for i := range 6 {
+		attempts(c, i, 100, 0, Response, now)
+	}
+	now = now.Add(10 * time.Second)
+	c.Sweep(now)
+	h := c.Hosts().Find(addr(0))
+	if r := h.SuccessRate(false); r == nil || *r != 100 {
+		t.Errorf("after an interval without failures the rate is %v, want 100", r)
+	}
+	c.Sweep(now.Add(10 * time.Second))
+	if r := h.SuccessRate(false); r != nil {
+		t.Errorf("after an interval without answers the rate is %v, want none", *r)
+	}
+}
+
 // What was counted in one interval is forgotten in the next.
 func TestRatesBeginAnew(t *testing.T) {
 	c := newCluster(t, Config{Outlier: &OutlierConfig{MaxEjectionPercent: num(100), Consecutive5xx: num(0)}}, 6)
