@@ -29,23 +29,14 @@ func (c *rawConn) opened() {
 // begin starts a request.
 func (c *rawConn) begin(h Handler, limits *cluster.Breakers, response *Message) Stream {
 	c.handler, c.rqLimits, c.response = h, limits, response
-	c.info.Requests++
-	c.pool.active++
-	st := c.pool.cluster.Stats
-	st.UpstreamRqTotal.Inc()
-	st.UpstreamRqActive.Inc()
-	c.info.Host.RqTotal.Inc()
-	c.info.Host.Active.Add(1)
+	c.taken()
 	return c
 }
 
 // finish ends the request's account, and with it the connection's.
 func (c *rawConn) finish(withRequest bool) {
 	c.handler = nil
-	c.rqLimits.Requests.Release()
-	c.pool.active--
-	c.pool.cluster.Stats.UpstreamRqActive.Dec()
-	c.info.Host.Active.Add(-1)
+	c.settle(c.rqLimits)
 	c.destroyed(withRequest)
 }
 

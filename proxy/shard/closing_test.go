@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/tcp"
+	mtls "github.com/mallamesh/malla/proxy/tls"
 )
 
 // endings are what docs/access-log.md shows the log lines of, by its words.
@@ -271,6 +273,41 @@ func overTLS(t *testing.T, tell func(*bench), end func(*tls.Conn, *drive.Pipe)) 
 	b.Advance(40 * time.Millisecond)
 	end(host, up)
 	b.Step()
+}
+
+// By which alert of TLS a client of HTTP/2 has ended its connection stands in the log.
+func TestAlertOfAClient(t *testing.T) {
+	p := newPair(t, nil)
+	server, err := mtls.NewServer(mtls.ServerConfig{Common: mtls.Common{Identities: []*mtls.Identity{p.server.identity}, ALPN: []string{"h2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.inLog.format, err = access.Compile("%RESPONSE_CODE_DETAILS(CLOSE)%"); err != nil {
+		t.Fatal(err)
+	}
+	p.rt.Listeners = append(p.rt.Listeners, &listen.Config{
+		Name: "edge", Version: "1", Addrs: []netip.AddrPort{local}, TLSInspector: &listen.Inspector{}, Chains: []*listen.Chain{{Name: "edge", TLS: server, Filter: p.in}},
+	})
+	if err := p.Apply(p.rt); err != nil {
+		t.Fatal(err)
+	}
+	p.answer = func(*bench, *drive.Pipe, string) {}
+	w := &wire{m: p.Memory, p: p.Dial("edge", client, local)}
+	c := tls.Client(w, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, nil)
+	f.WriteSettings()
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, EndStream: true, BlockFragment: []byte{0x82, 0x86, 0x84, 0x41, 1, 'a'}}) // GET http / of a
+	p.Step()
+	w.p.Take()
+	w.in.Reset("\x17\x03\x03\x00\x20" + strings.Repeat("?", 32)) // a record that nobody has sealed
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Fatal("the client took a record that nobody has sealed")
+	}
+	p.Step()
+	if got := p.inLog.last(); !strings.Contains(got, "downstream_remote_alert{") || !strings.Contains(got, "code=bad_record_MAC") {
+		t.Errorf("the log says %q, want the client's alert by name", got)
+	}
 }
 
 // A wire is a pipe for crypto/tls. It moves the loop when it waits for something.

@@ -118,9 +118,12 @@ func (x *exchange) OnReset(r h2.Reset) {
 		details = "downstream_remote_reset"
 	}
 	s.Rec.ClientEnd.How = how
-	if r.Cause != h2.Closed {
+	switch {
+	case r.Cause != h2.Closed:
 		s.Rec.ClientEnd.Code = r.Code.String()
-	} else if x.v.left != h2.NoError {
+	case x.v.alert != "":
+		s.Rec.ClientEnd.Code = x.v.alert
+	case x.v.left != h2.NoError:
 		s.Rec.ClientEnd.Code = x.v.left.String()
 	}
 	x.Measure(&s.Rec.Down)

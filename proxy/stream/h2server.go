@@ -23,10 +23,11 @@ type server2 struct {
 	atEnd   func()      // recycle, bound once
 	deliver func()      // http.Deliver, bound once
 
-	left h2.Code // why the client has taken its leave
-	lost int     // streams that ended because the connection is broken
-	shed bool    // because there is too much of something
-	ping drive.Timer
+	left  h2.Code // why the client has taken its leave
+	alert string  // of TLS, by which it has ended the connection
+	lost  int     // streams that ended because the connection is broken
+	shed  bool    // because there is too much of something
+	ping  drive.Timer
 }
 
 // serveHTTP2 goes on with a connection of HTTP/2.
@@ -171,7 +172,7 @@ func (v *server2) gone(err error) {
 	if v.closed {
 		return
 	}
-	v.how, _ = pool.HowEnded(err)
+	v.how, v.alert = pool.HowEnded(err)
 	v.goneWith(v.count)
 	v.finish()
 	v.m.w.Loop.Cancel(&v.ping)

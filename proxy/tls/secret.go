@@ -16,10 +16,16 @@ import (
 // Connections that exist keep theirs; the next handshake uses the new one.
 type Identity struct {
 	place
-	name   string
-	cert   atomic.Pointer[tls.Certificate]
-	staple atomic.Pointer[validity] // of the OCSP response; nil: there is none
-	wait   waiters
+	name  string
+	shown atomic.Pointer[shown]
+	wait  waiters
+}
+
+// shown is a certificate with the time in which its OCSP response may be shown: one thing, so that no handshake
+// pairs an old one with a new.
+type shown struct {
+	*tls.Certificate
+	staple validity // zero: there is no response
 }
 
 // A place says where something stands that is in force, in Envoy's words.
@@ -57,16 +63,15 @@ func (i *Identity) Set(c *tls.Certificate) error {
 		own.Leaf = leaf
 		c = &own
 	}
-	var valid *validity
+	next := &shown{Certificate: c}
 	if len(c.OCSPStaple) > 0 {
 		v, err := validityOf(c)
 		if err != nil {
 			return fmt.Errorf("secret %s: OCSP response: %w", i.name, err)
 		}
-		valid = &v
+		next.staple = v
 	}
-	i.staple.Store(valid)
-	i.cert.Store(c)
+	i.shown.Store(next)
 	i.wait.wake()
 	return nil
 }
@@ -93,18 +98,23 @@ func validityOf(c *tls.Certificate) (validity, error) {
 
 // Staple is the time in which the OCSP response of the certificate may be shown; zero: there is none.
 func (i *Identity) Staple() (from, until time.Time) {
-	if v := i.staple.Load(); v != nil {
-		return v.from, v.until
+	if s := i.shown.Load(); s != nil {
+		return s.staple.from, s.staple.until
 	}
 	return time.Time{}, time.Time{}
 }
 
 // Certificate returns the current certificate, nil if there is none yet. It must not be written.
-func (i *Identity) Certificate() *tls.Certificate { return i.cert.Load() }
+func (i *Identity) Certificate() *tls.Certificate {
+	if s := i.shown.Load(); s != nil {
+		return s.Certificate
+	}
+	return nil
+}
 
 // OnReady calls f once, when there is a certificate: at once if there is one.
 // f runs on the goroutine that calls Set.
-func (i *Identity) OnReady(f func()) { i.wait.add(f, func() bool { return i.cert.Load() != nil }) }
+func (i *Identity) OnReady(f func()) { i.wait.add(f, func() bool { return i.shown.Load() != nil }) }
 
 // Roots are certificates that chains may end with.
 type Roots struct {

@@ -86,12 +86,12 @@ func covers(leaf *x509.Certificate, server string) (fits, whole bool) {
 
 // stapled returns an identity's certificate with its OCSP response as the policy wants it.
 func (s *Server) stapled(id *Identity) (*tls.Certificate, error) {
-	c := id.Certificate()
-	if c == nil {
+	shown := id.shown.Load()
+	if shown == nil {
 		return nil, ErrNotReady
 	}
-	_, until := id.Staple()
-	valid := len(c.OCSPStaple) > 0 && time.Now().Before(until)
+	c := shown.Certificate
+	valid := len(c.OCSPStaple) > 0 && time.Now().Before(shown.staple.until)
 	switch {
 	case valid:
 		return c, nil
