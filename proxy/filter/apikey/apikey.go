@@ -20,7 +20,8 @@ type Source struct {
 	Query, Cookie string
 }
 
-// A Config is what one level says. Nil parts are those of the filter. It must not change.
+// A Config is what one level says. A route without keys or sources has those of the filter; what the upstream gets to know, and who
+// is let in, is always the route's own. It must not change.
 type Config struct {
 	Keys    map[string]string // client by key
 	Sources []Source
@@ -59,10 +60,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		if len(w.Sources) > 0 {
 			c.Sources = w.Sources
 		}
-		if w.Forward != nil {
-			c.Forward = w.Forward
-		}
-		c.Clients = w.Clients
+		c.Forward, c.Clients = w.Forward, w.Clients
 	}
 	switch {
 	case len(c.Sources) == 0:
