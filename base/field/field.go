@@ -83,6 +83,8 @@ type Error struct {
 	Code string // stable, for example MAL0107; may be empty
 	Msg  string // what was found and what would be right
 	Pos  string // where the resource was written: "reviews.yaml:12"; may be empty
+	// Unknown says that the message has no such field: what was written can be read, and is refused.
+	Unknown bool
 }
 
 // Error returns one line: position, resource, field, message and code.

@@ -206,12 +206,12 @@ func (l *ledger) tell(now time.Time, version string, took time.Duration, refused
 	}
 }
 
-// Failed counts a file that could not be read.
+// Failed counts a file that cannot be read, or does not parse.
 func (s *Store) Failed(source xdsclient.Source) {
 	s.inVain(source, func(l ledger) *stats.Counter { return l.failure })
 }
 
-// Foreign counts a file that does not hold what is wanted of it.
+// Foreign counts a file that can be read and of which nothing is taken.
 func (s *Store) Foreign(source xdsclient.Source) {
 	s.inVain(source, func(l ledger) *stats.Counter { return l.rejected })
 }

@@ -2,6 +2,7 @@ package xdsclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/base/file"
 )
 
@@ -69,7 +71,7 @@ type FileConsumer interface {
 	Reread(typeURL, name string) error
 	// Failed tells of a file that cannot be read, or does not parse.
 	Failed(Source)
-	// Foreign tells of a file that holds other resources than the one that is wanted of it.
+	// Foreign tells of a file that can be read and of which nothing is taken: it has not what is wanted, or something else.
 	Foreign(Source)
 }
 
@@ -175,13 +177,19 @@ func (f *Files) load(s *followed) {
 	if err == nil {
 		r, err = f.parse(s.Place.Path, text)
 	}
-	var u Update
-	if err == nil {
-		u, err = s.update(r)
-	}
 	if err != nil {
 		f.log.Warn("configuration file", "path", s.Place.Path, "error", err)
-		f.consumer.Failed(s.Source)
+		if legible(err) {
+			f.consumer.Foreign(s.Source)
+		} else {
+			f.consumer.Failed(s.Source)
+		}
+		return
+	}
+	u, err := s.update(r)
+	if err != nil {
+		f.log.Warn("configuration refused", "path", s.Place.Path, "reason", err)
+		f.consumer.Foreign(s.Source)
 		return
 	}
 	if !s.All && len(u.Resources) == 0 && len(s.had) > 0 {
@@ -192,6 +200,12 @@ func (f *Files) load(s *followed) {
 	for _, refused := range f.consumer.Apply(u) {
 		f.log.Warn("configuration refused", "path", s.Place.Path, "resource", refused.Name, "reason", refused.Err)
 	}
+}
+
+// legible reports whether a text that was refused could be read all the same: fields that nobody knows are all that is wrong with it.
+func legible(err error) bool {
+	list, ok := errors.AsType[field.List](err)
+	return ok && !slices.ContainsFunc(list, func(e *field.Error) bool { return !e.Unknown })
 }
 
 // update turns a file's content into what a consumer is to judge.

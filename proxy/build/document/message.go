@@ -256,7 +256,7 @@ func (r *reader) fields(m protoreflect.Message, n *yaml.Node, at *field.Path, de
 			fd = d.Fields().ByJSONName(key)
 		}
 		if fd == nil {
-			r.fail(at.Child(key), k, "%s has no such field%s", d.FullName(), field.Suggest(key, fieldNames(d)))
+			r.unknown(at.Child(key), k, d)
 			return
 		}
 		at := at.Child(string(fd.Name()))

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/mallamesh/malla/base/field"
 )
@@ -96,6 +97,15 @@ type reader struct {
 func (r *reader) fail(at *field.Path, n *yaml.Node, format string, args ...any) {
 	if len(r.errs) < maxMistakes {
 		r.errs = append(r.errs, &field.Error{At: at, Pos: position(r.name, n.Line), Msg: fmt.Sprintf(format, args...)})
+	}
+}
+
+// unknown notes a field, at n, that a message of a kind has not.
+func (r *reader) unknown(at *field.Path, n *yaml.Node, d protoreflect.MessageDescriptor) {
+	before := len(r.errs)
+	r.fail(at, n, "%s has no such field%s", d.FullName(), field.Suggest(n.Value, fieldNames(d)))
+	for _, e := range r.errs[before:] {
+		e.Unknown = true
 	}
 }
 
