@@ -121,8 +121,9 @@ func (f *filter) begin(s *stream.Stream, m *header.Map, request, end bool) *run 
 
 // A recent is the script that a worker's last stream ran, and its state: mostly the next one runs it too.
 type recent struct {
-	script *Script
-	state  *state
+	script  *Script
+	state   *state
+	waiting int // bytes that the worker's handlers which wait may hold, of whatever script
 }
 
 // state is this worker's of the script, nil if it cannot be begun.

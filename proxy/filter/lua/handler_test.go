@@ -56,6 +56,7 @@ func TestGlobalsThatClientsFillAreBounded(t *testing.T) {
 		{"tables", `local t = {} for i = 1, 500 do t[i] = {} end seen[#seen + 1] = t`},
 		{"lists with holes", `local t = {} t[60000] = true seen[#seen + 1] = t for i = 1, 10000 do end`},
 		{"coroutines", `for i = 1, 20 do seen[#seen + 1] = coroutine.create(function() end) end`},
+		{"texts of coroutines that sleep", `local c = coroutine.wrap(function() local s = h:headers():get("x-id") coroutine.yield() return s end) c() seen[#seen + 1] = c`},
 	} {
 		h := handler(t, `seen = {} function envoy_on_request(h) if h:headers():get("x-wait") then for c in h:bodyChunks() do end end `+test.keep+` end`)
 		waiting := h.another()
@@ -73,6 +74,51 @@ func TestGlobalsThatClientsFillAreBounded(t *testing.T) {
 		if len(h.log) > 0 {
 			t.Errorf("%s: %q", test.what, h.log[0])
 		}
+	}
+}
+
+// Clients cannot have handlers that wait hold as much as they like: the last one fails, and what has ended counts no more.
+func TestWaitingHandlersAreBounded(t *testing.T) {
+	h := handler(t, `function envoy_on_request(h) local s = ("x"):rep(tonumber(h:headers():get("x-size"))) for c in h:bodyChunks() do end h:headers():add("x-done", #s) end`)
+	var all []*filter
+	for len(h.log) == 0 && len(all) < 100 {
+		all = append(all, h.factory.New(h.w).(*filter))
+		begun(all[len(all)-1], "x-size", "6000000")
+	}
+	if len(h.log) != 1 || !strings.Contains(h.log[0], errHeld.Error()) || len(all) < 8 || len(all) > 12 {
+		t.Errorf("%d handlers hold 6 MB each: %q, want %q of the 11th or so", len(all), h.log, errHeld)
+	}
+	small := h.factory.New(h.w).(*filter)
+	if begun(small, "x-size", "1000"); len(h.log) != 1 {
+		t.Errorf("one that holds little: %q", h.log)
+	}
+	for _, f := range append(all, small) {
+		f.OnEnd(nil)
+	}
+	if n := small.recent.waiting; n != 0 {
+		t.Errorf("nobody waits, and holds %d bytes", n)
+	}
+}
+
+// Where there are long texts, the clock is looked at more often: to compare them is one instruction.
+func TestLongTextsHaveTheClockLookedAt(t *testing.T) {
+	m := newMeter()
+	m.fill(maxBytes)
+	for _, test := range []struct {
+		made, within int
+	}{{longText - 1, 256}, {longText, 16}} {
+		if err := m.make(test.made); err != nil {
+			t.Fatal(err)
+		}
+		m.err, m.until = nil, time.Now().Add(-time.Second)
+		n := 0
+		for m.Done() == nil && n < 1000 {
+			n++
+		}
+		if n >= test.within {
+			t.Errorf("with a text of %d bytes the clock is looked at after %d instructions, want %d at most", test.made, n, test.within)
+		}
+		m.fill(maxBytes)
 	}
 }
 

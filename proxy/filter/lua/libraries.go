@@ -25,7 +25,7 @@ func (st *state) libraries() {
 	}
 	set(g, map[string]lua.LGFunction{
 		"collectgarbage": collect, "print": func(*lua.LState) int { return 0 }, "tostring": tostring, "pairs": pairs,
-		"load": st.load, "loadstring": st.loadString,
+		"tonumber": st.reading(g.RawGetString("tonumber")), "load": st.load, "loadstring": st.loadString,
 	})
 	for _, name := range []string{"pcall", "xpcall"} {
 		g.RawSetString(name, l.NewFunction(st.try(g.RawGetString(name))))
@@ -48,6 +48,7 @@ func (st *state) libraries() {
 	for _, name := range []string{"execute", "exit", "getenv", "remove", "rename", "setenv", "setlocale", "tmpname"} {
 		system.RawSetString(name, lua.LNil)
 	}
+	system.RawSetString("date", l.NewFunction(dated(system.RawGetString("date"))))
 	bit := l.NewTable()
 	set(bit, bitLibrary)
 	g.RawSetString("bit", bit)
@@ -300,6 +301,26 @@ func (st *state) sorting(f lua.LValue) lua.LGFunction {
 	}
 }
 
+// reading charges what reads all of a text, and copies it into an error.
+func (st *state) reading(f lua.LValue) lua.LGFunction {
+	return func(l *lua.LState) int {
+		if s, ok := l.Get(1).(lua.LString); ok {
+			raise(l, st.meter.make(len(s)))
+		}
+		return again(l, f)
+	}
+}
+
+// dated bounds the format of os.date: one word of it becomes many bytes.
+func dated(f lua.LValue) lua.LGFunction {
+	return func(l *lua.LState) int {
+		if n := len(l.OptString(1, "")); n > maxDate {
+			l.RaiseError("bad argument #1 to 'date' (a format of %d bytes, want at most %d)", n, maxDate)
+		}
+		return again(l, f)
+	}
+}
+
 // try bounds how deep pcalls are nested.
 func (st *state) try(f lua.LValue) lua.LGFunction {
 	return func(l *lua.LState) int {
@@ -364,7 +385,7 @@ var bitLibrary = map[string]lua.LGFunction{
 		n := l.OptInt(2, 8)
 		text := strconv.FormatUint(uint64(bit32(l, 1))|1<<32, 16)[1:]
 		if n < 0 {
-			n, text = -n, strings.ToUpper(text)
+			n, text = -max(n, -8), strings.ToUpper(text)
 		}
 		l.Push(lua.LString(text[8-min(n, 8):]))
 		return 1

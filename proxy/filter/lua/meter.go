@@ -17,6 +17,7 @@ const (
 	maxKept  = 32 << 20    // what globals hold
 	maxCalls = 1000        // depth; an error costs the interpreter its square
 	maxTries = 50          // pcalls inside of pcalls
+	maxDate  = 1 << 10     // of a format of os.date
 	maxIndex = 1 << 16     // of a list: to set the element i of an empty one takes room for i, in one instruction
 )
 
@@ -27,6 +28,13 @@ const (
 	perThread = 4 << 10 // a coroutine
 )
 
+// The bounds of a filter's handlers that wait on one worker, together: a client decides how many do, and for how long.
+const (
+	maxWaiting = 64 << 20     // of what they have made
+	smallWait  = 16 << 10     // one that has made no more is not counted: a stream has as much without it
+	perWait    = perStep >> 2 // most of what an instruction makes is not held
+)
+
 func init() { lua.MaxArrayIndex = maxIndex } // before anything runs: it is the interpreter's only bound here
 
 var (
@@ -34,6 +42,7 @@ var (
 	errBytes = errors.New("the script has made too much text")
 	errTries = errors.New("pcalls are nested too deep")
 	errGone  = errors.New("the stream is gone")
+	errHeld  = errors.New("handlers that wait hold too much")
 )
 
 // A meter counts what runs in a state. To the interpreter it is a context: it asks whether the context is done before
@@ -44,12 +53,13 @@ type meter struct {
 	bytes int       // that may yet be made
 	made  int       // since the globals were last measured
 	tries int       // pcalls that are under way
+	every int       // so many instructions, less one, go by until the clock is looked at; a power of two
 	err   error     // why nothing more may run
 	done  chan struct{}
 }
 
 func newMeter() *meter {
-	m := &meter{done: make(chan struct{})}
+	m := &meter{done: make(chan struct{}), every: 1<<8 - 1}
 	close(m.done)
 	return m
 }
@@ -61,13 +71,13 @@ func (m *meter) fill(bytes int) {
 
 // restore goes back to what was counted before, but for what has been made in all.
 func (m *meter) restore(before meter) {
-	before.made = m.made
+	before.made, before.every = m.made, m.every
 	*m = before
 }
 
 // Done counts an instruction.
 func (m *meter) Done() <-chan struct{} {
-	if m.left--; m.left&0xff == 0 && m.err == nil && m.late() {
+	if m.left--; m.left&m.every == 0 && m.err == nil && m.late() {
 		m.err = errSteps
 	}
 	if m.left < 0 || m.err != nil {
@@ -105,12 +115,22 @@ func (m *meter) steps(n int) error {
 	return m.err
 }
 
+// holds is how much a handler that is about to wait may hold: some of what it has made.
+func (m *meter) holds() int { return maxBytes - m.bytes + perWait*(maxSteps-max(m.left, 0)) }
+
 // ran notes that a handler has run.
 func (m *meter) ran() { m.made += perRun + perStep*(maxSteps-max(m.left, 0)) }
+
+// longText is a text of which one instruction, == or <, may take a millisecond. Where there is one, the clock is looked
+// at more often.
+const longText = 1 << 20
 
 // make counts bytes that are about to be made.
 func (m *meter) make(n int) error {
 	m.made += n
+	if n >= longText {
+		m.every = 1<<4 - 1
+	}
 	if m.bytes -= n; m.bytes < 0 && m.err == nil {
 		m.err = errBytes
 	}

@@ -181,8 +181,19 @@ func (r *run) wait(l *lua.LState, w wait) {
 	if r.over {
 		raise(l, errGone)
 	}
+	held := r.st.meter.holds()
+	if held <= smallWait || w == toRespond {
+		held = 0
+	}
+	all := &r.f.recent.waiting
+	if held > 0 && *all+held > maxWaiting {
+		raise(l, errHeld)
+	}
 	r.waits, r.inside = w, r.st.l.G.CurrentThread
-	if r.fiber.Wait(); r.over { // nobody waits for it any more
+	*all += held
+	r.fiber.Wait()
+	*all -= held
+	if r.over { // nobody waits for it any more
 		r.st.meter.err = errGone
 		raise(l, errGone)
 	}

@@ -61,6 +61,8 @@ func TestBounds(t *testing.T) {
 		{"a pattern with a long class, lazily", `return ("a"):rep(1e6):find("[" .. ("b"):rep(1e6) .. "a]-c")`, "too long"},
 		{"a pattern with a long frontier", `return ("a"):rep(1e6):find("%f[" .. ("b"):rep(1e6) .. "]")`, "too long"},
 		{"a pattern that repeats what it has found", `return ("a"):rep(1e6):find("(.-)%1x")`, "too long"},
+		{"a long number", `local s = ("1"):rep(1e6) for i = 1, 70 do tonumber(s) end`, "too"},
+		{"a long date", `return os.date(("%c"):rep(1000))`, "a format of 2000 bytes, want at most 1024"},
 		{"values without number", `return select("#", unpack({}, 1, 1e8))`, "overflow"},
 		{"a chunk of brackets", `return loadstring(("("):rep(6e4))`, ""},
 		{"a chunk of tables", `return loadstring("return " .. ("{"):rep(3e4) .. ("}"):rep(3e4))`, ""},
@@ -127,6 +129,7 @@ func TestLanguage(t *testing.T) {
 		{`local t = {} for k, v in pairs({a = 1}) do t[#t + 1] = k .. v end return t[1]`, "a1"},
 		{`return string.format("%q|%5.2f|%-4d|%s|%x", 'a"b', 1.005, 7, true, 255)`, `"a\"b"| 1.00|7   |true|ff`},
 		{`return bit.bor(1, 2, 4) .. bit.arshift(-8, 1) .. bit.tohex(255, 4) .. bit.bswap(1)`, "7-400ff16777216"},
+		{`return bit.tohex(255, -4) .. bit.tohex(255, -2^63) .. tonumber("0x1f") .. os.date("!%Y", 0)`, "00FF000000FF311970"},
 	} {
 		if got, err := evaluated(t, test.source); err != nil || got != test.want {
 			t.Errorf("%s: %q, %v, want %q", test.source, got, err, test.want)

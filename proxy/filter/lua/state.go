@@ -114,7 +114,9 @@ func (k *keeper) value(v lua.LValue) {
 		case *lua.LUserData:
 			k.size += 64
 		case *lua.LState:
-			k.size += perThread
+			if k.size += perThread; !v.Dead {
+				k.size += maxKept // nobody can look into its stack
+			}
 		}
 	}
 }
