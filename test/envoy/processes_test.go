@@ -51,11 +51,17 @@ type side struct {
 
 	first   sync.Once
 	atFirst string // all statistics, when they were first asked for
+
+	mu     sync.Mutex // guards what follows
+	unused map[unused]bool
 }
+
+// unused is a statistic that was only asked for at first, and taken to be there ever since.
+type unused struct{ scenario, name string }
 
 func newSide(t *testing.T, p program, pki *peer.PKI, all []*scenario.Scenario) *side {
 	t.Helper()
-	s := &side{program: p, dir: t.TempDir(), pki: pki, views: map[string]*scenario.View{}, peers: map[string][]*peer.Upstream{}, refused: map[string]string{}}
+	s := &side{program: p, dir: t.TempDir(), pki: pki, views: map[string]*scenario.View{}, peers: map[string][]*peer.Upstream{}, refused: map[string]string{}, unused: map[unused]bool{}}
 	s.reserve(t)
 	for i, sc := range all {
 		if err := s.prepare(t, i, sc); err != nil {
@@ -280,12 +286,16 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 	v := s.views[sc.Name]
 	address, _ := v.Listener("")
 	address = strings.ReplaceAll(address, ":", "_")
-	values := map[string]string{}
-	keep := func(lines iter.Seq[string]) {
+	values, idle := map[string]string{}, map[string]string{} // idle has whole names
+	keep := func(lines iter.Seq[string], used bool) {
 		for l := range lines {
-			name, value, _ := strings.Cut(strings.TrimSpace(l), ": ")
-			name = strings.ReplaceAll(strings.ReplaceAll(name, v.Prefix(), ""), address, "(listener)")
-			values[name] = value
+			whole, value, _ := strings.Cut(strings.TrimSpace(l), ": ")
+			name := strings.ReplaceAll(strings.ReplaceAll(whole, v.Prefix(), ""), address, "(listener)")
+			if values[name] = value; used {
+				delete(idle, name)
+			} else {
+				idle[name] = whole
+			}
 		}
 	}
 	key := func(name string) string { return strings.ReplaceAll(name, "{{listener}}", "(listener)") }
@@ -295,21 +305,21 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 		return !slices.ContainsFunc(sc.Stats, func(name string) bool { return strings.Contains(name, "{{listener}}") == (filter == address) })
 	})
 	// What has been used is found at a quarter of the price of all. What has not, and was there with nothing to tell before, still
-	// is: unless the scenario takes something away.
+	// is: unless the scenario takes something away. Whether that was true is looked at in the end; see vanished.
 	for _, used := range []string{"usedonly&", ""} {
 		if used == "" && !slices.ContainsFunc(sc.Stats, lacking) {
 			break
 		}
 		for _, filter := range filters {
 			if used != "" && !sc.Changes() {
-				keep(s.idle(filter))
+				keep(s.idle(filter), false)
 			}
 			text, err := peer.Ask(s.admin(), "/stats?"+used+"filter="+regexp.QuoteMeta(filter))
 			if err != nil {
 				out.Add("stats", err.Error())
 				return
 			}
-			keep(strings.Lines(text))
+			keep(strings.Lines(text), true)
 		}
 	}
 	for _, name := range sc.Stats {
@@ -317,8 +327,37 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 		if lacking(name) {
 			value = "(not there)"
 		}
+		if whole := idle[key(name)]; whole != "" {
+			s.mu.Lock()
+			s.unused[unused{sc.Name, whole}] = true
+			s.mu.Unlock()
+		}
 		out.Add("stat "+name, value)
 	}
+}
+
+// vanished returns the statistics that were taken to be there and are not.
+func (s *side) vanished() (gone []unused, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unused) == 0 {
+		return nil, nil
+	}
+	text, err := peer.Ask(s.admin(), "/stats")
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for l := range strings.Lines(text) {
+		name, _, _ := strings.Cut(l, ": ")
+		there[name] = true
+	}
+	for u := range s.unused {
+		if !there[u.name] {
+			gone = append(gone, u)
+		}
+	}
+	return gone, nil
 }
 
 // idle returns the lines of statistics that hold a text and had nothing to tell when the process was first asked.

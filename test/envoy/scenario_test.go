@@ -125,7 +125,7 @@ func dealt(all []*scenario.Scenario, atMost int) [][]*scenario.Scenario {
 	return hands
 }
 
-// live fails a test at its end if a process has not outlived it.
+// live fails a test at its end if a process has not outlived it, or a statistic that scenarios have seen in it has not.
 func live(t *testing.T, sides []*side) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -134,6 +134,13 @@ func live(t *testing.T, sides []*side) {
 			case <-s.run.Done:
 				t.Errorf("%s has ended", s)
 			default:
+				gone, err := s.vanished()
+				if err != nil {
+					t.Errorf("the statistics of %s: %v", s, err)
+				}
+				for _, u := range gone {
+					t.Errorf("%s: %s has lost the statistic %s", u.scenario, s, u.name)
+				}
 			}
 		}
 	})
