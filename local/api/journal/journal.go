@@ -8,7 +8,8 @@
 // power failure may cost the last [SyncEvery].
 //
 // When most of the file is history, it is written anew beside the old one and
-// renamed over it. Events are not kept: they are about processes that are gone.
+// renamed over it. On a disk without room for that, the old one is gone on with; what the
+// disk does not take at all waits, in order, and is tried again. Events are not kept: they are about processes that are gone.
 package journal
 
 import (
@@ -21,6 +22,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,21 +45,34 @@ type Journal struct {
 	path string
 	log  *slog.Logger
 
-	mu    sync.Mutex // guards all below; taken inside the store's lock
-	file  *os.File
-	buf   bytes.Buffer
+	open  func(path string, flag int) (file, error) // os.OpenFile, but in tests
+	mu    sync.Mutex                                // guards all below; taken inside the store's lock
+	file  file
+	buf   bytes.Buffer      // lines that are not in the file yet
+	torn  bool              // too many waited and were dropped: only a rewrite helps
+	grown int               // bytes of the file up to which no rewrite for its size is tried
 	live  map[store.Key]int // bytes of each object's latest record
 	alive int               // their sum
 	size  int               // of the file
 	dirty bool              // written since the last fsync
 	tail  *bytes.Buffer     // while the file is rewritten: what changes meanwhile
-	err   error             // first failure to write; told once, writing goes on being tried
+	err   error             // why the file lacks something; told once, writing goes on being tried
 
 	source  func() (uint64, []*store.Object) // set by Snapshot
 	work    chan struct{}                    // holds one if the syncer has something to do
 	closing chan struct{}
 	done    chan struct{}
 }
+
+// file is an [os.File].
+type file interface {
+	io.WriterAt
+	Truncate(size int64) error
+	Sync() error
+	Close() error
+}
+
+func openFile(path string, flag int) (file, error) { return os.OpenFile(path, flag, 0o600) }
 
 // record is one line.
 type record struct {
@@ -78,20 +93,47 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Open reads the file at path, which need not exist, and returns the journal
 // with the latest version and the objects that the file holds.
 func Open(path string, log *slog.Logger) (*Journal, uint64, []*store.Object, error) {
+	return start(path, log, openFile)
+}
+
+func start(path string, log *slog.Logger, open func(string, int) (file, error)) (*Journal, uint64, []*store.Object, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, 0, nil, fmt.Errorf("directory of the state file: %w", err)
 	}
-	version, objects, err := read(path, log)
+	c, err := read(path, log)
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	j := &Journal{path: path, log: log, live: map[store.Key]int{}, work: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+	j := &Journal{path: path, log: log, open: open, work: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	// What was read is written anew, so a torn tail and old history go.
-	if err := j.rewrite(version, objects); err != nil {
-		return nil, 0, nil, err
+	if err := j.rewrite(c.version, c.objects); err != nil {
+		if c.size == 0 {
+			return nil, 0, nil, err
+		}
+		log.Warn("the state file cannot be written anew; it is gone on with as it is", "file", path, "error", err)
+		if err := j.goOn(c); err != nil {
+			return nil, 0, nil, err
+		}
 	}
 	go j.syncer()
-	return j, version, objects, nil
+	return j, c.version, c.objects, nil
+}
+
+// goOn has what was read followed by what comes.
+func (j *Journal) goOn(c contents) error {
+	f, err := j.open(j.path, os.O_WRONLY)
+	if err != nil {
+		return fmt.Errorf("state file: %w", err)
+	}
+	if err := f.Truncate(int64(c.size)); err != nil { // behind new records, old ones must not come to life
+		f.Close()
+		return fmt.Errorf("state file: %w", err)
+	}
+	j.file, j.live, j.size, j.grown = f, c.live, c.size, c.size+compactAt
+	for _, n := range c.live {
+		j.alive += n
+	}
+	return nil
 }
 
 // Snapshot gives the journal the store that it serves, from which it rewrites the file.
@@ -101,17 +143,25 @@ func (j *Journal) Snapshot(s *store.Store) {
 	j.source = s.Snapshot
 }
 
-func read(path string, log *slog.Logger) (uint64, []*store.Object, error) {
+// contents are what a file holds.
+type contents struct {
+	version uint64
+	objects []*store.Object
+	live    map[store.Key]int
+	size    int // bytes that are in order
+}
+
+func read(path string, log *slog.Logger) (c contents, err error) {
+	c.live = map[store.Key]int{}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil, nil
+		return c, nil
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("state file: %w", err)
+		return c, fmt.Errorf("state file: %w", err)
 	}
 	defer f.Close()
 	objects := map[store.Key]*store.Object{}
-	var version uint64
 	r := bufio.NewReaderSize(f, 1<<16)
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
@@ -119,34 +169,43 @@ func read(path string, log *slog.Logger) (uint64, []*store.Object, error) {
 			break
 		}
 		if err != nil && err != io.EOF {
-			return 0, nil, fmt.Errorf("state file %s: %w", path, err)
+			return c, fmt.Errorf("state file %s: %w", path, err)
 		}
 		rec, ok := parse(line)
 		if !ok {
 			log.Warn("the state file ends in a torn record; the state before it is used", "file", path, "line", n)
-			keepDamaged(path, log)
+			keepDamaged(f, c.size, path+".damaged", log)
 			break
 		}
-		version = max(version, rec.Version)
-		if err := rec.apply(objects); err != nil {
-			return 0, nil, fmt.Errorf("state file %s, line %d: %w", path, n, err)
+		key, err := rec.apply(objects)
+		if err != nil {
+			return c, fmt.Errorf("state file %s, line %d: %w", path, n, err)
+		}
+		c.version = max(c.version, rec.Version)
+		c.size += len(line)
+		c.live[key] = len(line)
+	}
+	for k := range c.live {
+		if o := objects[k]; o != nil {
+			c.objects = append(c.objects, o)
+		} else {
+			delete(c.live, k)
 		}
 	}
-	out := make([]*store.Object, 0, len(objects))
-	for _, o := range objects {
-		out = append(out, o)
-	}
-	return version, out, nil
+	return c, nil
 }
 
-// keepDamaged leaves a copy of a damaged file for whoever wants to look.
-func keepDamaged(path string, log *slog.Logger) {
-	raw, err := os.ReadFile(path)
+// keepDamaged leaves a copy of what is not used of a file for whoever wants to look, if there is room.
+func keepDamaged(f *os.File, from int, path string, log *slog.Logger) {
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err == nil {
-		err = os.WriteFile(path+".damaged", raw, 0o600)
+		_, err = io.Copy(to, io.NewSectionReader(f, int64(from), math.MaxInt64-int64(from)))
+		if err = errors.Join(err, to.Close()); err != nil {
+			os.Remove(path) // the room is wanted for what comes
+		}
 	}
 	if err != nil {
-		log.Warn("keep a copy of the damaged state file", "error", err)
+		log.Warn("keep a copy of the damaged part of the state file", "error", err)
 	}
 }
 
@@ -168,22 +227,24 @@ func parse(line []byte) (record, bool) {
 	return rec, json.Unmarshal(body, &rec) == nil
 }
 
-func (rec *record) apply(objects map[store.Key]*store.Object) error {
+// apply makes a record's change and returns whose it is.
+func (rec *record) apply(objects map[store.Key]*store.Object) (store.Key, error) {
 	if rec.Deleted != nil {
-		delete(objects, store.Key{Resource: rec.Resource, Namespace: rec.Deleted.Namespace, Name: rec.Deleted.Name})
-		return nil
+		key := store.Key{Resource: rec.Resource, Namespace: rec.Deleted.Namespace, Name: rec.Deleted.Name}
+		delete(objects, key)
+		return key, nil
 	}
 	if rec.Object == nil {
-		return nil // the head of a file, which carries the version only
+		return store.Key{}, nil // the head of a file, which carries the version only
 	}
 	u := &unstructured.Unstructured{}
 	if err := u.UnmarshalJSON(rec.Object); err != nil {
-		return err
+		return store.Key{}, err
 	}
 	o := &store.Object{Key: store.Key{Resource: rec.Resource, Namespace: u.GetNamespace(), Name: u.GetName()},
 		Version: rec.Version, JSON: rec.Object, Value: u, Notices: rec.Notices}
 	objects[o.Key] = o
-	return nil
+	return o.Key, nil
 }
 
 // kept reports whether a resource outlives the process.
@@ -198,10 +259,10 @@ func (j *Journal) Put(o *store.Object) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n := j.append(record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
+	n := j.add(record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
 	j.alive += n - j.live[o.Key]
 	j.live[o.Key] = n
-	j.flush()
+	j.write()
 }
 
 // Delete implements store.Log.
@@ -211,14 +272,25 @@ func (j *Journal) Delete(k store.Key, version uint64) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.append(record{Version: version, Resource: k.Resource, Deleted: &name{k.Namespace, k.Name}})
+	j.add(record{Version: version, Resource: k.Resource, Deleted: &name{k.Namespace, k.Name}})
 	j.alive -= j.live[k]
 	delete(j.live, k)
-	j.flush()
+	j.write()
 }
 
-// append adds a line to the buffer and returns its length.
-func (j *Journal) append(rec record) int {
+// add adds a line to what is to be written, and returns its length.
+func (j *Journal) add(rec record) int {
+	line := appendLine(nil, rec)
+	if j.tail != nil {
+		j.tail.Write(line)
+	}
+	if !j.torn {
+		j.buf.Write(line)
+	}
+	return len(line)
+}
+
+func appendLine(b []byte, rec record) []byte {
 	object := rec.Object
 	rec.Object = nil
 	body, err := json.Marshal(rec)
@@ -228,30 +300,42 @@ func (j *Journal) append(rec record) int {
 	if object != nil { // is JSON already; encoding it again would double the cost of a write
 		body = append(append(append(body[:len(body)-1], `,"o":`...), object...), '}')
 	}
-	before := j.buf.Len()
-	fmt.Fprintf(&j.buf, "%08x ", crc32.Checksum(body, castagnoli))
-	j.buf.Write(body)
-	j.buf.WriteByte('\n')
-	return j.buf.Len() - before
+	b = fmt.Appendf(b, "%08x ", crc32.Checksum(body, castagnoli))
+	return append(append(b, body...), '\n')
 }
 
-// flush writes the buffer. If that fails (a full disk), the server goes on with
-// its memory, says so once, and tries again with the next change.
-func (j *Journal) flush() {
-	if j.tail != nil {
-		j.tail.Write(j.buf.Bytes())
+// write writes what is in the buffer. If that fails (a full disk), the server goes on with
+// its memory, says so once, and the lines wait: the next try begins at the same place in the file with
+// the same bytes, so a torn line is never followed by others. Too many lines are dropped.
+func (j *Journal) write() {
+	if j.torn {
+		j.wanted()
+		return
 	}
-	n, err := j.file.Write(j.buf.Bytes())
-	j.size += n
-	j.dirty = true
-	j.wanted()
-	if err != nil {
-		if j.err == nil {
-			j.log.Error("the state file cannot be written; changes live in memory until it can", "file", j.path, "error", err)
-		}
-		j.err = err
+	n, err := j.file.WriteAt(j.buf.Bytes(), int64(j.size))
+	if n > 0 || err != nil {
+		j.dirty = true
+		j.wanted()
 	}
-	j.buf.Reset()
+	j.tell(err)
+	if err == nil {
+		j.size += n
+		j.buf.Reset()
+	} else if j.buf.Len() > compactAt {
+		j.torn = true
+		j.buf = bytes.Buffer{}
+	}
+}
+
+// tell keeps whether the file lacks something, and says so when that changes.
+func (j *Journal) tell(err error) {
+	switch {
+	case err != nil && j.err == nil:
+		j.log.Error("the state file cannot be written; changes live in memory until it can", "file", j.path, "error", err)
+	case err == nil && j.err != nil:
+		j.log.Info("the state file is whole again", "file", j.path)
+	}
+	j.err = err
 }
 
 // Err is why the file does not hold what the store does, nil if it does.
@@ -292,8 +376,11 @@ func (j *Journal) syncer() {
 
 func (j *Journal) turn() {
 	j.mu.Lock()
+	if j.err != nil {
+		j.write() // there may be room for what waits, if not for another file
+	}
 	f, dirty, source := j.file, j.dirty, j.source
-	compact := j.err != nil || j.size > 2*j.alive+compactAt
+	compact := j.err != nil || j.size > max(2*j.alive+compactAt, j.grown)
 	j.dirty = false
 	j.mu.Unlock()
 	if compact && source != nil {
@@ -324,45 +411,37 @@ func (j *Journal) compact(source func() (uint64, []*store.Object)) {
 	tail := j.tail
 	j.tail = nil
 	if err := j.rewrite(version, objects); err != nil {
-		if j.err == nil {
-			j.log.Error("rewrite the state file", "file", j.path, "error", err)
+		if j.err == nil { // it only is longer than it need be
+			j.log.Warn("rewrite the state file", "file", j.path, "error", err)
+			j.grown = j.size + compactAt
 		}
-		j.err = err
 		return
 	}
-	n, err := j.file.Write(tail.Bytes())
-	j.size += n
-	if n > 0 {
-		j.dirty = true
-		j.wanted()
-	}
-	if err == nil && j.err != nil {
-		j.log.Info("the state file is whole again", "file", j.path)
-	}
-	j.err = err
+	j.buf.Reset() // which the objects include
+	j.buf.Write(tail.Bytes())
+	j.torn, j.grown = false, 0
+	j.write()
 }
 
 // rewrite writes the objects into a new file and puts it in place of the old.
 func (j *Journal) rewrite(version uint64, objects []*store.Object) error {
 	tmp := j.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := j.open(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
 	live, alive := map[store.Key]int{}, 0
-	j.buf.Reset()
-	j.append(record{Version: version})
+	text := appendLine(nil, record{Version: version})
 	for _, o := range objects {
 		if !kept(o.Key.Resource) {
 			continue
 		}
-		n := j.append(record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
-		live[o.Key] = n
-		alive += n
+		before := len(text)
+		text = appendLine(text, record{Version: o.Version, Resource: o.Key.Resource, Notices: o.Notices, Object: o.JSON})
+		live[o.Key] = len(text) - before
+		alive += live[o.Key]
 	}
-	size := j.buf.Len()
-	_, err = f.Write(j.buf.Bytes())
-	j.buf.Reset()
+	_, err = f.WriteAt(text, 0)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -378,7 +457,7 @@ func (j *Journal) rewrite(version uint64, objects []*store.Object) error {
 	if j.file != nil {
 		j.file.Close()
 	}
-	j.file, j.live, j.alive, j.size = f, live, alive, size
+	j.file, j.live, j.alive, j.size = f, live, alive, len(text)
 	return nil
 }
 
@@ -390,12 +469,14 @@ func syncDir(dir string) {
 	}
 }
 
-// Close brings everything to the disk.
+// Close brings everything to the disk, or says why not.
 func (j *Journal) Close() error {
 	close(j.closing)
 	<-j.done
+	if j.Err() != nil {
+		j.turn() // the last try
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := j.file.Sync()
-	return errors.Join(err, j.file.Close())
+	return errors.Join(j.err, j.file.Sync(), j.file.Close())
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -138,8 +139,8 @@ func TestDamageInTheMiddle(t *testing.T) {
 	if got := state(again); got != before {
 		t.Errorf("got\n%swant what came before the damage\n%s", got, before)
 	}
-	if _, err := os.Stat(path + ".damaged"); err != nil {
-		t.Errorf("the damaged file is not kept: %v", err)
+	if kept, err := os.ReadFile(path + ".damaged"); err != nil || !bytes.HasSuffix(raw, kept) || bytes.Count(kept, []byte("\n")) != 2 {
+		t.Errorf("kept of the damaged file: %q, %v; want all from the damage on", kept, err)
 	}
 }
 
