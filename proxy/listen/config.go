@@ -195,9 +195,15 @@ type Counting interface {
 	SentAway(c *Conn)
 }
 
+// A Recording filter writes of them in its logs.
+type Recording interface {
+	// Record is called when such a connection is over, on the shard whose number it gets. The filter must not keep r.
+	Record(shard int, r *access.Record)
+}
+
 // A Log is told about streams: an access log, or Istio's metrics. It is called on
 // the stream's shard, whose number it gets, for the moments that r.Type names
-// (DownstreamEnd, TCPUpstreamConnected, TCPPeriodic, TCPConnectionEnd); it ignores those
+// (DownstreamEnd, TCPUpstreamConnected, TCPPeriodic, TCPConnectionEnd; a listener's are NotSet); it ignores those
 // that it does not care for and must not keep r.
 type Log interface {
 	Log(shard int, r *access.Record)

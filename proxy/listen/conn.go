@@ -49,12 +49,14 @@ type Conn struct {
 	gate       int32           // gates that it has passed
 	found      tls.Found
 	global     *Connections
-	limits     []*Limit // that count the connection
-	Restored   bool     // Local is an original destination
+	limits     []*Limit       // that count the connection
+	away       *access.Record // why a gate has sent it away; nil: none has
+	Restored   bool           // Local is an original destination
 	phase      phase
 	counted    bool
 	introduced bool          // it had a PROXY header
 	serving    bool          // a filter has it
+	told       bool          // so do the listener's logs
 	heard      bool          // nobody waits for the client's first bytes any more
 	prints     *fingerprints // nil: nobody asks for them
 	locals     map[any]any
@@ -440,11 +442,24 @@ func (c *Conn) log(flag access.Flag, details, failure string) {
 	if len(c.Listener.Logs) == 0 {
 		return
 	}
-	r := &access.Record{Type: access.TCPConnectionEnd, CodeDetails: details, LocalFailure: failure}
-	r.Start = c.Worker.Loop.WallAt(c.Opened)
-	r.Began, r.Ended = access.Mark(c.Opened+1), access.Mark(c.Worker.Loop.Now()+1)
+	r := &access.Record{CodeDetails: details, LocalFailure: failure}
 	r.Flags.Set(flag)
+	c.describe(r)
+	c.Tell(r)
+}
+
+// describe fills in what is known of a connection that no filter has a record of.
+func (c *Conn) describe(r *access.Record) {
+	r.Start, r.Began = c.Worker.Loop.WallAt(c.Opened), access.Mark(c.Opened+1)
 	c.Fill(r)
+	r.Dynamic.Inherit(&c.Dynamic)
+}
+
+// Tell tells the listener's logs of a connection that is over. A filter whose record is that of the connection, and not of one of
+// its requests, does so before its own logs hear of it, as in Envoy; of others the listener knows when they release the connection.
+func (c *Conn) Tell(r *access.Record) {
+	c.told = true
+	r.Type, r.Ended = access.NotSet, access.Mark(c.Worker.Loop.Now()+1)
 	for _, l := range c.Listener.Logs {
 		l.Log(c.Worker.Index, r)
 	}
@@ -462,7 +477,10 @@ func (c *Conn) Release() {
 		return
 	}
 	c.waited()
-	if c.serving {
+	switch {
+	case c.away != nil:
+		c.recordAway()
+	case c.serving && !c.told:
 		c.log(access.NoFlag, "", "")
 	}
 	if c.Worker.Debugs() {

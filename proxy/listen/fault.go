@@ -26,7 +26,10 @@ func hit(w *pool.Worker, percent float64) bool {
 func (f *Fault) Admit(w *pool.Worker, c *Conn) bool {
 	if hit(w, f.Refuse) {
 		f.Stats.Refused.Inc()
-		c.log(access.FaultInjected, "tcp_fault_refused", "")
+		why := &access.Record{CodeDetails: "tcp_fault_refused", ClientClose: access.CloseLocalReset}
+		why.ClientEnd.How = access.EndLocalReset
+		why.Flags.Set(access.FaultInjected)
+		c.sendAway(why)
 		c.Release()
 		c.Conn.Reset()
 		return false

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/ratelimit"
@@ -37,15 +38,32 @@ func (r *RateLimit) Admit(w *pool.Worker, c *Conn) bool {
 	if r.admit(w.Loop.Time()) {
 		return true
 	}
-	c.sendAway()
+	why := &access.Record{LocalClose: "local_ratelimit_close_over_limit"}
+	why.Flags.Set(access.UpstreamRetryLimitExceeded) // it is this flag in Envoy, although nothing is tried again
+	c.sendAway(why)
 	c.close()
 	return false
 }
 
-// sendAway tells the filter at the end of the chain of a connection that it does not get.
-func (c *Conn) sendAway() {
+// sendAway tells the filter at the end of the chain of a connection that it does not get, and has logs say why once it is over.
+func (c *Conn) sendAway(why *access.Record) {
 	if f, ok := c.Chain.Filter.(Counting); ok {
 		f.SentAway(c)
+	}
+	if why.ClientEnd.How == "" {
+		why.ClientEnd.How = access.EndLocalClosed
+	}
+	c.away = why
+}
+
+// recordAway tells of a connection that was sent away: the listener's logs, and those of the filter that it was meant for.
+func (c *Conn) recordAway() {
+	r := c.away
+	c.describe(r)
+	c.Tell(r)
+	if f, ok := c.Chain.Filter.(Recording); ok {
+		r.Type = access.TCPConnectionEnd
+		f.Record(c.Worker.Index, r)
 	}
 }
 
@@ -62,7 +80,7 @@ func (l *Limit) Admit(w *pool.Worker, c *Conn) bool {
 	if l.open.Add(1) > l.Max {
 		l.open.Add(-1)
 		l.Stats.Limited.Inc()
-		c.sendAway()
+		c.sendAway(&access.Record{LocalClose: "over_connection_limit"})
 		if l.Delay == 0 {
 			c.close()
 			return false

@@ -35,7 +35,7 @@ type logLine struct {
 }
 
 func (l *logLine) Log(_ int, r *access.Record) {
-	if r.Type == access.DownstreamEnd || r.Type == access.TCPConnectionEnd {
+	if r.Type == access.DownstreamEnd || r.Type == access.TCPConnectionEnd || r.Type == access.NotSet {
 		l.lines = append(l.lines, strings.TrimSuffix(string(l.format.Append(nil, r)), "\n"))
 	}
 }

@@ -40,6 +40,7 @@ func (s *session) finish() {
 	s.measure()
 	s.rec.Closed = s.mark()
 	s.closing()
+	s.conn.Tell(&s.rec)
 	s.log(access.TCPConnectionEnd, true)
 	s.conn.Release()
 	s.conn.Conn.Close()
@@ -84,9 +85,7 @@ func (s *session) log(t access.Type, write bool) {
 
 // flushLog writes a line of the access logs.
 func (s *session) flushLog() {
-	for _, l := range s.config.Logs {
-		l.Log(s.w.Index, &s.rec)
-	}
+	s.config.Record(s.w.Index, &s.rec)
 }
 
 func ms(ns int64) uint64 { return uint64(max(0, ns) / int64(time.Millisecond)) }

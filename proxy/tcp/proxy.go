@@ -100,6 +100,20 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.connect(s.pick())
 }
 
+// SentAway counts a connection that comes no further than to a network filter before this one.
+func (c *Config) SentAway(*listen.Conn) {
+	if c.Stats != nil {
+		c.Stats.DownstreamCxTotal.Inc()
+	}
+}
+
+// Record logs it.
+func (c *Config) Record(shard int, r *access.Record) {
+	for _, l := range c.Logs {
+		l.Log(shard, r)
+	}
+}
+
 func (s *session) mark() access.Mark { return access.Mark(s.w.Loop.Now() + 1) }
 
 // pick chooses the cluster.
