@@ -1,6 +1,9 @@
 package drive
 
-import "syscall"
+import "errors"
+
+// ErrCut is the end of a connection that [Conn.CutAfter] has set.
+var ErrCut = errors.New("cut after so many bytes")
 
 // A cutSocket breaks when so many bytes have passed it, both directions together.
 type cutSocket struct {
@@ -8,6 +11,7 @@ type cutSocket struct {
 	conn *Conn
 	left int
 	over bool
+	lost int // bytes of our side's that the cut has kept back
 }
 
 // CutAfter has the connection reset when n more bytes have passed it, as the peer and our side of it see it; what has
@@ -31,7 +35,18 @@ func (c *Conn) bare() socket {
 // cut ends the connection in the next turn: what has come in this one is still handed on.
 func (s *cutSocket) cut() {
 	s.over = true
-	s.conn.loop.Post(func() { s.conn.fail(syscall.ECONNRESET) })
+	s.conn.loop.Post(func() {
+		s.lost = s.conn.Buffered()
+		s.conn.fail(ErrCut)
+	})
+}
+
+// Lost returns how many bytes of our side's a cut has kept back, as they are on the wire; without a cut, none.
+func (c *Conn) Lost() int {
+	if s, ok := c.sock.(*cutSocket); ok {
+		return s.lost
+	}
+	return 0
 }
 
 func (s *cutSocket) pass(b []byte, f func([]byte) (int, error)) (int, error) {

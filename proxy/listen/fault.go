@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"errors"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -46,6 +47,21 @@ func (f *Fault) Admit(w *pool.Worker, c *Conn) bool {
 	c.timer = drive.Timer{Handler: delayed{c}}
 	w.Loop.Schedule(&c.timer, f.Wait)
 	return false
+}
+
+const faultReset = "tcp_fault_reset"
+
+// EndedBy notes in a record that a fault of ours has reset the connection, if that is what its end, err, says. What it has kept back
+// was not sent.
+func (c *Conn) EndedBy(err error, r *access.Record) bool {
+	if !errors.Is(err, drive.ErrCut) {
+		return false
+	}
+	r.Flags.Set(access.FaultInjected)
+	r.CodeDetails, r.LocalClose = faultReset, faultReset
+	r.ClientClose, r.ClientEnd.How = access.CloseLocalReset, access.EndLocalReset
+	r.BytesSent -= min(r.BytesSent, uint64(c.Lost()))
+	return true
 }
 
 // delayed is a connection that waits.

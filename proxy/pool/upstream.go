@@ -203,6 +203,8 @@ func HowEnded(err error) (how, alert string) {
 	switch {
 	case err == nil:
 		return access.EndRemoteClosed, ""
+	case errors.Is(err, drive.ErrCut):
+		return access.EndLocalReset, ""
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return access.EndRemoteReset, ""
 	}

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/stats"
+	"github.com/mallamesh/malla/proxy/tcp"
 )
 
 // faulty is a bench whose listener has a TCP fault.
@@ -42,6 +44,38 @@ func TestTCPFaultResets(t *testing.T) {
 		got := p.Take()
 		if want := max(0, after-len(request)); len(got) != want || !p.Broken || b.Open() != 0 || set.Resets.Value() != 1 {
 			t.Errorf("after %d bytes: got %d of the answer, broken %v; want %d and a reset", after, len(got), p.Broken, want)
+		}
+	}
+}
+
+// The logs of a TCP proxy and of its listener say of a reset that it was ours, and how many bytes got through.
+func TestTCPFaultResetIsOurs(t *testing.T) {
+	b, _ := faulty(t, listen.Fault{Reset: 100, After: 5})
+	format, err := access.Compile("%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS(CLOSE)% %DOWNSTREAM_DETECTED_CLOSE_TYPE% %DOWNSTREAM_LOCAL_CLOSE_REASON% %BYTES_RECEIVED% %BYTES_SENT%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := &logLine{format: format}
+	chain := &listen.Chain{Name: "tcp", Filter: &tcp.Config{StatPrefix: "t", Cluster: "app", Logs: []listen.Log{lines}}, Gates: b.rt.Listeners[0].Chains[0].Gates}
+	b.rt.Listeners[0] = clone(b, chain, "2")
+	b.rt.Listeners[0].Logs = []listen.Log{lines}
+	if err := b.Apply(b.rt); err != nil {
+		t.Fatal(err)
+	}
+	b.Handle(app1, func(p *drive.Pipe) { p.WriteString("abc") })
+	b.endpoints("app", app1)
+	p := b.dial()
+	p.WriteString("abc")
+	b.Step()
+	if got := p.Take(); got != "ab" || !p.Broken {
+		t.Errorf("the client got %q, broken %v; want two bytes and a reset", got, p.Broken)
+	}
+	if len(lines.lines) != 2 {
+		t.Fatalf("the logs say %q, want two lines", lines.lines)
+	}
+	for _, line := range lines.lines {
+		if !strings.HasPrefix(line, "FI tcp_fault_reset;downstream_local_reset{received=3,sent=2,age=0ms}") || !strings.HasSuffix(line, " LocalReset tcp_fault_reset 3 2") {
+			t.Errorf("a log says %q", line)
 		}
 	}
 }

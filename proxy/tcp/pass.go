@@ -108,6 +108,13 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
+	if s.conn.EndedBy(err, &s.rec) {
+		if s.up != nil {
+			s.up.Reset()
+		}
+		s.finish()
+		return
+	}
 	s.rec.ClientEnd.How, s.rec.ClientEnd.Code = pool.HowEnded(err)
 	if errors.Is(err, syscall.ECONNRESET) {
 		s.rec.ClientClose = access.CloseRemoteReset
