@@ -306,6 +306,7 @@ func (c *h1Conn) gone(err error) {
 	seen, reason := c.seen(), ConnectionTerminated
 	if c.inBody && !c.tunnel || c.seenHead > 0 {
 		reason = ProtocolError // a head or body that ends too early, in Envoy's eyes
+		c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
 	}
 	end := c.Closing(c.how)
 	c.finish()

@@ -234,17 +234,15 @@ func (st *state) loaded(l *lua.LState, source, name string) int {
 }
 
 func (st *state) rep(l *lua.LState) int {
-	s, n := l.CheckString(1), l.CheckInt(2)
-	if n <= 0 || s == "" {
+	s, n, between := l.CheckString(1), l.CheckInt(2), l.OptString(3, "") // the last as in LuaJIT
+	one := len(s) + len(between)
+	if n <= 0 || one == 0 {
 		l.Push(lua.LString(""))
 		return 1
 	}
-	if n > maxBytes/len(s) {
-		n, s = 1, strings.Repeat(" ", 0) // more than may ever be made
-		raise(l, st.meter.make(maxBytes+1))
-	}
-	raise(l, st.meter.make(n*len(s)))
-	l.Push(lua.LString(strings.Repeat(s, n)))
+	n = min(n, maxBytes/one+1) // which is more than may ever be made
+	raise(l, st.meter.make(n*one))
+	l.Push(lua.LString(strings.Repeat(s+between, n-1) + s))
 	return 1
 }
 

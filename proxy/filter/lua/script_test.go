@@ -120,6 +120,7 @@ func TestLanguage(t *testing.T) {
 		{`return (("$name is $age"):gsub("%$(%w+)", {name = "ann", age = 7}))`, "ann is 7"},
 		{`return table.concat({("k=v; q=w"):match("(%w+)=(%w+); (%w+)=(%w+)")}, ",")`, "k,v,q,w"},
 		{`return ("x"):rep(3) .. ("ab"):reverse() .. ("Ab"):lower() .. #("é")`, "xxxbaab2"},
+		{`return ("x"):rep(3, ", ") .. ("y"):rep(1, ",") .. ("z"):rep(0, ",") .. (""):rep(3, ";")`, "x, x, xy;;"},
 		{`return (pcall(string.find, "a", "[a")) and "found" or "refused"`, "refused"},
 		{`return select(2, pcall(string.rep)) ~= nil and "refused"`, "refused"},
 		{`local s = "" for w in ("one two"):gmatch("%a+") do s = s .. w .. "." end return s`, "one.two."},
