@@ -163,5 +163,9 @@ func (r *Router) expire(a *attempt) {
 	if !soft && r.retry(r.policy != nil && r.policy.OnReset(r.policy.On, route.ResetByPeer, true)) {
 		return
 	}
-	r.reply(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached", nil, access.UpstreamMaxStreamDurationReached)
+	code := http.StatusGatewayTimeout
+	if !r.ended {
+		code = http.StatusRequestTimeout
+	}
+	r.reply(code, "upstream max stream duration reached", "upstream_max_stream_duration_reached", nil, access.UpstreamMaxStreamDurationReached)
 }
