@@ -14,11 +14,11 @@ import (
 
 // A disk has room for so many bytes in the state file and in the one that is to take its place. Beyond them, it takes
 // what there is room for, and says so.
-type disk struct{ file, second atomic.Int64 }
+type disk struct{ file, second, synced atomic.Int64 }
 
 type onDisk struct {
 	*os.File
-	room *atomic.Int64
+	room, synced *atomic.Int64
 }
 
 func (d *disk) open(path string, flag int) (file, error) {
@@ -27,9 +27,9 @@ func (d *disk) open(path string, flag int) (file, error) {
 		return nil, err
 	}
 	if strings.HasSuffix(path, ".new") && d.second.Load() > 0 {
-		return onDisk{f, &d.second}, nil
+		return onDisk{f, &d.second, &d.synced}, nil
 	}
-	return onDisk{f, &d.file}, nil
+	return onDisk{f, &d.file, &d.synced}, nil
 }
 
 func (f onDisk) WriteAt(b []byte, at int64) (int, error) {
@@ -39,6 +39,11 @@ func (f onDisk) WriteAt(b []byte, at int64) (int, error) {
 	}
 	n, _ := f.File.WriteAt(b[:max(0, room-at)], at)
 	return n, syscall.ENOSPC
+}
+
+func (f onDisk) Sync() error {
+	f.synced.Add(1)
+	return f.File.Sync()
 }
 
 func (d *disk) start(t *testing.T, path string) (*store.Store, *Journal) {
@@ -57,7 +62,7 @@ func (d *disk) shrink(j *Journal, n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	f := j.file.(onDisk)
-	j.file = onDisk{f.File, &d.file}
+	j.file = onDisk{f.File, &d.file, &d.synced}
 	d.file.Store(int64(j.size + n))
 	d.second.Store(1)
 }
@@ -108,6 +113,28 @@ func TestRoomForRecordsOnly(t *testing.T) {
 	defer j.Close()
 	if got := state(again); got != want {
 		t.Errorf("opened with room:\n%swant\n%s", got, want)
+	}
+}
+
+// A file that has grown and cannot be written anew is brought to the disk all the same.
+func TestChangesLastWithoutRoomForAnother(t *testing.T) {
+	var d disk
+	d.file.Store(1 << 30)
+	s, j := d.start(t, filepath.Join(t.TempDir(), "state.json"))
+	close(j.closing)
+	<-j.done // from here on the turns are ours
+	for i := range 8 {
+		put(t, s, "a", strings.Repeat(fmt.Sprint(i), 1<<20))
+	}
+	d.shrink(j, 1<<20)
+	put(t, s, "b", "1")
+	before := d.synced.Load()
+	j.turn()
+	if j.grown == 0 {
+		t.Fatal("the file was written anew")
+	}
+	if d.synced.Load() == before {
+		t.Error("what has changed is not on the disk, and nobody will see to it")
 	}
 }
 

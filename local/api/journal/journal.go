@@ -383,14 +383,11 @@ func (j *Journal) turn() {
 	compact := j.err != nil || j.size > max(2*j.alive+compactAt, j.grown)
 	j.dirty = false
 	j.mu.Unlock()
-	if compact && source != nil {
-		j.compact(source)
-		if j.Err() != nil {
-			j.wanted() // until the disk takes it
-		}
-		return
+	rewritten := compact && source != nil && j.compact(source)
+	if compact && source != nil && j.Err() != nil {
+		j.wanted() // until the disk takes it
 	}
-	if dirty {
+	if dirty && !rewritten {
 		if err := f.Sync(); err != nil {
 			j.log.Error("sync the state file", "file", j.path, "error", err)
 		}
@@ -400,8 +397,9 @@ func (j *Journal) turn() {
 // compact rewrites the file from the store. The store's lock comes before the
 // journal's, so the objects are read without holding the latter; what changes
 // meanwhile is collected in tail and written after them. Some of it the objects
-// include already: the later record wins, and it is the same or newer.
-func (j *Journal) compact(source func() (uint64, []*store.Object)) {
+// include already: the later record wins, and it is the same or newer. It reports
+// whether there is a new file, which is on the disk.
+func (j *Journal) compact(source func() (uint64, []*store.Object)) bool {
 	j.mu.Lock()
 	j.tail = &bytes.Buffer{}
 	j.mu.Unlock()
@@ -415,12 +413,13 @@ func (j *Journal) compact(source func() (uint64, []*store.Object)) {
 			j.log.Warn("rewrite the state file", "file", j.path, "error", err)
 			j.grown = j.size + compactAt
 		}
-		return
+		return false
 	}
 	j.buf.Reset() // which the objects include
 	j.buf.Write(tail.Bytes())
 	j.torn, j.grown = false, 0
 	j.write()
+	return true
 }
 
 // rewrite writes the objects into a new file and puts it in place of the old.
