@@ -320,7 +320,7 @@ func (r *treeReader[D, A]) addresses(m *xdsmatcherv3.IPMatcher, in matcher.Input
 }
 
 func (r *treeReader[D, A]) names(m *xdsmatcherv3.ServerNameMatcher, in matcher.Input[D], otherwise *matcher.Then[D, A], at *field.Path) matcher.Tree[D, A] {
-	out := &matcher.Names[D, A]{Input: in, Map: map[string]*matcher.Then[D, A]{}, Else: otherwise}
+	branches := map[string]*matcher.Then[D, A]{}
 	at = at.Child("domain_matchers")
 	for i, x := range m.GetDomainMatchers() {
 		then := r.wanted(x.GetOnMatch(), at.Index(i).Child("on_match"))
@@ -330,13 +330,13 @@ func (r *treeReader[D, A]) names(m *xdsmatcherv3.ServerNameMatcher, in matcher.I
 			if name == "" || name != "*" && strings.Contains(strings.TrimPrefix(name, "*."), "*") {
 				r.errs.Addf(at, "found %q, want a name, *. and a name, or *", name)
 			}
-			if _, twice := out.Map[name]; twice {
+			if _, twice := branches[name]; twice {
 				r.errs.Addf(at, "found %q a second time", name)
 			}
-			out.Map[name] = then
+			branches[name] = then
 		}
 	}
-	return out
+	return matcher.NewNames(in, branches, otherwise)
 }
 
 func (r *treeReader[D, A]) predicate(m *xdsmatcherv3.Matcher_MatcherList_Predicate, at *field.Path) matcher.Predicate[D] {

@@ -28,7 +28,7 @@ type Field struct {
 // is valid until Reset.
 type Map struct {
 	fields []Field
-	first  [numTokens]uint16 // index + 1 of the first field of a token
+	first  [numTokens]uint32 // index + 1 of the first field of a token
 	arena  []byte            // bytes of the Copy forms; only ever appended to between resets
 	owned  bool
 
@@ -38,7 +38,7 @@ type Map struct {
 // Reset empties the map and keeps its memory.
 func (m *Map) Reset() {
 	m.fields = m.fields[:0]
-	m.first = [numTokens]uint16{}
+	m.first = [numTokens]uint32{}
 	m.arena = m.arena[:0]
 	m.owned = false
 	m.spelling.reset()
@@ -107,7 +107,7 @@ func (m *Map) Values(dst [][]byte, name []byte) [][]byte {
 func (m *Map) Add(t Token, value []byte) {
 	m.fields = append(m.fields, Field{Name: nameBytes[t], Value: value, Token: t})
 	if m.first[t] == 0 {
-		m.first[t] = uint16(len(m.fields))
+		m.first[t] = uint32(len(m.fields))
 	}
 }
 
@@ -124,7 +124,7 @@ func (m *Map) AddName(name, value []byte) {
 func (m *Map) AddParsed(t Token, name, value []byte) {
 	m.fields = append(m.fields, Field{Name: name, Value: value, Token: t})
 	if t != None && m.first[t] == 0 {
-		m.first[t] = uint16(len(m.fields))
+		m.first[t] = uint32(len(m.fields))
 	}
 }
 
@@ -317,7 +317,7 @@ func (m *Map) keep(from int, want func(*Field) bool) {
 	}
 	for i := from; i < to; i++ {
 		if t := m.fields[i].Token; t != None && m.first[t] == 0 {
-			m.first[t] = uint16(i + 1)
+			m.first[t] = uint32(i + 1)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func FuzzTrees(f *testing.F) {
 			}
 			return -1
 		})
-		check("names", &Names[string, string]{whole, byName, rest}, func(n string) int {
+		check("names", NewNames(whole, byName, rest), func(n string) int {
 			lower := strings.ToLower(in)
 			suffix, wild := strings.CutPrefix(n, "*")
 			switch {

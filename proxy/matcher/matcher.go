@@ -118,11 +118,7 @@ type Prefix[D, A any] struct {
 
 // NewPrefix finds the lengths of prefixes: texts come from strangers, and what one costs is bounded by what there is to look up.
 func NewPrefix[D, A any](in Input[D], branches map[string]*Then[D, A], otherwise *Then[D, A]) *Prefix[D, A] {
-	lengths := map[int]bool{}
-	for key := range branches {
-		lengths[len(key)] = true
-	}
-	return &Prefix[D, A]{in, branches, slices.SortedFunc(maps.Keys(lengths), func(a, b int) int { return b - a }), otherwise}
+	return &Prefix[D, A]{in, branches, lengthsOf(branches), otherwise}
 }
 
 // Match finds the longest prefix that leads to an action.
@@ -180,33 +176,58 @@ func (n *Networks[D, A]) Match(d D) (A, bool) {
 	return n.Else.match(d)
 }
 
-// A Names looks up host names and wildcards (*.example.com, *).
+// A Names looks up host names and wildcards (*.example.com, *), as NewNames has sorted them.
 type Names[D, A any] struct {
-	Input Input[D]
-	Map   map[string]*Then[D, A] // in lower case
-	Else  *Then[D, A]
+	input   Input[D]
+	exact   map[string]*Then[D, A] // in lower case
+	wild    map[string]*Then[D, A] // what stands behind the star
+	lengths []int                  // that these have, the longest first
+	all     *Then[D, A]            // of the star alone
+	then    *Then[D, A]
+}
+
+// NewNames sorts names, which are in lower case. As with prefixes, what a stranger's name costs is bounded by what there is to look up.
+func NewNames[D, A any](in Input[D], branches map[string]*Then[D, A], otherwise *Then[D, A]) *Names[D, A] {
+	n := &Names[D, A]{input: in, exact: map[string]*Then[D, A]{}, wild: map[string]*Then[D, A]{}, all: branches["*"], then: otherwise}
+	for name, then := range branches {
+		switch suffix, wild := strings.CutPrefix(name, "*"); {
+		case !wild:
+			n.exact[name] = then
+		case suffix != "":
+			n.wild[suffix] = then
+		}
+	}
+	n.lengths = lengthsOf(n.wild)
+	return n
+}
+
+// lengthsOf are the lengths of a map's keys, the longest first.
+func lengthsOf[V any](m map[string]V) []int {
+	lengths := map[int]bool{}
+	for key := range m {
+		lengths[len(key)] = true
+	}
+	return slices.SortedFunc(maps.Keys(lengths), func(a, b int) int { return b - a })
 }
 
 // Match finds the name, or the longest wildcard, that leads to an action.
 func (n *Names[D, A]) Match(d D) (A, bool) {
-	if text, ok := n.Input(d); ok {
+	if text, ok := n.input(d); ok {
 		s := strings.ToLower(string(text))
-		if a, ok := n.Map[s].match(d); ok {
+		if a, ok := n.exact[s].match(d); ok {
 			return a, true
 		}
-		for i := strings.IndexByte(s, '.'); i >= 0; {
-			if a, ok := n.Map["*"+s[i:]].match(d); ok {
+		for _, l := range n.lengths {
+			if l > len(s) {
+				continue
+			}
+			if a, ok := n.wild[s[len(s)-l:]].match(d); ok {
 				return a, true
 			}
-			next := strings.IndexByte(s[i+1:], '.')
-			if next < 0 {
-				break
-			}
-			i += 1 + next
 		}
-		if a, ok := n.Map["*"].match(d); ok {
+		if a, ok := n.all.match(d); ok {
 			return a, true
 		}
 	}
-	return n.Else.match(d)
+	return n.then.match(d)
 }

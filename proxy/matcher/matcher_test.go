@@ -31,8 +31,8 @@ func TestBranchesThatLeadNowhere(t *testing.T) {
 			{netip.MustParsePrefix("10.1.0.0/16"), action("alone"), true},
 			{netip.MustParsePrefix("10.1.1.1/32"), nowhere, false}}, rest)},
 		{"networks", "no address", "rest", NewNetworks(whole, []Range[string, string]{{netip.MustParsePrefix("0.0.0.0/0"), action("all"), false}}, rest)},
-		{"names", "A.b.example", "wild", &Names[string, string]{Input: whole, Map: map[string]*Then[string, string]{"a.b.example": nowhere, "*.b.example": nowhere, "*.example": action("wild")}, Else: rest}},
-		{"names", "example", "any", &Names[string, string]{Input: whole, Map: map[string]*Then[string, string]{"*.example": action("wild"), "*": action("any")}, Else: rest}},
+		{"names", "A.b.example", "wild", NewNames(whole, map[string]*Then[string, string]{"a.b.example": nowhere, "*.b.example": nowhere, "*.example": action("wild")}, rest)},
+		{"names", "example", "any", NewNames(whole, map[string]*Then[string, string]{"*.example": action("wild"), "*": action("any")}, rest)},
 	} {
 		if got, ok := test.tree.Match(test.in); !ok || got != test.want {
 			t.Errorf("%s of %q leads to %q, want %q", test.name, test.in, got, test.want)
@@ -42,17 +42,22 @@ func TestBranchesThatLeadNowhere(t *testing.T) {
 
 // A text costs no more to look up for being long: clients choose its length.
 func TestLongTextIsCheap(t *testing.T) {
-	branches := map[string]*Then[string, int]{}
+	prefixes, names := map[string]*Then[string, int]{}, map[string]*Then[string, int]{}
 	for i := range 20 {
-		branches[fmt.Sprintf("/v%d", i)] = &Then[string, int]{Action: i}
+		prefixes[fmt.Sprintf("/v%d", i)] = &Then[string, int]{Action: i}
+		names[fmt.Sprintf("*.v%d.example", i)] = &Then[string, int]{Action: i}
 	}
-	text := []byte(strings.Repeat("x", 1<<20))
-	tree := NewPrefix(func(string) ([]byte, bool) { return text, true }, branches, nil)
-	start := time.Now()
-	if _, ok := tree.Match(""); ok {
-		t.Error("a text with none of the prefixes was found")
+	text := func(of string) Input[string] {
+		b := []byte(strings.Repeat(of, 1<<20))
+		return func(string) ([]byte, bool) { return b, true }
 	}
-	if took := time.Since(start); took > 2*time.Second { // all of its prefixes: 20 s
-		t.Errorf("looking up 1 MiB took %v", took)
+	for kind, tree := range map[string]Tree[string, int]{"prefix": NewPrefix(text("x"), prefixes, nil), "names": NewNames(text("."), names, nil)} {
+		start := time.Now()
+		if _, ok := tree.Match(""); ok {
+			t.Errorf("%s: a text that begins, or ends, with none of them was found", kind)
+		}
+		if took := time.Since(start); took > 2*time.Second { // all of its prefixes: 20 s; all of its domains: minutes
+			t.Errorf("%s: looking up 1 MiB took %v", kind, took)
+		}
 	}
 }

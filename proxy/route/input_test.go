@@ -51,3 +51,19 @@ func TestMatcherOfRoutes(t *testing.T) {
 		t.Errorf("matching allocates %v times, want 0", n)
 	}
 }
+
+// Many fields of one name are joined in one go: how many there are is a client's choice.
+func TestManyFieldsAreJoinedOnce(t *testing.T) {
+	var headers []string
+	for range 10000 {
+		headers = append(headers, "x-kind", "0123456789")
+	}
+	r, in := get("h", "/", headers...), HeaderInput("x-kind")
+	v, ok := in(r)
+	if want := 10000*11 - 1; !ok || len(v) != want {
+		t.Fatalf("has %d bytes, want %d", len(v), want)
+	}
+	if n := testing.AllocsPerRun(1, func() { in(r) }); n > 40 {
+		t.Errorf("joining allocates %v times, want as often as a slice grows", n)
+	}
+}
