@@ -126,3 +126,20 @@ func BenchmarkTokenOf(b *testing.B) {
 		TokenOf(name)
 	}
 }
+
+// What is no status of three digits is none.
+func TestStatusCode(t *testing.T) {
+	for _, test := range []struct {
+		value string
+		want  int
+	}{{"200", 200}, {"099", 99}, {"", 0}, {"20", 0}, {"2000", 0}, {"2x0", 0}, {"-20", 0}} {
+		m := new(Map)
+		m.Set(Status, []byte(test.value))
+		if got := m.StatusCode(); got != test.want {
+			t.Errorf("StatusCode of %q = %d, want %d", test.value, got, test.want)
+		}
+	}
+	if got := new(Map).StatusCode(); got != 0 {
+		t.Errorf("StatusCode of nothing = %d, want 0", got)
+	}
+}

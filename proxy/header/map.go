@@ -67,6 +67,22 @@ func (m *Map) Get(t Token) []byte {
 	return nil
 }
 
+// StatusCode is the status of a response as a number; 0 if it has none, or one that is not three digits.
+func (m *Map) StatusCode() int {
+	b := m.Get(Status)
+	if len(b) != 3 {
+		return 0
+	}
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
 // Lookup returns the value of the first field with this lower-case name, nil if
 // there is none. "host" finds ":authority".
 func (m *Map) Lookup(name []byte) []byte {

@@ -57,11 +57,7 @@ func (c *http2) OnInformational(*header.Map) {}
 
 // OnHeaders takes the response's head.
 func (c *http2) OnHeaders(m *header.Map, end bool) {
-	status := 0
-	for _, d := range m.Get(header.Status) {
-		status = status*10 + int(d-'0')
-	}
-	c.a.take(status, m)
+	c.a.take(m.StatusCode(), m)
 	c.over = c.over || end
 }
 

@@ -54,7 +54,7 @@ func (s *Stream) Again(answer *header.Map, details string, body []byte) {
 }
 
 func (s *Stream) again(answer *header.Map, details string, body []byte) {
-	s.status = statusOf(answer.Get(header.Status))
+	s.status = answer.StatusCode()
 	s.Response, s.responded = answer, true
 	s.Rec.Code, s.Rec.CodeDetails = uint16(s.status), details
 	s.unseen = true

@@ -195,7 +195,7 @@ func portNumber(b []byte) int {
 // responseHeaders makes of a response as the filters left it the one that the client sees.
 func (s *Stream) responseHeaders(m *header.Map) {
 	c := s.Config
-	s.status = statusOf(m.Get(header.Status))
+	s.status = m.StatusCode()
 	s.Rec.Code = uint16(s.status)
 	if s.status < 200 && s.status != 101 {
 		return
@@ -221,7 +221,7 @@ func (s *Stream) responseHeaders(m *header.Map) {
 		appendVia(m, s.m.via)
 	}
 	if p := c.ProxyStatus; p != nil && p.apply(m, &s.Rec) {
-		s.status = statusOf(m.Get(header.Status))
+		s.status = m.StatusCode()
 		s.Rec.Code = uint16(s.status)
 	}
 }
@@ -238,7 +238,7 @@ func ownHop(m *header.Map) {
 // router does: what filters add is theirs.
 func (s *Stream) finalizeResponse(m *header.Map) {
 	if s.Route != nil {
-		s.Rec.Code = uint16(statusOf(m.Get(header.Status)))
+		s.Rec.Code = uint16(m.StatusCode())
 		s.finalize(m)
 	}
 }
@@ -247,11 +247,4 @@ func (s *Stream) finalizeResponse(m *header.Map) {
 func (s *Stream) finalize(m *header.Map) {
 	s.Rec.Response = m
 	s.Route.FinalizeResponse(m, &s.Rec, s.Weighted)
-}
-
-func statusOf(b []byte) int {
-	if len(b) != 3 {
-		return 0
-	}
-	return int(b[0]-'0')*100 + int(b[1]-'0')*10 + int(b[2]-'0')
 }

@@ -14,7 +14,7 @@ import (
 func (s *Stream) Interim(m *header.Map) {
 	if !s.over && !s.responded && s.Config.passInterim() {
 		s.tellID(m)
-		s.m.countAnswer(statusOf(m.Get(header.Status)))
+		s.m.countAnswer(m.StatusCode())
 		s.down.WriteInterim(m)
 		if s.down.Full() { // an upstream may send as many as it likes
 			s.terminal.PauseResponse()

@@ -103,8 +103,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	switch {
 	case !f.counts:
 	case !header.IsGRPCResponse(m, s.ResponseEnds()):
-		status, _ := strconv.Atoi(string(m.Get(header.Status)))
-		f.count(s, f.config.goodStatus(status))
+		f.count(s, f.config.goodStatus(m.StatusCode()))
 	case m.Has(header.GrpcStatus):
 		f.count(s, f.config.goodGRPC(m.Get(header.GrpcStatus)))
 	default:

@@ -8,8 +8,6 @@
 package compressor
 
 import (
-	"strconv"
-
 	"github.com/mallamesh/malla/proxy/coding"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -250,7 +248,7 @@ func tunnel(s *stream.Stream, m *header.Map) bool {
 func (f *filter) judge(s *stream.Stream, m *header.Map) (compressible, chosen bool) {
 	d := &f.config.Response
 	candidate := f.responseEnabled() && d.long(m)
-	compressible = candidate && !tunnel(s, m) && d.Types.has(m) && !noTransform(m) && f.etagAllowed(m) && !m.Has(header.ContentEncoding) && !d.Not[status(m)]
+	compressible = candidate && !tunnel(s, m) && d.Types.has(m) && !noTransform(m) && f.etagAllowed(m) && !m.Has(header.ContentEncoding) && !d.Not[m.StatusCode()]
 	chosen = !s.ResponseEnds() && candidate && f.chosen(s, m)
 	return compressible, chosen && compressible
 }
@@ -261,7 +259,7 @@ func (f *filter) judgeAndTell(s *stream.Stream, m *header.Map) (compressible, ch
 	if !f.responseEnabled() || tunnel(s, m) || noTransform(m) || m.Has(header.ContentEncoding) {
 		return false, false, ""
 	}
-	compressible = d.long(m) && d.Types.has(m) && !d.etagForbids(m) && !d.Not[status(m)]
+	compressible = d.long(m) && d.Types.has(m) && !d.etagForbids(m) && !d.Not[m.StatusCode()]
 	if s.ResponseEnds() {
 		return compressible, false, ""
 	}
@@ -272,15 +270,10 @@ func (f *filter) judgeAndTell(s *stream.Stream, m *header.Map) (compressible, ch
 		reason = "ContentTypeNotAllowed"
 	case !f.etagAllowed(m):
 		reason = "EtagNotAllowed"
-	case d.Not[status(m)]:
+	case d.Not[m.StatusCode()]:
 		reason = "StatusCodeNotAllowed"
 	}
 	return compressible, reason == "" && f.chosen(s, m), reason
-}
-
-func status(m *header.Map) int {
-	n, _ := strconv.Atoi(string(m.Get(header.Status)))
-	return n
 }
 
 // OnResponseData compresses a piece.

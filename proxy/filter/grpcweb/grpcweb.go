@@ -131,8 +131,7 @@ func (f *filter) OnRequestWhole(_ *stream.Stream, body []byte) []byte { return b
 func (f *filter) OnResponseWhole(s *stream.Stream, body []byte) []byte {
 	m := s.Response
 	m.Set(header.GrpcMessage, stream.AppendPercent(nil, string(body)))
-	status, _ := strconv.Atoi(string(m.Get(header.Status)))
-	m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(access.HTTPToGRPC(status)), 10))
+	m.SetCopy(header.GrpcStatus, strconv.AppendInt(nil, int64(access.HTTPToGRPC(m.StatusCode())), 10))
 	m.Set(header.ContentLength, zero)
 	return body[:0]
 }

@@ -177,7 +177,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	if f.config.CacheTime > 0 {
-		v := f.period(s) | statusOf(m)
+		v := f.period(s) | uint64(m.StatusCode())
 		if m.Lookup(degradedName) != nil {
 			v |= degradedBit
 		}
@@ -185,13 +185,6 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	m.SetName(checkedName, f.cluster)
 	return stream.Continue
-}
-
-func statusOf(m *header.Map) (n uint64) {
-	for _, c := range m.Get(header.Status) {
-		n = n*10 + uint64(c-'0')
-	}
-	return n & (degradedBit - 1)
 }
 
 // OnEnd forgets the stream.

@@ -74,7 +74,7 @@ func (j *journal) gone(now access.Mark) {
 func (j *journal) headed(m *header.Map, now access.Mark) {
 	if j != nil {
 		j.response.CopyFrom(m)
-		j.code, j.answered = status(m.Get(header.Status)), now
+		j.code, j.answered = m.StatusCode(), now
 	}
 }
 

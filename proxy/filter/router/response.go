@@ -19,7 +19,7 @@ import (
 func (a *attempt) OnInformational(m *header.Map) {
 	r := a.r
 	a.resetIdle()
-	r.charge(status(m.Get(header.Status)))
+	r.charge(m.StatusCode())
 	if !r.begun {
 		r.win(a, a.up.Info())
 		r.begun, r.policy, r.replayed = true, nil, true
@@ -41,7 +41,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	a.tally.answered(m)
 	a.journal.headed(m, access.Mark(now+1))
 	a.filters.Response(s, m)
-	code := status(m.Get(header.Status))
+	code := m.StatusCode()
 	s.Rec.ResponseBegin = access.Mark(now + 1)
 	h := a.host // also when what follows gives the try up
 	r.cluster.Answered(h, code, s.GRPC, m, r.w.Loop.Time())
@@ -319,9 +319,4 @@ func underscored(reason, why string) string {
 		reason += "|" + why
 	}
 	return strings.ReplaceAll(reason, " ", "_")
-}
-
-func status(b []byte) int {
-	n, _ := strconv.Atoi(string(b))
-	return n
 }

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -44,12 +43,12 @@ func (o *Own) Ready() {
 // Informational counts an interim response.
 func (o *Own) Informational(m *header.Map) {
 	o.begun = true
-	o.cluster.Stats.Count(codeOf(m), true)
+	o.cluster.Stats.Count(m.StatusCode(), true)
 }
 
 // Headers counts the response.
 func (o *Own) Headers(m *header.Map, end bool) {
-	code := codeOf(m)
+	code := m.StatusCode()
 	o.begun, o.headed = true, true
 	o.cluster.Answered(o.host, code, o.grpc, m, o.w.Loop.Time())
 	o.cluster.Stats.Count(code, true)
@@ -108,9 +107,4 @@ func (o *Own) abort(code int, asked bool) {
 
 func (o *Own) report(kind cluster.ResultKind) {
 	o.cluster.Report(o.host, cluster.Result{Kind: kind}, o.w.Loop.Time())
-}
-
-func codeOf(m *header.Map) int {
-	code, _ := strconv.Atoi(string(m.Get(header.Status)))
-	return code
 }
