@@ -404,7 +404,7 @@ func perObject(all []files.Rejection) []files.Rejection {
 	var out []files.Rejection
 	for _, x := range all {
 		o := x
-		o.Message = ""
+		o.Message, o.Text = "", ""
 		if x.Name != "" {
 			o.Source = ""
 		}

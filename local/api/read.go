@@ -54,7 +54,7 @@ func (s *Server) get(w http.ResponseWriter, q *request) error {
 		return notFoundBecause(q.res, q.name, "its document was refused: "+refused.told())
 	case o == nil:
 		return notFound(q.res, q.name)
-	case wrong && q.user.admin && partialForm(q.Request) == "":
+	case wrong && s.reject.newest(o, refused) && q.user.admin && partialForm(q.Request) == "":
 		q.warnings.add(about(q.res, q.namespace, q.name, []string{"an older version is in force; the newest was refused: " + refused.told()})...)
 	}
 	return s.writeObject(w, q, http.StatusOK, o)

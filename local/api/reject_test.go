@@ -75,6 +75,51 @@ func TestRejectionsShowUntilTheyAreCleared(t *testing.T) {
 	}
 }
 
+// An object's STATUS tells of a refused document while that is the newest word on it: not once something else was applied, nor if
+// what it says is in force anyway, applied from elsewhere.
+func TestRejectionsEndWithWhatIsAppliedNext(t *testing.T) {
+	s, c := start(t, api.Options{})
+	const path = "/api/v1/namespaces/default/configmaps/rules"
+	applied := func(data string) string {
+		return `{"apiVersion":"v1","data":{"k":"` + data + `"},"kind":"ConfigMap","metadata":{"annotations":{},"name":"rules","namespace":"default"}}`
+	}
+	maps := c.CoreV1().ConfigMaps("default")
+	apply := func(data string) {
+		m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "rules", Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: applied(data)}},
+			Data: map[string]string{"k": data}}
+		_, err := maps.Update(within(t), m, metav1.UpdateOptions{})
+		if apierrors.IsNotFound(err) {
+			_, err = maps.Create(within(t), m, metav1.CreateOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := func(want bool) {
+		t.Helper()
+		if got := rows(t, s, path); strings.Contains(got, "refused: b.yaml:1") != want {
+			t.Errorf("the refusal is shown: %v, want %v:\n%s", !want, want, got)
+		}
+	}
+	document := func(data string) api.Rejection {
+		return api.Rejection{Kind: "ConfigMap", Namespace: "default", Name: "rules", Source: "b.yaml:1", Message: "stands in these files already", Text: applied(data)}
+	}
+	apply("old")
+	refuse(t, s, document("new"))
+	shown(true)
+	refuse(t, s, document("new")) // told again at the next save of something else
+	shown(true)
+	apply("third")
+	shown(false)
+	refuse(t, s, document("newer"))
+	shown(true)
+	apply("newer")
+	shown(false)
+	refuse(t, s, document("other"))
+	refuse(t, s, document("newer")) // and then saved: as it is in force
+	shown(false)
+}
+
 func refuse(t *testing.T, s *api.Server, list ...api.Rejection) {
 	t.Helper()
 	if err := s.SetRejections(list); err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/local/api/store"
 )
@@ -24,12 +26,14 @@ type Rejection struct {
 	Namespace, Name string
 	Source          string // "file:line"
 	Message         string // what is wrong, without Source
+	Text            string // the document as JSON; "" if it could not be read
 }
 
 type rejections struct {
 	mu      sync.Mutex
 	list    []Rejection
-	nowhere int // how many are of no kind that is here
+	before  map[Rejection]string // what was applied last to the object when this was first refused
+	nowhere int                  // how many are of no kind that is here
 }
 
 // refusals is the key of the kind Refusal.
@@ -46,8 +50,58 @@ func (s *Server) SetRejections(list []Rejection) error {
 	}
 	s.reject.mu.Lock()
 	defer s.reject.mu.Unlock()
-	s.reject.list, s.reject.nowhere = list, nowhere
+	before := make(map[Rejection]string, len(list))
+	for _, r := range list {
+		was, known := s.reject.before[r]
+		if !known {
+			was = s.appliedTo(r)
+		}
+		before[r] = was
+	}
+	s.reject.list, s.reject.before, s.reject.nowhere = list, before, nowhere
 	return s.putRefusals(list)
+}
+
+// appliedTo is what was applied last to the object that r is about, "" if there is none.
+func (s *Server) appliedTo(r Rejection) string {
+	res := s.kinds.byGK[schema.GroupKind{Group: r.Group, Kind: r.Kind}]
+	if res == nil {
+		return ""
+	}
+	o := s.store.Get(store.Key{Resource: res.key, Namespace: r.Namespace, Name: r.Name})
+	if o == nil {
+		return ""
+	}
+	return o.Value.GetAnnotations()[lastApplied]
+}
+
+// newest reports whether r is still the newest that was said of o: not if something was applied since (`malla apply -f` of
+// the mended text), nor if what r says is what is in force (the same text stands in two files, or was applied before it was saved).
+func (r *rejections) newest(o *store.Object, rejection Rejection) bool {
+	now := o.Value.GetAnnotations()[lastApplied]
+	r.mu.Lock()
+	was, known := r.before[rejection]
+	r.mu.Unlock()
+	return now == "" || (!known || now == was) && !sameText(now, rejection.Text)
+}
+
+// sameText reports whether what was applied is the document, wherever it stood.
+func sameText(applied, document string) bool {
+	a, b := withoutNotes(applied), withoutNotes(document)
+	return a != nil && reflect.DeepEqual(a, b)
+}
+
+// withoutNotes is the JSON of an object without what applying it writes into it; nil if it is none.
+func withoutNotes(text string) map[string]any {
+	u := &unstructured.Unstructured{}
+	if err := json.Unmarshal([]byte(text), &u.Object); err != nil || u.Object == nil {
+		return nil
+	}
+	annotations := u.GetAnnotations()
+	delete(annotations, config.SourceAnnotation)
+	delete(annotations, lastApplied)
+	u.SetAnnotations(annotations) // none: without the field
+	return u.Object
 }
 
 // putRefusals makes the objects of the kind Refusal those of list.

@@ -106,9 +106,14 @@ func (s *Server) objects(q *request, objects []*store.Object, rows []row) []row 
 		byName[store.Key{Resource: q.res.key, Namespace: r.Namespace, Name: r.Name}] = &r
 	}
 	for _, o := range objects {
-		if o != nil {
-			rows = append(rows, row{o, byName[o.Key]})
+		if o == nil {
+			continue
 		}
+		r := byName[o.Key]
+		if r != nil && !s.reject.newest(o, *r) {
+			r = nil
+		}
+		rows = append(rows, row{o, r})
 	}
 	return rows
 }

@@ -42,6 +42,7 @@ type Rejection struct {
 	Namespace, Name string
 	Source          string // file:line
 	Message         string // what is wrong, without the place and the object
+	Text            string // the document as JSON, where it could be read
 }
 
 // Key names an object.
@@ -341,7 +342,12 @@ func keyOf(u *unstructured.Unstructured) Key {
 
 func reject(d *load.Doc, source, message string) Rejection {
 	u := d.Object
-	return Rejection{Group: u.GroupVersionKind().Group, Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), Source: source, Message: message}
+	text, err := u.MarshalJSON()
+	if err != nil {
+		text = nil // no text equals it
+	}
+	return Rejection{Group: u.GroupVersionKind().Group, Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), Source: source, Message: message,
+		Text: string(text)}
 }
 
 // unread is what could not be read. It may still hold what we cannot see.
