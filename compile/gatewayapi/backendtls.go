@@ -171,9 +171,6 @@ func (c *compiler) clientTLS(o *config.Object, spec *gatewayv1.BackendTLSPolicyS
 			is.fail(accepted, "Invalid", "spec.validation.subjectAltNames[%d] has no value of its type", i)
 		}
 	}
-	if len(spec.Options) > 0 {
-		is.fail(accepted, "Invalid", "spec.options: there are none here; leave them out")
-	}
 	switch well := deref(v.WellKnownCACertificates, ""); {
 	case len(v.CACertificateRefs) > 0:
 		out.Roots = c.policyRoots(o, v.CACertificateRefs, is)

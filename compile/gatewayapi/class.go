@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mallamesh/malla/base/field"
 )
 
 // Names of our controllers: our own, and Istio's, whose GatewayClass existing manifests bring along.
@@ -31,7 +33,7 @@ func Classes(asIstio bool) map[string]string {
 
 // classes finds the classes that are ours. Where there is nobody else they are so before they are there.
 func (c *compiler) classes() {
-	c.controllers = make(map[string]string)
+	c.controllers, c.classPatches = make(map[string]string), make(map[string]map[string]string)
 	if c.env.AsIstio {
 		c.controllers = Classes(true)
 	}
@@ -45,9 +47,14 @@ func (c *compiler) classes() {
 		c.controllers[o.Name] = controller
 		is := conditionsOf(o)
 		if p := class.Spec.ParametersRef; p != nil {
-			delete(c.controllers, o.Name)
-			is.set("Accepted", false, "InvalidParameters", "spec.parametersRef: %s %s: a GatewayClass has no parameters here; leave it out", p.Kind, p.Name)
-		} else {
+			patches, wrong := c.parameters(o, field.At("spec", "parametersRef"), *p)
+			if wrong != "" {
+				delete(c.controllers, o.Name)
+				is.fail("Accepted", "InvalidParameters", "%s", wrong)
+			}
+			c.classPatches[o.Name] = patches
+		}
+		if !is.bad("Accepted") {
 			is.set("Accepted", true, "Accepted", "its Gateways are served by %s", controller)
 		}
 		is.set("SupportedVersion", true, "SupportedVersion", "the kinds are those of version 1.6")
@@ -60,7 +67,7 @@ func (c *compiler) classes() {
 var supported = features(
 	"BackendTLSPolicy", "BackendTLSPolicySANValidation", "GRPCRoute", "GRPCRouteNamedRouteRule", "Gateway", "GatewayAddressEmpty",
 	"GatewayBackendClientCertificate", "GatewayFrontendClientCertificateValidation", "GatewayFrontendClientCertificateValidationInsecureFallback",
-	"GatewayHTTPListenerIsolation", "GatewayHTTPSListenerDetectMisdirectedRequests", "GatewayInfrastructurePropagation", "GatewayPort8080",
+	"GatewayHTTPListenerIsolation", "GatewayHTTPSListenerDetectMisdirectedRequests", "GatewayInfrastructurePropagation", "GatewayPort8080", "GatewayStaticAddresses",
 	"HTTPRoute", "HTTPRoute303RedirectStatusCode", "HTTPRoute307RedirectStatusCode", "HTTPRoute308RedirectStatusCode",
 	"HTTPRouteBackendProtocolH2C", "HTTPRouteBackendProtocolWebSocket", "HTTPRouteBackendRequestHeaderModification", "HTTPRouteBackendTimeout",
 	"HTTPRouteCORS", "HTTPRouteDestinationPortMatching", "HTTPRouteHostRewrite", "HTTPRouteMethodMatching", "HTTPRouteNamedRouteRule",

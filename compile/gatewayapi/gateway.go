@@ -1,6 +1,7 @@
 package gatewayapi
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -38,13 +39,15 @@ type gateway struct {
 	ports      map[int32]*sharedPort
 
 	// The pods that serve it: those made for it, or those of a Service that its address names.
-	service   model.Name
-	selector  map[string]string
-	manual    bool
-	unnamed   bool              // nothing can have the name that what is made for it would have
-	wanted    string            // an IP that its Service is to have
-	patches   map[string]string // of what is made for it
-	addresses []string
+	service  model.Name
+	selector map[string]string
+	manual   bool
+	unnamed  bool              // nothing can have the name that what is made for it would have
+	wanted   string            // an IP that its Service is to have
+	patches  map[string]string // of what is made for it
+	// those of its class's parameters
+	classPatches map[string]string
+	addresses    []string
 
 	clientCert *model.SecretSource // what they show to servers
 }
@@ -68,7 +71,7 @@ func (c *compiler) gateways() {
 			c.foreign(o, string(spec.GatewayClassName))
 			continue
 		}
-		g := &gateway{parent: parent{object: o, kind: "Gateway", is: conditionsOf(o)}, spec: spec, controller: controller}
+		g := &gateway{parent: parent{object: o, kind: "Gateway", is: conditionsOf(o)}, spec: spec, controller: controller, classPatches: c.classPatches[string(spec.GatewayClassName)]}
 		g.parent.gateway = g
 		for i := range spec.Listeners {
 			g.add(spec.Listeners[i])
@@ -77,7 +80,11 @@ func (c *compiler) gateways() {
 		g.service = model.Name{Namespace: o.Namespace, Name: o.Name + "-" + string(spec.GatewayClassName)}
 		g.selector = map[string]string{NameLabel: o.Name}
 		if i := spec.Infrastructure; i != nil && i.ParametersRef != nil {
-			c.parameters(g, *i.ParametersRef)
+			ref := gatewayv1.ParametersReference{Group: i.ParametersRef.Group, Kind: i.ParametersRef.Kind, Name: i.ParametersRef.Name, Namespace: new(gatewayv1.Namespace(o.Namespace))}
+			var wrong string
+			if g.patches, wrong = c.parameters(o, field.At("spec", "infrastructure", "parametersRef"), ref); wrong != "" {
+				g.is.fail(accepted, "InvalidParameters", "%s", wrong)
+			}
 		}
 		c.address(g)
 		c.clientCertificate(g)
@@ -146,39 +153,42 @@ func (c *compiler) address(g *gateway) {
 		g.wanted = wanted[0]
 	}
 	for _, a := range wanted {
-		if !slices.Contains(g.addresses, a) {
+		// Before there is any address nobody knows which it will be.
+		if len(g.addresses) > 0 && !slices.Contains(g.addresses, a) {
 			g.is.fail(programmed, "AddressNotUsable", "spec.addresses: %s is none of the addresses that the Service %s has", a, g.service)
 		}
 	}
 }
 
-// parameters finds the ConfigMap with patches for what is made for a Gateway.
-func (c *compiler) parameters(g *gateway, ref gatewayv1.LocalParametersReference) {
-	const at = "spec.infrastructure.parametersRef"
-	wrong := func(format string, args ...any) { g.is.fail(accepted, "InvalidParameters", at+": "+format, args...) }
-	if ref.Group != "" || ref.Kind != "ConfigMap" {
-		wrong("is a %s of group %q, want a ConfigMap of group \"\"", ref.Kind, ref.Group)
-		return
+// parameters finds the ConfigMap with patches for what is made for a Gateway, or for those of a class.
+func (c *compiler) parameters(o *config.Object, at *field.Path, ref gatewayv1.ParametersReference) (patches map[string]string, wrong string) {
+	bad := func(format string, args ...any) (map[string]string, string) {
+		return nil, at.String() + ": " + fmt.Sprintf(format, args...)
 	}
-	data := c.env.Parameters(g.object.Namespace, ref.Name)
+	if ref.Group != "" || ref.Kind != "ConfigMap" {
+		return bad("is a %s of group %q, want a ConfigMap of group \"\"", ref.Kind, ref.Group)
+	}
+	namespace := string(deref(ref.Namespace, ""))
+	if namespace == "" {
+		return bad("a ConfigMap is in a namespace, want one in spec.parametersRef.namespace")
+	}
+	data := c.env.Parameters(namespace, ref.Name)
 	if data == nil {
-		wrong("there is no ConfigMap %s/%s with one of the keys %s", g.object.Namespace, ref.Name, strings.Join(model.GatewayEntries(), ", "))
-		return
+		return bad("there is no ConfigMap %s/%s with one of the keys %s", namespace, ref.Name, strings.Join(model.GatewayEntries(), ", "))
 	}
 	for _, key := range model.GatewayEntries() {
 		var patch map[string]any
 		if err := yaml.Unmarshal([]byte(data[key]), &patch); err != nil {
-			wrong("ConfigMap %s/%s, key %s: %s", g.object.Namespace, ref.Name, key, strings.Join(strings.Fields(err.Error()), " "))
-			return
+			return bad("ConfigMap %s/%s, key %s: %s", namespace, ref.Name, key, strings.Join(strings.Fields(err.Error()), " "))
 		}
 	}
 	for _, key := range model.UnmadeEntries() {
 		if _, ok := data[key]; ok {
-			c.notice(g.object, field.At("spec", "infrastructure", "parametersRef"), false,
+			c.notice(o, at, false,
 				"ConfigMap %s has the key %s, which is without effect: there is none of these here; how many pods there are says spec.replicas of the key deployment", ref.Name, key)
 		}
 	}
-	g.patches = data
+	return data, ""
 }
 
 // deployment returns the workload that serves a Gateway.
@@ -186,7 +196,8 @@ func (g *gateway) deployment() Deployment {
 	o := g.object
 	d := Deployment{
 		Gateway: refOf(o), Class: string(g.spec.GatewayClassName), Name: g.service.Name,
-		Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer", Patches: g.patches,
+		Labels: map[string]string{}, Annotations: map[string]string{}, ServiceType: "LoadBalancer",
+		ClassPatches: g.classPatches, Patches: g.patches,
 	}
 	if i := g.spec.Infrastructure; i != nil {
 		for k, v := range i.Labels {

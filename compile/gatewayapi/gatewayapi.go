@@ -87,7 +87,8 @@ type Deployment struct {
 	Labels, Annotations map[string]string // for all that is made: spec.infrastructure, or the Gateway's own
 	ServiceType         string            // LoadBalancer, unless an annotation asks for another
 	Address             string            // that a load balancer is asked for; "": any
-	Patches             map[string]string // strategic merge patches in YAML, by [model.GatewayEntries]
+	ClassPatches        map[string]string // strategic merge patches in YAML, by [model.GatewayEntries], of the class's parameters
+	Patches             map[string]string // and of its own, which come after
 	Ports               []Port
 }
 
@@ -145,14 +146,15 @@ type compiler struct {
 	env     Env
 	out     Result
 
-	controllers map[string]string // of our classes
-	ours        []*gateway        // the oldest first
-	byName      map[model.Name]*gateway
-	defaults    map[gatewayv1.GatewayDefaultScope][]*gateway
-	sets        map[model.Name]*parent // ListenerSets of our Gateways
-	mesh        map[meshKey]*meshRoutes
-	used        map[model.ServiceKey][]*config.Object // by whom, in the order in which they were compiled
-	grants      grants                                // nil until somebody asks
+	controllers  map[string]string            // of our classes
+	classPatches map[string]map[string]string // of what is made for the Gateways of a class
+	ours         []*gateway                   // the oldest first
+	byName       map[model.Name]*gateway
+	defaults     map[gatewayv1.GatewayDefaultScope][]*gateway
+	sets         map[model.Name]*parent // ListenerSets of our Gateways
+	mesh         map[meshKey]*meshRoutes
+	used         map[model.ServiceKey][]*config.Object // by whom, in the order in which they were compiled
+	grants       grants                                // nil until somebody asks
 }
 
 // oldest sorts objects as the standard breaks ties: by age, then by name.

@@ -3,9 +3,11 @@ package gatewayapi
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/model"
 )
 
@@ -13,8 +15,38 @@ import (
 // own certificate.
 const terminateMode = "gateway.istio.io/tls-terminate-mode"
 
-var terminateModes = map[gatewayv1.AnnotationValue]model.ServerTLSMode{
+var terminateModes = map[string]model.ServerTLSMode{
 	"SIMPLE": model.ServerSimple, "MUTUAL": model.ServerMutual, "OPTIONAL_MUTUAL": model.ServerOptionalMutual, "ISTIO_MUTUAL": model.ServerIstioMutual,
+}
+
+// cipherSuites is Istio's option with the ciphers that a listener takes, separated by commas.
+const cipherSuites = "gateway.istio.io/tls-cipher-suites"
+
+// options takes in what is said in tls.options. Those of other implementations mean nothing here, as in Istio, and their author is told.
+func (c *compiler) options(l *listener) {
+	for _, name := range slices.Sorted(maps.Keys(l.TLS.Options)) {
+		value := string(l.TLS.Options[name])
+		switch name {
+		case terminateMode:
+			mode, ok := terminateModes[value]
+			if !ok {
+				l.is.fail(accepted, "UnsupportedValue", "tls.options has %s: %q; want SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL", name, value)
+				continue
+			}
+			l.tls.Mode = mode
+		case cipherSuites:
+			for suite := range strings.SplitSeq(value, ",") {
+				suite = strings.TrimSpace(suite)
+				if all := model.TLSCiphers(); !slices.Contains(all, suite) {
+					l.is.fail(accepted, "UnsupportedValue", "tls.options has %s with %q; want one of %s", name, suite, strings.Join(all, ", "))
+					continue
+				}
+				l.tls.Ciphers = append(l.tls.Ciphers, suite)
+			}
+		default:
+			c.notice(l.of.object, field.At("spec"), false, "listener %s: tls.options has %s, which means nothing here; options here are %s and %s", l.Name, name, cipherSuites, terminateMode)
+		}
+	}
 }
 
 // listenerTLS finds out what a listener does with TLS.
@@ -33,14 +65,7 @@ func (c *compiler) listenerTLS(l *listener) {
 		return
 	}
 	l.tls = &model.ServerTLS{Mode: model.ServerSimple}
-	for _, name := range slices.Sorted(maps.Keys(t.Options)) {
-		mode, ok := terminateModes[t.Options[name]]
-		if name != terminateMode || !ok {
-			l.is.fail(accepted, "UnsupportedValue", "tls.options has %s: %q; want nothing but %s with SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL", name, t.Options[name], terminateMode)
-		} else {
-			l.tls.Mode = mode
-		}
-	}
+	c.options(l)
 	switch mode := deref(t.Mode, gatewayv1.TLSModeTerminate); {
 	case mode == gatewayv1.TLSModePassthrough && l.Protocol == gatewayv1.HTTPSProtocolType:
 		l.is.fail(accepted, "UnsupportedValue", "tls.mode is Passthrough: HTTPS is read here; want Terminate, or protocol TLS")

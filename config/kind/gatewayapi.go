@@ -21,8 +21,7 @@ var gatewayAPI = ofGatewayAPI(
 			condition("Accepted"),
 			{Name: "Description", Type: "string", JSONPath: ".spec.description", Priority: 1},
 		},
-		Fields: []Field{{Path: "spec.parametersRef", Class: Unmet, Why: "a GatewayClass has no parameters here, and it is not accepted"}},
-		New:    func() runtime.Object { return new(gatewayv1.GatewayClass) }},
+		New: func() runtime.Object { return new(gatewayv1.GatewayClass) }},
 	&Kind{Kind: "Gateway", key: APIGateway, Plural: "gateways", Short: []string{"gtw"}, Versions: []string{"v1", "v1beta1"}, Namespaced: true,
 		Columns: []Column{
 			{Name: "Class", Type: "string", JSONPath: ".spec.gatewayClassName"},
@@ -51,7 +50,7 @@ var gatewayAPI = ofGatewayAPI(
 	&Kind{Kind: "ReferenceGrant", Plural: "referencegrants", Short: []string{"refgrant"}, Versions: []string{"v1", "v1beta1"}, Namespaced: true,
 		New: func() runtime.Object { return new(gatewayv1.ReferenceGrant) }},
 	&Kind{Kind: "BackendTLSPolicy", Plural: "backendtlspolicies", Short: []string{"btlspolicy"}, Versions: []string{"v1", "v1alpha3"}, Namespaced: true,
-		Fields: []Field{{Path: "spec.options", Class: Unmet, Why: "there are no options here, and the policy is not accepted"}},
+		Fields: []Field{{Path: "spec.options", Class: Ignored, Why: "options are those of other implementations; none is known here, nor in Istio"}},
 		New:    func() runtime.Object { return new(gatewayv1.BackendTLSPolicy) }},
 	&Kind{Kind: "ListenerSet", Plural: "listenersets", Short: []string{"lset"}, Versions: []string{"v1"}, Namespaced: true,
 		Columns: []Column{condition("Accepted"), condition("Programmed")},

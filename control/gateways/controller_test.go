@@ -229,6 +229,14 @@ func TestDefaultsOfAClass(t *testing.T) {
 			t.Errorf("the Service with other defaults: %+v, %v", s.Spec, err)
 		}
 		own := edge("istio", 80)
+		own.Gateways[0].ClassPatches = map[string]string{"deployment": "spec: {replicas: 3}"} // what the class names beats what is labelled
+		c.Set(own)
+		settle()
+		if d, err = client.AppsV1().Deployments("prod").Get(ctx, "edge-istio", metav1.GetOptions{}); err != nil || *d.Spec.Replicas != 3 {
+			t.Errorf("the Deployment with parameters of the class: %+v, %v", d, err)
+		}
+		own = edge("istio", 80)
+		own.Gateways[0].ClassPatches = map[string]string{"deployment": "spec: {replicas: 3}"}
 		own.Gateways[0].Patches = map[string]string{"deployment": "spec: {replicas: 4}"} // its own parameters come last
 		c.Set(own)
 		settle()

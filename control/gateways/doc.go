@@ -10,6 +10,6 @@
 // As in Istio, a ConfigMap of the root namespace with the label
 // gateway.istio.io/defaults-for-class: CLASS holds strategic merge patches for the
 // objects of all Gateways of a class, under the keys deployment, service and
-// serviceAccount; one of the Gateway's own namespace, which its parametersRef names, has
-// them for that Gateway alone.
+// serviceAccount; one that the GatewayClass's parametersRef names comes after it, and one of the
+// Gateway's own namespace, which the Gateway's parametersRef names, has the last word for that Gateway alone.
 package gateways

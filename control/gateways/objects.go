@@ -100,7 +100,7 @@ func objects(w Wanted, patches map[string]string) (set, error) {
 		s.service.Annotations = merged(s.service.Annotations, map[string]string{askedFor: w.Address})
 	}
 	for key, target := range map[string]any{"deployment": s.deployment, "service": s.service, "serviceAccount": s.account} {
-		for _, patch := range []string{patches[key], w.Patches[key]} { // the Gateway's own has the last word
+		for _, patch := range []string{patches[key], w.ClassPatches[key], w.Patches[key]} { // the Gateway's own has the last word
 			if err := patched(target, patch); err != nil {
 				return set{}, fmt.Errorf("%s: %w", key, err)
 			}

@@ -39,6 +39,10 @@ var mesh = []features.FeatureName{
 	features.SupportMeshHTTPRouteQueryParamMatching, features.SupportMeshHTTPRouteNamedRouteRule,
 }
 
+// servedAt is a Service that has gateways behind it, as the suite's own Gateway same-namespace has been given one. A Gateway may ask to be
+// served there.
+const servedAt = "same-namespace-malla.gateway-conformance-infra.svc.cluster.local"
+
 // TestSuite is the suite itself. It runs in a pod of the mesh.
 func TestSuite(t *testing.T) {
 	token := os.Getenv(envToken)
@@ -77,7 +81,9 @@ func TestSuite(t *testing.T) {
 		ConfigurableOptions: suite.ConfigurableOptions{
 			GatewayClassName: "malla", SupportedFeatures: supported, AllowCRDsMismatch: true, RunTest: os.Getenv(envOnly),
 			CleanupBaseResources: false, CleanupTestResources: true, TimeoutConfig: times,
-			NamespaceLabels: map[string]string{"istio-injection": "enabled"},
+			UsableNetworkAddresses:   []gatewayv1.GatewaySpecAddress{{Type: new(gatewayv1.HostnameAddressType), Value: servedAt}},
+			UnusableNetworkAddresses: []gatewayv1.GatewaySpecAddress{{Type: new(gatewayv1.HostnameAddressType), Value: "nowhere.gateway-conformance-infra.svc.cluster.local"}},
+			NamespaceLabels:          map[string]string{"istio-injection": "enabled"},
 			ConformanceProfiles: []suite.ConformanceProfileName{
 				suite.GatewayHTTPConformanceProfileName, suite.GatewayGRPCConformanceProfileName, suite.GatewayTLSConformanceProfileName,
 				suite.GatewayTCPConformanceProfileName, suite.MeshHTTPConformanceProfileName, suite.MeshGRPCConformanceProfileName,

@@ -22,7 +22,7 @@ import (
 // An ask is a request of a story: HTTP/1.1 as it stands on the wire, on a connection of its own, and before that lines that say how.
 //
 //	as ID                        over mutual TLS of the mesh, as somebody of it
-//	tls NAME [cert=WHO] [by=CA] [alpn=A,B]   over TLS, for a server of that name, without a certificate or with one
+//	tls NAME [cert=WHO] [by=CA] [alpn=A,B] [cipher=C]   over TLS, for a server of that name, without a certificate or with one; of version 1.2, by that cipher
 //	from ADDRESS                 by another client, which a PROXY header names
 //	times N                      N times, one after the other; the answer is who answered at all
 //	count N                      and how often
@@ -38,6 +38,7 @@ type ask struct {
 	as             string
 	name           string
 	cert, by       string
+	cipher         uint16
 	alpn           []string
 	tls            bool
 	from           netip.Addr
@@ -110,6 +111,15 @@ func (a *ask) readTLS(words []string) error {
 			a.by = value
 		case "alpn":
 			a.alpn = strings.Split(value, ",")
+		case "cipher":
+			for _, c := range tls.CipherSuites() {
+				if c.Name == value {
+					a.cipher = c.ID
+				}
+			}
+			if a.cipher == 0 {
+				return fmt.Errorf("%q is no cipher of crypto/tls", value)
+			}
 		default:
 			return fmt.Errorf("%q is not known", w)
 		}
@@ -300,6 +310,9 @@ func (p *play) connect(side int, to place, a *ask) (net.Conn, string, error) {
 		}
 	case a.tls:
 		config = &tls.Config{InsecureSkipVerify: true, ServerName: a.name, NextProtos: a.alpn, MinVersion: tls.VersionTLS12} // who it is, the answer says
+		if a.cipher != 0 {
+			config.CipherSuites, config.MaxVersion = []uint16{a.cipher}, tls.VersionTLS12
+		}
 		if a.cert != "" {
 			pair := p.keyPair(a.cert, a.by) // whomever the server asks for: a client that chooses shows none
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
