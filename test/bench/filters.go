@@ -194,6 +194,10 @@ func rateLimitWork() workload {
 	return w
 }
 
+// gates is how many of a network filter stand in a chain: a connection costs many times a request, and varies by more than what
+// few filters cost it.
+const gates = 128
+
 // gateWork is TCP connections through network filters that admit them.
 func gateWork() workload {
 	w := costs(workload{
@@ -204,7 +208,7 @@ func gateWork() workload {
 		{"local_ratelimit", "local_ratelimit.v3.LocalRateLimit", "token_bucket: {max_tokens: 1000000000, tokens_per_fill: 1000000000, fill_interval: 1s}"},
 		{"connection_limit", "connection_limit.v3.ConnectionLimit", "max_connections: 1000000"},
 	} {
-		w.with(size{name: times(copies, f.name), copies: copies}, link{gate: repeated(copies, 6, func(i int) string {
+		w.with(size{name: times(gates, f.name), copies: gates}, link{gate: repeated(gates, 6, func(i int) string {
 			return fmt.Sprintf(`- {name: envoy.filters.network.%s.%d, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.%s, stat_prefix: g%d, %s}}`, f.name, i, f.kind, i, f.yaml)
 		})})
 		w.promises = append(w.promises, shareOf("TCP "+f.name, i+1))
