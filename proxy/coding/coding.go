@@ -37,9 +37,10 @@ type Encoding struct {
 // A Decoding makes decoders.
 type Decoding struct {
 	Name   string
-	Ratio  int // how many times as large as what has come a body may be
-	memory int
-	needs  func(first byte) int // what a body takes that begins with a byte; nil: memory
+	Ratio  int                        // how many times as large as what has come a body may be
+	memory int                        // that a body takes at most
+	least  int                        // and until it says how much it needs
+	needs  func(*Decoder, []byte) int // what a body takes, as a piece says; nil: least is all
 	make   func() reader
 }
 

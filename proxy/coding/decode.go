@@ -21,19 +21,29 @@ const DefaultRatio = 100
 // maxWindow is how far back decoders look (RFC 8878, section 3.1.1.1.2, recommends to take 8 MiB).
 const maxWindow = 8 << 20
 
+// ErrNoMemory is what becomes of a body that looks further back than there is memory for.
+var ErrNoMemory = errors.New("too much of what is decompressed is held already")
+
 // NewGunzip returns a decoding of gzip.
 func NewGunzip(ratio int) *Decoding {
-	return &Decoding{Name: Gzip, Ratio: ratio, memory: 128 << 10, make: func() reader { return &gzipReader{in: bufio.NewReader(nil)} }}
+	return &Decoding{Name: Gzip, Ratio: ratio, memory: 128 << 10, least: 128 << 10, make: func() reader { return &gzipReader{in: bufio.NewReader(nil)} }}
 }
 
 // NewUnbrotli returns a decoding of br.
 func NewUnbrotli() *Decoding {
-	return &Decoding{Name: Brotli, Ratio: DefaultRatio, memory: 16 << 20, needs: brotliMemory, make: func() reader { return brotli.NewReader(nil) }}
+	return &Decoding{Name: Brotli, Ratio: DefaultRatio, memory: 16 << 20, least: leastMemory, needs: brotliMemory, make: func() reader { return brotli.NewReader(nil) }}
 }
 
-// brotliMemory is what a body takes that begins with a byte: there it says how large its window is (RFC 7932, section 9.1).
-func brotliMemory(first byte) int {
+// leastMemory is what a body takes that may look far back and has not said how far.
+const leastMemory = 64 << 10
+
+// brotliMemory is what a body takes: its first byte says how large its window is (RFC 7932, section 9.1).
+func brotliMemory(d *Decoder, piece []byte) int {
 	const tables = 256 << 10
+	if d.input > 0 || len(piece) == 0 {
+		return 0
+	}
+	first := piece[0]
 	bits := 16
 	switch short, long := first>>1&7, first>>4&7; {
 	case first&1 == 0:
@@ -58,13 +68,27 @@ func NewUnzstd(dictionaries [][]byte) (*Decoding, error) {
 	if _, err := zstd.NewReader(nil, options...); err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	return &Decoding{Name: Zstd, Ratio: DefaultRatio, memory: 2 * maxWindow, make: func() reader {
+	return &Decoding{Name: Zstd, Ratio: DefaultRatio, memory: windowMemory(maxWindow), least: leastMemory, needs: zstdMemory, make: func() reader {
 		r, err := zstd.NewReader(nil, options...)
 		if err != nil {
 			panic("coding: options that were fine no longer are: " + err.Error())
 		}
 		return r
 	}}, nil
+}
+
+// zstdMemory is what a body takes for the frames that begin in a piece.
+func zstdMemory(d *Decoder, piece []byte) int {
+	if window := d.frames.next(piece); window > 0 {
+		return windowMemory(window)
+	}
+	return 0
+}
+
+// windowMemory is what the library takes for a window: room for it and for more behind it, blocks of up to 128 KiB as they come, their
+// literals and what they become, and tables.
+func windowMemory(window int) int {
+	return window + min(window, 1<<20) + 3*min(window, 128<<10) + leastMemory
 }
 
 // A gzipReader reads members one after the other. As gzip does, and Envoy, it passes over bytes behind
@@ -102,7 +126,8 @@ func (g *gzipReader) Read(b []byte) (int, error) {
 // memory of the last piece has long been used for something else.
 type lent struct {
 	reader
-	room [4 << 10]byte
+	room   [4 << 10]byte
+	memory int // that it has, of the body that took most
 }
 
 // A Decoder decompresses one body after the other. It has a library's decoder from a body's first piece to its last.
@@ -118,6 +143,7 @@ type Decoder struct {
 	ended  bool   // nothing comes after in
 	closed bool
 	memory int // of the stock that it has
+	frames frames
 	out    []byte
 	limit  int // of out
 	input  int // all that has come
@@ -125,13 +151,14 @@ type Decoder struct {
 	err    error
 }
 
-// Begin makes ready for a body, and reports whether there was memory for it.
+// Begin makes ready for a body, and reports whether there would be memory for the largest window. It has little until it says
+// how much it needs: of many bodies that begin, most look back no further than they are long.
 func (d *Decoder) Begin(k *Stock, of *Decoding) bool {
 	if k.left < of.memory {
 		return false
 	}
-	k.left -= of.memory
-	*d = Decoder{stock: k, of: of, memory: of.memory}
+	k.left -= of.least
+	*d = Decoder{stock: k, of: of, memory: of.least}
 	return true
 }
 
@@ -141,7 +168,7 @@ func (d *Decoder) On() bool { return d.of != nil }
 // start reads as far as the first piece goes. Only a body of which there is more needs a coroutine.
 func (d *Decoder) start() {
 	r, ok := d.stock.readers.take(d.of)
-	if !ok {
+	if !ok || !d.take(r.memory) {
 		r = &lent{reader: d.of.make()}
 	}
 	if d.reader = r; d.ended {
@@ -165,7 +192,8 @@ func (d *Decoder) release() {
 		d.stop = nil
 	}
 	if d.reader != nil {
-		d.stock.readers.keep(d.of, d.reader, d.of.memory)
+		d.reader.memory = d.memory
+		d.stock.readers.keep(d.of, d.reader, d.memory)
 		d.reader = nil
 	}
 	d.stock.left += d.memory
@@ -237,8 +265,10 @@ func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
 	if len(b) == 0 && !last {
 		return dst, nil
 	}
-	if d.input == 0 && d.of.needs != nil && len(b) > 0 {
-		d.settle(d.of.needs(b[0]))
+	if d.of.needs != nil && !d.take(d.of.needs(d, b)) {
+		d.release()
+		d.err = ErrNoMemory
+		return dst, d.err
 	}
 	d.input += len(b)
 	d.in, d.ended, d.out = b, last, dst
@@ -259,12 +289,15 @@ func (d *Decoder) Write(dst, b []byte, last bool) ([]byte, error) {
 	return dst, d.err
 }
 
-// settle gives back what was set aside for a larger body than this one is.
-func (d *Decoder) settle(needs int) {
-	if spare := d.memory - needs; spare > 0 {
-		d.stock.left += spare
-		d.memory -= spare
+// take sees to it that the body has so much of the stock, and reports whether that was possible.
+func (d *Decoder) take(memory int) bool {
+	more := max(memory-d.memory, 0)
+	if more > d.stock.left {
+		return false
 	}
+	d.stock.left -= more
+	d.memory += more
+	return true
 }
 
 // Close ends a body, wherever it is.

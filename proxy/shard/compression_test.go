@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/mallamesh/malla/proxy/coding"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/filter/buffer"
@@ -146,5 +148,50 @@ func TestDecompressedRequestDoesNotAllocate(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, request); n != 0 {
 		t.Errorf("a request allocates %v times, want 0", n)
+	}
+}
+
+// A worker that holds as much of bodies as it may takes no more: a request that looks further back than there is memory for is told so.
+func TestARequestThatLooksBackTooFarIsTold(t *testing.T) {
+	var wide bytes.Buffer
+	w, err := zstd.NewWriter(&wide, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte(strings.Repeat("what comes ", 100)))
+	w.Flush()
+	of, err := coding.NewUnzstd(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, bad := unzipper(), 0
+	config.Decoding, config.Failed = of, func(error) { bad++ }
+	b := filtered(t, decompressor.New("d", config), nil)
+	b.Handle(app1, func(*drive.Pipe) {})
+	// All begin before any says how much it needs.
+	const clients = 30
+	var open []*drive.Pipe
+	for range clients {
+		p := b.dial()
+		p.WriteString("POST / HTTP/1.1\r\nhost: a\r\ncontent-encoding: zstd\r\ntransfer-encoding: chunked\r\n\r\n")
+		open = append(open, p)
+	}
+	b.Step()
+	refused := 0
+	for _, p := range open {
+		p.WriteString(strconv.FormatInt(int64(wide.Len()), 16) + "\r\n" + wide.String() + "\r\n")
+		b.Step()
+		switch got := p.Take(); {
+		case strings.HasPrefix(got, "HTTP/1.1 503 Service Unavailable\r\n"):
+			refused++
+		case got != "":
+			t.Fatalf("a request is answered with %q", got)
+		}
+	}
+	if held := clients - refused; held < 20 || held > 27 {
+		t.Errorf("%d requests with windows of 8 MiB are decompressed, want what 256 MiB hold", held)
+	}
+	if bad != 0 {
+		t.Errorf("%d bodies count as bad, want none: it was not their fault", bad)
 	}
 }

@@ -3,7 +3,8 @@
 //
 // A body that is not what its content-encoding says, that breaks off, or that grows beyond all proportion ends its
 // message: a request is answered with 400, a response is broken off. Envoy passes on what it has and
-// calls that the whole message. Where a shard's memory for decoders is in use, messages stay as they are.
+// calls that the whole message. Where a shard's memory for decoders is in use, messages stay as they are; one that has begun and
+// looks further back than there is memory for ends, a request with 503.
 package decompressor
 
 import (
@@ -124,11 +125,35 @@ func (f *filter) decode(b *body, d *Direction, piece []byte, end bool) ([]byte, 
 	b.from, b.to = b.from+uint64(len(piece)), b.to+uint64(len(out))
 	d.Counters.CompressedBytes.Add(uint64(len(piece)))
 	d.Counters.UncompressedBytes.Add(uint64(len(out)))
-	if err != nil {
+	if err != nil && err != coding.ErrNoMemory {
 		f.config.Failed(err)
 	}
 	return out, err
 }
+
+// refuse answers a request whose body cannot be decompressed.
+func refuse(s *stream.Stream, err error) stream.Verdict {
+	if err == coding.ErrNoMemory {
+		return s.Reply(503, "Service Unavailable", noMemory)
+	}
+	return s.Reply(400, "Bad Request", failed)
+}
+
+// breakOff ends a response that cannot be.
+func breakOff(s *stream.Stream, err error) stream.Verdict {
+	details := failed
+	if err == coding.ErrNoMemory {
+		details = noMemory
+	}
+	s.Abort(access.NoFlag, details)
+	return stream.Stop
+}
+
+// What logs say.
+const (
+	failed   = "decompression_failed"
+	noMemory = "decompression_overflow" // the worker's memory for bodies is in use
+)
 
 // report says in trailers how large a body was.
 func (f *filter) report(b *body, m *header.Map) {
@@ -144,7 +169,7 @@ func (f *filter) OnRequestData(s *stream.Stream, b *stream.Buffer, end bool) str
 	}
 	out, err := f.decode(&f.request, &f.config.Request, b.Bytes, end)
 	if err != nil {
-		return s.Reply(400, "Bad Request", "decompression_failed")
+		return refuse(s, err)
 	}
 	if !end {
 		b.Bytes = out
@@ -166,7 +191,7 @@ func (f *filter) OnRequestTrailers(s *stream.Stream, m *header.Map) stream.Verdi
 	}
 	out, err := f.decode(&f.request, &f.config.Request, nil, true)
 	if err != nil {
-		return s.Reply(400, "Bad Request", "decompression_failed")
+		return refuse(s, err)
 	}
 	s.InjectRequest(f, out, false)
 	f.report(&f.request, m)
@@ -188,8 +213,7 @@ func (f *filter) OnResponseData(s *stream.Stream, b *stream.Buffer, end bool) st
 	}
 	out, err := f.decode(&f.response, &f.config.Response, b.Bytes, end)
 	if err != nil {
-		s.Abort(access.NoFlag, "decompression_failed")
-		return stream.Stop
+		return breakOff(s, err)
 	}
 	if !end {
 		b.Bytes = out
@@ -211,8 +235,7 @@ func (f *filter) OnResponseTrailers(s *stream.Stream, m *header.Map) stream.Verd
 	}
 	out, err := f.decode(&f.response, &f.config.Response, nil, true)
 	if err != nil {
-		s.Abort(access.NoFlag, "decompression_failed")
-		return stream.Stop
+		return breakOff(s, err)
 	}
 	s.InjectResponse(f, out, false)
 	f.report(&f.response, m)
