@@ -35,7 +35,7 @@ var rateLimitFields = []*Message{
 	message((*servicev3.RateLimit)(nil), reads("domain", "stage", "request_type", "timeout", "failure_mode_deny", "rate_limited_as_resource_exhausted", "rate_limit_service",
 		"enable_x_ratelimit_headers", "disable_x_envoy_ratelimited_header", "rate_limited_status", "response_headers_to_add", "status_on_error", "stat_prefix",
 		"filter_enabled", "filter_enforced", "failure_mode_deny_percent", "rate_limits", "enable_retry_after_header", "metadata_namespace")),
-	message((*servicev3.RateLimitPerRoute)(nil), reads("vh_rate_limits", "rate_limits", "domain")),
+	message((*servicev3.RateLimitPerRoute)(nil), reads("vh_rate_limits", "rate_limits", "domain"), ignores("Envoy gives it no effect either", "override_option")),
 	message((*rlsv3.RateLimitServiceConfig)(nil), reads("grpc_service"), only("transport_api_version", "version 2 has been gone for years", "AUTO", "V3")),
 	message((*ratelimitv3.LocalRateLimitDescriptor)(nil), reads("entries", "token_bucket", "shadow_mode")),
 	message((*ratelimitv3.RateLimitDescriptor_Entry)(nil), reads("key", "value")),
@@ -47,7 +47,7 @@ var rateLimitFields = []*Message{
 	message((*routev3.RateLimit_Override_RateLimitOverride)(nil), reads("requests_per_unit", "unit")),
 	message((*routev3.RateLimit_HitsAddend)(nil), reads("number", "format", "is_negative_hits")),
 	message((*routev3.RateLimit_Action)(nil), reads("source_cluster", "destination_cluster", "request_headers", "query_parameters", "remote_address", "generic_key",
-		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata"),
+		"header_value_match", "masked_remote_address", "query_parameter_value_match", "remote_address_match", "metadata", "extension"),
 		refuses("is refused by Envoy, too, for metadata has taken its place", "dynamic_metadata")),
 	message((*routev3.RateLimit_Action_SourceCluster)(nil)),
 	message((*routev3.RateLimit_Action_DestinationCluster)(nil)),
@@ -447,6 +447,8 @@ func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelim
 		n := m.GetRemoteAddressMatch()
 		return &ratelimit.AddressMatch{Key: named(n.GetDescriptorKey(), "remote_address_match"), Value: r.valueFormat(wanted(n.GetDescriptorValue(), "descriptor_value"), at.Child("descriptor_value")),
 			Default: []byte(n.GetDefaultValue()), Networks: r.networks(n.GetAddressMatcher().GetRanges(), at.Child("address_matcher").Child("ranges")), Invert: n.GetAddressMatcher().GetInvertMatch()}
+	case *routev3.RateLimit_Action_Extension:
+		return r.rateExtension(m.GetExtension(), at.Child("extension"))
 	default:
 		r.errs.Addf(at, "found %T, which is no action of ours", a)
 	}

@@ -115,6 +115,7 @@ var Messages = func() map[protoreflect.FullName]*Message {
 		predicateFields,
 		proxyProtocolFields,
 		rateLimitFields,
+		rateDescriptorFields,
 		resolverFields,
 		routeFields,
 		tapFields,

@@ -27,7 +27,9 @@ func appendRequest(dst []byte, domain string, list []ratelimit.Descriptor, hits 
 		for _, e := range d.Entries {
 			dst = appendSize(dst, descriptorEntries, sizeEntry(e))
 			dst = appendText(dst, 1, e.Key)
-			dst = append(appendSize(dst, 2, len(e.Value)), e.Value...)
+			if len(e.Value) > 0 {
+				dst = append(appendSize(dst, 2, len(e.Value)), e.Value...)
+			}
 		}
 		if l := d.Limit; l != nil {
 			dst = appendSize(dst, descriptorLimit, sizeLimit(l))
@@ -78,7 +80,12 @@ func sizeUvarint(n uint64) (size int) {
 // sizeBytes is the size of a field that holds n bytes.
 func sizeBytes(n int) int { return 1 + sizeUvarint(uint64(n)) + n }
 
-func sizeEntry(e ratelimit.Entry) int { return sizeBytes(len(e.Key)) + sizeBytes(len(e.Value)) }
+func sizeEntry(e ratelimit.Entry) (n int) {
+	if n = sizeBytes(len(e.Key)); len(e.Value) > 0 {
+		n += sizeBytes(len(e.Value))
+	}
+	return n
+}
 
 func sizeNumber(n uint64) int {
 	if n == 0 {
