@@ -41,6 +41,12 @@ func (s *cutSocket) cut() {
 	})
 }
 
+// Cut reports whether the connection has been cut.
+func (c *Conn) Cut() bool {
+	s, ok := c.sock.(*cutSocket)
+	return ok && s.over
+}
+
 // Lost returns how many bytes of our side's a cut has kept back, as they are on the wire; without a cut, none.
 func (c *Conn) Lost() int {
 	if s, ok := c.sock.(*cutSocket); ok {

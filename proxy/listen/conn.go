@@ -448,6 +448,17 @@ func (c *Conn) log(flag access.Flag, details, failure string) {
 	c.Tell(r)
 }
 
+// logServed tells of one that a filter has had, which keeps its own account of what was in it.
+func (c *Conn) logServed() {
+	if len(c.Listener.Logs) == 0 {
+		return
+	}
+	var r access.Record
+	c.CutShort(&r)
+	c.describe(&r)
+	c.Tell(&r)
+}
+
 // describe fills in what is known of a connection that no filter has a record of.
 func (c *Conn) describe(r *access.Record) {
 	r.Start, r.Began = c.Worker.Loop.WallAt(c.Opened), access.Mark(c.Opened+1)
@@ -481,7 +492,7 @@ func (c *Conn) Release() {
 	case c.away != nil:
 		c.recordAway()
 	case c.serving && !c.told:
-		c.log(access.NoFlag, "", "")
+		c.logServed()
 	}
 	if c.Worker.Debugs() {
 		c.Worker.Log.Debug("connection ended", "connection", c.ID, "listener", c.Listener.Name)

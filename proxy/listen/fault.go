@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"errors"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
@@ -51,16 +50,14 @@ func (f *Fault) Admit(w *pool.Worker, c *Conn) bool {
 
 const faultReset = "tcp_fault_reset"
 
-// EndedBy notes in a record that a fault of ours has reset the connection, if that is what its end, err, says. What it has kept back
-// was not sent.
-func (c *Conn) EndedBy(err error, r *access.Record) bool {
-	if !errors.Is(err, drive.ErrCut) {
+// CutShort notes in a record that a fault of ours has reset the connection, if one has.
+func (c *Conn) CutShort(r *access.Record) bool {
+	if !c.Cut() {
 		return false
 	}
 	r.Flags.Set(access.FaultInjected)
 	r.CodeDetails, r.LocalClose = faultReset, faultReset
 	r.ClientClose, r.ClientEnd.How = access.CloseLocalReset, access.EndLocalReset
-	r.BytesSent -= min(r.BytesSent, uint64(c.Lost()))
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/tcp"
 )
@@ -112,5 +113,67 @@ func TestTCPFaultShare(t *testing.T) {
 	b.Step()
 	if n := set.Refused.Value(); n < 400 || n > 600 || b.Open() != len(pipes)-int(n) {
 		t.Errorf("%d of 2000 were refused, %d are open; want about 500", n, b.Open())
+	}
+}
+
+// What a stream's log says when its connection is cut is that we did it: in the middle of a request, of an answer, over either
+// version of HTTP. The listener's log says it too, and the connection counts as one that ended from here.
+func TestTCPFaultUnderHTTPIsOurs(t *testing.T) {
+	format, err := access.Compile("%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DOWNSTREAM_DETECTED_CLOSE_TYPE% %DOWNSTREAM_LOCAL_CLOSE_REASON%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing, err := access.Compile("%RESPONSE_CODE_DETAILS(CLOSE)%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := get("/direct")
+	for _, test := range []struct {
+		name  string
+		after int
+		two   bool
+	}{
+		{"in a request's head", 10, false},
+		{"behind the request", len(request), false},
+		{"in the answer", len(request) + 20, false},
+		{"HTTP/2, behind the request", 120, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
+			b.endpoints("app", app1)
+			b.Handle(app1, func(p *drive.Pipe) { p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort") })
+			chain := b.rt.Listeners[0].Chains[0]
+			f := &listen.Fault{Reset: 100, After: test.after, Stats: &stats.TCPFault{}}
+			chain.Gates = []listen.Gate{f}
+			lines, ends, listener := &logLine{format: format}, &logLine{format: closing}, &logLine{format: format}
+			b.config.Logs = []listen.Log{lines, ends}
+			b.rt.Listeners[0].Logs = []listen.Log{listener}
+			p := b.Dial("in", client, local)
+			if test.two {
+				c := newPeer2(p, false)
+				c.post(1, "/direct")
+				c.data(1, []byte(strings.Repeat("more ", 100)), false)
+			} else {
+				p.WriteString(request)
+			}
+			b.Step()
+			if !p.Broken || b.Open() != 0 {
+				t.Fatalf("broken %v, %d connections are open; want a reset", p.Broken, b.Open())
+			}
+			const want = "FI tcp_fault_reset LocalReset tcp_fault_reset"
+			if got := lines.last(); got != want || len(lines.lines) != 1 {
+				t.Errorf("the stream's log says %q", lines.lines)
+			}
+			if got := listener.last(); got != want || len(listener.lines) != 1 {
+				t.Errorf("the listener's log says %q", listener.lines)
+			}
+			if got := ends.last(); !strings.HasPrefix(got, "tcp_fault_reset;downstream_local_reset{") {
+				t.Errorf("how it has ended is told by %q", got)
+			}
+			st := b.config.Stats
+			if here, there := st.DownstreamCxDestroyLocalActiveRq.Value(), st.DownstreamCxDestroyRemoteActiveRq.Value(); here != 1 || there != 0 {
+				t.Errorf("%d connections with requests ended from here and %d from there, want 1 and 0", here, there)
+			}
+		})
 	}
 }

@@ -111,8 +111,12 @@ func (x *exchange) OnReset(r h2.Reset) {
 			flag = access.DownstreamProtocolError
 		}
 	case h2.Closed:
-		flag, details, how = access.DownstreamConnectionTermination, "downstream_remote_disconnect", x.v.how
 		s.Rec.Closed = s.mark()
+		if x.v.conn.CutShort(&s.Rec) {
+			flag, details, how = access.NoFlag, s.Rec.CodeDetails, x.v.how
+			break
+		}
+		flag, details, how = access.DownstreamConnectionTermination, "downstream_remote_disconnect", x.v.how
 	}
 	if details == "" {
 		details = "downstream_remote_reset"

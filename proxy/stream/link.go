@@ -97,9 +97,15 @@ func (l *link) finish() {
 	l.conn.Release()
 }
 
-// goneWith counts a connection that its client has ended, with so many streams in flight.
+// goneWith counts a connection that its client has ended, or a fault in its stead, with so many streams in flight.
 func (l *link) goneWith(streams int) {
-	if st := l.m.cfg.Stats; st != nil {
+	st := l.m.cfg.Stats
+	switch {
+	case st == nil:
+	case l.conn.Cut():
+		l.busy(streams, &st.DownstreamCxDestroyLocalActiveRq)
+		l.left()
+	default:
 		st.DownstreamCxDestroyRemote.Inc()
 		l.busy(streams, &st.DownstreamCxDestroyRemoteActiveRq)
 	}

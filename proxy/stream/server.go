@@ -171,7 +171,11 @@ func (v *server) gone(err error) {
 	if s != nil {
 		s.Rec.Closed = s.mark()
 		s.Rec.ClientEnd.How, s.Rec.ClientEnd.Code = pool.HowEnded(err)
-		s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
+		if v.conn.CutShort(&s.Rec) {
+			s.Abort(access.NoFlag, "")
+		} else {
+			s.Abort(access.DownstreamConnectionTermination, "downstream_remote_disconnect")
+		}
 	}
 	v.conn.Close()
 }

@@ -108,7 +108,8 @@ func (s *session) OnClose(_ *drive.Conn, err error) {
 	if s.over {
 		return
 	}
-	if s.conn.EndedBy(err, &s.rec) {
+	if s.conn.CutShort(&s.rec) {
+		s.rec.BytesSent -= min(s.rec.BytesSent, uint64(s.conn.Lost())) // over TLS with the frames of its records
 		if s.up != nil {
 			s.up.Reset()
 		}
