@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/stats"
 )
 
@@ -75,7 +76,7 @@ func NewNameCache(ctx context.Context, cfg NamesConfig, r Resolver, set *stats.N
 // Lookup returns what a name, or the address that it spells, means now: the addresses in the order
 // of the answer. known is false if nobody knows yet.
 func (c *NameCache) Lookup(host string) (addrs []netip.Addr, known bool) {
-	if a, err := netip.ParseAddr(host); err == nil {
+	if a, ok := pipe.ParseAddr(host); ok {
 		return []netip.Addr{a}, true
 	}
 	c.mu.RLock()

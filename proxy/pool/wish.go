@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/tls"
 )
@@ -50,8 +51,7 @@ func WishedDestination(s *access.State) (netip.AddrPort, bool) {
 	if !ok {
 		return netip.AddrPort{}, false
 	}
-	a, err := netip.ParseAddrPort(string(v))
-	return a, err == nil
+	return pipe.ParseAddrPort(string(v))
 }
 
 // WishedPort is the port of the host that a connection is forwarded to.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
@@ -64,7 +65,7 @@ func New(c Config, d *net.Dialer) *Resolver {
 // Resolve returns the addresses of a name that a cluster of the family uses, and the least of their
 // times to live, 0 if that is not known.
 func (r *Resolver) Resolve(ctx context.Context, name string, family cluster.Family) ([]netip.Addr, time.Duration, error) {
-	if a, err := netip.ParseAddr(name); err == nil {
+	if a, ok := pipe.ParseAddr(name); ok {
 		return []netip.Addr{a}, 0, nil
 	}
 	if known := family.Choose(r.system.hosts(name)); len(known) > 0 {

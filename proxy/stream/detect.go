@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -26,7 +27,7 @@ func (s *Stream) detect() (found netip.Addr, trusted, ok bool) {
 		xff := s.Request.Get(header.XForwardedFor)
 		if d.Header == nil {
 			found, trusted = d.forwarded(xff, s.Conn.Remote.Addr())
-		} else if a, err := netip.ParseAddr(string(s.Request.Lookup(d.Header))); err == nil {
+		} else if a, ok := pipe.ParseAddr(string(s.Request.Lookup(d.Header))); ok {
 			found, trusted = a, d.Trusted
 		} else if d.Reject != 0 {
 			if st := s.Config.Stats; st != nil {
@@ -61,8 +62,8 @@ func (d *Detector) forwarded(xff []byte, peer netip.Addr) (netip.Addr, bool) {
 	var last netip.Addr
 	for len(xff) > 0 {
 		i := bytes.LastIndexByte(xff, ',')
-		a, err := netip.ParseAddr(string(bytes.TrimSpace(xff[i+1:])))
-		if err != nil {
+		a, ok := pipe.ParseAddr(string(bytes.TrimSpace(xff[i+1:])))
+		if !ok {
 			return netip.Addr{}, false
 		}
 		if last = a; !within(d.Proxies, a) || i < 0 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/stream"
 
@@ -145,10 +146,10 @@ func overrideHost(l *lua.LState, r *run, _ any) int {
 	if l.GetTop() > 2 {
 		strict = l.CheckBool(3)
 	}
-	addr, err := netip.ParseAddrPort(text)
-	if err != nil {
-		ip, err := netip.ParseAddr(text)
-		if err != nil {
+	addr, ok := pipe.ParseAddrPort(text)
+	if !ok {
+		ip, ok := pipe.ParseAddr(text)
+		if !ok {
 			l.RaiseError("host is not a valid IP address")
 		}
 		addr = netip.AddrPortFrom(ip, 0)

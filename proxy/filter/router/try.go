@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/filter/forwardproxy"
@@ -133,14 +134,14 @@ func (r *Router) original() (netip.AddrPort, []netip.Addr) {
 	if key := r.cluster.Override.Metadata; key != nil {
 		if v, ok := key.Find(&r.s.Rec.Dynamic); ok {
 			text, _ := v.(string)
-			if a, err := netip.ParseAddrPort(text); err == nil {
+			if a, ok := pipe.ParseAddrPort(text); ok {
 				return a, nil
 			}
 		}
 	}
 	if o := &r.cluster.Override; o.UseHeader {
 		if v := r.s.Request.LookupString(o.Header); v != nil {
-			if a, err := netip.ParseAddrPort(string(v)); err == nil {
+			if a, ok := pipe.ParseAddrPort(string(v)); ok {
 				return a, nil
 			}
 			r.cluster.Stats.OriginalDstHostInvalid.Inc()

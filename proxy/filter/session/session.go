@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
@@ -123,7 +124,7 @@ func (f *filter) named(m *header.Map, now time.Time) netip.AddrPort {
 	return a
 }
 
-// parseAddress is netip.ParseAddrPort, which keeps the text that it is given: addresses of IPv4, in the form that hosts have, are
+// parseAddress is pipe.ParseAddrPort, which keeps the text that it is given: addresses of IPv4, in the form that hosts have, are
 // read without a copy of it.
 func parseAddress(b []byte) (netip.AddrPort, bool) {
 	var ip [4]byte
@@ -131,15 +132,13 @@ func parseAddress(b []byte) (netip.AddrPort, bool) {
 	for i := range ip {
 		n, tail, ok := number(rest, 255)
 		if !ok || len(tail) == 0 || tail[0] != "...:"[i] {
-			a, err := netip.ParseAddrPort(string(b))
-			return a, err == nil
+			return pipe.ParseAddrPort(string(b))
 		}
 		ip[i], rest = byte(n), tail[1:]
 	}
 	port, tail, ok := number(rest, 65535)
 	if !ok || len(tail) > 0 {
-		a, err := netip.ParseAddrPort(string(b))
-		return a, err == nil
+		return pipe.ParseAddrPort(string(b))
 	}
 	return netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(port)), true
 }
