@@ -99,10 +99,9 @@ var operators = map[string]operator{
 	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT": attempted(withoutPort, true),
 	"UPSTREAM_CONNECTION_IDS_ATTEMPTED":          {compile: attemptedIDs},
 
-	// Internal addresses, which alone have such an id, do not exist here.
-	"UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID":         {compile: noEndpoint},
-	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID":        {compile: emptyOp(nothing)},
-	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID": {compile: emptyOp(nothing)},
+	"UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID":         endpointOp(upstreamRemote),
+	"DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID":        endpointOp(downstreamLocal),
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID": endpointOp(directLocal),
 
 	"UPSTREAM_LOCAL_ADDRESS":                        addressOp(upstreamLocal, withPort),
 	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":           maskedOp(upstreamLocal),
@@ -203,8 +202,12 @@ func downstreamRemote(r *Record) netip.AddrPort { return r.client(r.DownstreamRe
 func directLocal(r *Record) netip.AddrPort      { return r.DirectLocal }
 func directRemote(r *Record) netip.AddrPort     { return r.client(r.DirectRemote) }
 
-// client is a client's address. Clients of a Unix socket have none: Envoy writes the socket's in its place.
+// client is a client's address. Clients of a Unix socket have none: Envoy writes the socket's in its place. So has the proxy itself where
+// it is its own client, but a name.
 func (r *Record) client(a netip.AddrPort) netip.AddrPort {
+	if _, _, ok := pipe.Inside(r.DirectLocal); ok && !a.IsValid() {
+		return pipe.Client
+	}
 	if _, ok := pipe.Path(r.DirectLocal); ok && !a.IsValid() {
 		return r.DirectLocal
 	}
@@ -252,8 +255,15 @@ func AppendUUID(dst []byte) []byte {
 }
 
 // noEndpoint writes the empty id of a host's address, once there is a connection to it.
-func noEndpoint(command) (*op, error) {
-	return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) { return dst, r.UpstreamConnID != 0 }}, nil
+// endpointOp writes the endpoint of an address inside of the proxy. No other has one.
+func endpointOp(of func(*Record) netip.AddrPort) operator {
+	return operator{compile: func(command) (*op, error) {
+		return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
+			a := of(r)
+			_, id, _ := pipe.Inside(a)
+			return append(dst, id...), a.IsValid()
+		}}, nil
+	}}
 }
 
 func attemptedIDs(command) (*op, error) {

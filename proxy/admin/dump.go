@@ -203,6 +203,10 @@ func (s *Server) listeners(w http.ResponseWriter, r *http.Request) {
 }
 
 func addressOf(a netip.AddrPort) *corev3.Address {
+	if listener, endpoint, ok := pipe.Inside(a); ok {
+		return &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
+			AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: listener}, EndpointId: endpoint}}}
+	}
 	if path, ok := pipe.Path(a); ok {
 		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 var bootstrapFields = []*Message{
-	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager", "typed_dns_resolver_config"),
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager", "typed_dns_resolver_config", "bootstrap_extensions"),
 		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
 		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
 		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
@@ -67,6 +67,7 @@ type Bootstrap struct {
 	OutlierLog   string // path of the file in which ejections are told; empty: none
 	Limits       Limits
 	Values       *Values
+	Inside       bool             // there may be listeners inside of the proxy
 	Overload     *overload.Config // nil: there is no overload manager in it
 }
 
@@ -107,6 +108,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	env.Values = b.Values
 	b.Limits = b.Values.limits()
 	b.Overload = r.overload(m.GetOverloadManager(), &b.Limits)
+	r.bootstrapExtensions(m.GetBootstrapExtensions(), b, field.At("bootstrap_extensions"))
 	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)

@@ -24,7 +24,7 @@ import (
 
 // commonFields are messages that occur in many places.
 var commonFields = []*Message{
-	message((*corev3.Address)(nil), reads("socket_address", "pipe")),
+	message((*corev3.Address)(nil), reads("socket_address", "pipe", "envoy_internal_address")),
 	message((*corev3.Pipe)(nil), reads("path", "mode")),
 	message((*corev3.SocketAddress)(nil),
 		only("protocol", "there are no UDP listeners or hosts", "TCP"),

@@ -74,6 +74,9 @@ func (r *reader) endpoint(e *endpointv3.LbEndpoint, names bool, at *field.Path) 
 		return out, false
 	case names:
 		out.Name, out.Port = s.GetAddress(), r.port(s.GetPortValue(), where.Child("socket_address").Child("port_value"))
+	case e.GetEndpoint().GetAddress().GetEnvoyInternalAddress() != nil:
+		a := e.GetEndpoint().GetAddress().GetEnvoyInternalAddress()
+		out.Addr = pipe.Internal(a.GetServerListenerName(), a.GetEndpointId())
 	default:
 		out.Addr = r.anyAddress(e.GetEndpoint().GetAddress(), where)
 		if !out.Addr.IsValid() {

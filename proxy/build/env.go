@@ -62,6 +62,9 @@ type Env struct {
 	// Failing says whether the proxy was told to fail its health checks; nil: never.
 	Failing func() bool
 
+	// Inside says that there may be listeners inside of the proxy (envoy.bootstrap.internal_listener).
+	Inside bool
+
 	// WholeWorld says that the control plane speaks the state-of-the-world form only.
 	WholeWorld bool
 

@@ -28,10 +28,11 @@ var listenerFields = []*Message{
 	message((*listenerv3.Listener)(nil),
 		reads("name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain", "per_connection_buffer_limit_bytes",
 			"listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "access_log",
-			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "drain_type", "bypass_overload_manager", "metadata", "filter_chain_matcher"),
+			"tcp_backlog_size", "bind_to_port", "deprecated_v1", "socket_options", "tcp_fast_open_queue_length", "tcp_keepalive", "ignore_global_conn_limit", "drain_type", "bypass_overload_manager", "metadata", "filter_chain_matcher", "internal_listener"),
 		ignores("every worker has its own socket", "reuse_port", "enable_reuse_port", "connection_balance_config"),
 		ignores("a turn of the loop accepts a bounded number", "max_connections_to_accept_per_socket_event")),
 	message((*listenerv3.Listener_DeprecatedV1)(nil), reads("bind_to_port")),
+	message((*listenerv3.Listener_InternalListenerConfig)(nil)),
 	message((*listenerv3.AdditionalAddress)(nil), reads("address")),
 	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata", "use_proxy_proto")),
 	message((*listenerv3.FilterChainMatch)(nil),
@@ -87,9 +88,13 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	case corev3.TrafficDirection_OUTBOUND:
 		c.Direction = listen.Outbound
 	}
-	r.listenAt(c, m.GetAddress(), field.At("address"))
-	for i, a := range m.GetAdditionalAddresses() {
-		r.listenAt(c, a.GetAddress(), field.At("additional_addresses").Index(i).Child("address"))
+	if m.GetInternalListener() != nil {
+		r.inside(m, c)
+	} else {
+		r.listenAt(c, m.GetAddress(), field.At("address"))
+		for i, a := range m.GetAdditionalAddresses() {
+			r.listenAt(c, a.GetAddress(), field.At("additional_addresses").Index(i).Child("address"))
+		}
 	}
 	if c.Name == "" {
 		c.Name = pipe.String(c.Addrs[0])
@@ -104,10 +109,12 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	c.Logs = r.logs(m.GetAccessLog(), field.At("access_log"))
 	r.listenerFilters(m, c)
 	c.SocketOptions = r.socketOptions(m)
-	c.MaxConnections = cmp.Or(r.env.Limits.Listeners[m.GetName()], r.env.Limits.Each)
+	if !c.Inside { // whoever comes to it has been counted where it came from, as in Envoy
+		c.MaxConnections = cmp.Or(r.env.Limits.Listeners[m.GetName()], r.env.Limits.Each)
+	}
 	c.ModifyOnly = m.GetDrainType() == listenerv3.Listener_MODIFY_ONLY
-	c.Unshed = m.GetBypassOverloadManager()
-	if !m.GetIgnoreGlobalConnLimit() {
+	c.Unshed = m.GetBypassOverloadManager() || c.Inside
+	if !m.GetIgnoreGlobalConnLimit() && !c.Inside {
 		c.Global = r.env.Limits.Global
 	}
 	for i, f := range m.GetFilterChains() {
@@ -192,6 +199,9 @@ const (
 
 // statAddress writes an address as the names of Envoy's statistics do.
 func statAddress(a netip.AddrPort) string {
+	if name, _, ok := pipe.Inside(a); ok {
+		return "envoy_internal_" + name
+	}
 	text := []byte(pipe.String(a))
 	for i, b := range text {
 		if b == ':' {

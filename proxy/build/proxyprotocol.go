@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
+	internalupstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 
 	"github.com/mallamesh/malla/base/field"
@@ -22,8 +23,17 @@ var proxyProtocolFields = []*Message{
 	message((*corev3.TlvEntry)(nil), reads("type", "value", "format_string")),
 }
 
-// socket reads how a cluster talks to hosts: perhaps with a PROXY header first, then perhaps by TLS.
+// socket reads how a cluster talks to hosts: perhaps inside of the proxy, perhaps with a PROXY header first, then perhaps by TLS.
 func (r *reader) socket(s *corev3.TransportSocket, secrets *Secrets, at *field.Path) (t cluster.Transport) {
+	if s.GetTypedConfig() != nil && s.GetTypedConfig().MessageName() == "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport" {
+		m, ok := r.unpack(s.GetTypedConfig(), at).(*internalupstreamv3.InternalUpstreamTransport)
+		if !ok {
+			return t
+		}
+		at = at.Child("typed_config")
+		t.Passed = r.passed(m, at.Child("passthrough_metadata"))
+		s, at = m.GetTransportSocket(), at.Child("transport_socket")
+	}
 	if s.GetTypedConfig() != nil && s.GetTypedConfig().MessageName() == "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" {
 		m, ok := r.unpack(s.GetTypedConfig(), at).(*upstreamv3.ProxyProtocolUpstreamTransport)
 		if !ok {

@@ -102,6 +102,7 @@ var Messages = func() map[protoreflect.FullName]*Message {
 		http2Fields,
 		httpFields,
 		identityFields,
+		insideFields,
 		listenerFields,
 		listenerFilterFields,
 		loadFields,

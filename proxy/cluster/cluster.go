@@ -45,6 +45,7 @@ type Transport struct {
 	Match  map[string]string  // endpoints whose Metadata.Match holds all of these use it; empty matches all
 	Socket any                // *tls.Client configuration of proxy/tls; nil: plain text
 	Proxy  *proxyproto.Sender // of the PROXY protocol's header before that; nil: none
+	Passed *Passed            // what listeners inside of the proxy are told; nil: nothing
 }
 
 // A Config describes a cluster. It is immutable once it is given to New.
@@ -157,6 +158,8 @@ type Cluster struct {
 	ring  *stats.RingHash // of RingHash
 	table *stats.Maglev   // of Maglev
 
+	inside *stats.InternalUpstream // nil: no transport passes anything on
+
 	next    *Cluster                     // that has its hosts now; guarded by mu
 	follow  func([]*Host)                // of [Cluster.Follow]; guarded by mu
 	passive atomic.Pointer[func(*State)] // of [Cluster.OnFailCheck]
@@ -217,6 +220,10 @@ func New(cfg Config, reg *stats.Registry, prev *Cluster) (*Cluster, error) {
 	}
 	if slices.ContainsFunc(c.Transports, func(t Transport) bool { return t.Socket != nil }) {
 		set.TLS.Show()
+	}
+	if slices.ContainsFunc(c.Transports, func(t Transport) bool { return t.Passed != nil }) {
+		c.inside, scope = reg.InternalUpstream(c.StatName)
+		c.scopes = append(c.scopes, scope)
 	}
 	c.Policy.Total = set.UpstreamRqActive.Value
 	if c.HTTP2 || c.ALPN || c.SameProtocol {

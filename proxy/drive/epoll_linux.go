@@ -338,6 +338,15 @@ func (b *epoll) dial(o Dial) (socket, bool, error) {
 	return &fdSocket{fd, fd}, err == nil, nil
 }
 
+// pair makes two Unix sockets that are connected to each other.
+func (b *epoll) pair() (socket, socket, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	return &fdSocket{fds[0], fds[0]}, &fdSocket{fds[1], fds[1]}, nil
+}
+
 // prepare sets what must be set before connect.
 func prepare(fd int, o Dial) error {
 	if _, ok := named.Path(o.Addr); ok {

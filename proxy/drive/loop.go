@@ -29,6 +29,7 @@ type backend interface {
 	// wake makes wait return; it may be called from any goroutine.
 	wake()
 	dial(o Dial) (socket, bool, error) // the bool: connected already
+	pair() (a, b socket, err error)    // connected to each other
 	watch(c *Conn) error
 	unwatch(c *Conn)
 	now() time.Duration

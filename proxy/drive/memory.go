@@ -236,6 +236,13 @@ func (b *memory) dial(o Dial) (socket, bool, error) {
 	return s, false, nil
 }
 
+func (b *memory) pair() (socket, socket, error) {
+	one, other := b.socket(netip.AddrPort{}, netip.AddrPort{}), b.socket(netip.AddrPort{}, netip.AddrPort{})
+	one.ready, one.writable, other.ready = true, true, true
+	one.peer, other.peer = other, one
+	return one, other, nil
+}
+
 func (s *memSocket) read(p []byte) (int, error) {
 	if len(s.in) > 0 {
 		n := copy(p, s.in)

@@ -47,6 +47,7 @@ type Config struct {
 	Addrs     []netip.AddrPort               // the first is the address; the rest are additional ones
 	Modes     map[netip.AddrPort]os.FileMode // of the files of Unix sockets among them; 0: as the process makes files
 	Bind      bool                           // bind_to_port; otherwise it is only reached by hand-over
+	Inside    bool                           // internal_listener: it is reached from the proxy itself, by its name
 	Direction Direction
 	Metadata  *metadata.Set
 

@@ -156,7 +156,9 @@ func (c *Conn) start() {
 		c.close()
 		return
 	}
-	if cfg.OriginalDst || cfg.UseOriginalDst { // Envoy adds the listener filter where the flag is set
+	if cfg.Inside && cfg.OriginalDst {
+		c.believe()
+	} else if cfg.OriginalDst || cfg.UseOriginalDst { // Envoy adds the listener filter where the flag is set
 		addr, err := c.Conn.OriginalDst()
 		if err == nil {
 			c.Local = addr

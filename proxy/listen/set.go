@@ -37,6 +37,7 @@ type Set struct {
 	w      *pool.Worker
 	byName map[string]*listener
 	byAddr map[netip.AddrPort]*listener
+	inside map[string]*listener   // those inside of the proxy, by name
 	old    map[*listener]struct{} // draining
 	drains [2]drain               // of the whole proxy, by class
 	full   bool                   // no connections are accepted for now
@@ -56,7 +57,9 @@ type listener struct {
 
 // NewSet returns an empty set.
 func NewSet(w *pool.Worker) *Set {
-	return &Set{w: w, byName: map[string]*listener{}, byAddr: map[netip.AddrPort]*listener{}, old: map[*listener]struct{}{}}
+	s := &Set{w: w, byName: map[string]*listener{}, byAddr: map[netip.AddrPort]*listener{}, old: map[*listener]struct{}{}}
+	w.Inside = s
+	return s
 }
 
 // Apply makes the set that of a new configuration. sockets are those of each
@@ -67,6 +70,7 @@ func (s *Set) Apply(configs []*Config, sockets map[string][]*drive.Socket, pace 
 	before := s.byName
 	s.byName = make(map[string]*listener, len(configs))
 	s.byAddr = make(map[netip.AddrPort]*listener, len(configs))
+	s.inside = map[string]*listener{}
 	var failed error
 	for _, cfg := range configs {
 		l := before[cfg.Name]
@@ -80,6 +84,9 @@ func (s *Set) Apply(configs []*Config, sockets map[string][]*drive.Socket, pace 
 			delete(before, cfg.Name)
 		}
 		s.byName[cfg.Name] = l
+		if cfg.Inside {
+			s.inside[cfg.Name] = l
+		}
 		for _, addr := range cfg.Addrs {
 			if s.byAddr[addr] == nil {
 				s.byAddr[addr] = l
@@ -161,8 +168,23 @@ func (s *Set) Accept(name string) func(*drive.Conn) {
 	}
 }
 
+// Inside reports whether there is a listener of that name inside of the proxy.
+func (s *Set) Inside(name string) bool { return s.inside[name] != nil }
+
+// AcceptInside takes a connection that comes from the proxy itself. If the listener has gone meanwhile, so has the connection.
+func (s *Set) AcceptInside(name string, d *drive.Conn, p pool.Passed) {
+	l := s.inside[name]
+	if l == nil {
+		d.Close()
+		return
+	}
+	l.begin(d, p)
+}
+
 // Accepted begins with a new connection.
-func (l *listener) Accepted(d *drive.Conn) {
+func (l *listener) Accepted(d *drive.Conn) { l.begin(d, pool.Passed{}) }
+
+func (l *listener) begin(d *drive.Conn, p pool.Passed) {
 	cfg := l.config
 	if l.shed() {
 		d.Abort()
@@ -183,6 +205,10 @@ func (l *listener) Accepted(d *drive.Conn) {
 		return
 	}
 	c := &Conn{Conn: d, Worker: l.set.w, Listener: cfg, ID: l.set.w.ConnectionID(), set: l.set, global: cfg.Global}
+	for namespace, fields := range p.Metadata {
+		c.Dynamic.Put(namespace, fields)
+	}
+	c.State = p.State
 	l.link(c)
 	if c.Worker.Debugs() {
 		c.Worker.Log.Debug("connection", "connection", c.ID, "listener", cfg.Name, "from", d.RemoteAddr())

@@ -100,7 +100,9 @@ func (d *Dialing) try(t *try) {
 	d.next++
 	d.Cluster.Stats.UpstreamCxTotal.Inc() // as in Envoy each attempt counts, and only the last as a failure
 	t.d = d
-	t.conn = d.Worker.Loop.Dial(o, t)
+	if t.conn = d.inside(o.Addr, t); t.conn == nil {
+		t.conn = d.Worker.Loop.Dial(o, t)
+	}
 	t.conn.SetMark(int(d.Cluster.BufferLimit))
 	t.conn.SetMeter(d.Meter)
 	d.tries = append(d.tries, t)

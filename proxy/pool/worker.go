@@ -45,6 +45,7 @@ type Worker struct {
 	Source Source
 	Mark   int // SO_MARK of upstream sockets, 0: none
 	HTTP2  *h2.Shard
+	Inside Inside // nil: there are none
 	// Log is told of each connection and stream at debug; nil: nobody is.
 	Log *slog.Logger
 	// Failing says whether the proxy was told to fail its health checks; never nil.

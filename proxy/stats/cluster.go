@@ -177,6 +177,11 @@ func (c *Cluster) CountDestroyed(byHost, withRequests bool) {
 	}
 }
 
+// InternalUpstream holds "cluster.<name>.internal_upstream.", which only clusters with such a transport socket have.
+type InternalUpstream struct {
+	NoMetadata Counter `stat:"no_metadata"`
+}
+
 // RingHash holds "cluster.<name>.ring_hash_lb.".
 type RingHash struct {
 	Size             Gauge `stat:"size"`

@@ -145,6 +145,12 @@ func (r *Registry) Sizes(name string) (*Sizes, *Scope) {
 	return s.set.Addr().Interface().(*Sizes), s
 }
 
+// InternalUpstream returns the set of "cluster.<name>.internal_upstream.", which only clusters that lead inside have.
+func (r *Registry) InternalUpstream(name string) (*InternalUpstream, *Scope) {
+	s := r.add("cluster."+name+".internal_upstream.", "cluster.internal_upstream.", func() any { return new(InternalUpstream) }, Tag{TagCluster, name})
+	return s.set.Addr().Interface().(*InternalUpstream), s
+}
+
 // RingHash returns the set of "cluster.<name>.ring_hash_lb.", which only clusters with a ring have.
 func (r *Registry) RingHash(name string) (*RingHash, *Scope) {
 	s := r.add("cluster."+name+".ring_hash_lb.", "cluster.ring_hash_lb.", func() any { return new(RingHash) }, Tag{TagCluster, name})

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -116,8 +117,8 @@ func schemeOf(p []byte) []byte {
 }
 
 func (s *Stream) isInternal(a netip.Addr) bool {
-	if !a.IsValid() { // of a Unix socket
-		return s.Config.InternalUnix
+	if !a.IsValid() { // of a Unix socket, or of the proxy itself
+		return s.Config.InternalUnix && !s.Conn.Internal()
 	}
 	return within(s.Config.InternalAddresses, a)
 }
@@ -146,8 +147,8 @@ func fromForwarded(xff []byte, skip int) (a netip.Addr, only, ok bool) {
 		i := bytes.LastIndexByte(xff, ',')
 		item := bytes.TrimSpace(xff[i+1:])
 		if skip == 0 {
-			a, err := netip.ParseAddr(string(item))
-			return a, only, err == nil
+			a, ok := pipe.ParseAddr(string(item))
+			return a, only, ok
 		}
 		if i < 0 {
 			return a, only, false

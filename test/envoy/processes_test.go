@@ -139,6 +139,8 @@ func (s *side) bootstrap(t *testing.T, file string, some []*scenario.Scenario) s
 		"node":             map[string]any{"id": "scenarios", "cluster": "scenarios"},
 		"admin":            map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": json.Number(port)}}},
 		"static_resources": resources,
+		"bootstrap_extensions": []any{map[string]any{"name": "envoy.bootstrap.internal_listener", "typed_config": map[string]any{
+			"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"}}},
 	}
 	for _, sc := range some {
 		tree, err := s.views[sc.Name].Config()

@@ -1,9 +1,10 @@
 package filterstate
 
 import (
-	"net/netip"
 	"strconv"
 
+	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 )
 
@@ -16,16 +17,19 @@ var (
 		pool.WishNames:                nil,
 		pool.WishALPN:                 nil,
 		pool.WishDestination:          isAddress,
+		listen.OriginalLocal:          isAddress,
+		listen.OriginalRemote:         isAddress,
 	}
 	ConnectionObjects = map[string]func(string) bool{
 		pool.WishServerName:  nil,
 		pool.WishNames:       nil,
 		pool.WishALPN:        nil,
 		pool.WishDestination: isAddress,
-		pool.WishCluster:     nil,
-		pool.WishIdle:        isNumber,
-		pool.WishHost:        nil,
-		pool.WishPort:        isPort,
+		listen.OriginalLocal: isAddress, listen.OriginalRemote: isAddress,
+		pool.WishCluster: nil,
+		pool.WishIdle:    isNumber,
+		pool.WishHost:    nil,
+		pool.WishPort:    isPort,
 	}
 )
 
@@ -40,8 +44,8 @@ func isPort(s string) bool {
 }
 
 func isAddress(s string) bool {
-	_, err := netip.ParseAddrPort(s)
-	return err == nil
+	_, ok := pipe.ParseAddrPort(s)
+	return ok
 }
 
 // Object returns what makes a text the object of a request that factory makes for key, and whether there is one.

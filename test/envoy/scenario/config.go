@@ -274,6 +274,10 @@ func (v *View) complete(tree object) error {
 			continue
 		}
 		name, _ := fields["name"].(string)
+		if fields["internal_listener"] != nil {
+			v.listeners = append(v.listeners, named{name, "envoy_internal_" + name})
+			continue
+		}
 		if fields["address"] == nil {
 			fields["address"] = object{"socket_address": object{"address": v.IP, "port_value": 10000 + i}}
 		}
@@ -335,7 +339,7 @@ func (v *View) rename(value any, key, list string) {
 				continue
 			}
 			switch {
-			case k == "cluster", k == "cluster_name", k == "stat_prefix", k == "alt_stat_name",
+			case k == "cluster", k == "cluster_name", k == "stat_prefix", k == "alt_stat_name", k == "server_listener_name",
 				k == "name" && (list == "clusters" || list == "listeners" || list == "secrets" || secretKeys[key] || secretKeys[list]),
 				k == "name" && list == "resources" && (strings.HasSuffix(typ, ".Cluster") || strings.HasSuffix(typ, ".Listener") || strings.HasSuffix(typ, ".Secret")):
 				t[k] = v.Prefix() + text
