@@ -47,7 +47,8 @@ type ControlOptions struct {
 	// AccessLogFile is MeshConfig's accessLogFile where it is not written; "" as in
 	// Istio is no access log.
 	AccessLogFile string
-	AsIstio       bool // there is no istiod: its GatewayClasses are ours
+	Shared        string // the ConfigMap with settings below those of the mesh's own
+	AsIstio       bool   // there is no istiod: its GatewayClasses are ours
 	Log           *slog.Logger
 }
 
@@ -60,6 +61,7 @@ func controlCommand(ctx context.Context, args []string, stderr io.Writer) error 
 	f.StringVar(&o.Namespace, "namespace", envOr("POD_NAMESPACE", "istio-system"), "the control plane's namespace")
 	f.StringVar(&o.Listen, "listen", "", "address to listen on, all if empty")
 	f.StringVar(&o.AccessLogFile, "access-log-file", "", "accessLogFile of a MeshConfig that does not say it")
+	f.StringVar(&o.Shared, "shared-mesh-config", os.Getenv(mesh.SharedEnv), "a ConfigMap of the namespace with settings of the mesh below its own")
 	f.BoolVar(&o.AsIstio, "as-istio", false, "serve GatewayClasses of istio.io/gateway-controller: where no istiod runs")
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
@@ -95,7 +97,7 @@ func Control(ctx context.Context, o ControlOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := kube.New(cfg, kube.Options{Namespace: o.Namespace, Log: o.Log})
+	source, err := kube.New(cfg, kube.Options{Namespace: o.Namespace, Shared: o.Shared, Log: o.Log})
 	if err != nil {
 		return err
 	}
@@ -326,7 +328,7 @@ func (c *controlPlane) build(born time.Time, renamed bool) (types []string, chan
 func (c *controlPlane) settings(snap *config.Snapshot) (cfg *model.MeshConfig, found []problem) {
 	base := model.DefaultMeshConfig()
 	base.RootNamespace, base.AccessLogFile, base.BesideIstio = c.o.Namespace, c.o.AccessLogFile, !c.o.AsIstio
-	cfg, from, errs := mesh.Of(snap, c.o.Namespace, base)
+	cfg, from, errs := mesh.Of(snap, c.o.Namespace, c.o.Shared, base)
 	if len(errs) == 0 {
 		c.good = cfg
 		if c.lastGood != nil {

@@ -27,13 +27,18 @@ import (
 // A proxySettings is what goes to every proxy that is injected from now on.
 type proxySettings struct {
 	maps    map[string]string // by the ConfigMap's name, MeshConfig as it was written
+	shared  string            // the ConfigMap below the mesh's own; "": none
 	objects []*networkingv1beta1.ProxyConfig
 }
 
 // proxySettings reads them.
 func (s *supervisor) proxySettings(ctx context.Context) proxySettings {
 	out := proxySettings{maps: map[string]string{}, objects: s.proxyConfigs(ctx)}
-	for _, name := range mesh.Names {
+	out.shared = s.shared(ctx)
+	for _, name := range append(slices.Clone(mesh.Names), out.shared) {
+		if name == "" {
+			continue
+		}
 		cm, err := s.client.CoreV1().ConfigMaps(seed.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			continue
@@ -43,6 +48,22 @@ func (s *supervisor) proxySettings(ctx context.Context) proxySettings {
 		}
 	}
 	return out
+}
+
+// shared is the ConfigMap that the control plane's Deployment has in [mesh.SharedEnv].
+func (s *supervisor) shared(ctx context.Context) string {
+	d, err := s.client.AppsV1().Deployments(seed.Namespace).Get(ctx, "istiod", metav1.GetOptions{})
+	if err != nil {
+		return ""
+	}
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, e := range c.Env {
+			if e.Name == mesh.SharedEnv {
+				return e.Value
+			}
+		}
+	}
+	return ""
 }
 
 // proxyConfigs are all objects of the kind ProxyConfig.
@@ -67,7 +88,7 @@ func (s *supervisor) proxyConfigs(ctx context.Context) []*networkingv1beta1.Prox
 
 // with is what the settings are once the request is done, and whether it has to do with them.
 func (p proxySettings) with(r *api.Request) (proxySettings, bool) {
-	out := proxySettings{maps: map[string]string{}, objects: slices.DeleteFunc(slices.Clone(p.objects), func(o *networkingv1beta1.ProxyConfig) bool {
+	out := proxySettings{shared: p.shared, maps: map[string]string{}, objects: slices.DeleteFunc(slices.Clone(p.objects), func(o *networkingv1beta1.ProxyConfig) bool {
 		return r.Kind.Kind == "ProxyConfig" && o.Namespace == r.Namespace && o.Name == r.Name
 	})}
 	for name, text := range p.maps {
@@ -84,7 +105,7 @@ func (p proxySettings) with(r *api.Request) (proxySettings, bool) {
 			out.objects = append(out.objects, value.(*networkingv1beta1.ProxyConfig))
 		}
 		return out, true
-	case r.Kind.Kind == "ConfigMap" && r.Namespace == seed.Namespace && slices.Contains(mesh.Names, r.Name):
+	case r.Kind.Kind == "ConfigMap" && r.Namespace == seed.Namespace && (slices.Contains(mesh.Names, r.Name) || r.Name == p.shared):
 		delete(out.maps, r.Name)
 		if r.Object != nil {
 			if text, ok, _ := unstructured.NestedString(r.Object.Object, "data", mesh.Key); ok {
@@ -110,6 +131,7 @@ func (s *supervisor) injection(p proxySettings) inject.Options {
 			break
 		}
 	}
+	text = mesh.Over(text, p.maps[p.shared])
 	out, err := o.By(text, p.objects)
 	if err != nil {
 		s.log.Warn("meshConfig.defaultConfig not read", "reason", err)

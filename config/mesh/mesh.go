@@ -31,6 +31,10 @@ const Key = "mesh"
 // Names are the ConfigMaps that are read: of several, the first counts alone.
 var Names = []string{"malla", "istio"}
 
+// SharedEnv is the variable of the control plane with the name of another ConfigMap of the root namespace: what it says holds where
+// the mesh's own says nothing.
+const SharedEnv = "SHARED_MESH_CONFIG"
+
 // LastGood is the ConfigMap of the root namespace in which the control plane keeps, under the same keys, the last settings
 // without a mistake, so that a mistake changes nothing over a restart either.
 const LastGood = "malla-last-good-mesh"
@@ -86,21 +90,83 @@ func tree(c *strict.Checker, text string, p *strict.Plan, at *field.Path) map[st
 }
 
 // Of returns the settings of a snapshot, laid over base, and from which ConfigMap
-// they are. Errors are those of a ConfigMap that was not refused on its way in.
-func Of(s *config.Snapshot, namespace string, base model.MeshConfig) (*model.MeshConfig, *config.Object, field.List) {
+// they are. Errors are those of a ConfigMap that was not refused on its way in. A ConfigMap called shared, if that is not empty, says what the
+// mesh's own leaves open; what is returned is then the own one with all of it.
+func Of(s *config.Snapshot, namespace, shared string, base model.MeshConfig) (*model.MeshConfig, *config.Object, field.List) {
+	below := written(s, namespace, shared)
+	if below != nil {
+		if m, errs := read(below.Value.(*corev1.ConfigMap).Data, base); len(errs) > 0 {
+			return m, below, errs.In(below.String())
+		}
+	}
 	for _, name := range Names {
-		o, ok := s.Get("ConfigMap", namespace, name)
-		if !ok {
-			continue
+		if o := written(s, namespace, name); o != nil {
+			o = over(o, below)
+			m, errs := read(o.Value.(*corev1.ConfigMap).Data, base)
+			return m, o, errs.In(o.String())
 		}
-		data := o.Value.(*corev1.ConfigMap).Data
-		if _, ok := data[Key]; !ok && data[NetworksKey] == "" {
-			continue
-		}
-		m, errs := read(data, base)
-		return m, o, errs.In(o.String())
+	}
+	if below != nil {
+		m, _ := read(below.Value.(*corev1.ConfigMap).Data, base)
+		return m, below, nil
 	}
 	return &base, nil, nil
+}
+
+// written is a ConfigMap with settings of the mesh, nil if it has none.
+func written(s *config.Snapshot, namespace, name string) *config.Object {
+	o, ok := s.Get("ConfigMap", namespace, name)
+	if !ok {
+		return nil
+	}
+	data := o.Value.(*corev1.ConfigMap).Data
+	if _, ok := data[Key]; !ok && data[NetworksKey] == "" {
+		return nil
+	}
+	return o
+}
+
+// over is own with what below says besides.
+func over(own, below *config.Object) *config.Object {
+	if below == nil {
+		return own
+	}
+	out := *own
+	data := maps.Clone(own.Value.(*corev1.ConfigMap).Data)
+	more := below.Value.(*corev1.ConfigMap).Data
+	data[Key] = Over(data[Key], more[Key])
+	if data[NetworksKey] == "" && more[NetworksKey] != "" {
+		data[NetworksKey] = more[NetworksKey]
+	}
+	out.Value = &corev1.ConfigMap{Data: data}
+	return &out
+}
+
+// Over is own, settings as they are written, with what is said below them besides: objects are laid over each other, and of all else own
+// counts. What cannot be read is left to who reads it.
+func Over(own, below string) string {
+	var upper, lower map[string]any
+	if yaml.Unmarshal([]byte(own), &upper) != nil || yaml.Unmarshal([]byte(below), &lower) != nil || len(lower) == 0 {
+		return own
+	}
+	text, err := yaml.Marshal(merged(upper, lower))
+	if err != nil {
+		return own
+	}
+	return string(text)
+}
+
+func merged(upper, lower map[string]any) map[string]any {
+	out := maps.Clone(lower)
+	for k, v := range upper {
+		a, isMap := v.(map[string]any)
+		b, both := out[k].(map[string]any)
+		if isMap && both {
+			v = merged(a, b)
+		}
+		out[k] = v
+	}
+	return out
 }
 
 // read lays what a ConfigMap says over base.

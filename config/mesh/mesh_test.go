@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +140,7 @@ func TestWrongSelectors(t *testing.T) {
 func TestOf(t *testing.T) {
 	base := model.DefaultMeshConfig()
 	s := memory.New()
-	if m, from, _ := Of(s.Snapshot(), "istio-system", base); from != nil || cmp.Diff(base, *m) != "" {
+	if m, from, _ := Of(s.Snapshot(), "istio-system", "", base); from != nil || cmp.Diff(base, *m) != "" {
 		t.Error("without a ConfigMap it must be the base")
 	}
 	text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME, namespace: istio-system}\ndata: {mesh: 'accessLogFile: /NAME'}\n"
@@ -147,11 +148,49 @@ func TestOf(t *testing.T) {
 		if err := s.PutYAML(strings.ReplaceAll(text, "NAME", name)); err != nil {
 			t.Fatal(err)
 		}
-		if m, from, errs := Of(s.Snapshot(), "istio-system", base); m.AccessLogFile != "/"+name || from.Name != name || len(errs) > 0 {
+		if m, from, errs := Of(s.Snapshot(), "istio-system", "", base); m.AccessLogFile != "/"+name || from.Name != name || len(errs) > 0 {
 			t.Errorf("%s: found %q of %v, %v", name, m.AccessLogFile, from, errs)
 		}
 	}
-	if _, from, _ := Of(s.Snapshot(), "elsewhere", base); from != nil {
+	if _, from, _ := Of(s.Snapshot(), "elsewhere", "", base); from != nil {
 		t.Error("a ConfigMap of another namespace does not count")
+	}
+}
+
+// What SHARED_MESH_CONFIG names says what the mesh's own settings leave open, down to single fields; a mistake in it is its own.
+func TestSharedSettings(t *testing.T) {
+	base := model.DefaultMeshConfig()
+	s := memory.New()
+	put := func(name, text string) {
+		t.Helper()
+		if err := s.PutYAML(fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: istio-system}\ndata: {mesh: %q}\n", name, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(wantFrom, wantFile string, wantDomain string, wantErrs int) {
+		t.Helper()
+		m, from, errs := Of(s.Snapshot(), "istio-system", "ours", base)
+		if from.Name != wantFrom || m.AccessLogFile != wantFile || m.TrustDomain != wantDomain || len(errs) != wantErrs {
+			t.Errorf("of %s: log %q, domain %q, %v; want of %s: %q, %q, %d errors", from.Name, m.AccessLogFile, m.TrustDomain, errs, wantFrom, wantFile, wantDomain, wantErrs)
+		}
+	}
+	put("ours", "accessLogFile: /shared\ntrustDomain: shared.example")
+	check("ours", "/shared", "shared.example", 0)
+	put("istio", "accessLogFile: /own")
+	check("istio", "/own", "shared.example", 0)
+	put("istio", "trustDomain: own.example")
+	check("istio", "/shared", "own.example", 0)
+	put("ours", "accessLogFile: 1")
+	check("ours", "", "cluster.local", 1)
+	for _, test := range []struct{ own, below, want string }{
+		{"a: {b: 1}", "a: {b: 2, c: 3}\nd: 4", "a:\n  b: 1\n  c: 3\nd: 4\n"},
+		{"a: [1]", "a: [2, 3]", "a:\n- 1\n"},
+		{"a: 1", "", "a: 1"},
+		{"a: [", "b: 1", "a: ["},
+		{"a: 1", "b: [", "a: 1"},
+	} {
+		if got := Over(test.own, test.below); got != test.want {
+			t.Errorf("%q over %q: %q, want %q", test.own, test.below, got, test.want)
+		}
 	}
 }

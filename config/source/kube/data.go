@@ -22,7 +22,7 @@ import (
 func (k *sink) keep(value runtime.Object) bool {
 	switch v := value.(type) {
 	case *corev1.ConfigMap:
-		if v.Namespace == k.s.o.Namespace && (slices.Contains(mesh.Names, v.Name) || v.Name == mesh.LastGood) {
+		if v.Namespace == k.s.o.Namespace && (slices.Contains(mesh.Names, v.Name) || v.Name == mesh.LastGood || v.Name == k.s.o.Shared) {
 			return true
 		}
 		maps.DeleteFunc(v.Data, func(key, text string) bool {

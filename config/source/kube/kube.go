@@ -42,6 +42,8 @@ var Kinds = []string{
 type Options struct {
 	// Namespace is the one whose ConfigMaps istio and malla are read: istio-system if empty.
 	Namespace string
+	// Shared is another ConfigMap there that is read (see [mesh.SharedEnv]), if not empty.
+	Shared string
 	// Kinds are read in place of the package's Kinds, if not nil.
 	Kinds []string
 	Log   *slog.Logger // slog.Default() if nil
