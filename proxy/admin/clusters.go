@@ -142,6 +142,9 @@ func healthFlags(h *cluster.Host) string {
 	if h.Health == cluster.Draining {
 		b.WriteString("/eds_status_draining")
 	}
+	if h.FoundDegraded() {
+		b.WriteString("/degraded_outlier_detection")
+	}
 	if b.Len() == 0 {
 		return "healthy"
 	}
@@ -199,7 +202,7 @@ func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 			FailedActiveHealthCheck: h.Check()&cluster.CheckFailed != 0, FailedActiveDegradedCheck: h.Check()&cluster.CheckDegraded != 0,
 			PendingDynamicRemoval: h.Check()&cluster.CheckLeaving != 0, PendingActiveHc: h.Check()&cluster.CheckPending != 0,
 			ExcludedViaImmediateHcFail: h.Check()&cluster.CheckImmediate != 0, ActiveHcTimeout: h.Check()&cluster.CheckTimeout != 0,
-			FailedOutlierCheck: h.Ejected(), EdsHealthStatus: edsHealth[h.Health],
+			FailedOutlierCheck: h.Ejected(), FailedDegradedOutlierDetection: h.FoundDegraded(), EdsHealthStatus: edsHealth[h.Health],
 		},
 	}
 }

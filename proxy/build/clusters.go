@@ -49,7 +49,7 @@ var clusterFields = []*Message{
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
 			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
 			"enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "enforcing_local_origin_success_rate",
-			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin", "successful_active_health_check_uneject_host")),
+			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin", "successful_active_health_check_uneject_host", "detect_degraded_hosts")),
 	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses", "additional_source_addresses"),
 		ignores("a source address of this machine needs none", "freebind")),
 	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
@@ -318,6 +318,8 @@ func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster
 		EnforceSuccessRate: limit("enforcing_success_rate", m.GetEnforcingSuccessRate()), EnforceLocalSuccessRate: limit("enforcing_local_origin_success_rate", m.GetEnforcingLocalOriginSuccessRate()),
 		FailureHosts: limit("failure_percentage_minimum_hosts", m.GetFailurePercentageMinimumHosts()), FailureVolume: limit("failure_percentage_request_volume", m.GetFailurePercentageRequestVolume()), FailureThreshold: limit("failure_percentage_threshold", m.GetFailurePercentageThreshold()),
 		EnforceFailure: limit("enforcing_failure_percentage", m.GetEnforcingFailurePercentage()), EnforceLocalFailure: limit("enforcing_failure_percentage_local_origin", m.GetEnforcingFailurePercentageLocalOrigin()),
+
+		DetectDegraded: m.GetDetectDegradedHosts().GetValue(),
 	}
 }
 

@@ -92,9 +92,8 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 	changed := was != now
 	if uneject && s.ejected.Load() {
 		now := time.Now()
-		c.uneject(hosts[i])
+		c.uneject(hosts[i], now)
 		c.tellUneject(hosts[i], now)
-		hosts[i].outlier.backAt = now
 		changed = true
 	}
 	if now&CheckLeaving != 0 && now&CheckFailed != 0 {
@@ -102,7 +101,7 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 		c.Stats.MembershipChange.Inc()
 		c.rebuild(hosts)
 		if s.ejected.Load() {
-			c.uneject(&Host{State: s})
+			c.uneject(&Host{State: s}, time.Now())
 		}
 		c.tell(hosts)
 		return false

@@ -395,7 +395,7 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	c.rebuild(hosts)
 	for addr, h := range old { // until now it could have been taken out
 		if !seen[addr] && h.ejected.Load() {
-			c.uneject(h)
+			c.uneject(h, time.Now())
 		}
 	}
 	c.tell(hosts)
@@ -494,7 +494,10 @@ func (c *Cluster) inherit(prev *Cluster) {
 	if c.Outlier == nil { // nobody would let them back in
 		for _, h := range hosts {
 			if h.Ejected() {
-				c.uneject(h)
+				c.uneject(h, time.Now())
+			}
+			if h.FoundDegraded() {
+				h.undegrade(time.Now())
 			}
 		}
 	}

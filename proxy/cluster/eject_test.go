@@ -116,7 +116,7 @@ func BenchmarkEjection(b *testing.B) {
 				h := hosts[i%len(hosts)]
 				c.Report(h, Result{Code: 500}, time.Now())
 				c.mu.Lock()
-				c.uneject(h)
+				c.uneject(h, time.Now())
 				c.mu.Unlock()
 			}
 		})

@@ -102,11 +102,12 @@ type State struct {
 
 	Idle IdleLimit // of connections of HTTP/1.1
 
-	ejected atomic.Bool
-	check   atomic.Uint32 // a Check
-	recent  atomic.Bool   // picked since the last sweep; original destinations only
-	outlier outlierState
-	since   atomic.Int64 // when it was first balanced to; slow start only
+	ejected    atomic.Bool
+	lastResort atomic.Bool   // outlier detection has found it degraded
+	check      atomic.Uint32 // a Check
+	recent     atomic.Bool   // picked since the last sweep; original destinations only
+	outlier    outlierState
+	since      atomic.Int64 // when it was first balanced to; slow start only
 }
 
 // Ejected reports whether outlier detection has taken the host out.
@@ -123,7 +124,7 @@ func (h *Host) Usable() bool {
 
 // degraded reports whether the host is used only where healthy ones do not suffice.
 func (h *Host) degraded() bool {
-	return (h.Health == Degraded || h.Check()&CheckDegraded != 0) && h.Usable()
+	return (h.Health == Degraded || h.Check()&CheckDegraded != 0 || h.FoundDegraded()) && h.Usable()
 }
 
 // Well reports whether the host is healthy and not degraded.

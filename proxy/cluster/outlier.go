@@ -37,6 +37,8 @@ type OutlierConfig struct {
 	EnforceLocalFailure     *uint32 // 0; only if Split
 
 	IsError func(*header.Map) bool // of a response, in place of 5xx; nil: 5xx
+
+	DetectDegraded bool // a response that is no error and has x-envoy-degraded makes its host a degraded one
 }
 
 func (o OutlierConfig) withDefaults() OutlierConfig {
@@ -90,8 +92,9 @@ const (
 
 // A Result is the end of one attempt.
 type Result struct {
-	Kind ResultKind
-	Code int
+	Kind     ResultKind
+	Code     int
+	Degraded bool // the response says that the host would rather be used last
 }
 
 // A detector is one of the counts that may eject a host.
@@ -105,6 +108,7 @@ const (
 	byLocalSuccessRate
 	byFailureRate
 	byLocalFailureRate
+	byDegradation // which ejects nobody
 )
 
 // outlierState is what detection knows of a host.
@@ -114,11 +118,8 @@ type outlierState struct {
 	rates                  [2]atomic.Pointer[float64] // of success, of answers and of connections, in the last interval; nil: there were not enough
 
 	// Guarded by the cluster's mu.
-	ejections uint32    // in all
-	backoff   uint32    // times ejected, less the quiet intervals since
-	ejectedAt time.Time // of the last ejection
-	until     time.Time
-	backAt    time.Time // when it was let back in
+	ejections           uint32 // in all
+	ejected, lastResort term   // out, and degraded
 }
 
 // Report takes note of a result. It may eject the host at once. It takes a lock only if
@@ -166,6 +167,9 @@ func (c *Cluster) Report(h *Host, r Result, now time.Time) {
 	if !bad {
 		s.clear(&s.errors)
 		s.clear(&s.gateway)
+		if r.Degraded {
+			c.degrade(h, now)
+		}
 		return
 	}
 	if code >= 502 && code <= 504 {
@@ -287,16 +291,8 @@ func (c *Cluster) mayEject() bool {
 
 // eject takes a host out, for longer each time. The caller holds c.mu and has the host set made anew.
 func (c *Cluster) eject(h *Host, now time.Time) {
-	s := &h.outlier
-	if c.Outlier.BaseEjection*time.Duration(s.backoff) < c.Outlier.MaxEjection+c.Outlier.BaseEjection {
-		s.backoff++ // no higher: it fades by one an interval
-	}
-	span := min(c.Outlier.BaseEjection*time.Duration(s.backoff), c.Outlier.MaxEjection)
-	if c.Outlier.Jitter > 0 {
-		span += time.Duration(c.random.Int64N(int64(c.Outlier.Jitter) + 1))
-	}
-	s.ejections++
-	s.ejectedAt, s.until = now, now.Add(span)
+	h.outlier.ejected.begin(c, now)
+	h.outlier.ejections++
 	h.ejected.Store(true)
 	c.ejected++
 	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
@@ -304,9 +300,10 @@ func (c *Cluster) eject(h *Host, now time.Time) {
 }
 
 // uneject lets a host back in. The caller holds c.mu and has the host set made anew.
-func (c *Cluster) uneject(h *Host) {
+func (c *Cluster) uneject(h *Host, now time.Time) {
 	h.ejected.Store(false)
 	s := &h.outlier
+	s.ejected.ended = now
 	s.clear(&s.errors)
 	s.clear(&s.gateway)
 	s.clear(&s.local)
@@ -349,17 +346,24 @@ func (c *Cluster) Sweep(now time.Time) time.Time {
 	changed := false
 	hosts := c.hosts.Load().All
 	for _, h := range hosts {
-		if h.ejected.Load() && !now.Before(h.outlier.until) {
-			c.uneject(h)
+		if h.ejected.Load() && h.outlier.ejected.over(now) {
+			c.uneject(h, now)
 			c.tellUneject(h, now)
-			h.outlier.backAt = now
+			changed = true
+		}
+		if h.lastResort.Load() && h.outlier.lastResort.over(now) {
+			h.undegrade(now)
+			c.tellUneject(h, now)
 			changed = true
 		}
 	}
 	changed = c.rates(hosts, now) || changed
 	for _, h := range hosts {
-		if !h.ejected.Load() && h.outlier.backoff > 0 && now.Sub(h.outlier.backAt) >= c.Outlier.Interval {
-			h.outlier.backoff-- // a quiet interval makes the next ejection shorter again
+		if !h.ejected.Load() {
+			h.outlier.ejected.fade(c, now)
+		}
+		if !h.lastResort.Load() {
+			h.outlier.lastResort.fade(c, now)
 		}
 	}
 	if changed {

@@ -14,7 +14,7 @@ type Journal interface{ Append(line []byte) }
 // names of what ejects, by detector, as envoy.data.cluster.v3.OutlierEjectionType has them.
 var detectorNames = [...]string{
 	"CONSECUTIVE_5XX", "CONSECUTIVE_GATEWAY_FAILURE", "CONSECUTIVE_LOCAL_ORIGIN_FAILURE", "SUCCESS_RATE", "SUCCESS_RATE_LOCAL_ORIGIN",
-	"FAILURE_PERCENTAGE", "FAILURE_PERCENTAGE_LOCAL_ORIGIN",
+	"FAILURE_PERCENTAGE", "FAILURE_PERCENTAGE_LOCAL_ORIGIN", "DEGRADED",
 }
 
 // A finding is what has a host ejected: who found it, and by what rates.
@@ -28,7 +28,7 @@ func (c *Cluster) tellEject(h *Host, f finding, enforced bool, now time.Time) {
 	if c.OutlierLog == nil {
 		return
 	}
-	b := c.outlierEvent(h, detectorNames[f.by], "EJECT", h.outlier.backAt, enforced, now)
+	b := c.outlierEvent(h, detectorNames[f.by], "EJECT", h.outlier.ejected.ended, enforced, now)
 	switch f.by {
 	case bySuccessRate, byLocalSuccessRate:
 		b = append(b, `,"eject_success_rate_event":{"host_success_rate":`...)
@@ -46,10 +46,10 @@ func (c *Cluster) tellEject(h *Host, f finding, enforced bool, now time.Time) {
 	c.OutlierLog.Append(append(b, "}\n"...))
 }
 
-// tellUneject writes that a host is back.
+// tellUneject writes that a host is back, or no longer degraded: in Envoy the two are one event.
 func (c *Cluster) tellUneject(h *Host, now time.Time) {
 	if c.OutlierLog != nil {
-		c.OutlierLog.Append(append(c.outlierEvent(h, detectorNames[by5xx], "UNEJECT", h.outlier.ejectedAt, false, now), "}\n"...))
+		c.OutlierLog.Append(append(c.outlierEvent(h, detectorNames[by5xx], "UNEJECT", h.outlier.ejected.began, false, now), "}\n"...))
 	}
 }
 

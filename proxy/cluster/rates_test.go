@@ -115,7 +115,7 @@ func BenchmarkEject(b *testing.B) {
 		c.mu.Lock()
 		c.eject(h, now)
 		c.rebuild(c.hosts.Load().All)
-		c.uneject(h)
+		c.uneject(h, time.Now())
 		c.rebuild(c.hosts.Load().All)
 		c.mu.Unlock()
 	}

@@ -28,7 +28,7 @@ func (c *Cluster) Answered(h *Host, code int, grpc bool, m *header.Map, now time
 			code = 500
 		}
 	}
-	c.Report(h, Result{Kind: Response, Code: code}, now)
+	c.Report(h, Result{Kind: Response, Code: code, Degraded: o.DetectDegraded && m.Has(header.XEnvoyDegraded)}, now)
 }
 
 // Count counts a response that goes to the client. It reports whether nothing is counted yet because it is the trailers of a

@@ -63,6 +63,7 @@ const (
 	XClientTraceID
 	XEnvoyAttemptCount
 	XEnvoyDecoratorOperation
+	XEnvoyDegraded
 	XEnvoyDownstreamServiceCluster
 	XEnvoyDownstreamServiceNode
 	XEnvoyDropOverload
@@ -160,6 +161,7 @@ var names = [numTokens]string{
 	XClientTraceID:                     "x-client-trace-id",
 	XEnvoyAttemptCount:                 "x-envoy-attempt-count",
 	XEnvoyDecoratorOperation:           "x-envoy-decorator-operation",
+	XEnvoyDegraded:                     "x-envoy-degraded",
 	XEnvoyDownstreamServiceCluster:     "x-envoy-downstream-service-cluster",
 	XEnvoyDownstreamServiceNode:        "x-envoy-downstream-service-node",
 	XEnvoyExpectedRqTimeoutMs:          "x-envoy-expected-rq-timeout-ms",

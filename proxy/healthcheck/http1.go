@@ -142,7 +142,7 @@ func (a *answer) take(status int, m *header.Map) {
 	if status < 200 {
 		return
 	}
-	a.degraded, a.immediate = len(m.LookupString("x-envoy-degraded")) > 0, m.Has(header.XEnvoyImmediateHealthCheckFail)
+	a.degraded, a.immediate = m.Has(header.XEnvoyDegraded), m.Has(header.XEnvoyImmediateHealthCheckFail)
 	a.service = string(m.LookupString("x-envoy-upstream-healthchecked-cluster"))
 	a.grpcStatus, a.contentType = string(m.Get(header.GrpcStatus)), string(m.Get(header.ContentType))
 }

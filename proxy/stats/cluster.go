@@ -246,6 +246,7 @@ type Outlier struct {
 	EjectionsEnforcedLocalSuccessRate Counter `stat:"ejections_enforced_local_origin_success_rate"`
 	EjectionsDetectedFailure          Counter `stat:"ejections_detected_failure_percentage"`
 	EjectionsEnforcedFailure          Counter `stat:"ejections_enforced_failure_percentage"`
+	EjectionsDetectedDegradation      Counter `stat:"ejections_detected_degradation"`
 	EjectionsDetectedLocalFailure     Counter `stat:"ejections_detected_local_origin_failure_percentage"`
 	EjectionsEnforcedLocalFailure     Counter `stat:"ejections_enforced_local_origin_failure_percentage"`
 

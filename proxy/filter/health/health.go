@@ -118,7 +118,7 @@ func (f *filter) answer(s *stream.Stream) stream.Verdict {
 	}
 	if degraded {
 		f.stats.Degraded.Inc()
-		return s.ReplyWith(status, "", details, func(m *header.Map) { m.AddName(degradedName, nil) })
+		return s.ReplyWith(status, "", details, func(m *header.Map) { m.Add(header.XEnvoyDegraded, nil) })
 	}
 	if f.failed() {
 		return s.ReplyWith(status, "", details, func(m *header.Map) { m.Add(header.XEnvoyImmediateHealthCheckFail, immediateFail) })
@@ -127,7 +127,6 @@ func (f *filter) answer(s *stream.Stream) stream.Verdict {
 }
 
 var (
-	degradedName  = []byte("x-envoy-degraded")
 	checkedName   = []byte("x-envoy-upstream-healthchecked-cluster")
 	immediateFail = []byte("true")
 )
@@ -178,7 +177,7 @@ func (f *filter) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 	}
 	if f.config.CacheTime > 0 {
 		v := f.period(s) | uint64(m.StatusCode())
-		if m.Lookup(degradedName) != nil {
+		if m.Has(header.XEnvoyDegraded) {
 			v |= degradedBit
 		}
 		f.cached.Store(v)
