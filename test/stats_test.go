@@ -27,7 +27,6 @@ var standStill = map[string]string{
 	"Cluster.AssignmentStale":               "endpoint_stale_after has no effect",
 	"Cluster.AssignmentTimeoutReceived":     "endpoint_stale_after has no effect",
 	"Cluster.UpdateEmpty":                   "an answer without resources is about no cluster: updates come by name",
-	"Cluster.UpstreamCxPoolOverflow":        "max_connection_pools is refused",
 	"ClusterManager.ClusterUpdated":         "hosts are replaced by one pointer: nothing is handed to workers",
 	"ClusterManager.ClusterUpdatedViaMerge": "updates are not held back to be merged",
 	"ClusterManager.UpdateMergeCancelled":   "updates are not held back to be merged",

@@ -36,6 +36,7 @@ func TestCheck(t *testing.T) {
 	filter := func(config *anypb.Any) *listenerv3.Filter {
 		return &listenerv3.Filter{Name: "x", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}
 	}
+	address := &corev3.SocketAddress{Address: "192.0.2.1", PortSpecifier: &corev3.SocketAddress_PortValue{}}
 	for _, test := range []struct {
 		what string
 		m    proto.Message
@@ -51,8 +52,8 @@ func TestCheck(t *testing.T) {
 		{"a value of a version to come", &clusterv3.Cluster{Name: "a", LbPolicy: 4711}, "lb_policy: found 4711, which no envoy.config.cluster.v3.Cluster.LbPolicy has"},
 		{"a value of a version to come, in a list", &corev3.HealthStatusSet{Statuses: []corev3.HealthStatus{corev3.HealthStatus_HEALTHY, 4711}}, "statuses[1]: found 4711, which no"},
 		{"a field of a version to come", future, "field number 4711 of message envoy.config.cluster.v3.Cluster is not known"},
-		{"inside of a list", &clusterv3.Cluster{Name: "a", CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{}, {MaxConnectionPools: wrapperspb.UInt32(1)}}}},
-			"circuit_breakers.thresholds[1].max_connection_pools: is not supported"},
+		{"inside of a list", &clusterv3.Cluster{Name: "a", UpstreamBindConfig: &corev3.BindConfig{ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: address}, {Address: address, SocketOptions: &corev3.SocketOptionsOverride{}}}}},
+			"upstream_bind_config.extra_source_addresses[1].socket_options: is not supported"},
 		{"inside of a map", &routev3.RouteConfiguration{TypedPerFilterConfig: map[string]*anypb.Any{"envoy.x": unknownType}}, `typed_per_filter_config["envoy.x"]: type "type.googleapis.com/example.Filter" is not supported`},
 		{"a typed configuration that is not known", &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(unknownType)}}}},
 			`filter_chains[0].filters[0].typed_config: type "type.googleapis.com/example.Filter" is not supported`},

@@ -43,7 +43,7 @@ var clusterFields = []*Message{
 	message((*clusterv3.Cluster_TransportSocketMatch)(nil), reads("name", "match", "transport_socket")),
 	message((*clusterv3.Cluster_RefreshRate)(nil), reads("base_interval", "max_interval")),
 	message((*clusterv3.CircuitBreakers)(nil), reads("thresholds", "per_host_thresholds")),
-	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining")),
+	message((*clusterv3.CircuitBreakers_Thresholds)(nil), reads("priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining", "max_connection_pools")),
 	message((*clusterv3.CircuitBreakers_Thresholds_RetryBudget)(nil), reads("budget_percent", "budget_interval", "min_retry_concurrency")),
 	message((*clusterv3.OutlierDetection)(nil),
 		reads("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure",
@@ -219,7 +219,7 @@ func (r *reader) breakers(m *clusterv3.Cluster, c *cluster.Config) {
 	for i, t := range m.GetCircuitBreakers().GetThresholds() {
 		at := field.At("circuit_breakers", "thresholds").Index(i)
 		limits := cluster.Limits{Connections: number(t.GetMaxConnections()), Pending: number(t.GetMaxPendingRequests()), Requests: number(t.GetMaxRequests()),
-			Retries: number(t.GetMaxRetries()), TrackRemaining: t.GetTrackRemaining()}
+			Retries: number(t.GetMaxRetries()), Pools: number(t.GetMaxConnectionPools()), TrackRemaining: t.GetTrackRemaining()}
 		if b := t.GetRetryBudget(); b != nil {
 			limits.Budget = &cluster.Budget{Percent: 20, Min: 3, Interval: r.duration(b.GetBudgetInterval(), at.Child("retry_budget").Child("budget_interval"))}
 			if b.GetBudgetPercent() != nil {

@@ -59,7 +59,7 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	c.w, c.cluster, c.active = w, to, true
 	c.OK, c.Why, c.Headers, c.Trailers, c.Answer = false, Broken, nil, nil, c.Answer[:0]
 	c.timer.Handler = c
-	h := c.books.Begin(w, to, &c.Request)
+	h := c.books.Begin(w, to, cluster.Default, &c.pending, &c.Request)
 	if h == nil {
 		c.Why = NoHost
 		c.done(false)

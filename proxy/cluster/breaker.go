@@ -13,6 +13,7 @@ import (
 type Limits struct {
 	Connections, Pending, Requests, Retries *uint32
 	PerHost                                 *uint32 // connections to one host; nil: any number
+	Pools                                   *uint32 // connection pools, which are by worker, host and way to speak to it; nil: any number
 	TrackRemaining                          bool    // fill the remaining_* gauges
 	Budget                                  *Budget // replaces Retries
 }
@@ -30,8 +31,8 @@ type Budget struct {
 type Breakers struct {
 	Connections, Pending, Requests Resource
 	Retries                        Resource
-	Pools                          Resource // without a limit; its gauges are Envoy's
-	perHost                        int64    // connections to one host
+	Pools                          Resource
+	perHost                        int64 // connections to one host
 	budget                         *Budget
 	begun                          *window // of the budget; nil: it is of what is under way
 }
@@ -67,6 +68,9 @@ func (r *Resource) Free() bool { return r.used.Load() < r.max }
 
 // Used is the number in use.
 func (r *Resource) Used() int64 { return r.used.Load() }
+
+// Limited reports whether somebody has set a limit.
+func (r *Resource) Limited() bool { return r.max < math.MaxUint32 }
 
 // Max is the limit.
 func (r *Resource) Max() int64 { return r.max }
@@ -108,7 +112,7 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)
 	limit(&b.Requests, l.Requests, 1024, &open.RqOpen)
 	limit(&b.Retries, l.Retries, 3, &open.RqRetryOpen)
-	limit(&b.Pools, nil, math.MaxUint32, &open.CxPoolOpen)
+	limit(&b.Pools, l.Pools, math.MaxUint32, &open.CxPoolOpen)
 	if remaining != nil {
 		b.Connections.remaining, b.Pending.remaining, b.Requests.remaining = &remaining.Cx, &remaining.Pending, &remaining.Rq
 		b.Retries.remaining, b.Pools.remaining = &remaining.Retries, &remaining.CxPools

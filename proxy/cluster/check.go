@@ -89,6 +89,9 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 	if was&^now&CheckFailed != 0 {
 		s.since.Store(0) // it starts slowly again
 	}
+	if now&^was&CheckFailed != 0 {
+		s.failures.Add(1)
+	}
 	changed := was != now
 	if uneject && s.ejected.Load() {
 		now := time.Now()

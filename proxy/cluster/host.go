@@ -103,6 +103,7 @@ type State struct {
 	Idle IdleLimit // of connections of HTTP/1.1
 
 	ejected    atomic.Bool
+	failures   atomic.Uint32 // how often it was ejected or has begun to fail its checks
 	lastResort atomic.Bool   // outlier detection has found it degraded
 	check      atomic.Uint32 // a Check
 	recent     atomic.Bool   // picked since the last sweep; original destinations only
@@ -112,6 +113,9 @@ type State struct {
 
 // Ejected reports whether outlier detection has taken the host out.
 func (s *State) Ejected() bool { return s.ejected.Load() }
+
+// Failures is how often the host has been found to be of no use: connections from before that are not worth keeping.
+func (s *State) Failures() uint32 { return s.failures.Load() }
 
 // Usable reports whether the host counts as healthy.
 func (h *Host) Usable() bool {

@@ -72,7 +72,8 @@ func (w *Worker) RandomFor(c *cluster.Cluster, otherwise uint64) uint64 {
 // dialNext makes connections to the hosts that will be chosen after the one of a request that is about to begin, while
 // all requests of the cluster, times the ratio, are more than its connections could carry. No host is foreseen for more
 // picks than there are healthy ones.
-func (w *Worker) dialNext(rq *Pending, c *cluster.Cluster, limits *cluster.Breakers, authority []byte) {
+func (w *Worker) dialNext(rq *Pending, c *cluster.Cluster, prio cluster.Priority, authority []byte) {
+	limits := c.Limit(prio)
 	f := w.forecast(c)
 	for range maxAhead {
 		all := demand{requests: 1} // the one that is about to begin
@@ -90,12 +91,16 @@ func (w *Worker) dialNext(rq *Pending, c *cluster.Cluster, limits *cluster.Break
 			return
 		}
 		f.random = append(f.random, random)
-		p := w.pool(c, h, authority, rq)
+		if !w.Admits(rq, c, h, prio, authority) {
+			return
+		}
+		p := w.pool(c, h, prio, authority, rq)
 		own := p.demand()
 		own.requests++ // the one that is foreseen
 		if !h.Well() || !own.exceeds(c.PreconnectNext) || !p.dial(limits) {
 			return
 		}
+		p.count(limits)
 	}
 }
 

@@ -165,8 +165,10 @@ type Pool struct {
 	streams uint32 // how many requests the host allows on a connection, 0: it has not said
 	active  int
 	total   int
-	seen    *cluster.HostSet // that had the host when it was last looked up
-	set     *cluster.HostSet // for which the connections were made; nil: it does not matter
+	counted *cluster.Breakers // that count the pool, nil: none
+	fails   uint32            // how often the host had failed when its connections were last thought good
+	seen    *cluster.HostSet  // that had the host when it was last looked up
+	set     *cluster.HostSet  // for which the connections were made; nil: it does not matter
 }
 
 // Offers are what a connection that carries HTTP offers as ALPN, names with commas
@@ -217,9 +219,10 @@ func (p *Pending) unlink() {
 func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, response *Message, handler Handler) {
 	limits := c.Limit(prio)
 	if c.PreconnectNext > 1 {
-		w.dialNext(p, c, limits, authority)
+		w.dialNext(p, c, prio, authority)
 	}
-	pool := w.pool(c, h, authority, p)
+	pool := w.pool(c, h, prio, authority, p)
+	pool.count(limits)
 	if conn := pool.available(); conn != nil {
 		if !limits.Requests.TryAcquire() {
 			c.Stats.UpstreamRqActiveOverflow.Inc()
@@ -252,9 +255,9 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 }
 
 // pool returns the pool of a host for a request.
-func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq *Pending) *Pool {
+func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, rq *Pending) *Pool {
 	client, _ := h.Transport.Socket.(*tls.Client)
-	key := poolKey{state: h.State, transport: h.Transport, version: versionFor(c, rq), origin: rq.Origin.key(h)}
+	key := poolKey{state: h.State, transport: h.Transport, priority: prio, version: versionFor(c, rq), origin: rq.Origin.key(h)}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority), "")
 	}
@@ -271,7 +274,7 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	}
 	p := w.pools[key]
 	if p == nil {
-		p = &Pool{w: w, key: key, client: client, origin: rq.Origin.kept(), wish: rq.Wish}
+		p = &Pool{w: w, key: key, client: client, origin: rq.Origin.kept(), wish: rq.Wish, fails: h.Failures()}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
 		w.pools[key] = p
 		if !w.sweep.Armed() {
@@ -287,8 +290,13 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, authority []byte, rq 
 	return p
 }
 
-// renew has connections end that were made for another set of hosts, if the cluster wants that.
+// renew has connections end that were made before the host failed its checks or was ejected, as in Envoy, and those that were made
+// for another set of hosts, if the cluster wants that.
 func (p *Pool) renew() {
+	if n := p.key.state.Failures(); n != p.fails && p.key.version != raw {
+		p.fails = n
+		p.retireAll()
+	}
 	if !p.cluster.CloseOnChange {
 		return
 	}

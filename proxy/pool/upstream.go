@@ -16,6 +16,7 @@ import (
 type upstream struct {
 	pool   *Pool
 	set    *cluster.HostSet // the pool's when it was made
+	fails  uint32           // and this, too
 	dial   Dialing
 	conn   *drive.Conn       // nil while connecting
 	limits *cluster.Breakers // that count the connection
@@ -72,7 +73,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 		limits.Connections.Acquire()
 	}
 	u := &upstream{pool: p, limits: limits, began: p.w.Loop.Now()}
-	u.info.Host, u.set = p.host, p.set
+	u.info.Host, u.set, u.fails = p.host, p.set, p.fails
 	u.timer.Handler = u
 	p.total++
 	p.dialing++
@@ -172,7 +173,9 @@ func (u *upstream) destroyed(withRequest bool) {
 	p.w.Loop.Cancel(&u.timer)
 	p.w.Loop.Cancel(&u.life)
 	p.forget(u.codec)
-	p.total--
+	if p.total--; p.empty() {
+		p.uncount()
+	}
 	u.limits.Connections.Release()
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Dec()
@@ -230,8 +233,8 @@ func (u *upstream) spent() bool {
 	return limit > 0 && u.info.Requests >= uint64(limit)
 }
 
-// outdated reports whether the connection was made for another set of hosts, where that matters.
-func (u *upstream) outdated() bool { return u.set != u.pool.set }
+// outdated reports whether the connection was made before the host failed, or for another set of hosts, where that matters.
+func (u *upstream) outdated() bool { return u.set != u.pool.set || u.fails != u.pool.fails }
 
 // A lifetime is an upstream whose time may be up (max_connection_duration).
 type lifetime struct{ u *upstream }

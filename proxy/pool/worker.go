@@ -74,6 +74,7 @@ type Worker struct {
 type poolKey struct {
 	state     *cluster.State
 	transport *cluster.Transport
+	priority  cluster.Priority
 	name      string
 	wish      string // what the request asks of TLS
 	offers    Offers
@@ -189,6 +190,7 @@ func (s sweeper) OnTimer(t *drive.Timer) {
 	for key, p := range w.pools {
 		p.retireIfGone(w)
 		if p.empty() {
+			p.uncount()
 			delete(w.pools, key)
 			if w.last == p {
 				w.last = nil

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -40,7 +41,13 @@ func (t *tunnel) open() {
 	t.pending.Origin.State = &s.rec.State
 	s.config.Tunnel.head(&t.request, &s.rec)
 	t.msg.Meter = &s.rec.Up
-	s.w.Open(&t.pending, t.cluster, t.host, cluster.Default, t.request.Get(header.Authority), &t.msg, t)
+	authority := t.request.Get(header.Authority)
+	if !s.w.Admits(&t.pending, t.cluster, t.host, cluster.Default, authority) {
+		s.up, s.rec.UpstreamHost, s.rec.UpstreamHostName = nil, netip.AddrPort{}, ""
+		s.fail(access.NoHealthyUpstream, noHost)
+		return
+	}
+	s.w.Open(&t.pending, t.cluster, t.host, cluster.Default, authority, &t.msg, t)
 }
 
 // head makes the request, all but for what depends on the connection.

@@ -121,7 +121,7 @@ func (sh *shadow) send() {
 		sh.cluster.Stats.RetryOrShadowAbandoned.Inc()
 		return
 	}
-	h := sh.books.Begin(sh.w, sh.cluster, &sh.request)
+	h := sh.books.Begin(sh.w, sh.cluster, sh.prio, &sh.pending, &sh.request)
 	if h == nil {
 		return
 	}

@@ -66,19 +66,29 @@ func (r *Router) try() {
 	h, reason := r.cluster.Pick(&pick)
 	if reason != cluster.OK {
 		r.cluster.Stats.UpstreamCxNoneHealthy.Inc()
-		r.charge(503)
-		r.endTry()
 		status := 503
 		if s.Host.Strict && s.Host.Status != 0 && reason == cluster.NoHosts {
 			status = s.Host.Status
 		}
-		r.reply(status, "no healthy upstream", "no_healthy_upstream", nil, access.NoHealthyUpstream)
+		r.noHost(status)
 		return
 	}
 	a := r.cur
-	a.host, a.unasked = h, false
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2
 	a.pending.Raw = r.forward.EndsHere(s.Request.Get(header.Method))
+	a.pending.Origin = s.Conn.Origin()
+	a.pending.Origin.State = &s.Rec.State
+	a.pending.Wish = pool.WishOf(&s.Rec.State)
+	autoHost := r.forward.AutoHost && h.Name != ""
+	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
+	if autoHost {
+		authority = []byte(h.Name)
+	}
+	if !r.w.Admits(&a.pending, r.cluster, h, r.prio, authority) {
+		r.noHost(503)
+		return
+	}
+	a.host, a.unasked = h, false
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.Locality = &h.Locality
@@ -92,17 +102,21 @@ func (r *Router) try() {
 	if s.Config.SchemeOfHost {
 		s.Request.Set(header.Scheme, schemes[h.Transport.Socket != nil])
 	}
-	if r.forward.AutoHost && h.Name != "" {
-		r.forward.SetHost(&s.Request, []byte(h.Name))
+	if autoHost {
+		r.forward.SetHost(&s.Request, authority)
 	}
-	a.pending.Origin, a.msg.Meter, a.msg.Helpings = s.Conn.Origin(), &s.Rec.Up, s.Helpings()
-	a.pending.Origin.State = &s.Rec.State
-	a.pending.Wish = pool.WishOf(&s.Rec.State)
-	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
+	a.msg.Meter, a.msg.Helpings = &s.Rec.Up, s.Helpings()
 	a.filters.Request(r.chain, s, &s.Request)
 	a.begin()
 	r.limits.Begin(r.w.Loop.Time())
 	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
+}
+
+// noHost answers a request that no host is there for, or no pool of connections to it.
+func (r *Router) noHost(status int) {
+	r.charge(503)
+	r.endTry()
+	r.reply(status, "no healthy upstream", "no_healthy_upstream", nil, access.NoHealthyUpstream)
 }
 
 // schemes are those of hosts that are spoken to over TLS, and of others.

@@ -22,16 +22,18 @@ type Own struct {
 	untold  bool // how it has ended stands in trailers, which have not come
 }
 
-// Begin chooses the host of a request; nil: there is none.
-func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, m *header.Map) *cluster.Host {
+// Begin chooses the host of a request, which is to wait as p; nil: there is none, or no pool of connections to it.
+func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, prio cluster.Priority, p *pool.Pending, m *header.Map) *cluster.Host {
 	h, reason := c.Pick(&cluster.Pick{Random: w.RandomFor(c, w.Random())})
 	*o = Own{w: w, cluster: c, host: h, grpc: header.IsGRPC(m.Get(header.ContentType))}
-	if reason != cluster.OK {
+	switch {
+	case reason != cluster.OK:
 		c.Stats.UpstreamCxNoneHealthy.Inc()
-		c.Stats.Count(503, true)
-		return nil
+	case w.Admits(p, c, h, prio, m.Get(header.Authority)):
+		return h
 	}
-	return h
+	c.Stats.Count(503, true)
+	return nil
 }
 
 // Ready notes that it has a connection.
