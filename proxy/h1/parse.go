@@ -39,6 +39,7 @@ func (p *Parser) Request(head []byte, m *header.Map) (Head, *Error) {
 	if err := f.all(fields); err != nil {
 		return f.head, err
 	}
+	m.Join(header.JoinedInRequests)
 	if err := f.target(method, target); err != nil {
 		m.Remove(header.Authority)
 		return f.head, err
@@ -139,6 +140,7 @@ func (p *Parser) Response(head []byte, m *header.Map, method []byte) (Head, *Err
 	if err := f.all(fields); err != nil {
 		return *h, err
 	}
+	m.Join(header.JoinedInResponses)
 	if err := f.framing(); err != nil {
 		return *h, err
 	}

@@ -390,6 +390,7 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	if f.cookies > 1 {
 		joinCookies(m)
 	}
+	m.Join(header.JoinedInRequests)
 	if s.upgrade {
 		s.connect = false
 		m.Set(header.Method, methodGET)
@@ -473,6 +474,7 @@ func (s *Stream) response(m *header.Map, end bool) (interim bool, details string
 	if f.cookies > 1 {
 		joinCookies(m)
 	}
+	m.Join(header.JoinedInResponses)
 	switch {
 	case s.head || string(v) == "204" || string(v) == "304": // whatever length it has, nothing follows it
 		s.sized, s.left = true, 0

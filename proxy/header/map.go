@@ -31,6 +31,7 @@ type Map struct {
 	first  [numTokens]uint32 // index + 1 of the first field of a token
 	arena  []byte            // bytes of the Copy forms; only ever appended to between resets
 	owned  bool
+	twice  bool // some token has more than one field, perhaps
 
 	spelling spelling
 }
@@ -40,7 +41,7 @@ func (m *Map) Reset() {
 	m.fields = m.fields[:0]
 	m.first = [numTokens]uint32{}
 	m.arena = m.arena[:0]
-	m.owned = false
+	m.owned, m.twice = false, false
 	m.spelling.reset()
 }
 
@@ -139,8 +140,12 @@ func (m *Map) AddName(name, value []byte) {
 // AddParsed is AddName for a codec that knows the token already.
 func (m *Map) AddParsed(t Token, name, value []byte) {
 	m.fields = append(m.fields, Field{Name: name, Value: value, Token: t})
-	if t != None && m.first[t] == 0 {
+	switch {
+	case t == None:
+	case m.first[t] == 0:
 		m.first[t] = uint32(len(m.fields))
+	default:
+		m.twice = true
 	}
 }
 
