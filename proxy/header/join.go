@@ -25,8 +25,9 @@ var (
 )
 
 // Join makes one field of several of a name, of the names of a set, for codecs that have filled the map by [Map.AddParsed]. An empty value
-// adds nothing. A message without such fields pays a look at a bool.
+// adds nothing. What is added to the message from now on keeps to that. A message without such fields pays a look at a bool.
 func (m *Map) Join(s *Set) {
+	m.lists = s
 	if !m.twice {
 		return
 	}
@@ -35,6 +36,17 @@ func (m *Map) Join(s *Set) {
 		if joined && m.first[t] != 0 {
 			m.join(Token(t))
 		}
+	}
+}
+
+// extend appends a value to the field of a token.
+func (m *Map) extend(t Token, value []byte) {
+	switch old := m.Get(t); {
+	case len(value) == 0:
+	case len(old) == 0:
+		m.Set(t, value)
+	default:
+		m.Set(t, append(append(append(m.Grow(len(old) + 1 + len(value))[:0], old...), ','), value...))
 	}
 }
 

@@ -20,3 +20,28 @@ func TestJoin(t *testing.T) {
 		t.Errorf("x-forwarded-for is %q", got)
 	}
 }
+
+// What is added later keeps to that; a message that no codec has read has as many fields as it is given.
+func TestAddToList(t *testing.T) {
+	var m, free Map
+	m.AddParsed(Via, []byte("via"), []byte("a"))
+	m.AddParsed(Accept, []byte("accept"), nil)
+	m.Join(JoinedInRequests)
+	var copied Map
+	copied.CopyFrom(&m)
+	for _, to := range []*Map{&m, &copied} {
+		to.AddName([]byte("via"), []byte("b"))
+		to.AddNameCopy([]byte("accept"), []byte("x"))
+		to.Add(Via, nil)
+		to.Add(SetCookie, []byte("1"))
+		to.Add(SetCookie, []byte("2"))
+		if via, accept := string(to.Get(Via)), string(to.Get(Accept)); via != "a,b" || accept != "x" || to.Len() != 4 {
+			t.Errorf("via is %q and accept %q of %d fields, want a,b and x of 4", via, accept, to.Len())
+		}
+	}
+	free.Add(Via, []byte("a"))
+	free.Add(Via, []byte("b"))
+	if free.Len() != 2 {
+		t.Errorf("a message of nobody's has %d fields, want 2", free.Len())
+	}
+}

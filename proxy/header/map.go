@@ -32,6 +32,7 @@ type Map struct {
 	arena  []byte            // bytes of the Copy forms; only ever appended to between resets
 	owned  bool
 	twice  bool // some token has more than one field, perhaps
+	lists  *Set // names of which there is one field at most; nil: none
 
 	spelling spelling
 }
@@ -41,7 +42,7 @@ func (m *Map) Reset() {
 	m.fields = m.fields[:0]
 	m.first = [numTokens]uint32{}
 	m.arena = m.arena[:0]
-	m.owned, m.twice = false, false
+	m.owned, m.twice, m.lists = false, false, nil
 	m.spelling.reset()
 }
 
@@ -120,8 +121,12 @@ func (m *Map) Values(dst [][]byte, name []byte) [][]byte {
 	return dst
 }
 
-// Add appends a field. Value is borrowed.
+// Add appends a field, or a value to the one field that there is to be of a list (see [Map.Join]). Value is borrowed.
 func (m *Map) Add(t Token, value []byte) {
+	if m.first[t] != 0 && m.lists != nil && m.lists[t] {
+		m.extend(t, value)
+		return
+	}
 	m.fields = append(m.fields, Field{Name: nameBytes[t], Value: value, Token: t})
 	if m.first[t] == 0 {
 		m.first[t] = uint32(len(m.fields))
@@ -272,7 +277,7 @@ func (m *Map) Owned() { m.owned = true }
 func (m *Map) CopyFrom(src *Map) {
 	m.Reset()
 	m.fields = append(m.fields, src.fields...)
-	m.first = src.first
+	m.first, m.lists = src.first, src.lists
 	m.Own()
 }
 
