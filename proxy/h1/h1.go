@@ -110,7 +110,7 @@ type Parser struct {
 
 	NoAbsolute bool // a target in absolute form is taken for a path
 	AnyMethod  bool // any token is a method, not only the known ones (allow_custom_methods)
-	Plain      bool // the connection has no TLS: a target of https is refused
+	Plain      bool // a target of https is refused: the connection has no TLS, and nobody has ended any before
 	Spelling   Spelling
 }
 

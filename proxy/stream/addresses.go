@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
@@ -68,16 +69,28 @@ func (s *Stream) addresses() bool {
 	}
 	s.Rec.DownstreamRemote = remote
 	joinProtos(m)
-	switch p := schemeOf(m.Get(header.XForwardedProto)); {
-	case c.SchemeOverwrite != "":
+	if c.SchemeOverwrite != "" {
 		m.SetCopy(header.Scheme, []byte(c.SchemeOverwrite))
 		m.Set(header.XForwardedProto, m.Get(header.Scheme))
-	case p != nil:
-		m.Set(header.Scheme, p)
-	default:
-		m.Set(header.Scheme, proto)
+		return true
 	}
+	m.Set(header.Scheme, s.scheme(proto))
 	return true
+}
+
+// scheme is the one that the client has named, by HTTP/2 or by an absolute target of HTTP/1.1. If it is none of HTTP's, or there is
+// none, it is what x-forwarded-proto says of the way to here, and then that of the connection.
+func (s *Stream) scheme(connection []byte) []byte {
+	m := &s.Request
+	if s.absolute || s.Rec.Protocol == access.HTTP2 {
+		if said := schemeOf(m.Get(header.Scheme)); said != nil {
+			return said
+		}
+	}
+	if before := schemeOf(m.Get(header.XForwardedProto)); before != nil {
+		return before
+	}
+	return connection
 }
 
 var protoName = []byte("x-forwarded-proto")

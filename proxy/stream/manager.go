@@ -164,7 +164,7 @@ func (s *Stream) reset() {
 	s.at, s.reqWait, s.respWait, s.status = 0, -1, -1, 0
 	s.lostUpgrade, s.switched = false, false
 	s.Upgrade, s.requested, s.responded, s.sent, s.finished, s.replied, s.over = false, false, false, false, false, false, false
-	s.passedEnd, s.started, s.wantedByUs, s.internal = false, false, false, false
+	s.passedEnd, s.started, s.wantedByUs, s.internal, s.absolute = false, false, false, false, false
 	s.respEnds, s.reqPaused, s.respPaused, s.GRPC, s.skip, s.Cluster = false, 0, 0, false, 0, ""
 	clear(s.forClient)
 	clear(s.forUpstream)

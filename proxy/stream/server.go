@@ -38,7 +38,7 @@ func serveHTTP1(l link) *server {
 	v := &server{link: l}
 	v.parser = h1.Parser{
 		MaxBytes: c.MaxHeaderBytes, MaxFields: c.MaxHeaders, DropUnderscores: c.DropUnderscores, RejectUnderscores: c.RejectUnderscores, Stats: c.HTTP1,
-		NoAbsolute: c.NoAbsolute, AnyMethod: c.AnyMethod, Plain: !conn.Secure(), Spelling: c.Spelling,
+		NoAbsolute: c.NoAbsolute, AnyMethod: c.AnyMethod, Plain: !conn.Secure() && c.first(), Spelling: c.Spelling,
 	}
 	v.timer.Handler = v
 	v.last.Handler, v.last.Kind = v, timerLast
@@ -55,6 +55,10 @@ func serveHTTP1(l link) *server {
 	v.idleFromNow()
 	return v
 }
+
+// first reports whether nobody whom the proxy trusts is before it. Then a client that comes in plain text is not to be taken for one of
+// https: by the scheme it could pass for one to others behind.
+func (c *Config) first() bool { return c.UseRemoteAddress && c.TrustedHops == 0 }
 
 // alive notes that something happens on the stream.
 func (v *server) alive() {

@@ -120,6 +120,7 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 	cfg := v.m.cfg
 	v.headOnly = string(s.Request.Get(header.Method)) == "HEAD"
 	v.http10 = head.Minor == 0
+	s.absolute = head.Absolute
 	v.asked = !head.KeepAlive
 	v.closing = v.closing || !head.KeepAlive || v.spent()
 	v.alive()

@@ -78,6 +78,7 @@ type Stream struct {
 	unseen      bool // the response is not for the client, and does not count as one
 	wantedByUs  bool // decorator: the request named its operation itself
 	internal    bool
+	absolute    bool // the request's target, of HTTP/1.1, names its scheme
 	nextFree    *Stream
 	status      int
 }
