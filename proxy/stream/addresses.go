@@ -68,7 +68,6 @@ func (s *Stream) addresses() bool {
 		s.internal = len(xff) == 0 && s.isInternal(remote.Addr())
 	}
 	s.Rec.DownstreamRemote = remote
-	joinProtos(m)
 	if c.SchemeOverwrite != "" {
 		m.SetCopy(header.Scheme, []byte(c.SchemeOverwrite))
 		m.Set(header.XForwardedProto, m.Get(header.Scheme))
@@ -91,16 +90,6 @@ func (s *Stream) scheme(connection []byte) []byte {
 		return before
 	}
 	return connection
-}
-
-var protoName = []byte("x-forwarded-proto")
-
-// joinProtos makes one field of several that say by which protocol a client came, which then say nothing that can be used.
-func joinProtos(m *header.Map) {
-	var room [4][]byte
-	if list := m.Values(room[:0], protoName); len(list) > 1 {
-		m.Set(header.XForwardedProto, bytes.Join(list, []byte{','}))
-	}
 }
 
 var viaName = []byte("via")
