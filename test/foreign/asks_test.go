@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,6 +29,7 @@ import (
 //	count N                      and how often
 //	at once N held M             one, and N-1 together when a server holds that; of all, M are answered when all others are, by servers that hold
 //	logged                       with what the proxy writes to its access log
+//	counted STATISTIC            with what the proxy counts under that name
 //	mirrored SERVER              with what a server has got meanwhile, which is not the one that answers
 //	body TEXT                    with a body
 //	bytes TEXT                   not HTTP, but a line
@@ -46,6 +48,7 @@ type ask struct {
 	counts, logged bool
 	raw, silent    bool
 	mirror, body   string
+	counted        []string
 	text           string
 }
 
@@ -74,6 +77,8 @@ func readAsk(text string) (*ask, error) {
 			_, err = fmt.Sscanf(line, "at once %d held %d", &a.times, &a.held)
 		case "logged":
 			a.logged = true
+		case "counted":
+			a.counted = append(a.counted, value)
 		case "body":
 			a.body = value
 		case "mirrored":
@@ -155,6 +160,9 @@ func (p *play) ask(side int, to place, a *ask) string {
 			text += *got
 			return nil
 		})
+	}
+	for _, name := range a.counted {
+		text += p.counted(side, name)
 	}
 	if a.logged {
 		text += p.logged(side, before)
@@ -389,6 +397,26 @@ func (p *play) logged(side, before int) string {
 		return "not logged\n"
 	}
 	return "logged " + hideMoments(line) + "\n"
+}
+
+// counted is what a proxy says of a statistic. Names that a mesh gives clusters end with a semicolon, by which Istio's bootstrap has Envoy cut
+// them out of the statistics' names; ours has cut them already.
+func (p *play) counted(side int, name string) string {
+	const end = ";."
+	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(name), regexp.QuoteMeta(end), `;?\.`) + "$"
+	r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/stats?filter=%s", p.admin[side], url.QueryEscape(pattern)))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	if len(text) == 0 {
+		return "not counted: " + name + "\n"
+	}
+	return "counted " + strings.ReplaceAll(string(text), end, ".")
 }
 
 var moments = []struct {
