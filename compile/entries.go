@@ -23,13 +23,37 @@ func emptySelectors(mesh *model.Mesh) (out []Problem) {
 	return out
 }
 
+// A port is one of a service's.
+type port struct {
+	host   string
+	number uint16
+}
+
+// routedHTTP are the ports to which a rule for HTTP sends requests: what comes there is read and not TLS yet, whatever the port is declared,
+// as in Istio's way to begin TLS at a gateway, or by a route from port 80 to 443.
+func (f *finder) routedHTTP() map[port]bool {
+	out := map[port]bool{}
+	for _, r := range f.mesh.Rules {
+		for _, h := range r.HTTP {
+			for _, to := range h.Forward {
+				out[port{to.To.Host, to.To.Port}] = true
+			}
+			for _, m := range h.Mirrors {
+				out[port{m.To.Host, m.To.Port}] = true
+			}
+		}
+	}
+	return out
+}
+
 // doubleTLS finds policies by which proxies put TLS around what is TLS already, as the port says.
 func (f *finder) doubleTLS() {
+	http := f.routedHTTP()
 	for _, d := range f.mesh.Policies {
 		for _, s := range f.services(d.Host) {
 			for _, p := range s.Ports {
 				t := d.Policy.On(p.Number, model.TrafficPolicy{}).TLS
-				if t == nil || t.Presents || !p.Protocol.IsTLS() || t.Mode != model.TLSSimple && t.Mode != model.TLSMutual {
+				if t == nil || t.Presents || !p.Protocol.IsTLS() || t.Mode != model.TLSSimple && t.Mode != model.TLSMutual || http[port{s.Host, p.Number}] {
 					continue
 				}
 				f.addTo(d.From, DoubleTLS, field.At("spec", "trafficPolicy"),

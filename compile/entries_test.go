@@ -36,4 +36,16 @@ spec:
 	if n := strings.Count(got, "\n") + 1; n != 2 {
 		t.Errorf("%d findings, want 2:\n%s", n, got)
 	}
+
+	// Requests that a rule sends there are no TLS yet: so Istio's documents have TLS begun, at an egress gateway or from port 80.
+	const route = `---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: wiki, namespace: prod}
+spec: {hosts: [wiki.test], http: [{match: [{port: 80}], route: [{destination: {host: wiki.test, port: {number: 443}}}]}]}
+`
+	if got := told(t, rule+route, entry(model.Service{Host: "wiki.test", Resolution: model.DNSStrict,
+		Ports: []model.Port{{Number: 80, Protocol: model.HTTP}, {Number: 443, Protocol: model.HTTPS}}})); got != "" {
+		t.Errorf("TLS that begins at the proxy: %s", got)
+	}
 }
