@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,8 +34,27 @@ var patched = map[string][]model.PatchTarget{
 	translate.ExtensionType: {model.PatchExtension},
 }
 
-// maxRefusals bounds how many proxies are named on one object.
+// maxRefusals bounds how many reasons are told on one object, and how many proxies are named with each.
 const maxRefusals = 3
+
+// maxTraced bounds for how many reasons it is found out which patch is at fault: for each of them a resource is made anew
+// without each patch. The rest is blamed on all patches.
+const maxTraced = 32
+
+// A complaint is one reason for which proxies refuse something, as its object is told of it.
+type complaint struct {
+	about  model.Ref
+	at     string // where in the object, if that is known
+	reason string
+}
+
+// complainants are the proxies that have a complaint.
+type complainants struct {
+	what    string   // they refuse, for people
+	keep    []string // those that have an earlier version
+	without []string // those that have none
+	unready bool     // and are not ready without one
+}
 
 // refusals are problems of the objects of which proxies refuse what they are sent.
 func (c *controlPlane) refusals() []problem {
@@ -45,33 +65,125 @@ func (c *controlPlane) refusals() []problem {
 	if len(all) == 0 {
 		return nil
 	}
-	mesh := c.resources.Mesh()
+	list, of := complaints(all, c.resources.Mesh())
 	var out []problem
-	named := map[model.Ref]int{}
-	tell := func(ref model.Ref, p problem) {
-		if named[ref]++; named[ref] > maxRefusals {
-			return
+	told := map[model.Ref]int{}
+	for _, x := range list {
+		if told[x.about]++; told[x.about] > maxRefusals {
+			continue
 		}
+		p := x.problem(of[x])
 		if st, ok := c.source.Standing(p.about); ok {
 			p.uid = st.UID
 		}
 		out = append(out, p)
 	}
+	return out
+}
+
+// complaints sorts what proxies refuse by object and reason.
+func complaints(all []xds.Refused, mesh *model.Mesh) (list []complaint, of map[complaint]*complainants) {
+	of = map[complaint]*complainants{}
+	t := tracer{}
 	for _, r := range all {
 		v := model.NewView(r.Proxy, mesh)
 		patchers := v.Patchers(patched[r.Type]...)
-		for _, ref := range patchers {
-			tell(ref, refused(ref, "spec.configPatches: ", r, r.Names, r.Detail))
+		blames := blamed(r.Nack)
+		if len(blames) == 0 && len(patchers) > 0 { // any of them may be meant
+			blames = []blame{{strings.Join(r.Names[:min(len(r.Names), maxRefusals)], ", "), r.Detail}}
 		}
-		if len(patchers) > 0 {
-			continue
-		}
-		for _, x := range blamed(r.Nack) {
-			for _, ref := range translate.Owners(v, r.Type, x.name) {
-				tell(ref, refused(ref, "", r, []string{x.name}, x.reason))
+		for _, b := range blames {
+			add := func(x complaint) {
+				if of[x] == nil {
+					of[x] = &complainants{what: xds.Short(r.Type) + " " + b.name, unready: r.Type == translate.ListenerType || r.Type == translate.ClusterType}
+					list = append(list, x)
+				}
+				of[x].add(r.Proxy.Name+"."+r.Proxy.Namespace, slices.Contains(r.Lacking, b.name))
+			}
+			reasons := reasons(b.reason)
+			if len(patchers) > 0 {
+				for _, reason := range reasons {
+					for _, x := range t.trace(v, r.Type, b.name, reason, patchers) {
+						add(x)
+					}
+				}
+				continue
+			}
+			for _, ref := range translate.Owners(v, r.Type, b.name) {
+				for _, reason := range reasons {
+					add(complaint{about: ref, reason: reason.said()})
+				}
 			}
 		}
 	}
+	return list, of
+}
+
+func (c *complainants) add(proxy string, without bool) {
+	if slices.Contains(c.keep, proxy) || slices.Contains(c.without, proxy) {
+		return
+	}
+	if without {
+		c.without = append(c.without, proxy)
+	} else {
+		c.keep = append(c.keep, proxy)
+	}
+}
+
+// A reason is why a resource is refused.
+type reason struct {
+	path string // in the resource; empty if that is not known
+	text string
+}
+
+func (r reason) said() string {
+	if r.path == "" {
+		return r.text
+	}
+	return r.path + ": " + r.text
+}
+
+var pathBefore = regexp.MustCompile(`^([a-z_0-9]+(?:\.[A-Za-z_@0-9-]+|\[[0-9]+\]|\["[^"]*"\])*): `)
+
+// reasons are those in what a proxy says of one resource, each once: what is wrong with each of its filter chains is one thing.
+func reasons(text string) (out []reason) {
+	for line := range strings.Lines(text) {
+		r := reason{text: strings.TrimSpace(line)}
+		if m := pathBefore.FindString(r.text); m != "" {
+			r = reason{strings.TrimSuffix(m, ": "), r.text[len(m):]}
+		}
+		if r.text != "" && !slices.ContainsFunc(out, func(o reason) bool { return o.text == r.text }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// A tracer finds out which patches are at fault.
+type tracer map[string][]complaint
+
+func (t tracer) trace(v *model.View, typeURL, name string, why reason, patchers []model.Ref) []complaint {
+	key := fmt.Sprint(typeURL, name, why, patchers)
+	if out, ok := t[key]; ok { // replicas fare alike
+		return out
+	}
+	var out []complaint
+	if len(t) < maxTraced {
+		refs, of := translate.Objects(translate.PatchesAt(v, typeURL, name, why.path, patched[typeURL]))
+		for _, ref := range refs {
+			at := "spec.configPatches"
+			if len(of[ref]) == 1 {
+				at = fmt.Sprintf("spec.configPatches[%d].patch.value", of[ref][0])
+			}
+			out = append(out, complaint{ref, at, why.text})
+		}
+	}
+	if len(out) == 0 {
+		for _, ref := range patchers {
+			out = append(out, complaint{ref, "spec.configPatches", why.said()})
+		}
+	}
+	t[key] = out
 	return out
 }
 
@@ -105,9 +217,39 @@ func blamed(n xds.Nack) []blame {
 	return out
 }
 
-func refused(ref model.Ref, at string, r xds.Refused, names []string, reason string) problem {
-	text := fmt.Sprintf("%sthe proxy %s.%s refuses what it gets with this, and keeps what it had: %s (%s %s)",
-		at, r.Proxy.Name, r.Proxy.Namespace, strings.Join(strings.Split(strings.TrimSpace(reason), "\n"), "; "), xds.Short(r.Type), strings.Join(names[:min(len(names), 3)], ", "))
-	return problem{text: ref.String() + ": " + text, about: kube.ID{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name},
+// problem says the reason first: it is what the author looks for, and a list has room for little more.
+func (x complaint) problem(by *complainants) problem {
+	text := x.reason + ": " + by.String()
+	if x.at != "" {
+		text = x.at + ": " + text
+	}
+	return problem{text: x.about.String() + ": " + text, about: kube.ID{Kind: x.about.Kind, Namespace: x.about.Namespace, Name: x.about.Name},
 		finding: status.Finding{Reason: compile.Invalid.Name, Code: compile.Invalid.Code, URL: compile.Invalid.Documentation(), Error: true, Text: text}}
+}
+
+// String says who refuses what, and what becomes of them.
+func (c *complainants) String() string {
+	var out []string
+	if n := len(c.keep); n > 0 {
+		out = append(out, c.refuse(c.keep, "refuses %s over this, and keeps what it had", "refuse %s over this, and keep what they had"))
+	}
+	if n := len(c.without); n > 0 {
+		one, many := "refuses %s over this, and has nothing in its place", "refuse %s over this, and have nothing in its place"
+		if c.unready {
+			one, many = one+": it is not ready", many+": they are not ready"
+		}
+		out = append(out, c.refuse(c.without, one, many))
+	}
+	return strings.Join(out, "; ")
+}
+
+func (c *complainants) refuse(proxies []string, one, many string) string {
+	if len(proxies) == 1 {
+		return "the proxy " + proxies[0] + " " + fmt.Sprintf(one, c.what)
+	}
+	names := strings.Join(proxies[:min(len(proxies), maxRefusals)], ", ")
+	if len(proxies) > maxRefusals {
+		names += " and others"
+	}
+	return fmt.Sprintf("%d proxies (%s) ", len(proxies), names) + fmt.Sprintf(many, c.what)
 }

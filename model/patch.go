@@ -85,6 +85,7 @@ type NamedSecret struct {
 
 // A Patch is one change.
 type Patch struct {
+	Index   int // among those of its object
 	Target  PatchTarget
 	Op      PatchOp
 	Context PatchContext
@@ -219,14 +220,18 @@ func (v *View) PatchSecrets(add func(s NamedSecret, by *Patches)) {
 // Patchers names the objects that have patches of one of the targets for the proxy.
 func (v *View) Patchers(targets ...PatchTarget) []Ref {
 	var out []Ref
-	root := v.Mesh.Config.RootNamespace
 	for _, p := range v.Mesh.Patches {
-		if (p.From.Namespace == root || p.From.Namespace == v.Proxy.Namespace) && p.selects(v.Proxy, root) &&
-			slices.ContainsFunc(p.List, func(x *Patch) bool { return slices.Contains(targets, x.Target) && x.isFor(v.Proxy) }) {
+		if v.PatchedBy(p) && slices.ContainsFunc(p.List, func(x *Patch) bool { return slices.Contains(targets, x.Target) && x.isFor(v.Proxy) }) {
 			out = append(out, p.From)
 		}
 	}
 	return out
+}
+
+// PatchedBy reports whether an object's patches are for the proxy.
+func (v *View) PatchedBy(p *Patches) bool {
+	root := v.Mesh.Config.RootNamespace
+	return (p.From.Namespace == root || p.From.Namespace == v.Proxy.Namespace) && p.selects(v.Proxy, root)
 }
 
 func (p *Patches) selects(proxy *Proxy, root string) bool {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,6 +78,7 @@ type envoy struct {
 	http   *http.Client // for the Envoy's administration interface, and the application's metrics
 	dir    string       // of the sockets
 	mark   int          // of the agent's and the Envoy's connections; 0: nothing is captured
+	taken  atomic.Bool  // each of its types of configuration, once
 }
 
 // EnvoyCommand reads the flags of `malla proxy envoy` and runs the Envoy of this machine as the sidecar of a
@@ -343,5 +345,36 @@ func (p *envoy) ready() (bool, string) {
 	if text, err := p.ask(http.MethodGet, "/ready"); err != nil {
 		return false, strings.TrimSpace(err.Error() + " " + string(text))
 	}
+	if p.taken.Load() {
+		return true, ""
+	}
+	text, err := p.ask(http.MethodGet, `/stats?filter=^(cluster_manager\.cds|listener_manager\.lds)\.update_(success|rejected)$`)
+	if err != nil {
+		return false, err.Error()
+	}
+	if why := untaken(string(text)); why != "" {
+		return false, why
+	}
+	p.taken.Store(true)
 	return true, ""
+}
+
+// untaken tells by an Envoy's counters why it does not serve yet although it has started: it starts with whatever it does not
+// refuse. Once each type has been taken whole, what it refuses leaves in force what there was.
+func untaken(text string) string {
+	n := map[string]int{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, ": ")
+		n[name], _ = strconv.Atoi(strings.TrimSpace(value))
+	}
+	const cds, lds = "cluster_manager.cds.update_", "listener_manager.lds.update_"
+	if n[cds+"success"] > 0 && n[lds+"success"] > 0 {
+		return ""
+	}
+	why := "config not fully received from XDS server"
+	if n[cds+"rejected"]+n[lds+"rejected"] > 0 {
+		why = "config received from XDS server, but was rejected"
+	}
+	return fmt.Sprintf("%s: cds updates: %d successful, %d rejected; lds updates: %d successful, %d rejected",
+		why, n[cds+"success"], n[cds+"rejected"], n[lds+"success"], n[lds+"rejected"])
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,5 +78,21 @@ func TestFindEnvoy(t *testing.T) {
 	script = filepath.Join(dir, "none")
 	if _, err := find(); err == nil {
 		t.Error("a program that is not there is found")
+	}
+}
+
+// An Envoy says that it is live whatever it has refused. Its workload is not, before it has taken what it was first sent.
+func TestAnEnvoyWhoseFirstConfigurationIsRefusedIsNotReady(t *testing.T) {
+	counters := func(cds, lds, refused int) string {
+		return fmt.Sprintf("cluster_manager.cds.update_rejected: 0\ncluster_manager.cds.update_success: %d\nlistener_manager.lds.update_rejected: %d\nlistener_manager.lds.update_success: %d\n", cds, refused, lds)
+	}
+	for _, test := range []struct{ text, want string }{
+		{counters(1, 0, 0), "config not fully received from XDS server: cds updates: 1 successful, 0 rejected; lds updates: 0 successful, 0 rejected"},
+		{counters(1, 0, 2), "config received from XDS server, but was rejected: cds updates: 1 successful, 0 rejected; lds updates: 0 successful, 2 rejected"},
+		{counters(1, 1, 2), ""},
+	} {
+		if got := untaken(test.text); got != test.want {
+			t.Errorf("%q: %q, want %q", test.text, got, test.want)
+		}
 	}
 }

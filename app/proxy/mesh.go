@@ -71,7 +71,7 @@ func runMesh(ctx context.Context, o Options) error {
 		}
 		return p.store.Ready()
 	}
-	p.health = e.newHealth(pl.mark != 0, p.ready, func(r *xdsclient.Request) { p.client.Report(r) })
+	p.health = e.newHealth(pl.mark != 0, p.serving, func(r *xdsclient.Request) { p.client.Report(r) })
 	if err := p.begin(func(ctx context.Context) error { return wait(ctx, ag) }); err != nil { // without a certificate we would be nobody
 		return err
 	}
@@ -160,11 +160,19 @@ func dialOptions() []grpc.DialOption {
 	}
 }
 
+// serving reports whether the workload may get requests, as Istio's agent does on 15021; /ready of 15000 is Envoy's own.
+func (p *parts) serving() (bool, string) {
+	if ok, why := p.ready(); !ok {
+		return false, why
+	}
+	return p.store.Taken()
+}
+
 // meshServers are the ports of a proxy in a mesh.
 func (p *parts) meshServers(e *environment) []server {
 	adm := p.admin()
 	status := &admin.Status{
-		Ready: p.ready, Application: application(e.Metrics, e.StatusPort),
+		Ready: p.serving, Application: application(e.Metrics, e.StatusPort),
 		Proxy: func(w io.Writer) error {
 			p.refresh()
 			if p.names != nil {

@@ -84,6 +84,7 @@ func Patches(spec *networking.EnvoyFilter, at *field.Path) Reading {
 	var r Reading
 	for i, p := range spec.GetConfigPatches() {
 		if patch := r.patch(p, at.Child("configPatches").Index(i)); patch != nil {
+			patch.Index = i
 			r.Patches = append(r.Patches, patch)
 		}
 	}

@@ -76,6 +76,7 @@ func (r *Reading) known(d protoreflect.MessageDescriptor, v *structpb.Value, at 
 }
 
 func (r *Reading) knownField(f protoreflect.FieldDescriptor, v *structpb.Value, at *field.Path) {
+	r.scripts(f, v, at)
 	switch {
 	case f.IsMap():
 		if f.MapValue().Message() == nil {

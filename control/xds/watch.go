@@ -35,6 +35,8 @@ type Nack struct {
 	Names  []string // what the refused response held
 	Detail string
 	At     time.Time
+	// Lacking are those of Names that the client seems to refuse and has never taken in any version.
+	Lacking []string `json:",omitempty"`
 }
 
 // gone is the version of a resource that a client was told does not exist.
@@ -52,6 +54,7 @@ type watch struct {
 	asked      map[string]bool   // by name
 	size       int               // of asked, with what it takes beside the names
 	have       map[string]string // version of each resource at the client, or gone
+	lacks      map[string]bool   // of have: what the client has not taken in any version yet
 	unanswered []response        // oldest first
 	seen       uint64            // newest generation compared with what the client has
 	acked      uint64            // newest generation the client has in full
@@ -83,7 +86,7 @@ func (c change) names() []string {
 }
 
 func newWatch(typeURL string) *watch {
-	return &watch{typeURL: typeURL, asked: map[string]bool{}, have: map[string]string{}}
+	return &watch{typeURL: typeURL, asked: map[string]bool{}, have: map[string]string{}, lacks: map[string]bool{}}
 }
 
 // subscribe applies the subscription part of a delta request and reports whether
@@ -125,6 +128,7 @@ func (w *watch) subscribe(req *discovery.DeltaDiscoveryRequest) (answer bool) {
 		}
 		if !w.wildcard {
 			delete(w.have, name)
+			delete(w.lacks, name)
 		}
 	}
 	return first || len(req.GetResourceNamesSubscribe()) > 0
@@ -158,6 +162,7 @@ func (w *watch) ask(names []string) (answer bool) {
 		for n := range w.asked {
 			if !asked[n] {
 				delete(w.have, n)
+				delete(w.lacks, n)
 			}
 		}
 		w.asked, w.size = asked, 0
@@ -178,6 +183,9 @@ func (w *watch) diff(r Resources) change {
 		res, ok := r.Resource(w.typeURL, name)
 		switch {
 		case ok && w.have[name] != res.Version:
+			if old := w.have[name]; old == "" || old == gone {
+				w.lacks[name] = true
+			}
 			w.have[name] = res.Version
 			c.resources = append(c.resources, &discovery.Resource{Name: name, Version: res.Version, Resource: res.Body})
 		case !ok && w.have[name] != gone:
@@ -190,6 +198,7 @@ func (w *watch) diff(r Resources) change {
 			continue
 		}
 		delete(w.have, name)
+		delete(w.lacks, name)
 		if version != gone {
 			c.removed = append(c.removed, name)
 		}
@@ -255,8 +264,11 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 		if len(detail) > maxDetail {
 			detail = strings.ToValidUTF8(detail[:maxDetail], "") + "..."
 		}
-		w.nack = &Nack{Type: w.typeURL, Names: r.names, Detail: detail, At: at}
+		w.nack = &Nack{Type: w.typeURL, Names: r.names, Detail: detail, At: at, Lacking: w.refused(r.names, detail)}
 		return true
+	}
+	for _, name := range r.names {
+		delete(w.lacks, name)
 	}
 	w.nack = nil
 	w.acked = max(w.acked, r.generation)
@@ -264,4 +276,20 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 		w.acked = max(w.acked, w.seen)
 	}
 	return true
+}
+
+// refused lists what the client lacks of the names in a response that it refuses. Those that it does not name are not at fault, if it
+// names any.
+func (w *watch) refused(names []string, detail string) (lacking []string) {
+	named := func(name string) bool { return strings.Contains(detail, name) }
+	some := slices.ContainsFunc(names, named)
+	for _, name := range names {
+		switch {
+		case some && !named(name):
+			delete(w.lacks, name)
+		case w.lacks[name]:
+			lacking = append(lacking, name)
+		}
+	}
+	return lacking
 }

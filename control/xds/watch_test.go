@@ -152,6 +152,38 @@ func TestRefusedResourceIsNotRepeated(t *testing.T) {
 	}
 }
 
+// Who refuses the first version of something has nothing in its place, however often it is mended in vain.
+func TestWhatARefusalLeavesTheClientWithout(t *testing.T) {
+	w := newWatch(ClusterType)
+	w.subscribe(&discovery.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{"had": "1"}})
+	n := 0
+	send := func(detail string, resources map[string]string) string {
+		t.Helper()
+		n++
+		names := w.diff(fixture{uint64(n), resources}).names()
+		w.sent(fmt.Sprint(n), names)
+		w.answered(fmt.Sprint(n), detail, time.Time{})
+		if w.nack == nil {
+			return ""
+		}
+		return strings.Join(w.nack.Lacking, " ")
+	}
+	all := map[string]string{"had": "2", "new": "1", "bad": "1"}
+	if got := send("bad: no; had: no", all); got != "bad" {
+		t.Errorf("at first without %q, want bad: new is not at fault, and of had there is a version", got)
+	}
+	all["bad"], all["new"] = "2", "2"
+	if got := send("bad: no; new: no", all); got != "bad" {
+		t.Errorf("then without %q, want bad: of new there is a version now", got)
+	}
+	all["bad"] = "3"
+	send("", all)
+	all["bad"] = "4"
+	if got := send("bad: no", all); got != "" {
+		t.Errorf("once it was taken, without %q", got)
+	}
+}
+
 func TestForeignNonceIsIgnored(t *testing.T) {
 	w := newWatch(ClusterType)
 	w.subscribe(delta())

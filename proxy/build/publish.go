@@ -100,6 +100,45 @@ func (s *Store) Ready() (bool, string) {
 	return s.started, "starting"
 }
 
+// Taken reports whether clusters and listeners have each come whole once, and if not, why. Envoy has started by then, refused
+// or not; what stands in for Istio's agent must not say so: a workload whose first configuration is refused serves nothing, and
+// replaces one that serves. What is refused later leaves in force what there was.
+func (s *Store) Taken() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, typeURL := range []string{xdsclient.ClusterType, xdsclient.ListenerType} {
+		if !s.dynamic[typeURL] || !s.acked[typeURL] || s.whole[typeURL] {
+			continue
+		}
+		if lacking := s.lacking(typeURL); len(lacking) > 0 {
+			return false, "config received from XDS server, but was rejected: " + short(typeURL) + ": " + strings.Join(lacking, "; ")
+		}
+	}
+	return true, ""
+}
+
+// lacking lists the listeners or clusters that were refused and of which there is no earlier version, each with why. The caller holds mu.
+func (s *Store) lacking(typeURL string) (out []string) {
+	look := func(name string, r *Record, gone bool) {
+		if r.Refused != nil && r.Body == nil && !gone {
+			reason, _, _ := strings.Cut(r.Refused.Detail, "\n")
+			out = append(out, name+": "+reason)
+		}
+	}
+	switch typeURL {
+	case xdsclient.ListenerType:
+		for name, e := range s.listeners {
+			look(name, &e.Record, e.removed)
+		}
+	case xdsclient.ClusterType:
+		for name, e := range s.clusters {
+			look(name, &e.Record, !e.gone.IsZero())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Runtime returns what is in force.
 func (s *Store) Runtime() *shard.Runtime {
 	s.mu.Lock()

@@ -41,6 +41,7 @@ type Store struct {
 	sds       map[string]*stats.SDSUse
 	vhds      map[string]map[*stats.RDS]*stats.RDSUse // by table
 	acked     map[string]bool                         // types of which an answer has been applied, or is waited for no more
+	whole     map[string]bool                         // types of which nothing was refused at least once
 	version   map[string]string
 	runtime   *shard.Runtime
 	timer     *time.Timer
@@ -126,7 +127,7 @@ func NewStore(env *Env, changed func()) *Store {
 		env: env, node: whoWeAre(env.Node), seed: maphash.MakeSeed(), changed: changed,
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
 		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, sds: map[string]*stats.SDSUse{},
-		vhds: map[string]map[*stats.RDS]*stats.RDSUse{}, acked: map[string]bool{}, version: map[string]string{},
+		vhds: map[string]map[*stats.RDS]*stats.RDSUse{}, acked: map[string]bool{}, whole: map[string]bool{}, version: map[string]string{},
 		runtime: &shard.Runtime{},
 	}
 	if env.LocalCluster != "" {

@@ -376,3 +376,45 @@ func TestDumpShowsInlineTables(t *testing.T) {
 	}
 	t.Error("no routes in the dump")
 }
+
+// A workload serves when what it was first sent is in force; an Envoy has started then, refused or not.
+func TestARefusedFirstListenerIsNotServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.take(xdsclient.ClusterType)
+		bad := resource(t, "in", &listenerv3.Listener{}, `{name: in}`)
+		good := resource(t, "in", &listenerv3.Listener{}, `
+name: in
+address: {socket_address: {address: 127.0.0.1, port_value: 8080}}
+filter_chains:
+- filters:
+  - {name: tcp, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: in, cluster: none}}`)
+		refuse := func() {
+			t.Helper()
+			if refused := w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Resources: []xdsclient.Resource{bad}}); len(refused) != 1 {
+				t.Fatalf("refused: %v", refused)
+			}
+		}
+		refuse()
+		if ready, why := w.Ready(); !ready {
+			t.Errorf("an Envoy has started by now; ours: %s", why)
+		}
+		const want = "config received from XDS server, but was rejected: lds: in: "
+		if taken, why := w.Taken(); taken || !strings.HasPrefix(why, want) {
+			t.Errorf("taken %v, %q; want %q", taken, why, want)
+		}
+		w.take(xdsclient.ListenerType, httpListener(t, "other", "80"))
+		if taken, _ := w.Taken(); taken {
+			t.Error("another listener stands in for the refused one")
+		}
+		w.take(xdsclient.ListenerType, good)
+		if taken, why := w.Taken(); !taken {
+			t.Errorf("the mended listener is not taken: %s", why)
+		}
+		refuse()
+		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Resources: []xdsclient.Resource{resource(t, "more", &listenerv3.Listener{}, `{name: more}`)}})
+		if taken, why := w.Taken(); !taken {
+			t.Errorf("what is refused later takes the workload away: %s", why)
+		}
+	})
+}

@@ -39,6 +39,9 @@ func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 		s.version[u.Type] = u.Version
 	}
 	s.acked[u.Type] = true
+	if len(s.lacking(u.Type)) == 0 {
+		s.whole[u.Type] = true
+	}
 	s.tell(u, refused, s.env.Now().Sub(began))
 	s.settle()
 	return refused

@@ -30,6 +30,7 @@ func TestEnvoyFilter(t *testing.T) {
 	run("a buffer and a timeout", patches.bufferAndTimeout)
 	run("a bad patch", patches.badPatch)
 	run("what a proxy refuses", patches.refused)
+	run("a rollout under what a proxy refuses", patches.stalled)
 }
 
 // own is the server header that httpbin sends itself.
@@ -230,4 +231,53 @@ spec:
 		return nil
 	})
 	p.Must("delete", "envoyfilter", "eager")
+}
+
+// stalled: a pod whose first configuration its proxy refuses does not get ready, so that those before it serve on; the rollout
+// ends when the cause goes.
+func (p patches) stalled(t *testing.T) {
+	script := func(name, source string) string {
+		return `
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: ` + name + `}
+spec:
+  workloadSelector: {labels: {app: meshed}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value: {name: ` + name + `, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, inlineCode: "` + source + `"}}
+`
+	}
+	if r := p.RunIn(10*time.Second, script("torn", "function envoy_on_request(h) en"), "apply", "-f", "-"); r.Code == 0 || !strings.Contains(r.Err, "spec.configPatches[0].patch.value.typed_config.inlineCode: script load error") {
+		t.Errorf("a script that does not compile: %s", r)
+	}
+	innocent, guilty := script("innocent", "function envoy_on_request(h) end"), script("guilty", "error('not today')")
+	p.Apply(innocent)
+	p.Apply(guilty)
+	p.Must("rollout", "restart", "deployment/meshed")
+	mesh.Until(t, 20*time.Second, "the object says that the new pod has nothing and the old one what it had", func() error {
+		out := strings.Join(strings.Fields(p.Run("get", "envoyfilter", "guilty", "-o", "yaml").Out), " ")
+		if !strings.Contains(out, "has nothing in its place: it is not ready") || !strings.Contains(out, "and keeps what it had") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	if out := p.Run("get", "envoyfilter", "innocent", "-o", "yaml").Out; strings.Contains(out, "not today") {
+		t.Errorf("the innocent one is blamed:\n%s", out)
+	}
+	if r := p.RunIn(10*time.Second, "", "rollout", "status", "deployment/meshed", "--timeout=2s"); r.Code == 0 {
+		t.Errorf("the rollout has gone on: %s", r)
+	}
+	if got := p.code("/status/200"); got != "200" {
+		t.Errorf("the old pod must serve: status %s", got)
+	}
+	p.Delete(guilty)
+	p.Rollout("meshed")
+	p.Delete(innocent)
+	if got := p.code("/status/200"); got != "200" {
+		t.Errorf("the new pod must serve: status %s", got)
+	}
 }
