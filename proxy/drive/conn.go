@@ -102,6 +102,7 @@ type state struct {
 	dirty      bool // in loop.dirty
 	eof        bool // the peer's FIN was read
 	hup        bool // the poller has seen the peer's FIN
+	early      bool // the handler wants to hear of the FIN while it takes no input
 	full       bool // output was above the mark
 	blocked    bool // the socket took less than was offered
 	shut       bool // half-close after the output
@@ -201,6 +202,7 @@ func (c *Conn) event(readable, writable, hup, broken bool) {
 		if broken {
 			c.broken()
 		}
+		c.endEarly()
 		return
 	}
 	if readable || hup || broken {

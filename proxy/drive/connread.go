@@ -23,6 +23,17 @@ func (c *Conn) Resume() {
 	c.loop.enqueue(c)
 }
 
+// EndEarly sets whether the handler hears of the peer's end while nothing is read, before the input that comes first: for
+// a peer that has gone with all that it wants once it sends no more.
+func (c *Conn) EndEarly(on bool) { c.state.early = on }
+
+// endEarly tells of an end that would be read only when reading goes on.
+func (c *Conn) endEarly() {
+	if c.state.early && c.state.hup && c.state.closing == open && (c.state.paused || !c.state.again) {
+		c.ended()
+	}
+}
+
 // Yield ends reading for now: what the handler has left is presented again, after the other connections have had
 // their turn. To be called from inside OnData.
 func (c *Conn) Yield() { c.Resume() }
@@ -110,6 +121,7 @@ func (c *Conn) pump() {
 			break
 		}
 		if c.state.dead || c.state.paused || c.state.again || c.state.eof || len(c.in) > c.maxTail() {
+			c.endEarly()
 			return
 		}
 		if c.tls != nil {

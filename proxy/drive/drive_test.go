@@ -191,6 +191,40 @@ func TestPauseAndResume(t *testing.T) {
 	want(t, s, "data b", "data cd")
 }
 
+// A peer whose end is told early is not waited for by a handler that takes no input; others say their last first.
+func TestEndIsToldEarly(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		m, p, c, s := accepted(t)
+		c.EndEarly(early)
+		s.data = func(c *Conn, b []byte) int { c.Pause(); return 1 }
+		p.WriteString("ab")
+		m.Step()
+		p.WriteString("cd")
+		p.CloseWrite()
+		m.Step()
+		if early {
+			want(t, s, "data ab", "end")
+			continue
+		}
+		want(t, s, "data ab")
+		s.data = nil
+		c.Resume()
+		m.Step()
+		want(t, s, "data b", "data cd", "end")
+	}
+}
+
+// So it is where the end comes with the input that the handler pauses for.
+func TestEndIsToldEarlyWithWhatPauses(t *testing.T) {
+	m, p, c, s := accepted(t)
+	c.EndEarly(true)
+	s.data = func(c *Conn, b []byte) int { c.Pause(); return 0 }
+	p.WriteString("ab")
+	p.CloseWrite()
+	m.Step()
+	want(t, s, "data ab", "end")
+}
+
 func TestHandlerHandsOver(t *testing.T) {
 	m, p, c, s := accepted(t)
 	next := &script{}

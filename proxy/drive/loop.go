@@ -264,7 +264,9 @@ func (l *Loop) again() {
 	for i, c := range ready {
 		ready[i] = nil
 		c.state.queued = false
-		if !c.state.paused {
+		if c.state.paused {
+			c.endEarly()
+		} else {
 			c.pump()
 		}
 	}

@@ -45,6 +45,7 @@ func serveHTTP2(l link) {
 	v.age()
 	conn.Served = v
 	conn.SetHandler(v)
+	conn.EndEarly(true)
 	v.http = h2.NewServer(m.w.HTTP2, &m.cfg.HTTP2, conn, v)
 	v.deliver = v.http.Deliver
 	v.idleFromNow()

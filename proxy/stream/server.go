@@ -52,6 +52,7 @@ func serveHTTP1(l link) *server {
 	conn.Served = v
 	conn.SetHandler(v)
 	conn.SetInput(c.MaxHeaderBytes + headSlack)
+	conn.EndEarly(true)
 	v.idleFromNow()
 	return v
 }

@@ -86,6 +86,7 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 
 func (v *server) startTunnel(m *header.Map) {
 	v.tunnel = true
+	v.conn.EndEarly(false) // what has been sent into a tunnel gets there, however slowly
 	v.writeHead(m, false, false, false)
 	v.conn.Resume()
 }
