@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -68,11 +69,12 @@ func (r *Resolver) Resolve(ctx context.Context, name string, family cluster.Fami
 	if a, ok := pipe.ParseAddr(name); ok {
 		return []netip.Addr{a}, 0, nil
 	}
-	if known := family.Choose(r.system.hosts(name)); len(known) > 0 {
-		return known, 0, nil
-	}
+	known := r.system.hosts(name)
 	if isLocal(name) {
-		return family.Choose([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}), 0, nil
+		known = withLoopback(known)
+	}
+	if known = family.Choose(known); len(known) > 0 || isLocal(name) {
+		return known, 0, nil
 	}
 	conf := r.system.conf()
 	names := []string{dns.Fqdn(name)}
@@ -89,6 +91,17 @@ func (r *Resolver) Resolve(ctx context.Context, name string, family cluster.Fami
 		}
 	}
 	return nil, 0, nil
+}
+
+// withLoopback gives a name of this host an address of each family. A file of hosts that knows one only leaves the other
+// as it is everywhere (RFC 6761, section 6.3), so that AUTO is ::1 whatever the file says, as in Envoy.
+func withLoopback(known []netip.Addr) []netip.Addr {
+	for _, a := range [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
+		if !slices.ContainsFunc(known, func(k netip.Addr) bool { return k.Unmap().Is4() == a.Is4() }) {
+			known = append(slices.Clip(known), a)
+		}
+	}
+	return known
 }
 
 // isLocal reports whether a name is of this host, whatever name servers say.

@@ -146,10 +146,12 @@ func TestResolve(t *testing.T) {
 		{"here", cluster.V4Only, "10.9.9.9", 0, ""},
 		{"shop.Localhost.", cluster.V4Only, "127.0.0.1", 0, ""}, // whatever a name server would say
 		{"localhost", cluster.All, "::1 127.0.0.1", 0, ""},
+		{"app.localhost", cluster.Auto, "::1", 0, ""}, // though the file has an address of the other family
+		{"app.localhost", cluster.All, "::1 127.0.0.7", 0, ""},
 		{"shop-localhost", cluster.V4Only, "", 0, "udp A shop-localhost."},
 	} {
 		s := newServer(t, zone...)
-		r := newResolver(t, Config{Servers: []netip.AddrPort{s.addr}, NoSearch: true}, "", "# ours\n10.9.9.9 There here # too\n")
+		r := newResolver(t, Config{Servers: []netip.AddrPort{s.addr}, NoSearch: true}, "", "# ours\n10.9.9.9 There here # too\n127.0.0.7 app.localhost\n")
 		addrs, ttl, err := r.Resolve(t.Context(), test.name, test.family)
 		if got := texts(addrs); got != test.want || ttl != test.ttl || err != nil {
 			t.Errorf("%s: %q for %v, %v; want %q for %v", test.name, got, ttl, err, test.want, test.ttl)
