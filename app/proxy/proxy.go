@@ -121,6 +121,14 @@ func (p *plan) values() *build.Values {
 	return p.boot.Values
 }
 
+// bind says from where connections to hosts come; nil: nobody has said it.
+func (p *plan) bind() *corev3.BindConfig {
+	if p.boot == nil {
+		return nil
+	}
+	return p.boot.Bind
+}
+
 // names says whom to ask for names: what the bootstrap says, if it does.
 func (p *plan) names() resolve.Config {
 	if p.boot == nil || p.boot.Names == nil {
@@ -155,7 +163,7 @@ func assemble(ctx context.Context, o Options, pl plan) (*parts, error) {
 	}
 	resolver := func(c resolve.Config) cluster.Resolver { return resolve.New(c, pl.dialer) }
 	p.env = &build.Env{
-		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, Drain: pl.drain.Time, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Values: pl.values(), Taps: &tap.Registry{}, Failing: p.failing.Load, Inside: pl.boot != nil && pl.boot.Inside, WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
+		Node: p.node, Stats: p.stats, Istio: p.istio, Secrets: p.secrets, Files: p.files, Names: resolver(pl.names()), Resolver: resolver, Dial: pl.dialer.DialContext, Log: p.log, Shards: p.workers, Context: ctx, Extra: pl.extra, Drain: pl.drain.Time, LocalCluster: pl.peers, OutlierLog: events, Limits: pl.limits(), Values: pl.values(), Taps: &tap.Registry{}, Failing: p.failing.Load, Inside: pl.boot != nil && pl.boot.Inside, Bind: pl.bind(), WholeWorld: pl.boot != nil && pl.boot.ADS != nil && !pl.boot.ADS.Delta,
 		Publish: func(r *shard.Runtime) {
 			if err := p.shards.Apply(r); err != nil {
 				p.refused(err)

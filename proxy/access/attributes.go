@@ -121,8 +121,8 @@ var attributes = map[string]map[string]finder{
 		"route_metadata":                  routed(configuredMetadata(metadata.Route)),
 		"virtual_host_name":               routed(func(r *Record) cel.Value { return cel.String(r.VirtualHost) }),
 		"virtual_host_metadata":           routed(configuredMetadata(metadata.VirtualHost)),
-		"upstream_host_metadata":          chosen(configuredMetadata(metadata.Host)),
-		"upstream_host_locality_metadata": chosen(func(*Record) cel.Value { return cel.Null }), // it is refused in configuration
+		"upstream_host_metadata":          chosen(hostMetadata(metadata.Host)),
+		"upstream_host_locality_metadata": chosen(hostMetadata(metadata.Locality)),
 		"filter_chain_name":               some(func(r *Record) cel.Value { return cel.String(r.FilterChain) }),
 		"listener_metadata":               some(configuredMetadata(metadata.Listener)),
 		"listener_direction":              some(func(r *Record) cel.Value { return cel.Int(int64(r.Direction)) }),
@@ -371,6 +371,16 @@ func clusterMetadata(r *Record) (cel.Value, bool) {
 
 func configuredMetadata(k metadata.Kind) func(*Record) cel.Value {
 	return func(r *Record) cel.Value { return cel.Metadata(r.Configured[k].All()) }
+}
+
+// hostMetadata is that of a host, or of where it is: null where nothing is said.
+func hostMetadata(k metadata.Kind) func(*Record) cel.Value {
+	return func(r *Record) cel.Value {
+		if r.Configured[k] == nil {
+			return cel.Null
+		}
+		return cel.Metadata(r.Configured[k].All())
+	}
 }
 
 // routed is an attribute of requests that have a route.

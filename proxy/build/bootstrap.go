@@ -14,6 +14,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/overload"
 	"github.com/mallamesh/malla/proxy/resolve"
 	"github.com/mallamesh/malla/proxy/xdsclient"
@@ -27,7 +28,7 @@ var bootstrapFields = []*Message{
 		ignores("these statistics are always there", "enable_dispatcher_stats"),
 		ignores("all configuration may come by ads", "default_config_source"),
 		ignores("the name of a compatible reload version only", "stats_server_version_override")),
-	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name", "outlier_detection"),
+	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name", "outlier_detection", "upstream_bind_config"),
 		ignores("clusters are small until they are used", "enable_deferred_cluster_creation")),
 	message((*bootstrapv3.ClusterManager_OutlierDetection)(nil), reads("event_log_path")),
 	message((*bootstrapv3.Bootstrap_StaticResources)(nil), reads("listeners", "clusters", "secrets")),
@@ -64,7 +65,8 @@ type Bootstrap struct {
 	Names *resolve.Config
 	// LocalCluster is the cluster of the proxy's own peers; empty: not known.
 	LocalCluster string
-	OutlierLog   string // path of the file in which ejections are told; empty: none
+	Bind         *corev3.BindConfig // of connections to hosts whose cluster has none of its own; may be nil
+	OutlierLog   string             // path of the file in which ejections are told; empty: none
 	Limits       Limits
 	Values       *Values
 	Inside       bool             // there may be listeners inside of the proxy
@@ -112,6 +114,9 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
+	}
+	if b.Bind = m.GetClusterManager().GetUpstreamBindConfig(); b.Bind != nil {
+		r.bound(b.Bind, &cluster.Config{}, field.At("cluster_manager", "upstream_bind_config"))
 	}
 	b.OutlierLog = m.GetClusterManager().GetOutlierDetection().GetEventLogPath()
 	b.Profile = cmp.Or(m.GetAdmin().GetProfilePath(), "/var/log/envoy/envoy.prof")

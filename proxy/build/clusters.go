@@ -18,6 +18,7 @@ import (
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/healthcheck"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stats"
@@ -50,7 +51,7 @@ var clusterFields = []*Message{
 			"split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
 			"enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "enforcing_local_origin_success_rate",
 			"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "enforcing_failure_percentage_local_origin", "successful_active_health_check_uneject_host", "detect_degraded_hosts")),
-	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses", "additional_source_addresses"),
+	message((*corev3.BindConfig)(nil), reads("source_address", "extra_source_addresses", "additional_source_addresses", "socket_options"),
 		ignores("a source address of this machine needs none", "freebind")),
 	message((*corev3.ExtraSourceAddress)(nil), reads("address")),
 	message((*clusterv3.UpstreamConnectionOptions)(nil), reads("tcp_keepalive", "happy_eyeballs_config"),
@@ -324,7 +325,19 @@ func (r *reader) outlier(m *clusterv3.OutlierDetection, at *field.Path) *cluster
 }
 
 func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
-	at := field.At("upstream_bind_config")
+	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
+		c.SocketOptions = keepAlive(k)
+	}
+	c.Eyeballs = r.eyeballs(m.GetUpstreamConnectionOptions().GetHappyEyeballsConfig(), field.At("upstream_connection_options", "happy_eyeballs_config"))
+	if b := m.GetUpstreamBindConfig(); b != nil {
+		r.bound(b, c, field.At("upstream_bind_config"))
+	} else if r.env.Bind != nil { // the bootstrap's own, which has been read for its mistakes
+		r.bound(r.env.Bind, c, field.At("cluster_manager", "upstream_bind_config"))
+	}
+}
+
+// bound reads from where connections come, and what else is set on their sockets.
+func (r *reader) bound(b *corev3.BindConfig, c *cluster.Config, at *field.Path) {
 	set := func(s *corev3.SocketAddress, at *field.Path) {
 		bound := r.socketAddress(s, at)
 		if bound.Port() != 0 {
@@ -342,7 +355,6 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 			c.BindV6 = a
 		}
 	}
-	b := m.GetUpstreamBindConfig()
 	if b.GetSourceAddress() != nil {
 		set(b.GetSourceAddress(), at.Child("source_address"))
 	}
@@ -357,10 +369,11 @@ func (r *reader) binding(m *clusterv3.Cluster, c *cluster.Config) {
 	for i, e := range b.GetExtraSourceAddresses() {
 		set(e.GetAddress(), at.Child("extra_source_addresses").Index(i).Child("address"))
 	}
-	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
-		c.SocketOptions = keepAlive(k)
+	for _, o := range r.options(b.GetSocketOptions(), at.Child("socket_options")) {
+		if o.When != drive.Listening { // it does not listen
+			c.SocketOptions = append(c.SocketOptions, o)
+		}
 	}
-	c.Eyeballs = r.eyeballs(m.GetUpstreamConnectionOptions().GetHappyEyeballsConfig(), field.At("upstream_connection_options", "happy_eyeballs_config"))
 }
 
 var firstFamilies = map[clusterv3.UpstreamConnectionOptions_FirstAddressFamilyVersion]cluster.Family{

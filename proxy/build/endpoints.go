@@ -19,8 +19,7 @@ var endpointFields = []*Message{
 		ignores("endpoints stay until they are replaced: a control plane that is away must not empty clusters", "endpoint_stale_after")),
 	message((*endpointv3.ClusterLoadAssignment_Policy_DropOverload)(nil), reads("drop_percentage"),
 		ignores("names what is refused in reports of load, which nobody gets", "category")),
-	message((*endpointv3.LocalityLbEndpoints)(nil), reads("locality", "lb_endpoints", "load_balancing_weight", "priority"),
-		ignores(forPeople, "metadata"),
+	message((*endpointv3.LocalityLbEndpoints)(nil), reads("locality", "lb_endpoints", "load_balancing_weight", "priority", "metadata"),
 		ignores("nothing here balances by distance", "proximity")),
 	message((*endpointv3.LbEndpoint)(nil), reads("endpoint", "health_status", "metadata", "load_balancing_weight")),
 	message((*endpointv3.Endpoint)(nil), reads("address", "additional_addresses", "hostname", "health_check_config"),
@@ -52,10 +51,17 @@ func (r *reader) endpoints(m *endpointv3.ClusterLoadAssignment, names bool, at *
 	}
 	for i, l := range m.GetEndpoints() {
 		locality := cluster.Locality{Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone()}
+		around := metadataSet(l.GetMetadata())
 		for j, e := range l.GetLbEndpoints() {
 			e, ok := r.endpoint(e, names, at.Child("endpoints").Index(i).Child("lb_endpoints").Index(j))
 			if !ok {
 				continue
+			}
+			if around != nil {
+				if e.Metadata == nil {
+					e.Metadata = &cluster.Metadata{}
+				}
+				e.Metadata.Around = around
 			}
 			e.Locality, e.Priority, e.LocalityWeight = locality, l.GetPriority(), l.GetLoadBalancingWeight().GetValue()
 			out.Endpoints = append(out.Endpoints, e)

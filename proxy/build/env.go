@@ -65,6 +65,9 @@ type Env struct {
 	// Inside says that there may be listeners inside of the proxy (envoy.bootstrap.internal_listener).
 	Inside bool
 
+	// Bind says from where connections to hosts come whose cluster does not say it; may be nil.
+	Bind *corev3.BindConfig
+
 	// WholeWorld says that the control plane speaks the state-of-the-world form only.
 	WholeWorld bool
 

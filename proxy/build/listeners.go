@@ -151,9 +151,20 @@ func (r *listenerReader) listenAt(c *listen.Config, a *corev3.Address, at *field
 
 // socketOptions reads what is set on the listener's sockets.
 func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOption {
-	var out []drive.SocketOption
-	for i, o := range m.GetSocketOptions() {
-		at := field.At("socket_options").Index(i)
+	out := r.options(m.GetSocketOptions(), field.At("socket_options"))
+	if n := m.GetTcpFastOpenQueueLength(); n != nil {
+		out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
+	}
+	if k := m.GetTcpKeepalive(); k != nil {
+		out = append(out, keepAlive(k)...)
+	}
+	return out
+}
+
+// options reads what is set on sockets.
+func (r *reader) options(list []*corev3.SocketOption, at *field.Path) (out []drive.SocketOption) {
+	for i, o := range list {
+		at := at.Index(i)
 		set := drive.SocketOption{Level: int(o.GetLevel()), Name: int(o.GetName()), When: drive.SocketState(o.GetState())}
 		switch o.GetValue().(type) {
 		case *corev3.SocketOption_IntValue:
@@ -167,12 +178,6 @@ func (r *listenerReader) socketOptions(m *listenerv3.Listener) []drive.SocketOpt
 			r.errs.Addf(at.Child("state"), "found %v, want STATE_PREBIND, STATE_BOUND or STATE_LISTENING", o.GetState())
 		}
 		out = append(out, set)
-	}
-	if n := m.GetTcpFastOpenQueueLength(); n != nil {
-		out = append(out, drive.SocketOption{Level: ipprotoTCP, Name: tcpFastOpen, Value: int(n.GetValue()), When: drive.Listening})
-	}
-	if k := m.GetTcpKeepalive(); k != nil {
-		out = append(out, keepAlive(k)...)
 	}
 	return out
 }

@@ -438,7 +438,7 @@ func (h *Host) same(o *Host) bool {
 }
 
 func (m *Metadata) same(o *Metadata) bool {
-	return m == o || m.Peer == o.Peer && m.All == o.All && maps.Equal(m.Match, o.Match) &&
+	return m == o || m.Peer == o.Peer && m.All == o.All && m.Around == o.Around && maps.Equal(m.Match, o.Match) &&
 		m.HashKey == o.HashKey && m.Canary == o.Canary && maps.EqualFunc(m.LB, o.LB, Value.same)
 }
 

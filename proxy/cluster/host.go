@@ -45,6 +45,8 @@ type Metadata struct {
 	// TLVs are what it is told in the PROXY protocol's header beside what all of the cluster are (envoy.transport_sockets.proxy_protocol).
 	TLVs []proxyproto.TLV
 
+	Around *metadata.Set // of its locality
+
 	All *metadata.Set // of every namespace, shared by endpoints with the same; for logs and header operations
 }
 

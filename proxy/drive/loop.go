@@ -12,8 +12,10 @@
 package drive
 
 import (
+	"errors"
 	"math"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -329,6 +331,12 @@ type UnreadyError struct{ Err error }
 
 func (e *UnreadyError) Error() string { return e.Err.Error() }
 func (e *UnreadyError) Unwrap() error { return e.Err }
+
+// Bind reports whether it could not be bound to its address.
+func (e *UnreadyError) Bind() bool {
+	s, ok := errors.AsType[*os.SyscallError](e.Err)
+	return ok && s.Syscall == "bind"
+}
 
 // An ImmediateError is a connection that the system refused when it was asked for, before anything was sent.
 type ImmediateError struct {

@@ -25,7 +25,8 @@ type Kind uint8
 const (
 	Route Kind = iota
 	VirtualHost
-	Host // that the request goes to
+	Host     // that the request goes to
+	Locality // that it is in
 	Listener
 	Chain // of the listener's filters
 	Kinds = iota

@@ -175,9 +175,11 @@ func (t *try) OnConnect(_ *drive.Conn, err error) {
 	d := t.d
 	if err != nil {
 		reset, how := ConnectFailed, access.EndBroken
-		if _, unready := errors.AsType[*drive.UnreadyError](err); unready {
+		if unready, ok := errors.AsType[*drive.UnreadyError](err); ok {
 			reset, how = LocalConnectFailed, access.EndLocalClosed
-			d.Cluster.Stats.BindErrors.Inc()
+			if unready.Bind() {
+				d.Cluster.Stats.BindErrors.Inc()
+			}
 		} else if errors.Is(err, syscall.ECONNREFUSED) {
 			how = access.EndRemoteRefused
 		}

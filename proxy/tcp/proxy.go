@@ -199,6 +199,7 @@ func (s *session) try(c *cluster.Cluster) {
 	s.attempts++
 	s.rec.Attempts, s.rec.Asked = uint32(s.attempts), s.mark()
 	s.rec.UpstreamHost, s.rec.UpstreamHostName, s.rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
+	s.rec.Configured[metadata.Locality] = h.Metadata.Around
 	s.rec.Locality = &h.Locality
 	if h.Peer != nil {
 		s.rec.Peer = h.Peer

@@ -248,6 +248,7 @@ func (r *Router) win(a *attempt, info *pool.Info) {
 	r.w.Loop.Cancel(&r.timers[timerBackoff])
 	s := r.s
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = a.host.Addr, a.host.Name, a.host.Metadata.All
+	s.Rec.Configured[metadata.Locality] = a.host.Metadata.Around
 	s.Rec.Locality = &a.host.Locality
 	r.note(info)
 	if a != r.cur {

@@ -137,6 +137,7 @@ func (a *attempt) tell(t access.Type) {
 	s.MeasureClient(&rec.Down)
 	h := a.host
 	rec.UpstreamHost, rec.UpstreamHostName, rec.Configured[metadata.Host], rec.Locality = h.Addr, h.Name, h.Metadata.All, &h.Locality
+	rec.Configured[metadata.Locality] = h.Metadata.Around
 	held := &j.info
 	rec.Protocol, rec.UpstreamProtocol = held.Protocol, held.Protocol
 	rec.UpstreamLocal, rec.UpstreamRemote, rec.UpstreamConnID = held.Local, held.Remote, held.ConnID

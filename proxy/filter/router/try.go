@@ -91,6 +91,7 @@ func (r *Router) try() {
 	a.host, a.unasked = h, false
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
+	s.Rec.Configured[metadata.Locality] = h.Metadata.Around
 	s.Rec.Locality = &h.Locality
 	s.Rec.UpstreamLocal, s.Rec.UpstreamConnID, s.Rec.Upstream, s.Rec.UpstreamState = netip.AddrPort{}, 0, nil, nil
 	if h.Peer != nil {
