@@ -42,10 +42,12 @@ func (r rest) disturb() {
 	}
 }
 
-// run trims memory whenever there is rest, until ctx ends.
+// run trims memory whenever there is rest, until ctx ends. The first time it does so whatever was allocated: starting has touched all of the
+// program, also where there is nothing to serve, and nobody would disturb a proxy that has no listeners.
 func (r rest) run(ctx context.Context) error {
 	var before uint64
-	pause := lull
+	pause, started := lull, false
+	r.disturb()
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,7 +58,8 @@ func (r rest) run(ctx context.Context) error {
 			return nil
 		}
 		pause = lull
-		if now := r.allocated(); now-before >= worth {
+		if now := r.allocated(); now-before >= worth || !started {
+			started = true
 			begin := time.Now()
 			r.trim()
 			before, pause = now, max(lull, share*time.Since(begin))

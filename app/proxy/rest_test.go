@@ -25,20 +25,22 @@ func TestMemoryIsTrimmedAtRest(t *testing.T) {
 				t.Errorf("%s: %d trims, want %d", why, trims, want)
 			}
 		}
-		after(time.Hour, 0, "nothing has happened")
+		after(lull/2, 0, "it has only just started")
+		after(time.Second, 1, "what starting needed")
+		after(time.Hour, 1, "nothing has happened")
 		for range 10 {
 			heap += worth
 			r.disturb()
-			after(lull/2, 0, "there is no rest yet")
+			after(lull/2, 1, "there is no rest yet")
 		}
-		after(3*lull, 1, "rest")
+		after(3*lull, 2, "rest")
 		heap += worth
 		r.disturb()
-		after(2*lull, 1, "a fiftieth of the time is enough")
-		after(time.Second, 2, "later")
+		after(2*lull, 2, "a fiftieth of the time is enough")
+		after(time.Second, 3, "later")
 		heap += worth / 2
 		r.disturb()
-		after(time.Hour, 2, "too little to give back")
+		after(time.Hour, 3, "too little to give back")
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
