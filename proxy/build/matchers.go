@@ -231,10 +231,7 @@ func (r *treeReader[D, A]) tree(m *xdsmatcherv3.Matcher, at *field.Path) matcher
 	case *xdsmatcherv3.Matcher_MatcherTree_:
 		return r.lookup(m.GetMatcherTree(), otherwise, at.Child("matcher_tree"))
 	}
-	if otherwise == nil {
-		r.errs.Addf(at, "decides nothing, want matcher_list, matcher_tree or on_no_match")
-	}
-	return &matcher.List[D, A]{Else: otherwise}
+	return &matcher.List[D, A]{Else: otherwise} // without one, too, which finds nothing, as in Envoy
 }
 
 // then reads what follows; nil if nothing is said.

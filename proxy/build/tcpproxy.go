@@ -17,7 +17,8 @@ import (
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration", "max_downstream_connection_duration_jitter_percentage",
-		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy")),
+		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy", "upstream_connect_mode"),
+		ignores("what comes early stays where it was read, up to the connection's own limit", "max_early_data_bytes")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
 		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key", "formatters")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
@@ -43,6 +44,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 		FlushEvery:  r.duration(m.GetAccessLogOptions().GetAccessLogFlushInterval(), at.Child("access_log_options").Child("access_log_flush_interval")),
 		Logs:        r.logs(m.GetAccessLog(), at.Child("access_log")),
 	}
+	c.AfterData = r.afterData(m, at)
 	if j := m.GetMaxDownstreamConnectionDurationJitterPercentage(); j != nil {
 		c.AgeJitter = j.GetValue() / 100
 	}
@@ -79,6 +81,16 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	}
 	c.Forward = r.forward
 	return c
+}
+
+// afterData reads whether a host is gone to when the client has sent something. After a handshake it is in any case: filters have connections
+// from then on.
+func (r *listenerReader) afterData(m *tcpv3.TcpProxy, at *field.Path) bool {
+	mode := m.GetUpstreamConnectMode()
+	if mode != tcpv3.UpstreamConnectMode_IMMEDIATE && m.GetMaxEarlyDataBytes() == nil {
+		r.errs.Addf(at.Child("max_early_data_bytes"), "is not set, want it beside upstream_connect_mode %v", mode)
+	}
+	return mode == tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
 }
 
 // tunnel reads how bytes are carried over a request, nil if they are not.

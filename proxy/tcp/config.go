@@ -21,6 +21,7 @@ type Config struct {
 	IdleTimeout time.Duration // 0: none (the builder gives Envoy's default, 1 h)
 	MaxAge      time.Duration // max_downstream_connection_duration
 	AgeJitter   float64       // up to how much longer, as a share of MaxAge
+	AfterData   bool          // upstream_connect_mode: no host is gone to before the client has sent something
 	Attempts    int           // max_connect_attempts; 0: 1
 	FlushEvery  time.Duration // access_log_flush_interval: a line so often; 0: none
 	// FlushConnected and FlushStart have a line written when the connection has reached its host, and when it has come.

@@ -36,6 +36,10 @@ func (s *session) OnData(_ *drive.Conn, b []byte) int {
 		s.fail(access.OverloadManagerTerminated, "overload")
 		return n
 	}
+	if s.waits {
+		s.begun()
+		return 0
+	}
 	if s.seen.expected {
 		var more bool
 		if b, more = s.seen.take(b, s, s.conn.TLS); more {

@@ -43,6 +43,7 @@ type session struct {
 	rec    access.Record
 
 	opened    bool // and logged
+	waits     bool // for the client's first bytes, before it goes to a host
 	attempts  int
 	tried     []*cluster.Host
 	elsewhere cluster.Retry
@@ -80,7 +81,11 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	}
 	conn.Served = s
 	conn.SetHandler(s)
-	conn.Pause()
+	if s.waits = c.AfterData; s.waits {
+		s.alive() // who says nothing is idle
+	} else {
+		conn.Pause()
+	}
 	if c.MaxAge > 0 {
 		s.age = drive.Timer{Handler: s, Kind: timerAge}
 		w.Loop.Schedule(&s.age, c.age(w.Random()))
@@ -96,6 +101,19 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	if c.Exchange != nil && conn.TLS != nil && conn.TLS.ALPN == exchangeProtocol {
 		s.seen.expected = true
 		conn.Write(c.Exchange.Message)
+	}
+	if !s.waits {
+		s.connect(s.pick())
+	}
+}
+
+// begun goes to a host, as the client has sent its first bytes. They stay unread until the host is there.
+func (s *session) begun() {
+	s.waits = false
+	s.conn.Pause()
+	s.conn.SetDeadline(0)
+	if s.conn.Heard() {
+		s.rec.State.Inherit(s.conn.State)
 	}
 	s.connect(s.pick())
 }
