@@ -180,7 +180,11 @@ func (p *parts) meshServers(e *environment) []server {
 					return err
 				}
 			}
-			return p.stats.WritePrometheus(w, stats.Options{Filter: e.Shown}, p.istio.AppendPrometheus)
+			var o stats.Options
+			if e.Shown != nil {
+				o.Filter = e.Shown
+			}
+			return p.stats.WritePrometheus(w, o, p.istio.AppendPrometheus)
 		},
 		Quit: p.quit, Drain: func() { p.drainListeners(true, e.inboundOnly(), true) },
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},

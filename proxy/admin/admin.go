@@ -197,10 +197,18 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 		err = s.Stats.WriteJSON(w, o)
 	case "prometheus":
 		s.prometheus(w, r)
+		return
 	default:
 		fail(w, fmt.Sprintf("usage: /stats?format=(html|active-html|json|prometheus|text)\n\nfound %q, want text, json or prometheus", format), http.StatusBadRequest)
 	}
-	_ = err // the client has gone
+	failSlow(w, err)
+}
+
+// failSlow answers a request whose expression has taken too long. Other errors are those of clients that have gone.
+func failSlow(w http.ResponseWriter, err error) {
+	if errors.Is(err, regex.ErrSlow) {
+		fail(w, err.Error(), http.StatusServiceUnavailable)
+	}
 }
 
 func options(r *http.Request) (stats.Options, error) {
@@ -233,13 +241,16 @@ func options(r *http.Request) (stats.Options, error) {
 		if err != nil {
 			return o, fmt.Errorf("invalid regex: %.*q: %w", maxPattern, f, err)
 		}
-		o.Filter = re
+		o.Filter = regex.NewSieve(re, maxMatching)
 	}
 	return o, nil
 }
 
 // maxPattern is how many bytes a client's expression may have: it is tried on every name there is.
 const maxPattern = 512
+
+// maxMatching is how long it may be tried in all.
+const maxMatching = time.Second
 
 // pattern compiles a client's expression, which may cost as much as one of a route.
 func pattern(text string) (*regexp.Regexp, error) {
@@ -261,12 +272,12 @@ func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *
 		fail(w, fmt.Sprintf("unsupported prometheus histogram bucket mode: found %q, want cumulative", b), http.StatusBadRequest)
 		return
 	}
-	if o.Filter == nil {
+	if o.Filter == nil && shown != nil {
 		o.Filter = shown
 	}
 	s.Refresh()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_ = s.Stats.WritePrometheus(w, o, s.Metrics...) // the client has gone
+	failSlow(w, s.Stats.WritePrometheus(w, o, s.Metrics...))
 }
 
 // Prometheus serves metrics alone, on port 15090: of Envoy's those whose names match

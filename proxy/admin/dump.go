@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mallamesh/malla/base/pipe"
+	"github.com/mallamesh/malla/base/regex"
 )
 
 // writeJSON prints a message as Envoy's admin interface does: names as in the
@@ -51,20 +51,24 @@ var escapes = strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "\x7f", `\u007f`
 // configDump serves /config_dump?resource=<field>&mask=<paths>&name_regex=<regex>&include_eds.
 func (s *Server) configDump(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	var names *regexp.Regexp
+	var names *regex.Sieve
 	if text := q.Get("name_regex"); text != "" {
 		re, err := pattern(text)
 		if err != nil {
 			fail(w, fmt.Sprintf("Error while parsing name_regex from %.*s: %v", maxPattern, text, err), http.StatusBadRequest)
 			return
 		}
-		names = re
+		names = regex.NewSieve(re, maxMatching)
 	}
 	resource := q.Get("resource")
 	messages := append([]proto.Message{&adminv3.BootstrapConfigDump{Bootstrap: s.Bootstrap, LastUpdated: timestamppb.New(s.Started)}},
 		s.Store.Dump(q.Has("include_eds") || resource == "dynamic_endpoint_configs" || resource == "static_endpoint_configs")...)
 	for _, m := range messages {
 		filterNames(m, names)
+	}
+	if names != nil && names.Err() != nil {
+		failSlow(w, names.Err())
+		return
 	}
 	if resource != "" {
 		picked, found := pick(messages, resource)
@@ -123,7 +127,7 @@ func pick(messages []proto.Message, name string) ([]proto.Message, bool) {
 }
 
 // filterNames leaves the resources in m whose names match.
-func filterNames(m proto.Message, names *regexp.Regexp) {
+func filterNames(m proto.Message, names *regex.Sieve) {
 	if names == nil {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -113,6 +114,25 @@ func TestExpressionsOfClientsAreBounded(t *testing.T) {
 		}
 		if code, _ := get(s.Prometheus(nil), "GET", "/stats/prometheus?filter="+url.QueryEscape(expr), ""); code != http.StatusBadRequest {
 			t.Errorf("the port for metrics, %s: %d, want 400", name, code)
+		}
+	}
+}
+
+// An expression that is within its bounds may still be slow on very many names. Then there is no answer, and it comes soon.
+func TestSlowExpressionsEnd(t *testing.T) {
+	reg := stats.NewRegistry(false)
+	for i := range 200 {
+		reg.HTTP(strings.Repeat("a", 400) + strconv.Itoa(i))
+	}
+	s := New(Options{Stats: reg})
+	for _, path := range []string{"/stats?filter=", "/stats?format=json&filter=", "/stats/prometheus?filter="} {
+		began := time.Now()
+		code, body := get(s.Handler(), "GET", path+url.QueryEscape("(.*a){20}b"), "")
+		if took := time.Since(began); code != http.StatusServiceUnavailable || !strings.HasPrefix(body, "the expression takes too long") || took > 20*time.Second {
+			t.Errorf("%s: %d %.100q after %v", path, code, body, took)
+		}
+		if code, body := get(s.Handler(), "GET", path+"a0.downstream_rq_total", ""); code != http.StatusOK || !strings.Contains(body, "downstream_rq_total") {
+			t.Errorf("%s: another expression is answered by %d %.100q", path, code, body)
 		}
 	}
 }

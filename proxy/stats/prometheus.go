@@ -41,6 +41,9 @@ func (r *Registry) WritePrometheus(w io.Writer, o Options, extra ...func([]byte,
 	for _, s := range r.scopes() {
 		s.gather(families, &o)
 	}
+	if err := o.failed(); err != nil {
+		return err
+	}
 	names := make([]string, 0, len(families))
 	for name := range families {
 		names = append(names, name)

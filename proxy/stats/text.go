@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"regexp"
 	"slices"
 	"strconv"
 )
@@ -19,11 +18,25 @@ type sample struct {
 
 // Options choose what /stats shows.
 type Options struct {
-	Filter   *regexp.Regexp // nil: everything
-	Invert   bool           // only what Filter does not match
-	UsedOnly bool           // leave out what was never touched
-	Only     Kinds          // 0: everything
-	Buckets  Buckets        // what is shown of histograms, in text and JSON
+	Filter   Filter  // nil: everything
+	Invert   bool    // only what Filter does not match
+	UsedOnly bool    // leave out what was never touched
+	Only     Kinds   // 0: everything
+	Buckets  Buckets // what is shown of histograms, in text and JSON
+}
+
+// A Filter says which names are shown, a regular expression or what bounds one.
+type Filter interface {
+	MatchString(string) bool
+	Match([]byte) bool
+}
+
+// failed is why what the filter has said cannot be shown, nil if it can.
+func (o *Options) failed() error {
+	if f, ok := o.Filter.(interface{ Err() error }); ok {
+		return f.Err()
+	}
+	return nil
 }
 
 // Buckets say what is shown of a histogram: Envoy's histogram_buckets.
@@ -72,9 +85,13 @@ func appendNumber(b []byte, n int64, hash bool) []byte {
 	return strconv.AppendInt(b, n, 10)
 }
 
-// WriteText writes the form of Envoy's /stats: "name: value", sorted; texts before the rest and histograms after it.
+// WriteText writes the form of Envoy's /stats: "name: value", sorted; texts before the rest and histograms after it. Like its siblings it writes
+// nothing if the filter has an error.
 func (r *Registry) WriteText(w io.Writer, o Options) error {
 	numbers, histograms := r.collect(o)
+	if err := o.failed(); err != nil {
+		return err
+	}
 	var b []byte
 	for _, s := range numbers {
 		b = append(append(b, s.name...), ": "...)
@@ -100,6 +117,9 @@ func (r *Registry) WriteText(w io.Writer, o Options) error {
 // WriteJSON writes Envoy's /stats?format=json.
 func (r *Registry) WriteJSON(w io.Writer, o Options) error {
 	numbers, histograms := r.collect(o)
+	if err := o.failed(); err != nil {
+		return err
+	}
 	b := []byte(`{"stats":[`)
 	for i, s := range numbers {
 		if i > 0 {
