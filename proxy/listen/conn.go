@@ -151,8 +151,10 @@ func (c *Conn) start() {
 	cfg := c.ln.config
 	c.Local = c.Conn.LocalAddr()
 	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
+	c.Listener = cfg
 	c.SetHandler(c)
 	if !cfg.RateLimit.admit(c.Worker.Loop.Time()) {
+		c.log(access.NoFlag, "", "")
 		c.close()
 		return
 	}
@@ -166,7 +168,6 @@ func (c *Conn) start() {
 		// By TPROXY the socket's own address is the destination, whether or not the kernel tracks connections.
 		c.Restored = c.Local != c.DirectLocal || cfg.Transparent
 	}
-	c.Listener = cfg
 	if cfg.BufferLimit > 0 {
 		c.SetMark(cfg.BufferLimit)
 	} else {
@@ -465,7 +466,9 @@ func (c *Conn) logServed() {
 func (c *Conn) describe(r *access.Record) {
 	r.Start, r.Began = c.Worker.Loop.WallAt(c.Opened), access.Mark(c.Opened+1)
 	c.Fill(r)
-	r.Dynamic.Inherit(&c.Dynamic)
+	if r.Dynamic.Inherit(&c.Dynamic); c.Chain == nil {
+		r.ConnectionID = 0 // as in Envoy it was a socket until then
+	}
 }
 
 // Tell tells the listener's logs of a connection that is over. A filter whose record is that of the connection, and not of one of

@@ -66,7 +66,7 @@ const (
 // Serve takes a connection: it is the end of a filter chain.
 func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s := &session{config: c, w: w, conn: conn, origin: conn.Origin()}
-	s.rec.Start, s.rec.Began = w.Loop.Wall(), s.mark()
+	s.rec.Start, s.rec.Began = w.Loop.WallAt(conn.Opened), access.Mark(conn.Opened+1) // what listener filters and TLS took counts, as in Envoy
 	conn.Fill(&s.rec)
 	s.rec.Dynamic.Inherit(&conn.Dynamic)
 	s.rec.World = w
