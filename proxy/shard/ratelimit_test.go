@@ -124,8 +124,8 @@ func TestRateLimitService(t *testing.T) {
 	}{
 		{say: grpcAnswer("\x08\x01"), want: "200", ok: 1},
 		{say: grpcAnswer("\x08\x02"), want: "429", over: 1},
-		{say: grpcAnswer("\x08"), want: "200", error: 1}, // what does not parse says nothing
-		{say: grpcAnswer("\x08\x00"), want: "200", error: 1},
+		{say: grpcAnswer("\x08"), want: "200", error: 1},  // what does not parse says nothing
+		{say: grpcAnswer("\x08\x00"), want: "200", ok: 1}, // nor does it say no
 		{say: "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", want: "500", config: ratelimitservice.Config{Deny: always}, error: 1},
 	} {
 		b, set := service(t, test.say, test.config)

@@ -33,10 +33,10 @@ type LocalRateLimit struct {
 
 // RateLimit holds "cluster.<name>.ratelimit.", with a filter's own prefix behind it if it has one.
 type RateLimit struct {
-	OK                 Counter `stat:"ok"`
-	OverLimit          Counter `stat:"over_limit"`
-	Error              Counter `stat:"error"`
-	FailureModeAllowed Counter `stat:"failure_mode_allowed"`
+	OK                 Counter `stat:"ok,late"`
+	OverLimit          Counter `stat:"over_limit,late"`
+	Error              Counter `stat:"error,late"`
+	FailureModeAllowed Counter `stat:"failure_mode_allowed,late"`
 }
 
 // BandwidthLimit holds "<prefix>.http_bandwidth_limit.".

@@ -67,18 +67,14 @@ func (f *filter) answered(c *call.Call) {
 			f.s.Rec.Dynamic.Merge(f.config.Namespace, fields)
 		}
 	}
-	switch f.answer.code {
-	case codeOK:
-		f.counted.OK.Inc()
-	case codeOverLimit:
+	if f.answer.code == codeOverLimit {
 		f.counted.OverLimit.Inc()
 		f.over = true
 		if to := f.w.Source.Cluster(f.s.Cluster); to != nil {
 			to.Stats.Count(f.config.Status, true)
 		}
-	default:
-		f.failed()
-		return
+	} else { // also if the service does not know, or says something new; Envoy takes that so
+		f.counted.OK.Inc()
 	}
 	f.tells = true
 	if f.over && f.config.Enforced.Hit(f.w.Random()) {

@@ -114,11 +114,8 @@ func sizeDescriptor(d *ratelimit.Descriptor) (n int) {
 	return n
 }
 
-// Codes of answers.
-const (
-	codeOK        = 1
-	codeOverLimit = 2
-)
+// codeOverLimit is the one code of answers that is no yes.
+const codeOverLimit = 2
 
 // An answer is what of envoy.service.ratelimit.v3.RateLimitResponse matters here.
 type answer struct {
