@@ -6,9 +6,10 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
@@ -26,7 +27,33 @@ func (r *reader) matchers(list []*routev3.HeaderMatcher, at *field.Path) route.H
 	return out
 }
 
-func (r *reader) corsPolicy(m *corsv3.CorsPolicy, at *field.Path) *cors.Policy {
+// corsWords are what both kinds of policies have.
+type corsWords interface {
+	GetAllowOriginStringMatch() []*matcherv3.StringMatcher
+	GetAllowMethods() string
+	GetAllowHeaders() string
+	GetExposeHeaders() string
+	GetMaxAge() string
+	GetAllowCredentials() *wrapperspb.BoolValue
+	GetAllowPrivateNetworkAccess() *wrapperspb.BoolValue
+	GetForwardNotMatchingPreflights() *wrapperspb.BoolValue
+	GetFilterEnabled() *corev3.RuntimeFractionalPercent
+	GetShadowEnabled() *corev3.RuntimeFractionalPercent
+}
+
+// oldCors adds what a route's or a virtual host's own field cors says to what they say to filters.
+func (r *reader) oldCors(words map[string]any, m *routev3.CorsPolicy, at *field.Path) map[string]any {
+	if m == nil {
+		return words
+	}
+	if words == nil {
+		words = map[string]any{}
+	}
+	words[cors.Old] = r.corsPolicy(m, at)
+	return words
+}
+
+func (r *reader) corsPolicy(m corsWords, at *field.Path) *cors.Policy {
 	p := &cors.Policy{
 		Methods: []byte(m.GetAllowMethods()), Headers: []byte(m.GetAllowHeaders()), Expose: []byte(m.GetExposeHeaders()), MaxAge: []byte(m.GetMaxAge()),
 		Credentials: optionalTruth(m.GetAllowCredentials()), Private: optionalTruth(m.GetAllowPrivateNetworkAccess()),

@@ -2,6 +2,7 @@ package build
 
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	adaptivev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
@@ -63,6 +64,8 @@ var optionalFilterFields = []*Message{
 	message((*faultv3.FaultAbort_HeaderAbort)(nil)),
 
 	message((*corsv3.Cors)(nil)),
+	message((*routev3.CorsPolicy)(nil), reads("allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials",
+		"filter_enabled", "shadow_enabled", "allow_private_network_access", "forward_not_matching_preflights")),
 	message((*corsv3.CorsPolicy)(nil), reads("allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials",
 		"filter_enabled", "shadow_enabled", "allow_private_network_access", "forward_not_matching_preflights")),
 

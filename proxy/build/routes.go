@@ -28,7 +28,7 @@ var routeFields = []*Message{
 	message((*routev3.VirtualHost)(nil),
 		reads("name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
 			"typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "request_mirror_policies", "rate_limits",
-			"metadata", "virtual_clusters", "matcher", "request_body_buffer_limit", "per_request_buffer_limit_bytes")),
+			"metadata", "virtual_clusters", "matcher", "cors", "request_body_buffer_limit", "per_request_buffer_limit_bytes")),
 	message((*routev3.VirtualCluster)(nil), reads("headers", "name")),
 	message((*routev3.Route)(nil),
 		reads("name", "match", "route", "redirect", "direct_response", "decorator", "metadata", "typed_per_filter_config",
@@ -50,7 +50,7 @@ var routeFields = []*Message{
 	message((*routev3.RouteAction)(nil),
 		reads("cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
 			"host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "hedge_policy", "request_mirror_policies", "priority",
-			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits", "internal_redirect_policy"),
+			"upgrade_configs", "max_stream_duration", "hash_policy", "metadata_match", "max_grpc_timeout", "grpc_timeout_offset", "path_rewrite_policy", "path_rewrite", "host_rewrite", "rate_limits", "include_vh_rate_limits", "internal_redirect_policy", "cors"),
 		ignores("connections to upstreams have no early data", "early_data_policy")),
 	message((*routev3.RouteAction_RequestMirrorPolicy)(nil), reads("cluster", "cluster_header", "runtime_fraction", "disable_shadow_host_suffix_append",
 		"request_headers_mutations", "host_rewrite_literal"),
@@ -116,7 +116,7 @@ func directBody(m *routev3.RouteConfiguration) int {
 func (r *reader) virtualHost(v *routev3.VirtualHost, limit int, at *field.Path) route.VirtualHostConfig {
 	out := route.VirtualHostConfig{
 		Name: v.GetName(), Domains: v.GetDomains(), Headers: r.headers(v, at),
-		PerFilter:             r.perFilter(v.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")),
+		PerFilter:             r.oldCors(r.perFilter(v.GetTypedPerFilterConfig(), at.Child("typed_per_filter_config")), v.GetCors(), at.Child("cors")), //nolint:staticcheck // deprecated, still in use
 		AttemptCountInRequest: v.GetIncludeRequestAttemptCount(), AttemptCountInResponse: v.GetIncludeAttemptCountInResponse(),
 		TimeoutRetryInRequest: v.GetIncludeIsTimeoutRetryHeader(), Hedge: hedge(v.GetHedgePolicy()),
 		Retry:   r.retry(v.GetRetryPolicy(), at.Child("retry_policy")),
@@ -151,6 +151,7 @@ func (r *reader) route(m *routev3.Route, virtualHost string, limit int, at *fiel
 	switch m.GetAction().(type) {
 	case *routev3.Route_Route:
 		out.Forward = r.forward(m.GetRoute(), at.Child("route"))
+		out.PerFilter = r.oldCors(out.PerFilter, m.GetRoute().GetCors(), at.Child("route").Child("cors")) //nolint:staticcheck // deprecated, still in use
 	case *routev3.Route_Redirect:
 		out.Redirect = r.redirect(m.GetRedirect(), at.Child("redirect"))
 	case *routev3.Route_DirectResponse:

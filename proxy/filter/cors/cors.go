@@ -14,6 +14,9 @@ import (
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
+// Old is the name under which routes and virtual hosts have what their own field cors says. It counts where nothing is said to the filter.
+const Old = "\x00cors"
+
 // A Policy says what one level allows. It must not change.
 type Policy struct {
 	Origins       []*route.Matcher
@@ -70,6 +73,9 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 		return stream.Continue
 	}
 	if f.levels = stream.FilterConfigs(s, f.levels[:0], f.name); len(f.levels) == 0 {
+		f.levels = stream.FilterConfigs(s, f.levels, Old)
+	}
+	if len(f.levels) == 0 {
 		return stream.Continue
 	}
 	first := f.levels[0]
