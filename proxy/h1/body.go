@@ -88,6 +88,9 @@ func (d *Body) chunk(p *Parser, b []byte, m *header.Map) ([]byte, int, *Error) {
 		case bodyDone:
 			return nil, i, nil
 		default:
+			if p.Lenient && d.state == chunkDataCR && b[i] == '\n' {
+				d.state = chunkDataLF
+			}
 			if !d.octet(b[i]) {
 				return nil, 0, errChunk
 			}
@@ -157,6 +160,10 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
 		d.state = bodyDone
 		return 2, nil
+	}
+	if p.Lenient && b[0] == '\n' {
+		d.state = bodyDone
+		return 1, nil
 	}
 	n, err := p.HeadEnd(b, int(d.seen))
 	if err != nil || n == 0 {

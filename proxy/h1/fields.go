@@ -35,6 +35,9 @@ func (f *fieldParser) all(b []byte) *Error {
 		if len(b) == 2 && b[0] == '\r' && b[1] == '\n' {
 			return nil
 		}
+		if f.p.Lenient {
+			return f.lenientAll(b, limit)
+		}
 		eol := bytes.IndexByte(b, '\n')
 		if eol < 1 || b[eol-1] != '\r' {
 			return errBareCRLF

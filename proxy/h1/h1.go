@@ -6,7 +6,9 @@
 // message has one Content-Length of digits or the transfer coding chunked, never both;
 // lines end with CRLF and are never folded; a field name is a token and touches its
 // colon; values hold no control characters. What is passed on is encoded anew, so
-// that nothing of the original framing survives.
+// that nothing of the original framing survives. Responses alone may, if their reader is [Parser.Lenient],
+// have lines that end with a bare LF or are folded, as Envoy takes them: old servers write such, and nobody asks them on
+// another's behalf.
 //
 // Field names are lower-cased in the head's own bytes, which the caller gives away.
 // "host" becomes ":authority". Fields that are for one hop only (connection and
@@ -111,6 +113,7 @@ type Parser struct {
 	NoAbsolute bool // a target in absolute form is taken for a path
 	AnyMethod  bool // any token is a method, not only the known ones (allow_custom_methods)
 	Plain      bool // a target of https is refused: the connection has no TLS, and nobody has ended any before
+	Lenient    bool // of responses: lines may end with a bare LF, and fields may be folded
 	Spelling   Spelling
 }
 
@@ -141,6 +144,9 @@ var endOfHead = []byte("\r\n\r\n")
 // included, or 0 if more bytes are needed. seen is how much of b earlier calls have looked
 // at. A head that can already be known to be bad is refused at once.
 func (p *Parser) HeadEnd(b []byte, seen int) (int, *Error) {
+	if p.Lenient {
+		return p.lenientEnd(b, seen)
+	}
 	from := max(0, seen-3)
 	i := bytes.Index(b[from:], endOfHead)
 	if i >= 0 {

@@ -172,9 +172,57 @@ func TestResponses(t *testing.T) {
 	}
 }
 
+// A lenient reader of responses takes bare LFs and folded fields, and nothing else that a strict one refuses.
+func TestLenientResponses(t *testing.T) {
+	const ok = ":status=200 content-length=2 x-a=b sized 2"
+	for _, test := range []struct{ in, want string }{
+		{"HTTP/1.1 200 OK\ncontent-length: 2\nx-a: b\n\n", ok},
+		{"HTTP/1.1 200 OK\r\ncontent-length: 2\nx-a: b\r\n\n", ok},
+		{"HTTP/1.1 200 OK\ncontent-length: 2\r\nx-a: b\n\r\n", ok},
+		{"HTTP/1.1 200 OK\r\ncontent-length:\r\n 2\r\nx-a:\n\tb\r\n \r\n\r\n", ok},
+		{"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: b  \r\n   c\n\t d \r\n\r\n", ":status=200 content-length=2 x-a=b     c\t d sized 2"},
+		{"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n 2\r\n\r\n", "400 http1.codec_error"}, // 2 2 is no length
+		{"HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n gzip\r\n\r\n", "501 http1.invalid_transfer_encoding"},
+		{"HTTP/1.1 200 OK\r\n x-a: b\r\n\r\n", "400 http1.codec_error"}, // there is nothing to go on with
+		{"HTTP/1.1 200 OK\r\nx-a: b\rc\r\n\r\n", "400 http1.invalid_characters"},
+		{"HTTP/1.1 200 OK\r\nx-a: b\r\r\n\r\n", "400 http1.invalid_characters"},
+		{"\nHTTP/1.1 200 OK\r\n\r\n", "400 http1.codec_error"},
+	} {
+		p := Parser{Lenient: true}
+		for step := range 4 {
+			n, seen := 0, 0
+			for more := 0; n == 0 && more < len(test.in); {
+				more = min(len(test.in), more+1+step*5)
+				var e *Error
+				if n, e = p.HeadEnd([]byte(test.in[:more]), seen); e != nil {
+					t.Fatalf("%q: %v", test.in, e)
+				}
+				seen = more
+			}
+			if n != len(test.in) {
+				t.Errorf("%q in pieces of %d ends after %d bytes", test.in, 1+step*5, n)
+			}
+		}
+		var m header.Map
+		h, e := p.Response([]byte(test.in), &m, []byte("GET"))
+		got := ""
+		if e != nil {
+			got = fmt.Sprint(e.Status, " ", e.Details)
+		} else {
+			got = show(&m, &h)
+		}
+		if got != test.want {
+			t.Errorf("%q\ngot  %s\nwant %s", test.in, got, test.want)
+		}
+	}
+}
+
 // read takes a chunked body in pieces of the given size.
 func read(in string, step int) (body string, trailers header.Map, rest string, e *Error, done bool) {
-	var p Parser
+	return readAs(Parser{}, in, step)
+}
+
+func readAs(p Parser, in string, step int) (body string, trailers header.Map, rest string, e *Error, done bool) {
 	d := Body{kind: Chunked}
 	var buf []byte
 	for {
@@ -226,6 +274,29 @@ func TestChunks(t *testing.T) {
 				t.Errorf("%q in pieces of %d: body %q, rest %q, done %v", test.in, step, body, rest, done)
 			case strings.Contains(test.in, "foo") && string(trailers.LookupString("foo")) != "bar":
 				t.Errorf("%q in pieces of %d: trailers %v", test.in, step, trailers.Fields())
+			}
+		}
+	}
+}
+
+// Behind the data of a chunk and in trailers a lenient reader takes a bare LF, behind a chunk's size it does not.
+func TestLenientChunks(t *testing.T) {
+	for _, test := range []struct{ in, body, foo, err string }{
+		{"3\r\nabc\n0\r\n\r\nX", "abc", "", ""},
+		{"3\r\nabc\r\n0\r\n\nX", "abc", "", ""},
+		{"3\r\nabc\r\n0\r\nfoo: bar\n\nX", "abc", "bar", ""},
+		{"3\r\nabc\r\n0\r\nfoo:\r\n bar\r\n\r\nX", "abc", "bar", ""},
+		{"3\nabc\r\n0\r\n\r\n", "", "", "malformed chunk"},
+		{"3\r\nabc\r\n0\n\n", "", "", "malformed chunk"},
+		{"3\r\nabcd\n0\r\n\r\n", "", "", "malformed chunk"},
+	} {
+		for _, step := range []int{1, 2, 7, 1000} {
+			body, trailers, rest, e, done := readAs(Parser{Lenient: true}, test.in, step)
+			switch {
+			case e != nil && e.Why != test.err, e == nil && test.err != "":
+				t.Errorf("%q in pieces of %d: %v, want %q", test.in, step, e, test.err)
+			case test.err == "" && (body != test.body || rest != "X" || !done || string(trailers.LookupString("foo")) != test.foo):
+				t.Errorf("%q in pieces of %d: body %q, rest %q, done %v, trailers %v", test.in, step, body, rest, done, trailers.Fields())
 			}
 		}
 	}
@@ -337,14 +408,15 @@ func FuzzFraming(f *testing.F) {
 
 // FuzzResponse does the same for what servers send.
 func FuzzResponse(f *testing.F) {
-	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), true)
-	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), false)
-	f.Fuzz(func(t *testing.T, in []byte, head bool) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), true, false)
+	f.Add([]byte("HTTP/1.1 200 OK\nContent-Length:\r\n 5\r\nA: b\n\tc\n\nhello\r\n\r\n"), false, true)
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), false, false)
+	f.Fuzz(func(t *testing.T, in []byte, head, lenient bool) {
 		method := "GET"
 		if head {
 			method = "HEAD"
 		}
-		var p Parser
+		p := Parser{Lenient: lenient}
 		var m header.Map
 		n, e := p.HeadEnd(in, 0)
 		if e != nil || n == 0 {

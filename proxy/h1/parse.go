@@ -101,6 +101,9 @@ func (p *Parser) begin(head []byte, m *header.Map) (line, fields []byte, err *Er
 		m.BeginSpelling(p.Spelling.Proper)
 	}
 	eol := bytes.IndexByte(head, '\n')
+	if p.Lenient && eol >= 0 {
+		return withoutCR(head[:eol]), head[eol+1:], nil
+	}
 	if eol < 1 || head[eol-1] != '\r' {
 		return nil, nil, errBareCRLF
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mallamesh/malla/base/pipe"
 	"github.com/mallamesh/malla/proxy/cluster"
+	"github.com/mallamesh/malla/proxy/h1"
 	malltls "github.com/mallamesh/malla/proxy/tls"
 )
 
@@ -228,7 +229,7 @@ func (s *session) connect(deadline time.Time) result {
 		if p.HTTP2 {
 			s.open = newHTTP2(c)
 		} else {
-			s.open = &http1{c: c}
+			s.open = &http1{c: c, parser: h1.Parser{Lenient: true}}
 		}
 	case *GRPC:
 		s.open = newHTTP2(c)

@@ -45,7 +45,7 @@ type h1Conn struct {
 
 // limits is what a cluster takes of a response's head, and what is kept of it.
 func limits(c *cluster.Cluster) h1.Parser {
-	return h1.Parser{MaxBytes: c.HTTP2Options.MaxHeaderBytes, MaxFields: c.HTTP2Options.MaxHeaders, Spelling: c.Spelling}
+	return h1.Parser{MaxBytes: c.HTTP2Options.MaxHeaderBytes, MaxFields: c.HTTP2Options.MaxHeaders, Spelling: c.Spelling, Lenient: true}
 }
 
 // opened has the connection serve whoever waits. The others want more connections, if
@@ -336,7 +336,9 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 	used := 0
 	for used < len(b) && !c.dead && !c.conn.Paused() {
 		if c.handler == nil { // nobody asked
-			c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
+			if !givesUp(b) {
+				c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
+			}
 			c.pool.unlinkIdle(c)
 			c.destroyed(false)
 			c.conn.Abort()
@@ -362,6 +364,12 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 		}
 	}
 	return used
+}
+
+// givesUp reports whether a host says that it has waited for a request for long enough (RFC 9110, section 15.5.9): it ends an idle
+// connection in an orderly way.
+func givesUp(b []byte) bool {
+	return len(b) >= 12 && string(b[:7]) == "HTTP/1." && string(b[8:12]) == " 408"
 }
 
 // protocolError refuses a response.
@@ -483,6 +491,9 @@ func (c *h1Conn) endResponse() {
 func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	h := c.handler
 	c.pool.renew()
+	if extra {
+		c.pool.cluster.Stats.UpstreamCxProtocolError.Inc()
+	}
 	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.outdated()
 	c.finish()
 	c.inBody = false
