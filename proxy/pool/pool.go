@@ -160,9 +160,10 @@ type Pool struct {
 	waiting Pending   // head of the ring of requests without a connection
 	waits   int       // how many these are
 	dialing int
-	idles   int    // connections in idle
-	single  bool   // the last connection carried one request at a time
-	streams uint32 // how many requests the host allows on a connection, 0: it has not said
+	latest  *upstream // of those that are being made
+	idles   int       // connections in idle
+	single  bool      // the last connection carried one request at a time
+	streams uint32    // how many requests the host allows on a connection, 0: it has not said
 	active  int
 	total   int
 	counted *cluster.Breakers // that count the pool, nil: none
@@ -203,6 +204,14 @@ func (p *Pending) Cancel() {
 	p.unlink()
 	p.pool.cluster.Stats.UpstreamRqCancelled.Inc()
 	p.pool = nil
+}
+
+// Closing is what a log says of a request that is given up while it waits: how far the connection has come that was begun last.
+func (p *Pending) Closing(how string) access.Closing {
+	if p.pool == nil || p.pool.latest == nil {
+		return access.Closing{}
+	}
+	return p.pool.latest.dial.closing(nil, how, "")
 }
 
 func (p *Pending) unlink() {

@@ -77,6 +77,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 	u.timer.Handler = u
 	p.total++
 	p.dialing++
+	p.latest = u
 	st := p.cluster.Stats
 	st.UpstreamCxActive.Inc()
 	p.countVersion(p.key.version == http2, p.key.version == http1)
@@ -134,7 +135,7 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 		u.info.ALPN = secure.ALPN
 	}
 	p.w.Loop.Cancel(&u.timer)
-	p.dialing--
+	u.dialed()
 	u.info.Conn, u.info.ConnID, u.info.State = u.conn, u.dial.ID, p.origin.State
 	u.info.Local, u.info.Remote = u.conn.LocalAddr(), u.conn.RemoteAddr()
 	p.cluster.Stats.UpstreamCxConnectMS.Record(ms(p.w.Loop.Now() - u.began))
@@ -147,13 +148,21 @@ func (u *upstream) OnDialed(conn *drive.Conn, secure *access.TLS) {
 	u.codec.opened()
 }
 
+// dialed notes that the connection is no longer being made.
+func (u *upstream) dialed() {
+	p := u.pool
+	if p.dialing--; p.latest == u {
+		p.latest = nil
+	}
+}
+
 // OnDialFailed ends a connection that did not come up.
 func (u *upstream) OnDialFailed(l Loss) { u.failed(l) }
 
 func (u *upstream) failed(l Loss) {
 	p := u.pool
 	p.w.Loop.Cancel(&u.timer)
-	p.dialing--
+	u.dialed()
 	st, h := p.cluster.Stats, u.info.Host
 	st.UpstreamCxConnectFail.Inc()
 	h.CxConnectFail.Inc()

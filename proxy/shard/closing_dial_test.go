@@ -26,6 +26,26 @@ var beginnings = map[string]func(t *testing.T, tell func(*bench)){
 		p.WriteString(get("/"))
 		b.Advance(6 * time.Second)
 	},
+	"The time of a response is up before its connection is made": func(t *testing.T, tell func(*bench)) {
+		r := to("app")
+		r.Forward.Timeout = ptr(3 * time.Second)
+		b := newBench(t, []route.RouteConfig{r}, static("app"))
+		tell(b)
+		b.endpoints("app", app1)
+		b.Refuse(func(drive.Dial) error { return io.EOF }) // hangs
+		b.dial().WriteString(get("/"))
+		b.Advance(4 * time.Second)
+	},
+	"A client goes while the handshake with a host goes on": func(t *testing.T, tell func(*bench)) {
+		b := shaking(t, tell, nil)
+		b.Handle(app1, func(*drive.Pipe) {})
+		p := b.dial()
+		p.WriteString(get("/"))
+		b.Step()
+		b.Advance(time.Second)
+		p.Reset()
+		b.Step()
+	},
 	"A host closes its connection in the middle of the handshake": func(t *testing.T, tell func(*bench)) {
 		shaking(t, tell, func(p *drive.Pipe) { p.CloseWrite() })
 	},

@@ -26,6 +26,7 @@ type attempt struct {
 	tally   tally
 	journal *journal // nil: no logs want one
 	soft    bool     // its time was up, and the next has begun
+	sent    bool     // the request has been sent whole, and the time without a sign of its response counts
 	unasked bool     // a limit of ours has kept it from its host
 }
 
@@ -51,12 +52,13 @@ func (a *attempt) start() {
 	}
 	if d := a.r.set.tryIdle; d > 0 {
 		a.r.w.Loop.Schedule(&a.timers[timerIdle], d)
+		a.sent = true
 	}
 }
 
 // resetIdle notes that something has come.
 func (a *attempt) resetIdle() {
-	if a.timers[timerIdle].Armed() {
+	if a.sent && (a.timers[timerIdle].Armed() || a.r.set.hedge) { // which goes on after its time, too
 		a.r.w.Loop.Schedule(&a.timers[timerIdle], a.r.set.tryIdle)
 	}
 }
@@ -73,6 +75,9 @@ func (a *attempt) inFlight() bool { return a.up != nil || a.pending.Waits() }
 // stop gives the try up.
 func (a *attempt) stop() {
 	a.cancelTimers()
+	if a == a.r.cur && a.pending.Waits() {
+		a.r.s.Rec.HostEnd = a.pending.Closing(access.EndLocalReset)
+	}
 	a.pending.Cancel()
 	a.filters.End(a.r.s)
 	a.account()
@@ -155,6 +160,12 @@ func (a *attempt) outOfTime() {
 	for _, st := range r.own {
 		st.UpstreamRqTimeout.Inc()
 	}
+	if a.pending.Waits() { // a host that there is no connection to yet is not to blame, as in Envoy
+		if !r.answering() {
+			r.charge(r.set.late)
+		}
+		return
+	}
 	a.host.RqTimeout.Inc()
 	if r.responded {
 		return
@@ -167,8 +178,12 @@ func (a *attempt) outOfTime() {
 
 // tryTimedOut ends one try, or begins another beside it.
 func (r *Router) tryTimedOut(a *attempt, details string) {
-	if r.set.hedge && !r.responded {
+	switch {
+	case r.set.hedge && !r.responded:
 		r.hedge(a)
+		return
+	case r.set.hedge: // nothing can be tried beside a response that has begun, and it is not broken off either, as by Envoy
+		a.report(cluster.Result{Kind: cluster.Timeout})
 		return
 	}
 	if details == "upstream_per_try_timeout" {

@@ -88,7 +88,7 @@ func (r *Router) try() {
 		r.noHost(503)
 		return
 	}
-	a.host, a.unasked = h, false
+	a.host, a.unasked, a.sent = h, false, false
 	s.Rec.Asked, s.Rec.HostEnd = r.mark(), access.Closing{}
 	s.Rec.UpstreamHost, s.Rec.UpstreamHostName, s.Rec.Configured[metadata.Host] = h.Addr, h.Name, h.Metadata.All
 	s.Rec.Configured[metadata.Locality] = h.Metadata.Around

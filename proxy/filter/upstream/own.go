@@ -16,6 +16,7 @@ type Own struct {
 	cluster *cluster.Cluster
 	host    *cluster.Host
 	sent    int64
+	ready   bool // it has a connection
 	grpc    bool
 	begun   bool // something of a response has come
 	headed  bool // its head, at least
@@ -38,7 +39,7 @@ func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, prio cluster.Priority, p
 
 // Ready notes that it has a connection.
 func (o *Own) Ready() {
-	o.sent = o.w.Loop.Now()
+	o.sent, o.ready = o.w.Loop.Now(), true
 	o.report(cluster.ConnectOK)
 }
 
@@ -90,6 +91,10 @@ func (o *Own) Lost(l pool.Loss) {
 // TimedOut counts a request whose time is up.
 func (o *Own) TimedOut() {
 	o.cluster.Stats.UpstreamRqTimeout.Inc()
+	if !o.ready { // nobody is to blame while there is no connection
+		o.cluster.Stats.Count(504, true)
+		return
+	}
 	o.host.RqTimeout.Inc()
 	if !o.headed {
 		o.report(cluster.Timeout)
