@@ -109,10 +109,17 @@ func (c *Cluster) Healthy() (n int) {
 	return n
 }
 
-// seen is a host's health with what outlier detection says.
+// seen is a host's health with what checks and outlier detection have found. That detection has found it degraded does not count, as in
+// Envoy.
 func (h *Host) seen() Health {
-	if h.Ejected() {
+	check := h.Check()
+	switch {
+	case h.Ejected() || check&CheckFailed != 0:
 		return Unhealthy
+	case h.Health == Unhealthy || h.Health == Draining || h.Health == HealthTimeout:
+		return h.Health
+	case check&CheckDegraded != 0:
+		return Degraded
 	}
 	return h.Health
 }
