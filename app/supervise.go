@@ -275,17 +275,17 @@ func (s *supervisor) needRestart(ctx context.Context, r *api.Request) []string {
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Name, Labels: now}}
 	var names []string
+	var late []*corev1.Pod
 	for i := range list.Items {
 		p := &list.Items[i]
 		if wanted, _ := inject.Wanted(p, ns, s.o.Inject); wanted != inject.Injected(p) {
-			names = append(names, p.Name)
+			names, late = append(names, p.Name), append(late, p)
 		}
 	}
 	if len(names) == 0 {
 		return nil
 	}
-	return []string{"these pods run as before until they are restarted: " + strings.Join(names, ", ") +
-		"; type: malla rollout restart deployment -n " + r.Name}
+	return []string{"these pods run as before until they are restarted: " + strings.Join(names, ", ") + restartHint(s.o.Dir, late)}
 }
 
 // admitPod puts a pod on this node and injects the sidecar.

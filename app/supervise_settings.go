@@ -158,9 +158,10 @@ func (s *supervisor) tooLate(ctx context.Context, r *api.Request) []string {
 	}
 	before, after := s.injection(now), s.injection(next)
 	var names []string
+	var late []*corev1.Pod
 	for i := range list.Items {
 		if p := &list.Items[i]; inject.Injected(p) && inject.AtStart(p, before) != inject.AtStart(p, after) {
-			names = append(names, p.Namespace+"/"+p.Name)
+			names, late = append(names, p.Namespace+"/"+p.Name), append(late, p)
 		}
 	}
 	if len(names) == 0 {
@@ -170,6 +171,5 @@ func (s *supervisor) tooLate(ctx context.Context, r *api.Request) []string {
 	if n := len(names) - mostPods; n > 0 {
 		names = append(names[:mostPods], fmt.Sprintf("and %d more", n))
 	}
-	return []string{"proxies read these settings when they start, so these pods go on as before until they are restarted: " + strings.Join(names, ", ") +
-		"; type: malla rollout restart deployment -n NAMESPACE"}
+	return []string{"proxies read these settings when they start, so these pods go on as before until they are restarted: " + strings.Join(names, ", ") + restartHint(s.o.Dir, late)}
 }

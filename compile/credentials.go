@@ -179,13 +179,14 @@ func (f *finder) credential(ref model.SecretSource, namespace string, roots bool
 		return
 	}
 	c := f.mesh.Held(ref, namespace, roots)
+	const former = "a gateway that has had a good one goes on with it; elsewhere "
 	switch name := namespace + "/" + ref.Name; {
 	case c == nil:
 		f.add(NotFound, soon, at, "there is no %s %s: %s", kind, name, effect)
 	case !roots && c.NoCert != "":
-		f.add(NotFound, soon, at, "%s %s: %s", c.From, c.NoCert, effect)
+		f.add(NotFound, soon, at, "%s %s: %s%s", c.From, c.NoCert, former, effect)
 	case roots && c.NoCA != "":
-		f.add(NotFound, soon, at, "%s %s: %s", c.From, c.NoCA, effect)
+		f.add(NotFound, soon, at, "%s %s: %s%s", c.From, c.NoCA, former, effect)
 	}
 }
 

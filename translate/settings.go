@@ -55,8 +55,9 @@ func setProxyHeaders(v *model.View, d direction, m *hcmv3.HttpConnectionManager)
 		return otherwise
 	}
 	f := h.CertFields
+	cert := or(f.Cert, d != inwards) // Istio's gateways write the certificate itself, which those behind parse; its sidecars do not
 	m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
-		Subject: boolean(or(f.Subject, true)), Cert: or(f.Cert, false), Chain: or(f.Chain, false), Dns: or(f.DNS, true), Uri: or(f.URI, true),
+		Subject: boolean(or(f.Subject, true)), Cert: cert, Chain: or(f.Chain, false), Dns: or(f.DNS, true), Uri: or(f.URI, true),
 	}
 }
 

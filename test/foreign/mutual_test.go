@@ -106,8 +106,8 @@ type connection struct{}
 func hideHash(value string) string {
 	parts := strings.Split(value, ";")
 	for i, part := range parts {
-		if strings.HasPrefix(part, "Hash=") {
-			parts[i] = "Hash=..."
+		if name, _, _ := strings.Cut(part, "="); name == "Hash" || name == "Cert" {
+			parts[i] = name + "=..."
 		}
 	}
 	return strings.Join(parts, ";")
