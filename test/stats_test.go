@@ -33,6 +33,7 @@ var standStill = map[string]string{
 	"ClusterManager.UpdateOutOfMergeWindow": "updates are not held back to be merged",
 	"ControlPlane.PendingRequests":          "rate_limit_settings has no effect",
 	"ControlPlane.RateLimitEnforced":        "rate_limit_settings has no effect",
+	"ScopedRDS.OnDemandScopes":              "scopes on demand are refused where their tables come by RDS",
 	"HTTP.RqRedirect":                       "Envoy counts redirects as rq_direct_response, and this no more",
 	"HTTP1.MetadataNotSupportedError":       "METADATA of HTTP/2 is not passed on",
 	"HTTP1.ResponseFlood":                   "the next request is not read before the answer to the last has gone",

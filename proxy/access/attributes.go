@@ -119,8 +119,8 @@ var attributes = map[string]map[string]finder{
 		"cluster_metadata":                clusterMetadata,
 		"route_name":                      routed(func(r *Record) cel.Value { return cel.String(r.RouteName) }),
 		"route_metadata":                  routed(configuredMetadata(metadata.Route)),
-		"virtual_host_name":               routed(func(r *Record) cel.Value { return cel.String(r.VirtualHost) }),
-		"virtual_host_metadata":           routed(configuredMetadata(metadata.VirtualHost)),
+		"virtual_host_name":               hosted(func(r *Record) cel.Value { return cel.String(r.VirtualHost) }),
+		"virtual_host_metadata":           hosted(configuredMetadata(metadata.VirtualHost)),
 		"upstream_host_metadata":          chosen(hostMetadata(metadata.Host)),
 		"upstream_host_locality_metadata": chosen(hostMetadata(metadata.Locality)),
 		"filter_chain_name":               some(func(r *Record) cel.Value { return cel.String(r.FilterChain) }),
@@ -385,6 +385,16 @@ func hostMetadata(k metadata.Kind) func(*Record) cel.Value {
 
 // routed is an attribute of requests that have a route.
 func routed(of func(*Record) cel.Value) finder {
+	return func(r *Record) (cel.Value, bool) {
+		if !r.Routed {
+			return nil, false
+		}
+		return of(r), true
+	}
+}
+
+// hosted is an attribute of requests that have a virtual host, be there a route in it or not.
+func hosted(of func(*Record) cel.Value) finder {
 	return func(r *Record) (cel.Value, bool) {
 		if r.VirtualHost == "" {
 			return nil, false

@@ -110,7 +110,7 @@ func responseDetails(c command) (*op, error) {
 			dst = appendSide(dst, n, "downstream_", r.clientClosing())
 			dst = appendSide(dst, n, "upstream_", r.HostEnd)
 		}
-		return dst, len(dst) > n
+		return dst, len(dst) > n || r.Flags.Has(NoFilterConfigFound) // whose details are there, and are empty
 	}
 	return o, nil
 }

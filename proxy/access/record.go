@@ -167,6 +167,7 @@ type Record struct {
 
 	RouteName       string
 	VirtualHost     string
+	Routed          bool // there is a route, which may have no name
 	VirtualCluster  string
 	FilterChain     string
 	Direction       Direction   // of the listener

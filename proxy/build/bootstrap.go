@@ -196,6 +196,9 @@ func (r *reader) ads(c *corev3.ApiConfigSource, b *Bootstrap, at *field.Path) *A
 	if !delta && c.GetApiType() != corev3.ApiConfigSource_GRPC {
 		r.errs.Addf(at.Child("api_type"), "found %v, want DELTA_GRPC or GRPC", c.GetApiType())
 	}
+	if !delta && (b.Node.GetId() == "" || b.Node.GetCluster() == "") {
+		r.errs.Addf(field.At("node"), "has no id or no cluster, and who asks a control plane by the state of the world needs both; --service-node and --service-cluster say them, too")
+	}
 	services := c.GetGrpcServices()
 	if len(services) != 1 || services[0].GetEnvoyGrpc() == nil {
 		r.errs.Addf(at.Child("grpc_services"), "found %d services, want exactly one with envoy_grpc", len(services))

@@ -18,10 +18,7 @@ type builtChain struct {
 	chain   *listen.Chain
 	sum     uint64 // of what it was built of
 	holders int    // listeners that have it
-	needs   Needs
-	scopes  []*stats.Scope
-	closers []func()
-	tables  map[string][]*stats.RDSUse
+	held
 }
 
 // release gives back what the chain holds, if nobody has it any more.
@@ -29,12 +26,7 @@ func (b *builtChain) release() {
 	if b.holders--; b.holders > 0 {
 		return
 	}
-	for _, s := range b.scopes {
-		s.Close()
-	}
-	for _, c := range b.closers {
-		c()
-	}
+	b.close()
 }
 
 // built returns the chain of a message: the one that the predecessor has, or a new one.
@@ -43,7 +35,8 @@ func (r *listenerReader) built(f *listenerv3.FilterChain, at *field.Path) *liste
 	b := r.before.chain(sum)
 	if b == nil {
 		own := &listenerReader{reader: reader{env: r.env}, outbound: r.outbound, statName: r.statName, clusters: r.clusters}
-		b = &builtChain{chain: own.chain(f, at), sum: sum, needs: own.needs, scopes: own.scopes, closers: own.closers, tables: own.tables}
+		b = &builtChain{chain: own.chain(f, at), sum: sum}
+		b.held = own.held()
 		r.errs = append(r.errs, own.errs...)
 	}
 	b.holders++

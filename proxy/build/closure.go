@@ -33,7 +33,8 @@ func (s *Store) settle() {
 	}
 	now := s.env.Now()
 	w := &waiting{now: now}
-	changed := s.forgetRetired(w)
+	changed := s.forgetRetired(w) || s.stale
+	s.stale = false
 	changed = s.settleClusters(w) || changed
 	s.forgetUnwanted()
 	changed = s.settleRoutes(w) || changed
@@ -255,7 +256,7 @@ func (s *Store) usedClusters() map[string]bool {
 	for _, e := range s.listeners {
 		for _, l := range []*Listener{e.live, e.next} {
 			if l != nil {
-				add(l.Needs)
+				add(s.needsOf(l))
 			}
 		}
 	}
@@ -369,11 +370,15 @@ func (s *Store) forgetRetired(w *waiting) (changed bool) {
 }
 
 func (s *Store) listenerWaits(e *listenerEntry, w *waiting) bool {
-	for _, n := range e.next.Needs.Routes {
+	if s.extensionsWait(e.next, e.since, w) || s.scopesWait(e.next, e.since, w) {
+		return true
+	}
+	needs := s.needsOf(e.next)
+	for _, n := range needs.Routes {
 		have := s.routes[n.Name]
 		if (have == nil || have.live == nil && !have.absent) && w.until(e.since, n.Timeout) {
 			return true
 		}
 	}
-	return s.clustersWait(xdsclient.ListenerType, e.next.Needs.Clusters, e.since, w) || s.secretsWait(e.next.Needs.Secrets, e.since, w)
+	return s.clustersWait(xdsclient.ListenerType, needs.Clusters, e.since, w) || s.secretsWait(needs.Secrets, e.since, w)
 }

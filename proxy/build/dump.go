@@ -26,7 +26,8 @@ func (s *Store) Dump(endpoints bool) []proto.Message {
 	if endpoints {
 		out = append(out, s.dumpEndpoints())
 	}
-	return append(out, s.dumpListeners(), &adminv3.ScopedRoutesConfigDump{}, s.dumpRoutes(), s.dumpSecrets()) // there are no scoped routes
+	out = append(out, s.dumpExtensions()...)
+	return append(out, s.dumpListeners(), s.dumpScopes(), s.dumpRoutes(), s.dumpSecrets())
 }
 
 // Contexts returns the TLS contexts of what is in force, those of clusters first.
@@ -69,16 +70,6 @@ func (r *Record) failure() *adminv3.UpdateFailureState {
 	return &adminv3.UpdateFailureState{FailedConfiguration: r.Refused.Body, LastUpdateAttempt: stamp(r.Refused.At), Details: r.Refused.Detail, VersionInfo: r.Refused.Version}
 }
 
-func (r *Record) status() adminv3.ClientResourceStatus {
-	switch {
-	case r.Refused != nil:
-		return adminv3.ClientResourceStatus_NACKED
-	case r.Body == nil:
-		return adminv3.ClientResourceStatus_REQUESTED
-	}
-	return adminv3.ClientResourceStatus_ACKED
-}
-
 func (s *Store) dumpClusters() proto.Message {
 	out := &adminv3.ClustersConfigDump{VersionInfo: s.version[xdsclient.ClusterType]}
 	for _, name := range slices.Sorted(maps.Keys(s.clusters)) {
@@ -87,7 +78,7 @@ func (s *Store) dumpClusters() proto.Message {
 			out.StaticClusters = append(out.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{Cluster: e.Body, LastUpdated: stamp(e.Updated)})
 			continue
 		}
-		d := &adminv3.ClustersConfigDump_DynamicCluster{VersionInfo: e.Version, Cluster: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: e.status()}
+		d := &adminv3.ClustersConfigDump_DynamicCluster{VersionInfo: e.Version, Cluster: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure()}
 		if e.live == nil {
 			out.DynamicWarmingClusters = append(out.DynamicWarmingClusters, d)
 		} else {
@@ -105,7 +96,7 @@ func (s *Store) dumpListeners() proto.Message {
 			out.StaticListeners = append(out.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{Listener: e.Body, LastUpdated: stamp(e.Updated)})
 			continue
 		}
-		d := &adminv3.ListenersConfigDump_DynamicListener{Name: name, ErrorState: e.failure(), ClientStatus: e.status()}
+		d := &adminv3.ListenersConfigDump_DynamicListener{Name: name, ErrorState: e.failure()}
 		state := &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: e.Version, Listener: e.Body, LastUpdated: stamp(e.Updated)}
 		if e.next == nil && e.live != nil {
 			d.ActiveState = state
@@ -117,22 +108,57 @@ func (s *Store) dumpListeners() proto.Message {
 	return out
 }
 
+// dumpExtensions lists the configurations of filters that came by themselves, a message for each kind of filter that has some place.
+func (s *Store) dumpExtensions() (out []proto.Message) {
+	for _, kind := range []string{httpKind, networkKind, listenerKind} {
+		names := map[string]bool{}
+		s.holders(func(l *Listener) {
+			for p := range l.places() {
+				if p.kind == kind {
+					names[p.Name] = true
+				}
+			}
+		})
+		if len(names) == 0 {
+			continue
+		}
+		dump := &adminv3.EcdsConfigDump{}
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			if e := s.extensions[name]; e != nil && (e.Body != nil || e.Refused != nil) {
+				dump.EcdsFilters = append(dump.EcdsFilters, &adminv3.EcdsConfigDump_EcdsFilterConfig{
+					VersionInfo: e.Version, EcdsFilter: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure()})
+			}
+		}
+		out = append(out, dump)
+	}
+	return out
+}
+
 func (s *Store) dumpRoutes() proto.Message {
 	out := &adminv3.RoutesConfigDump{StaticRouteConfigs: s.dumpInline()}
 	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
 		e := s.routes[name]
-		status := e.status()
-		if e.absent && e.Body == nil {
-			status = adminv3.ClientResourceStatus_DOES_NOT_EXIST
-		}
 		out.DynamicRouteConfigs = append(out.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{
-			VersionInfo: e.Version, RouteConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: status})
+			VersionInfo: e.Version, RouteConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure()})
 	}
 	return out
 }
 
 // dumpInline lists the route tables that stand inside of listeners, which tools look for among the routes.
 func (s *Store) dumpInline() (out []*adminv3.RoutesConfigDump_StaticRouteConfig) {
+	s.managers(func(e *listenerEntry, m *hcmv3.HttpConnectionManager) {
+		if m.GetRouteConfig() == nil {
+			return
+		}
+		if table, err := anypb.New(m.GetRouteConfig()); err == nil {
+			out = append(out, &adminv3.RoutesConfigDump_StaticRouteConfig{RouteConfig: table, LastUpdated: stamp(e.Updated)})
+		}
+	})
+	return out
+}
+
+// managers calls f for the connection managers of listeners in force.
+func (s *Store) managers(f func(*listenerEntry, *hcmv3.HttpConnectionManager)) {
 	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
 		e := s.listeners[name]
 		var l listenerv3.Listener
@@ -140,18 +166,14 @@ func (s *Store) dumpInline() (out []*adminv3.RoutesConfigDump_StaticRouteConfig)
 			continue
 		}
 		for _, c := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
-			for _, f := range c.GetFilters() {
+			for _, filter := range c.GetFilters() {
 				var m hcmv3.HttpConnectionManager
-				if !f.GetTypedConfig().MessageIs(&m) || f.GetTypedConfig().UnmarshalTo(&m) != nil || m.GetRouteConfig() == nil {
-					continue
-				}
-				if table, err := anypb.New(m.GetRouteConfig()); err == nil {
-					out = append(out, &adminv3.RoutesConfigDump_StaticRouteConfig{RouteConfig: table, LastUpdated: stamp(e.Updated)})
+				if filter.GetTypedConfig().MessageIs(&m) && filter.GetTypedConfig().UnmarshalTo(&m) == nil {
+					f(e, &m)
 				}
 			}
 		}
 	}
-	return out
 }
 
 func (s *Store) dumpEndpoints() proto.Message {
@@ -159,7 +181,7 @@ func (s *Store) dumpEndpoints() proto.Message {
 	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
 		e := s.endpoints[name]
 		out.DynamicEndpointConfigs = append(out.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{
-			VersionInfo: e.Version, EndpointConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure(), ClientStatus: e.status()})
+			VersionInfo: e.Version, EndpointConfig: e.Body, LastUpdated: stamp(e.Updated), ErrorState: e.failure()})
 	}
 	return out
 }
@@ -174,7 +196,7 @@ func (s *Store) dumpSecrets() proto.Message {
 			continue
 		}
 		out.DynamicActiveSecrets = append(out.DynamicActiveSecrets, &adminv3.SecretsConfigDump_DynamicSecret{
-			Name: name, VersionInfo: e.Version, LastUpdated: stamp(e.Updated), Secret: body, ErrorState: e.failure(), ClientStatus: e.status()})
+			Name: name, VersionInfo: e.Version, LastUpdated: stamp(e.Updated), Secret: body, ErrorState: e.failure()})
 	}
 	out.DynamicActiveSecrets = append(out.DynamicActiveSecrets, s.dumpLocal()...)
 	return out

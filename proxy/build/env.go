@@ -71,9 +71,10 @@ type Env struct {
 	// WholeWorld says that the control plane speaks the state-of-the-world form only.
 	WholeWorld bool
 
-	demand  *demand
-	local   *cluster.Local // where we run; nil without LocalCluster
-	metrics []*shardMetrics
+	demand     *demand
+	extensions map[string]*extensionEntry // the store's
+	local      *cluster.Local             // where we run; nil without LocalCluster
+	metrics    []*shardMetrics
 
 	cachesMu sync.Mutex            // guards caches
 	caches   map[string]namedCache // of names, by name

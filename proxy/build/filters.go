@@ -47,20 +47,24 @@ func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config,
 		r.errs.Addf(at, "has %d filters, want at most %d", len(list), stream.MaxFilters)
 		return
 	}
+	dynamic := false
 	for i, f := range list {
 		at := at.Index(i)
 		last := i == len(list)-1
-		if f.GetIsOptional() && !known(f.GetTypedConfig()) && !last { // somebody has to take requests
-			continue
-		}
-		m := r.unpack(f.GetTypedConfig(), at)
-		_, isRouter := m.(*routerv3.Router)
-		if isRouter != last && m != nil {
-			r.errs.Addf(at, "found %s, want the router as the last filter and nowhere else", m.ProtoReflect().Descriptor().FullName())
-			continue
-		}
 		before := len(c.Filters)
-		r.httpFilter(f, m, c, at.Child("typed_config"))
+		if f.GetConfigDiscovery() != nil {
+			dynamic = true
+			r.httpSlot(f, c, last, at)
+		} else {
+			if f.GetIsOptional() && !known(f.GetTypedConfig()) && !last { // somebody has to take requests
+				continue
+			}
+			m := r.unpack(f.GetTypedConfig(), at)
+			if m != nil && !r.atEnd(m, last, at) {
+				continue
+			}
+			r.httpFilter(f, m, c, at.Child("typed_config"))
+		}
 		if f.GetDisabled() {
 			if last || len(c.Filters) == before {
 				r.errs.Addf(at.Child("disabled"), "is set for a filter that cannot be off")
@@ -72,6 +76,18 @@ func (r *listenerReader) httpFilters(list []*hcmv3.HttpFilter, c *stream.Config,
 	if len(list) == 0 {
 		r.errs.Addf(at, "is empty, want at least the router")
 	}
+	if dynamic {
+		c.Live = stream.NewLive(c.Filters, c.FiltersOff)
+	}
+}
+
+// atEnd reports whether a filter is where the router is to be, or is none and somewhere else.
+func (r *listenerReader) atEnd(m proto.Message, last bool, at *field.Path) bool {
+	_, isRouter := m.(*routerv3.Router)
+	if isRouter != last {
+		r.errs.Addf(at, "found %s, want the router as the last filter and nowhere else", m.ProtoReflect().Descriptor().FullName())
+	}
+	return isRouter == last
 }
 
 // httpFilter reads one filter. Those that every mesh has stand here, the others in optionalFilter.

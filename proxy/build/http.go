@@ -2,6 +2,7 @@ package build
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ const notTraced = "requests are not traced yet: only what it says about sampling
 
 var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager)(nil),
-		reads("stat_prefix", "rds", "route_config", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
+		reads("stat_prefix", "rds", "route_config", "scoped_routes", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
 			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_error_on_invalid_http_message", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
 			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
@@ -39,7 +40,7 @@ var httpFields = append([]*Message{
 		"set_recommended_response_code", "use_node_id", "literal_proxy_name")),
 	message((*earlyv3.HeaderMutation)(nil), reads("mutations")),
 	message((*hcmv3.Rds)(nil), reads("config_source", "route_config_name")),
-	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "is_optional", "disabled")),
+	message((*hcmv3.HttpFilter)(nil), reads("name", "typed_config", "config_discovery", "is_optional", "disabled")),
 	message((*hcmv3.HttpConnectionManager_UpgradeConfig)(nil), reads("upgrade_type", "enabled", "filters")),
 	message((*hcmv3.HttpConnectionManager_SetCurrentClientCertDetails)(nil), reads("subject", "cert", "chain", "dns", "uri")),
 	message((*hcmv3.HttpConnectionManager_InternalAddressConfig)(nil), reads("cidr_ranges", "unix_sockets")),
@@ -51,7 +52,7 @@ var httpFields = append([]*Message{
 	message((*corev3.SchemeHeaderTransformation)(nil), reads("scheme_to_overwrite", "match_upstream")),
 	message((*metadataexchangev3.MetadataExchange)(nil), reads("protocol"),
 		ignores("peers say who they are themselves, or their endpoints do", "enable_discovery")),
-}, filterFields...)
+}, slices.Concat(filterFields, extensionFields, scopeFields)...)
 
 // Envoy's defaults of a connection manager.
 const (
@@ -167,7 +168,7 @@ func (r *listenerReader) upgrades(list []*hcmv3.HttpConnectionManager_UpgradeCon
 		if c.UpgradeChains == nil {
 			c.UpgradeChains = map[string]*stream.Chain{}
 		}
-		c.UpgradeChains[kind] = &stream.Chain{Filters: own.Filters, Off: own.FiltersOff}
+		c.UpgradeChains[kind] = &stream.Chain{Filters: own.Filters, Off: own.FiltersOff, Live: own.Live}
 	}
 }
 
@@ -304,8 +305,10 @@ func (r *listenerReader) routes(m *hcmv3.HttpConnectionManager, c *stream.Config
 			return
 		}
 		c.Routes = table
+	case *hcmv3.HttpConnectionManager_ScopedRoutes:
+		r.scopedRoutes(m.GetScopedRoutes(), c, at.Child("scoped_routes"))
 	default:
-		r.errs.Addf(at, "has no routes, want rds or route_config")
+		r.errs.Addf(at, "has no routes, want rds, route_config or scoped_routes")
 	}
 }
 

@@ -19,27 +19,25 @@ type ledger struct {
 	version *stats.Hash
 	text    *stats.Text
 	reloads *stats.Reloads // nil: not counted
+	fails   *stats.Counter // whatever was in vain; nil: not counted
 }
 
 func ledgerOf(s *stats.Subscription, reloads *stats.Reloads) ledger {
-	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.InitFetchTimeout, &s.UpdateDuration, &s.UpdateTime, &s.Version, &s.VersionText, reloads}
+	return ledger{&s.UpdateAttempt, &s.UpdateSuccess, &s.UpdateFailure, &s.UpdateRejected, &s.InitFetchTimeout, &s.UpdateDuration, &s.UpdateTime, &s.Version, &s.VersionText, reloads, nil}
 }
 
 // ledgers finds those of a type, or of one resource of it. The caller holds mu.
 func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 	switch typeURL {
 	case xdsclient.ListenerType:
-		return []ledger{ledgerOf(&s.manager.LDS, nil)}
+		return []ledger{ledgerOf(&s.manager.LDS.Subscription, nil)}
 	case xdsclient.ClusterType:
 		return []ledger{ledgerOf(&s.clusterM.CDS.Subscription, &s.clusterM.CDS.Reloads)}
 	case xdsclient.RouteType:
 		seen := map[*stats.RDS]bool{}
 		for _, e := range s.listeners {
 			for _, l := range []*Listener{e.next, e.live} {
-				if l == nil {
-					continue
-				}
-				for _, use := range l.tables[name] {
+				for _, use := range l.usesOf(name) {
 					if !seen[use.RDS] {
 						seen[use.RDS] = true
 						all = append(all, ledgerOf(&use.Subscription, &use.Reloads))
@@ -50,6 +48,16 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 	case xdsclient.VirtualHostType:
 		for _, v := range s.vhds[name] {
 			all = append(all, ledgerOf(&v.Subscription, &v.Reloads))
+		}
+	case xdsclient.ExtensionType:
+		seen := map[*stats.Extension]bool{}
+		for _, p := range s.slotsOf(name) {
+			if !seen[p.use.Extension] {
+				seen[p.use.Extension] = true
+				l := ledgerOf(&p.use.Subscription, nil)
+				l.fails = &p.use.ConfigFail
+				all = append(all, l)
+			}
 		}
 	case xdsclient.SecretType:
 		all = append(all, ledgerOf(&s.sdsOf(name).Subscription, nil))
@@ -63,15 +71,21 @@ func (s *Store) ledgers(typeURL, name string) (all []ledger) {
 				continue
 			}
 			st, own := c.updates.Cluster, c.updates
-			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.InitFetchTimeout, &own.UpdateDuration, &own.UpdateTime, &st.Version, &own.VersionText, nil})
+			all = append(all, ledger{&st.UpdateAttempt, &st.UpdateSuccess, &st.UpdateFailure, &own.UpdateRejected, &own.InitFetchTimeout, &own.UpdateDuration, &own.UpdateTime, &st.Version, &own.VersionText, nil, nil})
 		}
 	}
 	return all
 }
 
 // told are the ledgers of an update, each with what it holds of it.
-func (s *Store) told(typeURL string, names []string) map[string][]ledger {
+func (s *Store) told(typeURL string, place xdsclient.Place, names []string) map[string][]ledger {
 	all := map[string][]ledger{}
+	if typeURL == xdsclient.ScopedRouteType {
+		for _, u := range s.scopeUses(place) {
+			all[""] = append(all[""], ledgerOf(&u.stats.Subscription, &u.stats.Reloads))
+		}
+		return all
+	}
 	if typeURL == xdsclient.ListenerType || typeURL == xdsclient.ClusterType {
 		names = []string{""}
 	}
@@ -84,7 +98,7 @@ func (s *Store) told(typeURL string, names []string) map[string][]ledger {
 // subscribed is what the subscription is to that a resource comes by.
 func subscribed(typeURL, name string) string {
 	switch typeURL {
-	case xdsclient.ListenerType, xdsclient.ClusterType:
+	case xdsclient.ListenerType, xdsclient.ClusterType, xdsclient.ScopedRouteType:
 		return ""
 	case xdsclient.VirtualHostType:
 		return tableOf(name)
@@ -128,10 +142,7 @@ func (s *Store) vhdsOf(table string) {
 	now := map[*stats.RDS]*stats.RDSUse{}
 	for _, e := range s.listeners {
 		for _, l := range []*Listener{e.next, e.live} {
-			if l == nil {
-				continue
-			}
-			for _, use := range l.tables[table] {
+			for _, use := range l.usesOf(table) {
 				if now[use.RDS] = s.vhds[table][use.RDS]; now[use.RDS] == nil {
 					now[use.RDS] = use.VHDS()
 					now[use.RDS].UpdateAttempt.Inc()
@@ -149,7 +160,7 @@ func (s *Store) Lost() {
 	for typeURL, want := range s.wants() {
 		names := want.Names
 		switch typeURL {
-		case xdsclient.ListenerType, xdsclient.ClusterType:
+		case xdsclient.ListenerType, xdsclient.ClusterType, xdsclient.ScopedRouteType:
 			if !want.Wildcard {
 				continue
 			}
@@ -159,7 +170,7 @@ func (s *Store) Lost() {
 				names = append(names, vhostName(table, ""))
 			}
 		}
-		for _, ledgers := range s.told(typeURL, names) {
+		for _, ledgers := range s.told(typeURL, xdsclient.Place{}, names) {
 			for _, l := range ledgers {
 				l.attempt.Inc()
 				l.failure.Inc()
@@ -178,14 +189,21 @@ func (s *Store) tell(u xdsclient.Update, refused []xdsclient.Refusal, took time.
 	for _, r := range u.Resources {
 		names = append(names, r.Name)
 	}
-	if u.Type == xdsclient.VirtualHostType { // that there is none is an answer
+	if u.Type == xdsclient.VirtualHostType || u.Type == xdsclient.ExtensionType { // that there is none is an answer
 		names = append(names, u.Removed...)
 	}
 	now := s.env.Now()
-	for name, ledgers := range s.told(u.Type, names) {
+	for name, ledgers := range s.told(u.Type, u.Place, names) {
 		for _, l := range ledgers {
 			l.tell(now, u.Version, took, bad[name], len(u.Resources) > 0)
 		}
+	}
+}
+
+// failed counts what was in vain.
+func (l *ledger) failed() {
+	if l.fails != nil {
+		l.fails.Inc()
 	}
 }
 
@@ -193,6 +211,7 @@ func (l *ledger) tell(now time.Time, version string, took time.Duration, refused
 	l.attempt.Inc()
 	if refused {
 		l.rejected.Inc()
+		l.failed()
 		return
 	}
 	l.success.Inc()
@@ -220,10 +239,21 @@ func (s *Store) Foreign(source xdsclient.Source) {
 func (s *Store) inVain(source xdsclient.Source, why func(ledger) *stats.Counter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, ledgers := range s.told(source.Type, source.Names) {
+	for _, ledgers := range s.told(source.Type, source.Place, source.Names) {
 		for _, l := range ledgers {
 			l.attempt.Inc()
 			why(l).Inc()
+			l.failed()
 		}
+	}
+	if source.Type == xdsclient.ScopedRouteType {
+		entry(s.scopes, source.Place).told = true
+		s.settle()
+	}
+	if source.Type == xdsclient.ExtensionType { // nobody waits for what is not in its file
+		for _, name := range source.Names {
+			entry(s.extensions, name).told = true
+		}
+		s.settle()
 	}
 }

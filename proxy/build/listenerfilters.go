@@ -66,7 +66,12 @@ func (r *listenerReader) listenerFilters(m *listenerv3.Listener, c *listen.Confi
 	for i, f := range m.GetListenerFilters() {
 		at := field.At("listener_filters").Index(i)
 		var config proto.Message
-		if f.GetTypedConfig() != nil {
+		if f.GetConfigDiscovery() != nil {
+			if config = r.listenerSlot(f, at); config == nil {
+				c.FiltersMissing = true
+				continue
+			}
+		} else if f.GetTypedConfig() != nil {
 			if config = r.unpack(f.GetTypedConfig(), at); config == nil {
 				continue
 			}

@@ -13,6 +13,7 @@ import (
 	networkdirectv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
@@ -37,8 +38,8 @@ var listenerFields = []*Message{
 	message((*listenerv3.FilterChain)(nil), reads("filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata", "use_proxy_proto")),
 	message((*listenerv3.FilterChainMatch)(nil),
 		reads("destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol", "application_protocols")),
-	message((*listenerv3.Filter)(nil), reads("name", "typed_config")),
-	message((*listenerv3.ListenerFilter)(nil), reads("name", "typed_config", "filter_disabled")),
+	message((*listenerv3.Filter)(nil), reads("name", "typed_config", "config_discovery")),
+	message((*listenerv3.ListenerFilter)(nil), reads("name", "typed_config", "config_discovery", "filter_disabled")),
 	message((*listenerv3.ListenerFilterChainMatchPredicate)(nil), reads("or_match", "and_match", "not_match", "any_match", "destination_port_range")),
 	message((*listenerv3.ListenerFilterChainMatchPredicate_MatchSet)(nil), reads("rules")),
 	message((*corev3.SocketOption)(nil), reads("level", "name", "int_value", "buf_value", "state"),
@@ -48,24 +49,20 @@ var listenerFields = []*Message{
 
 // A Listener is a listener that has been read.
 type Listener struct {
-	Config  *listen.Config
-	Needs   Needs
-	frame   uint64 // what it is of beside its chains; see frameSum
-	InPlace bool   // it takes its predecessor's place and leaves only chains that have changed behind
-	chains  []*builtChain
-	scopes  []*stats.Scope
-	closers []func()
-	tables  map[string][]*stats.RDSUse // by their names
+	Config   *listen.Config
+	frame    uint64 // what it is of beside its chains; see frameSum
+	InPlace  bool   // it takes its predecessor's place and leaves only chains that have changed behind
+	chains   []*builtChain
+	held             // needs of chains and their tables included
+	own      []*slot // of listener filters
+	message  *listenerv3.Listener
+	sum      uint64 // of the message
+	clusters func(name string) bool
 }
 
 // close gives the listener's metrics back.
 func (l *Listener) close() {
-	for _, s := range l.scopes {
-		s.Close()
-	}
-	for _, c := range l.closers {
-		c()
-	}
+	l.held.close()
 	for _, b := range l.chains {
 		b.release()
 	}
@@ -267,27 +264,46 @@ func (r *listenerReader) chain(f *listenerv3.FilterChain, at *field.Path) *liste
 	for i, nf := range filters {
 		at := at.Child("filters").Index(i)
 		last := i == len(filters)-1
-		switch m := r.unpack(nf.GetTypedConfig(), at).(type) {
-		case nil:
-		case *hcmv3.HttpConnectionManager:
-			r.terminal(last, at)
-			out.Filter = r.manager(m, at.Child("typed_config"))
-		case *networkdirectv3.Config:
-			r.terminal(last, at)
-			out.Filter = &listen.Response{Body: r.data(m.GetResponse(), at.Child("typed_config").Child("response"))}
-		case *tcpv3.TcpProxy:
-			r.terminal(last, at)
-			out.Filter = r.tcpProxy(m, at.Child("typed_config"))
-		default:
-			if g, is := r.gate(m, at.Child("typed_config")); g != nil {
-				out.Gates = append(out.Gates, g)
-			} else if !is {
-				r.networkFilter(m, at.Child("typed_config"))
-			}
+		if nf.GetConfigDiscovery() != nil {
+			r.networkSlot(nf, out, last, at)
+			continue
+		}
+		m := r.unpack(nf.GetTypedConfig(), at)
+		if m == nil {
+			continue
+		}
+		made := r.networkContent(m, last, at)
+		if made.Filter != nil {
+			out.Filter = made.Filter
+		}
+		if made.Gate != nil {
+			out.Gates = append(out.Gates, made.Gate)
 		}
 	}
 	if out.Filter == nil && len(filters) > 0 {
 		r.errs.Addf(at.Child("filters"), "end with no filter that takes the connection, want http_connection_manager, tcp_proxy or direct_response")
+	}
+	return out
+}
+
+// networkContent reads a network filter.
+func (r *listenerReader) networkContent(m proto.Message, last bool, at *field.Path) (out listen.Content) {
+	config := at.Child("typed_config")
+	switch m := m.(type) {
+	case *hcmv3.HttpConnectionManager:
+		r.terminal(last, at)
+		out.Filter = r.manager(m, config)
+	case *networkdirectv3.Config:
+		r.terminal(last, at)
+		out.Filter = &listen.Response{Body: r.data(m.GetResponse(), config.Child("response"))}
+	case *tcpv3.TcpProxy:
+		r.terminal(last, at)
+		out.Filter = r.tcpProxy(m, config)
+	default:
+		var is bool
+		if out.Gate, is = r.gate(m, config); !is {
+			r.networkFilter(m, config)
+		}
 	}
 	return out
 }
@@ -328,6 +344,8 @@ type listenerReader struct {
 	scopes   []*stats.Scope
 	closers  []func()
 	tables   map[string][]*stats.RDSUse
+	slots    []*slot
+	scoped   []*scopeUse
 	clusters func(name string) bool // whether the bootstrap has one; nil: the listener is not in the bootstrap
 
 	// What the network filters before the last one of a chain said.

@@ -19,7 +19,7 @@ import (
 
 // publish hands the picture of now to the data plane.
 func (s *Store) publish() {
-	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes))}
+	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes)), Scopes: map[string]*route.Scopes{}}
 	r.Who = s.node
 	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
 		if l := s.listeners[name].live; l != nil {
@@ -35,6 +35,9 @@ func (s *Store) publish() {
 		if e.live != nil {
 			r.Routes[name] = e.live
 		}
+	}
+	for place, set := range s.scopes {
+		r.Scopes[scopeSource(place)] = scopesOf(set.sorted(), r.Routes)
 	}
 	s.runtime = r
 	s.env.current.Store(r)

@@ -28,26 +28,30 @@ type Store struct {
 	manager  stats.ListenerManager
 	clusterM stats.ClusterManager
 
-	mu        sync.Mutex // guards what follows
-	dynamic   map[string]bool
-	files     []xdsclient.Source // of whole types
-	listeners map[string]*listenerEntry
-	retired   []retired
-	clusters  map[string]*clusterEntry
-	routes    map[string]*routeEntry
-	endpoints map[string]*endpointEntry
-	secrets   map[string]*secretEntry
-	vhosts    map[string]*vhostEntry // by resource name, TABLE/HOST
-	sds       map[string]*stats.SDSUse
-	vhds      map[string]map[*stats.RDS]*stats.RDSUse // by table
-	acked     map[string]bool                         // types of which an answer has been applied, or is waited for no more
-	whole     map[string]bool                         // types of which nothing was refused at least once
-	version   map[string]string
-	runtime   *shard.Runtime
-	timer     *time.Timer
-	changed   func() // the interests may have changed
-	started   bool
-	closed    bool
+	mu         sync.Mutex // guards what follows
+	dynamic    map[string]bool
+	files      []xdsclient.Source // of whole types
+	listeners  map[string]*listenerEntry
+	retired    []retired
+	clusters   map[string]*clusterEntry
+	routes     map[string]*routeEntry
+	endpoints  map[string]*endpointEntry
+	secrets    map[string]*secretEntry
+	vhosts     map[string]*vhostEntry // by resource name, TABLE/HOST
+	extensions map[string]*extensionEntry
+	scopes     map[xdsclient.Place]*scopeSet
+	generation uint64 // of listeners that were read again
+	stale      bool   // what listeners hold has changed since the last runtime
+	sds        map[string]*stats.SDSUse
+	vhds       map[string]map[*stats.RDS]*stats.RDSUse // by table
+	acked      map[string]bool                         // types of which an answer has been applied, or is waited for no more
+	whole      map[string]bool                         // types of which nothing was refused at least once
+	version    map[string]string
+	runtime    *shard.Runtime
+	timer      *time.Timer
+	changed    func() // the interests may have changed
+	started    bool
+	closed     bool
 }
 
 // A Record is what is known of a resource beside its meaning: what config_dump shows.
@@ -126,7 +130,7 @@ func NewStore(env *Env, changed func()) *Store {
 	s := &Store{
 		env: env, node: whoWeAre(env.Node), seed: maphash.MakeSeed(), changed: changed,
 		dynamic: map[string]bool{}, listeners: map[string]*listenerEntry{}, clusters: map[string]*clusterEntry{}, routes: map[string]*routeEntry{},
-		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, sds: map[string]*stats.SDSUse{},
+		endpoints: map[string]*endpointEntry{}, secrets: map[string]*secretEntry{}, vhosts: map[string]*vhostEntry{}, extensions: map[string]*extensionEntry{}, scopes: map[xdsclient.Place]*scopeSet{}, sds: map[string]*stats.SDSUse{},
 		vhds: map[string]map[*stats.RDS]*stats.RDSUse{}, acked: map[string]bool{}, whole: map[string]bool{}, version: map[string]string{},
 		runtime: &shard.Runtime{},
 	}
@@ -134,6 +138,7 @@ func NewStore(env *Env, changed func()) *Store {
 		l := env.Node.GetLocality()
 		env.local = &cluster.Local{Locality: cluster.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}}
 	}
+	env.extensions = s.extensions
 	env.demand = &demand{wishes: map[string]*wish{}, wake: changed}
 	if changed == nil {
 		env.demand.wake = func() {}
@@ -149,11 +154,22 @@ func (s *Store) Dynamic(typeURL string, patience time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dynamic[typeURL] = true
+	s.show(typeURL)
 	for _, l := range s.ledgers(typeURL, "") {
 		l.attempt.Inc() // the question
 	}
 	if patience > 0 {
 		time.AfterFunc(patience, func() { s.late(typeURL) })
+	}
+}
+
+// show has the statistics shown of listeners or clusters that come.
+func (s *Store) show(typeURL string) {
+	switch typeURL {
+	case xdsclient.ListenerType:
+		s.manager.LDS.Show()
+	case xdsclient.ClusterType:
+		s.clusterM.CDS.Show()
 	}
 }
 
@@ -185,6 +201,9 @@ func (s *Store) Static(b *Bootstrap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = b.Files
+	for _, f := range b.Files {
+		s.show(f.Type)
+	}
 	static := field.At("static_resources")
 	for i, m := range b.Secrets {
 		s.env.Secrets.Local(m.GetName())
@@ -245,7 +264,7 @@ func (s *Store) Close() {
 	}
 }
 
-func entry[E any](m map[string]*E, name string) *E {
+func entry[K comparable, E any](m map[K]*E, name K) *E {
 	if m[name] == nil {
 		m[name] = new(E)
 	}

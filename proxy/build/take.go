@@ -26,6 +26,13 @@ func (s *Store) Apply(u xdsclient.Update) []xdsclient.Refusal {
 	defer s.mu.Unlock()
 	began := s.env.Now()
 	var refused []xdsclient.Refusal
+	if u.Type == xdsclient.ScopedRouteType {
+		refused = s.applyScopes(u)
+		s.acked[u.Type] = true
+		s.tell(u, refused, s.env.Now().Sub(began))
+		s.settle()
+		return refused
+	}
 	for _, r := range u.Resources {
 		if err := s.take(u.Type, r, false); err != nil {
 			refused = append(refused, xdsclient.Refusal{Name: r.Name, Err: err})
@@ -85,6 +92,8 @@ func (s *Store) record(typeURL, name string) *Record {
 		return &entry(s.secrets, name).Record
 	case xdsclient.VirtualHostType:
 		return &entry(s.vhosts, name).Record
+	case xdsclient.ExtensionType:
+		return &entry(s.extensions, name).Record
 	}
 	return nil
 }
@@ -120,6 +129,8 @@ func (s *Store) read(typeURL string, r xdsclient.Resource, sum uint64, static bo
 		return s.readSecret(r, static)
 	case xdsclient.VirtualHostType:
 		return s.readVirtualHost(r)
+	case xdsclient.ExtensionType:
+		return s.readExtension(r)
 	}
 	return fmt.Errorf("type %q is not supported", typeURL)
 }
@@ -157,12 +168,20 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64, static bool) erro
 	if l.InPlace {
 		s.manager.ListenerInPlaceUpdated.Inc()
 	}
-	l.Config.Name, l.Config.Version = r.Name, fmt.Sprintf("%x", sum)
+	l.named(r.Name, sum, 0)
 	if e.next != nil {
 		e.next.close()
 	}
 	e.next, e.since, e.removed = l, s.env.Now(), false
 	return nil
+}
+
+// named says who a listener is; generation tells apart what was made of one message.
+func (l *Listener) named(name string, sum, generation uint64) {
+	l.Config.Name, l.Config.Version, l.sum = name, fmt.Sprintf("%x", sum), sum
+	if generation > 0 {
+		l.Config.Version += fmt.Sprintf(".%d", generation)
+	}
 }
 
 // readListener reads one listener that has been checked. before is the one that it is to follow, if there is one; clusters knows those of the
@@ -176,7 +195,8 @@ func readListener(m *listenerv3.Listener, env *Env, before *Listener, clusters f
 	out := &Listener{frame: frame, InPlace: r.before != nil}
 	out.Config = r.listener(m)
 	out.Config.InPlace = out.InPlace
-	out.Needs, out.chains, out.scopes, out.closers, out.tables = r.needs, r.chains, r.scopes, r.closers, r.tables
+	out.held, out.chains, out.message, out.clusters = r.held(), r.chains, m, clusters
+	out.own, out.held.slots = r.slots, nil
 	err := r.errs.Err()
 	if err == nil {
 		err = out.Config.Check()
@@ -315,5 +335,7 @@ func (s *Store) remove(typeURL, name string) {
 		entry(s.secrets, name).absent = true
 	case xdsclient.VirtualHostType:
 		s.removeVirtualHost(name)
+	case xdsclient.ExtensionType:
+		s.removeExtension(name)
 	}
 }

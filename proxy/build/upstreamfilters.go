@@ -34,6 +34,10 @@ func (r *reader) upstreamFilters(list []*hcmv3.HttpFilter, at *field.Path) *upst
 		if f.GetIsOptional() && !known(f.GetTypedConfig()) && !last {
 			continue
 		}
+		if f.GetConfigDiscovery() != nil {
+			r.errs.Addf(at.Child("config_discovery"), "is supported for the filters of the connection manager only")
+			continue
+		}
 		m := r.unpack(f.GetTypedConfig(), at)
 		if m == nil {
 			continue

@@ -28,9 +28,11 @@ func (s *Store) wants() map[string]xdsclient.Interest {
 		xdsclient.VirtualHostType: {Names: vhosts, Unasked: s.anyOnDemand()},
 		xdsclient.ListenerType:    {Wildcard: s.dynamic[xdsclient.ListenerType]},
 		xdsclient.ClusterType:     {Wildcard: s.dynamic[xdsclient.ClusterType]},
+		xdsclient.ScopedRouteType: {Wildcard: len(s.scopeUses(xdsclient.Place{})) > 0},
 		xdsclient.RouteType:       list(xdsclient.RouteType),
 		xdsclient.EndpointType:    list(xdsclient.EndpointType),
 		xdsclient.SecretType:      list(xdsclient.SecretType),
+		xdsclient.ExtensionType:   list(xdsclient.ExtensionType),
 	}
 }
 
@@ -53,6 +55,9 @@ func (s *Store) Sources() []xdsclient.Source {
 		slices.Sort(list)
 		out = append(out, xdsclient.Source{Type: k.typeURL, Place: k.place, Names: list})
 	}
+	for place := range s.scopePlaces() {
+		out = append(out, xdsclient.Source{Type: xdsclient.ScopedRouteType, Place: place, All: true})
+	}
 	for name, e := range s.secrets {
 		for _, place := range e.files {
 			if !e.Static { // what the bootstrap refers to is read once, as by Envoy
@@ -65,7 +70,7 @@ func (s *Store) Sources() []xdsclient.Source {
 
 // names lists what is needed of each type, as far as it is meant.
 func (s *Store) names(meant func(Need) bool) map[string]map[string]bool {
-	names := map[string]map[string]bool{xdsclient.RouteType: {}, xdsclient.EndpointType: {}, xdsclient.SecretType: {}}
+	names := map[string]map[string]bool{xdsclient.RouteType: {}, xdsclient.EndpointType: {}, xdsclient.SecretType: {}, xdsclient.ExtensionType: {}}
 	s.needed(func(typeURL string, n Need) {
 		if meant(n) {
 			names[typeURL][n.Name] = true
@@ -90,15 +95,21 @@ func (s *Store) needed(f func(typeURL string, n Need)) {
 	for _, e := range s.listeners {
 		for _, l := range []*Listener{e.next, e.live} {
 			if l != nil && (!e.removed || l == e.live) { // what is in force has yet to retire
-				add(&l.Needs)
+				n := s.needsOf(l)
+				add(&n)
 			}
 		}
 	}
 	for _, r := range s.retired {
-		for _, need := range r.Needs.Routes {
+		for _, need := range s.needsOf(r.Listener).Routes {
 			f(xdsclient.RouteType, need)
 		}
 	}
+	s.holders(func(l *Listener) {
+		for p := range l.places() {
+			f(xdsclient.ExtensionType, p.Need)
+		}
+	})
 	for _, e := range s.clusters {
 		for _, c := range []*Cluster{e.next, e.built} {
 			if c != nil {
@@ -113,6 +124,8 @@ func (s *Store) forgetUnwanted() {
 	names := s.names(func(Need) bool { return true })
 	forget(s.routes, names[xdsclient.RouteType], func(e *routeEntry) bool { return e.Static })
 	forget(s.endpoints, names[xdsclient.EndpointType], func(e *endpointEntry) bool { return e.Static })
+	forget(s.extensions, names[xdsclient.ExtensionType], func(*extensionEntry) bool { return false })
+	s.forgetScopes()
 	forget(s.secrets, names[xdsclient.SecretType], func(e *secretEntry) bool { return e.Static })
 	for name := range s.vhosts {
 		if !s.onDemand(tableOf(name)) {
@@ -144,6 +157,10 @@ func short(typeURL string) string {
 		return "sds"
 	case xdsclient.VirtualHostType:
 		return "vhds"
+	case xdsclient.ExtensionType:
+		return "ecds"
+	case xdsclient.ScopedRouteType:
+		return "srds"
 	}
 	return typeURL
 }

@@ -61,6 +61,7 @@ type Config struct {
 	HTTPInspector     *Inspector     // listener filter; nil: none
 	TLSCounts         *stats.TLSInspector
 	HTTPCounts        *stats.HTTPInspector
+	FiltersMissing    bool          // the configuration of one of them has not come: there are no connections
 	FiltersTimeout    time.Duration // listener_filters_timeout; 0: none
 	ContinueOnTimeout bool
 
@@ -136,6 +137,7 @@ type Chain struct {
 	HandshakeTimeout time.Duration // transport_socket_connect_timeout; 0: 15 s
 	Gates            []Gate        // network filters that only admit connections, before the handshake
 	Filter           Filter
+	Slots            []*Slot // those of Gates and Filter that come by themselves
 }
 
 // A Gate is a network filter that looks at a new connection once.

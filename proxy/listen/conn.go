@@ -153,6 +153,13 @@ func (c *Conn) start() {
 	c.DirectLocal, c.Remote = c.Local, c.Conn.RemoteAddr()
 	c.Listener = cfg
 	c.SetHandler(c)
+	if cfg.FiltersMissing {
+		if st := cfg.Stats; st != nil {
+			st.ExtensionConfigMissing.Inc()
+		}
+		c.close()
+		return
+	}
 	if !cfg.RateLimit.admit(c.Worker.Loop.Time()) {
 		c.log(access.NoFlag, "", "")
 		c.close()
@@ -361,6 +368,11 @@ func (c *Conn) choose(unread bool) {
 	if chain.Filter == nil {
 		c.log(access.NoFlag, "", "")
 		c.close()
+		return
+	}
+	if !chain.complete() {
+		c.log(access.NoFlag, "", "")
+		c.unconfigured(unread)
 		return
 	}
 	c.admit()

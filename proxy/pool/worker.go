@@ -35,6 +35,7 @@ import (
 type Source interface {
 	Cluster(name string) *cluster.Cluster // nil: there is none
 	Table(name string) *route.Table       // nil: there is none
+	ScopesOf(source string) *route.Scopes // of connection managers; nil: there are none
 	Node() *access.Node                   // nil: not known
 }
 

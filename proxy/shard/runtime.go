@@ -21,7 +21,8 @@ type Runtime struct {
 	Listeners  []*listen.Config
 	Clusters   map[string]*cluster.Cluster
 	Routes     map[string]*route.Table
-	Who        *access.Node // what the proxy is called; nil: not known
+	Scopes     map[string]*route.Scopes // by the name of their source
+	Who        *access.Node             // what the proxy is called; nil: not known
 }
 
 // Cluster returns the cluster of a name, or nil.
@@ -29,6 +30,9 @@ func (r *Runtime) Cluster(name string) *cluster.Cluster { return r.Clusters[name
 
 // Node returns what the proxy is called.
 func (r *Runtime) Node() *access.Node { return r.Who }
+
+// ScopesOf returns the scopes of a source, or nil.
+func (r *Runtime) ScopesOf(source string) *route.Scopes { return r.Scopes[source] }
 
 // Table returns the route table of a name, or nil.
 func (r *Runtime) Table(name string) *route.Table { return r.Routes[name] }

@@ -220,15 +220,16 @@ func filters(rt *Runtime) map[any]bool {
 		if c == nil {
 			return
 		}
-		live[c.Filter] = true
-		if m, ok := c.Filter.(*stream.Config); ok {
-			for _, f := range m.Filters {
-				live[f] = true
+		filter := c.Filter
+		if slot, ok := filter.(*listen.Slot); ok {
+			if filter = nil; slot.Now() != nil {
+				filter = slot.Now().Filter
 			}
-			for _, own := range m.UpgradeChains {
-				for _, f := range own.Filters {
-					live[f] = true
-				}
+		}
+		live[filter] = true
+		if m, ok := filter.(*stream.Config); ok {
+			for f := range m.Factories() {
+				live[f] = true
 			}
 		}
 	}

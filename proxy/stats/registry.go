@@ -22,6 +22,7 @@ const (
 	TagListener       = "envoy.listener_address"
 	TagTCP            = "envoy.tcp_prefix"
 	TagRDS            = "envoy.rds_route_config"
+	TagScopedRDS      = "envoy.scoped_rds_config"
 	TagResource       = "envoy.xds_resource_name"
 	TagVirtualHost    = "envoy.virtual_host"
 	TagRoute          = "envoy.route"

@@ -37,6 +37,8 @@ type Listener struct {
 	DownstreamListenerFilterRemoteClose       Counter   `stat:"downstream_listener_filter_remote_close"`
 	DownstreamListenerFilterError             Counter   `stat:"downstream_listener_filter_error"`
 	NoFilterChainMatch                        Counter   `stat:"no_filter_chain_match"`
+	ExtensionConfigMissing                    Counter   `stat:"extension_config_missing"`
+	NetworkExtensionConfigMissing             Counter   `stat:"network_extension_config_missing"`
 	TLS                                       TLS       `stat:"ssl"`
 }
 
@@ -132,19 +134,26 @@ type TCPFault struct {
 
 // ListenerManager holds "listener_manager.".
 type ListenerManager struct {
-	ListenerAdded             Counter      `stat:"listener_added"`
-	ListenerModified          Counter      `stat:"listener_modified"`
-	ListenerRemoved           Counter      `stat:"listener_removed"`
-	ListenerStopped           Counter      `stat:"listener_stopped"`
-	ListenerCreateSuccess     Counter      `stat:"listener_create_success"`
-	ListenerCreateFailure     Counter      `stat:"listener_create_failure"`
-	ListenerInPlaceUpdated    Counter      `stat:"listener_in_place_updated"`
-	TotalListenersWarming     Gauge        `stat:"total_listeners_warming"`
-	TotalListenersActive      Gauge        `stat:"total_listeners_active"`
-	TotalListenersDraining    Gauge        `stat:"total_listeners_draining"`
-	TotalFilterChainsDraining Gauge        `stat:"total_filter_chains_draining"`
-	WorkersStarted            Gauge        `stat:"workers_started"`
-	LDS                       Subscription `stat:"lds"`
+	ListenerAdded             Counter `stat:"listener_added"`
+	ListenerModified          Counter `stat:"listener_modified"`
+	ListenerRemoved           Counter `stat:"listener_removed"`
+	ListenerStopped           Counter `stat:"listener_stopped"`
+	ListenerCreateSuccess     Counter `stat:"listener_create_success"`
+	ListenerCreateFailure     Counter `stat:"listener_create_failure"`
+	ListenerInPlaceUpdated    Counter `stat:"listener_in_place_updated"`
+	TotalListenersWarming     Gauge   `stat:"total_listeners_warming"`
+	TotalListenersActive      Gauge   `stat:"total_listeners_active"`
+	TotalListenersDraining    Gauge   `stat:"total_listeners_draining"`
+	TotalFilterChainsDraining Gauge   `stat:"total_filter_chains_draining"`
+	WorkersStarted            Gauge   `stat:"workers_started"`
+	LDS                       LDS     `stat:"lds"`
+}
+
+// LDS counts the subscription to listeners.
+type LDS struct {
+	Optional // where there are some that come
+
+	Subscription `stat:""`
 }
 
 // ClusterManager holds "cluster_manager.".
@@ -163,6 +172,8 @@ type ClusterManager struct {
 
 // CDS counts the subscription to clusters.
 type CDS struct {
+	Optional // where there are some that come
+
 	Subscription `stat:""`
 	Reloads      `stat:""`
 }

@@ -54,6 +54,25 @@ type RDSUse struct {
 // VHDS returns the set of "http.<prefix>.rds.vhds.<table>.", of the virtual hosts of the table that come one by one.
 func (u *RDSUse) VHDS() *RDSUse { return u.vhds() }
 
+// ScopedRDS counts the subscription to the scopes of one connection manager.
+type ScopedRDS struct {
+	RDS            `stat:""`
+	AllScopes      Gauge `stat:"all_scopes"`
+	ActiveScopes   Gauge `stat:"active_scopes"`
+	OnDemandScopes Gauge `stat:"on_demand_scopes"`
+}
+
+// ScopedRDS returns the set of "http.<prefix>.scoped_rds.<name>.", shown for as long as somebody holds it.
+func (r *Registry) ScopedRDS(prefix, name string) *ScopedRDSUse {
+	s := r.add("http."+prefix+".scoped_rds."+name+".", "http.scoped_rds.", func() any { return new(ScopedRDS) }, Tag{TagHTTP, prefix}, Tag{TagScopedRDS, name})
+	u := &ScopedRDSUse{s.set.Addr().Interface().(*ScopedRDS)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
+}
+
+// A ScopedRDSUse is an RDSUse for scopes.
+type ScopedRDSUse struct{ *ScopedRDS }
+
 // SDS counts the subscription to a secret.
 type SDS struct {
 	Subscription      `stat:""`
@@ -87,3 +106,22 @@ type EDSUse struct {
 	*EDS
 	Cluster *Cluster
 }
+
+// Extension counts the subscription to a filter's configuration.
+type Extension struct {
+	Subscription   `stat:""`
+	ConfigReload   Counter `stat:"config_reload"`
+	ConfigFail     Counter `stat:"config_fail"`
+	ConfigConflict Counter `stat:"config_conflict"`
+}
+
+// Extension returns the set of "extension_config_discovery.<kind>.<name>.", shown for as long as somebody holds it.
+func (r *Registry) Extension(kind, name string) *ExtensionUse {
+	s := r.add("extension_config_discovery."+kind+"."+name+".", "extension_config_discovery."+kind+".", func() any { return new(Extension) }, Tag{TagResource, name})
+	u := &ExtensionUse{s.set.Addr().Interface().(*Extension)}
+	runtime.AddCleanup(u, (*Scope).Close, s)
+	return u
+}
+
+// An ExtensionUse is an RDSUse for ECDS.
+type ExtensionUse struct{ *Extension }

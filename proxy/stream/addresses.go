@@ -180,7 +180,7 @@ func (s *Stream) sanitize() {
 		m.Set(header.XEnvoyInternal, trueValue)
 		return
 	}
-	if t := s.m.routes(); t != nil {
+	if t := s.routes(); t != nil {
 		t.RemoveInternal(m)
 	}
 	if m.HasRange(header.XEnvoyAttemptCount, header.XEnvoyUpstreamStreamDurationMs) {

@@ -14,7 +14,7 @@ import (
 // RouteTo returns the route and the cluster that the request would have as its headers are now. It stays with what it has, but
 // logs tell of these from now on, whether it then goes there or not, as Envoy's do.
 func (s *Stream) RouteTo() (rt *route.Route, cluster string) {
-	table, m := s.m.routes(), &s.Request
+	table, m := s.routes(), &s.Request
 	if table != nil {
 		q := s.Match
 		q.Method, q.Scheme, q.Authority, q.Path = m.Get(header.Method), m.Get(header.Scheme), m.Get(header.Authority), m.Get(header.Path)
@@ -23,13 +23,14 @@ func (s *Stream) RouteTo() (rt *route.Route, cluster string) {
 		}
 	}
 	s.tellRoute(rt)
+	s.tellHost(table, rt)
 	return rt, cluster
 }
 
 // tellRoute has logs tell of a route.
 func (s *Stream) tellRoute(rt *route.Route) {
 	r := &s.Rec
-	r.RouteName, r.VirtualHost = "", ""
+	r.RouteName, r.VirtualHost, r.Routed = "", "", rt != nil
 	r.Configured[metadata.Route], r.Configured[metadata.VirtualHost] = nil, nil
 	if rt == nil {
 		return
@@ -37,6 +38,16 @@ func (s *Stream) tellRoute(rt *route.Route) {
 	r.RouteName, r.Configured[metadata.Route] = rt.Name, rt.Metadata
 	if rt.VHost != nil {
 		r.VirtualHost, r.Configured[metadata.VirtualHost] = rt.VHost.Name, rt.VHost.Metadata
+	}
+}
+
+// tellHost has logs tell of the virtual host of a request that has no route of one: it has none at all, or is to come by TLS.
+func (s *Stream) tellHost(t *route.Table, rt *route.Route) {
+	if t == nil || rt != nil && rt.VHost != nil && rt.VHost.Name != "" {
+		return
+	}
+	if v := t.VirtualHost(&s.Match); v != nil {
+		s.Rec.VirtualHost, s.Rec.Configured[metadata.VirtualHost] = v.Name, v.Metadata
 	}
 }
 

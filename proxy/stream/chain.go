@@ -52,33 +52,35 @@ func (s *Stream) upgraded(kind string) {
 	s.switched = true
 	if c := s.Config.UpgradeChains[kind]; c != nil && s.usual == nil {
 		usual := s.chain
-		s.usual, s.chain = &usual, s.m.chainFor(c)
+		s.usual, s.other, s.chain = &usual, c, s.m.chainFor(c)
 	}
 }
 
 // chainFor returns the filters of a request that has others than usual, from stock.
 func (m *manager) chainFor(c *Chain) chain {
 	stock := m.others[c]
-	if len(stock) == 0 {
-		return newChain(c, m.w)
+	now := c.now()
+	for last := len(stock) - 1; last >= 0; last-- {
+		made := stock[last]
+		stock[last] = chain{}
+		m.others[c] = stock[:last]
+		if made.config == now {
+			return made
+		}
 	}
-	last := len(stock) - 1
-	made := stock[last]
-	stock[last] = chain{}
-	m.others[c] = stock[:last]
-	return made
+	return newChain(now, m.w)
 }
 
 // maxOthers is how many chains of one kind stay in stock.
 const maxOthers = 64
 
 // keep puts filters back that were not the usual ones.
-func (m *manager) keep(used chain) {
-	if stock := m.others[used.config]; len(stock) < maxOthers {
+func (m *manager) keep(c *Chain, used chain) {
+	if stock := m.others[c]; len(stock) < maxOthers {
 		if m.others == nil {
 			m.others = map[*Chain][]chain{}
 		}
-		m.others[used.config] = append(stock, used)
+		m.others[c] = append(stock, used)
 	}
 }
 

@@ -60,6 +60,15 @@ type Tracing struct {
 type Chain struct {
 	Filters []Factory
 	Off     uint64
+	Live    *Live // whose chain counts in its place; nil: it stays as it is
+}
+
+// now is the chain for requests that begin now.
+func (c *Chain) now() *Chain {
+	if c.Live != nil {
+		return c.Live.Now()
+	}
+	return c
 }
 
 // A Config describes an HTTP connection manager. It must not change once a shard has it.
@@ -75,12 +84,17 @@ type Config struct {
 	Routes    *route.Table // or
 	RouteName string       // of the table in the runtime, looked up by each request
 
+	ScopeKey    *route.ScopeKey // tables are those of the scopes of requests; nil: as above
+	Scopes      *route.Scopes   // or
+	ScopeSource string          // of those in the runtime
+
 	Codec Codec
 	HTTP1 *stats.HTTP1 // nil: none
 	HTTP2 h2.Options
 
 	Filters       []Factory         // in order; the last one is the router; at most MaxFilters
 	FiltersOff    uint64            // those that are off unless a route says something to them, a bit for each
+	Live          *Live             // the chain in place of these two, if some of its filters come and change by themselves; nil: none do
 	UpgradeChains map[string]*Chain // of those for other protocols that have filters of their own, by type, lower case
 
 	UseRemoteAddress     bool

@@ -15,7 +15,7 @@ import (
 type manager struct {
 	w      *pool.Worker
 	cfg    *Config
-	usual  Chain
+	usual  *Chain
 	server []byte // value of the server field
 	via    []byte
 	meter  drive.Meter
@@ -80,6 +80,19 @@ func (m *manager) routes() *route.Table {
 	return m.table
 }
 
+// routes returns the route table of the moment for the request as it is.
+func (s *Stream) routes() *route.Table {
+	c := s.Config
+	if c.ScopeKey == nil {
+		return s.m.routes()
+	}
+	scopes := c.Scopes
+	if scopes == nil {
+		scopes = s.Worker.Source.ScopesOf(c.ScopeSource)
+	}
+	return scopes.Table(c.ScopeKey, &s.Request, s.scratch[:0])
+}
+
 // get returns a stream from stock.
 func (m *manager) get(down Downstream, l *link) *Stream {
 	s := m.free
@@ -89,6 +102,9 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 		m.free, s.nextFree = s.nextFree, nil
 		m.spare--
 	}
+	if usual := m.usual.now(); s.chain.config != usual {
+		s.chain = newChain(usual, m.w) // it was in stock while filters changed
+	}
 	s.Conn, s.down, s.link = l.conn, down, l
 	s.open()
 	return s
@@ -96,10 +112,10 @@ func (m *manager) get(down Downstream, l *link) *Stream {
 
 func (m *manager) newStream() *Stream {
 	s := &Stream{Worker: m.w, Config: m.cfg, m: m, reqWait: -1, respWait: -1}
-	if m.usual.Filters == nil {
-		m.usual = Chain{m.cfg.Filters, m.cfg.FiltersOff}
+	if m.usual == nil {
+		m.usual = &Chain{m.cfg.Filters, m.cfg.FiltersOff, m.cfg.Live}
 	}
-	s.chain = newChain(&m.usual, m.w)
+	s.chain = newChain(m.usual.now(), m.w)
 	s.timer.Handler, s.timer.Kind = s, timerMaxStream
 	s.arriving.Handler, s.arriving.Kind = s, timerRequest
 	s.telling.Handler, s.telling.Kind = s, timerLog
@@ -172,8 +188,8 @@ func (s *Stream) reset() {
 	s.Host = HostWish{}
 	s.Followed.Reset()
 	if s.usual != nil {
-		s.m.keep(s.chain)
-		s.chain, s.usual = *s.usual, nil
+		s.m.keep(s.other, s.chain)
+		s.chain, s.usual, s.other = *s.usual, nil, nil
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *Stream) EndConnection() {
 // match picks the route.
 func (s *Stream) match() {
 	m := &s.Request
-	s.Table = s.m.routes()
+	s.Table = s.routes()
 	s.Match.Method, s.Match.Scheme = m.Get(header.Method), m.Get(header.Scheme)
 	s.Match.Authority, s.Match.Path = m.Get(header.Authority), m.Get(header.Path)
 	s.Match.Headers, s.Match.SNI, s.Match.Random = m, s.Conn.SNI, s.Random
@@ -119,6 +119,7 @@ func (s *Stream) match() {
 	}
 	s.Cluster, s.Weighted = "", nil
 	s.tellRoute(s.Route)
+	s.tellHost(s.Table, s.Route)
 	if s.Route != nil && s.Route.Forward != nil {
 		s.Cluster, s.Weighted = s.Route.Forward.PickCluster(&s.Match)
 	}

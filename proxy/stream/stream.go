@@ -47,6 +47,7 @@ type Stream struct {
 
 	chain        // the filters of this request
 	usual *chain // those of others, while it has filters of its own
+	other *Chain // the kind of those that it has of its own
 	skip  uint64 // filters that this route has off, a bit for each
 
 	at          int // filters[:at] have seen the request

@@ -26,9 +26,13 @@ const (
 	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+	// ExtensionType is that of the configuration of filters.
+	ExtensionType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+	// ScopedRouteType is that of the scopes of connection managers; who wants some wants all.
+	ScopedRouteType = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
 	// VirtualHostType is that of virtual hosts that come one by one, called TABLE/HOST.
 	VirtualHostType = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 )
 
 // Types lists them.
-var Types = []string{ClusterType, EndpointType, ListenerType, RouteType, VirtualHostType, SecretType}
+var Types = []string{ClusterType, EndpointType, ListenerType, ExtensionType, ScopedRouteType, RouteType, VirtualHostType, SecretType}

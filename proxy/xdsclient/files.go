@@ -210,7 +210,7 @@ func legible(err error) bool {
 
 // update turns a file's content into what a consumer is to judge.
 func (s *followed) update(r *discovery.DiscoveryResponse) (Update, error) {
-	u := Update{Type: s.Type, Version: r.GetVersionInfo()}
+	u := Update{Type: s.Type, Place: s.Place, Version: r.GetVersionInfo()}
 	var names []string
 	for i, body := range r.GetResources() {
 		if body.GetTypeUrl() != s.Type {

@@ -36,6 +36,7 @@ type Resource struct {
 // An Update is one response: what is new or changed, and what is gone or never was.
 type Update struct {
 	Type      string
+	Place     Place  // the file that it comes from; none: the control plane
 	Version   string // of the server's whole configuration, if it says so (system_version_info)
 	Resources []Resource
 	Removed   []string
@@ -154,9 +155,9 @@ func (m *Machine) begin(typeURL string, s *subscription) *Request {
 	}
 	s.started = true
 	r := &Request{TypeUrl: typeURL, ResourceNamesSubscribe: slices.Sorted(maps.Keys(s.names))}
-	// A first request without names is a wildcard for clusters and listeners, for old servers too;
+	// A first request without names is a wildcard for clusters, listeners and scopes, for old servers too;
 	// anything else has to be spelled out (xDS protocol, "How the client specifies what resources to return").
-	if s.wildcard && (len(s.names) > 0 || typeURL != ClusterType && typeURL != ListenerType) {
+	if s.wildcard && (len(s.names) > 0 || !full(typeURL)) {
 		r.ResourceNamesSubscribe = append([]string{"*"}, r.ResourceNamesSubscribe...)
 	}
 	if len(s.versions) > 0 {

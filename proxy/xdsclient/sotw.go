@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -23,7 +24,7 @@ import (
 // back. It is the state of one stream, reads no clock and sends nothing.
 //
 // Every request repeats all names and the version that was accepted last. An answer
-// of listeners or clusters is all there is, so what is missing has gone; answers of
+// of listeners, clusters or scopes is all there is, so what is missing has gone; answers of
 // the other types say nothing about what they leave out.
 type World struct {
 	types map[string]*world
@@ -96,7 +97,9 @@ func (w *World) get(typeURL string) *world {
 }
 
 // full reports whether an answer of a type is all there is.
-func full(typeURL string) bool { return typeURL == ListenerType || typeURL == ClusterType }
+func full(typeURL string) bool {
+	return typeURL == ListenerType || typeURL == ClusterType || typeURL == ScopedRouteType
+}
 
 // NameOf returns the name of a packed resource.
 func NameOf(body *anypb.Any) (string, error) {
@@ -111,6 +114,10 @@ func NameOf(body *anypb.Any) (string, error) {
 		m = &clusterv3.Cluster{}
 	case RouteType:
 		m = &routev3.RouteConfiguration{}
+	case ExtensionType:
+		m = &corev3.TypedExtensionConfig{}
+	case ScopedRouteType:
+		m = &routev3.ScopedRouteConfiguration{}
 	case SecretType:
 		m = &tlsv3.Secret{}
 	case EndpointType:

@@ -20,7 +20,7 @@ import (
 //
 // The file is a DeltaDiscoveryResponse. The first request for a type without names is
 // answered with what the file holds of the type with a version that begins with "all";
-// a request by name with that resource, or with one that holds nothing.
+// a request by name with that resource, or with one that holds nothing; configurations of filters are removed then.
 type discoverer struct {
 	discovery.UnimplementedAggregatedDiscoveryServiceServer
 	u *Upstream
@@ -93,11 +93,17 @@ func (d *discoverer) answer(q *discovery.DeltaDiscoveryRequest) (*discovery.Delt
 	}
 	for _, name := range q.GetResourceNamesSubscribe() {
 		if !found(func(r *discovery.Resource) bool { return r.GetName() == name || slices.Contains(r.GetAliases(), name) }) {
+			if q.GetTypeUrl() == extension { // "there is nothing by this alias" is for virtual hosts
+				out.RemovedResources = append(out.RemovedResources, name)
+				continue
+			}
 			out.Resources = append(out.Resources, &discovery.Resource{Name: name, Version: "none", Aliases: []string{name}})
 		}
 	}
 	return out, nil
 }
+
+const extension = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 // oneConn is a listener with one connection.
 type oneConn struct {
