@@ -35,9 +35,13 @@ func (c *Conn) onData(flags byte, id uint32, p []byte) *Error {
 	}
 	s.BodyBytes.In += uint64(frameHeader + whole)
 	s.left -= int64(len(p))
-	if !s.gotHeaders || s.sized && (s.left < 0 || end && s.left != 0) {
+	if !s.gotHeaders {
 		c.take(whole)
 		return c.malformed(s, detailsMessaging)
+	}
+	if s.sized && (s.left < 0 || end && s.left != 0) {
+		c.take(whole)
+		return c.wrongLength(s)
 	}
 	if c.shard.heldChunks >= maxHeld && !s.released && (s.paused || s.holding()) && len(p) > 0 {
 		c.take(whole)

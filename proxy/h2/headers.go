@@ -273,6 +273,13 @@ func (c *Conn) malformed(s *Stream, details string) *Error {
 	return errHeader
 }
 
+// wrongLength ends the stream of a body that differs from its content-length, as in Envoy whatever StreamErrors says, and is
+// not counted: whoever sends it need not be who opened the connection, on which others have their streams. A length that the headers
+// or trailers alone show to be wrong is a malformed message.
+func (c *Conn) wrongLength(s *Stream) *Error {
+	return c.breakOff(s, ProtocolError, detailsMessaging)
+}
+
 // A fieldScan collects what the fields of one message say.
 type fieldScan struct {
 	pseudo  uint8 // a bit for each of them
@@ -384,7 +391,7 @@ func (s *Stream) request(m *header.Map, end bool) string {
 	if f.length >= 0 && !s.connect {
 		s.sized, s.left = true, f.length
 		if end && f.length != 0 {
-			return detailsHeader
+			return detailsMessaging
 		}
 	}
 	if f.cookies > 1 {
@@ -481,7 +488,7 @@ func (s *Stream) response(m *header.Map, end bool) (interim bool, details string
 	case f.length >= 0 && !s.connect && !s.upgrade:
 		s.sized, s.left = true, f.length
 		if end && f.length != 0 {
-			return false, detailsHeader
+			return false, detailsMessaging
 		}
 	}
 	if s.upgrade && string(v) == "200" {
