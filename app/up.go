@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mallamesh/malla/base/hangup"
 	"github.com/mallamesh/malla/cli"
 	"github.com/mallamesh/malla/local/broker"
 	"github.com/mallamesh/malla/local/sandbox"
@@ -32,6 +33,13 @@ const startLimit = 30 * time.Second
 
 // Up runs a mesh on this machine until ctx ends or, detached, until it is ready.
 func Up(ctx context.Context, o cli.UpOptions) error {
+	if o.Detach && os.Getenv(envDetached) != "" {
+		hangup.Ignore()
+	} else { // with its terminal it ends as with Ctrl-C
+		var stop context.CancelFunc
+		ctx, stop = hangup.Context(ctx)
+		defer stop()
+	}
 	if o.Detach && os.Getenv(envDetached) == "" {
 		return detach(ctx, o)
 	}

@@ -42,7 +42,8 @@ containers, images or root are needed.
 
 DIR is built with its kustomization.yaml if there is one, else its .yaml, .yml and
 .json files are read (-R: those below it too). It is watched: saving a file is an
-apply, removing it a delete. Ctrl-C ends the mesh and leaves nothing behind.`,
+apply, removing it a delete. Ctrl-C ends the mesh and leaves nothing behind, and so
+does the end of its terminal, unless it runs with nohup or --detach.`,
 		Example: `  malla up samples/bookinfo
   malla up --detach --inject my-manifests/
   malla up --image 'example.com/shop:*=./shop --port 8080' deploy/

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/mallamesh/malla/app/proxy"
+	"github.com/mallamesh/malla/base/hangup"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -19,6 +20,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	hangup.Ignore()
 	err := proxy.Command(ctx, "malla-proxy", args, os.Stdout, os.Stderr)
 	var usage proxy.ErrUsage
 	switch {

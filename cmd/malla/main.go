@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/mallamesh/malla/app"
+	"github.com/mallamesh/malla/base/hangup"
 	"github.com/mallamesh/malla/cli"
 )
 
@@ -19,6 +20,7 @@ func run(args []string) int {
 		if startsWith(args, r.Words) {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			hangup.Ignore()
 			app.Settle()
 			return r.Run(ctx, args[len(r.Words):])
 		}
