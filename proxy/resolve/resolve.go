@@ -266,11 +266,18 @@ func equalNames(a, b string) bool { return dns.CanonicalName(a) == dns.Canonical
 // maxAliases bounds how many names a name may stand for in turn.
 const maxAliases = 16
 
+// maxTTL is the longest time to live that there is: RFC 2181, section 8, takes a longer one for zero, lest an answer that is wrong stay for ever.
+const maxTTL = 1<<31 - 1
+
 // addresses reads the addresses of a name out of an answer, by the names that it stands for.
 func addresses(m *dns.Msg, name string, kind uint16) answer {
 	out := answer{ttl: -1}
 	least := func(h *dns.RR_Header) {
-		if t := time.Duration(h.Ttl) * time.Second; out.ttl < 0 || t < out.ttl {
+		t := time.Duration(h.Ttl) * time.Second
+		if h.Ttl > maxTTL {
+			t = 0
+		}
+		if out.ttl < 0 || t < out.ttl {
 			out.ttl = t
 		}
 	}

@@ -123,6 +123,7 @@ var zone = []string{
 	"www.example. 7 IN CNAME db.example.",
 	"db.example. 30 IN A 10.0.0.1", "db.example. 20 IN A 10.0.0.2", "db.example. 60 IN AAAA fd00::1",
 	"four.example. 9 IN A 10.0.0.4", "none.example. 9 IN TXT x", "svc.ns.local. 5 IN A 10.0.0.5",
+	"long.example. 2147483647 IN A 10.0.0.6", "never.example. 2147483648 IN A 10.0.0.7",
 }
 
 // A family decides what is asked and what is answered; the time to live is the least of what the
@@ -140,6 +141,8 @@ func TestResolve(t *testing.T) {
 		{"db.example", cluster.All, "fd00::1 10.0.0.1 10.0.0.2", 20 * time.Second, "udp A db.example., udp AAAA db.example."},
 		{"www.example", cluster.V4Only, "10.0.0.1 10.0.0.2", 7 * time.Second, "udp A www.example."},
 		{"four.example", cluster.Auto, "10.0.0.4", 9 * time.Second, "udp A four.example., udp AAAA four.example."},
+		{"long.example", cluster.V4Only, "10.0.0.6", (1<<31 - 1) * time.Second, "udp A long.example."},
+		{"never.example", cluster.V4Only, "10.0.0.7", 0, "udp A never.example."}, // RFC 2181, section 8
 		{"none.example", cluster.V4Only, "", 0, "udp A none.example."},
 		{"unknown.example", cluster.V4Only, "", 0, "udp A unknown.example."},
 		{"10.1.1.1", cluster.V4Only, "10.1.1.1", 0, ""},
