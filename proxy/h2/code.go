@@ -107,6 +107,7 @@ var (
 	errCompression   = &Error{Code: CompressionError, Why: "malformed header block"}
 	errBlock         = &Error{Code: EnhanceYourCalm, Why: "header block too large", Details: "http2.headers_too_large"}
 	errSetting       = &Error{Code: ProtocolError, Why: "setting out of range"}
+	errAck           = &Error{Code: ProtocolError, Why: "acknowledgement of settings that were not sent"}
 	errWindowSetting = &Error{Code: FlowControlError, Why: "initial window above 2^31-1"}
 	errWindow        = &Error{Code: FlowControlError, Why: "window above 2^31-1"}
 	errWindowZero    = &Error{Code: ProtocolError, Why: "window update of 0"}

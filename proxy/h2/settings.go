@@ -59,11 +59,7 @@ func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
 	case flags&flagAck != 0 && len(p) != 0, len(p)%6 != 0:
 		return errLength
 	case flags&flagAck != 0:
-		if !c.acked {
-			c.acked = true
-			c.dec.Allow(c.o.DecoderTable)
-		}
-		return nil
+		return c.onAck()
 	}
 	for ; len(p) > 0; p = p[6:] {
 		if err := c.setting(binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])); err != nil {
@@ -74,6 +70,17 @@ func (c *Conn) onSettings(flags byte, id uint32, p []byte) *Error {
 	c.control(frameSettings, flagAck, 0, nil)
 	c.h.OnSettings()
 	c.pump()
+	return nil
+}
+
+// onAck takes the peer's acknowledgement of our settings, which are sent once. Another one acknowledges nothing, and ends the connection
+// as in Envoy: a peer could send them without end.
+func (c *Conn) onAck() *Error {
+	if c.acked {
+		return errAck
+	}
+	c.acked = true
+	c.dec.Allow(c.o.DecoderTable)
 	return nil
 }
 
