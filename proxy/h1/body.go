@@ -174,9 +174,10 @@ func (d *Body) trailer(p *Parser, b []byte, m *header.Map) (int, *Error) {
 	if err := f.all(b[:n]); err != nil {
 		return 0, err
 	}
-	if f.lengths > 0 || f.codings > 0 {
+	if f.codings > 0 || f.lengths > 0 && !p.Lenient {
 		return 0, errTrailer // RFC 9110, section 6.5.1: never in trailers
 	}
+	m.Remove(header.ContentLength) // an answer that has one there is whole; only nobody is to read it as another length
 	for _, t := range notInTrailers {
 		m.Remove(t)
 	}

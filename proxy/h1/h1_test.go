@@ -285,6 +285,7 @@ func TestLenientChunks(t *testing.T) {
 		{"3\r\nabc\n0\r\n\r\nX", "abc", "", ""},
 		{"3\r\nabc\r\n0\r\n\nX", "abc", "", ""},
 		{"3\r\nabc\r\n0\r\nfoo: bar\n\nX", "abc", "bar", ""},
+		{"3\r\nabc\r\n0\r\ncontent-length: 9\r\nfoo: bar\r\n\r\nX", "abc", "bar", ""},
 		{"3\r\nabc\r\n0\r\nfoo:\r\n bar\r\n\r\nX", "abc", "bar", ""},
 		{"3\nabc\r\n0\r\n\r\n", "", "", "malformed chunk"},
 		{"3\r\nabc\r\n0\n\n", "", "", "malformed chunk"},
