@@ -80,6 +80,9 @@ func (s *Server) list(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if err := q.checkPaging(); err != nil {
+		return err
+	}
 	all, version := s.store.List(q.res.key, q.namespace)
 	if err := q.checkListVersion(version); err != nil {
 		return err
@@ -98,6 +101,20 @@ func (s *Server) list(w http.ResponseWriter, q *request) error {
 		return s.writeTable(w, q, form, s.rejected(q, rows, match), version)
 	}
 	writeRaw(w, http.StatusOK, q.listBody(objects, version))
+	return nil
+}
+
+// checkPaging judges what is asked of pages. Every list comes whole, as the API allows whatever limit says; so nobody has been given a
+// token to continue with, and who took one for good would take the whole for the rest.
+func (q *request) checkPaging() error {
+	if v := q.query.Get("limit"); v != "" {
+		if _, err := strconv.ParseInt(v, 10, 64); err != nil {
+			return badRequest("limit: found %q, want a number", v)
+		}
+	}
+	if q.query.Get("continue") != "" {
+		return badRequest("continue key is not valid: lists come whole here, and none is given out")
+	}
 	return nil
 }
 

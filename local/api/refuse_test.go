@@ -59,3 +59,18 @@ func TestARefusalCarriesEveryReason(t *testing.T) {
 		}
 	}
 }
+
+// A list comes whole whatever limit it is asked with, and a token to continue with is nobody's.
+func TestListsAreWhole(t *testing.T) {
+	_, c := start(t, api.Options{})
+	all, err := c.CoreV1().Namespaces().List(within(t), metav1.ListOptions{})
+	if err != nil || len(all.Items) < 2 {
+		t.Fatalf("%d namespaces, %v", len(all.Items), err)
+	}
+	if l, err := c.CoreV1().Namespaces().List(within(t), metav1.ListOptions{Limit: 1}); err != nil || len(l.Items) != len(all.Items) || l.Continue != "" {
+		t.Errorf("%d of %d namespaces, to continue with %q, %v", len(l.Items), len(all.Items), l.Continue, err)
+	}
+	if _, err := c.CoreV1().Namespaces().List(within(t), metav1.ListOptions{Limit: 1, Continue: "zzzz"}); !apierrors.IsBadRequest(err) {
+		t.Errorf("a token that nobody has given out: %v", err)
+	}
+}
