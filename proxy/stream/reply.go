@@ -26,12 +26,77 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 	for _, f := range flags {
 		s.Rec.Flags.Set(f)
 	}
+	if m := s.takeOver(status, body, details); m != nil {
+		s.reply(m, status, body, edit)
+	}
+	return Stop
+}
+
+// Redirect answers with a location, which the route's header operations see.
+func (s *Stream) Redirect(status int, location []byte) {
+	if m := s.takeOver(status, "", "direct_response"); m != nil {
+		m.Add(header.Location, location)
+		s.reply(m, status, "", nil)
+	}
+}
+
+// reply finishes an answer that takeOver began.
+func (s *Stream) reply(m *header.Map, status int, body string, edit func(*header.Map)) {
+	s.finalizeReply(m)
+	if edit != nil && !s.GRPC {
+		edit(m)
+	}
+	contentType := ""
+	if s.Config.LocalReply != nil {
+		was := body
+		status, body, contentType = s.rewrite(m, status, body)
+		if body == was && m.Has(header.ContentType) {
+			contentType = "" // which belongs to the body
+		}
+	}
+	if s.GRPC {
+		if contentType == "application/json" { // whose format ends its line
+			body = strings.TrimSuffix(body, "\n")
+		}
+		s.grpcReply(m, status, body, edit)
+		return
+	}
+	head := string(s.Request.Get(header.Method)) == "HEAD"
+	if len(body) > 0 {
+		m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
+		switch {
+		case contentType != "":
+			m.SetCopy(header.ContentType, []byte(contentType))
+		case !m.Has(header.ContentType):
+			m.Add(header.ContentType, textPlain)
+		}
+	}
+	s.localMsg = append(s.localMsg[:0], body...)
+	empty := len(body) == 0 || head
+	s.respond(len(s.filters)-1, empty)
+	if !empty && !s.over && !s.finished {
+		s.Data(s.localMsg, true)
+	}
+}
+
+// ReplyBare answers with fields alone, to which neither the route's header operations nor the mapping of local replies apply:
+// what is no error and no answer to the request proper, such as one to a CORS preflight, which Envoy encodes as it is.
+func (s *Stream) ReplyBare(status int, details string, edit func(*header.Map)) Verdict {
+	if m := s.takeOver(status, "", details); m != nil {
+		edit(m)
+		s.respond(len(s.filters)-1, true)
+	}
+	return Stop
+}
+
+// takeOver ends what goes on for the request and begins an answer of the proxy's own, or returns nil if there can be none.
+func (s *Stream) takeOver(status int, body, details string) *header.Map {
 	if s.over {
-		return Stop
+		return nil
 	}
 	if s.responded { // too late for words
 		s.Abort(access.NoFlag, details)
-		return Stop
+		return nil
 	}
 	if s.started {
 		s.started = false
@@ -51,42 +116,7 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		s.closeAfter()
 	}
 	m.Add(header.Status, statusText(&s.statusTx, status))
-	s.finalizeReply(m)
-	if edit != nil && !s.GRPC {
-		edit(m)
-	}
-	contentType := ""
-	if s.Config.LocalReply != nil {
-		was := body
-		status, body, contentType = s.rewrite(m, status, body)
-		if body == was && m.Has(header.ContentType) {
-			contentType = "" // which belongs to the body
-		}
-	}
-	if s.GRPC {
-		if contentType == "application/json" { // whose format ends its line
-			body = strings.TrimSuffix(body, "\n")
-		}
-		s.grpcReply(m, status, body, edit)
-		return Stop
-	}
-	head := string(s.Request.Get(header.Method)) == "HEAD"
-	if len(body) > 0 {
-		m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
-		switch {
-		case contentType != "":
-			m.SetCopy(header.ContentType, []byte(contentType))
-		case !m.Has(header.ContentType):
-			m.Add(header.ContentType, textPlain)
-		}
-	}
-	s.localMsg = append(s.localMsg[:0], body...)
-	empty := len(body) == 0 || head
-	s.respond(len(s.filters)-1, empty)
-	if !empty && !s.over && !s.finished {
-		s.Data(s.localMsg, true)
-	}
-	return Stop
+	return m
 }
 
 // askRest has the answer pass the filters that have not seen the request, too, as in Envoy: those to which it means something.

@@ -101,7 +101,7 @@ func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	if string(m.Get(header.Method)) != "OPTIONS" || len(m.Lookup(requestMethod)) == 0 || !allowed && f.flag(forwardOthers, true) {
 		return stream.Continue
 	}
-	return s.ReplyWith(200, "", "cors_response", func(r *header.Map) { f.preflight(r, m) })
+	return s.ReplyBare(200, "cors_response", func(r *header.Map) { f.preflight(r, m) })
 }
 
 // preflight says what the browser may ask for.
