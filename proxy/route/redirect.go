@@ -84,7 +84,7 @@ func (d *Redirect) AppendLocation(dst []byte, r *Request, rec *access.Record) []
 	dst = append(dst, d.port...)
 	if d.format != nil {
 		if out := d.format.Append(dst, rec); len(out) > len(dst) && header.ValidValue(out[len(dst):]) {
-			if i := bytes.IndexByte(r.Path, '?'); i >= 0 && !d.stripQuery {
+			if i := bytes.IndexByte(r.Path, '?'); i >= 0 && !d.stripQuery && bytes.IndexByte(out[len(dst):], '?') < 0 {
 				out = append(out, r.Path[i:]...)
 			}
 			return out
@@ -122,6 +122,28 @@ func (d *Redirect) requestHost(r *Request, scheme []byte) []byte {
 		return host[:i]
 	}
 	return host
+}
+
+// RewritePath gives the request the path that a prefix or an expression is rewritten to, for the fields that are added to the
+// response and for the log: its query stays, also where the location has none. If original is set, the former one is kept
+// in x-envoy-original-path, be it the same.
+func (d *Redirect) RewritePath(m *header.Map, original bool) {
+	full := m.Get(header.Path)
+	path, _ := uri.Split(full)
+	var out []byte
+	switch {
+	case d.prefix != "":
+		out = append([]byte(d.prefix), path[d.match.length(path):]...)
+	case d.regex != nil:
+		out = d.regex.replace(nil, path)
+	}
+	if len(out) == 0 {
+		return
+	}
+	if original {
+		m.Set(header.XEnvoyOriginalPath, full)
+	}
+	m.SetCopy(header.Path, append(out, full[len(path):]...))
 }
 
 func (d *Redirect) appendPath(dst, path []byte) []byte {

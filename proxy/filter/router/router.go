@@ -139,7 +139,8 @@ func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
 			st.RqDirectResponse.Inc() // rq_redirect is Envoy's old name for it, and stands still
 		}
 		location := rt.Redirect.AppendLocation(nil, &s.Match, &s.Rec)
-		s.ReplyWith(int(rt.Redirect.Code), "", "direct_response", func(m *header.Map) { m.Add(header.Location, location) })
+		rt.Redirect.RewritePath(m, !r.config.SuppressEnvoyHeaders)
+		s.Redirect(int(rt.Redirect.Code), location)
 		return
 	case rt.Direct != nil:
 		if st != nil {
