@@ -64,7 +64,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 			return
 		}
 	}
-	if r.retries > 0 && !bad {
+	if r.retries > 0 && !bad && !a.soft && r.policy != nil { // the answer is what the last try brought
 		r.cluster.Stats.UpstreamRqRetrySuccess.Inc()
 		for _, st := range r.own {
 			st.UpstreamRqRetrySuccess.Inc()
