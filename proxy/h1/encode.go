@@ -49,8 +49,8 @@ func Bodiless(method []byte) bool {
 }
 
 // AppendResponse appends a response's head. The reason phrase is the standard one, as
-// Envoy's, unless the map keeps another. closing says that the connection will be closed; empty adds a content-length of 0.
-func AppendResponse(dst []byte, m *header.Map, chunked, closing, empty bool) []byte {
+// Envoy's, unless the map keeps another. empty adds a content-length of 0.
+func AppendResponse(dst []byte, m *header.Map, chunked, empty bool) []byte {
 	status := m.Get(header.Status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, status...)
@@ -62,9 +62,6 @@ func AppendResponse(dst []byte, m *header.Map, chunked, closing, empty bool) []b
 	}
 	dst = append(dst, '\r', '\n')
 	dst = appendFields(dst, m)
-	if closing {
-		dst = append(dst, "connection: close\r\n"...)
-	}
 	if empty {
 		dst = append(dst, "content-length: 0\r\n"...)
 	}

@@ -321,7 +321,7 @@ func TestEncodeIsWhatWeParse(t *testing.T) {
 	}
 	m.Reset()
 	m.Add(header.Status, []byte("418"))
-	if got, want := string(AppendResponse(nil, &m, true, true, false)), "HTTP/1.1 418 Unknown\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"; got != want {
+	if got, want := string(AppendResponse(nil, &m, true, false)), "HTTP/1.1 418 Unknown\r\ntransfer-encoding: chunked\r\n\r\n"; got != want {
 		t.Errorf("encoded %q, want %q", got, want)
 	}
 }

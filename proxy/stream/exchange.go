@@ -64,7 +64,9 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 		x.hs.SendInformational(&continue100)
 	}
 	v := x.v
-	s.requested = end // also if it is refused
+	if s.requested = end; end { // also if it is refused
+		s.Rec.RequestEnd = s.mark()
+	}
 	if s.prepare() {
 		s.begin(end)
 	}

@@ -144,6 +144,9 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 			v.conn.End(append(v.conn.Begin(), h1.Continue...))
 		}
 	}
+	if !v.inBody { // also if it is refused
+		s.Rec.RequestEnd = s.mark()
+	}
 	if s.prepare() {
 		v.alive() // the route may have an idle time of its own
 		s.begin(!v.inBody)

@@ -11,14 +11,14 @@ import (
 // WriteInterim passes on a 1xx response.
 func (v *server) WriteInterim(m *header.Map) {
 	if !v.http10 {
-		v.writeHead(m, false, false, false)
+		v.writeHead(m, false, false)
 	}
 }
 
 // writeHead sends a response's head, as h1.AppendResponse makes it, and counts it.
-func (v *server) writeHead(m *header.Map, chunked, closing, empty bool) {
+func (v *server) writeHead(m *header.Map, chunked, empty bool) {
 	room := v.conn.Room(1024)
-	b := h1.AppendResponse(room, m, chunked, closing, empty)
+	b := h1.AppendResponse(room, m, chunked, empty)
 	if v.http10 { // Envoy answers in the version of the request
 		b[len(room)+len("HTTP/1.")] = '0'
 	}
@@ -41,7 +41,10 @@ func (v *server) wrote(all, fields int) {
 	m.PlainOut += uint64(fields)
 }
 
-var keepAlive = []byte("keep-alive")
+var (
+	keepAlive  = []byte("keep-alive")
+	closeValue = []byte("close")
+)
 
 // WriteHeaders encodes a response's head and decides how its body is framed.
 func (v *server) WriteHeaders(m *header.Map, end bool) {
@@ -77,17 +80,20 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 		v.chunked = true
 	}
 	last := v.closing || v.draining
-	if v.http10 && !last { // which is not the default there
+	switch { // in the map, where the log counts it
+	case last:
+		m.Add(header.Connection, closeValue)
+	case v.http10: // which is not the default there
 		m.Add(header.Connection, keepAlive)
 	}
-	v.writeHead(m, v.chunked, last, empty)
+	v.writeHead(m, v.chunked, empty)
 	v.chunked = v.chunked && !v.headOnly
 }
 
 func (v *server) startTunnel(m *header.Map) {
 	v.tunnel = true
 	v.conn.EndEarly(false) // what has been sent into a tunnel gets there, however slowly
-	v.writeHead(m, false, false, false)
+	v.writeHead(m, false, false)
 	v.conn.Resume()
 }
 

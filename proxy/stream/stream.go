@@ -195,9 +195,6 @@ func (s *Stream) begin(end bool) {
 	s.switches()
 	s.startTimers(end)
 	s.requested = end
-	if end {
-		s.Rec.RequestEnd = s.mark()
-	}
 	s.iterate(0, end)
 }
 
