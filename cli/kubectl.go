@@ -31,10 +31,12 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 	get := get.NewCmdGet("malla", f, streams)
 	get.ValidArgsFunction = completion.ResourceTypeAndNameCompletionFunc(f) // kubectl too sets this from outside
 	bothGateways(f, get)
+	apply := apply.NewCmdApply("malla", f, streams)
+	readableFirst(apply)
 	cmds := []*cobra.Command{
 		get,
 		describe.NewCmdDescribe("malla", f, streams),
-		apply.NewCmdApply("malla", f, streams),
+		apply,
 		delete.NewCmdDelete(f, streams),
 		label.NewCmdLabel(f, streams),
 		annotate.NewCmdAnnotate("malla", f, streams),
