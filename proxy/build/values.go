@@ -23,7 +23,8 @@ const notWatched = "what it says may change while the proxy runs, and runtime va
 
 var valueFields = []*Message{
 	message((*bootstrapv3.LayeredRuntime)(nil), reads("layers")),
-	message((*bootstrapv3.RuntimeLayer)(nil), reads("name", "static_layer", "admin_layer"), refuses(notWatched, "disk_layer", "rtds_layer")),
+	message((*bootstrapv3.RuntimeLayer)(nil), reads("name", "static_layer"),
+		ignores("/runtime shows the layer, and it stays empty: /runtime_modify is refused, as runtime values are read once", "admin_layer"), refuses(notWatched, "disk_layer", "rtds_layer")),
 	message((*bootstrapv3.RuntimeLayer_AdminLayer)(nil)),
 }
 
