@@ -28,10 +28,12 @@ func (r *listenerReader) lua(name string, m *luav3.Lua, c *stream.Config, at *fi
 	log := r.env.Log
 	out := &lua.Config{
 		KeepRoute: !truth(m.GetClearRouteCache(), true), Context: m.GetFilterContext().AsMap(),
-		Log: func(level lua.Level, text string) {
-			if log != nil {
-				log.Log(context.Background(), luaLevels[level], "script log: "+text)
+		Log: func(level lua.Level, text string) bool {
+			if log == nil || !log.Enabled(context.Background(), luaLevels[level]) {
+				return false
 			}
+			log.Log(context.Background(), luaLevels[level], "script log: "+text)
+			return true
 		},
 	}
 	switch code := m.GetInlineCode(); { //nolint:staticcheck // deprecated, still in use

@@ -25,7 +25,7 @@ func scripted(t testing.TB, source string) (*bench, *stats.Lua, *[]string) {
 	b := newBench(t, []route.RouteConfig{to("app")}, static("app"), static("service"))
 	b.endpoints("app", app1)
 	b.endpoints("service", app2)
-	b.config.Filters = []stream.Factory{lua.New("lua", &lua.Config{Default: s, Log: func(_ lua.Level, text string) { said = append(said, text) }}, set), router.New(router.Config{})}
+	b.config.Filters = []stream.Factory{lua.New("lua", &lua.Config{Default: s, Log: func(_ lua.Level, text string) bool { said = append(said, text); return true }}, set), router.New(router.Config{})}
 	return b, set, &said
 }
 

@@ -7,7 +7,8 @@
 // waits and the loop goes on. So a handler may wait anywhere, also inside of pcall.
 //
 // Scripts are trusted as configuration is, but what they do may depend on what clients send. So what a script can
-// cost is bounded: instructions until it next waits or ends ([maxSteps]), steps of patterns with them, bytes of
+// cost is bounded: instructions until it next waits or ends ([maxSteps]), steps of patterns with them, the processor's time ([maxTime]), lines
+// of the log ([maxLines]), bytes of
 // strings that a handler makes ([maxBytes]), the depth of calls, the elements of a list ([maxIndex]), and what its globals hold for
 // long ([maxKept]; the state is then begun anew, and handlers that run end in the old one). A handler that goes beyond a bound is ended with an error, and
 // its message goes on, as after any other error of a script.

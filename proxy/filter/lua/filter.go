@@ -10,11 +10,11 @@ import (
 
 // A Config describes the filter. It must not change.
 type Config struct {
-	Default   *Script            // nil: none
-	Named     map[string]*Script // that routes may name
-	KeepRoute bool               // clear_route_cache: false
-	Context   metadata.Struct    // filter_context
-	Log       func(level Level, text string)
+	Default   *Script                             // nil: none
+	Named     map[string]*Script                  // that routes may name
+	KeepRoute bool                                // clear_route_cache: false
+	Context   metadata.Struct                     // filter_context
+	Log       func(level Level, text string) bool // reports whether anybody wants the line
 }
 
 // A Word is what a route says to the filter.

@@ -94,9 +94,20 @@ var logMethods = map[string]method{
 	"logTrace": logAt(Trace), "logDebug": logAt(Debug), "logInfo": logAt(Info), "logWarn": logAt(Warn), "logErr": logAt(Error), "logCritical": logAt(Critical),
 }
 
+// logCost is what a line costs in steps, written or not.
+const logCost = 100
+
 func logAt(level Level) method {
 	return func(l *lua.LState, r *run, _ any) int {
-		r.f.config.Log(level, l.CheckString(2))
+		text := l.CheckString(2)
+		raise(l, r.st.meter.steps(logCost))
+		if r.lines >= maxLines {
+			raise(l, errLines)
+		}
+		if r.f.config.Log(level, text) {
+			raise(l, r.st.meter.make(len(text)))
+			r.lines++
+		}
 		return 0
 	}
 }

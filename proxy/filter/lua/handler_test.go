@@ -35,7 +35,7 @@ func handler(t testing.TB, source string) *handled {
 
 // another is a filter for a stream beside the first.
 func (h *handled) another() *filter {
-	c := &Config{Default: h.script, KeepRoute: true, Log: func(_ Level, text string) { h.log = append(h.log, text) }}
+	c := &Config{Default: h.script, KeepRoute: true, Log: func(_ Level, text string) bool { h.log = append(h.log, text); return true }}
 	return New("lua", c, &stats.Lua{}).New(h.w).(*filter)
 }
 
@@ -110,7 +110,7 @@ func TestLongTextsHaveTheClockLookedAt(t *testing.T) {
 		if err := m.make(test.made); err != nil {
 			t.Fatal(err)
 		}
-		m.err, m.until = nil, time.Now().Add(-time.Second)
+		m.err, m.until, m.spent = nil, time.Now().Add(-time.Second), processor()-time.Second
 		n := 0
 		for m.Done() == nil && n < 1000 {
 			n++
@@ -119,6 +119,40 @@ func TestLongTextsHaveTheClockLookedAt(t *testing.T) {
 			t.Errorf("with a text of %d bytes the clock is looked at after %d instructions, want %d at most", test.made, n, test.within)
 		}
 		m.fill(maxBytes)
+	}
+}
+
+// What a library does in a few instructions ends as soon as a loop does, and a thread that had no processor is not late.
+func TestTimeOfTheProcessorIsBounded(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, source := range []string{
+		`local t = {} for i = 1, 6e4 do t[i] = 1 end while true do pcall(unpack, t) end`,
+		`local s = ("a"):rep(3e4) while true do s:find(("a-"):rep(30) .. "b") end`,
+		`while true do local t = {} for i = 1, 6e4 do t[i] = i end end`,
+		`while true do newproxy(true) end`,
+	} {
+		begin := processor()
+		_, err := evaluated(t, source)
+		if took := processor() - begin; err == nil || took > 4*maxTime {
+			t.Errorf("%s: %v after %v of the processor", source, err, took)
+		}
+	}
+	m := newMeter()
+	m.fill(maxBytes)
+	m.late()
+	m.until = time.Now().Add(-time.Hour)
+	if m.late() {
+		t.Error("a thread that has waited for a processor is late")
+	}
+}
+
+// A script that logs in a loop is ended, with so many lines.
+func TestLinesAreBounded(t *testing.T) {
+	h := handler(t, `function envoy_on_request(h) while true do h:logCritical("x") end end`)
+	begun(h.filter)
+	if n := len(h.log); n != maxLines+1 || !strings.Contains(h.log[n-1], errLines.Error()) {
+		t.Errorf("%d lines, the last %q; want %d and why it has ended", n, h.log[n-1], maxLines)
 	}
 }
 

@@ -11,14 +11,17 @@ import (
 
 // The bounds of a handler.
 const (
-	maxSteps = 5_000_000   // instructions and steps of patterns until it waits or ends
-	maxTime  = time.Second // the same by the clock: what one function of a library does is one instruction
-	maxBytes = 64 << 20    // of strings that it makes
-	maxKept  = 32 << 20    // what globals hold
-	maxCalls = 1000        // depth; an error costs the interpreter its square
-	maxTries = 50          // pcalls inside of pcalls
-	maxDate  = 1 << 10     // of a format of os.date
-	maxIndex = 1 << 16     // of a list: to set the element i of an empty one takes room for i, in one instruction
+	maxSteps = 5_000_000 // instructions and steps of patterns until it waits or ends
+	maxLines = 1000      // of the log, with all that it waits for
+
+	// maxTime is maxSteps by the processor's time: what one function of a library does is one instruction, and others wait for it.
+	maxTime  = 100 * time.Millisecond
+	maxBytes = 64 << 20 // of strings that it makes
+	maxKept  = 32 << 20 // what globals hold
+	maxCalls = 1000     // depth; an error costs the interpreter its square
+	maxTries = 50       // pcalls inside of pcalls
+	maxDate  = 1 << 10  // of a format of os.date
+	maxIndex = 1 << 16  // of a list: to set the element i of an empty one takes room for i, in one instruction
 )
 
 // What is taken to be made by what is not counted where it is made. It decides when the globals are measured.
@@ -40,6 +43,7 @@ func init() { lua.MaxArrayIndex = maxIndex } // before anything runs: it is the 
 var (
 	errSteps = errors.New("the script has run too long")
 	errBytes = errors.New("the script has made too much text")
+	errLines = errors.New("the script has logged too much")
 	errTries = errors.New("pcalls are nested too deep")
 	errGone  = errors.New("the stream is gone")
 	errHeld  = errors.New("handlers that wait hold too much")
@@ -48,13 +52,14 @@ var (
 // A meter counts what runs in a state. To the interpreter it is a context: it asks whether the context is done before
 // every instruction.
 type meter struct {
-	left  int       // instructions
-	until time.Time // zero: as long after the clock is first looked at
-	bytes int       // that may yet be made
-	made  int       // since the globals were last measured
-	tries int       // pcalls that are under way
-	every int       // so many instructions, less one, go by until the clock is looked at; a power of two
-	err   error     // why nothing more may run
+	left  int           // instructions
+	until time.Time     // when the processor's time is looked at; zero: as long after the clock is first looked at
+	spent time.Duration // the thread's time of the processor at the first look
+	bytes int           // that may yet be made
+	made  int           // since the globals were last measured
+	tries int           // pcalls that are under way
+	every int           // so many instructions, less one, go by until the clock is looked at; a power of two
+	err   error         // why nothing more may run
 	done  chan struct{}
 }
 
@@ -89,13 +94,19 @@ func (m *meter) Done() <-chan struct{} {
 	return nil
 }
 
-// late looks at the clock. Most handlers end before anybody has to.
+// late looks at the clock. Most handlers end before anybody has to. What counts is the processor's time, which costs a system call and is
+// asked for when as much has gone by: a busy machine, or a control group that has used up its share, is not the script's fault.
 func (m *meter) late() bool {
 	now := time.Now()
 	if m.until.IsZero() {
-		m.until = now.Add(maxTime)
+		m.until, m.spent = now.Add(maxTime), processor()
 	}
-	return now.After(m.until)
+	if !now.After(m.until) {
+		return false
+	}
+	left := maxTime - (processor() - m.spent)
+	m.until = now.Add(left)
+	return left <= 0
 }
 
 // clockEvery is how many steps go by (a power of two of them) until the clock is looked at.

@@ -40,6 +40,7 @@ type run struct {
 	failed    string
 	bytes     int  // that it may yet make
 	tries     int  // pcalls that it is inside of
+	lines     int  // that it has logged
 	stopped   bool // the headers wait, and with them what comes of the body, which no filter has seen
 	continued bool // the headers have gone on
 	dirty     bool // the route is to be picked once more
