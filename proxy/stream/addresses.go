@@ -50,12 +50,7 @@ func (s *Stream) addresses() bool {
 			m.Set(header.XForwardedProto, proto)
 		}
 	default:
-		if a, only, ok := fromForwarded(xff, c.TrustedHops); ok {
-			remote = netip.AddrPortFrom(a, 0)
-			s.internal = only && s.isInternal(a)
-		} else if len(xff) == 0 {
-			s.internal = s.isInternal(remote.Addr())
-		}
+		remote = s.believed(xff)
 		if !m.Has(header.XForwardedProto) {
 			m.Set(header.XForwardedProto, proto)
 		}
@@ -116,6 +111,17 @@ func schemeOf(p []byte) []byte {
 		return httpsScheme
 	}
 	return nil
+}
+
+// believed is who the client is where x-forwarded-for tells it: the peer if that field does not. Nobody is internal but
+// whom it calls so as its only address: the peer's own address counts for nothing, since the field is missing or broken.
+func (s *Stream) believed(xff []byte) netip.AddrPort {
+	a, only, ok := fromForwarded(xff, s.Config.TrustedHops)
+	if !ok {
+		return s.Conn.Remote
+	}
+	s.internal = only && s.isInternal(a)
+	return netip.AddrPortFrom(a, 0)
 }
 
 func (s *Stream) isInternal(a netip.Addr) bool {
