@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +52,12 @@ const answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2
 
 const head = len(answer) - 20
 
+// chunked is the same in two chunks and a trailer.
+const chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n" +
+	"a\r\n0123456789\r\na\r\n0123456789\r\n0\r\nx-sum: 90\r\n\r\n"
+
+const headChunked = len(chunked) - 2*len("a\r\n0123456789\r\n") - len("0\r\nx-sum: 90\r\n\r\n")
+
 // answer2 is the same by HTTP/2, from the settings on.
 var answer2, head2 = func() (string, int) {
 	var b bytes.Buffer
@@ -87,34 +94,56 @@ func raw2(t *testing.T, f func(c net.Conn, path string)) string {
 // alone has every request come by a connection of its own: a server that stalls after its whole answer reads no other.
 const alone = "max_requests_per_connection: 1"
 
+// standsStill is when a client gives up: much later than anything that is waited for here comes.
+const standsStill = 30 * time.Second
+
 // each asks for every position of an answer at the same time, and wants what is due: an answer in the proxy's own name while
 // the head is not whole (nothing has come of it, or a part), then the beginning of a body and no more, and at last everything.
-func each(t *testing.T, x *hop.Proxy, answer string, head, nothing, part int) {
+// The clients would keep their connections, so that a body that was cut ends only if the proxy says so.
+func each(t *testing.T, name string, x *hop.Proxy, answer string, head, nothing, part int) {
 	t.Helper()
 	var all sync.WaitGroup
-	for at := range len(answer) + 1 {
+	still := make([]bool, len(answer)+1)
+	for at := range still {
 		all.Go(func() {
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+			tr := new(http.Transport)
+			defer tr.CloseIdleConnections()
+			client := &http.Client{Transport: tr, Timeout: standsStill}
 			resp, err := client.Get(fmt.Sprintf("http://%s/%d", x.At["main"], at))
+			if os.IsTimeout(err) {
+				still[at] = true
+				return
+			}
 			if err != nil {
-				t.Errorf("after %d bytes of %d: %v", at, len(answer), err)
+				t.Errorf("%s: after %d bytes of %d: %v", name, at, len(answer), err)
 				return
 			}
 			defer resp.Body.Close()
-			_, err = io.ReadAll(resp.Body)
+			body, err := io.ReadAll(resp.Body)
 			early := part
 			if at == 0 {
 				early = nothing
 			}
 			switch {
+			case os.IsTimeout(err):
+				still[at] = true
 			case at < head && (resp.StatusCode != early || err != nil):
-				t.Errorf("after %d bytes of the head's %d: status %d, %v, want %d", at, head, resp.StatusCode, err, early)
+				t.Errorf("%s: after %d bytes of the head's %d: status %d, %v, want %d", name, at, head, resp.StatusCode, err, early)
 			case at >= head && (resp.StatusCode != 200 || (err == nil) != (at == len(answer))):
-				t.Errorf("after %d bytes of %d: status %d, %v; want 200, and an error unless that is all", at, len(answer), resp.StatusCode, err)
+				t.Errorf("%s: after %d bytes of %d: status %d, a body of %q, %v; want 200, and an error unless that is all", name, at, len(answer), resp.StatusCode, body, err)
 			}
 		})
 	}
 	all.Wait()
+	var stood []int
+	for at, s := range still {
+		if s {
+			stood = append(stood, at)
+		}
+	}
+	if stood != nil {
+		t.Fatalf("%s: the client has waited %v for an end, where the server sent so many bytes of %d: %v", name, standsStill, len(answer), stood)
+	}
 }
 
 // A server that stalls, at whichever byte, costs the request its time and nothing else.
@@ -131,8 +160,8 @@ func TestServersThatStallAnywhere(t *testing.T) {
 		}
 	}
 	const patience = "stream_idle_timeout: 8s" // longer than a busy machine takes to bring what comes
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), Cluster: alone, HCM: patience}), answer, head, 504, 504)
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504, 504)
+	each(t, "content-length", hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, stall(answer)), Cluster: alone, HCM: patience}), answer, head, 504, 504)
+	each(t, "HTTP/2", hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, stall(answer2)), ToH2: true, Cluster: alone, HCM: patience}), answer2, head2, 504, 504)
 }
 
 // A server that closes its connection early is seen to have done so.
@@ -147,8 +176,9 @@ func TestServersThatCloseAnywhere(t *testing.T) {
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(answer))}), answer, head, 503, 502)
-	each(t, hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, leave(answer2)), ToH2: true, Cluster: alone}), answer2, head2, 503, 503)
+	each(t, "content-length", hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(answer))}), answer, head, 503, 502)
+	each(t, "chunked", hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw(t, leave(chunked))}), chunked, headChunked, 503, 502)
+	each(t, "HTTP/2", hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: raw2(t, leave(answer2)), ToH2: true, Cluster: alone}), answer2, head2, 503, 503)
 }
 
 // What is no HTTP is answered for, and headers without an end are not waited for or kept.
@@ -175,11 +205,13 @@ func TestServersThatTalkNonsense(t *testing.T) {
 		}
 	})
 	x := hop.Malla(t, hop.PKI(t), hop.Hop{Name: "main", To: server})
+	client := &http.Client{Transport: new(http.Transport), Timeout: standsStill}
+	defer client.CloseIdleConnections()
 	for _, path := range []string{"/garbage", "/endless", "/long"} {
-		for range 20 {
-			resp, err := http.Get("http://" + x.At["main"] + path)
+		for i := range 20 {
+			resp, err := client.Get("http://" + x.At["main"] + path)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s, request %d: no answer within %v: %v; the proxy holds %+v", path, i, standsStill, err, holds(t, x))
 			}
 			resp.Body.Close()
 			if resp.StatusCode != 502 && resp.StatusCode != 503 {
