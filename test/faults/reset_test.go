@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,7 +85,7 @@ type usage struct {
 	busy        string // gauges of connections and requests that are not 0
 }
 
-var gauge = regexp.MustCompile(`(?m)^(?:cluster|http|listener|tcp)\..*(?:_active|_buffered|total_connections): [1-9].*$`)
+var gauge = regexp.MustCompile(`(?m)^(?:cluster|http|listener|tcp)\..*(?:_active|_buffered|total_connections): -?[1-9].*$`)
 
 // holds looks at a proxy.
 func holds(t *testing.T, x *hop.Proxy) usage {
@@ -137,6 +138,46 @@ func wantBack(t *testing.T, x *hop.Proxy, before usage) {
 		now := holds(t, x)
 		if now.busy != "" || now.descriptors > before.descriptors || now.goroutines > before.goroutines+slack || now.memory > before.memory+before.memory/4 {
 			return fmt.Errorf("it holds %+v, before %+v", now, before)
+		}
+		return nil
+	})
+}
+
+// wantCounted sees the gauges of each hop count a request that is not over: they would stay 0 too if nobody raised them.
+func wantCounted(t *testing.T, x *hop.Proxy) {
+	t.Helper()
+	var up []string
+	for name, at := range x.At {
+		p := both()
+		p.SetUnencryptedHTTP2(false)
+		scheme := "http"
+		if name == "tls" {
+			scheme = "https"
+		}
+		if strings.HasPrefix(name, "bad") { // might be cut before it is seen
+			continue
+		}
+		tr := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		defer tr.CloseIdleConnections()
+		body, more := io.Pipe()
+		defer more.Close()
+		go func() {
+			resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Post(scheme+"://"+at+"/", "text/plain", body)
+			if err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			body.CloseWithError(io.ErrClosedPipe)
+		}()
+		for _, g := range []string{"http.%s.downstream_cx_active", "http.%s.downstream_rq_active", "cluster.%s.upstream_cx_active", "cluster.%s.upstream_rq_active"} {
+			up = append(up, fmt.Sprintf(g, name))
+		}
+	}
+	mesh.Until(t, 15*time.Second, "requests are counted that are not over", func() error {
+		busy := ", " + holds(t, x).busy
+		missing := slices.DeleteFunc(slices.Clone(up), func(g string) bool { return strings.Contains(busy, ", "+g+": 1") })
+		if len(missing) > 0 {
+			return fmt.Errorf("not 1: %s; what is counted: %s", strings.Join(missing, ", "), busy[2:])
 		}
 		return nil
 	})
@@ -210,6 +251,7 @@ func TestResetsLeaveNothing(t *testing.T) {
 		all.Wait()
 		return bad.Load()
 	}
+	wantCounted(t, x)
 	many(300) // so that what is kept for the next connection is there
 	mesh.Until(t, 15*time.Second, "the connections end", func() error {
 		if u := holds(t, x); u.busy != "" {
