@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,8 +68,8 @@ func issue(t *testing.T, c kubernetes.Interface, ns, sa string, spec authenticat
 
 func TestRightsOfServiceAccounts(t *testing.T) {
 	now := time.Now()
-	clock := &now
-	s, c := start(t, api.Options{AdminToken: "secret", Now: func() time.Time { return *clock }})
+	var later atomic.Int64 // the server's own goroutines look at the clock, too
+	s, c := start(t, api.Options{AdminToken: "secret", Now: func() time.Time { return now.Add(time.Duration(later.Load())) }})
 	cfg := listen(t, s, "secret")
 	make1(t, c.CoreV1().ServiceAccounts("istio-system").Create, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "istiod"}})
 	plain := as(t, cfg, issue(t, c, "default", "default", authenticationv1.TokenRequestSpec{}))
@@ -159,7 +160,7 @@ func TestRightsOfServiceAccounts(t *testing.T) {
 			t.Errorf("can the control plane list %s: %+v, %v, want %v", resource, r.Status, err, want)
 		}
 	}
-	*clock = now.Add(2 * time.Hour)
+	later.Store(int64(2 * time.Hour))
 	if _, err := istiod.CoreV1().Pods("default").List(within(t), list); !apierrors.IsUnauthorized(err) {
 		t.Errorf("a token after its end: %v, want Unauthorized", err)
 	}
