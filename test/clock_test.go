@@ -24,7 +24,7 @@ var dated = map[string]string{
 	"proxy/filter/session/session.go": "a session's end is a date, as its client may take it elsewhere",
 	"proxy/filter/tap/tap.go":         "writes dates",
 	"proxy/healthcheck/event.go":      "writes dates",
-	"proxy/listen/conn.go":            "when a connection came, for logs",
+	"proxy/listen/record.go":          "when a connection came, for logs",
 	"proxy/resolve/resolve.go":        "a time that is long past",
 	"proxy/route/retry.go":            "as filter/router/retry.go",
 	"proxy/stream/again.go":           "when a request came, for logs",

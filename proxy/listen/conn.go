@@ -82,54 +82,11 @@ type Served interface {
 	Kill()
 }
 
-type phase uint8
-
-const (
-	readProxy phase = iota
-	inspectTLS
-	inspectHTTP
-	inspected
-)
-
 // Introduced reports whether the connection began with a header of the PROXY protocol.
 func (c *Conn) Introduced() bool { return c.introduced }
 
 // Secure reports whether the client speaks TLS to us.
 func (c *Conn) Secure() bool { return c.TLS != nil }
-
-// Fill takes down what a record says of the connection.
-func (c *Conn) Fill(r *access.Record) {
-	if c.fill(r); c.State != nil {
-		r.State.Inherit(c.State)
-	}
-}
-
-func (c *Conn) fill(r *access.Record) {
-	r.ConnectionID, r.Opened = c.ID, access.Mark(c.Opened+1)
-	r.DownstreamLocal, r.DownstreamRemote = c.Local, c.Remote
-	r.DirectLocal, r.DirectRemote = c.DirectLocal, c.Conn.RemoteAddr()
-	if c.prints != nil {
-		r.JA3, r.JA4 = c.prints.ja3, c.prints.ja4
-	}
-	r.SNI, r.Downstream, r.Handshake = c.SNI, c.TLS, c.Handshake
-	r.Direction, r.Configured[metadata.Listener] = c.Listener.Direction, c.Listener.Metadata
-	if c.Chain != nil {
-		r.FilterChain, r.Configured[metadata.Chain] = c.Chain.Name, c.Chain.Metadata
-	}
-}
-
-// Say has f, which is given all that is known of the connection, say more of it.
-func (c *Conn) Say(f func(r *access.Record)) {
-	var r access.Record
-	c.fill(&r)
-	r.Dynamic.Inherit(&c.Dynamic)
-	if c.State != nil {
-		r.State.Copy(c.State)
-	}
-	f(&r)
-	state := r.State // the rest of the record is not to live as long as the connection
-	c.State = &state
-}
 
 // Heard is told that the client has sent its first bytes. It reports whether there is something new to be known of the connection.
 func (c *Conn) Heard() bool {
@@ -211,134 +168,6 @@ func (c *Conn) prepare() {
 			c.phase = inspected
 		}
 	}
-}
-
-// waited ends the time before the connection's filter chain is known.
-func (c *Conn) waited() {
-	if c.waits != nil {
-		c.waits.Dec()
-		c.waits = nil
-	}
-}
-
-// wait bounds the wait for first bytes.
-func (c *Conn) wait() {
-	if st := c.Listener.Stats; st != nil && c.waits == nil {
-		c.waits = &st.DownstreamPreCxActive
-		c.waits.Inc()
-	}
-	if t := c.Listener.FiltersTimeout; t > 0 && !c.timer.Armed() {
-		c.timer.Handler = c
-		c.Worker.Loop.Schedule(&c.timer, t)
-	}
-}
-
-// OnData looks at the first bytes and leaves them where they are, but for a PROXY header.
-func (c *Conn) OnData(_ *drive.Conn, b []byte) int {
-	n := 0
-	if c.phase == readProxy {
-		var done bool
-		if n, done = c.readProxy(b); !done {
-			return n
-		}
-		if c.prepare(); c.phase == inspected {
-			c.choose(len(b) > n)
-			return n
-		}
-		if b = b[n:]; len(b) == 0 {
-			return n
-		}
-	}
-	if c.inspect(b) {
-		c.choose(true)
-	}
-	return n
-}
-
-// inspect looks for what the chains need to know; it reports whether that is clear.
-func (c *Conn) inspect(b []byte) bool {
-	if c.phase == inspectTLS {
-		if len(b) < int(c.enough) {
-			return false
-		}
-		hello, enough, err := parseHello(b)
-		if errors.Is(err, errMore) {
-			c.enough = int32(enough)
-			return false
-		}
-		c.phase = inspectHTTP
-		c.count(&hello, err, len(b))
-		if err == nil {
-			c.transport, c.SNI, c.ALPN = TLS, hello.SNI, hello.ALPN
-			if c.Listener.TLSInspector.JA3 {
-				c.fingerprints().ja3 = ja3(hello.body)
-			}
-			if c.Listener.TLSInspector.JA4 {
-				c.fingerprints().ja4 = ja4(hello.body)
-			}
-			c.phase = inspected
-		}
-	}
-	if c.phase == inspectHTTP && !c.Listener.HTTPInspector.Disabled(c.Local.Port()) {
-		protocol, more := httpProtocol(b)
-		if more {
-			return false
-		}
-		c.countHTTP(protocol)
-		if protocol != "" {
-			c.ALPN = []string{protocol}
-		}
-	}
-	c.phase = inspected
-	return true
-}
-
-// count counts what tls_inspector has found.
-func (c *Conn) count(hello *Hello, err error, length int) {
-	switch st := c.Listener.TLSCounts; {
-	case st == nil:
-	case err == nil:
-		st.Found(hello.SNI != "", len(hello.ALPN) > 0, length)
-	case errors.Is(err, errTooLong):
-		st.ClientHelloTooLarge.Inc()
-	default:
-		st.TLSNotFound.Inc()
-	}
-}
-
-// countHTTP counts what http_inspector has found.
-func (c *Conn) countHTTP(protocol string) {
-	st := c.Listener.HTTPCounts
-	if st == nil {
-		return
-	}
-	found := &st.NotFound
-	switch protocol {
-	case http10:
-		found = &st.HTTP10
-	case http11:
-		found = &st.HTTP11
-	case h2c:
-		found = &st.HTTP2
-	}
-	found.Inc()
-}
-
-// OnTimer gives up waiting for first bytes: the server may have to speak first.
-func (c *Conn) OnTimer(*drive.Timer) {
-	if st := c.Listener.Stats; st != nil {
-		st.DownstreamPreCxTimeout.Inc()
-	}
-	if !c.Listener.ContinueOnTimeout {
-		c.close()
-		return
-	}
-	if c.phase == readProxy {
-		c.prepare()
-	}
-	c.phase = inspected
-	c.Resume() // what came while nobody wanted it; whom choose hands it to may have it wait on
-	c.choose(c.HasInput())
 }
 
 // choose picks the chain and hands the connection to its filter. unread says that the client
@@ -452,47 +281,6 @@ func (c *Conn) serve() {
 	c.Chain.Filter.Serve(c.Worker, c)
 }
 
-// log tells the listener's logs of a connection that is over.
-func (c *Conn) log(flag access.Flag, details, failure string) {
-	if len(c.Listener.Logs) == 0 {
-		return
-	}
-	r := &access.Record{CodeDetails: details, LocalFailure: failure}
-	r.Flags.Set(flag)
-	c.describe(r)
-	c.Tell(r)
-}
-
-// logServed tells of one that a filter has had, which keeps its own account of what was in it.
-func (c *Conn) logServed() {
-	if len(c.Listener.Logs) == 0 {
-		return
-	}
-	var r access.Record
-	c.CutShort(&r)
-	c.describe(&r)
-	c.Tell(&r)
-}
-
-// describe fills in what is known of a connection that no filter has a record of.
-func (c *Conn) describe(r *access.Record) {
-	r.Start, r.Began = c.Worker.Loop.WallAt(c.Opened), access.Mark(c.Opened+1)
-	c.Fill(r)
-	if r.Dynamic.Inherit(&c.Dynamic); c.Chain == nil {
-		r.ConnectionID = 0 // as in Envoy it was a socket until then
-	}
-}
-
-// Tell tells the listener's logs of a connection that is over. A filter whose record is that of the connection, and not of one of
-// its requests, does so before its own logs hear of it, as in Envoy; of others the listener knows when they release the connection.
-func (c *Conn) Tell(r *access.Record) {
-	c.told = true
-	r.Type, r.Ended = access.NotSet, access.Mark(c.Worker.Loop.Now()+1)
-	for _, l := range c.Listener.Logs {
-		l.Log(c.Worker.Index, r)
-	}
-}
-
 func (c *Conn) close() {
 	c.Release()
 	c.Worker.Loop.Cancel(&c.timer)
@@ -521,18 +309,6 @@ func (c *Conn) Release() {
 		l.release()
 	}
 	c.limits = nil
-}
-
-// OnEnd: a client that has said nothing and will say nothing has gone; one that has said
-// something is judged by that.
-func (c *Conn) OnEnd(*drive.Conn) {
-	if c.phase == inspected {
-		return
-	}
-	if st := c.Listener.Stats; st != nil {
-		st.DownstreamListenerFilterRemoteClose.Inc()
-	}
-	c.close()
 }
 
 // OnClose notices that the client has gone.
