@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -95,12 +96,8 @@ func (b *bench) work(w *workload) {
 		b.pairs(c)
 		return
 	}
-	n := w.rounds
-	if n == 0 {
-		n = 5
-	}
-	rounds := b.rounds(n, 1)
-	for round := range rounds {
+	rounds := b.rounds(cmp.Or(w.rounds, 5), 1)
+	for round := 0; round < rounds; round++ {
 		for i := range c.list {
 			// Each round begins with another one, so that nobody always follows the same.
 			x := c.list[(i+round)%len(c.list)]
@@ -118,7 +115,33 @@ func (b *bench) work(w *workload) {
 				x.server = nil
 			}
 		}
+		rounds = b.more(c, round, rounds)
 	}
+}
+
+// more is how many rounds there are after all, once one is done: what they leave open at the last one is given two more, up to three
+// times as many as at first.
+func (b *bench) more(c *contest, round, rounds int) int {
+	if first := cmp.Or(c.rounds, 5); round == rounds-1 && !b.short && rounds < 3*first && c.open() {
+		return rounds + 2
+	}
+	return rounds
+}
+
+// open reports that the rounds so far leave open on which side of its limit a promised value lies.
+func (c *contest) open() bool {
+	return slices.ContainsFunc(c.promises, func(p promise) bool {
+		s := p.of(c)
+		if len(s) == 0 {
+			return false
+		}
+		least, most := s.between()
+		if p.between != nil {
+			least, most = p.between(c)
+		}
+		l := line{must: p.must, atLeast: p.atLeast}
+		return l.at(least).keeps(p.must) != l.at(most).keeps(p.must)
+	})
 }
 
 func (w *workload) sizeName(i int) string {

@@ -25,7 +25,7 @@ func (b *bench) pairs(c *contest) {
 	}
 	defer b.apart(c, firsts)()
 	rounds := b.rounds(w.rounds, 2)
-	for round := range rounds {
+	for round := 0; round < rounds; round++ {
 		for _, first := range firsts {
 			for i := 1; i < len(w.sizes); i++ {
 				x := c.get(first.name, i)
@@ -49,5 +49,6 @@ func (b *bench) pairs(c *contest) {
 				b.Logf("  %d/%d %-12s %-12s %s us, without %s", round+1, rounds, x.name, w.sizeName(i), number(x.got[cpu][round]), number(x.got[without][round]))
 			}
 		}
+		rounds = b.more(c, round, rounds)
 	}
 }

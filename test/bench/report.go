@@ -254,8 +254,9 @@ func (r *report) text() string {
 
 What the project promises, and what this run measured. "must" is the worst that a value may be; a value beyond it makes
 ` + "`make bench`" + ` fail. "goal" is what the project aims at. Ratios are taken round by round; the value is their median, and the
-spread goes from the least to the most. Where "how" tells only rounds, the spread is where the median lies with 95 of 100. "noisy"
-means that the machine was too restless for a verdict: what the rounds leave open is on both sides of "must".
+spread goes from the least to the most. Where "how" tells only rounds, the spread is where the median lies with 95 of 100. Rounds
+that leave open on which side of "must" a value lies are followed by more. "noisy" means that the machine was too restless for a
+verdict all the same.
 
 `)
 	put := func(rows [][]string) {

@@ -79,6 +79,28 @@ func TestNoisyIsWhatTheBackendAloneSays(t *testing.T) {
 	}
 }
 
+func TestMoreRoundsAreMeasuredWhereTheFirstContradictEachOther(t *testing.T) {
+	for _, test := range []struct {
+		p     promise
+		malla series
+		open  bool
+	}{
+		{costOf(envoy, 0.5, 0.4), series{38, 41, 42, 44, 49}, false},                                                                           // all keep it
+		{costOf(envoy, 0.5, 0.4), series{38, 41, 42, 44, 53}, true},                                                                            // one does not
+		{costOf(envoy, 0.5, 0.4), series{51, 52, 53, 54, 55}, false},                                                                           // none keeps it
+		{costOf(envoy, 0.5, 0.4), series{38, 41, 42, 43, 43, 44, 44, 45, 45, 46, 46, 47, 48, 49, 53}, false},                                   // fourteen do
+		{perCPU(envoy, 2, 2), series{38, 41, 42, 44, 53}, true},                                                                                // more is better
+		{costOf(nginx, 0.5, 0.4), series{38, 53}, false},                                                                                       // it is not there
+		{promise{must: 0.5, of: costOf(envoy, 0.5, 0.4).of, between: func(*contest) (float64, float64) { return 0.3, 0.7 }}, series{38}, true}, // knows it better
+	} {
+		hundred := series(slices.Repeat([]float64{100}, len(test.malla)))
+		c := given(workload{promises: []promise{test.p}}, &contestant{name: malla, got: map[metric]series{cpu: test.malla}}, &contestant{name: envoy, got: map[metric]series{cpu: hundred}})
+		if got := c.open(); got != test.open {
+			t.Errorf("%s <= %v of %v: open is %v, want %v", test.p.what, test.p.must, test.malla, got, test.open)
+		}
+	}
+}
+
 // TestConfigurations fills every configuration that a workload needs.
 func TestConfigurations(t *testing.T) {
 	for _, w := range workloads {
