@@ -1,32 +1,68 @@
 package cli
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/resource"
 )
 
-// A key that is written twice hides what was meant: apply says so, as up does, with file and line, of every document.
-func TestApplyReadsFilesAsUpDoes(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "rules.yaml")
-	const twice = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: one}\ndata: {b: two}\n"
-	if err := os.WriteFile(file, []byte(twice+"---\n"+twice), 0o600); err != nil {
-		t.Fatal(err)
+const configMap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
+
+// A shell's <(command) is a pipe, and its text is read as a file's.
+func TestApplyReadsPipes(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
 	}
-	err := readable([]string{"-", "https://example.com/x.yaml", filepath.Dir(file), file})
-	if err == nil {
-		t.Fatal("a key that is written twice is taken")
+	go func() { _ = os.WriteFile(pipe, []byte(configMap), 0o600) }()
+	docs, errs := documents(within(t), resource.FilenameOptions{Filenames: []string{pipe}}, nil)
+	if len(docs) != 1 || len(errs) > 0 {
+		t.Errorf("%d documents and %v, want 1 and no error", len(docs), errs)
 	}
-	for _, want := range []string{file + ":5", file + ":11", "data"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v; want %q in it", err, want)
+}
+
+// What never ends is not read for ever.
+func TestApplyReadsABoundedText(t *testing.T) {
+	for _, name := range []string{"-", "/dev/zero"} {
+		_, errs := documents(within(t), resource.FilenameOptions{Filenames: []string{name}}, endless{})
+		if len(errs) != 1 || !strings.Contains(errs[0].Msg, "more than") {
+			t.Errorf("%s: %v, want one error that it is too long", name, errs)
 		}
 	}
-	if err := os.WriteFile(file, []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"), 0o600); err != nil {
-		t.Fatal(err)
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+// A server that is not well for a moment is asked again; one that refuses is believed.
+func TestApplyAsksAServerAgain(t *testing.T) {
+	defer func(was time.Duration) { retryAfter = was }(retryAfter)
+	retryAfter = 0
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; r.URL.Path == "/forbidden" {
+			w.WriteHeader(http.StatusForbidden)
+		} else if asked < 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write([]byte(configMap))
+	}))
+	defer s.Close()
+	docs, errs := documents(within(t), resource.FilenameOptions{Filenames: []string{s.URL}}, nil)
+	if len(docs) != 1 || len(errs) > 0 || asked != 2 {
+		t.Errorf("%d documents and %v after %d requests, want 1 and no error after 2", len(docs), errs, asked)
 	}
-	if err := readable([]string{file}); err != nil {
-		t.Errorf("a file that is right: %v", err)
+	asked = 0
+	_, errs = documents(within(t), resource.FilenameOptions{Filenames: []string{s.URL + "/forbidden"}}, nil)
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "403 Forbidden") || asked != 1 {
+		t.Errorf("%v after %d requests, want 403 after 1", errs, asked)
 	}
 }

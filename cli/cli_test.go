@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ import (
 )
 
 // A story is a txtar file: a sentence, files, and "session": command lines with
-// what they print. Ages, versions and random suffixes are written as AGE and so on.
+// what they print; DIR and URL are where the files are, "< DIR/file" is the standard input. Ages, versions and random suffixes are written as AGE and so on.
 // go test ./cli -update rewrites sessions.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -44,10 +45,17 @@ func story(t *testing.T, path string) {
 	}
 	m := newMesh(t)
 	dir := t.TempDir()
+	files := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer files.Close()
+	m.files = files.URL
 	for i := range a.Files {
 		f := &a.Files[i]
 		if f.Name != "session" {
-			if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+			path := filepath.Join(dir, f.Name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, f.Data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -78,6 +86,7 @@ func story(t *testing.T, path string) {
 type mesh struct {
 	local *Local
 	api   *api.Server
+	files string // where a web server offers the story's files
 }
 
 func newMesh(t *testing.T) *mesh {
@@ -96,7 +105,7 @@ func newMesh(t *testing.T) *mesh {
 	}
 	go s.Serve(l)
 	m := &mesh{&Local{Mesh: "default", Server: "https://" + l.Addr().String(), Token: "secret",
-		CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw})}, s}
+		CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw})}, s, ""}
 	m.fill(t)
 	return m
 }
@@ -139,6 +148,7 @@ func (m *mesh) fill(t *testing.T) {
 
 var age = regexp.MustCompile(`\b\d+s\b`)
 var volume = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
+var uid = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d \+0000`)
 
 func (m *mesh) run(t *testing.T, dir, line string) string {
@@ -151,7 +161,16 @@ func (m *mesh) run(t *testing.T, dir, line string) string {
 		return nil, nil
 	}
 	var stdin io.Reader = strings.NewReader("typed\n")
-	args := strings.Fields(strings.ReplaceAll(line, "DIR", dir))
+	line, from, redirected := strings.Cut(strings.NewReplacer("DIR", dir, "URL", m.files).Replace(line), " < ")
+	if redirected {
+		f, err := os.Open(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		stdin = f
+	}
+	args := strings.Fields(line)
 	code := run(within(t), args, Roles{Local: find}, genericiooptions.IOStreams{In: stdin, Out: &out, ErrOut: &errOut}, func(string) string { return "" })
 	text := out.String()
 	for line := range strings.Lines(errOut.String()) {
@@ -163,7 +182,8 @@ func (m *mesh) run(t *testing.T, dir, line string) string {
 	if code != 0 {
 		text += fmt.Sprintf("[exit %d]\n", code)
 	}
-	text = strings.ReplaceAll(text, dir, "DIR")
+	text = strings.NewReplacer(dir, "DIR", m.files, "URL").Replace(text)
+	text = uid.ReplaceAllString(text, "UID")
 	text = volume.ReplaceAllString(text, "kube-api-access-xxxxx")
 	text = stamp.ReplaceAllString(text, "TIME")
 	return age.ReplaceAllString(text, "0s")

@@ -99,7 +99,7 @@ func tell(w io.Writer, err error) int {
 		_, typed, _ := strings.Cut(first, `"`)
 		_, guesses, _ := strings.Cut(rest, "Did you mean this?")
 		for _, guess := range strings.Fields(guesses) {
-			if guess[0] == typed[0] { // "wait" for "edit" is a distance, not a guess
+			if guess[0] == typed[0] { // "logs" for "tags" is a distance, not a guess
 				hint = "malla " + guess
 				break
 			}

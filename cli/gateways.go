@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -10,81 +12,187 @@ import (
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 )
 
-// bothGateways lets `get gateway` show Istio's Gateways and those of Gateway API, each
-// with its group: who types the word may mean either, and kubectl would take the one
-// whose group comes first. A named one is looked for in both. Only one kind can be watched.
-func bothGateways(f cmdutil.Factory, get *cobra.Command) {
-	run := get.Run
-	get.Run = func(c *cobra.Command, args []string) {
-		if watch, _ := c.Flags().GetBool("watch"); !watch && len(args) > 0 {
-			args[0] = spread(args[0], func() []string { return gatewayResources(c, f, args[1:]) })
+// bothGateways lets a verb find Istio's Gateways and those of Gateway API by the one
+// word gateway: who types it may mean either, and kubectl would take the kind whose
+// group comes first. A verb that looks takes both; one that changes takes the kind
+// that has such an object, and asks which if both have. Only one kind can be watched.
+func bothGateways(f cmdutil.Factory, verb *cobra.Command, looks bool) *cobra.Command {
+	run := verb.Run
+	verb.Run = func(c *cobra.Command, args []string) {
+		if watch, _ := c.Flags().GetBool("watch"); !watch && len(args) > 0 && mentionsGateway(args) {
+			l := &lookup{ctx: c.Context(), f: f, looks: looks}
+			l.all, _ = c.Flags().GetBool("all-namespaces")
+			l.selector, _ = c.Flags().GetString("selector")
+			var err error
+			args, err = l.spread(args)
+			cmdutil.CheckErr(err)
 		}
 		run(c, args)
 	}
+	return verb
 }
 
-// spread puts the resources in place of the word gateway in a list of types.
-func spread(types string, resources func() []string) string {
-	if strings.Contains(types, "/") {
-		return types
-	}
-	words := strings.Split(types, ",")
-	i := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, "gateway") || strings.EqualFold(w, "gateways") })
-	if i < 0 {
-		return types
-	}
-	if all := resources(); len(all) > 0 {
-		words = slices.Replace(words, i, i+1, all...)
-	}
-	return strings.Join(words, ",")
+func isGateway(word string) bool {
+	return strings.EqualFold(word, "gateway") || strings.EqualFold(word, "gateways")
 }
 
-// gatewayResources are those of the server called gateways, of objects with the names
-// only those that have one.
-func gatewayResources(c *cobra.Command, f cmdutil.Factory, names []string) []string {
-	mapper, err := f.ToRESTMapper()
+// mentionsGateway reports whether the word is there in the place of a kind.
+func mentionsGateway(args []string) bool {
+	if slices.ContainsFunc(strings.Split(args[0], ","), isGateway) {
+		return true
+	}
+	return slices.ContainsFunc(args, func(a string) bool {
+		kind, _, slash := strings.Cut(a, "/")
+		return slash && isGateway(kind)
+	})
+}
+
+// A lookup says which kinds the word gateway stands for.
+type lookup struct {
+	ctx      context.Context
+	f        cmdutil.Factory
+	looks    bool   // the verb changes nothing
+	all      bool   // in all namespaces
+	selector string // of the objects that are meant
+}
+
+// spread returns the words of a command with kinds and their groups in place of the word.
+func (l *lookup) spread(args []string) ([]string, error) {
+	kinds, err := l.kinds()
+	if err != nil || len(kinds) < 2 {
+		return args, nil // what is wrong, the verb itself will say
+	}
+	if strings.Contains(args[0], "/") {
+		return l.slashes(args, kinds)
+	}
+	words := strings.Split(args[0], ",")
+	i := slices.IndexFunc(words, isGateway)
+	var names, rest []string
+	for _, a := range args[1:] {
+		if strings.Contains(a, "=") || strings.HasSuffix(a, "-") { // what label and annotate set and remove
+			rest = append(rest, a)
+		} else {
+			names = append(names, a)
+		}
+	}
+	meant, perName, err := l.meant(kinds, names)
 	if err != nil {
-		return nil // the command itself will say so
+		return nil, err
+	}
+	if len(meant) > 1 && len(names) > 0 && len(words) == 1 {
+		return append(perName, rest...), nil // a name of one kind is not missed among those of the other
+	}
+	words = slices.Replace(words, i, i+1, texts(meant)...)
+	return append([]string{strings.Join(words, ",")}, args[1:]...), nil
+}
+
+// slashes is spread for words as gateway/public.
+func (l *lookup) slashes(args []string, kinds []schema.GroupVersionResource) ([]string, error) {
+	var out []string
+	for _, a := range args {
+		word, name, _ := strings.Cut(a, "/")
+		if !isGateway(word) {
+			out = append(out, a)
+			continue
+		}
+		_, perName, err := l.meant(kinds, []string{name})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, perName...)
+	}
+	return out, nil
+}
+
+// meant returns the kinds that have objects of the names, or without names any, and
+// each name behind its kind. A name that neither has is one of the first kind, whose
+// absence the verb tells.
+func (l *lookup) meant(kinds []schema.GroupVersionResource, names []string) (meant []schema.GroupVersionResource, perName []string, err error) {
+	if len(names) == 0 {
+		if l.looks {
+			return kinds, nil, nil
+		}
+		having := l.having(kinds, "")
+		if len(having) > 1 {
+			return nil, nil, ambiguous("gateways are", having, "")
+		}
+		return append(having, kinds[0])[:1], nil, nil
+	}
+	for _, name := range names {
+		having := l.having(kinds, name)
+		if len(having) > 1 && !l.looks {
+			return nil, nil, ambiguous("gateway "+name+" is", having, "/"+name)
+		}
+		if len(having) == 0 {
+			having = kinds[:1]
+		}
+		for _, k := range having {
+			perName = append(perName, k.GroupResource().String()+"/"+name)
+			if !slices.Contains(meant, k) {
+				meant = append(meant, k)
+			}
+		}
+	}
+	return meant, perName, nil
+}
+
+func ambiguous(what string, kinds []schema.GroupVersionResource, suffix string) error {
+	return fmt.Errorf("%s of more than one kind here: say %s%s or %s%s",
+		what, kinds[0].GroupResource(), suffix, kinds[1].GroupResource(), suffix)
+}
+
+// kinds are those of the server called gateways, one version of each.
+func (l *lookup) kinds() ([]schema.GroupVersionResource, error) {
+	mapper, err := l.f.ToRESTMapper()
+	if err != nil {
+		return nil, err
 	}
 	all, err := mapper.ResourcesFor(schema.GroupVersionResource{Resource: "gateways"})
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var out, having []string
+	var kinds []schema.GroupVersionResource
 	for _, r := range all {
-		word := r.GroupResource().String()
-		if slices.Contains(out, word) {
-			continue
-		}
-		out = append(out, word)
-		if exists(c, f, r, names) {
-			having = append(having, word)
+		if !slices.ContainsFunc(kinds, func(k schema.GroupVersionResource) bool { return k.GroupResource() == r.GroupResource() }) {
+			kinds = append(kinds, r)
 		}
 	}
-	switch {
-	case len(names) == 0:
-		return out
-	case len(having) > 0:
-		return having
-	}
-	return out[:min(1, len(out))]
+	return kinds, nil
 }
 
-// exists reports whether the server has an object of one of the names.
-func exists(c *cobra.Command, f cmdutil.Factory, r schema.GroupVersionResource, names []string) bool {
-	if len(names) == 0 {
-		return false
-	}
-	client, err := f.DynamicClient()
+// having returns those of the kinds with an object of that name, or with any if it is "".
+func (l *lookup) having(kinds []schema.GroupVersionResource, name string) []schema.GroupVersionResource {
+	client, err := l.f.DynamicClient()
 	if err != nil {
-		return false
+		return nil
 	}
-	namespace, _, err := f.ToRawKubeConfigLoader().Namespace()
+	namespace, _, err := l.f.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
-		return false
+		return nil
 	}
-	return slices.ContainsFunc(names, func(name string) bool {
-		_, err := client.Resource(r).Namespace(namespace).Get(c.Context(), name, metav1.GetOptions{})
-		return err == nil
-	})
+	if l.all {
+		namespace = metav1.NamespaceAll
+	}
+	var out []schema.GroupVersionResource
+	for _, k := range kinds {
+		there := false
+		if name != "" {
+			_, err := client.Resource(k).Namespace(namespace).Get(l.ctx, name, metav1.GetOptions{})
+			there = err == nil
+		} else if list, err := client.Resource(k).Namespace(namespace).List(l.ctx, metav1.ListOptions{Limit: 1, LabelSelector: l.selector}); err == nil {
+			there = len(list.Items) > 0
+		}
+		if there {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func texts(kinds []schema.GroupVersionResource) []string {
+	out := make([]string, len(kinds))
+	for i, k := range kinds {
+		out[i] = k.GroupResource().String()
+	}
+	return out
 }

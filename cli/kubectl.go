@@ -8,9 +8,9 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/cmd/annotate"
 	"k8s.io/kubectl/pkg/cmd/apiresources"
-	"k8s.io/kubectl/pkg/cmd/apply"
 	"k8s.io/kubectl/pkg/cmd/delete"
 	"k8s.io/kubectl/pkg/cmd/describe"
+	"k8s.io/kubectl/pkg/cmd/edit"
 	"k8s.io/kubectl/pkg/cmd/exec"
 	"k8s.io/kubectl/pkg/cmd/get"
 	"k8s.io/kubectl/pkg/cmd/label"
@@ -30,20 +30,19 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 	completion.SetFactoryForCompletion(f) // names of objects, at the Tab key
 	get := get.NewCmdGet("malla", f, streams)
 	get.ValidArgsFunction = completion.ResourceTypeAndNameCompletionFunc(f) // kubectl too sets this from outside
-	bothGateways(f, get)
-	apply := apply.NewCmdApply("malla", f, streams)
-	readableFirst(apply)
+	const looks, changes = true, false
 	cmds := []*cobra.Command{
-		get,
-		describe.NewCmdDescribe("malla", f, streams),
-		apply,
-		delete.NewCmdDelete(f, streams),
-		label.NewCmdLabel(f, streams),
-		annotate.NewCmdAnnotate("malla", f, streams),
-		patch.NewCmdPatch(f, streams),
+		bothGateways(f, get, looks),
+		bothGateways(f, describe.NewCmdDescribe("malla", f, streams), looks),
+		newApply(f, streams, t),
+		bothGateways(f, delete.NewCmdDelete(f, streams), changes),
+		bothGateways(f, label.NewCmdLabel(f, streams), changes),
+		bothGateways(f, annotate.NewCmdAnnotate("malla", f, streams), changes),
+		bothGateways(f, patch.NewCmdPatch(f, streams), changes),
+		bothGateways(f, edit.NewCmdEdit(f, streams), changes),
 		scale.NewCmdScale(f, streams),
 		rollout.NewCmdRollout("malla", f, streams),
-		wait.NewCmdWait(f, streams),
+		bothGateways(f, wait.NewCmdWait(f, streams), changes),
 		logs.NewCmdLogs(f, streams),
 		exec.NewCmdExec(f, streams),
 		apiresources.NewCmdAPIResources(f, streams),

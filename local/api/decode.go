@@ -98,13 +98,22 @@ func (q *request) document(raw []byte) (*unstructured.Unstructured, error) {
 	u.SetKind(q.res.Kind.Kind)
 	more, err := q.res.check(raw)
 	if err != nil {
-		return nil, badRequest("%s in version %q cannot be handled as a %s: %v", q.res.Kind.Kind, q.version, q.res.Kind.Kind, err)
+		return nil, badRequest("%s in version %q cannot be handled as a %s: %v", titled(u), q.version, q.res.Kind.Kind, err)
 	}
-	return u, q.doubt(mode, append(doubts, more...))
+	return u, q.doubt(mode, titled(u), append(doubts, more...))
+}
+
+// titled is an object as errors name it: whoever sends many at once looks for one of them.
+func titled(u *unstructured.Unstructured) string {
+	name := u.GetName()
+	if ns := u.GetNamespace(); ns != "" && name != "" {
+		name = ns + "/" + name
+	}
+	return strings.TrimSpace(u.GetKind() + " " + name)
 }
 
 // doubt refuses or tells of fields that have no effect.
-func (q *request) doubt(mode string, doubts []error) error {
+func (q *request) doubt(mode, title string, doubts []error) error {
 	if len(doubts) == 0 || mode == validateIgnore {
 		return nil
 	}
@@ -117,7 +126,7 @@ func (q *request) doubt(mode string, doubts []error) error {
 		}
 	}
 	if mode == validateStrict {
-		return badRequest("strict decoding error: %s", strings.Join(texts, ", "))
+		return badRequest("%s: strict decoding error: %s", title, strings.Join(texts, ", "))
 	}
 	q.warnings.add(texts...)
 	return nil
@@ -145,15 +154,23 @@ func (res *resource) check(raw []byte) (doubts []error, err error) {
 	}
 	into := res.New()
 	if res.native {
-		return kjson.UnmarshalStrict(raw, into)
+		if doubts, err = kjson.UnmarshalStrict(raw, into); err == nil && len(doubts) == 0 {
+			return nil, nil
+		}
+	} else {
+		err = json.Unmarshal(raw, into)
 	}
-	err = json.Unmarshal(raw, into)
-	return res.unknown(raw, err)
+	// Decoders end at the first value that they cannot take, and speak of Go's types.
+	better, why := res.unknown(raw, err)
+	if why == nil && len(better) < len(doubts) {
+		return doubts, nil // twice the same field, which only a decoder sees
+	}
+	return better, why
 }
 
-// unknown finds what a kind whose Go type skips unknown fields (Istio's) does not
-// have. If the type could not take the document at all (err), it says why in
-// terms of fields.
+// unknown finds the fields that a kind does not have, of whatever decoder (Istio's
+// skip them). If the type could not take the document at all (err), it says why in
+// terms of fields, all of them.
 func (res *resource) unknown(raw []byte, err error) ([]error, error) {
 	var doc map[string]any
 	if e := kjson.UnmarshalCaseSensitivePreserveInts(raw, &doc); e != nil {

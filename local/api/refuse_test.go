@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,5 +73,36 @@ func TestListsAreWhole(t *testing.T) {
 	}
 	if _, err := c.CoreV1().Namespaces().List(within(t), metav1.ListOptions{Limit: 1, Continue: "zzzz"}); !apierrors.IsBadRequest(err) {
 		t.Errorf("a token that nobody has given out: %v", err)
+	}
+}
+
+// What cannot be read as a kind is told in fields, all of them at once and with the object's name: a decoder ends at the
+// first, and speaks of Go's types.
+func TestWhatCannotBeReadIsToldInFields(t *testing.T) {
+	_, c := start(t, api.Options{})
+	for _, test := range []struct {
+		body string
+		want []string
+	}{
+		{`{"metadata":{"name":"x"},"spec":{"replicas":"two","selecter":{},"template":{"spec":{"containers":[{"name":"a","image":"b","ports":[{"containerPort":"80"}]}]}}}}`,
+			[]string{"Deployment x in version", `spec.replicas: found "two", want a whole number`, "spec.selecter: unknown field; did you mean selector?", `spec.template.spec.containers[0].ports[0].containerPort: found "80"`}},
+		{`{"metadata":{"name":"x"},"spec":{"replica":2,"templat":{}}}`,
+			[]string{"Deployment x: strict decoding error", "spec.replica: unknown field; did you mean replicas?", "spec.templat: unknown field; did you mean template?"}},
+		{`{"metadata":{"name":"x"},"spec":{"replicas":2,"replicas":3}}`, []string{`duplicate field "spec.replicas"`}}, // which only a decoder sees
+	} {
+		err := c.AppsV1().RESTClient().Post().Namespace("default").Resource("deployments").Param("fieldValidation", "Strict").
+			SetHeader("Content-Type", "application/json").Body([]byte(test.body)).Do(within(t)).Error()
+		if !apierrors.IsBadRequest(err) {
+			t.Errorf("%s: %v, want a bad request", test.body, err)
+			continue
+		}
+		for _, want := range test.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: lacks %q: %v", test.body, want, err)
+			}
+		}
+		if strings.Contains(err.Error(), "Go struct") {
+			t.Errorf("a Go type in %v", err)
+		}
 	}
 }
