@@ -28,7 +28,10 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 	// As in kubectl: this wrapper sets the API version that exec and logs talk to.
 	f := cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(t))
 	completion.SetFactoryForCompletion(f) // names of objects, at the Tab key
-	get := get.NewCmdGet("malla", f, streams)
+	out := &fitter{Writer: streams.Out}
+	fitting := streams
+	fitting.Out = out
+	get := fitted(out, get.NewCmdGet("malla", f, fitting))
 	get.ValidArgsFunction = completion.ResourceTypeAndNameCompletionFunc(f) // kubectl too sets this from outside
 	const looks, changes = true, false
 	cmds := []*cobra.Command{

@@ -33,7 +33,8 @@ type rejections struct {
 	mu      sync.Mutex
 	list    []Rejection
 	before  map[Rejection]string // what was applied last to the object when this was first refused
-	nowhere int                  // how many are of no kind that is here
+	nowhere []Rejection          // those of no kind that is here
+	hinted  string               // the last hint that was given
 }
 
 // refusals is the key of the kind Refusal.
@@ -42,10 +43,10 @@ const refusals = "refusals.malla.dev"
 // SetRejections makes list all that is refused. Of several for one object the
 // last shows beside it.
 func (s *Server) SetRejections(list []Rejection) error {
-	nowhere := 0
+	var nowhere []Rejection
 	for _, r := range list {
 		if _, known := kind.ByGK(schema.GroupKind{Group: r.Group, Kind: r.Kind}); !known {
-			nowhere++
+			nowhere = append(nowhere, r)
 		}
 	}
 	s.reject.mu.Lock()
@@ -191,17 +192,28 @@ func (r *rejections) one(res *resource, namespace, name string) (Rejection, bool
 	return Rejection{}, false
 }
 
-// hint points to what no list of a kind shows, "" if there is nothing.
+// hint names what no list of a kind shows, "" if there is nothing that was not said before.
 func (r *rejections) hint() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch r.nowhere {
-	case 0:
-		return ""
-	case 1:
-		return "a document of the files was refused, and is of no kind that is here: malla get refusals"
+	text := ""
+	if len(r.nowhere) > 0 {
+		first := r.nowhere[0]
+		text = "refused, and in no list of a kind: " + first.Source + ": "
+		if title := strings.TrimSpace(first.Kind + " " + first.Name); title != "" {
+			text += title + ": "
+		}
+		text += first.Message
+		if more := len(r.nowhere) - 1; more > 0 {
+			text += fmt.Sprintf(" (and %d more)", more)
+		}
+		text += "; malla get refusals shows it again"
 	}
-	return fmt.Sprintf("%d documents of the files were refused, and are of no kind that is here: malla get refusals", r.nowhere)
+	if text == r.hinted {
+		return ""
+	}
+	r.hinted = text
+	return text
 }
 
 // nobody is a row's object where there is none.

@@ -62,7 +62,7 @@ func judged(k *kind.Kind) bool {
 	return strings.HasSuffix(k.Group, ".istio.io") || k.Group == kind.GatewayAPI
 }
 
-// find returns a field as a cell; a missing one is empty.
+// find returns a field as a cell, cut if it is long; a missing one is empty.
 func find(p *jsonpath.JSONPath, u *unstructured.Unstructured) any {
 	results, err := p.FindResults(u.Object)
 	if err != nil || len(results) == 0 || len(results[0]) == 0 {
@@ -72,5 +72,5 @@ func find(p *jsonpath.JSONPath, u *unstructured.Unstructured) any {
 	if err := p.PrintResults(&b, results[0]); err != nil {
 		return nil
 	}
-	return b.String()
+	return short(b.String())
 }
