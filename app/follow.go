@@ -82,6 +82,14 @@ func (u *up) follow(ctx context.Context) error {
 		return err
 	}
 	wrong := f.Pass(ctx)
+	if f.Empty() && ctx.Err() == nil {
+		below := "; -R reads those of the directories below it, too"
+		if u.o.Recursive {
+			below = ""
+		}
+		fmt.Fprintf(u.o.Err, "malla: warning: no manifest in %s, so that only the control plane runs: it wants files %s%s\n",
+			strings.Join(u.o.Paths, ", "), strings.Join(load.Extensions, ", "), below)
+	}
 	if err := u.put(ctx, transport, appliedPath, nil); err != nil {
 		return fmt.Errorf("have the mesh begin: %w", err)
 	}

@@ -337,7 +337,7 @@ func (s *state) summary(ctx context.Context) (sum cli.Summary) {
 	sum.Links = s.links(ctx, offered)
 	sum.Next = append(sum.Next, malla+"get pods")
 	if len(sum.Links) > 0 {
-		sum.Next = append(sum.Next, "curl -i "+sum.Links[0].URL)
+		sum.Next = append(sum.Next, sum.Links[0].Curl())
 	}
 	if sidecar != "" {
 		sum.Next = append(sum.Next, malla+"logs "+sidecar+" -c istio-proxy")

@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ var (
 	standardGateways = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gateways"}
 	standardRoutes   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "httproutes"}
 	services         = schema.GroupVersionResource{Version: "v1", Resource: "services"}
+	istioGateways    = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "gateways"}
 	gatewayClasses   = schema.GroupVersionResource{Group: kind.GatewayAPI, Version: "v1", Resource: "gatewayclasses"}
 )
 
@@ -71,28 +73,80 @@ func (s *state) servedHere(ctx context.Context, class string) bool {
 	return false
 }
 
-// firstStandardPath is the first path but / that an HTTPRoute matches.
-func (s *state) firstStandardPath(ctx context.Context) string {
+// firstStandardRule is the first path but / that an HTTPRoute matches, and the host that it is for.
+func (s *state) firstStandardRule(ctx context.Context) rule {
 	list, err := s.dynamic.Resource(standardRoutes).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return ""
+	if err != nil || len(list.Items) == 0 {
+		return rule{}
 	}
-	for _, r := range list.Items {
+	hosts := func(r *unstructured.Unstructured) string {
+		names, _, _ := unstructured.NestedStringSlice(r.Object, "spec", "hostnames")
+		return oneHost(names)
+	}
+	for i := range list.Items {
+		r := &list.Items[i]
 		rules, _, _ := unstructured.NestedSlice(r.Object, "spec", "rules")
-		for _, rule := range rules {
-			rule, _ := rule.(map[string]any)
-			matches, _, _ := unstructured.NestedSlice(rule, "matches")
+		for _, one := range rules {
+			one, _ := one.(map[string]any)
+			matches, _, _ := unstructured.NestedSlice(one, "matches")
 			for _, m := range matches {
 				match, _ := m.(map[string]any)
 				how, _, _ := unstructured.NestedString(match, "path", "type")
 				value, _, _ := unstructured.NestedString(match, "path", "value")
 				if how != "RegularExpression" && value != "" && value != "/" {
-					return value
+					return rule{value, hosts(r)}
 				}
 			}
 		}
 	}
-	return ""
+	return rule{host: hosts(&list.Items[0])}
+}
+
+// A serverPort is what Gateways say of one of their ports.
+type serverPort struct {
+	tls  bool
+	host string // one that it takes, "" if it takes every one
+}
+
+// servers are the ports of Gateways, of both kinds.
+func (s *state) servers(ctx context.Context) map[uint16]serverPort {
+	out := map[uint16]serverPort{}
+	add := func(number int64, protocol string, hosts []string) {
+		was, known := out[uint16(number)]
+		now := serverPort{protocol == "HTTPS" || protocol == "TLS", oneHost(hosts)}
+		if known {
+			now.tls = now.tls || was.tls
+			if was.host == "" {
+				now.host = ""
+			}
+		}
+		out[uint16(number)] = now
+	}
+	if list, err := s.dynamic.Resource(istioGateways).List(ctx, metav1.ListOptions{}); err == nil {
+		for _, g := range list.Items {
+			servers, _, _ := unstructured.NestedSlice(g.Object, "spec", "servers")
+			for _, one := range servers {
+				one, _ := one.(map[string]any)
+				number, _, _ := unstructured.NestedInt64(one, "port", "number")
+				protocol, _, _ := unstructured.NestedString(one, "port", "protocol")
+				hosts, _, _ := unstructured.NestedStringSlice(one, "hosts")
+				add(number, strings.ToUpper(protocol), hosts)
+			}
+		}
+	}
+	if list, err := s.dynamic.Resource(standardGateways).List(ctx, metav1.ListOptions{}); err == nil {
+		for _, g := range list.Items {
+			listeners, _, _ := unstructured.NestedSlice(g.Object, "spec", "listeners")
+			for _, one := range listeners {
+				one, _ := one.(map[string]any)
+				number, _, _ := unstructured.NestedInt64(one, "port")
+				protocol, _, _ := unstructured.NestedString(one, "protocol")
+				host, _, _ := unstructured.NestedString(one, "hostname")
+				add(number, protocol, slices.DeleteFunc([]string{host}, func(h string) bool { return h == "" }))
+			}
+		}
+	}
+	return out
 }
 
 // A servicePort is one of NAMESPACE/NAME.

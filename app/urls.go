@@ -59,7 +59,7 @@ func URLs(ctx context.Context, o cli.URLsOptions) error {
 
 // links are the URLs of what is offered on this machine.
 func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
-	path, secure := cmp.Or(s.firstPath(ctx), s.firstStandardPath(ctx)), s.secure(ctx)
+	first, secure, servers := s.firstRule(ctx), s.secure(ctx), s.servers(ctx)
 	var links []cli.Link
 	slices.SortFunc(offered, byInterest)
 	for _, pub := range offered {
@@ -67,17 +67,25 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 			continue
 		}
 		scheme, at := "http", ""
-		if pub.Port == 443 || pub.Port == 8443 || secure[servicePort{pub.Owner, pub.Port}] {
+		server := servers[pub.Port]
+		if !gateway(pub) {
+			server = serverPort{}
+		}
+		if pub.Port == 443 || pub.Port == 8443 || server.tls || secure[servicePort{pub.Owner, pub.Port}] {
 			scheme = "https"
 		}
-		if scheme == "http" && gateway(pub) {
-			at = path
+		host := ""
+		if gateway(pub) {
+			host = cmp.Or(server.host, first.host)
+			if scheme == "http" {
+				at = first.path
+			}
 		}
 		what := pub.Owner
 		if pub.Wanted.IsValid() && pub.Wanted != pub.Host {
 			what += fmt.Sprintf(" (port %d was in use)", pub.Wanted.Port())
 		}
-		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at})
+		links = append(links, cli.Link{What: what, URL: scheme + "://" + pub.Host.String() + at, Host: host})
 	}
 	return links
 }
@@ -105,16 +113,21 @@ func byInterest(a, b broker.Published) int {
 // firstNodePort is the first of the ports that node ports are taken from.
 const firstNodePort = 30000
 
-// firstPath is the first path that a route at a gateway names.
-func (s *state) firstPath(ctx context.Context) string {
+// A rule is what a request must have to be served at a gateway.
+type rule struct{ path, host string } // a host only if it takes a certain one
+
+// firstRule is the first path that a route at a gateway names, and the host that it is for.
+func (s *state) firstRule(ctx context.Context) rule {
 	list, err := s.dynamic.Resource(rulesResource).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return ""
+		return rule{}
 	}
+	var bare *rule // of a route without a path
 	for _, vs := range list.Items {
 		if gws, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "gateways"); len(gws) == 0 {
 			continue
 		}
+		hosts, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "hosts")
 		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
 		for _, r := range routes {
 			route, _ := r.(map[string]any)
@@ -126,11 +139,32 @@ func (s *state) firstPath(ctx context.Context) string {
 				match, _ := m.(map[string]any)
 				for _, how := range []string{"exact", "prefix"} {
 					if uri, ok, _ := unstructured.NestedString(match, "uri", how); ok {
-						return uri
+						return rule{uri, oneHost(hosts)}
 					}
 				}
 			}
+			if bare == nil {
+				bare = &rule{host: oneHost(hosts)}
+			}
 		}
 	}
-	return ""
+	if bare != nil {
+		return *bare
+	}
+	return s.firstStandardRule(ctx)
+}
+
+// oneHost is a host that a list of hosts takes, "" if it takes every one.
+func oneHost(hosts []string) string {
+	if len(hosts) == 0 || slices.ContainsFunc(hosts, func(h string) bool { return h == "*" || strings.HasSuffix(h, "/*") }) {
+		return ""
+	}
+	_, host, found := strings.Cut(hosts[0], "/") // of Istio's servers: NAMESPACE/HOST
+	if !found {
+		host = hosts[0]
+	}
+	if rest, ok := strings.CutPrefix(host, "*."); ok {
+		return "www." + rest
+	}
+	return host
 }

@@ -86,7 +86,26 @@ func sorted(m map[string]string) []string {
 }
 
 // A Link is a row of the table of URLs.
-type Link struct{ What, URL string }
+type Link struct {
+	What, URL string
+	Host      string // that a request must name to be served; "" if any will do
+}
+
+// Curl is the command that asks there.
+func (l Link) Curl() string {
+	scheme, rest, _ := strings.Cut(l.URL, "://")
+	at, path, _ := strings.Cut(rest, "/")
+	switch {
+	case scheme == "https" && l.Host != "":
+		i := strings.LastIndexByte(at, ':')
+		return fmt.Sprintf("curl -ik --resolve %s:%s:%s https://%s:%s/%s", l.Host, at[i+1:], at[:i], l.Host, at[i+1:], path)
+	case scheme == "https":
+		return "curl -ik " + l.URL
+	case l.Host != "":
+		return "curl -i -H 'Host: " + l.Host + "' " + l.URL
+	}
+	return "curl -i " + l.URL
+}
 
 // A Summary is what there is to say when everything runs, or all of it that will.
 type Summary struct {

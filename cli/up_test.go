@@ -59,7 +59,7 @@ func TestProgressOnATerminalDrawsInPlace(t *testing.T) {
 
 func TestTableOfURLsAligns(t *testing.T) {
 	var out bytes.Buffer
-	Ready(&out, 2*time.Second, Summary{Pods: 3, Links: []Link{{"a", "http://1"}, {"longer", "http://2"}}, Next: []string{"malla get pods"}})
+	Ready(&out, 2*time.Second, Summary{Pods: 3, Links: []Link{{What: "a", URL: "http://1"}, {What: "longer", URL: "http://2"}}, Next: []string{"malla get pods"}})
 	at := -1
 	for _, line := range strings.Split(out.String(), "\n") {
 		if i := strings.Index(line, "http://"); i >= 0 {
@@ -76,5 +76,19 @@ func TestTableOfURLsAligns(t *testing.T) {
 	Ready(&out, 2*time.Second, Summary{Pods: 3, NotReady: []string{"default/web: app: CrashLoopBackOff"}})
 	if want := "\n3 of 4 pods are ready after 2.0 s. Not ready:\n  default/web: app: CrashLoopBackOff\n\n"; out.String() != want {
 		t.Errorf("with a pod that fails: %q, want %q", out.String(), want)
+	}
+}
+
+// What is offered to be typed is served: it names the host if the gateway asks for one.
+func TestTheCommandToTypeNamesTheHost(t *testing.T) {
+	for _, test := range []struct{ url, host, want string }{
+		{"http://127.0.0.1:8080/cart", "", "curl -i http://127.0.0.1:8080/cart"},
+		{"http://127.0.0.1:8080", "shop.example.com", "curl -i -H 'Host: shop.example.com' http://127.0.0.1:8080"},
+		{"https://127.0.0.1:8443", "", "curl -ik https://127.0.0.1:8443"},
+		{"https://127.0.0.1:8443", "shop.example.com", "curl -ik --resolve shop.example.com:8443:127.0.0.1 https://shop.example.com:8443/"},
+	} {
+		if got := (Link{URL: test.url, Host: test.host}).Curl(); got != test.want {
+			t.Errorf("got %s, want %s", got, test.want)
+		}
 	}
 }

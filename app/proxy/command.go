@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func (e ErrUsage) Unwrap() error { return e.Err }
 func Command(ctx context.Context, name string, args []string, stdout, stderr io.Writer) error {
 	o := Options{Level: new(slog.LevelVar), Getenv: os.Getenv, Environ: os.Environ, Out: stdout}
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
-	f.SetOutput(stderr)
+	f.SetOutput(io.Discard) // what is wrong is one line, not that and all there is
 	f.StringVar(&o.File, "c", "", "run with this Envoy `bootstrap` (YAML, JSON, or protobuf: .pb, .pb_text)")
 	f.StringVar(&o.File, "config-path", "", "same as -c")
 	f.StringVar(&o.YAML, "config-yaml", "", "an Envoy bootstrap in this `text`, merged into that of -c")
@@ -74,7 +75,11 @@ func Command(ctx context.Context, name string, args []string, stdout, stderr io.
 	strategy := f.String("drain-strategy", "", "gradual or immediate: more and more connections of a listener that goes are told to end, or each with its next response (default gradual with -c, and only immediate without)")
 	var warnings []string
 	addEnvoyFlags(f, func(text string) { warnings = append(warnings, text) })
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		f.SetOutput(stdout)
+		f.Usage()
+		return err
+	} else if err != nil {
 		return ErrUsage{err}
 	}
 	switch {

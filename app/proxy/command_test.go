@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -171,8 +172,11 @@ func TestServe(t *testing.T) {
 // nothing says so, and the rest is refused with the reason.
 func TestEnvoyFlags(t *testing.T) {
 	var usage bytes.Buffer
-	if err := Command(t.Context(), "malla-proxy", []string{"--allow-unknown-static-fields"}, io.Discard, &usage); err == nil || !strings.Contains(err.Error(), "no field is ignored in silence") {
-		t.Errorf("--allow-unknown-static-fields: %v", err)
+	if err := Command(t.Context(), "malla-proxy", []string{"--allow-unknown-static-fields"}, io.Discard, &usage); err == nil || !strings.Contains(err.Error(), "no field is ignored in silence") || usage.Len() > 0 {
+		t.Errorf("--allow-unknown-static-fields: %v, and %d bytes beside it", err, usage.Len())
+	}
+	if err := Command(t.Context(), "malla-proxy", []string{"--help"}, &usage, io.Discard); !errors.Is(err, flag.ErrHelp) || !strings.Contains(usage.String(), "-config-path") {
+		t.Errorf("--help: %v: %s", err, &usage)
 	}
 	dir := t.TempDir()
 	logged := filepath.Join(dir, "log")

@@ -27,7 +27,7 @@ func run(args []string) int {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintln(os.Stderr, "malla-proxy: error:", err)
+		fmt.Fprintf(os.Stderr, "malla-proxy: error: %v\nmalla-proxy: hint: %s --help\n", err, os.Args[0])
 		return 2
 	}
 	fmt.Fprintln(os.Stderr, "malla-proxy: error:", err)

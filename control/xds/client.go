@@ -156,7 +156,9 @@ type TypeStatus struct {
 	Resources int    `json:"resources"` // how many the client has
 	State     string `json:"state"`     // SYNCED, STALE (an answer is due) or NACK
 	Acked     uint64 `json:"acked_generation"`
-	Nack      *Nack  `json:"nack,omitempty"`
+	Nack      *Nack  `json:"nack,omitempty"` // the newest that stands
+	// Earlier are the others, oldest first, of resources that have not been taken since.
+	Earlier []*Nack `json:"earlier_nacks,omitempty"`
 }
 
 func (c *client) status() Status {
@@ -164,7 +166,7 @@ func (c *client) status() Status {
 	defer c.mu.Unlock()
 	s := Status{Node: c.node, Cluster: c.group, Identity: c.caller.String(), Connected: c.since, Acked: c.acked(), Types: map[string]TypeStatus{}}
 	for t, w := range c.watches {
-		row := TypeStatus{Wildcard: w.wildcard, State: "SYNCED", Acked: w.acked, Nack: w.nack}
+		row := TypeStatus{Wildcard: w.wildcard, State: "SYNCED", Acked: w.acked, Nack: w.refusals.newest()}
 		for _, version := range w.have {
 			if version != gone {
 				row.Resources++
@@ -173,8 +175,8 @@ func (c *client) status() Status {
 		if len(w.unanswered) > 0 {
 			row.State = "STALE"
 		}
-		if w.nack != nil {
-			row.State = "NACK"
+		if n := len(w.refusals.list); n > 0 {
+			row.State, row.Earlier = "NACK", w.refusals.list[:n-1]
 		}
 		s.Types[Short(t)] = row
 	}
@@ -199,13 +201,13 @@ func (s *Server) Refused() []Refused {
 		}
 		c.mu.Lock()
 		for _, w := range c.watches {
-			if w.nack != nil {
-				out = append(out, Refused{p.of(), *w.nack})
+			for _, n := range w.refusals.list {
+				out = append(out, Refused{p.of(), *n})
 			}
 		}
 		c.mu.Unlock()
 	}
-	slices.SortFunc(out, func(a, b Refused) int {
+	slices.SortStableFunc(out, func(a, b Refused) int {
 		return cmp.Or(strings.Compare(a.Proxy.ID, b.Proxy.ID), strings.Compare(a.Type, b.Type))
 	})
 	return out

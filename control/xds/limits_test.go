@@ -329,7 +329,7 @@ func TestHugeNodesAndRefusals(t *testing.T) {
 	}
 	w := newWatch(ClusterType)
 	w.sent("1", nil)
-	if w.answered("1", strings.Repeat("ü", maxDetail), time.Now()); len(w.nack.Detail) > maxDetail+3 || !utf8.ValidString(w.nack.Detail) {
-		t.Errorf("%d bytes of a refusal are kept", len(w.nack.Detail))
+	if w.answered("1", strings.Repeat("ü", maxDetail), time.Now()); len(w.refusals.newest().Detail) > maxDetail+3 || !utf8.ValidString(w.refusals.newest().Detail) {
+		t.Errorf("%d bytes of a refusal are kept", len(w.refusals.newest().Detail))
 	}
 }

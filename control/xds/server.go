@@ -273,12 +273,12 @@ func request[Request any](c *client, wire wire[Request], r Request) error {
 		w = newWatch(typeURL)
 		c.watches[typeURL] = w
 	}
-	before := w.nack
+	before := w.refusals.changes
 	if wire.answer(w, r, c.server.Now()) {
-		c.server.refused(c, w.nack)
+		c.server.refused(c, w.refusals.newest())
 	}
-	changed := w.nack != before
 	always := wire.subscribe(w, r)
+	changed := w.refusals.changes != before
 	held := c.held[typeURL] && len(w.unanswered) == 0
 	asked, most := len(w.asked), c.server.Limits.Names
 	kept := c.own

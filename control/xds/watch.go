@@ -29,16 +29,6 @@ type Resources interface {
 	Resource(typeURL, name string) (Resource, bool)
 }
 
-// A Nack is a client's refusal of a response.
-type Nack struct {
-	Type   string
-	Names  []string // what the refused response held
-	Detail string
-	At     time.Time
-	// Lacking are those of Names that the client seems to refuse and has never taken in any version.
-	Lacking []string `json:",omitempty"`
-}
-
 // gone is the version of a resource that a client was told does not exist.
 const gone = "-"
 
@@ -58,7 +48,7 @@ type watch struct {
 	unanswered []response        // oldest first
 	seen       uint64            // newest generation compared with what the client has
 	acked      uint64            // newest generation the client has in full
-	nack       *Nack             // the last answer was a refusal
+	refusals   refusals          // that stand
 	started    bool
 }
 
@@ -67,6 +57,7 @@ type response struct {
 	nonce      string
 	generation uint64
 	names      []string
+	whole      bool // it held all that the client is to have
 }
 
 // change is what a client lacks: resources to send, names to remove.
@@ -127,8 +118,7 @@ func (w *watch) subscribe(req *discovery.DeltaDiscoveryRequest) (answer bool) {
 			w.size -= nameCost + len(name)
 		}
 		if !w.wildcard {
-			delete(w.have, name)
-			delete(w.lacks, name)
+			w.forget(name)
 		}
 	}
 	return first || len(req.GetResourceNamesSubscribe()) > 0
@@ -161,8 +151,7 @@ func (w *watch) ask(names []string) (answer bool) {
 		w.wildcard = wildcard || w.wildcard && len(names) == 0
 		for n := range w.asked {
 			if !asked[n] {
-				delete(w.have, n)
-				delete(w.lacks, n)
+				w.forget(n)
 			}
 		}
 		w.asked, w.size = asked, 0
@@ -171,6 +160,13 @@ func (w *watch) ask(names []string) (answer bool) {
 		}
 	}
 	return first || answer
+}
+
+// forget drops what is known of a name that the client is not to have any more.
+func (w *watch) forget(name string) {
+	delete(w.have, name)
+	delete(w.lacks, name)
+	w.refusals.drop(name)
 }
 
 // diff returns what the client lacks of r, and notes it as sent.
@@ -190,6 +186,7 @@ func (w *watch) diff(r Resources) change {
 			c.resources = append(c.resources, &discovery.Resource{Name: name, Version: res.Version, Resource: res.Body})
 		case !ok && w.have[name] != gone:
 			w.have[name] = gone // an unknown name is answered, never left hanging
+			w.refusals.drop(name)
 			c.removed = append(c.removed, name)
 		}
 	}
@@ -197,8 +194,7 @@ func (w *watch) diff(r Resources) change {
 		if wanted[name] {
 			continue
 		}
-		delete(w.have, name)
-		delete(w.lacks, name)
+		w.forget(name)
 		if version != gone {
 			c.removed = append(c.removed, name)
 		}
@@ -246,7 +242,13 @@ func (w *watch) sent(nonce string, names []string) {
 	if len(w.unanswered) == maxUnanswered {
 		w.unanswered = w.unanswered[1:]
 	}
-	w.unanswered = append(w.unanswered, response{nonce, w.seen, names})
+	w.unanswered = append(w.unanswered, response{nonce: nonce, generation: w.seen, names: names})
+}
+
+// sentAll notes a response that holds all that the client is to have.
+func (w *watch) sentAll(nonce string, names []string) {
+	w.sent(nonce, names)
+	w.unanswered[len(w.unanswered)-1].whole = true
 }
 
 // answered applies an ACK, or a NACK if detail is not empty. It reports whether
@@ -264,13 +266,16 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 		if len(detail) > maxDetail {
 			detail = strings.ToValidUTF8(detail[:maxDetail], "") + "..."
 		}
-		w.nack = &Nack{Type: w.typeURL, Names: r.names, Detail: detail, At: at, Lacking: w.refused(r.names, detail)}
+		fault, lacking := w.refused(r.names, detail)
+		w.refusals.add(&Nack{Type: w.typeURL, Names: fault, Detail: detail, At: at, Lacking: lacking})
 		return true
 	}
 	for _, name := range r.names {
 		delete(w.lacks, name)
 	}
-	w.nack = nil
+	if w.refusals.drop(r.names...); r.whole {
+		w.refusals.clear()
+	}
 	w.acked = max(w.acked, r.generation)
 	if len(w.unanswered) == 0 {
 		w.acked = max(w.acked, w.seen)
@@ -278,18 +283,20 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 	return true
 }
 
-// refused lists what the client lacks of the names in a response that it refuses. Those that it does not name are not at fault, if it
-// names any.
-func (w *watch) refused(names []string, detail string) (lacking []string) {
-	named := func(name string) bool { return strings.Contains(detail, name) }
+// refused lists what is at fault of the names in a response that the client refuses, and what it lacks of these. Those that it does not name are not
+// at fault, if it names any.
+func (w *watch) refused(names []string, detail string) (fault, lacking []string) {
+	named := func(name string) bool { return mentions(detail, name) }
 	some := slices.ContainsFunc(names, named)
 	for _, name := range names {
-		switch {
-		case some && !named(name):
+		if some && !named(name) {
 			delete(w.lacks, name)
-		case w.lacks[name]:
+			w.refusals.drop(name)
+			continue
+		}
+		if fault = append(fault, name); w.lacks[name] {
 			lacking = append(lacking, name)
 		}
 	}
-	return lacking
+	return fault, lacking
 }

@@ -133,8 +133,8 @@ func TestRefusedResourceIsNotRepeated(t *testing.T) {
 	}
 	w.diff(fixture{2, map[string]string{"a": "bad"}})
 	w.sent("n2", []string{"a"})
-	if !w.answered("n2", "field x: no", time.Time{}) || w.nack == nil || w.nack.Names[0] != "a" {
-		t.Fatalf("nack %+v", w.nack)
+	if !w.answered("n2", "field x: no", time.Time{}) || w.refusals.newest() == nil || w.refusals.newest().Names[0] != "a" {
+		t.Fatalf("nack %+v", w.refusals.newest())
 	}
 	if w.acked != 1 {
 		t.Errorf("a refusal acknowledges generation %d", w.acked)
@@ -147,8 +147,8 @@ func TestRefusedResourceIsNotRepeated(t *testing.T) {
 	}
 	w.sent("n3", []string{"a"})
 	w.answered("n3", "", time.Time{})
-	if w.nack != nil || w.acked != 3 {
-		t.Errorf("after an ACK: nack %v, acknowledged %d", w.nack, w.acked)
+	if w.refusals.newest() != nil || w.acked != 3 {
+		t.Errorf("after an ACK: nack %v, acknowledged %d", w.refusals.newest(), w.acked)
 	}
 }
 
@@ -163,10 +163,10 @@ func TestWhatARefusalLeavesTheClientWithout(t *testing.T) {
 		names := w.diff(fixture{uint64(n), resources}).names()
 		w.sent(fmt.Sprint(n), names)
 		w.answered(fmt.Sprint(n), detail, time.Time{})
-		if w.nack == nil {
+		if w.refusals.newest() == nil {
 			return ""
 		}
-		return strings.Join(w.nack.Lacking, " ")
+		return strings.Join(w.refusals.newest().Lacking, " ")
 	}
 	all := map[string]string{"had": "2", "new": "1", "bad": "1"}
 	if got := send("bad: no; had: no", all); got != "bad" {
@@ -187,7 +187,7 @@ func TestWhatARefusalLeavesTheClientWithout(t *testing.T) {
 func TestForeignNonceIsIgnored(t *testing.T) {
 	w := newWatch(ClusterType)
 	w.subscribe(delta())
-	if w.answered("from another stream", "boom", time.Time{}) || w.nack != nil {
+	if w.answered("from another stream", "boom", time.Time{}) || w.refusals.newest() != nil {
 		t.Error("a nonce that we never sent changed the state")
 	}
 }
@@ -224,5 +224,102 @@ func TestStateOfTheWorldNames(t *testing.T) {
 	w.ask([]string{"b"})
 	if got := w.diff(one(map[string]string{"a": "2", "b": "1"})).text(); got != "" {
 		t.Errorf("got %q: nobody asks for a any more", got)
+	}
+}
+
+// A refusal stands until what was refused is taken, goes, or is no longer wanted: an answer to something else says nothing of it.
+func TestARefusalStandsUntilItsResourceIsTaken(t *testing.T) {
+	for _, test := range []struct {
+		what  string
+		after func(w *watch)
+		want  string // what is refused then
+	}{
+		{"something else is taken", func(w *watch) {}, "http.80: no"},
+		{"it is taken", func(w *watch) { answer(w, 4, "", map[string]string{"http.8080": "2", "http.80": "3"}) }, ""},
+		{"it is refused again", func(w *watch) { answer(w, 4, "http.80: not yet", map[string]string{"http.8080": "2", "http.80": "3"}) }, "http.80: not yet"},
+		{"another is refused, too", func(w *watch) { answer(w, 4, "http.8080: dry", map[string]string{"http.8080": "3", "http.80": "2"}) }, "http.80: no; http.8080: dry"},
+		{"it goes", func(w *watch) { answer(w, 4, "", map[string]string{"http.8080": "2"}) }, ""},
+		{"it is sent anew, and not answered yet", func(w *watch) {
+			w.sent("5", w.diff(fixture{5, map[string]string{"http.8080": "2", "http.80": "3"}}).names())
+		}, "http.80: no"},
+		{"it is not wanted any more", func(w *watch) {
+			w.subscribe(&discovery.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"http.80"}})
+		}, ""},
+		{"all there is, is taken", func(w *watch) { w.sentAll("5", nil); w.answered("5", "", time.Time{}) }, ""},
+	} {
+		w := newWatch(RouteType)
+		w.subscribe(&discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"http.80", "http.8080"}})
+		answer(w, 1, "", map[string]string{"http.8080": "1", "http.80": "1"})
+		answer(w, 2, "http.80: no", map[string]string{"http.8080": "1", "http.80": "2"})
+		answer(w, 3, "", map[string]string{"http.8080": "2", "http.80": "2"})
+		test.after(w)
+		var got []string
+		for _, n := range w.refusals.list {
+			if len(n.Names) != 1 {
+				t.Errorf("%s: %v is refused, want one name", test.what, n.Names)
+			}
+			got = append(got, n.Detail)
+		}
+		if strings.Join(got, "; ") != test.want {
+			t.Errorf("%s: refused is %q, want %q", test.what, got, test.want)
+		}
+	}
+}
+
+// answer sends what a client lacks of the resources, and has it answer.
+func answer(w *watch, generation int, detail string, resources map[string]string) {
+	w.sent(fmt.Sprint(generation), w.diff(fixture{uint64(generation), resources}).names())
+	w.answered(fmt.Sprint(generation), detail, time.Time{})
+}
+
+// Of one refusal of several things, what is mended is no longer told, nor why it was refused.
+func TestWhatIsMendedOfARefusalIsNotTold(t *testing.T) {
+	w := newWatch(ClusterType)
+	w.subscribe(delta())
+	all := map[string]string{"a": "1", "b": "1", "c": "1"}
+	answer(w, 1, "a: one\nmore\nc: three", all)
+	all["a"] = "2"
+	answer(w, 2, "", all)
+	if n := w.refusals.newest(); n == nil || n.Detail != "c: three" || len(n.Names) != 1 || len(n.Lacking) != 1 {
+		t.Errorf("got %+v, want c alone, of which there is no version", n)
+	}
+	all["c"] = "2"
+	answer(w, 3, "", all)
+	if n := w.refusals.newest(); n != nil {
+		t.Errorf("%+v stands, though all is taken", n)
+	}
+}
+
+func TestRefusalsAreBounded(t *testing.T) {
+	w := newWatch(ClusterType)
+	w.subscribe(delta())
+	all := map[string]string{}
+	for i := range 3 * maxNacks {
+		all[fmt.Sprint(i)] = "1"
+		answer(w, i, "no", all)
+	}
+	if n := len(w.refusals.list); n != maxNacks {
+		t.Errorf("%d refusals are kept, want %d", n, maxNacks)
+	}
+}
+
+func TestMentions(t *testing.T) {
+	for _, test := range []struct {
+		text, name string
+		want       bool
+	}{
+		{"http.8080: no", "http.80", false},
+		{"http.80: no", "http.80", true},
+		{"Error adding listener(s) 0.0.0.0_80: no chain", "0.0.0.0_80", true},
+		{"Error adding listener(s) 10.0.0.0_80: no chain", "0.0.0.0_80", false},
+		{"see outbound|80||a.b.", "outbound|80||a.b", true},
+		{"outbound|80||a.b.c", "outbound|80||a.b", false},
+		{"bad 'a', b", "a", true},
+		{"", "a", false},
+		{"x", "", false},
+	} {
+		if got := mentions(test.text, test.name); got != test.want {
+			t.Errorf("mentions(%q, %q) = %v", test.text, test.name, got)
+		}
 	}
 }

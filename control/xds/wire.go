@@ -34,7 +34,7 @@ func (*deltaWire) answer(w *watch, r *discovery.DeltaDiscoveryRequest, now time.
 	if r.GetResponseNonce() == "" {
 		return false
 	}
-	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && w.nack != nil
+	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && r.GetErrorDetail().GetMessage() != ""
 }
 
 func (*deltaWire) subscribe(w *watch, r *discovery.DeltaDiscoveryRequest) bool { return w.subscribe(r) }
@@ -75,7 +75,7 @@ func (*sotwWire) answer(w *watch, r *discovery.DiscoveryRequest, now time.Time) 
 	if r.GetResponseNonce() == "" {
 		return false
 	}
-	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && w.nack != nil
+	return w.answered(r.GetResponseNonce(), r.GetErrorDetail().GetMessage(), now) && r.GetErrorDetail().GetMessage() != ""
 }
 
 func (*sotwWire) subscribe(w *watch, r *discovery.DiscoveryRequest) bool {
@@ -90,8 +90,10 @@ func (s *sotwWire) respond(w *watch, r Resources, nonce string, always bool) fun
 		return nil
 	}
 	out := &discovery.DiscoveryResponse{VersionInfo: strconv.FormatUint(r.Generation(), 10), TypeUrl: w.typeURL, Nonce: nonce}
+	sent := w.sent
 	if wildcardByDefault(w.typeURL) {
 		out.Resources = w.all(r)
+		sent = w.sentAll
 	} else {
 		if len(c.resources) == 0 {
 			return nil // this form cannot say that a resource is gone
@@ -100,6 +102,6 @@ func (s *sotwWire) respond(w *watch, r Resources, nonce string, always bool) fun
 			out.Resources = append(out.Resources, res.GetResource())
 		}
 	}
-	w.sent(nonce, c.names())
+	sent(nonce, c.names())
 	return func() error { return s.send(out) }
 }

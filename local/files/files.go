@@ -148,6 +148,9 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 	return wrong
 }
 
+// Empty reports whether the last pass found no document at all, right or wrong.
+func (f *Follower) Empty() bool { return len(f.applied) == 0 && len(f.wrong) == 0 }
+
 // saved forgets what was sent of a file: who saves it means all of it, also what
 // somebody changed or deleted since.
 func (f *Follower) saved(file string) {

@@ -35,6 +35,7 @@ var neutral = map[string]bool{"AttachedListenerSets": true}
 // many more there are. The conditions may be those of a Gateway's listeners, or of a route's parents.
 func standing(u *unstructured.Unstructured, findings []string) string {
 	wrong := append([]string{}, findings...)
+	var later []string // names that are not there: what is wrong with the object itself comes first
 	add := func(prefix string, conditions any) {
 		list, _ := conditions.([]any)
 		for _, c := range list {
@@ -52,7 +53,11 @@ func standing(u *unstructured.Unstructured, findings []string) string {
 				text = fmt.Sprint(m["reason"])
 			}
 			for line := range strings.SplitSeq(text, "\n") { // Istio's has a line for each finding
-				wrong = append(wrong, prefix+line)
+				if kind == "ResolvedRefs" {
+					later = append(later, prefix+line)
+				} else {
+					wrong = append(wrong, prefix+line)
+				}
 			}
 		}
 	}
@@ -65,7 +70,7 @@ func standing(u *unstructured.Unstructured, findings []string) string {
 			add(part.prefix(m), m["conditions"])
 		}
 	}
-	if len(wrong) == 0 {
+	if wrong = append(wrong, later...); len(wrong) == 0 {
 		return waiting(u, status)
 	}
 	seen, others := map[string]bool{}, -1
