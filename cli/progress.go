@@ -118,7 +118,9 @@ type Summary struct {
 // Ready prints what people want to know when everything runs: what does not, where to
 // look, and what to type next.
 func Ready(out io.Writer, took time.Duration, s Summary) {
-	if n := len(s.NotReady); n == 0 {
+	if n := len(s.NotReady); n == 0 && s.Pods == 1 {
+		fmt.Fprintf(out, "\n1 pod is ready after %.1f s.\n\n", took.Seconds())
+	} else if n == 0 {
 		fmt.Fprintf(out, "\n%d pods are ready after %.1f s.\n\n", s.Pods, took.Seconds())
 	} else {
 		fmt.Fprintf(out, "\n%d of %d pods are ready after %.1f s. Not ready:\n  %s\n\n", s.Pods, s.Pods+n, took.Seconds(), strings.Join(s.NotReady, "\n  "))
