@@ -30,6 +30,9 @@ const (
 	// patience is how long a container may be about to get ready before anybody is
 	// told what its probe says.
 	patience = time.Second
+	// slow is how long a program may take to open its ports and still be told that it
+	// opens them on loopback only.
+	slow = 5 * time.Minute
 )
 
 // A run is one process of a container, as its probes see it.
@@ -61,19 +64,19 @@ func (r *run) watch(ctx context.Context) {
 		r.c.mu.Unlock()
 		r.c.w.changed()
 	}
-	var liveness sync.WaitGroup
-	defer liveness.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	if p := r.c.spec.LivenessProbe; p != nil {
-		liveness.Go(func() { r.liveness(ctx, p) })
+		beside.Go(func() { r.liveness(ctx, p) })
 	}
 	if p := r.c.spec.ReadinessProbe; p != nil {
+		beside.Go(func() { r.tellLoopback(ctx) })
 		r.readiness(ctx, p)
 		return
 	}
 	r.waitForPorts(ctx, r.ports())
 	if ctx.Err() == nil {
 		r.c.setReady(true, "")
-		r.waitForPorts(ctx, r.served())
 		r.tellLoopback(ctx)
 	}
 }
@@ -160,19 +163,35 @@ func (r *run) served() iter.Seq[int32] {
 }
 
 // tellLoopback tells people about ports that only the pod itself can reach, since
-// all that others see of it is a 503.
+// all that others see of it is a 503. It looks until each of them is open, or for as
+// long as a slow program may take to start: ready may be said long before.
 func (r *run) tellLoopback(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, port := range slices.AppendSeq(slices.Collect(r.ports()), r.served()) {
-		// In this order: one that opens everywhere meanwhile is not accused.
-		if !r.opened(ctx, loopback, port) || r.opened(ctx, r.address(), port) || ctx.Err() != nil {
-			continue
-		}
-		message := fmt.Sprintf("Container %s listens on loopback only (port %d): connections to the pod's address are refused. Let it listen on 0.0.0.0", r.c.name, port)
-		if r.c.w.proxy() != nil {
-			message += ", or let its sidecar connect to loopback (inboundTrafficPolicy: {mode: LOCALHOST})"
-		}
-		r.event(ctx, corev1.EventTypeWarning, "ListensOnLoopback", message)
+		all.Go(func() {
+			for wait := eager / 2; time.Since(r.began) < slow; wait = min(2*wait, time.Second) {
+				// In this order: one that opens everywhere meanwhile is not accused.
+				if r.opened(ctx, loopback, port) {
+					if !r.opened(ctx, r.address(), port) && ctx.Err() == nil {
+						r.accuse(ctx, port)
+					}
+					return
+				}
+				if r.opened(ctx, r.address(), port) || !sleep(ctx, wait) {
+					return
+				}
+			}
+		})
 	}
+}
+
+func (r *run) accuse(ctx context.Context, port int32) {
+	message := fmt.Sprintf("Container %s listens on loopback only (port %d): connections to the pod's address are refused. Let it listen on 0.0.0.0", r.c.name, port)
+	if r.c.w.proxy() != nil {
+		message += ", or let its sidecar connect to loopback (inboundTrafficPolicy: {mode: LOCALHOST})"
+	}
+	r.event(ctx, corev1.EventTypeWarning, "ListensOnLoopback", message)
 }
 
 // startup repeats a startup probe; false means that the container was killed or
@@ -251,9 +270,7 @@ func (r *run) readiness(ctx context.Context, p *corev1.Probe) {
 		case err == nil:
 			failures = 0
 			if successes++; successes >= max(p.SuccessThreshold, 1) {
-				if r.c.setReady(true, ""); !ready {
-					r.tellLoopback(ctx)
-				}
+				r.c.setReady(true, "")
 				ready = true
 			}
 		case r.over(ctx):

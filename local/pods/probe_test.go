@@ -182,6 +182,29 @@ func TestLoopbackIsTold(t *testing.T) {
 	})
 }
 
+// A readiness probe may say that all is well long before the program listens.
+func TestLoopbackIsToldOfSlowPrograms(t *testing.T) {
+	slowly := func(p *fakeProcess) int {
+		<-time.After(40 * time.Second) // of the test's clock
+		p.b.listen("127.0.0.1:8080", answers(200, ""))
+		return serves(p)
+	}
+	for _, spec := range []string{"env: []", "readinessProbe: {exec: {command: [fine]}}"} {
+		story(t, map[string]program{"app": slowly, "fine": exits(0)}, func(c *cluster) {
+			c.pod(with(spec))
+			c.after(20 * time.Second)
+			c.want("Running, app ready")
+			if e := c.events("ListensOnLoopback"); len(e) != 0 {
+				t.Errorf("%s: told before it listens anywhere: %v", spec, e)
+			}
+			c.after(25 * time.Second)
+			if e := c.events("ListensOnLoopback"); len(e) != 1 {
+				t.Errorf("%s: events: %v, want one", spec, e)
+			}
+		})
+	}
+}
+
 // A port that only a Service names counts too; but who has nothing there is left alone,
 // and ready at once.
 func TestLoopbackIsToldOfAServicesPort(t *testing.T) {
