@@ -242,6 +242,7 @@ func (s *supervisor) admit(ctx context.Context, r *api.Request) ([]string, error
 	var warnings []string
 	if r.Subresource == "" && metav1.GetControllerOfNoCopy(r.Object) == nil { // what a controller makes was judged with its owner
 		result := validate.Object(r.Object, nil)
+		s.judgeShared(ctx, r, &result)
 		if err := result.Errors.Err(); err != nil {
 			return nil, err
 		}

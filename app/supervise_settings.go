@@ -12,11 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mallamesh/malla/base/version"
 	"github.com/mallamesh/malla/config"
 	"github.com/mallamesh/malla/config/kind"
 	"github.com/mallamesh/malla/config/mesh"
+	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/control/ca"
 	"github.com/mallamesh/malla/control/inject"
 	"github.com/mallamesh/malla/local/api"
@@ -137,6 +139,19 @@ func (s *supervisor) injection(p proxySettings) inject.Options {
 		s.log.Warn("meshConfig.defaultConfig not read", "reason", err)
 	}
 	return out
+}
+
+// judgeShared adds what is wrong with the mesh's settings in a ConfigMap that only the control plane's own environment makes one of them.
+func (s *supervisor) judgeShared(ctx context.Context, r *api.Request, to *validate.Result) {
+	if r.Kind.Kind != "ConfigMap" || r.Namespace != seed.Namespace || slices.Contains(mesh.Names, r.Name) || r.Name != s.shared(ctx) {
+		return
+	}
+	var c corev1.ConfigMap
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(r.Object.Object, &c); err != nil {
+		return // who judges every object has said so
+	}
+	found := validate.Settings(&c)
+	to.Errors, to.Notices = append(to.Errors, found.Errors...), append(to.Notices, found.Notices...)
 }
 
 // mostPods are as many as a warning names.

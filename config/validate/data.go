@@ -30,16 +30,30 @@ func (r *ruler) configMap(c *corev1.ConfigMap) {
 	r.dataSize(size)
 	// Which namespace is the mesh's root is not known here; a ConfigMap of that
 	// name and with that key is meant for the mesh wherever it stands.
-	if text, ok := c.Data[mesh.Key]; ok && slices.Contains(mesh.Names, c.Name) {
+	if slices.Contains(mesh.Names, c.Name) {
+		found := settings(c.Data)
+		r.errs = append(r.errs, found.Errors...)
+		r.notices = append(r.notices, found.Notices...)
+	}
+}
+
+// Settings judges a ConfigMap that has the mesh's settings under a name which is not known here (see [mesh.SharedEnv]).
+func Settings(c *corev1.ConfigMap) Result {
+	found := settings(c.Data)
+	found.Errors.In("ConfigMap " + c.Namespace + "/" + c.Name)
+	return found
+}
+
+func settings(data map[string]string) (found Result) {
+	if text, ok := data[mesh.Key]; ok {
 		_, errs, notices := mesh.Parse(text, model.DefaultMeshConfig(), field.At("data", mesh.Key))
-		r.errs = append(r.errs, errs...)
-		r.notices = append(r.notices, notices...)
+		found.Errors, found.Notices = errs, notices
 	}
-	if text := c.Data[mesh.NetworksKey]; text != "" && slices.Contains(mesh.Names, c.Name) {
+	if text := data[mesh.NetworksKey]; text != "" {
 		_, errs, notices := mesh.ParseNetworks(text, field.At("data", mesh.NetworksKey))
-		r.errs = append(r.errs, errs...)
-		r.notices = append(r.notices, notices...)
+		found.Errors, found.Notices = append(found.Errors, errs...), append(found.Notices, notices...)
 	}
+	return found
 }
 
 func (r *ruler) secret(s *corev1.Secret) {
