@@ -34,7 +34,7 @@ import (
 // wherever stands for the host that a client has dialled, where a proxy goes there whatever it is.
 const wherever = "anywhere"
 
-// application is what stands for the workload's own program.
+// application is what stands for the workload's own program, where it is called at the address that its clients have called.
 const application = "the application"
 
 // names are translate's, without the listeners that are opened for nothing.
@@ -75,7 +75,7 @@ func (p *play) resource(v *model.View, typeURL, name string) (proto.Message, boo
 		p.moveFiles(m)
 	}
 	p.inTLS(m, func(s *tlsv3.SdsSecretConfig) {
-		if _, ok := translate.Secret(p.views[at], s.Name); !ok && s.Name != "default" && s.Name != "ROOTCA" {
+		if _, ok := translate.Secret(p.views[at], s.Name); !ok && s.Name != "default" && s.Name != "ROOTCA" && s.Name != systemRoots {
 			s.SdsConfig.InitialFetchTimeout = durationpb.New(100 * time.Millisecond) // it will not come
 		}
 	})
@@ -165,7 +165,7 @@ func (p *play) moveCluster(at int, c *clusterv3.Cluster) {
 		c.TransportSocketMatches, c.TransportSocket = nil, nil
 	}
 	switch {
-	case strings.HasPrefix(c.Name, "inbound|"):
+	case strings.HasPrefix(c.Name, "inbound|") && c.LoadAssignment == nil:
 		p.static(at, c, application)
 	case c.GetType() == clusterv3.Cluster_ORIGINAL_DST && p.listeners[outbound][at]+p.listeners[inbound][at] != 0:
 		name := wherever
@@ -211,12 +211,16 @@ func (p *play) move(at int, a *endpointv3.ClusterLoadAssignment) {
 	}
 }
 
+// machine is the file with the roots of the machine that a story's proxies run on, where it says which.
+const machine = "system"
+
 // files writes the files that proxies of the story have. Lines say what is in them:
 //
 //	/c/cert.pem cert client partners   the certificate of client that partners have signed
 //	/c/key.pem key client partners     and its key
 //	/c/ca.pem cert partners
 //	/c/crl.pem crl partners            what they have revoked
+//	system cert partners               whom the machine trusts
 func (p *play) files() {
 	for _, f := range p.archive.Files {
 		if f.Name != "files" {

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,6 +48,9 @@ func (p *play) secrets(static map[string]any, stock bool, me *tls.Certificate) {
 	}
 }
 
+// systemRoots is the name by which an agent beside a real Envoy gives it the roots of the system.
+const systemRoots = "file-root:system"
+
 // agent gives a proxy its certificate, as the one beside it would, and returns its address.
 func (p *play) agent(me *tls.Certificate) string {
 	p.t.Helper()
@@ -55,6 +60,11 @@ func (p *play) agent(me *tls.Certificate) string {
 	}
 	if err := s.SetRoots("ROOTCA", authority(p.t).Roots()); err != nil {
 		p.t.Fatal(err)
+	}
+	if bundle, err := os.ReadFile(filepath.Join(p.root, machine)); p.root != "" && err == nil {
+		if err := s.SetBundle(systemRoots, bundle); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -182,7 +182,11 @@ func (p *play) proxy(stock bool, form, program string, args ...string) *process.
 	}
 	file, admin := joinsBy(p.t, form, p.plane.Address, node, func(static map[string]any) { p.secrets(static, stock, me) })
 	p.admin[side(stock)] = admin
-	return process.Start(p.t, program, append([]string{"-c", file}, args...)...)
+	args = append([]string{"-c", file}, args...)
+	if p.root != "" && !stock {
+		return process.Start(p.t, "env", append([]string{"SSL_CERT_FILE=" + filepath.Join(p.root, machine), program}, args...)...)
+	}
+	return process.Start(p.t, program, args...)
 }
 
 func side(stock bool) int {
