@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -379,8 +380,9 @@ func (c *controlPlane) tell() {
 	c.status.Set(wanted)
 }
 
-// publishRoots tells the publisher which namespaces there are.
+// publishRoots tells the publisher which namespaces there are, and whom the mesh trusts besides its own roots.
 func (c *controlPlane) publishRoots() {
+	c.publisher.Anchors(strings.Join(c.resources.Mesh().Config.TrustAnchors, ""))
 	now := map[string]string{}
 	for _, ns := range c.source.Snapshot().List("Namespace") {
 		now[ns.Name] = ns.UID

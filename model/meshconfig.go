@@ -33,6 +33,7 @@ type MeshConfig struct {
 	RootNamespace               string
 	TrustDomain                 string
 	TrustDomainAliases          []string
+	TrustAnchors                []string // certificates (PEM) that workloads may be vouched for by, besides the mesh's own roots
 	ClusterDomain               string
 	ConnectTimeout              time.Duration
 	DetectionTimeout            time.Duration // of protocols; 0: wait forever

@@ -19,6 +19,10 @@ const (
 	RootFile  = "root-cert.pem"
 )
 
+// AnchorsFile is the key beside the root that workloads are given, with certificates of further authorities (MeshConfig's caCertificates).
+// Whom these vouch for may be a workload, never the control plane, and so they stand apart.
+const AnchorsFile = "trust-anchors.pem"
+
 // minRSABits is the shortest RSA key with which crypto/rsa signs.
 const minRSABits = 1024
 

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bufio"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -47,7 +49,8 @@ type environment struct {
 	CA          string // host:port
 	TokenPath   string
 	RootPath    string
-	TTL         time.Duration // of certificates, 0: the default
+	Anchors     []*x509.Certificate // that others may be vouched for by, besides the roots
+	TTL         time.Duration       // of certificates, 0: the default
 
 	Concurrency int
 	AdminPort   int
@@ -93,6 +96,7 @@ type proxyConfig struct {
 	ProxyStatsMatcher        statsMatcher      `json:"proxyStatsMatcher"`
 	RuntimeValues            map[string]string `json:"runtimeValues"`
 	ReadinessProbe           *readinessProbe   `json:"readinessProbe"`
+	CACertificatesPEM        []string          `json:"caCertificatesPem"`
 	ConnectionSettings       struct {
 		Listener int `json:"listenerConnectionLimit"`
 		Global   int `json:"globalDownstreamConnectionLimit"`
@@ -196,6 +200,11 @@ func readProxyConfig(text string) (*proxyConfig, error) {
 	return c, nil
 }
 
+// anchorsPath is where further authorities stand, beside the roots.
+func (e *environment) anchorsPath() string {
+	return filepath.Join(filepath.Dir(e.RootPath), pki.AnchorsFile)
+}
+
 func (e *environment) config(c *proxyConfig) error {
 	e.Discovery = first(c.DiscoveryAddress, "istiod.istio-system.svc:15012")
 	if c.Concurrency != nil {
@@ -208,6 +217,13 @@ func (e *environment) config(c *proxyConfig) error {
 	}
 	if c.StatusPort > 0 {
 		e.StatusPort = c.StatusPort
+	}
+	for i, text := range c.CACertificatesPEM {
+		certs, err := pki.DecodeCertificates([]byte(text))
+		if err != nil {
+			return fmt.Errorf("PROXY_CONFIG caCertificatesPem[%d]: %w", i, err)
+		}
+		e.Anchors = append(e.Anchors, certs...)
 	}
 	e.Probe = c.ReadinessProbe
 	e.Runtime = c.RuntimeValues

@@ -154,7 +154,7 @@ func (p *envoy) identity() {
 		if err := p.sds.SetRoots(rootSecret, certs); err != nil {
 			p.log.Warn("roots", "error", err)
 		}
-	})
+	}).Besides(p.e.anchorsPath(), p.e.Anchors)
 	ca := &agent.CA{Address: p.e.CA, TokenPath: p.e.TokenPath, ClusterID: p.e.ClusterID, Roots: p.roots, Dial: dial(p.dialer)}
 	p.agent = agent.New(agent.Options{ID: p.e.id(), Signer: ca, Roots: p.roots, TTL: p.e.TTL, Log: p.log, Issued: func(c *tls.Certificate) {
 		if err := p.sds.SetIdentity(identitySecret, c); err != nil {

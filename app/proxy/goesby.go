@@ -29,6 +29,9 @@ func GoesBy(o Options, probe string) (string, error) {
 	if e.Type == "router" && e.ListenerLimit > 0 {
 		fmt.Fprintf(&out, "each listener has %d connections\n", e.ListenerLimit)
 	}
+	for _, c := range e.Anchors {
+		fmt.Fprintf(&out, "trusts whom %s vouches for, too\n", c.Subject)
+	}
 	for _, layer := range e.bootstrap(node).GetLayeredRuntime().GetLayers() {
 		for _, key := range slices.Sorted(maps.Keys(layer.GetStaticLayer().GetFields())) {
 			fmt.Fprintf(&out, "runtime %s = %s\n", key, show(layer.GetStaticLayer().GetFields()[key]))

@@ -122,7 +122,7 @@ func (p *parts) identity(e *environment, d *net.Dialer) (*agent.Roots, *agent.Ag
 		if err := p.secrets.Trust(rootSecret).Set(certs); err != nil {
 			p.log.Warn("roots", "error", err)
 		}
-	})
+	}).Besides(e.anchorsPath(), e.Anchors)
 	ca := &agent.CA{Address: e.CA, TokenPath: e.TokenPath, ClusterID: e.ClusterID, Roots: roots, Dial: dial(d)}
 	ag := agent.New(agent.Options{ID: e.id(), Signer: ca, Roots: roots, TTL: e.TTL, Log: p.log, Issued: func(c *tls.Certificate) {
 		if err := p.secrets.Identity(identitySecret).Set(c); err != nil {

@@ -16,7 +16,10 @@ var MeshFields = join(
 	ign("the log of listeners is off", "disableEnvoyListenerLog"),
 	only(ref("the control plane reads its API server; other sources of configuration are "+whyNotYet, "configSources[].address"), "!k8s://"),
 	ref("only of other sources than k8s://, which are "+whyNotYet, "configSources[].tlsSettings", "configSources[].subscribedResources"),
-	ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "caCertificates", "ca"),
+	ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "ca"),
+	ref("trust is what is written here (pem); fetching it from elsewhere is "+whyNotYet, "caCertificates[].spiffeBundleUrl"),
+	ign("Istio does not heed it either: who is trusted may speak for every trust domain that is", "caCertificates[].trustDomains"),
+	ign("no signer of Kubernetes signs here; whom it would vouch for is trusted all the same", "caCertificates[].certSigners"),
 	ref("Istio does not make them any more; the control plane has a certificate of its own", "certificates"),
 	ign("ambient mode is not there", "serviceScopeConfigs"),
 	below(join(
@@ -30,7 +33,6 @@ var MeshFields = join(
 		ign("what proxies say of themselves never leaves the mesh", "proxyHeaders.metadataExchangeHeaders"),
 		ign("labels of metrics need not be named before they are used", "extraStatTags"),
 		ref(whyTelemetry, "envoyAccessLogService", "envoyMetricsService", "statsdUdpAddress"),
-		ref("one authority signs here, that of cacerts or its own; others are "+whyNotYet, "caCertificatesPem"),
 		ref("keys are worked with in the proxy itself; it drives no cryptographic hardware", "privateKeyProvider"),
 	), "defaultConfig"),
 )

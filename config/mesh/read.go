@@ -3,6 +3,7 @@ package mesh
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -12,7 +13,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 )
 
 func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.MeshConfig {
@@ -26,6 +29,13 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 	}
 	if r.has("trustDomainAliases") {
 		out.TrustDomainAliases = sortedClone(m.GetTrustDomainAliases())
+	}
+	for i, c := range m.GetCaCertificates() {
+		at := r.path("caCertificates").Index(i)
+		if c.GetPem() == "" && r.wrongBelow(at) {
+			continue // it says something else, which is refused
+		}
+		out.TrustAnchors = append(out.TrustAnchors, r.anchors(c.GetPem(), at.Child("pem"))...)
 	}
 	r.duration(m.GetConnectTimeout(), &out.ConnectTimeout, time.Millisecond, time.Hour, "connectTimeout")
 	r.duration(m.GetProtocolDetectionTimeout(), &out.DetectionTimeout, 0, time.Hour, "protocolDetectionTimeout")
@@ -128,11 +138,35 @@ func (r *reader) starts(p *meshv1alpha1.ProxyConfig, at func(string) []string) {
 			r.errs.Addf(r.path(at("proxyStatsMatcher")...).Child("inclusionRegexps").Index(i), "%v", err)
 		}
 	}
+	for i, text := range p.GetCaCertificatesPem() {
+		r.anchors(text, r.path(at("caCertificatesPem")...).Index(i))
+	}
 	CheckProbe(p.GetReadinessProbe(), r.path(at("readinessProbe")...), r.errs)
 	admin, status := r.ownPort(p.GetProxyAdminPort(), adminPort, at("proxyAdminPort")), r.ownPort(p.GetStatusPort(), statusPort, at("statusPort"))
 	if admin == status {
 		r.errorf("found %d, which is proxyAdminPort; want another port", []any{status}, at("statusPort")...)
 	}
+}
+
+func (r *reader) wrongBelow(at *field.Path) bool {
+	return slices.ContainsFunc(*r.errs, func(e *field.Error) bool { return strings.HasPrefix(e.At.String(), at.String()+".") })
+}
+
+// anchors reads certificates of authorities, each in PEM.
+func (r *reader) anchors(text string, at *field.Path) (out []string) {
+	certs, err := pki.DecodeCertificates([]byte(text))
+	if err != nil {
+		r.errs.Addf(at, "%v; want certificates of authorities, in PEM", err)
+		return nil
+	}
+	for _, c := range certs {
+		if !c.IsCA {
+			r.errs.Addf(at, "found the certificate of %q, which is no authority's (CA:TRUE)", c.Subject)
+			return nil
+		}
+		out = append(out, string(pki.EncodeCertificates(c)))
+	}
+	return out
 }
 
 // Ports of proxies, if nobody says otherwise.

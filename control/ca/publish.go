@@ -15,13 +15,18 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/mallamesh/malla/pki"
 )
 
-// Publish writes the root into ConfigMap istio-ca-root-cert of a namespace, if
-// it is not there already. Sidecars mount it to know whom to trust first.
-func Publish(ctx context.Context, client kubernetes.Interface, namespace string, root []byte) error {
+// Publish writes the root, and the anchors if there are some, into ConfigMap istio-ca-root-cert of a namespace, if
+// they are not there already. Sidecars mount it to know whom to trust first.
+func Publish(ctx context.Context, client kubernetes.Interface, namespace string, root []byte, anchors string) error {
 	maps := client.CoreV1().ConfigMaps(namespace)
 	want := map[string]string{RootKey: string(root)}
+	if anchors != "" {
+		want[pki.AnchorsFile] = anchors
+	}
 	have, err := maps.Get(ctx, RootConfigMap, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -30,9 +35,9 @@ func Publish(ctx context.Context, client kubernetes.Interface, namespace string,
 			Data:       want,
 		}, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
-			return Publish(ctx, client, namespace, root)
+			return Publish(ctx, client, namespace, root, anchors)
 		}
-	case err == nil && have.Data[RootKey] != want[RootKey]:
+	case err == nil && (have.Data[RootKey] != want[RootKey] || have.Data[pki.AnchorsFile] != want[pki.AnchorsFile]):
 		changed := have.DeepCopy()
 		changed.Data = want
 		_, err = maps.Update(ctx, changed, metav1.UpdateOptions{})
@@ -51,8 +56,9 @@ type Publisher struct {
 	log       *slog.Logger
 	queue     workqueue.TypedRateLimitingInterface[string] // of namespaces to look at
 
-	mu    sync.Mutex
-	known map[string]string // guarded by mu: the UID of each namespace
+	mu      sync.Mutex
+	known   map[string]string // guarded by mu: the UID of each namespace
+	anchors string            // guarded by mu
 }
 
 // NewPublisher returns a publisher of the authority's roots.
@@ -71,6 +77,17 @@ func (p *Publisher) Namespaces(now map[string]string) {
 		}
 	}
 	p.known = now
+}
+
+// Anchors says which further authorities are trusted, as PEM.
+func (p *Publisher) Anchors(text string) {
+	p.mu.Lock()
+	same := p.anchors == text
+	p.anchors = text
+	p.mu.Unlock()
+	if !same {
+		p.Changed()
+	}
 }
 
 // Changed says that there are other roots.
@@ -125,7 +142,10 @@ func (p *Publisher) next(ctx context.Context) bool {
 		return false
 	}
 	defer p.queue.Done(ns)
-	err := Publish(ctx, p.client, ns, p.authority.CA().RootPEM())
+	p.mu.Lock()
+	anchors := p.anchors
+	p.mu.Unlock()
+	err := Publish(ctx, p.client, ns, p.authority.CA().RootPEM(), anchors)
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause): // the namespace has gone, or goes
 		p.queue.Forget(ns)

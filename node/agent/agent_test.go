@@ -225,6 +225,53 @@ func (s *service) CreateCertificate(ctx context.Context, r *securityv1alpha1.Ist
 }
 
 // The signer shows its token, and only to the server that its roots vouch for.
+// Whom anchors vouch for may be a workload, but not the control plane.
+func TestAnchors(t *testing.T) {
+	own, partner, other := newCA(t), newCA(t), newCA(t)
+	dir := t.TempDir()
+	root, anchors := filepath.Join(dir, "root.pem"), filepath.Join(dir, "anchors.pem")
+	var seen []*x509.Certificate
+	r := NewRoots(root, func(all []*x509.Certificate) { seen = all }).Besides(anchors, other.Roots())
+	write := func(path string, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(when string, cas ...*pki.CA) {
+		t.Helper()
+		if err := r.Load(); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		same := len(seen) == len(cas)
+		for i := range min(len(seen), len(cas)) {
+			same = same && seen[i].Equal(cas[i].Root())
+		}
+		if !same {
+			t.Errorf("%s: %d authorities, not the %d that are wanted, in their order", when, len(seen), len(cas))
+		}
+		if all := r.All(); len(all) != 1 || !all[0].Equal(own.Root()) {
+			t.Errorf("%s: the control plane is believed by %d authorities, want the mesh's own only", when, len(all))
+		}
+	}
+	write(root, own.RootPEM())
+	want("without a file of anchors", own, other)
+	write(anchors, partner.RootPEM())
+	want("with one", own, partner, other)
+	write(anchors, own.RootPEM())
+	want("which is the root", own, other)
+	write(anchors, partner.RootPEM())
+	want("and another", own, partner, other)
+	write(anchors, []byte("nonsense"))
+	if err := r.Load(); err == nil || len(seen) != 3 {
+		t.Errorf("a broken file of anchors: %v, %d authorities", err, len(seen))
+	}
+	if err := os.Remove(anchors); err != nil {
+		t.Fatal(err)
+	}
+	want("and gone", own, other)
+}
+
 func TestCA(t *testing.T) {
 	mesh, stranger := newCA(t), newCA(t)
 	dir := t.TempDir()

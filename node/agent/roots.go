@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -15,21 +17,32 @@ import (
 )
 
 // Roots is the mesh's trust: certificates of a file that may change, and those
-// that came with our own chain. Its methods may be called from any goroutine.
+// that came with our own chain. Besides them workloads, but not the control plane, may be vouched for by
+// anchors: of a file that need not be there, and some that stay. Its methods may be called from any goroutine.
 type Roots struct {
 	path    string
 	changed func([]*x509.Certificate)
+	anchors string
+	more    []*x509.Certificate
 
-	mu     sync.Mutex
-	raw    []byte              // guarded by mu: the file as it was read last
-	file   []*x509.Certificate // guarded by mu
-	others []*x509.Certificate // guarded by mu
+	mu       sync.Mutex
+	raw      []byte              // guarded by mu: the file as it was read last
+	file     []*x509.Certificate // guarded by mu
+	others   []*x509.Certificate // guarded by mu
+	rawMore  []byte              // guarded by mu: the file of anchors as it was read last
+	fileMore []*x509.Certificate // guarded by mu
 }
 
 // NewRoots returns the trust in a PEM file (none if path is empty). changed is
 // called with all certificates, never with none, when there are others than before.
 func NewRoots(path string, changed func([]*x509.Certificate)) *Roots {
 	return &Roots{path: path, changed: changed}
+}
+
+// Besides adds anchors: those of a PEM file (none if path is empty), and these. It returns r, which must not be in use yet.
+func (r *Roots) Besides(path string, more []*x509.Certificate) *Roots {
+	r.anchors, r.more = path, more
+	return r
 }
 
 // FromCA trusts the roots that came with our newest certificate, in place of those
@@ -47,7 +60,7 @@ func (r *Roots) FromCA(certs []*x509.Certificate) {
 	}
 }
 
-// Load reads the file again. A file that cannot be read or parsed changes nothing.
+// Load reads the files again. A file that cannot be read or parsed changes nothing; that of anchors may be gone.
 func (r *Roots) Load() error {
 	if r.path == "" {
 		return nil
@@ -56,21 +69,42 @@ func (r *Roots) Load() error {
 	if err != nil {
 		return fmt.Errorf("read roots: %w", err)
 	}
+	rawMore, err := r.readAnchors()
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if bytes.Equal(raw, r.raw) {
+	if bytes.Equal(raw, r.raw) && bytes.Equal(rawMore, r.rawMore) {
 		return nil
 	}
 	certs, err := pki.DecodeCertificates(raw)
 	if err != nil {
 		return fmt.Errorf("read roots %s: %w", r.path, err)
 	}
-	r.raw, r.file = raw, certs
+	var more []*x509.Certificate
+	if len(rawMore) > 0 {
+		if more, err = pki.DecodeCertificates(rawMore); err != nil {
+			return fmt.Errorf("read trust anchors %s: %w", r.anchors, err)
+		}
+	}
+	r.raw, r.file, r.rawMore, r.fileMore = raw, certs, rawMore, more
 	r.tell()
 	return nil
 }
 
-// All returns the roots of now.
+func (r *Roots) readAnchors() ([]byte, error) {
+	if r.anchors == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(r.anchors)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read trust anchors: %w", err)
+	}
+	return raw, nil
+}
+
+// All returns the roots of now, without anchors.
 func (r *Roots) All() []*x509.Certificate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,10 +122,18 @@ func (r *Roots) all() []*x509.Certificate {
 	return out
 }
 
+// tell says whom workloads may be vouched for by. The caller holds mu.
 func (r *Roots) tell() {
-	if all := r.all(); r.changed != nil && len(all) > 0 {
-		r.changed(all)
+	all := r.all()
+	if r.changed == nil || len(all) == 0 {
+		return
 	}
+	for _, c := range slices.Concat(r.fileMore, r.more) {
+		if !slices.ContainsFunc(all, c.Equal) {
+			all = append(all, c)
+		}
+	}
+	r.changed(all)
 }
 
 // rootsInterval is how often the file is looked at. A kubelet takes a minute to
