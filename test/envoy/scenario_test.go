@@ -52,6 +52,7 @@ func load(t *testing.T) []*scenario.Scenario {
 func TestScenarios(t *testing.T) {
 	programs := []program{{path: process.Envoy(t), envoy: true}, {path: process.Proxy(t)}}
 	all := slices.DeleteFunc(load(t), func(s *scenario.Scenario) bool { return !wanted("TestScenarios", s.Name) })
+	all = varied(t, all)
 	pki, err := peer.NewPKI(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -62,15 +63,17 @@ func TestScenarios(t *testing.T) {
 	sides := map[string][]*side{} // by scenario
 	hands := dealt(shared, together)
 	for _, some := range hands {
-		both := launched(t, programs, pki, some, 1)
-		live(t, both)
+		both := launched(t, programs, pki, some, vary.Workers)
+		if !vary.Varies() {
+			live(t, both)
+		}
 		for _, s := range some {
 			sides[s.Name] = both
 		}
 	}
 	for _, some := range hands {
 		for _, side := range sides[some[0].Name] {
-			side.ready(t, some, 1)
+			side.ready(t, some, vary.Workers)
 		}
 	}
 	spent.since(began, "starts of shared processes")
@@ -239,6 +242,15 @@ func (r *result) differs(s *scenario.Scenario) bool { return r.first(s) != "" }
 
 // first is the first thing that is to be told of a result.
 func (r *result) first(s *scenario.Scenario) string {
+	if vary.Varies() {
+		if len(r.notes[0]) == 0 && len(r.notes[1]) == 0 {
+			return "" // both have refused it
+		}
+		if diffs := scenario.Unlike(s, r.notes[0], r.notes[1]); len(diffs) > 0 {
+			return diffs[0]
+		}
+		return ""
+	}
 	if len(r.errs) > 0 {
 		return r.errs[0].Error()
 	}
@@ -370,6 +382,9 @@ func count(n scenario.Notes, prefix string) (found int) {
 // report fails a test for what should not differ.
 func report(t *testing.T, s *scenario.Scenario, sides []*side, r *result) {
 	t.Helper()
+	if vary.Varies() && sides[0].refused[s.Name] != "" && sides[1].refused[s.Name] != "" {
+		t.Skip("both refuse the configuration")
+	}
 	both := true
 	for _, side := range sides {
 		if why := side.refused[s.Name]; why != "" {
@@ -378,9 +393,18 @@ func report(t *testing.T, s *scenario.Scenario, sides []*side, r *result) {
 		}
 	}
 	for _, err := range r.errs {
+		if vary.Varies() {
+			t.Log(err)
+			continue
+		}
 		t.Error(err)
 	}
-	if both {
+	switch {
+	case both && vary.Varies():
+		for _, diff := range scenario.Unlike(s, r.notes[0], r.notes[1]) {
+			t.Error(diff)
+		}
+	case both:
 		for _, word := range untoldBy(s, r.notes[0]) {
 			t.Errorf("Envoy's log has no %q, of which the scenario is the example", word)
 		}

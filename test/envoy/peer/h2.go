@@ -333,7 +333,7 @@ func (h *h2) receive(c *conn, step scenario.Step, note func(key, value string)) 
 	if step.Has("headers") {
 		return nil
 	}
-	note("body", short(s.body))
+	note("body", short(plainly(s.coding(), s.body)))
 	if s.reset != "" {
 		note("reset", s.reset)
 	}
@@ -341,6 +341,18 @@ func (h *h2) receive(c *conn, step scenario.Step, note func(key, value string)) 
 		note("error", "no end of the answer: "+reason(h.err))
 	}
 	return nil
+}
+
+// coding is what the answer says of its body.
+func (s *h2stream) coding() string {
+	for _, block := range s.headers {
+		for _, f := range block {
+			if f.Name == "content-encoding" {
+				return f.Value
+			}
+		}
+	}
+	return ""
 }
 
 // look waits for the end of the connection and says how it came.

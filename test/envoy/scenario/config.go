@@ -306,6 +306,9 @@ func addressOf(a any) string {
 }
 
 func (v *View) completeCluster(c object) error {
+	if err := v.speak(c); err != nil {
+		return err
+	}
 	name, _ := c["name"].(string)
 	if c["type"] == nil && c["cluster_type"] == nil {
 		c["type"] = "STATIC"

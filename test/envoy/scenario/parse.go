@@ -26,7 +26,8 @@ type Scenario struct {
 	Unlogged string // why no access log is written, "" if one is
 
 	config    []Section
-	ownLog    bool // {{log}} is named
+	ownLog    bool     // {{log}} is named
+	speaks    []string // what a variation has upstreams speak
 	Upstreams []*Upstream
 	Steps     []Step
 	Stats     []string
