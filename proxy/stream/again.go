@@ -93,7 +93,7 @@ func (s *Stream) again(answer *header.Map, details string, body []byte) {
 		return
 	}
 	s.authority()
-	s.match()
+	s.Reroute()
 	if s.Config.LogStart {
 		s.logMoment(access.DownstreamStart)
 	}

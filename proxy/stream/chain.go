@@ -294,7 +294,10 @@ func (s *Stream) ResumeResponse() {
 }
 
 // Reroute picks the route once more, from the request as filters have made it.
-func (s *Stream) Reroute() { s.match() }
+func (s *Stream) Reroute() {
+	s.match()
+	s.down.Routed()
+}
 
 // Restart leads a request that a filter holds through the chain once more, as if it had just come:
 // with the route table of now, and through all filters.
@@ -309,7 +312,7 @@ func (s *Stream) Restart() {
 	}
 	s.at, s.reqWait, s.reqHeld.headers = 0, -1, true
 	s.Upgrade, s.lostUpgrade = s.Upgrade || s.lostUpgrade, false
-	if s.match(); !s.mayUpgrade() {
+	if s.Reroute(); !s.mayUpgrade() {
 		return
 	}
 	s.switches()

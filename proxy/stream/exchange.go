@@ -29,6 +29,9 @@ func (x *exchange) alive() {
 	}
 }
 
+// Routed begins to count the idle time of another route.
+func (x *exchange) Routed() { x.alive() }
+
 // awaitHead bounds how long the request's headers may take to come whole.
 func (x *exchange) awaitHead() {
 	x.headAt = 0
@@ -68,6 +71,7 @@ func (x *exchange) OnHeaders(m *header.Map, end bool) {
 		s.Rec.RequestEnd = s.mark()
 	}
 	if s.prepare() {
+		x.alive() // the route may have an idle time of its own
 		s.begin(end)
 	}
 	if v.m.crowded() {

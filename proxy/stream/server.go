@@ -67,6 +67,9 @@ func (v *server) alive() {
 	v.watch()
 }
 
+// Routed begins to count the idle time of another route.
+func (v *server) Routed() { v.alive() }
+
 // watch has a stream ended when nothing happens on it any more.
 func (v *server) watch() {
 	t := v.m.cfg.StreamIdle
