@@ -75,9 +75,8 @@ func (o *Options) resolved() Options {
 	if r.MaxConcurrentStreams == 0 {
 		r.MaxConcurrentStreams = defaultStreams
 	}
-	def(&r.StreamWindow, defaultStreamWindow)
 	def(&r.ConnWindow, defaultConnWindow)
-	r.StreamWindow = min(max(r.StreamWindow, firstWindow), maxWindow)
+	r.StreamWindow = o.Window()
 	r.ConnWindow = min(max(r.ConnWindow, firstWindow), maxWindow)
 	def(&r.DecoderTable, defaultTable)
 	def(&r.EncoderTable, defaultTable)
@@ -89,6 +88,14 @@ func (o *Options) resolved() Options {
 		r.Stats = new(stats.HTTP2)
 	}
 	return r
+}
+
+// Window is how much of a stream the peer may send that nobody has taken yet.
+func (o *Options) Window() int {
+	if o.StreamWindow == 0 {
+		return defaultStreamWindow
+	}
+	return min(max(o.StreamWindow, firstWindow), maxWindow)
 }
 
 const unlimited = int(^uint(0) >> 2)

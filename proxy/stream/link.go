@@ -3,6 +3,7 @@ package stream
 import (
 	"time"
 
+	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
@@ -212,6 +213,18 @@ func (s *Stream) idleTimeout() time.Duration {
 		t = *s.Route.Forward.IdleTimeout
 	}
 	return s.link.over.Timeouts[overload.StreamIdle].Scale(t)
+}
+
+// BufferLimit is how much of a message a filter may keep that has no limit of its own: as in Envoy, over HTTP/2 that is the window of
+// streams, and the listener's limit is one of HTTP/1.1 only.
+func (s *Stream) BufferLimit() int {
+	if s.Rec.Protocol == access.HTTP2 {
+		return s.Config.HTTP2.Window()
+	}
+	if n := s.Conn.Listener.BufferLimit; n > 0 {
+		return n
+	}
+	return 1 << 20
 }
 
 // countDrain counts a connection that is told to end because its listener does.

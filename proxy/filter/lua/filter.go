@@ -140,14 +140,6 @@ func (f *filter) fail(text string) {
 	f.config.Log(Error, text)
 }
 
-// limit is how much of a body is kept.
-func limit(s *stream.Stream) int {
-	if n := s.Conn.Listener.BufferLimit; n > 0 {
-		return n
-	}
-	return 1 << 20
-}
-
 // OnRequest runs envoy_on_request.
 func (f *filter) OnRequest(s *stream.Stream, m *header.Map) stream.Verdict {
 	f.req = nil
@@ -183,12 +175,12 @@ func (r *run) appended() stream.Verdict {
 		s.SetHeldRequest(body)
 		s.StayRequest(true)
 		s.Resume(gen, nil)
-		return s.CollectRequest(limit(s))
+		return s.CollectRequest(s.BufferLimit())
 	}
 	s.SetHeldResponse(body)
 	s.StayResponse(true)
 	s.Resume(gen, nil)
-	return s.CollectResponse(limit(s), false)
+	return s.CollectResponse(s.BufferLimit(), false)
 }
 
 // hold keeps a message whose headers have just come. What comes of its body while the handler waits for something
@@ -201,10 +193,10 @@ func (r *run) hold() stream.Verdict {
 		return stream.Stop
 	case r.request:
 		s.StayRequest(true)
-		return s.CollectRequest(limit(s))
+		return s.CollectRequest(s.BufferLimit())
 	}
 	s.StayResponse(true)
-	return s.CollectResponse(limit(s), false)
+	return s.CollectResponse(s.BufferLimit(), false)
 }
 
 // gather has a message whose headers wait collected from now on.
@@ -212,10 +204,10 @@ func (r *run) gather() {
 	r.stopped = false
 	if r.request {
 		r.s.StayRequest(true)
-		r.s.GatherRequest(limit(r.s))
+		r.s.GatherRequest(r.s.BufferLimit())
 	} else {
 		r.s.StayResponse(true)
-		r.s.GatherResponse(limit(r.s))
+		r.s.GatherResponse(r.s.BufferLimit())
 	}
 }
 

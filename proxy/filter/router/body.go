@@ -22,11 +22,7 @@ func (r *Router) limit() int {
 	if r.rare() {
 		return rareBody
 	}
-	n := 1 << 20
-	if own := r.s.Conn.Listener.BufferLimit; own > 0 {
-		n = own
-	}
-	return r.s.Route.Buffer.Limit(n)
+	return r.s.Route.Buffer.Limit(r.s.BufferLimit())
 }
 
 // rare reports that neither a policy nor a mirror wants the body.
