@@ -27,7 +27,8 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 		s.Rec.Flags.Set(f)
 	}
 	if m := s.takeOver(status, body, details); m != nil {
-		s.reply(m, status, body, edit)
+		s.finalizeReply(m)
+		s.reply(m, len(s.filters)-1, status, body, edit)
 	}
 	return Stop
 }
@@ -36,13 +37,13 @@ func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.M
 func (s *Stream) Redirect(status int, location []byte) {
 	if m := s.takeOver(status, "", "direct_response"); m != nil {
 		m.Add(header.Location, location)
-		s.reply(m, status, "", nil)
+		s.finalizeReply(m)
+		s.reply(m, len(s.filters)-1, status, "", nil)
 	}
 }
 
-// reply finishes an answer that takeOver began.
-func (s *Stream) reply(m *header.Map, status int, body string, edit func(*header.Map)) {
-	s.finalizeReply(m)
+// reply finishes an answer that takeOver or instead began, and that passes the filters up to i.
+func (s *Stream) reply(m *header.Map, i, status int, body string, edit func(*header.Map)) {
 	if edit != nil && !s.GRPC {
 		edit(m)
 	}
@@ -58,7 +59,7 @@ func (s *Stream) reply(m *header.Map, status int, body string, edit func(*header
 		if contentType == "application/json" { // whose format ends its line
 			body = strings.TrimSuffix(body, "\n")
 		}
-		s.grpcReply(m, status, body, edit)
+		s.grpcReply(m, i, status, body, edit)
 		return
 	}
 	head := string(s.Request.Get(header.Method)) == "HEAD"
@@ -73,10 +74,37 @@ func (s *Stream) reply(m *header.Map, status int, body string, edit func(*header
 	}
 	s.localMsg = append(s.localMsg[:0], body...)
 	empty := len(body) == 0 || head
-	s.respond(len(s.filters)-1, empty)
-	if !empty && !s.over && !s.finished {
+	s.respond(i, empty)
+	switch {
+	case empty || s.over || s.finished:
+	case i < 0:
+		s.passResponse(i, s.localMsg, true)
+	default:
 		s.Data(s.localMsg, true)
 	}
+}
+
+// instead answers in place of a response that filters have seen and the client has not, or breaks off one that it has. As in
+// Envoy, filters see no second response.
+func (s *Stream) instead(status int, body, details string, edit func(*header.Map), flags ...access.Flag) {
+	if s.sent {
+		s.Abort(access.NoFlag, details)
+		return
+	}
+	if s.started {
+		s.started = false
+		s.terminal.OnEnd(s)
+	}
+	for _, f := range flags {
+		s.Rec.Flags.Set(f)
+	}
+	s.replied, s.reqWait, s.respWait, s.respHeld = true, -1, -1, held{bytes: s.respHeld.bytes[:0]}
+	s.Rec.CodeDetails, s.Rec.LocalReplyBody = details, body
+	s.local.Reset()
+	s.Response = &s.local
+	s.Response.Add(header.Status, statusText(&s.statusTx, status))
+	s.finalizeReply(s.Response)
+	s.reply(s.Response, -1, status, body, edit)
 }
 
 // ReplyBare answers with fields alone, to which neither the route's header operations nor the mapping of local replies apply:
@@ -135,7 +163,7 @@ func (s *Stream) askRest() {
 }
 
 // grpcReply is a response with trailers only (gRPC over HTTP/2, "Responses").
-func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*header.Map)) {
+func (s *Stream) grpcReply(m *header.Map, i, status int, body string, edit func(*header.Map)) {
 	m.Set(header.Status, statusText(&s.statusTx, 200))
 	m.Set(header.ContentType, grpcType)
 	m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(access.HTTPToGRPC(status)), 10))
@@ -145,7 +173,7 @@ func (s *Stream) grpcReply(m *header.Map, status int, body string, edit func(*he
 	if edit != nil {
 		edit(m)
 	}
-	s.respond(len(s.filters)-1, true)
+	s.respond(i, true)
 }
 
 // finalizeReply applies the route's header operations before the fields of a body are there,

@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"strconv"
-
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/header"
 )
@@ -80,35 +78,9 @@ func (s *Stream) finishHeaders(end bool) {
 	s.checkOver()
 }
 
-// replaceStripped answers in place of a response that filters have taken the status from. They have seen one, and see no other.
+// replaceStripped answers in place of a response that filters have taken the status from.
 func (s *Stream) replaceStripped() {
-	const body = "missing required header: :status"
-	if s.started {
-		s.started = false
-		s.terminal.OnEnd(s)
-	}
-	s.replied, s.respWait, s.respHeld = true, -1, held{bytes: s.respHeld.bytes[:0]}
-	s.Rec.CodeDetails, s.Rec.LocalReplyBody = "filter_removed_required_response_headers{missing_required_header:_:status}", body
-	m := &s.local
-	m.Reset()
-	s.Response = m
-	if s.GRPC {
-		m.Add(header.Status, statusText(&s.statusTx, 200))
-		m.Add(header.ContentType, grpcType)
-		m.AddCopy(header.GrpcStatus, strconv.AppendInt(s.scratch[:0], int64(access.HTTPToGRPC(502)), 10))
-		m.AddCopy(header.GrpcMessage, AppendPercent(nil, body))
-		s.finishHeaders(true)
-		return
-	}
-	m.Add(header.Status, statusText(&s.statusTx, 502))
-	m.AddCopy(header.ContentLength, strconv.AppendInt(s.scratch[:0], int64(len(body)), 10))
-	m.Add(header.ContentType, textPlain)
-	head := string(s.Request.Get(header.Method)) == "HEAD"
-	s.finishHeaders(head)
-	if !head && !s.over && !s.finished {
-		s.localMsg = append(s.localMsg[:0], body...)
-		s.passResponse(-1, s.localMsg, true)
-	}
+	s.instead(502, "missing required header: :status", "filter_removed_required_response_headers{missing_required_header:_:status}", nil)
 }
 
 // Data brings a piece of the response's body.
@@ -130,7 +102,7 @@ func (s *Stream) holdResponse(b []byte, end bool) {
 			if st := s.Config.Stats; st != nil {
 				st.RsTooLarge.Inc()
 			}
-			s.Abort(access.NoFlag, "response_payload_too_large")
+			s.instead(500, "Internal Server Error", "response_payload_too_large", nil)
 			return
 		}
 		b = b[:max(0, room)]

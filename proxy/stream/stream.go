@@ -280,8 +280,10 @@ func (s *Stream) idle() {
 		st.DownstreamRqIdleTimeout.Inc()
 	}
 	switch {
-	case s.responded:
+	case s.responded && s.sent:
 		s.Abort(access.StreamIdleTimeout, "stream_idle_timeout")
+	case s.responded:
+		s.instead(s.late(), "stream timeout", "stream_idle_timeout", nil, access.StreamIdleTimeout)
 	case s.requested:
 		s.Reply(504, "stream timeout", "stream_idle_timeout", access.StreamIdleTimeout)
 	default:

@@ -105,7 +105,7 @@ func (s *Stream) OnTimer(t *drive.Timer) {
 			st.DownstreamRqMaxDurationReached.Inc()
 		}
 		if s.responded {
-			s.Abort(access.NoFlag, "max_duration_timeout")
+			s.instead(s.late(), "downstream duration timeout", "max_duration_timeout", deadlineExceeded)
 			return
 		}
 		s.ReplyWith(s.late(), "downstream duration timeout", "max_duration_timeout", deadlineExceeded)
