@@ -190,28 +190,27 @@ func (r *Route) rewriteHost(m *header.Map, rec *access.Record, w *WeightedCluste
 	}
 	switch {
 	case len(f.host) > 0:
-		f.setHost(m, f.host, original)
+		f.SetHost(m, f.host, original)
 	case f.hostHeader != nil:
 		if v := m.Lookup(f.hostHeader); len(v) > 0 && header.ValidAuthority(v) {
-			f.setHost(m, v, original)
+			f.SetHost(m, v, original)
 		}
 	case f.hostFormat != nil:
 		rec.Scratch = f.hostFormat.Append(rec.Scratch[:0], rec)
 		if len(rec.Scratch) > 0 && header.ValidAuthority(rec.Scratch) {
-			f.setHost(m, m.Copy(rec.Scratch), original)
+			f.SetHost(m, m.Copy(rec.Scratch), original)
 		}
 	case f.hostPath != nil:
 		path, _ := uri.Split(m.Get(header.Path))
 		if rec.Scratch = f.hostPath.replace(rec.Scratch[:0], path); header.ValidAuthority(rec.Scratch) {
-			f.setHost(m, m.Copy(rec.Scratch), original)
+			f.SetHost(m, m.Copy(rec.Scratch), original)
 		}
 	}
 }
 
-// SetHost gives a request the host name of the chosen endpoint (AutoHost). The bytes are borrowed.
-func (f *Forward) SetHost(m *header.Map, host []byte) { f.setHost(m, host, true) }
-
-func (f *Forward) setHost(m *header.Map, host []byte, original bool) {
+// SetHost gives a request the host name of the chosen endpoint (AutoHost), for instance, and keeps its own if original is set.
+// The bytes are borrowed.
+func (f *Forward) SetHost(m *header.Map, host []byte, original bool) {
 	old := m.Get(header.Authority)
 	if original && len(old) > 0 {
 		m.Set(header.XEnvoyOriginalHost, old)

@@ -149,7 +149,7 @@ func (s *Stream) upgradeAllowed() bool {
 	return false
 }
 
-// authority strips what the configuration says from the host.
+// authority strips what the configuration says from the host. A CONNECT is for its port (RFC 9110, section 9.3.6), which stays.
 func (s *Stream) authority() {
 	c := s.Config
 	if !c.StripAnyPort && !c.StripMatchingPort && !c.StripTrailingHostDot {
@@ -157,7 +157,8 @@ func (s *Stream) authority() {
 	}
 	host, port := splitPort(s.Request.Get(header.Authority))
 	before := len(host) + len(port)
-	if c.StripAnyPort || c.StripMatchingPort && len(port) > 0 && portNumber(port[1:]) == int(s.Conn.DirectLocal.Port()) {
+	connect := string(s.Request.Get(header.Method)) == "CONNECT"
+	if !connect && (c.StripAnyPort || c.StripMatchingPort && len(port) > 0 && portNumber(port[1:]) == int(s.Conn.DirectLocal.Port())) {
 		port = nil
 	}
 	dot := c.StripTrailingHostDot && bytes.HasSuffix(host, []byte{'.'})

@@ -19,6 +19,7 @@ type attempt struct {
 	r       *Router
 	host    *cluster.Host
 	pending pool.Pending
+	name    []byte // the host's, if the request gets it
 	up      pool.Stream
 	msg     pool.Message
 	filters upstream.Filters

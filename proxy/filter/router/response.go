@@ -297,7 +297,11 @@ func (r *Router) failed(a *attempt, reason pool.Reset, why string, sent bool) {
 	}
 	switch reason {
 	case pool.Overflow, pool.ActiveOverflow:
-		r.reply(code, body+reason.String(), details, stream.Overloaded, flags[reason])
+		edit := stream.Overloaded
+		if r.config.SuppressEnvoyHeaders {
+			edit = nil
+		}
+		r.reply(code, body+reason.String(), details, edit, flags[reason])
 	case pool.Shed:
 		r.reply(code, body+reason.String(), details, stream.OverloadedHere, flags[reason])
 	default:

@@ -79,10 +79,10 @@ func (r *Router) try() {
 	a.pending.Origin = s.Conn.Origin()
 	a.pending.Origin.State = &s.Rec.State
 	a.pending.Wish = pool.WishOf(&s.Rec.State)
-	autoHost := r.forward.AutoHost && h.Name != ""
 	authority := s.Request.Get(header.Authority) // by which the connection is chosen, whatever filters make of it
-	if autoHost {
-		authority = []byte(h.Name)
+	if r.takesName(h) {
+		a.name = append(a.name[:0], h.Name...)
+		authority = a.name
 	}
 	if !r.w.Admits(&a.pending, r.cluster, h, r.prio, authority) {
 		r.noHost(503)
@@ -102,9 +102,6 @@ func (r *Router) try() {
 	}
 	if s.Config.SchemeOfHost {
 		s.Request.Set(header.Scheme, schemes[h.Transport.Socket != nil])
-	}
-	if autoHost {
-		r.forward.SetHost(&s.Request, authority)
 	}
 	a.msg.Meter, a.msg.Helpings = &s.Rec.Up, s.Helpings()
 	a.filters.Request(r.chain, s, &s.Request)
@@ -185,6 +182,9 @@ func (a *attempt) OnReady(up pool.Stream) {
 	if r.refusesPart(a) {
 		return
 	}
+	if r.takesName(a.host) { // up to here the request, and its line in the log, has its own; so in Envoy
+		r.forward.SetHost(&s.Request, s.Request.Copy(a.name), !r.config.SuppressEnvoyHeaders)
+	}
 	bare := r.ended && len(r.body) == 0 && r.trailers == nil
 	up.SendHeaders(&s.Request, bare && !a.pending.Raw)
 	if a.pending.Raw {
@@ -213,6 +213,9 @@ func (a *attempt) OnReady(up pool.Stream) {
 		s.ResumeRequest()
 	}
 }
+
+// takesName reports whether the request gets the name of a host.
+func (r *Router) takesName(h *cluster.Host) bool { return r.forward.AutoHost && h.Name != "" }
 
 // refusesPart answers a request that filters, of whatever kind, have taken a field from without which it is none. As in Envoy that is seen
 // when there is a connection, which ends unused.
