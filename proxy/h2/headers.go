@@ -218,7 +218,7 @@ func (c *Conn) onTrailers(s *Stream, end bool, block []byte) *Error {
 	if details := flawed(flaw); details != "" {
 		return c.refuse(s, details)
 	}
-	if !plainFields(m) {
+	if !plainFields(m) || m.Has(header.ContentLength) { // which would be another than that of the headers, or in vain
 		return c.malformed(s, detailsHeader)
 	}
 	if !end || s.sized && s.left != 0 {
@@ -325,7 +325,7 @@ func (f *fieldScan) scan(m *header.Map) bool {
 		case header.Cookie:
 			f.cookies++
 		case header.Host:
-			if f.host { // a second one could be read by somebody else
+			if f.host || !header.ValidAuthority(fields[i].Value) { // a second one could be read by somebody else
 				return false
 			}
 			f.host = true
