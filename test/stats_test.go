@@ -146,7 +146,7 @@ func users(t *testing.T, path string) []*checkedPackage {
 }
 
 // metrics finds the fields with a tag "stat" that hold one metric, by where they are declared. Export data has no columns
-// to trust, so a position is a file's line.
+// to trust, and with -trimpath no directories, so a position is the line of a file in a package.
 func metrics(p *checkedPackage) map[token.Position]string {
 	found := map[token.Position]string{}
 	for _, f := range p.files {
@@ -188,7 +188,8 @@ func isMetric(f *ast.Field) bool {
 
 func line(set *token.FileSet, pos token.Pos) token.Position {
 	at := set.Position(pos)
-	return token.Position{Filename: at.Filename, Line: at.Line}
+	dir, file := filepath.Split(at.Filename)
+	return token.Position{Filename: filepath.Base(dir) + "/" + file, Line: at.Line}
 }
 
 // written yields where the fields are declared that a file moves: by a method that does, or by handing on their address.
