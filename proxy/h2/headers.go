@@ -482,6 +482,12 @@ func (s *Stream) response(m *header.Map, end bool) (interim bool, details string
 		joinCookies(m)
 	}
 	m.Join(header.JoinedInResponses)
+	if f.length >= 0 && string(v) == "204" { // which has none (RFC 9110, section 8.6); Envoy lets one of 0 pass for none
+		if f.length > 0 {
+			return false, detailsHeader
+		}
+		m.Remove(header.ContentLength)
+	}
 	switch {
 	case s.head || string(v) == "204" || string(v) == "304": // whatever length it has, nothing follows it
 		s.sized, s.left = true, 0

@@ -226,6 +226,9 @@ func (s *Stream) InjectResponse(f Filter, b []byte, end bool) {
 // called inside a turn, after f has seen the headers.
 func (s *Stream) InjectRequest(f Filter, b []byte, end bool) {
 	if i := s.index(f); i >= 0 && (len(b) > 0 || end) {
+		if !s.over {
+			s.down.Alive()
+		}
 		s.passData(i+1, b, end)
 		s.checkOver()
 	}
@@ -296,7 +299,7 @@ func (s *Stream) ResumeResponse() {
 // Reroute picks the route once more, from the request as filters have made it.
 func (s *Stream) Reroute() {
 	s.match()
-	s.down.Routed()
+	s.down.Alive()
 }
 
 // Restart leads a request that a filter holds through the chain once more, as if it had just come:

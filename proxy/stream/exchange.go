@@ -29,8 +29,8 @@ func (x *exchange) alive() {
 	}
 }
 
-// Routed begins to count the idle time of another route.
-func (x *exchange) Routed() { x.alive() }
+// Alive begins to count the idle time anew.
+func (x *exchange) Alive() { x.alive() }
 
 // awaitHead bounds how long the request's headers may take to come whole.
 func (x *exchange) awaitHead() {

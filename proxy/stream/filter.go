@@ -126,8 +126,8 @@ type Downstream interface {
 	WriteHeaders(m *header.Map, end bool)
 	WriteData(b []byte, end bool)
 	WriteTrailers(m *header.Map)
-	// Routed says that the request has another route, which may have an idle time of its own.
-	Routed()
+	// Alive says that something happens, or that the request has another route, which may have an idle time of its own.
+	Alive()
 	// Reset breaks off a response that has begun.
 	Reset()
 	Full() bool

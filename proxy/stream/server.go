@@ -67,8 +67,8 @@ func (v *server) alive() {
 	v.watch()
 }
 
-// Routed begins to count the idle time of another route.
-func (v *server) Routed() { v.alive() }
+// Alive begins to count the idle time anew.
+func (v *server) Alive() { v.alive() }
 
 // watch has a stream ended when nothing happens on it any more.
 func (v *server) watch() {
