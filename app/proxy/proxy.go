@@ -108,7 +108,7 @@ func (p *plan) limits() build.Limits {
 	}
 	l.Each = p.each
 	if l.Global == nil {
-		l.Global = ownConnections()
+		l.Global, l.Guarded = ownConnections(), true
 	}
 	return l
 }

@@ -3,6 +3,8 @@ package build
 import (
 	"math"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
 	"github.com/mallamesh/malla/proxy/listen"
 )
 
@@ -11,6 +13,17 @@ type Limits struct {
 	Listeners map[string]int // by name of listener
 	Each      int            // of others; 0: none
 	Global    *listen.Connections
+	// Guarded says that Global is a matter of the overload manager, and not of the runtime.
+	Guarded bool
+}
+
+// global is what bounds the connections of all listeners for this one. One that bypasses the overload manager is not
+// counted by it, so that checks of health are answered when all others are full.
+func (l *Limits) global(m *listenerv3.Listener, inside bool) *listen.Connections {
+	if inside || m.GetIgnoreGlobalConnLimit() || l.Guarded && m.GetBypassOverloadManager() {
+		return nil
+	}
+	return l.Global
 }
 
 // limits are those that stand in the runtime, where Envoy has them.

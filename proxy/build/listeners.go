@@ -111,9 +111,7 @@ func (r *listenerReader) listener(m *listenerv3.Listener) *listen.Config {
 	}
 	c.ModifyOnly = m.GetDrainType() == listenerv3.Listener_MODIFY_ONLY
 	c.Unshed = m.GetBypassOverloadManager() || c.Inside
-	if !m.GetIgnoreGlobalConnLimit() && !c.Inside {
-		c.Global = r.env.Limits.Global
-	}
+	c.Global = r.env.Limits.global(m, c.Inside)
 	for i, f := range m.GetFilterChains() {
 		c.Chains = append(c.Chains, r.built(f, field.At("filter_chains").Index(i)))
 	}

@@ -113,7 +113,7 @@ func (r *reader) monitor(a *anypb.Any, l *Limits, at *field.Path) overload.Monit
 		if c.GetMaxActiveDownstreamConnections() <= 0 {
 			r.errs.Addf(at.Child("max_active_downstream_connections"), "found %d, want at least 1", c.GetMaxActiveDownstreamConnections())
 		}
-		l.Global = &listen.Connections{Max: c.GetMaxActiveDownstreamConnections()}
+		l.Global, l.Guarded = &listen.Connections{Max: c.GetMaxActiveDownstreamConnections()}, true
 		return overload.Open{Count: l.Global.Open, Max: l.Global.Max}
 	case *heapv3.FixedHeapConfig:
 		most := c.GetMaxHeapSizeBytes()

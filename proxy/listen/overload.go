@@ -58,8 +58,9 @@ type Heavy interface {
 // maxReset bounds how many streams end at once, as in Envoy: what they hold is given back before more are.
 const maxReset = 50
 
-// Reset ends streams that hold at least so many bytes, the largest first, and returns how many.
-func (s *Set) Reset(least int) int {
+// Reset ends streams that hold at least so many bytes, the largest first and until those that have ended held enough, and
+// returns how many.
+func (s *Set) Reset(least int, enough int64) int {
 	type stream struct {
 		bytes int
 		reset func()
@@ -75,9 +76,10 @@ func (s *Set) Reset(least int) int {
 		}
 	})
 	slices.SortFunc(all, func(a, b stream) int { return cmp.Compare(b.bytes, a.bytes) })
-	n := min(len(all), maxReset)
-	for _, x := range all[:n] {
-		x.reset()
+	n := 0
+	for held := int64(0); n < min(len(all), maxReset) && held < enough; n++ {
+		held += int64(all[n].bytes)
+		all[n].reset()
 	}
 	return n
 }

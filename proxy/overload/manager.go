@@ -12,6 +12,7 @@ package overload
 import (
 	"context"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/stats"
@@ -29,8 +30,9 @@ type Plane interface {
 	Accept(bool)
 	// Rescale has times looked at again that have been made shorter, or are as long again.
 	Rescale()
-	// Reset resets streams that hold so many bytes or more, the largest first, and returns how many.
-	Reset(least int) int
+	// Reset resets streams that hold so many bytes or more, the largest first and until what they held is enough, and returns
+	// how many.
+	Reset(least int, enough int64) int
 	// Shrink gives unused memory back to the system if there are so many bytes of it; it reports whether it has.
 	Shrink(most int64) bool
 }
@@ -104,6 +106,7 @@ type Manager struct {
 	rescale  bool
 	resets   *stats.ResetStreams // nil: no such action
 	reset    float64
+	resetBy  []Trigger
 	shrunk   stats.ShrinkHeap
 	shrink   float64
 }
@@ -173,6 +176,7 @@ func (m *Manager) doer(a Action, r *stats.Registry) func(float64) {
 	case ResetStreams:
 		m.resets = &stats.ResetStreams{}
 		r.Add(a.Kind.String()+".", m.resets)
+		m.resetBy = a.Triggers
 		return func(v float64) { m.reset = v }
 	}
 	r.Add("overload."+a.Name+".", &m.shrunk)
@@ -233,7 +237,7 @@ func (m *Manager) Refresh() {
 		m.plane.Rescale()
 	}
 	if m.reset > 0 {
-		m.resets.Count.Add(uint64(m.plane.Reset(m.least())))
+		m.resets.Count.Add(uint64(m.plane.Reset(m.least(), m.excess())))
 	}
 }
 
@@ -244,4 +248,28 @@ const classes = 8
 func (m *Manager) least() int {
 	kept := classes - 1 - min(int(m.reset*classes), classes-1) // classes that are let live
 	return 1 << (m.config.Account + uint(kept))
+}
+
+// excess is how many bytes too many there are in the eyes of the action that resets streams. Only a monitor that measures
+// this process's memory can say so; by any other's pressure there are more than streams can hold. A tenth of the memory
+// more is to be free: who is served again is not to bring the pressure back at once.
+func (m *Manager) excess() (bytes int64) {
+	for i := range m.resetBy {
+		t := &m.resetBy[i]
+		over := m.pressure[t.Resource] - min(t.From, t.To)
+		if over < 0 {
+			continue
+		}
+		for _, n := range m.config.Monitors {
+			if n.Name != t.Resource {
+				continue
+			}
+			h, ok := n.Monitor.(Heap)
+			if !ok {
+				return math.MaxInt64
+			}
+			bytes = max(bytes, int64((over+0.1)*float64(h.Max)))
+		}
+	}
+	return bytes
 }

@@ -3,6 +3,7 @@ package overload
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -88,6 +89,7 @@ type seen struct {
 	accepts  bool
 	rescaled int
 	least    int
+	enough   int64
 	most     int64
 }
 
@@ -106,8 +108,11 @@ func (h *hand) now() seen {
 func (h *hand) Pressure() (float64, error) { s := h.now(); return s.pressure, s.err }
 func (h *hand) Accept(on bool)             { h.do(func(s *seen) { s.accepts = on }) }
 func (h *hand) Rescale()                   { h.do(func(s *seen) { s.rescaled++ }) }
-func (h *hand) Reset(least int) int        { h.do(func(s *seen) { s.least = least }); return 2 }
-func (h *hand) Shrink(most int64) bool     { h.do(func(s *seen) { s.most = most }); return true }
+func (h *hand) Reset(least int, enough int64) int {
+	h.do(func(s *seen) { s.least, s.enough = least, enough })
+	return 2
+}
+func (h *hand) Shrink(most int64) bool { h.do(func(s *seen) { s.most = most }); return true }
 
 // What a manager has done follows its monitors, and what it cannot read leaves all as it is.
 func TestManager(t *testing.T) {
@@ -265,6 +270,25 @@ func TestInjected(t *testing.T) {
 
 // What is allocated counts, and what was given back does not.
 func TestHeap(t *testing.T) {
+	m := &Manager{
+		config:  Config{Monitors: []Named{{"heap", Heap{Max: 1000}}, {"file", Injected{}}}},
+		resetBy: []Trigger{{Resource: "heap", From: 0.5, To: 1}, {Resource: "file", From: 0.5, To: 0.5}},
+	}
+	for _, test := range []struct {
+		heap, file float64
+		want       int64
+	}{
+		{0.75, 0, 350}, // as much as it is above what the trigger lets be, and a tenth
+		{1.25, 0, 850},
+		{0.75, 0.5, math.MaxInt64}, // what a file says has no bytes
+		{0.25, 0.4, 0},
+	} {
+		m.pressure = map[string]float64{"heap": test.heap, "file": test.file}
+		if got := m.excess(); got != test.want {
+			t.Errorf("memory at %v and the file at %v: %d bytes are too many, want %d", test.heap, test.file, got, test.want)
+		}
+	}
+
 	h := Heap{Max: 1 << 30}
 	debug.FreeOSMemory() // no block of before is taken again
 	before, _ := h.Pressure()

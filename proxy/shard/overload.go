@@ -19,10 +19,11 @@ func (p Plane) Accept(on bool) { p.each(func(o *one) { o.set.Accepting(on) }) }
 // Rescale has times looked at again.
 func (p Plane) Rescale() { p.each(func(o *one) { o.set.Rescale() }) }
 
-// Reset resets streams that hold so many bytes or more, and gives back what they held.
-func (p Plane) Reset(least int) int {
+// Reset resets streams that hold so many bytes or more, on each shard until those of it held enough, and gives back what they
+// held.
+func (p Plane) Reset(least int, enough int64) int {
 	var n atomic.Int64
-	p.each(func(o *one) { n.Add(int64(o.set.Reset(least))) })
+	p.each(func(o *one) { n.Add(int64(o.set.Reset(least, enough))) })
 	if n.Load() > 0 {
 		runtime.GC()
 	}

@@ -20,14 +20,18 @@ type pressed struct {
 	m        *overload.Manager
 	pressure float64
 	ended    int // streams that were reset
+	enough   int64
 }
 
 func (p *pressed) Pressure() (float64, error) { return p.pressure, nil }
 func (p *pressed) Accept(bool)                {}
 func (p *pressed) Rescale()                   { p.one.set.Rescale() }
 func (p *pressed) Shrink(int64) bool          { return false }
-func (p *pressed) Reset(least int) int {
-	n := p.one.set.Reset(least)
+func (p *pressed) Reset(least int, enough int64) int {
+	if p.enough > 0 {
+		enough = p.enough
+	}
+	n := p.one.set.Reset(least, enough)
 	p.ended += n
 	return n
 }
@@ -134,6 +138,35 @@ func TestLargestStreamsAreReset(t *testing.T) {
 	}
 	if got := b.log.last(); !strings.Contains(got, " OM ") {
 		t.Errorf("the log says %s, want the flag OM", got)
+	}
+}
+
+// No more streams are reset than it takes: what the largest held may do.
+func TestNoMoreStreamsAreResetThanItTakes(t *testing.T) {
+	b := newPressed(full(t), overload.Action{Kind: overload.ResetStreams})
+	b.rt.Listeners[0].BufferLimit = 1 << 20
+	sizes := map[string]int{"/raw/a": 300_000, "/raw/b": 200_000, "/raw/c": 900_000}
+	b.answer = func(_ *bench, p *drive.Pipe, request string) {
+		p.WriteString("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + strings.Repeat("x", sizes[strings.Fields(request)[1]]))
+	}
+	clients := map[string]*drive.Pipe{}
+	for path := range sizes {
+		clients[path] = b.dial()
+		clients[path].Window = 10
+		clients[path].WriteString(get(path))
+	}
+	b.Step()
+	b.enough = 500_000
+	b.press(0.95)
+	if b.ended != 1 || b.Open() != 2 {
+		t.Errorf("%d streams were reset and %d connections are open, want 1 and 2", b.ended, b.Open())
+	}
+	if got := b.log.last(); !strings.Contains(got, "/raw/c") {
+		t.Errorf("the log says %s, want the one that held most", got)
+	}
+	b.press(0.95) // and again, as long as there is pressure
+	if b.ended != 3 || b.Open() != 0 {
+		t.Errorf("after another look %d streams were reset and %d connections are open, want 3 and 0", b.ended, b.Open())
 	}
 }
 
