@@ -250,21 +250,21 @@ func strategy(p listen.Pace) adminv3.CommandLineOptions_DrainStrategy {
 	return adminv3.CommandLineOptions_Immediate
 }
 
-// drainListeners is what the administration interface asks for: at once, or with
-// time for connections to end; stay has the listeners go on after that.
+// drainListeners is what the administration interface asks for: connections are told to end, and the listeners take
+// no more of them, at once or when the time is up; stay has them go on.
 func (p *parts) drainListeners(graceful, inboundOnly, stay bool) {
 	stop := func() {
 		if err := p.shards.StopListening(inboundOnly); err != nil {
 			p.log.Warn("stop listening", "error", err)
 		}
 	}
-	if !graceful { // who is connected stays so, and is told nothing, as in Envoy
-		stop()
-		return
-	}
 	p.shards.Drain(inboundOnly)
-	if !stay {
+	switch {
+	case stay:
+	case graceful:
 		time.AfterFunc(p.drain.Time, stop)
+	default:
+		stop()
 	}
 }
 

@@ -354,10 +354,6 @@ func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
 // drain serves /drain_listeners?graceful&inboundonly&skip_exit.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	if q.Has("skip_exit") && !q.Has("graceful") {
-		fail(w, "skip_exit requires graceful", http.StatusBadRequest)
-		return
-	}
 	s.Drain(q.Has("graceful"), q.Has("inboundonly"), q.Has("skip_exit"))
 	fmt.Fprintln(w, "OK")
 }
