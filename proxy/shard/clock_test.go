@@ -17,7 +17,7 @@ import (
 )
 
 // Somebody sets the clock by an hour, forwards or back: nothing that has to last a time notices (idle and request timeouts,
-// ejections, tokens, the memory of how long a server keeps connections), and what is dated follows.
+// ejections, tokens), and what is dated follows.
 func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
 		ejecting := static("app")
@@ -95,6 +95,40 @@ func TestNewClustersAreSweptSoon(t *testing.T) {
 	b.Advance(2500 * time.Millisecond)
 	if n := c.Stats.Outlier.EjectionsActive.Value(); n != 0 {
 		t.Errorf("%d hosts are ejected after 2.5 s, want none after 1 s", n)
+	}
+}
+
+// How long a host leaves idle connections open is remembered, whatever the clock says meanwhile: the next one is given up
+// before the host would close it.
+func TestIdleTimesAreRememberedWhenTheClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		b := newBench(t, []route.RouteConfig{to("app")}, static("app"))
+		b.endpoints("app", app1)
+		var last *drive.Pipe
+		b.answer = func(_ *bench, p *drive.Pipe, _ string) {
+			last = p
+			p.WriteString("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+		}
+		b.Jump(jump)
+		b.Advance(2 * time.Second)
+		b.do(get("/"))
+		b.Advance(2 * time.Second)
+		last.CloseWrite() // the host is seen to keep a connection for two seconds
+		b.Step()
+		active := b.rt.Clusters["app"].Stats.UpstreamCxActive.Value
+		if n := active(); n != 0 {
+			t.Fatalf("%d connections are open, want none", n)
+		}
+		b.Jump(-jump)
+		b.do(get("/"))
+		b.Advance(1600 * time.Millisecond)
+		if n := active(); n != 1 {
+			t.Errorf("%v: after 1.6 s %d connections are kept, want 1", jump, n)
+		}
+		b.Advance(350 * time.Millisecond)
+		if n := active(); n != 0 {
+			t.Errorf("%v: after 1.95 s %d connections are kept, want none: the host closes them after 2", jump, n)
+		}
 	}
 }
 
