@@ -46,6 +46,7 @@ func findings(m *memo, mesh *model.Mesh) []Problem {
 		if c.result.Rules != nil {
 			f.at(c.object)
 			f.virtualService(&c.object.Value.(*networkingv1.VirtualService).Spec, m.env)
+			f.repeats(&c.object.Value.(*networkingv1.VirtualService).Spec)
 		}
 	}
 	f.delegates(m)

@@ -77,6 +77,29 @@ spec: {host: "*.prod.svc.cluster.local", subsets: [{name: v1, labels: {version: 
 	}
 }
 
+// Retries that may have an application do something twice are in force, and their author is told.
+func TestRetriesThatRepeat(t *testing.T) {
+	for _, test := range []struct{ match, retries, want string }{
+		{"", `{attempts: 3, retryOn: "5xx,connect-failure"}`, "5xx"},
+		{"", `{attempts: 2, retryOn: "gateway-error, 503,reset"}`, "gateway-error, 503, reset"},
+		{"match: [{method: {exact: GET}}, {uri: {prefix: /cart}}], ", `{attempts: 2, retryOn: reset}`, "reset"},
+		{"match: [{method: {exact: GET}}, {method: {exact: PUT}}], ", `{attempts: 2, retryOn: reset}`, ""},    // may be repeated
+		{"", `{attempts: 2, retryOn: "connect-failure,refused-stream,reset-before-request,unavailable"}`, ""}, // never arrived
+		{"", `{attempts: 2}`, ""},
+		{"", `{attempts: 0}`, ""},
+	} {
+		got := told(t, `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: x, namespace: prod}
+spec: {hosts: [x], http: [{`+test.match+`retries: `+test.retries+`, route: [{destination: {host: reviews}}]}]}
+`, service("reviews", model.Port{Number: 80, Protocol: model.HTTP}))
+		if want := "VirtualService prod/x: spec.http[0].retries.retryOn: " + test.want + " sends requests again"; test.want == "" && got != "" || test.want != "" && !strings.HasPrefix(got, want) {
+			t.Errorf("%s%s: told %q, want %q", test.match, test.retries, got, test.want)
+		}
+	}
+}
+
 // A server that finds its port taken by another kind of traffic is left out, and said so.
 func TestGatewayPortsThatClash(t *testing.T) {
 	const gateways = `

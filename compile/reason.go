@@ -28,4 +28,5 @@ var (
 	SidecarConflict  = Reason{"MultipleSidecarsWithoutWorkloadSelectors", "IST0111"}
 	PolicyConflict   = Reason{"ConflictingPolicies", "MAL0001"}
 	DoubleTLS        = Reason{"TLSInTLS", "MAL0002"}
+	Repeats          = Reason{"RetriesRepeatRequests", "MAL0003"}
 )

@@ -91,7 +91,7 @@ func TestSoakNoticesGrowth(t *testing.T) {
 			t.Errorf("%s grew from %+v to %+v unnoticed", what, first, now)
 		}
 	}
-	if first.flat(usage{}) == nil {
+	if (usage{}).flat(usage{}) == nil {
 		t.Error("it is not noticed that nothing was measured")
 	}
 }
