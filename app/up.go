@@ -49,7 +49,11 @@ func Up(ctx context.Context, o cli.UpOptions) error {
 		return err
 	}
 	defer u.close()
-	return u.run(ctx)
+	err = u.run(ctx)
+	if err == nil && !o.Detach { // whoever typed Ctrl-C sees that it was heard, and when it is over
+		fmt.Fprintf(o.Out, "mesh %q has ended\n", o.Mesh)
+	}
+	return err
 }
 
 // up is the parent of a mesh.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"regexp"
@@ -13,17 +14,26 @@ import (
 	"golang.org/x/term"
 )
 
-// terminalWidth is how many columns the terminal behind w has, 0 if there is none.
-func terminalWidth(w io.Writer) int {
+// terminalSize is how many columns and rows the terminal behind w has, 0 if there is none.
+func terminalSize(w io.Writer) (columns, rows int) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
+	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return width
+	return columns, rows
+}
+
+// wrapHelp has what flags do broken into lines that fit the terminal, or 80 columns where there is none.
+func wrapHelp(root *cobra.Command, out io.Writer) {
+	columns, _ := terminalSize(out)
+	if columns < 40 {
+		columns = 80
+	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", fmt.Sprintf(".FlagUsagesWrapped %d |", columns)))
 }
 
 // A fitter is the output of `get`: on a terminal it holds tables back until they are
@@ -58,7 +68,7 @@ func fitted(f *fitter, get *cobra.Command) *cobra.Command {
 	get.Run = func(c *cobra.Command, args []string) {
 		flag := func(name string) bool { v := c.Flag(name); return v != nil && v.Value.String() == "true" }
 		if o := c.Flag("output"); o != nil && o.Value.String() == "" && !flag("watch") && !flag("watch-only") && !flag("no-headers") {
-			f.width = terminalWidth(f.Writer)
+			f.width, _ = terminalSize(f.Writer)
 		}
 		defer f.flush() // also if the command ends by a panic, as kubectl's do
 		run(c, args)

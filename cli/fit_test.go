@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"strings"
 	"testing"
 
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
@@ -45,5 +47,20 @@ a-name-of-some-length-ä              ["web"]   Accepted                      5m
 	name := strings.Repeat("n", 90)
 	if got := fit(aligned("NAME|STATUS|AGE", name+"|ok|1s"), 80); !strings.Contains(got, name) {
 		t.Errorf("a name is cut: %s", got)
+	}
+}
+
+func TestHelpIsBrokenIntoLines(t *testing.T) {
+	var out bytes.Buffer
+	run(within(t), []string{"up", "--help"}, Roles{Up: func(context.Context, UpOptions) error { return nil }},
+		genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out}, func(string) string { return "" })
+	_, flags, found := strings.Cut(out.String(), "\nFlags:\n")
+	if !found || !strings.Contains(flags, "--request-timeout") {
+		t.Fatalf("no flags in %s", out.String())
+	}
+	for line := range strings.Lines(flags) {
+		if len(line) > 81 {
+			t.Errorf("%d letters: %s", len(line), line)
+		}
 	}
 }

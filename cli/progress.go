@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -26,11 +27,12 @@ type Progress struct {
 	start    time.Time
 	lines    map[string]string // by name of the pod
 	drawn    int               // lines on the screen below which the next draw starts
+	size     func() (columns, rows int)
 }
 
 // NewProgress returns an empty display.
 func NewProgress(out io.Writer, terminal bool, start time.Time) *Progress {
-	return &Progress{out: out, terminal: terminal, start: start, lines: map[string]string{}}
+	return &Progress{out: out, terminal: terminal, start: start, lines: map[string]string{}, size: func() (int, int) { return terminalSize(out) }}
 }
 
 // Say prints a line above the pods.
@@ -66,14 +68,43 @@ func (p *Progress) wipe() {
 	}
 }
 
+// draw shows the lines. None is longer than the terminal is wide, and there are no more than it is high: the next draw begins
+// as many rows above, which only then are as many lines.
 func (p *Progress) draw() {
 	if !p.terminal {
 		return
 	}
-	for _, name := range sorted(p.lines) {
-		fmt.Fprintf(p.out, "  %-52s %s\n", name, p.lines[name])
-		p.drawn++
+	columns, rows := p.size()
+	names := sorted(p.lines)
+	more := 0
+	if most := rows - 2; rows > 0 && len(names) > most { // what is ready already makes room
+		slices.SortStableFunc(names, func(a, b string) int { return ready(p.lines[a]) - ready(p.lines[b]) })
+		most = max(most, 1)
+		more, names = len(names)-most, names[:most]
 	}
+	for _, name := range names {
+		p.line(columns, fmt.Sprintf("  %-52s %s", name, p.lines[name]))
+	}
+	if more > 0 {
+		p.line(columns, fmt.Sprintf("  and %d more", more))
+	}
+}
+
+// line draws one line, cut if the terminal is narrower.
+func (p *Progress) line(columns int, text string) {
+	if r := []rune(text); columns > 4 && len(r) >= columns {
+		text = string(r[:columns-4]) + "..."
+	}
+	fmt.Fprintln(p.out, text)
+	p.drawn++
+}
+
+// ready is 1 for the state of a pod that is ready, which needs no watching.
+func ready(state string) int {
+	if strings.HasPrefix(state, "ready") {
+		return 1
+	}
+	return 0
 }
 
 func sorted(m map[string]string) []string {

@@ -111,6 +111,7 @@ the cluster of your kubeconfig.`,
 	if err := completeFlags(root, t); err != nil {
 		panic("cli: " + err.Error()) // a flag that addFlags does not declare
 	}
+	wrapHelp(root, streams.Out)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	return root

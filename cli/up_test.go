@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,31 @@ func TestProgressOnATerminalDrawsInPlace(t *testing.T) {
 	p.Set(map[string]string{"a": "ready", "b": "starting"})
 	if !strings.Contains(out.String(), "\x1b[2A\x1b[J") {
 		t.Errorf("the two lines are not drawn anew: %q", out.String())
+	}
+}
+
+// A line that the terminal breaks, or that has left it above, could not be drawn anew in its place.
+func TestProgressFitsTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	p := NewProgress(&out, true, time.Now())
+	p.size = func() (int, int) { return 80, 6 }
+	lines := map[string]string{"z": "0/2, istio-proxy: started, not ready: HTTP probe failed with statuscode: 503: config not fully received"}
+	for i := range 9 {
+		lines[fmt.Sprint("pod-", i)] = "ready 1/1"
+	}
+	p.Set(lines)
+	p.Set(lines)
+	first, second, _ := strings.Cut(out.String(), "\x1b[5A\x1b[J")
+	if first != second || strings.Count(first, "\n") != 5 {
+		t.Errorf("drawn %q, and then %q: want 5 lines twice", first, second)
+	}
+	for line := range strings.Lines(first) {
+		if len(line) > 80 {
+			t.Errorf("%d letters in %q", len(line), line)
+		}
+	}
+	if !strings.HasPrefix(first, "  z ") || !strings.Contains(first, "  and 6 more\n") {
+		t.Errorf("want who is not ready first, and how many there are beside the lines: %q", first)
 	}
 }
 

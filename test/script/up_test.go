@@ -5,9 +5,11 @@ package script_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -553,6 +555,81 @@ func TestForeground(t *testing.T) {
 		t.Errorf("up after Ctrl-C: %v\n%s", err, out)
 	}
 	gone(t, m, tree)
+}
+
+// A terminal that goes takes along what it has in front, as Ctrl-C does, however often that is typed; what was started to outlive it stays.
+func TestSignals(t *testing.T) {
+	linux(t)
+	dir := dirOf(t, map[string]string{"x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"})
+	m := mesh.New(t, mesh.Options{Name: "signals"})
+	// front starts a mesh in the foreground, through another program if one is named.
+	front := func(t *testing.T, through string) (*exec.Cmd, *lockedBuffer, chan error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		t.Cleanup(cancel)
+		cmd := m.Command(ctx, "up", dir)
+		if through != "" {
+			path, err := exec.LookPath(through)
+			if err != nil {
+				t.Skip(err)
+			}
+			cmd.Path, cmd.Args = path, append([]string{through, m.Bin}, cmd.Args[1:]...)
+		}
+		out := &lockedBuffer{}
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		mesh.Until(t, 30*time.Second, "the mesh", func() error {
+			if !strings.Contains(out.String(), "Following the files") {
+				return errors.New(out.String())
+			}
+			return nil
+		})
+		return cmd, out, ended
+	}
+	lives := func(t *testing.T) {
+		t.Helper()
+		if r := m.Run("get", "cm", "x"); r.Code != 0 {
+			t.Errorf("the mesh has gone: %s", r)
+		}
+	}
+	for _, test := range []struct {
+		what    string
+		signals []syscall.Signal
+	}{
+		{"the terminal goes", []syscall.Signal{syscall.SIGHUP}},
+		{"Ctrl-C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}},
+		{"a request to end", []syscall.Signal{syscall.SIGTERM}},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			cmd, out, ended := front(t, "")
+			tree := m.Tree()
+			for _, s := range test.signals {
+				_ = cmd.Process.Signal(s)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("up ended with %v", err)
+			}
+			gone(t, m, tree)
+			words(t, "up", out.String(), `mesh "signals" has ended`)
+		})
+	}
+	t.Run("the terminal of one under nohup goes", func(t *testing.T) {
+		cmd, _, ended := front(t, "nohup")
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		lives(t)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	t.Run("the terminal of a detached one goes", func(t *testing.T) {
+		m.Start(mesh.Options{Paths: []string{dir}})
+		if err := syscall.Kill(m.PID(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		lives(t)
+	})
 }
 
 // Who ends a mesh while it starts is told nothing about what was not applied any more.
