@@ -81,7 +81,7 @@ func newUp(o cli.UpOptions) (*up, error) {
 	u.typed = cli.Typed(os.Args[0], cwd)
 	for i, p := range o.Paths {
 		if _, err := os.Stat(p); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", p, errors.Unwrap(err)) // without the name of the system call
 		}
 		o.Paths[i] = filepath.Clean(p)
 	}

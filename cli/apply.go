@@ -36,6 +36,9 @@ func newApply(f cmdutil.Factory, streams genericiooptions.IOStreams, t *target) 
 		o, err := flags.ToOptions(f, cmd, "malla", args)
 		cmdutil.CheckErr(err)
 		cmdutil.CheckErr(o.Validate())
+		if files := o.DeleteOptions.FilenameOptions; files.Kustomize != "" && (len(files.Filenames) > 0 || files.Recursive) {
+			return usageError{cmd, errors.New("-k cannot be used with -f or -R")}
+		}
 		wrong, err := applyDocuments(cmd.Context(), f, o, t.client != nil)
 		for _, e := range wrong {
 			fmt.Fprintln(streams.ErrOut, "malla: error: "+e.Error())

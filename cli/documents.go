@@ -62,8 +62,12 @@ func documents(ctx context.Context, o resource.FilenameOptions, in io.Reader) ([
 			}
 		}
 	}
-	if o.Kustomize != "" {
+	switch {
+	case o.Kustomize == "":
+	case load.Kustomized(o.Kustomize):
 		path(o.Kustomize)
+	default:
+		errs = append(errs, &field.Error{Pos: o.Kustomize, Msg: "no kustomization.yaml; -f " + o.Kustomize + " reads its files"})
 	}
 	return docs, errs
 }

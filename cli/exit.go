@@ -51,6 +51,14 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// noArgs wants no arguments; cobra's own check takes one for a command.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("found argument %q, want none", args[0])
+	}
+	return nil
+}
+
 // stopped is how kubectl's commands, which end the process on an error, are
 // brought back to [finish].
 type stopped struct {
@@ -112,7 +120,7 @@ func tell(w io.Writer, err error) int {
 }
 
 var (
-	fromServer = regexp.MustCompile(`^Error from server(?: \([A-Za-z]+\))?: `)
+	fromServer = regexp.MustCompile(`^(?i:error) from server(?: \([A-Za-z]+\))?: `)
 	seeHelp    = regexp.MustCompile(`(?m)^See '(?:kubectl|malla)(.*?) (?:-h|--help)' for help.*$`)
 )
 

@@ -16,7 +16,7 @@ func newKubeconfig(t *target) *cobra.Command {
 valid as long as the mesh runs.`,
 		Example: `  malla kubeconfig > mesh.kubeconfig
   kubectl --kubeconfig mesh.kubeconfig get pods`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var l *Local
 			var err error

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,7 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 		bothGateways(f, label.NewCmdLabel(f, streams), changes),
 		bothGateways(f, annotate.NewCmdAnnotate("malla", f, streams), changes),
 		bothGateways(f, patch.NewCmdPatch(f, streams), changes),
-		bothGateways(f, edit.NewCmdEdit(f, streams), changes),
+		bothGateways(f, newEdit(f, streams), changes),
 		scale.NewCmdScale(f, streams),
 		rollout.NewCmdRollout("malla", f, streams),
 		bothGateways(f, wait.NewCmdWait(f, streams), changes),
@@ -54,6 +56,20 @@ func kubectlVerbs(t *target, streams genericiooptions.IOStreams) []*cobra.Comman
 		rename(c)
 	}
 	return cmds
+}
+
+// newEdit is kubectl's edit. What could not be applied is left in a file, which it would have replaced by a verb that is not here.
+func newEdit(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
+	streams.ErrOut = replacing{streams.ErrOut}
+	return edit.NewCmdEdit(f, streams)
+}
+
+// replacing writes the verb apply in the place of replace.
+type replacing struct{ io.Writer }
+
+func (r replacing) Write(p []byte) (int, error) {
+	_, err := r.Writer.Write(bytes.ReplaceAll(p, []byte(" replace -f "), []byte(" apply -f ")))
+	return len(p), err
 }
 
 // completeFlags offers the values of the flags of every verb.

@@ -83,7 +83,7 @@ func newStop(stop func(context.Context, StopOptions) error, mesh func() string) 
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "End the local mesh that runs in the background",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  usageArgs(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Mesh, o.Out = mesh(), cmd.OutOrStdout()
 			return stop(cmd.Context(), o)
@@ -104,7 +104,7 @@ func newURLs(urls func(context.Context, URLsOptions) error, mesh func() string) 
 	return &cobra.Command{
 		Use:   "urls",
 		Short: "Show where the local mesh is reached from this machine",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  usageArgs(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return urls(cmd.Context(), URLsOptions{Mesh: mesh(), Out: cmd.OutOrStdout()})
 		},

@@ -16,6 +16,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// Kustomized reports whether a directory has a kustomization, so that [Path] builds it.
+func Kustomized(dir string) bool { return kustomization(dir) != "" }
+
 // kustomization returns the path of the directory's kustomization, "" without one.
 func kustomization(dir string) string {
 	for _, name := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
