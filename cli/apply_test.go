@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"k8s.io/cli-runtime/pkg/resource"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 const configMap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
@@ -64,5 +65,31 @@ func TestApplyAsksAServerAgain(t *testing.T) {
 	_, errs = documents(within(t), resource.FilenameOptions{Filenames: []string{s.URL + "/forbidden"}}, nil)
 	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "403 Forbidden") || asked != 1 {
 		t.Errorf("%v after %d requests, want 403 after 1", errs, asked)
+	}
+}
+
+// A cluster has kinds and fields that are not in our tables, so it judges what it is sent; that a text cannot be read is told before.
+func TestAClusterJudgesForItself(t *testing.T) {
+	m := newMesh(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"claim.yaml": "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: db}\n",
+		"twice.yaml": configMap + "data: {a: b}\ndata: {c: d}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := clientcmd.WriteToFile(*m.local.kubeconfig(), filepath.Join(dir, "kubeconfig")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ flags, file, want string }{
+		{"", "claim.yaml", "DIR/claim.yaml:2: PersistentVolumeClaim db: kind: "},
+		{" --kubeconfig=DIR/kubeconfig", "claim.yaml", `no matches for kind "PersistentVolumeClaim"`},
+		{" --kubeconfig=DIR/kubeconfig", "twice.yaml", `DIR/twice.yaml:5: field "data" is written twice`},
+	} {
+		if got := m.run(t, dir, "apply -f DIR/"+test.file+test.flags); !strings.Contains(got, test.want) {
+			t.Errorf("apply -f %s%s: %s, want %q", test.file, test.flags, got, test.want)
+		}
 	}
 }

@@ -105,7 +105,7 @@ func newMesh(t *testing.T) *mesh {
 	}
 	go s.Serve(l)
 	m := &mesh{&Local{Mesh: "default", Server: "https://" + l.Addr().String(), Token: "secret",
-		CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw})}, s, ""}
+		CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw})}, s, "http://no.files"}
 	m.fill(t)
 	return m
 }
