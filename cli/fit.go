@@ -36,6 +36,29 @@ func wrapHelp(root *cobra.Command, out io.Writer) {
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", fmt.Sprintf(".FlagUsagesWrapped %d |", columns)))
 }
 
+// wrapped breaks the lines of a text that are longer than width between words; each part is indented as its line.
+func wrapped(text string, width int) string {
+	var out []string
+	for line := range strings.SplitSeq(text, "\n") {
+		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+		part := indent
+		for word := range strings.FieldsSeq(line) {
+			if part != indent && utf8.RuneCountInString(part)+1+utf8.RuneCountInString(word) > width {
+				out, part = append(out, part), indent
+			}
+			if part != indent {
+				part += " "
+			}
+			part += word
+		}
+		if utf8.RuneCountInString(line) <= width {
+			part = line
+		}
+		out = append(out, part)
+	}
+	return strings.Join(out, "\n")
+}
+
 // A fitter is the output of `get`: on a terminal it holds tables back until they are
 // whole, and shortens what makes them wider than that. Into files and pipes, and with
 // `-o wide`, everything goes as it is.

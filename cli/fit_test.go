@@ -64,3 +64,10 @@ func TestHelpIsBrokenIntoLines(t *testing.T) {
 		}
 	}
 }
+
+func TestLongTextsAreBrokenBetweenWords(t *testing.T) {
+	const want = "a bc def\n\n  gh ij\n  klm\n  nopqrstuvwxyz\nx  y"
+	if got := wrapped("a bc def\n\n  gh ij klm nopqrstuvwxyz\nx  y", 8); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -88,9 +88,9 @@ func completeFlags(root *cobra.Command, t *target) error {
 	)
 }
 
-// rename makes help texts say what people type here.
+// rename makes help texts say what people type here, in lines that a terminal has room for.
 func rename(c *cobra.Command) {
-	c.Long, c.Example, c.Short = asMalla(c.Long), asMalla(c.Example), asMalla(c.Short)
+	c.Long, c.Example, c.Short = wrapped(asMalla(c.Long), 80), asMalla(c.Example), asMalla(c.Short)
 	for _, sub := range c.Commands() {
 		rename(sub)
 	}
