@@ -82,6 +82,9 @@ func (u *up) follow(ctx context.Context) error {
 		return err
 	}
 	wrong := f.Pass(ctx)
+	if left := f.Left(); len(left) > 0 && ctx.Err() == nil {
+		fmt.Fprintln(u.o.Err, "malla: note: applied by hand in an earlier run, and here again: "+names(left)+"; `"+u.typed+" "+meshFlag(u.o.Mesh)+"delete` ends that")
+	}
 	if f.Empty() && ctx.Err() == nil {
 		below := "; -R reads those of the directories below it, too"
 		if u.o.Recursive {
@@ -121,6 +124,19 @@ func (u *up) follow(ctx context.Context) error {
 	}
 	u.tell.Store(true)
 	return <-following
+}
+
+// names are the first of the keys, and how many more there are.
+func names(keys []files.Key) string {
+	const most = 5
+	var out []string
+	for _, k := range keys[:min(len(keys), most)] {
+		out = append(out, k.String())
+	}
+	if more := len(keys) - most; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(out, ", ")
 }
 
 func rejectionLine(r files.Rejection) string {

@@ -86,7 +86,8 @@ type Follower struct {
 	texts   map[Key]string   // what was last sent, to leave alone what did not change
 	seen    map[string]os.FileInfo
 	wrong   []Rejection
-	undone  bool // something that should be deleted is still there
+	byHand  []Key // that an earlier run left and no file wrote
+	undone  bool  // something that should be deleted is still there
 }
 
 // A stamp tells whether a file was saved, be it with what it held before.
@@ -150,6 +151,11 @@ func (f *Follower) Pass(ctx context.Context) []Rejection {
 
 // Empty reports whether the last pass found no document at all, right or wrong.
 func (f *Follower) Empty() bool { return len(f.applied) == 0 && len(f.wrong) == 0 }
+
+// Left lists what somebody applied by hand in an earlier run, and no file has: it is there again.
+func (f *Follower) Left() []Key {
+	return slices.DeleteFunc(slices.Clone(f.byHand), func(k Key) bool { _, ok := f.applied[k]; return ok })
+}
 
 // saved forgets what was sent of a file: who saves it means all of it, also what
 // somebody changed or deleted since.
@@ -287,8 +293,12 @@ func (f *Follower) Adopt(ctx context.Context) error {
 			return fmt.Errorf("list %s: %w", k.Plural, err)
 		}
 		for i := range list.Items {
-			if source := list.Items[i].GetAnnotations()[Source]; source != "" {
-				f.applied[Key{k.Group, k.Kind, list.Items[i].GetNamespace(), list.Items[i].GetName()}] = source
+			annotations := list.Items[i].GetAnnotations()
+			key := Key{k.Group, k.Kind, list.Items[i].GetNamespace(), list.Items[i].GetName()}
+			if source := annotations[Source]; source != "" {
+				f.applied[key] = source
+			} else if annotations[lastApplied] != "" {
+				f.byHand = append(f.byHand, key)
 			}
 		}
 	}

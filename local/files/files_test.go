@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
@@ -247,6 +248,28 @@ func TestAnotherRunCleansUpAfterTheLast(t *testing.T) {
 	x.f.Pass(t.Context())
 	if got := strings.Join(x.events, ", "); got != "configmap/two in default deleted" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What somebody applied by hand in an earlier run is there again, though no file has it: that is told, but for what a file has by now.
+func TestWhatAnEarlierRunWasGivenByHandIsNamed(t *testing.T) {
+	x := newFixture(t)
+	for _, name := range []string{"by-hand", "in-a-file-now", "made-by-a-program"} {
+		u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name}}}
+		if name != "made-by-a-program" {
+			u.SetAnnotations(map[string]string{lastApplied: "{}"})
+		}
+		if _, err := x.client.Resource(configMaps).Namespace("default").Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.f = x.follower()
+	if err := x.f.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.write("a.yaml", configMap("in-a-file-now", "{k: v}"))
+	if got := fmt.Sprint(x.f.Left()); got != "[configmap/by-hand in default]" {
+		t.Errorf("named are %s", got)
 	}
 }
 
