@@ -138,7 +138,7 @@ func (r *reader) follow(t *testing.T, steps []docStep) {
 			continue // TestDocumentsNameWhatExists has seen to it
 		}
 		var out string
-		_, err := mesh.Wait(5*time.Second, func() (err error) {
+		err := mesh.Within(5*time.Second, func() (err error) {
 			out, err = r.types(s.command)
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)

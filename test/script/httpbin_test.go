@@ -529,14 +529,14 @@ func (h httpbin) circuitBreaker(t *testing.T) {
 	h.Rollout("load")
 	h.Must("apply", "-f", mesh.Samples(t, "bookinfo", "tasks", "circuit-breaker.yaml"))
 	defer h.Must("delete", "-f", mesh.Samples(t, "bookinfo", "tasks", "circuit-breaker.yaml"))
-	if took := mesh.Until(t, 10*time.Second, "503 for what comes on top", func() error {
-		r := h.Exec("deploy/load", "load", "/malla", "sample", "load", "-c", "3", "-qps", "0", "-n", "60", "http://httpbin:8000/delay/0")
+	if err := mesh.Within(time.Second, func() error {
+		r := h.Exec("deploy/load", "load", "/malla", "sample", "load", "-c", "3", "-qps", "0", "-n", "12", "http://httpbin:8000/delay/0.05")
 		if r.Code != 0 || !strings.Contains(r.Out, "503") || !strings.Contains(r.Out, "200") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
-	}); took > mesh.Within(time.Second) {
-		t.Errorf("in force after %v, want 1 s", took)
+	}); err != nil {
+		t.Errorf("503 for what comes on top: %v", err)
 	}
 	h.LogLine("app=load", "istio-proxy", []string{" 503 UO upstream_reset_before_response_started{overflow} "})
 	found := false

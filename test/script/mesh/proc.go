@@ -27,7 +27,8 @@ func (p Process) Is(words ...string) bool {
 	return len(p.Args) > len(words) && slices.Equal(p.Args[1:1+len(words)], words)
 }
 
-// Alive reports whether it is still there, and not only as a zombie.
+// Alive reports whether it is still there, and not only as a zombie. Of a process that is being
+// killed, the first thread may be gone while others still hold its files and connections.
 func (p Process) Alive() bool {
 	now, err := readProcess(p.PID)
 	return err == nil && now.Start == p.Start
@@ -42,7 +43,9 @@ func readProcess(pid int) (Process, error) {
 	// The name in parentheses may hold anything; what follows the last one does not.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if fields[0] == "Z" || fields[0] == "X" {
-		return Process{}, os.ErrNotExist
+		if threads, err := os.ReadDir(filepath.Join(dir, "task")); err != nil || len(threads) < 2 {
+			return Process{}, os.ErrNotExist
+		}
 	}
 	line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 	if err != nil {
