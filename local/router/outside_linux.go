@@ -127,9 +127,9 @@ func target(dst netip.AddrPort) string {
 }
 
 // splice copies both ways until both sides have ended, one fails, or neither
-// has sent for idle. An end is passed on as a half-close. The kernel moves the
+// has sent for idle, and up to half of it longer. An end is passed on as a half-close. The kernel moves the
 // bytes (splice(2)), so a slow reader holds its writer.
-func splice(a, b *net.TCPConn, idle time.Duration) {
+func splice(a, b end, idle time.Duration) {
 	defer a.Close()
 	defer b.Close()
 	act := &activity{last: time.Now()}
@@ -145,6 +145,14 @@ func splice(a, b *net.TCPConn, idle time.Duration) {
 			b.Close()
 		}
 	}
+}
+
+// An end is a connection as splice needs it: *net.TCPConn.
+type end interface {
+	net.Conn
+	io.ReaderFrom
+	CloseWrite() error
+	SetLinger(seconds int) error
 }
 
 // activity is when bytes last moved in either direction.
@@ -168,19 +176,21 @@ func (a *activity) since() time.Duration {
 // chunk is how much is moved at most between looks at the clock.
 const chunk = 4 << 20
 
-func pipe(dst, src *net.TCPConn, idle time.Duration, act *activity) error {
+func pipe(dst, src end, idle time.Duration, act *activity) error {
 	for {
-		// Bytes are counted when a turn ends, so turns are shorter than what they measure.
-		turn := time.Now().Add(idle / 4)
-		_ = src.SetReadDeadline(turn)
-		_ = dst.SetWriteDeadline(turn)
+		// Bytes are counted when a turn ends, so turns are shorter than what they measure, and what the
+		// other direction has moved in this one is not counted yet.
+		turn := idle / 4
+		end := time.Now().Add(turn)
+		_ = src.SetReadDeadline(end)
+		_ = dst.SetWriteDeadline(end)
 		n, err := dst.ReadFrom(&io.LimitedReader{R: src, N: chunk})
 		if n > 0 {
 			act.now()
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if act.since() >= idle {
+			if act.since() >= idle+turn {
 				return err
 			}
 		case err != nil:

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -76,26 +77,42 @@ func TestSpliceReset(t *testing.T) {
 	<-done
 }
 
+// inMemory is an end whose other end is in this process, so that a test's clock is its clock.
+type inMemory struct{ net.Conn }
+
+func (e inMemory) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{e.Conn}, r)
+}
+func (e inMemory) CloseWrite() error   { return e.Close() }
+func (e inMemory) SetLinger(int) error { return nil }
+
 func TestSpliceIdle(t *testing.T) {
-	app, server, done := spliced(t, 200*time.Millisecond)
-	// Traffic in one direction keeps both.
-	for range 20 {
-		if _, err := server.Write([]byte("x")); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		app, a := net.Pipe()
+		b, server := net.Pipe()
+		ended := false
+		go func() {
+			splice(inMemory{a}, inMemory{b}, time.Hour)
+			ended = true
+		}()
+		go io.Copy(io.Discard, app)
+		// Traffic in one direction keeps both.
+		for range 20 {
+			if _, err := server.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour - time.Second)
 		}
-		app.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		io.Copy(io.Discard, app) // reads for 20 ms
-	}
-	select {
-	case <-done:
-		t.Fatal("a connection with traffic was ended as idle")
-	default:
-	}
-	select {
-	case <-done:
-	case <-time.After(5 * time.Second):
-		t.Error("an idle connection was not ended")
-	}
+		synctest.Wait()
+		if ended {
+			t.Fatal("a connection with traffic was ended as idle")
+		}
+		time.Sleep(time.Hour/2 + time.Second)
+		synctest.Wait()
+		if !ended {
+			t.Error("an idle connection was not ended")
+		}
+	})
 }
 
 func TestTarget(t *testing.T) {
