@@ -430,11 +430,11 @@ func podProgram(args []string) int {
 		fmt.Println("ready")
 		b := make([]byte, 1500)
 		for {
-			_, from, err := c.ReadFrom(b)
+			n, from, err := c.ReadFrom(b)
 			if err != nil {
 				return fail(err)
 			}
-			c.WriteTo([]byte(args[2]), from)
+			c.WriteTo(fmt.Appendf(nil, "%s to %s", args[2], b[:n]), from)
 		}
 	case "half": // ADDR: sends, ends its side, and reads what comes after
 		c, err := net.Dial("tcp", args[1])
