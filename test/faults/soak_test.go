@@ -45,7 +45,7 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	now := holds(t, c.Proxy)
-	t.Logf("resident %d MB after a third, %d MB at the end; descriptors %d and %d, goroutines %d and %d", first.memory>>20, now.memory>>20, first.descriptors, now.descriptors, first.goroutines, now.goroutines)
+	t.Logf("resident %d MB after a third, %d MB at the end; descriptors %d and %d, goroutines %d and %d, threads %d and %d", first.memory>>20, now.memory>>20, first.descriptors, now.descriptors, first.goroutines, now.goroutines, first.threads, now.threads)
 	if err := now.flat(first); err != nil {
 		t.Error(err)
 	}

@@ -259,30 +259,29 @@ func (d deaf) Read([]byte) (int, error) {
 	}
 }
 
-// wantAsFast asks both proxies, until x is about as fast as the control.
+// wantAsFast asks both proxies, until x is about as fast as the control. What else the machine does spoils some rounds, so
+// the median of all of them counts: the more there are, the less it owes to chance. Of 320 it is nearer than a twentieth to the truth.
 func wantAsFast(t *testing.T, x, control *hop.Proxy) {
 	t.Helper()
-	rounds := 20
+	rounds, most := 20, 16
 	if testing.Short() {
 		rounds = 10
 	}
-	for tries := 3; ; tries-- {
-		var with, without []time.Duration
-		for range rounds { // what else the machine does spoils some of them
+	var with, without []time.Duration
+	for try := 1; ; try++ {
+		for range rounds {
 			a, b, err := compare(t.Context(), 400, x.At["good"], control.At["good"])
 			if err != nil {
 				t.Fatal(err)
 			}
 			with, without = append(with, a), append(without, b)
 		}
-		slices.Sort(with)
-		slices.Sort(without)
-		a, b := with[rounds/2], without[rounds/2]
+		a, b := mesh.Median(with), mesh.Median(without)
 		t.Logf("99 of 100 requests take at most %v with, %v without", a, b)
 		if a <= b*12/10 {
 			return
 		}
-		if tries == 1 {
+		if try == most {
 			t.Errorf("99 of 100 requests take at most %v with stalled peers, %v without, want 1.2 times that at most", a, b)
 			return
 		}

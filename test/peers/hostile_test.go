@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mallamesh/malla/test/busy"
 	"github.com/mallamesh/malla/test/hop"
 	"github.com/mallamesh/malla/test/process"
 	"github.com/mallamesh/malla/test/script/mesh"
@@ -416,27 +417,28 @@ func counted(t *testing.T, who string, x *hop.Proxy, a assault, fate []string) {
 // bystand is a client that has nothing to do with it. The function that it returns judges how it fared.
 func bystand(t *testing.T, at string) func(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
-	var took []time.Duration
+	var took []time.Duration // of what the machine had for everybody
 	var failed error
+	busy.Record()
 	tr := &http.Transport{}
 	client := &http.Client{Transport: tr, Timeout: 10 * time.Second}
 	go func() {
 		defer close(done)
 		defer tr.CloseIdleConnections()
 		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			start := time.Now()
+			resp, err := client.Get("http://" + at + "/")
+			took = append(took, busy.Free(start, time.Now()))
+			if err != nil {
+				failed = err
+			} else {
+				_ = resp.Body.Close()
+			}
 			select {
 			case <-stop:
 				return
 			case <-tick.C:
 			}
-			start := time.Now()
-			resp, err := client.Get("http://" + at + "/")
-			if err != nil {
-				failed = err
-				continue
-			}
-			_ = resp.Body.Close()
-			took = append(took, time.Since(start))
 		}
 	}()
 	return func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds what must not hang.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 //go:embed testdata/proxy.yaml
 var bootstrap string
