@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,6 +78,47 @@ func (c *tally) ask(client *http.Client, method, url string, body []byte) {
 	}
 }
 
+// A punctual listener counts the connections that are closed with a request in them that nobody has read, because the machine
+// had no time for the proxy or for the server when it was needed: nobody can know then what has become of the request.
+type punctual struct {
+	net.Listener
+	late atomic.Int64
+}
+
+func (p *punctual) Accept() (net.Conn, error) {
+	c, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &punctualConn{c.(*net.TCPConn), p}, nil
+}
+
+type punctualConn struct {
+	*net.TCPConn
+	l *punctual
+}
+
+func (c *punctualConn) Close() error {
+	const before, enough = 250 * time.Millisecond, 50 * time.Millisecond // of the eighth of a second, or more, that the proxy leaves
+	if now := time.Now(); c.unread() && busy.Held(now.Add(-before), now) > enough {
+		c.l.late.Add(1)
+	}
+	return c.TCPConn.Close()
+}
+
+// unread reports whether something has come that was not read.
+func (c *punctualConn) unread() (there bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		n, _, _ := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		there = n > 0
+	})
+	return there
+}
+
 // A server may close connections that nobody uses whenever it likes: no request fails for it, whatever its
 // method. Requests come in waves whose distance is the server's own time, so that every connection is used again at just the
 // moment at which it is closed.
@@ -88,7 +131,7 @@ func TestServersThatCloseIdleConnections(t *testing.T) {
 	for _, idle := range []time.Duration{time.Second, 5 * time.Second} {
 		t.Run(idle.String(), func(t *testing.T) {
 			t.Parallel()
-			l := hop.Serve(t)
+			l := &punctual{Listener: hop.Serve(t)}
 			server := &http.Server{IdleTimeout: idle, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				_, _ = io.WriteString(w, "ok")
@@ -128,7 +171,13 @@ func TestServersThatCloseIdleConnections(t *testing.T) {
 			}
 			all.Wait()
 			t.Logf("%d requests; upstream connections %d", counts.ok, x.Stat(t, "cluster.main.upstream_cx_total"))
-			if len(counts.bad) > 0 || counts.ok < int(busy.Free(begun, time.Now())/time.Second)*150 { // a busy machine misses some ticks
+			bad := 0
+			for what, n := range counts.bad {
+				if bad += n; l.late.Load() > 0 {
+					t.Logf("%s: %d; %d requests were with a server that had no processor to read them before their time was up", what, n, l.late.Load())
+				}
+			}
+			if bad > int(l.late.Load()) || counts.ok < int(busy.Free(begun, time.Now())/time.Second)*150 { // a busy machine misses some ticks
 				t.Errorf("%d requests were answered; failed: %v", counts.ok, counts.bad)
 			}
 		})
