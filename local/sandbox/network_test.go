@@ -148,7 +148,7 @@ func TestClusterIPs(t *testing.T) {
 				d := float64(counts[p.name]) - n/3
 				chi += d * d / (n / 3)
 			}
-			if chi > 13.8 || math.IsNaN(chi) { // p = 0.001 with two degrees of freedom
+			if chi > 32.2 || math.IsNaN(chi) { // p = 1e-7 with two degrees of freedom
 				m.Errorf("%s: connections are not spread evenly: %v (chi squared %.1f)", vip, counts, chi)
 			}
 		}
@@ -171,7 +171,7 @@ func TestClusterIPs(t *testing.T) {
 		if out := self.ask(join(vip6, 80)); !strings.HasPrefix(out, "web0 saw fd00:6d61:6c6c:2::") {
 			m.Errorf("a pod that is its service's endpoint, IPv6: %s", out)
 		}
-		c, err := net.DialTimeout("tcp", join(vip4, 80), time.Second)
+		c, err := net.DialTimeout("tcp", join(vip4, 80), 5*time.Second)
 		if err != nil {
 			m.Errorf("the supervisor's own connection to a service: %v", err)
 		} else {
