@@ -159,7 +159,7 @@ func (s *Store) reread(name string) (func(), error) {
 			if l == nil || !l.hasFilter(name) {
 				continue
 			}
-			again, err := s.again(l)
+			again, err := s.again(l, where == &e.live)
 			if err != nil {
 				for _, f := range fresh {
 					f.close()
@@ -180,12 +180,15 @@ func (s *Store) reread(name string) (func(), error) {
 	}, nil
 }
 
-// again reads a listener once more, as it came.
-func (s *Store) again(l *Listener) (*Listener, error) {
+// again reads a listener once more, as it came. One in force is followed in its place; one that waits is to what is in force
+// what it was.
+func (s *Store) again(l *Listener, live bool) (*Listener, error) {
 	again, err := readListener(l.message, s.env, l, l.clusters)
 	if err != nil {
 		return nil, err
 	}
+	again.InPlace = live || l.InPlace
+	again.Config.InPlace = again.InPlace
 	s.generation++
 	again.named(l.Config.Name, l.sum, s.generation)
 	return again, nil

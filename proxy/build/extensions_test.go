@@ -10,6 +10,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/proxy/stream"
 	"github.com/mallamesh/malla/proxy/xdsclient"
@@ -87,6 +88,33 @@ func TestFiltersComeByThemselves(t *testing.T) {
 	w.take(xdsclient.ExtensionType, extension(t, "look", inspects, ""), extension(t, "limit", buffers, "max_request_bytes: 2"))
 	if w.Runtime().Listeners[0].FiltersMissing || w.filters()[0].Name() != "limit" {
 		t.Error("filters have come again, and are missing")
+	}
+}
+
+// A listener that differs from its predecessor in more than its chains does not take its place, also if its listener filter comes while it waits:
+// what the predecessor has begun to look at stays with it.
+func TestListenerFilterComesToOneThatWaits(t *testing.T) {
+	w := newWorld(t)
+	old := extended(t, "limit", "")
+	w.take(xdsclient.ListenerType, old)
+	w.take(xdsclient.ExtensionType, extension(t, "limit", buffers, "max_request_bytes: 1"), extension(t, "look", inspects, ""))
+	first := w.Runtime().Listeners[0]
+	m := &listenerv3.Listener{}
+	if err := old.Body.UnmarshalTo(m); err != nil {
+		t.Fatal(err)
+	}
+	m.ListenerFilters[0].Name = "sees"
+	body, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.take(xdsclient.ListenerType, xdsclient.Resource{Name: "l", Version: "2", Body: body})
+	if w.Runtime().Listeners[0] != first {
+		t.Fatal("the new listener does not wait for its filter")
+	}
+	w.take(xdsclient.ExtensionType, extension(t, "sees", inspects, ""))
+	if now := w.Runtime().Listeners[0]; now == first || now.InPlace {
+		t.Errorf("another listener in the place of the first: %v, in place: %v; want another one beside it", now != first, now.InPlace)
 	}
 }
 
