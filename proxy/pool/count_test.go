@@ -47,3 +47,46 @@ func TestUnusedPoolMakesRoom(t *testing.T) {
 		t.Errorf("%d pools count, want 1", n)
 	}
 }
+
+// Who is refused leaves nothing behind: of clients that each ask for a pool of their own, the thousandth costs what the first did.
+func TestRefusedPoolsLeaveNothing(t *testing.T) {
+	two := uint32(2)
+	c, err := cluster.New(cluster.Config{Name: "c", Kind: cluster.Static, Policy: lb.Policy{Kind: lb.RoundRobin},
+		Breakers: [2]cluster.Limits{{Pools: &two}, {Pools: &two}}}, stats.NewRegistry(false), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetEndpoints([]cluster.Endpoint{{Addr: netip.MustParseAddrPort("192.0.2.1:80")}})
+	loop, err := drive.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, h := NewWorker(0, loop, nil), c.Hosts().All[0]
+	of := func(i int) *Pending {
+		return &Pending{Origin: Origin{Transparent: true, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)}}
+	}
+	var pools []*Pool
+	for i := range 1000 {
+		if got := w.Admits(of(i), c, h, cluster.Default, nil); got != (i < 2) {
+			t.Fatalf("client %d: admitted is %v", i, got)
+		}
+		if i < 2 {
+			p := w.pool(c, h, cluster.Default, nil, of(i))
+			p.waits++
+			pools = append(pools, p)
+		}
+	}
+	if w.Len() != 2 {
+		t.Errorf("%d pools are there, want the 2 that there may be", w.Len())
+	}
+	pools[1].waits--
+	if !w.Admits(of(1000), c, h, cluster.Default, nil) || pools[1].counted != nil || pools[0].counted == nil {
+		t.Error("the pool that nobody uses does not make room")
+	}
+	for _, p := range w.pools {
+		p.uncount()
+	}
+	if len(w.crowds) != 0 || c.Limit(cluster.Default).Pools.Used() != 0 {
+		t.Errorf("%d crowds and %d pools count, want none", len(w.crowds), c.Limit(cluster.Default).Pools.Used())
+	}
+}

@@ -167,6 +167,7 @@ type Pool struct {
 	active  int
 	total   int
 	counted *cluster.Breakers // that count the pool, nil: none
+	place   int               // in its crowd, if these limit it
 	fails   uint32            // how often the host had failed when its connections were last thought good
 	seen    *cluster.HostSet  // that had the host when it was last looked up
 	set     *cluster.HostSet  // for which the connections were made; nil: it does not matter
@@ -265,8 +266,15 @@ func (w *Worker) Open(p *Pending, c *cluster.Cluster, h *cluster.Host, prio clus
 
 // pool returns the pool of a host for a request.
 func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, rq *Pending) *Pool {
+	var key poolKey
+	key.of(c, h, prio, authority, rq)
+	return w.poolAt(&key, c, h, rq)
+}
+
+// of sets the key of the pool for a request.
+func (key *poolKey) of(c *cluster.Cluster, h *cluster.Host, prio cluster.Priority, authority []byte, rq *Pending) {
 	client, _ := h.Transport.Socket.(*tls.Client)
-	key := poolKey{state: h.State, transport: h.Transport, priority: prio, version: versionFor(c, rq), origin: rq.Origin.key(h)}
+	*key = poolKey{state: h.State, transport: h.Transport, priority: prio, version: versionFor(c, rq), origin: rq.Origin.key(h)}
 	if client != nil && client.ByAuthority() {
 		key.name = client.ServerName(string(authority), "")
 	}
@@ -276,16 +284,21 @@ func (w *Worker) pool(c *cluster.Cluster, h *cluster.Host, prio cluster.Priority
 	if client != nil && client.InMesh() {
 		key.offers = rq.Offers
 	}
-	if p := w.last; p != nil && p.key == key {
+}
+
+// poolAt returns the pool of a key.
+func (w *Worker) poolAt(key *poolKey, c *cluster.Cluster, h *cluster.Host, rq *Pending) *Pool {
+	if p := w.last; p != nil && p.key == *key {
 		p.host = h
 		p.renew()
 		return p
 	}
-	p := w.pools[key]
+	p := w.pools[*key]
 	if p == nil {
-		p = &Pool{w: w, key: key, client: client, origin: rq.Origin.kept(), wish: rq.Wish, fails: h.Failures()}
+		client, _ := h.Transport.Socket.(*tls.Client)
+		p = &Pool{w: w, key: *key, client: client, origin: rq.Origin.kept(), wish: rq.Wish, fails: h.Failures()}
 		p.waiting.next, p.waiting.prev = &p.waiting, &p.waiting
-		w.pools[key] = p
+		w.pools[*key] = p
 		if !w.sweep.Armed() {
 			w.Loop.Schedule(&w.sweep, sweepEvery)
 		}

@@ -61,6 +61,7 @@ type Worker struct {
 
 	random    *rand.ChaCha8
 	pools     map[poolKey]*Pool
+	crowds    map[crowdKey]*crowd // of pools that are limited
 	last      *Pool
 	forecasts map[*cluster.Cluster]*forecast // of clusters whose hosts are foreseen
 	locals    map[any]any
@@ -96,7 +97,7 @@ func NewWorker(index int, loop *drive.Loop, source Source) *Worker {
 	}
 	w := &Worker{
 		Index: index, Loop: loop, Source: source, Overload: &overload.Nothing, Failing: new(atomic.Bool),
-		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, forecasts: map[*cluster.Cluster]*forecast{}, locals: map[any]any{},
+		random: rand.NewChaCha8(seed), pools: map[poolKey]*Pool{}, crowds: map[crowdKey]*crowd{}, forecasts: map[*cluster.Cluster]*forecast{}, locals: map[any]any{},
 		connID: uint64(index) << 48, HTTP2: h2.NewShard(loop.Now),
 	}
 	w.sweep.Handler = sweeper{w}
