@@ -120,6 +120,8 @@ func Control(ctx context.Context, o ControlOptions) error {
 			Controllers: gatewayapi.Controllers(o.AsIstio)})}
 	c.lastGood = newLastGood(client.CoreV1().ConfigMaps(o.Namespace), o.Log)
 	c.gateways = gateways.New(gateways.Options{Client: client, Objects: anything, Root: o.Namespace, AsIstio: o.AsIstio, Log: o.Log})
+	c.tracer = newTracer(c.refusalsChanged)
+	g.Go(func() error { c.tracer.run(ctx); return nil })
 	c.names = newGatewayNames(net.DefaultResolver.LookupNetIP, o.Log)
 	c.build(time.Now(), false)
 	c.hasTold() // who connects from now on begins with it
@@ -215,6 +217,7 @@ type controlPlane struct {
 	names     *gatewayNames
 	settled   *time.Timer   // fires when a problem may be due
 	refused   chan struct{} // holds one token: proxies refuse something, or something less
+	tracer    *tracer
 	sizes     *sizes
 
 	mu   sync.Mutex

@@ -37,10 +37,6 @@ var patched = map[string][]model.PatchTarget{
 // maxRefusals bounds how many reasons are told on one object, and how many proxies are named with each.
 const maxRefusals = 3
 
-// maxTraced bounds for how many reasons it is found out which patch is at fault: for each of them a resource is made anew
-// without each patch. The rest is blamed on all patches.
-const maxTraced = 32
-
 // A complaint is one reason for which proxies refuse something, as its object is told of it.
 type complaint struct {
 	about  model.Ref
@@ -65,7 +61,7 @@ func (c *controlPlane) refusals() []problem {
 	if len(all) == 0 {
 		return nil
 	}
-	list, of := complaints(all, c.resources.Mesh())
+	list, of := complaints(all, c.resources.Mesh(), c.tracer)
 	var out []problem
 	told := map[model.Ref]int{}
 	for _, x := range list {
@@ -81,10 +77,11 @@ func (c *controlPlane) refusals() []problem {
 	return out
 }
 
-// complaints sorts what proxies refuse by object and reason.
-func complaints(all []xds.Refused, mesh *model.Mesh) (list []complaint, of map[complaint]*complainants) {
+// complaints sorts what proxies refuse by object and reason. What t has no answer to yet is not among them.
+func complaints(all []xds.Refused, mesh *model.Mesh, t *tracer) (list []complaint, of map[complaint]*complainants) {
 	of = map[complaint]*complainants{}
-	t := tracer{}
+	t.begin()
+	defer t.end()
 	for _, r := range all {
 		v := model.NewView(r.Proxy, mesh)
 		patchers := v.Patchers(patched[r.Type]...)
@@ -102,10 +99,8 @@ func complaints(all []xds.Refused, mesh *model.Mesh) (list []complaint, of map[c
 			}
 			reasons := reasons(b.reason)
 			if len(patchers) > 0 {
-				for _, reason := range reasons {
-					for _, x := range t.trace(v, r.Type, b.name, reason, patchers) {
-						add(x)
-					}
+				for _, x := range t.complaints(v, r.Type, b.name, reasons, patchers) {
+					add(x)
 				}
 				continue
 			}
@@ -156,34 +151,6 @@ func reasons(text string) (out []reason) {
 			out = append(out, r)
 		}
 	}
-	return out
-}
-
-// A tracer finds out which patches are at fault.
-type tracer map[string][]complaint
-
-func (t tracer) trace(v *model.View, typeURL, name string, why reason, patchers []model.Ref) []complaint {
-	key := fmt.Sprint(typeURL, name, why, patchers)
-	if out, ok := t[key]; ok { // replicas fare alike
-		return out
-	}
-	var out []complaint
-	if len(t) < maxTraced {
-		refs, of := translate.Objects(translate.PatchesAt(v, typeURL, name, why.path, patched[typeURL]))
-		for _, ref := range refs {
-			at := "spec.configPatches"
-			if len(of[ref]) == 1 {
-				at = fmt.Sprintf("spec.configPatches[%d].patch.value", of[ref][0])
-			}
-			out = append(out, complaint{ref, at, why.text})
-		}
-	}
-	if len(out) == 0 {
-		for _, ref := range patchers {
-			out = append(out, complaint{ref, "spec.configPatches", why.said()})
-		}
-	}
-	t[key] = out
 	return out
 }
 

@@ -1,10 +1,12 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -86,7 +88,7 @@ func TestWhichPatchIsAtFault(t *testing.T) {
 		return xds.Refused{Proxy: &p, Nack: xds.Nack{Type: translate.ListenerType, Names: []string{listener}, Lacking: lacking, Detail: listener + ": " + strings.Join(detail, "\n")}}
 	}
 	told := func(refused ...xds.Refused) string {
-		list, of := complaints(refused, s.View.Mesh)
+		list, of := complaints(refused, s.View.Mesh, newTracer(nil))
 		out := ""
 		for _, x := range list {
 			out += x.problem(of[x]).text + "\n"
@@ -115,7 +117,46 @@ func TestWhichPatchIsAtFault(t *testing.T) {
 	for i := range 2 * maxTraced {
 		many = append(many, proxy("a", nil, fmt.Sprintf("%s.http_filters[7].typed_config.inline_code: %d", manager, i)))
 	}
-	if list, _ := complaints(many, s.View.Mesh); len(list) != maxTraced+maxTraced*len(model.NewView(s.View.Proxy, s.View.Mesh).Patchers(patched[translate.ListenerType]...)) {
+	if list, _ := complaints(many, s.View.Mesh, newTracer(nil)); len(list) != maxTraced+maxTraced*len(model.NewView(s.View.Proxy, s.View.Mesh).Patchers(patched[translate.ListenerType]...)) {
 		t.Errorf("%d complaints", len(list))
 	}
+}
+
+// Which patch is at fault is found out aside: until then nobody is told of it, and whoever pushes configuration does not wait. What proxies no
+// longer refuse is forgotten. What takes too long is the doing of all patches.
+func TestFaultsAreFoundAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := story.Read(txtar.Parse([]byte(scripts)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := func(detail string) []xds.Refused {
+			return []xds.Refused{{Proxy: s.View.Proxy, Nack: xds.Nack{Type: translate.ListenerType, Names: []string{"0.0.0.0_9080"}, Detail: "0.0.0.0_9080: " + detail}}}
+		}
+		const detail = "filter_chains[0].filters[0].typed_config.http_filters[7].typed_config.inline_code: no good"
+		told := 0
+		tr := newTracer(func() { told++ })
+		ctx, stop := context.WithCancel(t.Context())
+		go tr.run(ctx)
+		if list, _ := complaints(refused(detail), s.View.Mesh, tr); len(list) != 0 {
+			t.Errorf("%v is told before anybody can know", list)
+		}
+		synctest.Wait()
+		if list, _ := complaints(refused(detail), s.View.Mesh, tr); told != 1 || len(list) != 1 || list[0].about.Name != "guilty" {
+			t.Errorf("told %d times, %v; want once, that guilty is at fault", told, list)
+		}
+		complaints(nil, s.View.Mesh, tr)
+		if len(tr.answers)+len(tr.queue) != 0 {
+			t.Error("an answer stays that nobody asks for")
+		}
+		stop()
+		synctest.Wait()
+		complaints(refused(detail), s.View.Mesh, tr)
+		a, mine := tr.next()
+		mine.find(func() bool { return false })
+		a.found, a.done = mine.found, mine.done
+		if list, _ := complaints(refused(detail), s.View.Mesh, tr); len(list) != 3 {
+			t.Errorf("%v when there was no time, want all three objects that may be meant", list)
+		}
+	})
 }

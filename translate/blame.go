@@ -20,17 +20,22 @@ type PatchAt struct {
 	Index int // among those that its author wrote
 }
 
-// PatchesAt returns the patches without which there would not be in a resource what stands at a path of it
-// (filter_chains[0].filters[1].typed_config.stat_prefix). What cannot be told apart (there is no path, as in what an
-// Envoy says) is the doing of all patches that change the resource.
-func PatchesAt(v *model.View, typeURL, name, path string, targets []model.PatchTarget) []PatchAt {
+// PatchesAt returns for each path in a resource (filter_chains[0].filters[1].typed_config.stat_prefix) the patches without which there would
+// not be what stands there. What cannot be told apart (there is no path, as in what an Envoy says) is the doing of all patches that
+// change the resource. For each patch the resource is made anew without it, which takes a large mesh seconds: before each of them goOn is
+// asked, and PatchesAt returns nil if that says no.
+func PatchesAt(v *model.View, typeURL, name string, paths []string, targets []model.PatchTarget, goOn func() bool) [][]PatchAt {
+	out := make([][]PatchAt, len(paths))
 	now, ok := Resource(v, typeURL, name)
 	if !ok {
-		return nil
+		return out
 	}
-	it := find(now, path)
-	before := it.in(now)
-	var guilty, touching []PatchAt
+	things := make([]thing, len(paths))
+	for i, path := range paths {
+		things[i] = find(now, path)
+	}
+	before := count(things, now)
+	var touching []PatchAt
 	for i, p := range v.Mesh.Patches {
 		if !v.PatchedBy(p) {
 			continue
@@ -39,21 +44,32 @@ func PatchesAt(v *model.View, typeURL, name, path string, targets []model.PatchT
 			if !slices.Contains(targets, x.Target) {
 				continue
 			}
+			if !goOn() {
+				return nil
+			}
 			without, there := Resource(withoutPatch(v, i, k), typeURL, name)
 			if there && proto.Equal(now, without) {
 				continue
 			}
 			at := PatchAt{p.From, x.Index}
 			touching = append(touching, at)
-			if !there || it.in(without) < before {
-				guilty = append(guilty, at)
+			var left []int
+			if there {
+				left = count(things, without)
+			}
+			for i := range things {
+				if !there || left[i] < before[i] {
+					out[i] = append(out[i], at)
+				}
 			}
 		}
 	}
-	if len(guilty) > 0 {
-		return guilty
+	for i := range out {
+		if len(out[i]) == 0 {
+			out[i] = touching
+		}
 	}
-	return touching
+	return out
 }
 
 // withoutPatch is the view with one patch less.
@@ -144,20 +160,28 @@ func steps(path string) (out []string) {
 	return out
 }
 
-// in counts how often the thing is in a resource.
-func (t thing) in(m proto.Message) (n int) {
+// count counts how often each of the things is in a resource.
+func count(things []thing, m proto.Message) []int {
+	n := make([]int, len(things))
 	each(m.ProtoReflect(), func(m protoreflect.Message) {
-		switch {
-		case m.Descriptor() != t.message.Descriptor():
-		case t.field == nil:
-			if proto.Equal(m.Interface(), t.message.Interface()) {
-				n++
+		for i := range things {
+			if things[i].is(m) {
+				n[i]++
 			}
-		case m.Has(t.field) && m.Get(t.field).Equal(t.message.Get(t.field)):
-			n++
 		}
 	})
 	return n
+}
+
+// is reports whether a message is the thing, or has it.
+func (t *thing) is(m protoreflect.Message) bool {
+	switch {
+	case m.Descriptor() != t.message.Descriptor():
+		return false
+	case t.field == nil:
+		return proto.Equal(m.Interface(), t.message.Interface())
+	}
+	return m.Has(t.field) && m.Get(t.field).Equal(t.message.Get(t.field))
 }
 
 // each calls f for a message and all in it.
