@@ -6,6 +6,7 @@
 package call
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -97,14 +98,32 @@ func (c *Call) done(ok bool) {
 	c.Done(c)
 }
 
-// OnReady sends the request.
+// OnReady sends the request, if the cluster's filters have left one.
 func (c *Call) OnReady(up pool.Stream) {
 	c.up = up
 	c.books.Ready()
+	if c.filters != nil {
+		if name := c.Request.Lacks(); name != "" {
+			c.lacks(name)
+			return
+		}
+	}
 	up.SendHeaders(&c.Request, len(c.Body) == 0)
 	if len(c.Body) > 0 {
 		up.SendData(c.Body, true)
 	}
+}
+
+// lacks answers in the place of the host, as Envoy's codec filter does where it sees that no request is left.
+func (c *Call) lacks(name string) {
+	c.Answer = append(append(c.Answer, "missing required header: "...), name...)
+	m := &c.msg.Map
+	m.Reset()
+	m.Add(header.Status, []byte("503"))
+	m.AddCopy(header.ContentLength, strconv.AppendInt(nil, int64(len(c.Answer)), 10))
+	m.Add(header.ContentType, []byte("text/plain"))
+	c.Headers = m
+	c.done(true)
 }
 
 // OnHeaders takes the answer's headers.
