@@ -119,7 +119,14 @@ func (s *State) Field(key, name string) ([]byte, bool) {
 	if i := s.find(key); i >= 0 && s.list[i].live != nil {
 		return s.list[i].live.AppendObject(nil, AsField, name)
 	}
-	return s.Get(key + asField + name)
+	for i := len(s.list) - 1; i >= 0; i-- { // without joining the key of each request's look
+		if rest, ok := strings.CutPrefix(s.list[i].key, key); ok && s.list[i].live == nil {
+			if field, ok := strings.CutPrefix(rest, asField); ok && field == name {
+				return s.value(i), true
+			}
+		}
+	}
+	return nil, false
 }
 
 // SetLive gives a key an object that must live until Reset.

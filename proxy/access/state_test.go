@@ -61,3 +61,19 @@ func TestStateAllocs(t *testing.T) {
 		t.Errorf("a state allocates %v times, want 0", n)
 	}
 }
+
+// Looking up a field of an object allocates nothing.
+func TestFieldAllocs(t *testing.T) {
+	var s State
+	const key, name = "a.key.as.long.as.they.are.usually", "field"
+	s.Set(key+asField+"other", []byte("no"), false)
+	s.Set(key+asField+name, []byte("old"), false)
+	s.Set(key+asField+name, []byte("new"), false)
+	if n := testing.AllocsPerRun(100, func() {
+		if v, ok := s.Field(key, name); !ok || string(v) != "new" {
+			t.Fatalf("the field is %q, %v", v, ok)
+		}
+	}); n != 0 {
+		t.Errorf("looking up a field allocates %v times, want 0", n)
+	}
+}

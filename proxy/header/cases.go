@@ -45,6 +45,10 @@ func (m *Map) Reason() []byte { return m.spelling.reason }
 
 // Spell writes the names in the head of a message as the sender wrote them. The first line stays as it is.
 func (m *Map) Spell(head []byte) {
+	write := m.spelling.write
+	if len(m.spelling.ends) > maxScanned {
+		write = m.spelling.index().write
+	}
 	for {
 		_, fields, ok := bytes.Cut(head, []byte("\r\n"))
 		if !ok {
@@ -52,11 +56,36 @@ func (m *Map) Spell(head []byte) {
 		}
 		head = fields
 		if i := bytes.IndexByte(fields, ':'); i > 0 {
-			if !m.spelling.write(fields[:i]) && m.spelling.proper {
+			if !write(fields[:i]) && m.spelling.proper {
 				Proper(fields[:i])
 			}
 		}
 	}
+}
+
+// maxScanned is how many names are looked through for each that is written. Of more an index is made.
+const maxScanned = 128
+
+// An index has the names as they were written by what they are in lower case.
+type index map[string][]byte
+
+func (s *spelling) index() index {
+	all := make(index, len(s.ends))
+	lower := string(bytes.ToLower(s.names))
+	from := 0
+	for _, end := range s.ends {
+		if name := lower[from:end]; all[name] == nil {
+			all[name] = s.names[from:end]
+		}
+		from = int(end)
+	}
+	return all
+}
+
+func (x index) write(name []byte) bool {
+	written, ok := x[string(name)]
+	copy(name, written)
+	return ok
 }
 
 // write puts the sender's spelling in the place of a lower-case name.
