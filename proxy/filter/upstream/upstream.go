@@ -32,6 +32,17 @@ type Filters struct {
 	chain *Chain
 	list  []stream.Filter
 	off   uint64 // for this request
+
+	stock [maxStock]made // what was made last: the next request may go to another cluster
+	next  uint8          // of stock, to be given up
+}
+
+// maxStock is how many chains keep their filters.
+const maxStock = 4
+
+type made struct {
+	chain *Chain
+	list  []stream.Filter
 }
 
 // Request shows them a request that is about to be sent.
@@ -52,14 +63,23 @@ func (f *Filters) Request(c *Chain, s *stream.Stream, m *header.Map) {
 
 func (f *Filters) on(i int) bool { return f.off>>uint(i)&1 == 0 }
 
+// make takes the filters of a chain from stock, or makes them.
 func (f *Filters) make(c *Chain, w *pool.Worker) {
 	f.chain, f.list = c, nil
 	if c == nil {
 		return
 	}
+	for i := range f.stock {
+		if f.stock[i].chain == c {
+			f.list = f.stock[i].list
+			return
+		}
+	}
 	for _, factory := range c.Factories {
 		f.list = append(f.list, factory.New(w).(stream.Filter))
 	}
+	f.stock[f.next] = made{c, f.list}
+	f.next = (f.next + 1) % maxStock
 }
 
 // RequestTrailers shows them the trailers of the request.
