@@ -138,6 +138,48 @@ func TestChangesLastWithoutRoomForAnother(t *testing.T) {
 	}
 }
 
+// On a disk that stays full the state is put together ever more seldom, though not for ever; and at once on the next one.
+func TestFullDiskIsTriedEverMoreSeldom(t *testing.T) {
+	var d disk
+	d.file.Store(1 << 30)
+	s, j := d.start(t, filepath.Join(t.TempDir(), "state.json"))
+	close(j.closing)
+	<-j.done // from here on the turns are ours
+	tries, open := 0, j.open
+	j.open = func(path string, flag int) (file, error) {
+		tries++
+		return open(path, flag)
+	}
+	turns := func(n int) int {
+		tries = 0
+		for range n {
+			j.turn()
+		}
+		return tries
+	}
+	d.shrink(j, 10)
+	put(t, s, "a", "1")
+	if n := turns(200); n < 200/(maxRest+1) || n > 4+200/maxRest {
+		t.Errorf("all state is put together %d times in 200 turns, want it ever more seldom", n)
+	}
+	select {
+	case <-j.work:
+	default:
+		t.Error("nobody will try again")
+	}
+	d.file.Store(1 << 30)
+	d.second.Store(1 << 30)
+	turns(1)
+	if j.Err() != nil {
+		t.Error("there is room, and what waits is not written at once")
+	}
+	d.shrink(j, 10)
+	put(t, s, "a", "2")
+	if n := turns(2); n != 1 {
+		t.Errorf("the next time the state is put together %d times in two turns, want at once", n)
+	}
+}
+
 // Close tries once more, and says what the file lacks.
 func TestCloseOnAFullDisk(t *testing.T) {
 	for _, full := range []bool{false, true} {

@@ -40,6 +40,9 @@ const SyncEvery = 200 * time.Millisecond
 // compactAt is how many bytes of history are worth a rewrite.
 const compactAt = 4 << 20
 
+// maxRest is how many turns go by at most between two rewrites on a disk that does not take them: some 5 s.
+const maxRest = 25
+
 // A Journal is a store's log. It is safe for concurrent use.
 type Journal struct {
 	path string
@@ -57,6 +60,8 @@ type Journal struct {
 	dirty bool              // written since the last fsync
 	tail  *bytes.Buffer     // while the file is rewritten: what changes meanwhile
 	err   error             // why the file lacks something; told once, writing goes on being tried
+	rest  int               // turns in which no rewrite is tried
+	pause int               // how many these were last
 
 	source  func() (uint64, []*store.Object) // set by Snapshot
 	work    chan struct{}                    // holds one if the syncer has something to do
@@ -334,6 +339,7 @@ func (j *Journal) tell(err error) {
 		j.log.Error("the state file cannot be written; changes live in memory until it can", "file", j.path, "error", err)
 	case err == nil && j.err != nil:
 		j.log.Info("the state file is whole again", "file", j.path)
+		j.rest, j.pause = 0, 0
 	}
 	j.err = err
 }
@@ -381,10 +387,14 @@ func (j *Journal) turn() {
 	}
 	f, dirty, source := j.file, j.dirty, j.source
 	compact := j.err != nil || j.size > max(2*j.alive+compactAt, j.grown)
+	if compact && j.err != nil && j.rest > 0 {
+		j.rest--
+		compact = false
+	}
 	j.dirty = false
 	j.mu.Unlock()
 	rewritten := compact && source != nil && j.compact(source)
-	if compact && source != nil && j.Err() != nil {
+	if source != nil && j.Err() != nil {
 		j.wanted() // until the disk takes it
 	}
 	if dirty && !rewritten {
@@ -412,6 +422,9 @@ func (j *Journal) compact(source func() (uint64, []*store.Object)) bool {
 		if j.err == nil { // it only is longer than it need be
 			j.log.Warn("rewrite the state file", "file", j.path, "error", err)
 			j.grown = j.size + compactAt
+		} else { // all state is put together for that: on a disk that stays full not five times a second
+			j.pause = min(2*j.pause+1, maxRest)
+			j.rest = j.pause
 		}
 		return false
 	}
@@ -473,6 +486,7 @@ func (j *Journal) Close() error {
 	close(j.closing)
 	<-j.done
 	if j.Err() != nil {
+		j.rest = 0
 		j.turn() // the last try
 	}
 	j.mu.Lock()
