@@ -254,7 +254,6 @@ func AppendUUID(dst []byte) []byte {
 	return dst
 }
 
-// noEndpoint writes the empty id of a host's address, once there is a connection to it.
 // endpointOp writes the endpoint of an address inside of the proxy. No other has one.
 func endpointOp(of func(*Record) netip.AddrPort) operator {
 	return operator{compile: func(command) (*op, error) {
