@@ -140,7 +140,7 @@ func (t *tracer) ask(v *model.View, typeURL, name string, reasons []reason) (fou
 		if t.reasons += n; !a.done {
 			a.paths = paths[:n]
 		}
-		if t.told == nil && n > 0 {
+		if t.told == nil && n > 0 && !a.done {
 			a.find(func() bool { return true })
 		}
 	}

@@ -50,6 +50,7 @@ type complainants struct {
 	keep    []string // those that have an earlier version
 	without []string // those that have none
 	unready bool     // and are not ready without one
+	known   map[string]bool
 }
 
 // refusals are problems of the objects of which proxies refuse what they are sent.
@@ -115,9 +116,13 @@ func complaints(all []xds.Refused, mesh *model.Mesh, t *tracer) (list []complain
 }
 
 func (c *complainants) add(proxy string, without bool) {
-	if slices.Contains(c.keep, proxy) || slices.Contains(c.without, proxy) {
+	if c.known[proxy] { // a whole fleet may be among them
 		return
 	}
+	if c.known == nil {
+		c.known = map[string]bool{}
+	}
+	c.known[proxy] = true
 	if without {
 		c.without = append(c.without, proxy)
 	} else {

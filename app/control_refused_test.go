@@ -117,7 +117,9 @@ func TestWhichPatchIsAtFault(t *testing.T) {
 	for i := range 2 * maxTraced {
 		many = append(many, proxy("a", nil, fmt.Sprintf("%s.http_filters[7].typed_config.inline_code: %d", manager, i)))
 	}
-	if list, _ := complaints(many, s.View.Mesh, newTracer(nil)); len(list) != maxTraced+maxTraced*len(model.NewView(s.View.Proxy, s.View.Mesh).Patchers(patched[translate.ListenerType]...)) {
+	tr := newTracer(nil)
+	complaints(many, s.View.Mesh, tr)
+	if list, _ := complaints(many, s.View.Mesh, tr); len(list) != maxTraced+maxTraced*len(model.NewView(s.View.Proxy, s.View.Mesh).Patchers(patched[translate.ListenerType]...)) {
 		t.Errorf("%d complaints", len(list))
 	}
 }
