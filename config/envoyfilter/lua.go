@@ -2,6 +2,7 @@ package envoyfilter
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/base/levels"
 )
 
 // A script that does not compile is refused by every proxy, together with the whole listener in which it stands, so it is
@@ -20,6 +22,9 @@ import (
 
 // maxScript bounds the source of a script, as in the proxy.
 const maxScript = 1 << 20
+
+// maxLevels bounds what lies in each other, as in the proxy: the compiler takes the square of it, minutes for a script of one expression.
+const maxLevels = 1000
 
 // sources are the fields of messages that hold scripts.
 var sources = map[protoreflect.FullName][]string{
@@ -74,7 +79,11 @@ func compiles(source string) (err error) {
 	}()
 	const name = "script"
 	chunk, err := parse.Parse(strings.NewReader(source), name)
-	if err == nil {
+	switch {
+	case err != nil:
+	case levels.Exceed(chunk, maxLevels):
+		err = errors.New("chunk has too many syntax levels")
+	default:
 		_, err = lua.Compile(chunk, name)
 	}
 	return err

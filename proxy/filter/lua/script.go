@@ -1,10 +1,12 @@
 package lua
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 
+	"github.com/mallamesh/malla/base/levels"
 	"github.com/mallamesh/malla/proxy/pool"
 
 	lua "github.com/yuin/gopher-lua"
@@ -40,6 +42,10 @@ func NewScript(name, source string) (*Script, error) {
 	return s, nil
 }
 
+// maxLevels bounds what lies in each other in a script: the compiler takes the square of it, minutes for a script that is one expression. LuaJIT has such
+// a bound, at 200.
+const maxLevels = 1000
+
 // compile makes code of which every concatenation is charged for.
 func compile(source, name string) (proto *lua.FunctionProto, err error) {
 	defer func() { // the compiler panics at what it cannot express
@@ -50,6 +56,9 @@ func compile(source, name string) (proto *lua.FunctionProto, err error) {
 	chunk, err := parse.Parse(strings.NewReader(source), name)
 	if err != nil {
 		return nil, fmt.Errorf("script load error: %s", oneLine(err.Error()))
+	}
+	if levels.Exceed(chunk, maxLevels) {
+		return nil, errors.New("script load error: chunk has too many syntax levels")
 	}
 	if proto, err = lua.Compile(metered(chunk), name); err != nil {
 		return nil, fmt.Errorf("script load error: %s", oneLine(err.Error()))

@@ -168,6 +168,29 @@ func TestMistakesOfScripts(t *testing.T) {
 	}
 }
 
+// A script that is all depth is refused before the compiler, which would take minutes for it. Width is no depth.
+func TestDepthOfScripts(t *testing.T) {
+	const n = 20_000
+	for source, deep := range map[string]bool{
+		"x = " + strings.Repeat("a..", n) + "a":                             true,
+		"x = " + strings.Repeat("a^", n) + "a":                              true,
+		strings.Repeat("do ", n) + strings.Repeat("end ", n):                true,
+		"if a then " + strings.Repeat("elseif a then ", n) + "end":          true,
+		"if a then " + strings.Repeat("elseif a then ", 500) + "end":        false,
+		strings.Repeat("if a then a = 'x'..'y' end ", n):                    false,
+		strings.Repeat("do ", 150) + "a = 1 " + strings.Repeat("end ", 150): false,
+	} {
+		began := time.Now()
+		_, err := NewScript("test", source)
+		if deep != (err != nil && strings.Contains(err.Error(), "too many syntax levels")) || !deep && err != nil {
+			t.Errorf("%.30q: %v", source, err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%.30q took %v", source, took)
+		}
+	}
+}
+
 // Nothing is made of the library until there is a script.
 func TestIdleMemory(t *testing.T) {
 	var before, after runtime.MemStats
