@@ -137,6 +137,11 @@ func serviceHost(v *model.View, s *model.Service, port uint16) *routev3.VirtualH
 		for _, d := range domains {
 			domains = append(domains, "*."+d)
 		}
+		if p, ok := s.Port(port); ok && !proxyless(v) { // who calls a pod by its address calls the service, and speaks its mutual TLS
+			for _, a := range podAddresses(v, s, p) {
+				domains = append(domains, domainOfAddr(a.Addr()))
+			}
+		}
 	}
 	for _, a := range v.Addresses(s) {
 		domains = append(domains, domainOfAddr(a))
