@@ -2,6 +2,7 @@ package build
 
 import (
 	"slices"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -9,6 +10,7 @@ import (
 	commonlbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
+	overridev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
 	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
@@ -53,6 +55,8 @@ var balanceFields = []*Message{
 		reads("hash_function", "minimum_ring_size", "maximum_ring_size", "use_hostname_for_hashing", "hash_balance_factor", "consistent_hashing_lb_config", "locality_weighted_lb_config")),
 	message((*maglevv3.Maglev)(nil), reads("table_size", "consistent_hashing_lb_config", "locality_weighted_lb_config")),
 	message((*providedv3.ClusterProvided)(nil)),
+	message((*overridev3.OverrideHost)(nil), reads("override_host_sources", "selected_host_key", "fallback_policy")),
+	message((*overridev3.OverrideHost_OverrideHostSource)(nil), reads("header", "metadata")),
 	message((*wrrv3.WrrLocality)(nil), reads("endpoint_picking_policy")),
 	message((*subsetv3.Subset)(nil),
 		reads("fallback_policy", "default_subset", "subset_selectors", "locality_weight_aware", "scale_locality_weight", "panic_mode_any", "list_as_any", "subset_lb_policy"),
@@ -195,6 +199,9 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 	case *wrrv3.WrrLocality:
 		r.policies(p.GetEndpointPickingPolicy(), c, at.Child("endpoint_picking_policy"))
 		c.Localities.Weighted = true
+	case *overridev3.OverrideHost:
+		r.policies(p.GetFallbackPolicy(), c, at.Child("fallback_policy"))
+		c.Naming = r.naming(p, at)
 	case *subsetv3.Subset:
 		r.policies(p.GetSubsetLbPolicy(), c, at.Child("subset_lb_policy"))
 		c.Subsets = subsets(r, p, p.GetSubsetSelectors(), at)
@@ -203,6 +210,28 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 		r.errs.Addf(at, "found %s, want a load balancing policy", config.ProtoReflect().Descriptor().FullName())
 	}
 	r.checked(c, at)
+}
+
+// naming reads where requests name the hosts that they want.
+func (r *reader) naming(p *overridev3.OverrideHost, at *field.Path) *cluster.Naming {
+	out := new(cluster.Naming)
+	for i, s := range p.GetOverrideHostSources() {
+		at := at.Child("override_host_sources").Index(i)
+		source := cluster.NameSource{Header: strings.ToLower(s.GetHeader())}
+		if k := s.GetMetadata(); k != nil {
+			key := r.metadataKey(k, at.Child("metadata"))
+			source.Metadata = &key
+		}
+		if (source.Header == "") == (source.Metadata == nil) {
+			r.errs.Addf(at, "want either header or metadata")
+		}
+		out.Sources = append(out.Sources, source)
+	}
+	if k := p.GetSelectedHostKey(); k != nil {
+		key := r.metadataKey(k, at.Child("selected_host_key"))
+		out.Selected = &key
+	}
+	return out
 }
 
 func (r *reader) localities(l *commonlbv3.LocalityLbConfig, c *cluster.Config) {

@@ -72,6 +72,7 @@ type Config struct {
 	DNS       DNSConfig    // for StrictDNS and LogicalDNS
 	Override  OverrideHost // for OriginalDst
 	Names     *NameCache   // for DynamicForward
+	Naming    *Naming      // override_host: requests may name the hosts that they want; nil: they may not
 
 	CloseOnChange              bool           // close_connections_on_host_set_change: none outlives the set of hosts that it was made for
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1

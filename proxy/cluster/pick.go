@@ -25,6 +25,9 @@ type Pick struct {
 	Override netip.AddrPort
 	Strict   bool
 
+	// Wanted are hosts that the request names for one try each, whatever their health; nil: it names none.
+	Wanted *Wanted
+
 	// Retry is set for a retry that would rather go elsewhere.
 	Retry *Retry
 }
@@ -74,6 +77,11 @@ func (c *Cluster) Pick(p *Pick) (*Host, Reason) {
 			return nil, NoHosts
 		case p.Strict:
 			return nil, NoneHealthy
+		}
+	}
+	if p.Wanted != nil {
+		if h := p.Wanted.take(set); h != nil {
+			return h, OK
 		}
 	}
 	var h *Host

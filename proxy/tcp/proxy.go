@@ -46,6 +46,7 @@ type session struct {
 	waits     bool // for the client's first bytes, before it goes to a host
 	attempts  int
 	tried     []*cluster.Host
+	wanted    cluster.Wanted // hosts that metadata of the connection name
 	elsewhere cluster.Retry
 	criteria  *cluster.Criteria // of the cluster that was picked
 	seen      peerMessage       // of the client
@@ -202,11 +203,20 @@ func (s *session) try(c *cluster.Cluster) {
 	if len(s.named) > 0 {
 		pick.Original, pick.Named = netip.AddrPortFrom(s.named[0], pool.WishedPort(&s.rec.State, s.config.Forward.Port)), s.named
 	}
+	if c.Naming != nil {
+		if s.attempts == 0 {
+			c.Naming.Want(&s.wanted, nil, &s.rec.Dynamic)
+		}
+		pick.Wanted = &s.wanted
+	}
 	h, reason := c.Pick(&pick)
 	if reason != cluster.OK {
 		c.Stats.UpstreamCxNoneHealthy.Inc()
 		s.fail(access.NoHealthyUpstream, noHost)
 		return
+	}
+	if c.Naming != nil {
+		c.Naming.Tell(&s.rec.Dynamic, h)
 	}
 	limits := c.Limit(cluster.Default)
 	if s.config.Tunnel != nil && !limits.Connections.Free() || s.config.Tunnel == nil && !limits.TryConnect(h) {

@@ -92,6 +92,7 @@ type Router struct {
 	retries   uint32             // made under the policy
 	tried     []*cluster.Host
 	elsewhere cluster.Retry
+	asksFor   cluster.Wanted // hosts that the request names
 	hash      uint64
 	hasHash   bool
 	wait      time.Duration    // what a response has said
@@ -291,6 +292,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	r.elsewhere, r.hash, r.hasHash = cluster.Retry{}, 0, false
 	clear(r.tried)
 	r.tried = r.tried[:0]
+	r.asksFor.Forget()
 	r.replayed, r.keep, r.follows, r.ended, r.begun, r.responded, r.untold, r.backed, r.late = false, false, false, false, false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil

@@ -34,6 +34,9 @@ func (r *Router) prepare(s *stream.Stream, m *header.Map) {
 	s.Route.FinalizeRequest(m, &s.Rec, s.Weighted, !r.config.SuppressEnvoyHeaders)
 	r.keep, r.follows = true, f.Follow != nil
 	r.chain = upstream.Of(r.cluster.HTTPFilters, r.config.Upstream)
+	if n := r.cluster.Naming; n != nil {
+		n.Want(&r.asksFor, m, &s.Rec.Dynamic)
+	}
 	r.mirror(m)
 }
 
@@ -63,6 +66,9 @@ func (r *Router) try() {
 	if r.policy != nil && r.retries > 0 {
 		pick.Retry = r.avoid()
 	}
+	if r.cluster.Naming != nil {
+		pick.Wanted = &r.asksFor
+	}
 	h, reason := r.cluster.Pick(&pick)
 	if reason != cluster.OK {
 		r.cluster.Stats.UpstreamCxNoneHealthy.Inc()
@@ -72,6 +78,9 @@ func (r *Router) try() {
 		}
 		r.noHost(status)
 		return
+	}
+	if n := r.cluster.Naming; n != nil {
+		n.Tell(&s.Rec.Dynamic, h)
 	}
 	a := r.cur
 	a.pending.Offers, a.pending.HTTP2 = s.Config.UpstreamALPN, s.Rec.Protocol == access.HTTP2

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/pool"
 )
 
@@ -25,7 +26,12 @@ type Own struct {
 
 // Begin chooses the host of a request, which is to wait as p; nil: there is none, or no pool of connections to it.
 func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, prio cluster.Priority, p *pool.Pending, m *header.Map) *cluster.Host {
-	h, reason := c.Pick(&cluster.Pick{Random: w.RandomFor(c, w.Random())})
+	pick := cluster.Pick{Random: w.RandomFor(c, w.Random())}
+	if c.Naming != nil {
+		pick.Wanted = new(cluster.Wanted)
+		c.Naming.Want(pick.Wanted, m, new(metadata.Dynamic))
+	}
+	h, reason := c.Pick(&pick)
 	*o = Own{w: w, cluster: c, host: h, grpc: header.IsGRPC(m.Get(header.ContentType))}
 	switch {
 	case reason != cluster.OK:
