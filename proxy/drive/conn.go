@@ -69,8 +69,9 @@ type Conn struct {
 	pipe   *pipe    // output that is before out; nil: none
 
 	meter   *Meter // nil: nobody counts
-	heldIn  int    // this connection's share of what is buffered
-	heldOut int
+	heldIn  int32  // this connection's share of what is buffered
+	heldOut int32
+	before  int32 // of BytesIn, what came before the meter
 
 	toward *Conn // where input may go without being seen; nil: nowhere
 	bulk   int32 // long reads in a row

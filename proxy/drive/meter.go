@@ -1,6 +1,10 @@
 package drive
 
-import "github.com/mallamesh/malla/proxy/stats"
+import (
+	"math"
+
+	"github.com/mallamesh/malla/proxy/stats"
+)
 
 // A Meter counts the bytes of connections, of one or of many of a loop's, for statistics: what was read and written (of TLS,
 // what it holds), and what is buffered. As in Envoy the latter is what a reader was given last, consumed or not, and what the
@@ -26,9 +30,22 @@ func MeterOf(st *stats.Cluster) Meter {
 func (c *Conn) SetMeter(m *Meter) {
 	c.meterEnd()
 	c.meter = m
-	if n := len(c.in); n > 0 {
+	n := len(c.in)
+	if c.tls == nil {
+		c.before = int32(min(c.BytesIn-uint64(n), math.MaxInt32))
+	}
+	if n > 0 {
 		c.meterIn(n, n)
 	}
+}
+
+// Carried is how many bytes the connection has read since it has a meter (of TLS, what it holds), and how many it has written
+// or is about to.
+func (c *Conn) Carried() (in, out uint64) {
+	if s := c.tls; s != nil {
+		return s.carriedIn, s.carriedOut + uint64(c.queued())
+	}
+	return c.BytesIn - uint64(c.before), c.BytesOut + uint64(c.queued())
 }
 
 // meterIn counts n bytes that were read; the handler is given held, with those that it has left before.
@@ -38,8 +55,11 @@ func (c *Conn) meterIn(n, held int) {
 		return
 	}
 	m.rx += uint64(n)
-	m.rxHeld += int64(held - c.heldIn)
-	c.heldIn = held
+	m.rxHeld += int64(held) - int64(c.heldIn)
+	c.heldIn = int32(held)
+	if c.tls != nil {
+		c.tls.carriedIn += uint64(n)
+	}
 	c.loop.note(m)
 }
 
@@ -47,6 +67,9 @@ func (c *Conn) meterIn(n, held int) {
 func (c *Conn) meterOut(n int) {
 	if m := c.meter; m != nil && n > 0 {
 		m.tx += uint64(n)
+		if c.tls != nil {
+			c.tls.carriedOut += uint64(n)
+		}
 		c.loop.note(m)
 	}
 }
@@ -61,7 +84,7 @@ func (c *Conn) meterHeld() {
 	if c.pipe != nil {
 		held += c.pipe.n
 	}
-	if held != c.heldOut {
+	if held := int32(held); held != c.heldOut {
 		m.txHeld += int64(held - c.heldOut)
 		c.heldOut = held
 		c.loop.note(m)

@@ -29,10 +29,12 @@ type secure struct {
 	failed error  // how it ended
 	gone   error  // why no more input will come, while there is a handshake
 	queued bool   // in loop.shaking
-	aside  bool   // the handshake waits for another goroutine
-	done   bool   // the handshake is over
-	closed bool   // close_notify is sent
-	more   bool   // decrypt stopped early: crypto/tls may hold plain text
+
+	carriedIn, carriedOut uint64 // see Conn.Carried
+	aside                 bool   // the handshake waits for another goroutine
+	done                  bool   // the handshake is over
+	closed                bool   // close_notify is sent
+	more                  bool   // decrypt stopped early: crypto/tls may hold plain text
 
 	reading bool // inside of Read, which may write
 	answers int  // bytes that reading has made us write since wire was empty last

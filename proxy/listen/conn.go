@@ -57,6 +57,7 @@ type Conn struct {
 	introduced bool          // it had a PROXY header
 	serving    bool          // a filter has it
 	told       bool          // so do the listener's logs
+	spoken     uint8         // the protocol of HTTP that it carries, as far as is known, and malformed
 	heard      bool          // nobody waits for the client's first bytes any more
 	prints     *fingerprints // nil: nobody asks for them
 	locals     map[any]any

@@ -50,6 +50,18 @@ func (c *Conn) log(flag access.Flag, details, failure string) {
 	c.Tell(r)
 }
 
+// Speaks notes which HTTP the client speaks; its first words count.
+func (c *Conn) Speaks(p access.Protocol) {
+	if c.spoken == 0 {
+		c.spoken = uint8(p)
+	}
+}
+
+// Malformed notes that what the client says breaks the rules of its protocol.
+func (c *Conn) Malformed() { c.spoken |= malformed }
+
+const malformed = 1 << 7 // what the client says breaks the rules of its protocol
+
 // logServed tells of one that a filter has had, which keeps its own account of what was in it.
 func (c *Conn) logServed() {
 	if len(c.Listener.Logs) == 0 {
@@ -58,6 +70,10 @@ func (c *Conn) logServed() {
 	var r access.Record
 	c.CutShort(&r)
 	c.describe(&r)
+	r.BytesReceived, r.BytesSent = c.Conn.Carried()
+	if r.Protocol = access.Protocol(c.spoken &^ malformed); c.spoken&malformed != 0 {
+		r.Flags.Set(access.DownstreamProtocolError)
+	}
 	c.Tell(&r)
 }
 

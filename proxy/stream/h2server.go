@@ -126,6 +126,8 @@ func (v *server2) OnData(_ *drive.Conn, b []byte) int {
 	n, err := v.http.Feed(b)
 	if err != nil {
 		v.broken()
+	} else {
+		v.conn.Speaks(access.HTTP2)
 	}
 	if n < len(b) && v.http.Rests() {
 		v.conn.Yield()
@@ -139,6 +141,7 @@ func (v *server2) broken() {
 		return
 	}
 	err := v.http.Err()
+	v.conn.Malformed()
 	if st := v.m.cfg.Stats; st != nil {
 		if !err.Flood {
 			st.DownstreamCxProtocolError.Inc()

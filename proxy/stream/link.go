@@ -49,6 +49,14 @@ func (l *link) speaks(total *stats.Counter, active *stats.Gauge) {
 	l.active = active
 }
 
+// malformed counts a client that does not keep to the protocol.
+func (l *link) malformed() {
+	l.conn.Malformed()
+	if st := l.m.cfg.Stats; st != nil {
+		st.DownstreamCxProtocolError.Inc()
+	}
+}
+
 // age bounds how long the connection may live.
 func (l *link) age() {
 	if d := l.m.cfg.MaxAge; d > 0 {

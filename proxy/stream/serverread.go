@@ -88,6 +88,7 @@ func (v *server) readHead(b []byte) int {
 func (v *server) startHead() {
 	loop := v.m.w.Loop
 	v.begun = access.Mark(loop.Now() + 1)
+	v.conn.Speaks(access.HTTP11)
 	v.alive()
 	if t := v.m.cfg.HeadersTimeout; t > 0 {
 		v.headAt = loop.Now() + int64(t)
@@ -102,11 +103,9 @@ func (v *server) beginning() bool { return v.seenHead > 0 }
 
 // refuse answers what is not a request that we would pass on.
 func (v *server) refuse(s *Stream, e *h1.Error) {
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxProtocolError.Inc()
-	}
 	v.closing, v.inBody = true, true
 	if !e.NoHost() {
+		v.malformed()
 		s.Rec.Flags.Set(access.DownstreamProtocolError)
 		s.Request.Reset()
 		s.Reply(e.Status, h1.Reason(statusText(&s.statusTx, e.Status)), e.Details)
@@ -127,6 +126,7 @@ func (v *server) begin(s *Stream, head *h1.Head) {
 	if v.http10 && !v.allowHTTP10(s) {
 		return
 	}
+	v.conn.Speaks(s.Rec.Protocol)
 	v.body.Start(head)
 	v.inBody = !v.body.Done()
 	s.Upgrade = head.Upgrade || head.Connect
@@ -159,6 +159,7 @@ func (v *server) allowHTTP10(s *Stream) bool {
 	s.Rec.Protocol = access.HTTP10
 	if !cfg.AcceptHTTP10 {
 		v.closing = true
+		v.malformed()
 		v.http10, s.Rec.Protocol = false, access.HTTP11 // that is what Envoy answers and logs
 		s.Request.Reset()
 		s.Reply(426, "Upgrade Required", "low_version", access.DownstreamProtocolError)
@@ -201,9 +202,7 @@ func (v *server) readBody(b []byte) int {
 
 // bodyError breaks off a request whose framing is wrong in the middle.
 func (v *server) bodyError(s *Stream, e *h1.Error) {
-	if st := v.m.cfg.Stats; st != nil {
-		st.DownstreamCxProtocolError.Inc()
-	}
+	v.malformed()
 	v.closing = true
 	s.Rec.Flags.Set(access.DownstreamProtocolError)
 	s.Reply(e.Status, h1.Reason(statusText(&s.statusTx, e.Status)), e.Details)
