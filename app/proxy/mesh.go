@@ -184,7 +184,7 @@ func (p *parts) meshServers(e *environment) []server {
 			if e.Shown != nil {
 				o.Filter = e.Shown
 			}
-			return p.stats.WritePrometheus(w, o, p.istio.AppendPrometheus)
+			return p.stats.WritePrometheus(w, o, func(b []byte, flush stats.Flush) []byte { return p.istio.AppendPrometheus(b, stats.Options{}, flush) })
 		},
 		Quit: p.quit, Drain: func() { p.drainListeners(true, e.inboundOnly(), true) },
 		Client: &http.Client{Transport: &http.Transport{DialContext: markedDialer(0).DialContext, DisableKeepAlives: true}},

@@ -234,7 +234,7 @@ func (p *parts) state() adminv3.ServerInfo_State {
 // admin makes the administration interface.
 func (p *parts) admin() *admin.Server {
 	return admin.New(admin.Options{
-		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte, stats.Flush) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot.Proto, Node: p.node,
+		Store: p.store, Secrets: p.secrets, Stats: p.stats, Metrics: []func([]byte, stats.Options, stats.Flush) []byte{p.istio.AppendPrometheus}, Bootstrap: p.boot.Proto, Node: p.node,
 		Level: p.o.Level, Workers: p.workers, Version: "malla/" + version.String() + "/" + runtime.Version(), Started: p.started,
 		Arguments: &adminv3.CommandLineOptions{ConfigPath: p.o.File, ConfigYaml: p.o.YAML, ServiceNode: p.o.Node, ServiceCluster: p.o.Cluster, ServiceZone: p.o.Zone,
 			AdminAddressPath: p.o.AdminPath, DrainStrategy: strategy(p.drain), Concurrency: uint32(p.workers), Mode: adminv3.CommandLineOptions_Serve, DrainTime: durationpb.New(p.drain.Time)},

@@ -39,7 +39,7 @@ type Options struct {
 	Store     *build.Store
 	Secrets   *build.Secrets
 	Stats     *stats.Registry
-	Metrics   []func([]byte, stats.Flush) []byte // more in the Prometheus form: Istio's
+	Metrics   []func([]byte, stats.Options, stats.Flush) []byte // more in the Prometheus form: Istio's
 	Bootstrap *bootstrapv3.Bootstrap
 	Values    *build.Values // of the runtime
 	Profile   string        // the file that profiles are written to
@@ -272,12 +272,17 @@ func (s *Server) writePrometheus(w http.ResponseWriter, r *http.Request, shown *
 		fail(w, fmt.Sprintf("unsupported prometheus histogram bucket mode: found %q, want cumulative", b), http.StatusBadRequest)
 		return
 	}
+	var more []func([]byte, stats.Flush) []byte
+	asked := o // which of Envoy's are shown says nothing of the others
+	for _, m := range s.Metrics {
+		more = append(more, func(b []byte, flush stats.Flush) []byte { return m(b, asked, flush) })
+	}
 	if o.Filter == nil && shown != nil {
 		o.Filter = shown
 	}
 	s.Refresh()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	failSlow(w, s.Stats.WritePrometheus(w, o, s.Metrics...))
+	failSlow(w, s.Stats.WritePrometheus(w, o, more...))
 }
 
 // Prometheus serves metrics alone, on port 15090: of Envoy's those whose names match

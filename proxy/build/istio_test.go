@@ -22,7 +22,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	want := func(why string, values ...string) {
 		t.Helper()
 		got := ""
-		for _, line := range strings.Split(string(istio.AppendPrometheus(nil, nil)), "\n") {
+		for _, line := range strings.Split(string(istio.AppendPrometheus(nil, stats.Options{}, nil)), "\n") {
 			if strings.HasPrefix(line, "istio_tcp_") && !strings.Contains(line, "# ") {
 				name, _, _ := strings.Cut(strings.TrimPrefix(line, "istio_tcp_"), "{")
 				got += name + "=" + line[strings.LastIndexByte(line, ' ')+1:] + " "
@@ -48,7 +48,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 
 	r = &access.Record{ConnectionID: 9, ClusterRaw: "PassthroughCluster"}
 	step(access.TCPUpstreamConnected, 0, 0)
-	if text := string(istio.AppendPrometheus(nil, nil)); !strings.Contains(text, `destination_service="unknown"`) || !strings.Contains(text, `destination_service_name="PassthroughCluster"`) {
+	if text := string(istio.AppendPrometheus(nil, stats.Options{}, nil)); !strings.Contains(text, `destination_service="unknown"`) || !strings.Contains(text, `destination_service_name="PassthroughCluster"`) {
 		t.Errorf("a connection to where no service is does not name PassthroughCluster:\n%s", text)
 	}
 }
@@ -69,7 +69,7 @@ func TestProtocolOfRequests(t *testing.T) {
 			response.SetCopy(header.GrpcStatus, []byte(test.status))
 		}
 		m.Log(0, &access.Record{Type: access.DownstreamEnd, Code: 200, Request: request, Response: response})
-		if text := string(istio.AppendPrometheus(nil, nil)); !strings.Contains(text, test.want) {
+		if text := string(istio.AppendPrometheus(nil, stats.Options{}, nil)); !strings.Contains(text, test.want) {
 			t.Errorf("%s: want %s in\n%s", test.contentType, test.want, text)
 		}
 	}

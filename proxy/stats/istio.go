@@ -235,24 +235,65 @@ func (c *Cache) Host(host []byte, cluster string) *Destination {
 	return p
 }
 
-// AppendPrometheus appends all series in the text exposition format; it is one of
-// the extra writers of [Registry.WritePrometheus].
-func (m *Istio) AppendPrometheus(b []byte, flush Flush) []byte {
+// customSpace begins the names of these metrics in Envoy, which are what a filter is tried on.
+const customSpace = "istiocustom."
+
+// AppendPrometheus appends the series of the families that o shows in the text exposition format, for the extra writers of
+// [Registry.WritePrometheus].
+func (m *Istio) AppendPrometheus(b []byte, o Options, flush Flush) []byte {
 	m.mu.Lock()
 	requests, connections := list(m, m.http), list(m, m.tcp)
 	m.mu.Unlock()
-	b = append(b, "# TYPE istio_build gauge\n"...)
-	b = append(appendLabel(append(b, `istio_build{component="proxy",`...), "tag", known(m.o.Version)), "} 1\n"...)
-	b = appendCounters(b, "istio_requests_total", requests, func(s *HTTPSeries) *Counter { return &s.Requests }, true, flush)
-	b = appendCounters(b, "istio_request_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.RequestMessages }, false, flush)
-	b = appendCounters(b, "istio_response_messages_total", requests, func(s *HTTPSeries) *Counter { return &s.ResponseMessages }, false, flush)
-	b = appendCounters(b, "istio_tcp_connections_opened_total", connections, func(s *TCPSeries) *Counter { return &s.Opened }, true, flush)
-	b = appendCounters(b, "istio_tcp_connections_closed_total", connections, func(s *TCPSeries) *Counter { return &s.Closed }, true, flush)
-	b = appendCounters(b, "istio_tcp_sent_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Sent }, true, flush)
-	b = appendCounters(b, "istio_tcp_received_bytes_total", connections, func(s *TCPSeries) *Counter { return &s.Received }, true, flush)
-	b = appendHistograms(b, "istio_request_duration_milliseconds", requests, func(s *HTTPSeries) *Histogram { return &s.Duration }, flush)
-	b = appendHistograms(b, "istio_request_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.RequestBytes }, flush)
-	return appendHistograms(b, "istio_response_bytes", requests, func(s *HTTPSeries) *Histogram { return &s.ResponseBytes }, flush)
+	counters := func(name string) bool { return o.wants(Counters) && o.shows(customSpace+name, true) }
+	if o.wants(Gauges) && o.shows(customSpace+"istio_build", true) {
+		b = append(b, "# TYPE istio_build gauge\n"...)
+		b = append(appendLabel(append(b, `istio_build{component="proxy",`...), "tag", known(m.o.Version)), "} 1\n"...)
+	}
+	for _, f := range requestCounters {
+		if counters(f.name) {
+			b = appendCounters(b, f.name, requests, f.of, f.zeros, flush)
+		}
+	}
+	for _, f := range connectionCounters {
+		if counters(f.name) {
+			b = appendCounters(b, f.name, connections, f.of, true, flush)
+		}
+	}
+	for _, f := range requestHistograms {
+		if o.wants(Histograms) && o.shows(customSpace+f.name, true) {
+			b = appendHistograms(b, f.name, requests, f.of, flush)
+		}
+	}
+	return b
+}
+
+var requestCounters = []struct {
+	name  string
+	of    func(*HTTPSeries) *Counter
+	zeros bool
+}{
+	{"istio_requests_total", func(s *HTTPSeries) *Counter { return &s.Requests }, true},
+	{"istio_request_messages_total", func(s *HTTPSeries) *Counter { return &s.RequestMessages }, false},
+	{"istio_response_messages_total", func(s *HTTPSeries) *Counter { return &s.ResponseMessages }, false},
+}
+
+var connectionCounters = []struct {
+	name string
+	of   func(*TCPSeries) *Counter
+}{
+	{"istio_tcp_connections_opened_total", func(s *TCPSeries) *Counter { return &s.Opened }},
+	{"istio_tcp_connections_closed_total", func(s *TCPSeries) *Counter { return &s.Closed }},
+	{"istio_tcp_sent_bytes_total", func(s *TCPSeries) *Counter { return &s.Sent }},
+	{"istio_tcp_received_bytes_total", func(s *TCPSeries) *Counter { return &s.Received }},
+}
+
+var requestHistograms = []struct {
+	name string
+	of   func(*HTTPSeries) *Histogram
+}{
+	{"istio_request_duration_milliseconds", func(s *HTTPSeries) *Histogram { return &s.Duration }},
+	{"istio_request_bytes", func(s *HTTPSeries) *Histogram { return &s.RequestBytes }},
+	{"istio_response_bytes", func(s *HTTPSeries) *Histogram { return &s.ResponseBytes }},
 }
 
 type labeled[T any] struct {

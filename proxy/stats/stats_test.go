@@ -228,7 +228,7 @@ func TestIstioLabels(t *testing.T) {
 	c.HTTP(Key{Peer: ratings, Destination: dest, Code: 200, GRPCStatus: -1, Local: "spiffe://cluster.local/ns/default/sa/reviews"}).Requests.Inc()
 	c.HTTP(Key{Reporter: Dest, Code: 503, GRPCStatus: 14, Protocol: ProtocolGRPC, Security: SecurityNone, Flags: 1}).Duration.Record(3)
 	c.TCP(Key{Reporter: Dest, Security: SecurityMutualTLS, Code: 9}).Opened.Inc()
-	text := string(m.AppendPrometheus(nil, nil))
+	text := string(m.AppendPrometheus(nil, Options{}, nil))
 	for _, want := range []string{
 		// What a source reports: itself first; the namespace of the peer is the one its certificate proves.
 		`istio_requests_total{reporter="source",source_workload="reviews-v1",source_canonical_service="reviews",source_canonical_revision="v1",source_workload_namespace="default",source_principal="spiffe://cluster.local/ns/default/sa/reviews",source_app="reviews",source_version="v1",source_cluster="Kubernetes",destination_workload="ratings-v1",destination_workload_namespace="proven",destination_principal="spiffe://cluster.local/ns/proven/sa/ratings",destination_app="unknown",destination_version="unknown",destination_service="ratings.default.svc.cluster.local",destination_canonical_service="ratings",destination_canonical_revision="latest",destination_service_name="ratings",destination_service_namespace="default",destination_cluster="Kubernetes",request_protocol="http",response_code="200",grpc_response_status="",response_flags="-",connection_security_policy="unknown"} 1`,
@@ -315,7 +315,7 @@ func TestConcurrentScrape(t *testing.T) {
 	}
 	for range 20 {
 		var b strings.Builder
-		r.WritePrometheus(&b, Options{}, m.AppendPrometheus)
+		r.WritePrometheus(&b, Options{}, all(m))
 		r.WriteText(&b, Options{})
 	}
 	wg.Wait()
@@ -343,13 +343,13 @@ func TestScrapeIsWrittenInPieces(t *testing.T) {
 		set.UpstreamRqTime.Record(1)
 	}
 	var p pieces
-	if err := r.WritePrometheus(&p, Options{}, m.AppendPrometheus); err != nil {
+	if err := r.WritePrometheus(&p, Options{}, all(m)); err != nil {
 		t.Fatal(err)
 	}
 	if p.longest > 2*flushAt {
 		t.Errorf("%d bytes were written at once, want about %d", p.longest, flushAt)
 	}
-	if text := string(m.AppendPrometheus(nil, nil)); !strings.HasSuffix(p.String(), text) || len(text) > 500*100*2000 {
+	if text := string(m.AppendPrometheus(nil, Options{}, nil)); !strings.HasSuffix(p.String(), text) || len(text) > 500*100*2000 {
 		t.Errorf("%d bytes in pieces; %d of Istio's metrics as a whole, which should be their end", p.Len(), len(text))
 	}
 	if n := strings.Count(p.String(), "# TYPE istio_request_duration_milliseconds "); n != 1 {
@@ -402,4 +402,35 @@ func TestSubscription(t *testing.T) {
 	}
 	runtime.KeepAlive(rds)
 	runtime.KeepAlive(eds)
+}
+
+// all writes all of Istio's metrics.
+func all(m *Istio) func([]byte, Flush) []byte {
+	return func(b []byte, flush Flush) []byte { return m.AppendPrometheus(b, Options{}, flush) }
+}
+
+// What a scrape asks for by name and kind counts for Istio's metrics as for Envoy's.
+func TestIstioMetricsAreFiltered(t *testing.T) {
+	m := NewIstio(IstioOptions{})
+	m.NewCache().HTTP(Key{Code: 200}).Duration.Record(1)
+	for _, test := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Filter: regexp.MustCompile("istio_requests")}, "istio_requests_total"},
+		{Options{Filter: regexp.MustCompile("^istiocustom.*_bytes$"), Only: Histograms}, "istio_request_bytes istio_response_bytes"},
+		{Options{Filter: regexp.MustCompile("^cluster")}, ""},
+		{Options{Filter: regexp.MustCompile("request|response|tcp"), Invert: true}, "istio_build"},
+		{Options{Only: Gauges}, "istio_build"},
+	} {
+		var got []string
+		for l := range strings.Lines(string(m.AppendPrometheus(nil, test.o, nil))) {
+			if f := strings.Fields(l); f[0] == "#" {
+				got = append(got, f[2])
+			}
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%+v shows %q, want %q", test.o, got, test.want)
+		}
+	}
 }
