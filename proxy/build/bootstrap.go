@@ -11,6 +11,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	enginesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/regex_engines/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/mallamesh/malla/base/field"
@@ -21,13 +22,15 @@ import (
 )
 
 var bootstrapFields = []*Message{
-	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager", "typed_dns_resolver_config", "bootstrap_extensions"),
+	message((*bootstrapv3.Bootstrap)(nil), reads("node", "static_resources", "dynamic_resources", "admin", "cluster_manager", "layered_runtime", "overload_manager", "typed_dns_resolver_config", "dns_resolution_config", "use_tcp_for_dns_lookups", "bootstrap_extensions"),
+		ignores("there is one engine, RE2's syntax in linear time", "default_regex_engine"),
 		ignores("statistics are kept until they are asked for; there are no sinks to flush them to", "stats_flush_interval", "stats_flush_on_admin"),
 		ignores("tags and buckets are Envoy's defaults, and every statistic is kept", "stats_config"),
 		ignores("a worker that is stuck ends the process", "watchdog", "watchdogs"),
 		ignores("these statistics are always there", "enable_dispatcher_stats"),
 		ignores("all configuration may come by ads", "default_config_source"),
 		ignores("the name of a compatible reload version only", "stats_server_version_override")),
+	message((*enginesv3.GoogleRE2)(nil)),
 	message((*bootstrapv3.ClusterManager)(nil), reads("local_cluster_name", "outlier_detection", "upstream_bind_config"),
 		ignores("clusters are small until they are used", "enable_deferred_cluster_creation")),
 	message((*bootstrapv3.ClusterManager_OutlierDetection)(nil), reads("event_log_path")),
@@ -111,7 +114,7 @@ func NewBootstrap(name string, m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
 	b.Limits = b.Values.limits()
 	b.Overload = r.overload(m.GetOverloadManager(), &b.Limits)
 	r.bootstrapExtensions(m.GetBootstrapExtensions(), b, field.At("bootstrap_extensions"))
-	b.Names = r.resolverConfig(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config"))
+	b.Names = r.resolverConfig(m, nil)
 	if b.LocalCluster = m.GetClusterManager().GetLocalClusterName(); b.LocalCluster != "" && !b.has(b.LocalCluster) {
 		r.errs.Addf(field.At("cluster_manager", "local_cluster_name"), "found %q, want one of the static clusters", b.LocalCluster)
 	}

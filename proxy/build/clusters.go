@@ -32,7 +32,7 @@ var clusterFields = []*Message{
 		reads("transport_socket_matches", "transport_socket_matcher", "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes", "load_assignment",
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
-			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config",
+			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups", "upstream_http_protocol_options",
 			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "health_checks", "ignore_health_on_host_removal", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
@@ -63,7 +63,7 @@ var clusterFields = []*Message{
 	message((*httpv3.HttpProtocolOptions_UseDownstreamHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options"),
 		ignores("no downstream connection is HTTP/3, so none of these is made", "http3_protocol_options")),
 	message((*httpv3.HttpProtocolOptions_AutoHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
-	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation")),
+	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation", "override_auto_sni_header")),
 	message((*corev3.HttpProtocolOptions)(nil),
 		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action", "max_response_headers_kb")),
 	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message",
@@ -109,7 +109,7 @@ func (r *reader) cluster(m *clusterv3.Cluster, secrets *Secrets) *Cluster {
 	ahead := m.GetPreconnectPolicy()
 	c.Preconnect = r.preconnect(ahead.GetPerUpstreamPreconnectRatio(), "per_upstream_preconnect_ratio")
 	c.PreconnectNext = r.preconnect(ahead.GetPredictivePreconnectRatio(), "predictive_preconnect_ratio")
-	c.AutoSNI, c.AutoSANValidation = r.autoSNI, r.autoSANs
+	c.AutoSNI, c.AutoSANValidation, c.SNIHeader = r.autoSNI, r.autoSANs, r.sniHeader
 	r.clusterKind(m, &c)
 	r.balance(m, &c)
 	r.breakers(m, &c)
@@ -191,7 +191,7 @@ func (r *reader) clusterKind(m *clusterv3.Cluster, c *cluster.Config) {
 			Jitter:      r.duration(m.GetDnsJitter(), field.At("dns_jitter")),
 			FailureBase: r.duration(m.GetDnsFailureRefreshRate().GetBaseInterval(), field.At("dns_failure_refresh_rate", "base_interval")),
 			FailureMax:  r.duration(m.GetDnsFailureRefreshRate().GetMaxInterval(), field.At("dns_failure_refresh_rate", "max_interval")),
-			Resolver:    r.resolver(m.GetTypedDnsResolverConfig(), field.At("typed_dns_resolver_config")),
+			Resolver:    r.resolver(m, nil),
 		}
 	case clusterv3.Cluster_ORIGINAL_DST:
 		c.Kind = cluster.OriginalDst

@@ -64,7 +64,8 @@ type reader struct {
 	needs Needs
 	files []string // that were read as a part of the configuration
 
-	autoSNI, autoSANs bool // of the cluster whose transports are read
+	autoSNI, autoSANs bool   // of the cluster whose transports are read
+	sniHeader         string // likewise
 }
 
 // A Needs is what a resource cannot work without.

@@ -21,7 +21,7 @@ var dynamicForwardFields = []*Message{
 	message((*clusterv3.Cluster_CustomClusterType)(nil), reads("name", "typed_config")),
 	message((*forwardclusterv3.ClusterConfig)(nil), reads("dns_cache_config", "allow_insecure_cluster_options")),
 	message((*dnscachev3.DnsCacheConfig)(nil), reads("name", "dns_lookup_family", "dns_refresh_rate", "dns_min_refresh_rate", "host_ttl", "max_hosts", "dns_failure_refresh_rate",
-		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames", "typed_dns_resolver_config")),
+		"dns_cache_circuit_breaker", "dns_query_timeout", "preresolve_hostnames", "typed_dns_resolver_config", "dns_resolution_config", "use_tcp_for_dns_lookups")),
 	message((*dnscachev3.DnsCacheCircuitBreakers)(nil), reads("max_pending_requests")),
 	message((*forwardv3.FilterConfig)(nil), reads("dns_cache_config")),
 	message((*sniforwardv3.FilterConfig)(nil), reads("dns_cache_config", "port_value")),
@@ -76,7 +76,7 @@ func (r *reader) nameCache(m *dnscachev3.DnsCacheConfig, at *field.Path) *cluste
 		}
 		config.Preresolve = append(config.Preresolve, p.GetAddress())
 	}
-	names := r.resolver(m.GetTypedDnsResolverConfig(), at.Child("typed_dns_resolver_config"))
+	names := r.resolver(m, at)
 	if names == nil {
 		names = r.env.Names
 	}

@@ -20,6 +20,7 @@ var resolverFields = []*Message{
 		"query_timeout_seconds", "query_tries", "rotate_nameservers", "edns0_max_payload_size"),
 		ignores("each question has a socket of its own", "udp_max_queries", "max_udp_channel_duration", "reinit_channel_on_timeout"),
 		only("qcache_max_ttl", "answers are kept by clusters, not by the resolver", "0")),
+	message((*corev3.DnsResolutionConfig)(nil), reads("resolvers", "dns_resolver_options")),
 	message((*corev3.DnsResolverOptions)(nil), reads("use_tcp_for_dns_lookups", "no_default_search_domain")),
 	message((*dnsv3.DnsCluster)(nil), reads("dns_refresh_rate", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_jitter", "typed_dns_resolver_config", "dns_lookup_family",
 		"all_addresses_in_single_endpoint", "dns_min_refresh_rate")),
@@ -31,26 +32,49 @@ var dnsFamilies = map[commondnsv3.DnsLookupFamily]cluster.Family{
 	commondnsv3.DnsLookupFamily_V6_ONLY: cluster.V6Only, commondnsv3.DnsLookupFamily_V4_PREFERRED: cluster.V4Preferred, commondnsv3.DnsLookupFamily_ALL: cluster.All,
 }
 
+// A resolverSource is a message that says whom to ask for names, in its present field or in the older ones.
+type resolverSource interface {
+	GetTypedDnsResolverConfig() *corev3.TypedExtensionConfig
+	GetDnsResolutionConfig() *corev3.DnsResolutionConfig
+	GetUseTcpForDnsLookups() bool
+}
+
 // resolver returns the resolver that a configuration describes, nil for the proxy's own.
-func (r *reader) resolver(t *corev3.TypedExtensionConfig, at *field.Path) cluster.Resolver {
-	c := r.resolverConfig(t, at)
+func (r *reader) resolver(m resolverSource, at *field.Path) cluster.Resolver {
+	c := r.resolverConfig(m, at)
 	if c == nil || r.env == nil || r.env.Resolver == nil {
 		return nil
 	}
 	return r.env.Resolver(*c)
 }
 
-// resolverConfig reads whom to ask for names.
-func (r *reader) resolverConfig(t *corev3.TypedExtensionConfig, at *field.Path) *resolve.Config {
-	if t == nil {
+// resolverConfig reads whom to ask for names: of the fields for it the newest counts alone, as in Envoy.
+func (r *reader) resolverConfig(m resolverSource, at *field.Path) *resolve.Config {
+	if t := m.GetTypedDnsResolverConfig(); t != nil {
+		at := at.Child("typed_dns_resolver_config").Child("typed_config")
+		cares, ok := r.unpack(t.GetTypedConfig(), at).(*caresv3.CaresDnsResolverConfig)
+		if !ok {
+			r.errs.Addf(at, "found %s, want the type of envoy.network.dns_resolver.cares", t.GetTypedConfig().GetTypeUrl())
+			return nil
+		}
+		return r.cares(cares, at.Child("resolvers"), at)
+	}
+	if o := m.GetDnsResolutionConfig(); o != nil {
+		at := at.Child("dns_resolution_config")
+		return r.cares(&caresv3.CaresDnsResolverConfig{Resolvers: o.GetResolvers(), DnsResolverOptions: o.GetDnsResolverOptions()}, at.Child("resolvers"), at)
+	}
+	old := &caresv3.CaresDnsResolverConfig{DnsResolverOptions: &corev3.DnsResolverOptions{UseTcpForDnsLookups: m.GetUseTcpForDnsLookups()}}
+	if c, ok := m.(*clusterv3.Cluster); ok {
+		old.Resolvers = c.GetDnsResolvers() //nolint:staticcheck // deprecated, still sent
+	}
+	if len(old.Resolvers) == 0 && !m.GetUseTcpForDnsLookups() {
 		return nil
 	}
-	at = at.Child("typed_config")
-	m, ok := r.unpack(t.GetTypedConfig(), at).(*caresv3.CaresDnsResolverConfig)
-	if !ok {
-		r.errs.Addf(at, "found %s, want the type of envoy.network.dns_resolver.cares", t.GetTypedConfig().GetTypeUrl())
-		return nil
-	}
+	return r.cares(old, at.Child("dns_resolvers"), at)
+}
+
+// cares reads how to ask for names.
+func (r *reader) cares(m *caresv3.CaresDnsResolverConfig, servers, at *field.Path) *resolve.Config {
 	payload := m.GetEdns0MaxPayloadSize().GetValue()
 	if p := m.GetEdns0MaxPayloadSize(); p != nil && (payload < 512 || payload > 4096) {
 		r.errs.Addf(at.Child("edns0_max_payload_size"), "found %d, want 512 to 4096", payload)
@@ -66,7 +90,7 @@ func (r *reader) resolverConfig(t *corev3.TypedExtensionConfig, at *field.Path) 
 		NoSearch: m.GetDnsResolverOptions().GetNoDefaultSearchDomain(), Rotate: m.GetRotateNameservers(), Timeout: time.Duration(seconds) * time.Second,
 		Tries: int(m.GetQueryTries().GetValue()), Payload: uint16(payload)}
 	for i, a := range m.GetResolvers() {
-		at := at.Child("resolvers").Index(i)
+		at := servers.Index(i)
 		if a.GetSocketAddress() == nil {
 			r.errs.Addf(at, "has no socket_address")
 			continue
@@ -91,9 +115,15 @@ func (r *reader) dnsCluster(m *dnsv3.DnsCluster, c *cluster.Config, at *field.Pa
 		Jitter:      r.duration(m.GetDnsJitter(), at.Child("dns_jitter")),
 		FailureBase: r.duration(failure.GetBaseInterval(), at.Child("dns_failure_refresh_rate").Child("base_interval")),
 		FailureMax:  r.duration(failure.GetMaxInterval(), at.Child("dns_failure_refresh_rate").Child("max_interval")),
-		Resolver:    r.resolver(m.GetTypedDnsResolverConfig(), at.Child("typed_dns_resolver_config")),
+		Resolver:    r.resolver(dnsExtension{m}, at),
 	}
 }
+
+// A dnsExtension has no older fields.
+type dnsExtension struct{ *dnsv3.DnsCluster }
+
+func (dnsExtension) GetDnsResolutionConfig() *corev3.DnsResolutionConfig { return nil }
+func (dnsExtension) GetUseTcpForDnsLookups() bool                        { return false }
 
 // customCluster reads a cluster whose type is an extension.
 func (r *reader) customCluster(t *clusterv3.Cluster_CustomClusterType, c *cluster.Config) {

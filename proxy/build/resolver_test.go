@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
@@ -38,11 +39,41 @@ func TestResolverOfANameCache(t *testing.T) {
 // How patient a resolver is, whom it asks first and which names it completes is as its configuration says.
 func TestResolverOfACluster(t *testing.T) {
 	r := &reader{env: testEnv(t)}
-	c := r.resolverConfig(&corev3.TypedExtensionConfig{TypedConfig: packed(t, &caresv3.CaresDnsResolverConfig{
+	c := r.resolverConfig(&clusterv3.Cluster{TypedDnsResolverConfig: &corev3.TypedExtensionConfig{TypedConfig: packed(t, &caresv3.CaresDnsResolverConfig{
 		DnsResolverOptions:  &corev3.DnsResolverOptions{NoDefaultSearchDomain: true},
-		QueryTimeoutSeconds: wrapperspb.UInt64(2), QueryTries: wrapperspb.UInt32(3), RotateNameservers: true})}, nil)
+		QueryTimeoutSeconds: wrapperspb.UInt64(2), QueryTries: wrapperspb.UInt32(3), RotateNameservers: true})}}, nil)
 	if len(r.errs) > 0 || c == nil || !c.NoSearch || !c.Rotate || c.Timeout != 2*time.Second || c.Tries != 3 {
 		t.Errorf("a resolver is %+v: %v", c, r.errs)
+	}
+}
+
+// Of the fields that say whom to ask for names the newest that is set counts, and nothing of the others.
+func TestOldFieldsForNameServers(t *testing.T) {
+	at := &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "10.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 53}}}}
+	old := &corev3.DnsResolutionConfig{Resolvers: []*corev3.Address{at, at}}
+	//nolint:staticcheck // deprecated, and still written
+	for _, test := range []struct {
+		m       resolverSource
+		servers int // -1: the proxy's own resolver
+		tcp     bool
+	}{
+		{&bootstrapv3.Bootstrap{}, -1, false},
+		{&bootstrapv3.Bootstrap{UseTcpForDnsLookups: true}, 0, true},
+		{&bootstrapv3.Bootstrap{UseTcpForDnsLookups: true, DnsResolutionConfig: old}, 2, false},
+		{&dnscachev3.DnsCacheConfig{UseTcpForDnsLookups: true}, 0, true},
+		{&clusterv3.Cluster{DnsResolvers: []*corev3.Address{at}}, 1, false},
+		{&clusterv3.Cluster{UseTcpForDnsLookups: true, DnsResolvers: []*corev3.Address{at}}, 1, true},
+		{&clusterv3.Cluster{DnsResolvers: []*corev3.Address{at}, DnsResolutionConfig: old}, 2, false},
+		{&clusterv3.Cluster{DnsResolutionConfig: old, TypedDnsResolverConfig: &corev3.TypedExtensionConfig{TypedConfig: packed(t, &caresv3.CaresDnsResolverConfig{})}}, 0, false},
+	} {
+		r := &reader{env: testEnv(t)}
+		got, servers, tcp := r.resolverConfig(test.m, nil), -1, false
+		if got != nil {
+			servers, tcp = len(got.Servers), got.TCP
+		}
+		if len(r.errs) > 0 || servers != test.servers || tcp != test.tcp {
+			t.Errorf("%v: %d servers, TCP %v, %v; want %d, %v", test.m, servers, tcp, r.errs, test.servers, test.tcp)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package build
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -171,9 +172,18 @@ func namesSANs(c *tlsv3.CommonTlsContext) bool {
 func (r *reader) autoNames(m *clusterv3.Cluster) {
 	var o httpv3.HttpProtocolOptions
 	forward := m.GetClusterType().GetTypedConfig().MessageIs((*forwardclusterv3.ClusterConfig)(nil))
-	r.autoSNI, r.autoSANs = forward, forward
-	if a := m.GetTypedExtensionProtocolOptions()[optionsKey]; a != nil && a.UnmarshalTo(&o) == nil { // a wrong one is told where it is read
-		r.autoSNI, r.autoSANs = o.GetUpstreamHttpProtocolOptions().GetAutoSni(), o.GetUpstreamHttpProtocolOptions().GetAutoSanValidation()
+	r.autoSNI, r.autoSANs, r.sniHeader = forward, forward, ""
+	said := m.GetUpstreamHttpProtocolOptions() //nolint:staticcheck // deprecated, and counts where there is no extension
+	if a := m.GetTypedExtensionProtocolOptions()[optionsKey]; a != nil {
+		if a.UnmarshalTo(&o) != nil { // that is told where it is read
+			return
+		}
+		if said = o.GetUpstreamHttpProtocolOptions(); said == nil {
+			said = &corev3.UpstreamHttpProtocolOptions{}
+		}
+	}
+	if said != nil {
+		r.autoSNI, r.autoSANs, r.sniHeader = said.GetAutoSni(), said.GetAutoSanValidation(), strings.ToLower(said.GetOverrideAutoSniHeader())
 	}
 }
 

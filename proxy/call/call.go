@@ -69,7 +69,7 @@ func (c *Call) Start(w *pool.Worker, to *cluster.Cluster, timeout time.Duration)
 	if timeout > 0 {
 		w.Loop.Schedule(&c.timer, timeout)
 	}
-	authority := c.Request.Get(header.Authority)
+	authority := to.NameFor(&c.Request)
 	c.filters = upstream.BareOf(to, w, &c.Request)
 	w.Open(&c.pending, to, h, cluster.Default, authority, &c.msg, c)
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mallamesh/malla/proxy/header"
 	"github.com/mallamesh/malla/proxy/lb"
 	"github.com/mallamesh/malla/proxy/stats"
 )
@@ -218,3 +219,13 @@ func (c *Cluster) ByAddress() bool { return c.Kind == OriginalDst || c.Kind == D
 
 // Secure reports whether its hosts speak TLS, as far as nothing else is said of a host.
 func (c *Cluster) Secure() bool { return c.Transports[len(c.Transports)-1].Socket != nil }
+
+// NameFor is what a request calls its host, for the SNI of the connection that it goes over.
+func (c *Cluster) NameFor(m *header.Map) []byte {
+	if c.SNIHeader != "" {
+		if v := m.LookupString(c.SNIHeader); len(v) > 0 {
+			return v
+		}
+	}
+	return m.Get(header.Authority)
+}

@@ -86,6 +86,7 @@ type Config struct {
 	HTTP2Options               h2.Options
 	SameProtocol               bool                 // use_downstream_protocol
 	AutoSNI, AutoSANValidation bool                 // SNI and expected name follow the request's host
+	SNIHeader                  string               // or this header, where a request has it; empty: none
 	BufferLimit                uint32               // per_connection_buffer_limit_bytes; 0: 1 MiB
 	Bind                       netip.Addr           // upstream_bind_config source address
 	BindV6                     netip.Addr           // extra source address for v6 hosts

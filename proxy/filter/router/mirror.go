@@ -131,7 +131,7 @@ func (sh *shadow) send() {
 		sh.timeout = shadowTimeout
 	}
 	sh.w.Loop.Schedule(&sh.timer, sh.timeout)
-	authority := sh.request.Get(header.Authority)
+	authority := sh.cluster.NameFor(&sh.request)
 	upstream.BareOf(sh.cluster, sh.w, &sh.request)
 	sh.w.Open(&sh.pending, sh.cluster, h, sh.prio, authority, &sh.msg, sh)
 }

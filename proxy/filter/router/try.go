@@ -93,7 +93,11 @@ func (r *Router) try() {
 		a.name = append(a.name[:0], h.Name...)
 		authority = a.name
 	}
-	if !r.w.Admits(&a.pending, r.cluster, h, r.prio, authority) {
+	name := authority
+	if r.cluster.SNIHeader != "" {
+		name = r.cluster.NameFor(&s.Request)
+	}
+	if !r.w.Admits(&a.pending, r.cluster, h, r.prio, name) {
 		r.noHost(503)
 		return
 	}
@@ -116,7 +120,7 @@ func (r *Router) try() {
 	a.filters.Request(r.chain, s, &s.Request)
 	a.begin()
 	r.limits.Begin(r.w.Loop.Time())
-	r.w.Open(&a.pending, r.cluster, h, r.prio, authority, &a.msg, a)
+	r.w.Open(&a.pending, r.cluster, h, r.prio, name, &a.msg, a)
 }
 
 // noHost answers a request that no host is there for, or no pool of connections to it.

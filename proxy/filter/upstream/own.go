@@ -36,7 +36,7 @@ func (o *Own) Begin(w *pool.Worker, c *cluster.Cluster, prio cluster.Priority, p
 	switch {
 	case reason != cluster.OK:
 		c.Stats.UpstreamCxNoneHealthy.Inc()
-	case w.Admits(p, c, h, prio, m.Get(header.Authority)):
+	case w.Admits(p, c, h, prio, c.NameFor(m)):
 		return h
 	}
 	c.Stats.Count(503, true)
