@@ -260,7 +260,6 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// FuzzCompile looks for formats that crash the parser or the writer.
 // FuzzOtherName reads names of certificates that nobody has checked: whatever they are, there is a text.
 func FuzzOtherName(f *testing.F) {
 	f.Add([]byte{0x30, 0x0f, 0xa0, 0x0d, 0x06, 0x03, 0x2a, 0x03, 0x04, 0xa0, 0x06, 0x0c, 0x04, 'n', 'a', 'm', 'e'})
@@ -283,6 +282,7 @@ func FuzzDecoded(f *testing.F) {
 	})
 }
 
+// FuzzCompile looks for formats that crash the parser or the writer.
 func FuzzCompile(f *testing.F) {
 	f.Add(logformat.Istio)
 	f.Add("%START_TIME(%s.%3f)% %REQ(A?B):3% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%")

@@ -384,25 +384,8 @@ func FuzzFraming(f *testing.F) {
 		if h.Body == NoBody {
 			return
 		}
-		var d Body
-		d.Start(&h)
-		var ours []byte
-		for rest := in[n:]; !d.Done(); {
-			piece, used, e := d.Next(&p, rest, &m)
-			if e != nil {
-				return
-			}
-			ours = append(ours, piece...)
-			if rest = rest[used:]; used == 0 || len(rest) == 0 {
-				break
-			}
-		}
-		if !d.Done() {
-			return
-		}
-		theirs, err := io.ReadAll(peer.Body)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.Equal(ours, theirs) {
-			t.Fatalf("our body %q; net/http %q, %v: %q", ours, theirs, err, in)
+		if ours, whole := bodyOf(&p, &h, in[n:], &m); whole {
+			sameBody(t, ours, peer.Body, in)
 		}
 	})
 }
@@ -437,7 +420,36 @@ func FuzzResponse(f *testing.F) {
 		if h.Body == Sized && peer.ContentLength != h.Length || h.Body == Chunked && len(peer.TransferEncoding) != 1 || h.Body == UntilClose && peer.ContentLength != -1 {
 			t.Fatalf("we frame %+v; net/http %d %v: %q", h, peer.ContentLength, peer.TransferEncoding, in)
 		}
+		if ours, whole := bodyOf(&p, &h, in[n:], &m); whole {
+			sameBody(t, ours, peer.Body, in)
+		}
 	})
+}
+
+// bodyOf reads a body; whole says that its end has come.
+func bodyOf(p *Parser, h *Head, rest []byte, trailers *header.Map) (body []byte, whole bool) {
+	var d Body
+	d.Start(h)
+	for !d.Done() {
+		piece, used, e := d.Next(p, rest, trailers)
+		if e != nil {
+			return nil, false
+		}
+		body = append(body, piece...)
+		if rest = rest[used:]; used == 0 || len(rest) == 0 {
+			break
+		}
+	}
+	return body, d.Done()
+}
+
+// sameBody compares a body that has come whole with net/http's.
+func sameBody(t *testing.T, ours []byte, peer io.Reader, in []byte) {
+	t.Helper()
+	theirs, err := io.ReadAll(peer)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.Equal(ours, theirs) {
+		t.Fatalf("our body %q; net/http %q, %v: %q", ours, theirs, err, in)
+	}
 }
 
 // RFC 9110, section 6.5.1: whoever merges trailers into the header must not take from them what
