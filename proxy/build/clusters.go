@@ -65,7 +65,7 @@ var clusterFields = []*Message{
 	message((*httpv3.HttpProtocolOptions_AutoHttpConfig)(nil), reads("http_protocol_options", "http2_protocol_options")),
 	message((*corev3.UpstreamHttpProtocolOptions)(nil), reads("auto_sni", "auto_san_validation", "override_auto_sni_header")),
 	message((*corev3.HttpProtocolOptions)(nil),
-		reads("idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action", "max_response_headers_kb")),
+		reads("idle_timeout", "max_connection_duration", "max_connection_duration_jitter", "max_headers_count", "max_stream_duration", "max_requests_per_connection", "headers_with_underscores_action", "max_response_headers_kb")),
 	message((*corev3.Http1ProtocolOptions)(nil), reads("accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers", "override_stream_error_on_invalid_http_message",
 		"allow_absolute_url", "allow_custom_methods", "send_fully_qualified_url"),
 		ignores("there is one parser", "use_balsa_parser"),

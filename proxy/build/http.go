@@ -28,7 +28,7 @@ var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager)(nil),
 		reads("stat_prefix", "rds", "route_config", "scoped_routes", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
 			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_error_on_invalid_http_message", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
-			"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
+			"drain_timeout", "drain_timeout_jitter", "http1_safe_max_connection_duration", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",
 			"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details", "set_current_client_cert_details",
 			"proxy_100_continue", "upgrade_configs", "local_reply_config", "original_ip_detection_extensions", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "request_id_extension",
 			"strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot", "http2_protocol_options", "append_local_overload", "append_x_forwarded_port",
@@ -77,6 +77,7 @@ func (r *listenerReader) manager(m *hcmv3.HttpConnectionManager, at *field.Path)
 		RequestTimeout: r.duration(m.GetRequestTimeout(), at.Child("request_timeout")),
 		HeadersTimeout: r.duration(m.GetRequestHeadersTimeout(), at.Child("request_headers_timeout")),
 		DrainTimeout:   r.orDefault(m.GetDrainTimeout(), defaultDrain, at.Child("drain_timeout")),
+		DrainJitter:    m.GetDrainTimeoutJitter().GetValue() / 100,
 		DelayedClose:   r.orDefault(m.GetDelayedCloseTimeout(), defaultDelayed, at.Child("delayed_close_timeout")),
 	}
 	c.FlushTimeout = c.StreamIdle
@@ -191,6 +192,7 @@ func (r *listenerReader) protocolOptions(m *hcmv3.HttpConnectionManager, c *stre
 	at = at.Child("common_http_protocol_options")
 	c.IdleTimeout = r.orDefault(o.GetIdleTimeout(), defaultIdle, at.Child("idle_timeout"))
 	c.MaxAge = r.duration(o.GetMaxConnectionDuration(), at.Child("max_connection_duration"))
+	c.AgeJitter, c.SoftAge = o.GetMaxConnectionDurationJitter().GetValue()/100, m.GetHttp1SafeMaxConnectionDuration()
 	c.MaxStream = r.duration(o.GetMaxStreamDuration(), at.Child("max_stream_duration"))
 	c.MaxHeaders, c.MaxRequests = int(o.GetMaxHeadersCount().GetValue()), int(o.GetMaxRequestsPerConnection().GetValue())
 	switch o.GetHeadersWithUnderscoresAction() {

@@ -149,11 +149,14 @@ type Config struct {
 	MaxRequests    int           // per connection, 0: no limit
 	IdleTimeout    time.Duration // of a connection without a request; 0: none (the builder gives Envoy's default, 1 h)
 	MaxAge         time.Duration // max_connection_duration
+	AgeJitter      float64       // up to how much longer, as a share of MaxAge
+	SoftAge        bool          // http1_safe_max_connection_duration: a client of HTTP/1 that asks for nothing more is not sent away for its age
 	FlushTimeout   time.Duration // stream_flush_timeout: how long a client may take no byte of what waits for it; 0: for ever
 	StreamIdle     time.Duration // stream_idle_timeout; 0: none (the builder gives Envoy's default, 5 min)
 	MaxStream      time.Duration // max_stream_duration
 	RequestTimeout time.Duration // whole request received
 	HeadersTimeout time.Duration // request headers received
 	DrainTimeout   time.Duration // 0: 5 s
+	DrainJitter    float64       // up to how much longer, as a share of it
 	DelayedClose   time.Duration // 0: 1 s
 }

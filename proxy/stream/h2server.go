@@ -296,7 +296,7 @@ func (v *server2) depart() {
 	}
 	v.draining = true
 	v.http.Drain()
-	v.m.w.Loop.Schedule(&v.last, v.m.cfg.DrainTimeout)
+	v.m.w.Loop.Schedule(&v.last, v.drainTime())
 }
 
 // Kill ends the connection now.

@@ -60,10 +60,18 @@ func (l *link) malformed() {
 // age bounds how long the connection may live.
 func (l *link) age() {
 	if d := l.m.cfg.MaxAge; d > 0 {
-		at := l.conn.Opened + int64(l.over.Timeouts[overload.ConnectionAge].Scale(d))
+		at := l.conn.Opened + int64(l.longer(l.over.Timeouts[overload.ConnectionAge].Scale(d), l.m.cfg.AgeJitter))
 		l.m.w.Loop.Schedule(&l.timer, time.Duration(max(0, at-l.m.w.Loop.Now())))
 	}
 }
+
+// longer is a time with up to a share of it added, always the same for one connection: not all that came together go together.
+func (l *link) longer(d time.Duration, share float64) time.Duration {
+	return d + time.Duration(float64(d)*share*float64(l.conn.ID*0x9e3779b97f4a7c15>>11)/(1<<53))
+}
+
+// drainTime is how long the client has from when it is told that the connection ends.
+func (l *link) drainTime() time.Duration { return l.longer(l.m.cfg.DrainTimeout, l.m.cfg.DrainJitter) }
 
 // aged counts a connection that has lived as long as it may.
 func (l *link) aged() {

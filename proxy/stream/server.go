@@ -235,7 +235,10 @@ func (v *server) lateHeaders() {
 func (v *server) OnTimer(t *drive.Timer) {
 	switch t.Kind {
 	case timerAge:
-		v.aged()
+		if v.aged(); v.m.cfg.SoftAge {
+			v.draining = true // the next response says so
+			break
+		}
 		v.depart()
 	case timerLast:
 		v.closing = true
@@ -254,9 +257,9 @@ func (v *server) OnTimer(t *drive.Timer) {
 // depart has responses say that the connection ends. Requests that are on their way, or come later all the same, are still served:
 // to end an idle connection at once would race with them.
 func (v *server) depart() {
-	if !v.closed && !v.draining {
+	if !v.closed && !v.last.Armed() {
 		v.draining = true
-		v.m.w.Loop.Schedule(&v.last, v.m.cfg.DrainTimeout)
+		v.m.w.Loop.Schedule(&v.last, v.drainTime())
 	}
 }
 

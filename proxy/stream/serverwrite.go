@@ -56,8 +56,8 @@ func (v *server) WriteHeaders(m *header.Map, end bool) {
 		return
 	}
 	// An answer before the end of the request leaves bytes that are no request: the
-	// connection cannot be used again.
-	v.closing = v.closing || v.inBody
+	// connection cannot be used again. Nor is one that is too old, and has waited for this request (SoftAge).
+	v.closing = v.closing || v.inBody || v.draining && !v.last.Armed()
 	switch {
 	case v.closing || v.draining:
 	case v.conn.Draining():
