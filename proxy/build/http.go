@@ -26,6 +26,7 @@ const notTraced = "requests are not traced yet: only what it says about sampling
 
 var httpFields = append([]*Message{
 	message((*hcmv3.HttpConnectionManager)(nil),
+		refuses("Envoy 1.40 takes it and leaves paths as they are; normalize_path, merge_slashes and path_with_escaped_slashes_action do that", "path_normalization_options"),
 		reads("stat_prefix", "rds", "route_config", "scoped_routes", "http_filters", "tracing", "common_http_protocol_options", "http_protocol_options", "server_name",
 			"server_header_transformation", "scheme_header_transformation", "max_request_headers_kb", "stream_error_on_invalid_http_message", "stream_idle_timeout", "stream_flush_timeout", "request_timeout", "request_headers_timeout",
 			"drain_timeout", "drain_timeout_jitter", "http1_safe_max_connection_duration", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via",

@@ -25,7 +25,7 @@ var tlsFields = []*Message{
 	message((*tlsv3.DownstreamTlsContext)(nil), reads("common_tls_context", "require_client_certificate", "disable_stateless_session_resumption",
 		"session_ticket_keys", "session_ticket_keys_sds_secret_config", "session_timeout", "ocsp_staple_policy", "full_scan_certs_on_sni_mismatch"),
 		ignores("sessions are resumed by tickets only", "disable_stateful_session_resumption"),
-		refuses("a chain's match on server_names does that", "require_sni"),
+		refuses("Envoy 1.40 takes it and serves clients without a name all the same; a chain's match on server_names does that", "require_sni"),
 		ignores("for TLS 1.3 and the suites of 1.2 on offer the order makes no difference in strength", "prefer_client_ciphers")),
 	message((*tlsv3.UpstreamTlsContext)(nil), reads("common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation", "max_session_keys"),
 		refuses("renegotiation is a hole", "allow_renegotiation"),
