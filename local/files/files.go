@@ -256,6 +256,8 @@ func (f *Follower) deleteOwned(ctx context.Context, key Key, source string) erro
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // or already another object of that name
 		return nil
+	case apierrors.IsForbidden(err) && key.Group == "" && key.Kind == "Namespace":
+		return f.release(ctx, key, u, source) // default and its like are always there
 	case err != nil:
 		return err
 	}
@@ -263,6 +265,19 @@ func (f *Follower) deleteOwned(ctx context.Context, key Key, source string) erro
 		f.Tell(Event{Key: key, Change: Deleted, Source: source})
 	}
 	return nil
+}
+
+// release makes an object that cannot go what it would be without its file.
+func (f *Follower) release(ctx context.Context, key Key, u *unstructured.Unstructured, source string) error {
+	bare := &unstructured.Unstructured{}
+	bare.SetGroupVersionKind(u.GroupVersionKind())
+	bare.SetName(key.Name)
+	bare.SetAnnotations(map[string]string{})
+	change, err := apply(ctx, f.Client, bare)
+	if err == nil && f.Tell != nil {
+		f.Tell(Event{Key: key, Change: change, Source: source})
+	}
+	return err
 }
 
 func (f *Follower) get(ctx context.Context, key Key) (dynamic.ResourceInterface, *unstructured.Unstructured, error) {

@@ -121,6 +121,19 @@ func TestSavingIsApplyingAndRemovingIsDeleting(t *testing.T) {
 	}
 }
 
+// The namespace default is always there: without its file it has nothing of it any more, and nothing is wrong.
+func TestANamespaceThatStaysIsAsItWasWithoutItsFile(t *testing.T) {
+	x := newFixture(t)
+	x.write("a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {istio-injection: enabled}}\n")
+	if got := x.write("a.yaml", ""); got != "namespace/default configured" || len(x.wrong) != 0 {
+		t.Errorf("%q, refusals %v", got, x.wrong)
+	}
+	u, err := x.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(t.Context(), "default", metav1.GetOptions{})
+	if err != nil || u.GetLabels()["istio-injection"] != "" || u.GetAnnotations()[Source] != "" {
+		t.Errorf("%v: labels %v, annotations %v", err, u.GetLabels(), u.GetAnnotations())
+	}
+}
+
 // What the server could not delete is told, and is deleted by the next pass.
 func TestWhatCannotBeDeletedIsNotForgotten(t *testing.T) {
 	x := newFixture(t)
