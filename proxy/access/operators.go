@@ -226,9 +226,10 @@ func never(number bool) func(command) (*op, error) {
 	}
 }
 
-// hostClose is how the host's connection has ended. A request for which no host was chosen has none.
+// hostClose is how the host's connection has ended. A request for which no host was chosen has none; one whose host could take
+// no more of them has, as in Envoy.
 func hostClose(r *Record) string {
-	if r.Request != nil && !r.UpstreamHost.IsValid() {
+	if r.Request != nil && !r.UpstreamHost.IsValid() && !r.PoolFull {
 		return ""
 	}
 	return r.HostClose.String()

@@ -182,6 +182,7 @@ type Record struct {
 	LocalFailure    string  // downstream transport failure reason
 	ClientClose     Close   // how the client's connection has ended
 	HostClose       Close   // how the host's has
+	PoolFull        bool    // a host was chosen that could be asked no more
 	ClientEnd       Closing // how the client's side has ended before its time; what it says of bytes and ages is the record's
 	HostEnd         Closing // how the last host's has
 	UpstreamClose   string  // local close reason of the upstream connection

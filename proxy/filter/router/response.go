@@ -205,7 +205,7 @@ func (a *attempt) OnFailure(l pool.Loss) {
 	a.unasked = reason == pool.Overflow || reason == pool.Shed
 	switch {
 	case a.unasked:
-		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName = netip.AddrPort{}, ""
+		r.s.Rec.UpstreamHost, r.s.Rec.UpstreamHostName, r.s.Rec.PoolFull = netip.AddrPort{}, "", true
 	case reason != pool.ActiveOverflow: // each request that waited for the connection counts, as in Envoy
 		a.report(cluster.Result{Kind: cluster.ConnectFailed})
 	}
