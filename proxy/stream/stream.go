@@ -248,6 +248,7 @@ func (s *Stream) checkOver() {
 // end closes the account: filters, terminal, log.
 func (s *Stream) end() {
 	s.over = true
+	s.Rec.LocalReplyBody = "" // which is for who words replies; logs have none, as in Envoy
 	if st := s.Config.Stats; st != nil {
 		if !s.unseen && !(s.finished && s.requested) { // whoever broke it off
 			st.DownstreamRqRxReset.Inc()
