@@ -60,6 +60,9 @@ type traffic struct {
 	all  sync.WaitGroup
 }
 
+// quiet is for how long a client may say nothing and still use its connection: half of the shortest time to drain.
+const quiet = time.Second
+
 // begin starts some requests a second; no client sends anything twice.
 func begin(t *testing.T, address string, rate int) *traffic {
 	t.Helper()
@@ -81,9 +84,16 @@ func begin(t *testing.T, address string, rate int) *traffic {
 			defer tr.CloseIdleConnections()
 			tick := time.NewTicker(time.Second * clients / time.Duration(rate))
 			defer tick.Stop()
+			answered := time.Now()
 			for n := 0; ctx.Err() == nil; n++ {
 				<-tick.C
+				// HTTP/1.1 says with an answer that a connection goes. Who was not run while listeners drained has had none: what
+				// it would send now crosses the close, with any server.
+				if time.Since(answered) > quiet {
+					tr.CloseIdleConnections()
+				}
 				f.ask(client, []string{"GET", "POST"}[n%2], "http://"+address+path, fmt.Appendf(nil, "%d/%d", i, n))
+				answered = time.Now()
 			}
 		})
 	}
