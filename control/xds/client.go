@@ -175,8 +175,8 @@ func (c *client) status() Status {
 		if len(w.unanswered) > 0 {
 			row.State = "STALE"
 		}
-		if n := len(w.refusals.list); n > 0 {
-			row.State, row.Earlier = "NACK", w.refusals.list[:n-1]
+		if all := w.refusals.standing(); len(all) > 0 {
+			row.State, row.Earlier = "NACK", all[:len(all)-1]
 		}
 		s.Types[Short(t)] = row
 	}
@@ -201,7 +201,7 @@ func (s *Server) Refused() []Refused {
 		}
 		c.mu.Lock()
 		for _, w := range c.watches {
-			for _, n := range w.refusals.list {
+			for _, n := range w.refusals.standing() {
 				out = append(out, Refused{p.of(), *n})
 			}
 		}

@@ -21,73 +21,121 @@ type Nack struct {
 const maxNacks = 16
 
 // refusals are those that stand, oldest first. A resource is in one of them at most. Nacks never change: they are shared with who asks.
+//
+// A client may refuse all of the hundred thousand names that it may ask for, and then give them up one by one: what is dropped is only
+// noted, and the list is put right when somebody looks.
 type refusals struct {
-	list    []*Nack
-	changes int // counts up with every change
+	list    []*Nack // see standing
+	of      map[string]*Nack
+	stale   bool // something in list does not stand any more
+	changes int  // counts up with every change
+}
+
+// standing are the refusals that stand, oldest first.
+func (r *refusals) standing() []*Nack {
+	if !r.stale {
+		return r.list
+	}
+	r.stale = false
+	var left []*Nack // not in place: the list may be with who asked
+	for _, n := range r.list {
+		over := func(name string) bool { return r.of[name] != n }
+		if !slices.ContainsFunc(n.Names, over) {
+			left = append(left, n)
+			continue
+		}
+		less := *n
+		less.Names = slices.DeleteFunc(slices.Clone(n.Names), over)
+		less.Lacking = slices.DeleteFunc(slices.Clone(n.Lacking), over)
+		less.Detail = without(n.Detail, n.Names, over)
+		if len(less.Names) == 0 {
+			continue
+		}
+		for _, name := range less.Names {
+			r.of[name] = &less
+		}
+		left = append(left, &less)
+	}
+	r.list = left
+	return left
 }
 
 // newest returns the last refusal that stands, nil if none does.
 func (r *refusals) newest() *Nack {
-	if len(r.list) == 0 {
-		return nil
+	if list := r.standing(); len(list) > 0 {
+		return list[len(list)-1]
 	}
-	return r.list[len(r.list)-1]
+	return nil
 }
 
 // add notes a refusal, which takes the place of earlier ones of the same resources.
 func (r *refusals) add(n *Nack) {
 	r.drop(n.Names...)
-	if r.changes++; len(r.list) == maxNacks {
-		r.list = r.list[1:]
+	list := r.standing()
+	if len(list) == maxNacks {
+		for _, name := range list[0].Names {
+			delete(r.of, name)
+		}
+		list = list[1:]
 	}
-	r.list = append(slices.Clip(r.list), n)
+	if r.of == nil {
+		r.of = map[string]*Nack{}
+	}
+	for _, name := range n.Names {
+		r.of[name] = n
+	}
+	r.list = append(slices.Clip(list), n)
+	r.changes++
 }
 
 // drop forgets what was refused of the names.
 func (r *refusals) drop(names ...string) {
-	if len(r.list) == 0 {
-		return
-	}
-	var left []*Nack
-	for _, n := range r.list {
-		over := func(name string) bool { return slices.Contains(names, name) }
-		if !slices.ContainsFunc(n.Names, over) {
-			left = append(left, n)
-			continue
-		}
-		r.changes++
-		less := *n
-		less.Names = slices.DeleteFunc(slices.Clone(n.Names), over)
-		less.Lacking = slices.DeleteFunc(slices.Clone(n.Lacking), over)
-		less.Detail = without(n.Detail, n.Names, over)
-		if len(less.Names) > 0 {
-			left = append(left, &less)
+	for _, name := range names {
+		if r.of[name] != nil {
+			delete(r.of, name)
+			r.stale = true
+			r.changes++
 		}
 	}
-	r.list = left
 }
 
 // clear forgets all of it.
 func (r *refusals) clear() {
 	if len(r.list) > 0 {
-		r.list = nil
-		r.changes++
+		*r = refusals{changes: r.changes + 1}
 	}
 }
 
 // without leaves the reasons of some names out of a text that has a line "name: reason" for each, as our own proxy's. Another text stays.
 func without(detail string, names []string, over func(string) bool) string {
+	refused := make(map[string]bool, len(names))
+	for _, name := range names {
+		refused[name] = true
+	}
 	var out strings.Builder
 	dropped := false
 	for line := range strings.Lines(detail) {
-		if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(line, name+": ") }); i >= 0 {
-			dropped = over(names[i])
+		if name, ok := about(line, refused); ok {
+			dropped = over(name)
 		}
 		if !dropped {
 			out.WriteString(line)
 		}
 	}
 	return strings.TrimSuffix(out.String(), "\n")
+}
+
+// about returns the name that a line begins with, if it is one of names.
+func about(line string, names map[string]bool) (string, bool) {
+	for end := 0; ; end += len(": ") {
+		i := strings.Index(line[end:], ": ")
+		if i < 0 {
+			return "", false
+		}
+		if end += i; names[line[:end]] {
+			return line[:end], true
+		}
+	}
 }
 
 // mentions reports whether a text has a name in it, and not only as a part of another: http.80 is not in "http.8080: no".

@@ -380,8 +380,11 @@ func (s *Server) refused(c *client, n *Nack) {
 	if s.Metrics != nil {
 		s.Metrics.refused(n.Type)
 	}
-	s.Log.Warn("proxy refuses configuration", "node", c.node, "type", Short(n.Type), "resources", n.Names, "reason", n.Detail)
+	s.Log.Warn("proxy refuses configuration", "node", c.node, "type", Short(n.Type), "resources", n.Names[:min(len(n.Names), maxTold)], "of", len(n.Names), "reason", n.Detail)
 }
+
+// maxTold is how many names of one refusal go into the log: there may be as many as a client asks for.
+const maxTold = 20
 
 // Behind lists the node ids of the clients that have not answered yet to all that was
 // told by Changed, sorted. Who refuses something has answered.

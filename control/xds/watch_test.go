@@ -254,7 +254,7 @@ func TestARefusalStandsUntilItsResourceIsTaken(t *testing.T) {
 		answer(w, 3, "", map[string]string{"http.8080": "2", "http.80": "2"})
 		test.after(w)
 		var got []string
-		for _, n := range w.refusals.list {
+		for _, n := range w.refusals.standing() {
 			if len(n.Names) != 1 {
 				t.Errorf("%s: %v is refused, want one name", test.what, n.Names)
 			}
@@ -298,7 +298,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 		all[fmt.Sprint(i)] = "1"
 		answer(w, i, "no", all)
 	}
-	if n := len(w.refusals.list); n != maxNacks {
+	if n := len(w.refusals.standing()); n != maxNacks {
 		t.Errorf("%d refusals are kept, want %d", n, maxNacks)
 	}
 }
@@ -320,6 +320,40 @@ func TestMentions(t *testing.T) {
 	} {
 		if got := mentions(test.text, test.name); got != test.want {
 			t.Errorf("mentions(%q, %q) = %v", test.text, test.name, got)
+		}
+	}
+}
+
+// Whoever may ask for many names may refuse them all at once, and give them up again: neither may keep the server from others.
+func TestManyRefusedNamesAreForgottenInLinearTime(t *testing.T) {
+	const many = 100_000
+	var names []string
+	for i := range many {
+		names = append(names, fmt.Sprintf("outbound|%06d||a.b", i))
+	}
+	for give, up := range map[string]func(w *watch){
+		"unsubscribed": func(w *watch) {
+			w.subscribe(&discovery.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: names})
+		},
+		"asked for others": func(w *watch) { w.ask([]string{"other"}) },
+		"taken":            func(w *watch) { w.sent("2", names); w.answered("2", "", time.Time{}) },
+		"refused again":    func(w *watch) { w.sent("2", names); w.answered("2", names[0]+": no", time.Time{}) },
+	} {
+		w := newWatch(EndpointType)
+		w.subscribe(delta(names...))
+		w.diff(one(nil))
+		w.sent("1", names)
+		w.answered("1", strings.Repeat("no: ", maxDetail/4), time.Time{})
+		if n := w.refusals.newest(); n == nil || len(n.Names) != many {
+			t.Fatalf("%s: the refusal is not kept", give)
+		}
+		start := time.Now()
+		up(w)
+		if n := w.refusals.newest(); n != nil && len(n.Names) != 1 {
+			t.Errorf("%s: %d names still count as refused", give, len(n.Names))
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %s", give, took)
 		}
 	}
 }
