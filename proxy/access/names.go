@@ -85,8 +85,8 @@ func attempted(form addressForm, name bool) operator {
 			}
 			for i := range r.Earlier {
 				a := &r.Earlier[i]
-				if name && a.Name != "" {
-					dst = append(dst, a.Name...)
+				if name {
+					dst = appendName(dst, a.Name, a.Addr, form)
 				} else {
 					dst = appendAddress(dst, a.Addr, form)
 				}

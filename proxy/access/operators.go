@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"net/netip"
@@ -305,15 +306,30 @@ func handshakeDuration(command) (*op, error) {
 func hostName(form addressForm) func(command) (*op, error) {
 	return func(command) (*op, error) {
 		return &op{write: func(_ *op, dst []byte, r *Record) ([]byte, bool) {
-			switch {
-			case r.UpstreamHostName != "":
-				return append(dst, r.UpstreamHostName...), true
-			case r.UpstreamHost.IsValid():
-				return appendAddress(dst, r.UpstreamHost, form), true
+			if r.UpstreamHostName == "" && !r.UpstreamHost.IsValid() {
+				return dst, false
 			}
-			return dst, false
+			return appendName(dst, r.UpstreamHostName, r.UpstreamHost, form), true
 		}}, nil
 	}
+}
+
+// appendName writes a host's name, or its address if it has none. What stands for a port is what follows the last colon, as in
+// Envoy: a number or not, and an address of IPv6 keeps its brackets.
+func appendName(dst []byte, name string, addr netip.AddrPort, form addressForm) []byte {
+	start := len(dst)
+	if name != "" {
+		dst = append(dst, name...)
+	} else {
+		dst = appendAddress(dst, addr, withPort)
+	}
+	if form == withPort {
+		return dst
+	}
+	if i := bytes.LastIndexByte(dst[start:], ':'); i >= 0 && bytes.IndexByte(dst[start+i:], ']') < 0 {
+		dst = dst[:start+i]
+	}
+	return dst
 }
 
 func emitTime(c command) (*op, error) {
