@@ -37,12 +37,15 @@ type Breakers struct {
 	begun                          *window // of the budget; nil: it is of what is under way
 }
 
+// unlimited is the limit that nobody has set.
+const unlimited = math.MaxInt64
+
 // A Resource is something of which a limited number may be in use.
 type Resource struct {
 	max       int64
 	used      atomic.Int64
 	open      *stats.Gauge // 1 while nothing is left
-	remaining *stats.Gauge // nil: not tracked
+	remaining *stats.Hash  // nil: not tracked
 }
 
 // TryAcquire takes one if there is one.
@@ -70,13 +73,13 @@ func (r *Resource) Free() bool { return r.used.Load() < r.max }
 func (r *Resource) Used() int64 { return r.used.Load() }
 
 // Limited reports whether somebody has set a limit.
-func (r *Resource) Limited() bool { return r.max < math.MaxUint32 }
+func (r *Resource) Limited() bool { return r.max != unlimited }
 
 // Max is the limit.
 func (r *Resource) Max() int64 { return r.max }
 
 func (r *Resource) changed(n int64) {
-	if r.max == math.MaxUint32 && r.remaining == nil {
+	if !r.Limited() && r.remaining == nil {
 		return // nobody set a limit
 	}
 	open := int64(0)
@@ -87,8 +90,16 @@ func (r *Resource) changed(n int64) {
 		r.open.Set(open)
 	}
 	if r.remaining != nil {
-		r.remaining.Set(max(r.max-n, 0))
+		r.remaining.Set(r.left(n))
 	}
+}
+
+// left is what remains of the limit when n are in use. No limit is one of 2^64-1 in Envoy.
+func (r *Resource) left(n int64) uint64 {
+	if !r.Limited() {
+		return math.MaxUint64 - uint64(n)
+	}
+	return uint64(max(r.max-n, 0))
 }
 
 // TryConnect takes a place for a connection to a host, if there is one.
@@ -98,8 +109,8 @@ func (b *Breakers) TryConnect(h *Host) bool {
 
 // init sets the limits. Remaining is nil unless the limits are to be tracked.
 func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaining) {
-	limit := func(r *Resource, v *uint32, def uint32, open *stats.Gauge) {
-		r.max, r.open = int64(def), open
+	limit := func(r *Resource, v *uint32, def int64, open *stats.Gauge) {
+		r.max, r.open = def, open
 		if v != nil {
 			r.max = int64(*v)
 		}
@@ -112,12 +123,12 @@ func (b *Breakers) init(l Limits, open *stats.Breakers, remaining *stats.Remaini
 	limit(&b.Pending, l.Pending, 1024, &open.RqPendingOpen)
 	limit(&b.Requests, l.Requests, 1024, &open.RqOpen)
 	limit(&b.Retries, l.Retries, 3, &open.RqRetryOpen)
-	limit(&b.Pools, l.Pools, math.MaxUint32, &open.CxPoolOpen)
+	limit(&b.Pools, l.Pools, unlimited, &open.CxPoolOpen)
 	if remaining != nil {
 		b.Connections.remaining, b.Pending.remaining, b.Requests.remaining = &remaining.Cx, &remaining.Pending, &remaining.Rq
 		b.Retries.remaining, b.Pools.remaining = &remaining.Retries, &remaining.CxPools
 		for _, r := range [...]*Resource{&b.Connections, &b.Pending, &b.Requests, &b.Retries, &b.Pools} {
-			r.remaining.Set(r.max)
+			r.remaining.Set(r.left(0))
 		}
 	}
 	if b.budget = l.Budget; b.budget != nil && b.budget.Interval > 0 {

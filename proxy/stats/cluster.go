@@ -219,11 +219,11 @@ type Breakers struct {
 // Remaining holds "cluster.<name>.circuit_breakers.<priority>.remaining_...", which exist only where
 // track_remaining asks for them: a 0 would read as "nothing left".
 type Remaining struct {
-	Cx      Gauge `stat:"remaining_cx"`
-	CxPools Gauge `stat:"remaining_cx_pools"`
-	Pending Gauge `stat:"remaining_pending"`
-	Retries Gauge `stat:"remaining_retries"`
-	Rq      Gauge `stat:"remaining_rq"`
+	Cx      Hash `stat:"remaining_cx"`
+	CxPools Hash `stat:"remaining_cx_pools"`
+	Pending Hash `stat:"remaining_pending"`
+	Retries Hash `stat:"remaining_retries"`
+	Rq      Hash `stat:"remaining_rq"`
 }
 
 // Outlier holds "cluster.<name>.outlier_detection.".

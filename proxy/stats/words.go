@@ -2,7 +2,7 @@ package stats
 
 import "sync/atomic"
 
-// A Hash is a gauge that stands for something, such as the version of a configuration: all of its bits count.
+// A Hash is a gauge without a sign: it stands for something, such as the version of a configuration, or may be larger than any int64.
 type Hash struct{ v atomic.Uint64 }
 
 // Set replaces the hash.
