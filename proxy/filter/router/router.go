@@ -111,6 +111,7 @@ type Router struct {
 	follows   bool   // redirects of the host may be followed
 	keep      bool   // body holds all that has come so far
 	ended     bool   // the whole request has come
+	headOnly  bool   // it is headers only
 	trailers  *header.Map
 	begun     bool // an interim response was passed on
 	responded bool
@@ -122,7 +123,7 @@ type Router struct {
 
 // OnRequest begins.
 func (r *Router) OnRequest(s *stream.Stream, m *header.Map, end bool) {
-	r.s, r.ended = s, end
+	r.s, r.ended, r.headOnly = s, end, end
 	rt := s.Route
 	st := s.Config.Stats
 	if st != nil {

@@ -198,7 +198,7 @@ func (a *attempt) OnReady(up pool.Stream) {
 	if r.takesName(a.host) { // up to here the request, and its line in the log, has its own; so in Envoy
 		r.forward.SetHost(&s.Request, s.Request.Copy(a.name), !r.config.SuppressEnvoyHeaders)
 	}
-	bare := r.ended && len(r.body) == 0 && r.trailers == nil
+	bare := !r.hasBody()
 	up.SendHeaders(&s.Request, bare && !a.pending.Raw)
 	if a.pending.Raw {
 		r.introduce(up, bare)
@@ -226,6 +226,10 @@ func (a *attempt) OnReady(up pool.Stream) {
 		s.ResumeRequest()
 	}
 }
+
+// hasBody reports whether something follows the request's headers. As in Envoy these said so when they came: a body that has turned
+// out to hold nothing by the time there is a connection is sent as one, like it is where the connection was there before.
+func (r *Router) hasBody() bool { return !r.headOnly }
 
 // takesName reports whether the request gets the name of a host.
 func (r *Router) takesName(h *cluster.Host) bool { return r.forward.AutoHost && h.Name != "" }
