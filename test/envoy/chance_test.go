@@ -128,7 +128,7 @@ func meant(g *chance.Game, envoy, malla *chance.Outcome) bool {
 		return true
 	case malla.GoAway == "STREAM_CLOSED" && !envoy.Ended: // what comes for a stream that has ended (RFC 9113, section 5.1)
 		return true
-	case strings.HasPrefix(g.Wrong, "goaway") && malla.Ended && !envoy.Ended: // who takes its leave may go
+	case strings.HasPrefix(strings.ToLower(g.Wrong), "goaway") && malla.Ended && !envoy.Ended: // who takes its leave may go
 		return true
 	}
 	return false
