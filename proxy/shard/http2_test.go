@@ -374,7 +374,28 @@ func TestClusterFollowsClients(t *testing.T) {
 
 // A request in steady state allocates nothing on HTTP/2 either.
 func TestHTTP2RequestDoesNotAllocate(t *testing.T) {
-	b := newTwo(t, cluster.Config{})
+	b, do := both2(t)
+	for range 200 {
+		do()
+	}
+	if n := testing.AllocsPerRun(1000, do); n != 0 {
+		t.Errorf("a request allocates %v times, want 0", n)
+	}
+	if n := b.rt.Clusters["app"].Stats.UpstreamRqTotal.Value(); n < 1200 {
+		t.Fatalf("%d requests reached the application", n)
+	}
+}
+
+func BenchmarkRequestOfHTTP2(b *testing.B) {
+	_, do := both2(b)
+	for b.Loop() {
+		do()
+	}
+}
+
+// both2 speaks HTTP/2 with the client and with the application; do plays a request.
+func both2(t testing.TB) (b *two, do func()) {
+	b = newTwo(t, cluster.Config{})
 	b.config.Logs = []listen.Log{&bufferLog{format: b.log.format}}
 	// The application's frames are recorded once and played back with the stream's identifier changed.
 	answer := record(func(p *peer2) {
@@ -404,20 +425,11 @@ func TestHTTP2RequestDoesNotAllocate(t *testing.T) {
 	fr.WriteSettings()
 	request := record(func(c *peer2) { c.get(1, "/x") })
 	id := uint32(1)
-	do := func() {
+	return b, func() {
 		p.Write(renumber(request, id))
 		id += 2
 		b.Step()
 		p.In = p.In[:0]
-	}
-	for range 200 {
-		do()
-	}
-	if n := testing.AllocsPerRun(1000, do); n != 0 {
-		t.Errorf("a request allocates %v times, want 0", n)
-	}
-	if n := b.rt.Clusters["app"].Stats.UpstreamRqTotal.Value(); n < 1200 {
-		t.Fatalf("%d requests reached the application", n)
 	}
 }
 
