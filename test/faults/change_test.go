@@ -2,10 +2,12 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/mallamesh/malla/test/busy"
+	"github.com/mallamesh/malla/test/script/mesh"
 )
 
 // Servers are replaced one after the other, and the proxy's own listener as well, under 500 requests a second and
@@ -25,7 +27,14 @@ func TestRollingUpdate(t *testing.T) {
 		old := server
 		at, server = echoServer(t)
 		c.replaceEndpoints(t, at)
-		// Whoever has left the endpoints may end: as a server does that is told to.
+		// Whoever has left the endpoints, and whom the proxy has left, may end: as a server does that is told to. (A server that
+		// closes a connection in which a request has just been sent takes it along, whoever sent it.)
+		mesh.Until(t, 20*time.Second, "no connection to the old server is kept", func() error {
+			if n := old.open.Load(); n != 0 {
+				return fmt.Errorf("%d are", n)
+			}
+			return nil
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		if err := old.Shutdown(ctx); err != nil {
 			t.Errorf("the old server: %v", err)

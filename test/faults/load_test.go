@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,11 +44,25 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// An echoing server knows how many connections it has, but for WebSockets.
+type echoing struct {
+	*http.Server
+	open atomic.Int64
+}
+
 // echoServer runs an echo until stop is called or the test ends.
-func echoServer(t *testing.T) (address string, server *http.Server) {
+func echoServer(t *testing.T) (address string, server *echoing) {
 	t.Helper()
 	l := hop.Serve(t)
-	server = &http.Server{Handler: http.HandlerFunc(echo), Protocols: both()}
+	server = &echoing{}
+	server.Server = &http.Server{Handler: http.HandlerFunc(echo), Protocols: both(), ConnState: func(_ net.Conn, now http.ConnState) {
+		switch now {
+		case http.StateNew:
+			server.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			server.open.Add(-1)
+		}
+	}}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
 	return l.Addr().String(), server
