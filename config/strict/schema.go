@@ -11,6 +11,7 @@
 package strict
 
 import (
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -190,8 +191,10 @@ func (b builder) goType(t reflect.Type) *schema {
 		s.shape = text
 	case reflect.Bool:
 		s.shape = boolean
-	case reflect.Int32:
-		s.shape, s.min, s.max = integer, -1<<31, 1<<31-1
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		s.shape, s.max = integer, math.Ldexp(1, t.Bits())-1
+	case reflect.Int8, reflect.Int16, reflect.Int32:
+		s.shape, s.min, s.max = integer, -math.Ldexp(1, t.Bits()-1), math.Ldexp(1, t.Bits()-1)-1
 	case reflect.Int, reflect.Int64:
 		s.shape, s.min, s.max = integer, -1<<63, 1<<63-1
 	case reflect.Float64, reflect.Float32:

@@ -165,13 +165,19 @@ func (c *Checker) formatted(v any, s *schema, at *field.Path) (any, bool) {
 
 func (c *Checker) integer(v any, s *schema, at *field.Path) (any, bool) {
 	n, ok := asNumber(v)
+	whole, exact := v.(int64)
+	rounded := s.max > 1<<53 && !exact // up, to what does not fit any more
 	switch {
 	case !ok:
 		return c.fail(at, "found %s, want a whole number%s", Show(v), unquoted(v))
 	case n != math.Trunc(n):
 		return c.fail(at, "found %s, want a whole number", Show(v))
-	case n < s.min || n > s.max:
+	case n < s.min || n > s.max || rounded && n == s.max:
 		return c.fail(at, "found %s, want a whole number from %.0f to %.0f", Show(v), s.min, s.max)
+	case exact:
+		return whole, true
+	case n >= 1<<63:
+		return v, true // of an unsigned field
 	}
 	return int64(n), true
 }

@@ -30,6 +30,9 @@ func (r *ruler) headerOps(at *field.Path, h *networking.Headers) {
 				}
 			}
 		}
+		if n := len(side.ops.GetSet()) + len(side.ops.GetAdd()); n > maxHeaders {
+			r.errorf(p, "found %d headers to set and add, want at most %d", n, maxHeaders)
+		}
 		for i, name := range side.ops.GetRemove() {
 			r.headerOp(p.Child("remove").Index(i), name, false)
 		}
@@ -39,8 +42,16 @@ func (r *ruler) headerOps(at *field.Path, h *networking.Headers) {
 // headerFormat is the form of a value: Envoy fills in what stands between percent signs.
 var headerFormat = regexp.MustCompile(`^([^%]|%%|%[A-Z0-9_]+(\([^)]*\))?(:[0-9]+)?%)*$`)
 
+// Envoy refuses a table of routes, and with it everybody's routes there, that has a header of more bytes, or changes more of them at one place.
+const (
+	maxHeader  = 16384
+	maxHeaders = 1000
+)
+
 func (r *ruler) headerValue(at *field.Path, value string) {
 	switch {
+	case len(value) > maxHeader:
+		r.errorf(at, "found %d bytes, want at most %d", len(value), maxHeader)
 	case !r.oneLine(at, value):
 	case !headerFormat.MatchString(value):
 		r.errorf(at, "found %q, want %%%% for a percent sign, or a command such as %%REQ(x-name)%%", value)
@@ -61,6 +72,8 @@ func (r *ruler) oneLine(at *field.Path, text string) bool {
 func (r *ruler) headerOp(at *field.Path, name string, set bool) {
 	lower := strings.ToLower(name)
 	switch {
+	case len(name) > maxHeader:
+		r.errorf(at, "found a name of %d bytes, want at most %d", len(name), maxHeader)
 	case lower == ":authority" || lower == "host":
 		if !set {
 			r.errorf(at, "found %q, which can only be set, and only of requests", name)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,4 +142,51 @@ func FuzzObject(f *testing.F) {
 			t.Fatalf("passes, but: %v", err)
 		}
 	})
+}
+
+// Envoy refuses a table of routes for one header that is too long, and for too many of them: nobody's routes there would change any more.
+func TestHeadersAreBounded(t *testing.T) {
+	many := map[string]any{}
+	for i := range maxHeaders {
+		many["x-"+strconv.Itoa(i)] = "y"
+	}
+	long := strings.Repeat("x", maxHeader)
+	for _, test := range []struct {
+		add  map[string]any
+		set  map[string]any
+		want string
+	}{
+		{add: map[string]any{"x-a": long}},
+		{add: map[string]any{"x-a": long + "x"}, want: "spec.http[0].headers.request.add.x-a: found 16385 bytes, want at most 16384"},
+		{add: map[string]any{long + "x": ""}, want: "found a name of 16385 bytes"},
+		{add: many},
+		{add: many, set: map[string]any{"x-b": "c"}, want: "spec.http[0].headers.request: found 1001 headers to set and add, want at most 1000"},
+	} {
+		doc := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": map[string]any{"name": "a", "namespace": "b"},
+			"spec": map[string]any{"hosts": []any{"c"}, "http": []any{map[string]any{
+				"headers": map[string]any{"request": map[string]any{"add": test.add, "set": test.set}},
+				"route":   []any{map[string]any{"destination": map[string]any{"host": "c"}}}}}}}}
+		errs := Object(doc, nil).Errors
+		if test.want == "" && len(errs) > 0 || test.want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), test.want)) {
+			t.Errorf("got %.300v, want %q", errs, test.want)
+		}
+	}
+}
+
+// What does not fit into the field's type is refused here, not by who reads the object.
+func TestNumbersFitTheirFields(t *testing.T) {
+	for text, want := range map[string]string{
+		"runAsUser: 9223372036854775807": "",
+		"runAsUser: 9223372036854775808": "want a whole number from",
+	} {
+		docs, errs := load.Bytes("x.yaml", []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\nspec: {securityContext: {"+text+"}, containers: [{name: a, image: b}]}"))
+		if len(errs) > 0 || len(docs) != 1 {
+			t.Fatal(errs)
+		}
+		said := Object(docs[0].Object, nil).Errors.Error()
+		if strings.Contains(said, "want a whole number") != (want != "") {
+			t.Errorf("%s: got %q, want %q", text, said, want)
+		}
+	}
 }
