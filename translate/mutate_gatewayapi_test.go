@@ -40,7 +40,7 @@ spec: {clusterIP: 10.96.0.NUMBER, selector: {app: shop}, ports: [{name: http, po
 
 // surrounded returns the mesh of the bystander with a mutant of Gateway API among what it
 // could be about.
-func (w *world) surrounded(t *testing.T, mutant *config.Object) *model.Mesh {
+func (w *world) surrounded(t testing.TB, mutant *config.Object) *model.Mesh {
 	text := ""
 	for i, ns := range []string{"mutant", "infra", "prod"} {
 		text += strings.NewReplacer("NAMESPACE", ns, "NUMBER", string(rune('1'+i))).Replace(around)
@@ -49,13 +49,13 @@ func (w *world) surrounded(t *testing.T, mutant *config.Object) *model.Mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := &world{objects: append(slices.Clone(w.objects), objects...)}
+	all := &world{objects: append(slices.Clone(w.objects), objects...), broken: w.broken}
 	return all.mesh(mutant)
 }
 
 // onGateways looks at what gateways get that somebody else's route shares with a mutant: all of it is what proxies take,
 // or they would refuse everybody's, and the host of the other route is as it was.
-func (w *world) onGateways(t *testing.T, mutant *config.Object, doc map[string]any) {
+func (w *world) onGateways(t testing.TB, mutant *config.Object, doc map[string]any) {
 	if mutant.Kind.Group != kind.GatewayAPI {
 		return
 	}

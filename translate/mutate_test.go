@@ -29,6 +29,7 @@ import (
 	meshconfig "github.com/mallamesh/malla/config/mesh"
 	"github.com/mallamesh/malla/config/validate"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/proxy/build"
 	registries "github.com/mallamesh/malla/registry"
 	"github.com/mallamesh/malla/translate"
 	"github.com/mallamesh/malla/translate/story"
@@ -225,11 +226,18 @@ func seedDocuments(t *testing.T) map[string][]map[string]any {
 type world struct {
 	objects []*config.Object
 	want    map[string]string
+	broken  broken
+}
+
+// broken is how a world goes wrong on purpose, see TestMutantsAreSeen.
+type broken struct {
+	lax     bool                                       // everything is accepted
+	compile func(mutant *config.Object, m *model.Mesh) // has a mistake
 }
 
 var onlooker = &model.Proxy{Type: model.Sidecar, Namespace: "other", Name: "web-1", Labels: map[string]string{"app": "web"}, IPs: []netip.Addr{netip.MustParseAddr("10.244.0.50")}}
 
-func newBystander(t *testing.T) *world {
+func newBystander(t testing.TB) *world {
 	objects, err := story.Objects(bystander)
 	if err != nil {
 		t.Fatal(err)
@@ -247,16 +255,19 @@ func (w *world) mesh(mutant *config.Object) *model.Mesh {
 	}
 	snapshot := config.Objects(objects...)
 	m, _ := compile.Mesh(snapshot, &cfg, registries.Build(snapshot, &cfg), nil)
+	if w.broken.compile != nil && mutant != nil {
+		w.broken.compile(mutant, m)
+	}
 	return m
 }
 
-func (w *world) resources(t *testing.T, m *model.Mesh) map[string]string {
+func (w *world) resources(t testing.TB, m *model.Mesh) map[string]string {
 	return resources(t, model.NewView(onlooker, m))
 }
 
 // feed takes a document as the mesh would: it is judged, and if it is accepted it joins the
 // bystander's mesh.
-func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool) {
+func feed(t testing.TB, w *world, doc map[string]any, look bool) (accepted bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			t.Errorf("panic: %v\n%s", p, text(doc))
@@ -264,7 +275,7 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 		}
 	}()
 	u := &unstructured.Unstructured{Object: doc}
-	if len(validate.Object(u, nil).Errors) > 0 {
+	if !w.broken.lax && len(validate.Object(u, nil).Errors) > 0 {
 		return false
 	}
 	if k, _ := kind.ByGVK(u.GroupVersionKind()); crd.Of(k) != nil {
@@ -308,6 +319,9 @@ func feed(t *testing.T, w *world, doc map[string]any, look bool) (accepted bool)
 					if _, err := proto.Marshal(r); err != nil {
 						t.Errorf("%s does not go over the wire: %v\n%s", name, err, text(doc))
 					}
+					if errs := build.Check(r); len(errs) > 0 && o.Kind.Kind != "EnvoyFilter" { // which says what it likes
+						t.Errorf("proxies refuse %s: %v\n%s", name, errs, text(doc))
+					}
 				}
 			}
 		}
@@ -320,7 +334,7 @@ var aboutHosts = []string{"VirtualService", "DestinationRule", "ServiceEntry", "
 
 // beside has a document stand in the bystander's own namespace, too. It may say there what it likes of other hosts: what the bystander
 // gets for its own stays as it is.
-func (w *world) beside(t *testing.T, doc map[string]any) {
+func (w *world) beside(t testing.TB, doc map[string]any) {
 	doc = (&unstructured.Unstructured{Object: doc}).DeepCopy().Object
 	u := &unstructured.Unstructured{Object: doc}
 	if said := text(doc); !slices.Contains(aboutHosts, u.GetKind()) || strings.Contains(said, "web") || strings.ContainsAny(said, "*~") {
@@ -345,7 +359,7 @@ func (w *world) beside(t *testing.T, doc map[string]any) {
 }
 
 // ofWeb is what the onlooker gets for the bystander's host.
-func (w *world) ofWeb(t *testing.T, m *model.Mesh) map[string]string {
+func (w *world) ofWeb(t testing.TB, m *model.Mesh) map[string]string {
 	const host = "web.other.svc.cluster.local"
 	v, out := model.NewView(onlooker, m), map[string]string{}
 	add := func(name string, r proto.Message) {
@@ -393,18 +407,7 @@ func mutant(r *rand.Rand, seed map[string]any) map[string]any {
 	for range 1 + r.IntN(3) {
 		change(r, doc)
 	}
-	meta, ok := doc["metadata"].(map[string]any)
-	if !ok {
-		meta = map[string]any{}
-		doc["metadata"] = meta
-	}
-	doc["apiVersion"], doc["kind"] = seed["apiVersion"], seed["kind"]
-	meta["name"] = "mutant"
-	delete(doc, "status") // is never taken from a document
-	if k, ok := kind.ByGVK((&unstructured.Unstructured{Object: doc}).GroupVersionKind()); ok && k.Namespaced {
-		meta["namespace"] = "mutant"
-	}
-	return doc
+	return own(seed, doc)
 }
 
 // odd are values that are wrong in most places.

@@ -172,7 +172,7 @@ func proxies() []*model.Proxy {
 
 // resources returns every resource by type and name. What is listed must be
 // there under its name, in order, and once.
-func resources(t *testing.T, v *model.View) map[string]string {
+func resources(t testing.TB, v *model.View) map[string]string {
 	out := make(map[string]string)
 	for _, url := range []string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType, translate.SecretType} {
 		list := translate.Names(v, url)
