@@ -236,14 +236,23 @@ func options(r *http.Request) (stats.Options, error) {
 	default:
 		return o, fmt.Errorf("usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\nfound %q", buckets)
 	}
-	if f := q.Get("filter"); f != "" {
-		re, err := pattern(f)
-		if err != nil {
-			return o, fmt.Errorf("invalid regex: %.*q: %w", maxPattern, f, err)
-		}
-		o.Filter = regex.NewSieve(re, maxMatching)
+	shown, err := sieve(q.Get("filter"))
+	if shown != nil {
+		o.Filter = shown
 	}
-	return o, nil
+	return o, err
+}
+
+// sieve makes a client's expression for names; nil: there is none.
+func sieve(filter string) (*regex.Sieve, error) {
+	if filter == "" {
+		return nil, nil
+	}
+	re, err := pattern(filter)
+	if err != nil {
+		return nil, fmt.Errorf("invalid regex: %.*q: %w", maxPattern, filter, err)
+	}
+	return regex.NewSieve(re, maxMatching), nil
 }
 
 // maxPattern is how many bytes a client's expression may have: it is tried on every name there is.

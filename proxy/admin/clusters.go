@@ -18,10 +18,22 @@ import (
 	"github.com/mallamesh/malla/proxy/cluster"
 )
 
-// clusters serves /clusters?format=json.
+// clusters serves /clusters?filter=<regex>&format=json.
 func (s *Server) clusters(w http.ResponseWriter, r *http.Request) {
 	run := s.Store.Runtime()
 	names := slices.Sorted(maps.Keys(run.Clusters))
+	shown, err := sieve(r.URL.Query().Get("filter"))
+	if err != nil {
+		fail(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if shown != nil {
+		names = slices.DeleteFunc(names, func(n string) bool { return !shown.MatchString(n) })
+		if err := shown.Err(); err != nil {
+			failSlow(w, err)
+			return
+		}
+	}
 	if r.URL.Query().Get("format") == "json" {
 		out := &adminv3.Clusters{}
 		for _, n := range names {

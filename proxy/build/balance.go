@@ -3,9 +3,11 @@ package build
 import (
 	"slices"
 	"strings"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	clientsidev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	providedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
 	commonlbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
@@ -50,6 +52,11 @@ var balanceFields = []*Message{
 	message((*leastv3.LeastRequest)(nil), reads("choice_count", "active_request_bias", "slow_start_config", "locality_lb_config", "selection_method"),
 		ignores("Envoy reads selection_method in its place, too", "enable_full_scan")),
 	message((*roundv3.RoundRobin)(nil), reads("slow_start_config", "locality_lb_config")),
+	message((*clientsidev3.ClientSideWeightedRoundRobin)(nil),
+		reads("blackout_period", "weight_expiration_period", "weight_update_period", "error_utilization_penalty", "metric_names_for_computing_utilization", "slow_start_config"),
+		only("enable_oob_load_report", "reports beside requests are not asked for", "false"),
+		refuses("reports beside requests are not asked for", "oob_reporting_config"),
+		ignores("without enable_oob_load_report it has no meaning, in Envoy neither", "oob_reporting_period")),
 	message((*randomv3.Random)(nil), reads("locality_lb_config")),
 	message((*ringv3.RingHash)(nil),
 		reads("hash_function", "minimum_ring_size", "maximum_ring_size", "use_hostname_for_hashing", "hash_balance_factor", "consistent_hashing_lb_config", "locality_weighted_lb_config")),
@@ -170,6 +177,9 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 	case *roundv3.RoundRobin:
 		c.Policy.SlowStart = r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config"))
 		r.localities(p.GetLocalityLbConfig(), c)
+	case *clientsidev3.ClientSideWeightedRoundRobin:
+		c.Policy.SlowStart = r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config"))
+		c.Reported = r.reported(p, at)
 	case *leastv3.LeastRequest:
 		c.Policy = lb.Policy{Kind: lb.LeastRequest, ChoiceCount: p.GetChoiceCount().GetValue(), Bias: r.runtimeDouble(p.GetActiveRequestBias()),
 			SlowStart: r.slowStart(p.GetSlowStartConfig(), at.Child("slow_start_config")),
@@ -210,6 +220,24 @@ func (r *reader) policies(m *clusterv3.LoadBalancingPolicy, c *cluster.Config, a
 		r.errs.Addf(at, "found %s, want a load balancing policy", config.ProtoReflect().Descriptor().FullName())
 	}
 	r.checked(c, at)
+}
+
+// reported reads how weights are made of what hosts report. An error costs nothing unless a penalty is set, as in Envoy, whose
+// API says 1.
+func (r *reader) reported(p *clientsidev3.ClientSideWeightedRoundRobin, at *field.Path) *cluster.Reported {
+	span := func(d *durationpb.Duration, name string, byDefault time.Duration) time.Duration {
+		if d == nil {
+			return byDefault
+		}
+		return r.duration(d, at.Child(name))
+	}
+	return &cluster.Reported{
+		Metrics:    p.GetMetricNamesForComputingUtilization(),
+		Penalty:    float64(p.GetErrorUtilizationPenalty().GetValue()),
+		Blackout:   span(p.GetBlackoutPeriod(), "blackout_period", 10*time.Second),
+		Expiration: span(p.GetWeightExpirationPeriod(), "weight_expiration_period", 3*time.Minute),
+		Update:     max(span(p.GetWeightUpdatePeriod(), "weight_update_period", time.Second), 100*time.Millisecond),
+	}
 }
 
 // naming reads where requests name the hosts that they want.

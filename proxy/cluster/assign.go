@@ -70,7 +70,7 @@ func (c *Cluster) showHeaviest(hosts []*Host) {
 	heaviest := uint32(1)
 	for _, h := range hosts {
 		if c.Kind == StrictDNS || h.Priority == c.last {
-			heaviest = max(heaviest, h.Weight)
+			heaviest = max(heaviest, h.given)
 		}
 	}
 	c.Stats.MaxHostWeight.Set(int64(heaviest))
@@ -119,6 +119,9 @@ func (c *Cluster) setEndpoints(endpoints []Endpoint, sameFactor bool) bool {
 	}
 	c.Stats.MembershipChange.Add(uint64(len(levels))) // Envoy counts each priority whose hosts are others
 	c.showHeaviest(hosts)
+	if c.Reported != nil && len(old) > 0 { // of the first hosts, what configuration says counts until it is time, as in Envoy
+		hosts, _ = c.reweigh(hosts, time.Now())
+	}
 	c.rebuild(hosts)
 	for addr, h := range old { // until now it could have been taken out
 		if !seen[addr] && h.ejected.Load() {
@@ -134,7 +137,10 @@ func (c *Cluster) host(e *Endpoint, old *Host) *Host {
 	h := Host{
 		Addr: e.Addr, Name: cmp.Or(e.Hostname, e.Name), Weight: max(e.Weight, 1), Priority: min(e.Priority, maxPriority),
 		Locality: e.Locality, Health: e.Health, Metadata: e.Metadata, LocalityWeight: e.LocalityWeight, Target: e.Check,
-		tried: c.order(e),
+		given: max(e.Weight, 1), tried: c.order(e),
+	}
+	if c.Reported != nil && old != nil {
+		h.Weight = old.Weight
 	}
 	if h.Metadata == nil {
 		h.Metadata = &noMetadata
@@ -159,7 +165,7 @@ var noMetadata Metadata
 const maxPriority = 128
 
 func (h *Host) same(o *Host) bool {
-	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.Priority == o.Priority &&
+	return h.Addr == o.Addr && h.Name == o.Name && h.Weight == o.Weight && h.given == o.given && h.Priority == o.Priority &&
 		h.Locality == o.Locality && h.LocalityWeight == o.LocalityWeight && h.Health == o.Health && h.Transport == o.Transport && h.Metadata.same(o.Metadata) && sameAddresses(h, o) &&
 		(h.Target == o.Target || h.Target != nil && o.Target != nil && *h.Target == *o.Target)
 }

@@ -47,6 +47,7 @@ type Cluster struct {
 
 	mu       sync.Mutex // guards what follows; held for moments only, because shards take it, after building
 	sweepAt  time.Time
+	weighAt  time.Time // of hosts by what they report
 	ejected  int
 	renewing bool // somebody is about to look at all hosts anew
 	random   *rand.Rand
@@ -208,6 +209,9 @@ func (c *Cluster) inherit(prev *Cluster) {
 				h.undegrade(time.Now())
 			}
 		}
+	}
+	if c.Reported != nil {
+		hosts, _ = c.reweigh(hosts, time.Now())
 	}
 	c.rebuild(hosts)
 }

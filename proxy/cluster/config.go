@@ -51,8 +51,9 @@ type Config struct {
 
 	ConnectTimeout time.Duration // 0: 5 s
 	Policy         lb.Policy
-	Panic          *float64 // healthy_panic_threshold in percent; nil: 50
-	FailOnPanic    bool     // fail_traffic_on_panic
+	Reported       *Reported // hosts report their weights, which RoundRobin goes by; nil: configuration says them
+	Panic          *float64  // healthy_panic_threshold in percent; nil: 50
+	FailOnPanic    bool      // fail_traffic_on_panic
 	Localities     Localities
 	Subsets        *Subsets // nil: none
 	HashByName     bool     // use_hostname_for_hashing

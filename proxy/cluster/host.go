@@ -73,7 +73,7 @@ type Endpoint struct {
 type Host struct {
 	Addr     netip.AddrPort
 	Name     string // what it is called, empty for a plain address
-	Weight   uint32
+	Weight   uint32 // by configuration, or by what the hosts report
 	Priority uint32
 	Locality Locality
 	Health   Health
@@ -82,6 +82,7 @@ type Host struct {
 	LocalityWeight uint32
 	Target         *CheckTarget // of health checks; nil: the host itself
 
+	given uint32           // the weight by configuration
 	tried []netip.AddrPort // all addresses, in the order in which they are tried; nil: Addr is the only one
 	named []netip.Addr     // of a DynamicForward cluster: all addresses of the name
 
@@ -110,6 +111,7 @@ type State struct {
 	check      atomic.Uint32 // a Check
 	recent     atomic.Bool   // picked since the last sweep; original destinations only
 	outlier    outlierState
+	reported   reportedWeight
 	since      atomic.Int64 // when it was first balanced to; slow start only
 }
 

@@ -312,7 +312,7 @@ func (c *Cluster) uneject(h *Host, now time.Time) {
 	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
 }
 
-// Sweep does what is due: it ends ejections, lets the memory of old ones fade, and
+// Sweep does what is due: it ends ejections, lets the memory of old ones fade, makes weights of what hosts report, and
 // forgets original destinations that nobody uses. It returns when something will be
 // due again: the zero time is never.
 func (c *Cluster) Sweep(now time.Time) time.Time {
@@ -329,6 +329,15 @@ func (c *Cluster) Sweep(now time.Time) time.Time {
 		}
 		return next
 	}
+	weigh, sweep := c.weighDue(now), c.sweepOutliers(now)
+	if weigh.IsZero() || !sweep.IsZero() && sweep.Before(weigh) {
+		return sweep
+	}
+	return weigh
+}
+
+// sweepOutliers does what is due of outlier detection, and returns when something will be due again.
+func (c *Cluster) sweepOutliers(now time.Time) time.Time {
 	if c.Outlier == nil {
 		return time.Time{}
 	}

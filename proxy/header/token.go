@@ -30,6 +30,8 @@ const (
 	ContentType
 	Cookie
 	Date
+	EndpointLoadMetrics
+	EndpointLoadMetricsBin
 	ETag
 	Expect
 	GrpcMessage
@@ -128,6 +130,8 @@ var names = [numTokens]string{
 	ContentType:                        "content-type",
 	Cookie:                             "cookie",
 	Date:                               "date",
+	EndpointLoadMetrics:                "endpoint-load-metrics",
+	EndpointLoadMetricsBin:             "endpoint-load-metrics-bin",
 	ETag:                               "etag",
 	Expect:                             "expect",
 	GrpcMessage:                        "grpc-message",

@@ -44,6 +44,7 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 	code := m.StatusCode()
 	s.Rec.ResponseBegin = access.Mark(now + 1)
 	h := a.host // also when what follows gives the try up
+	r.takeReport(h, m)
 	r.cluster.Answered(h, code, s.GRPC, m, r.w.Loop.Time())
 	if m.Has(header.XEnvoyImmediateHealthCheckFail) {
 		r.cluster.FailCheck(a.host)
@@ -102,6 +103,14 @@ func (a *attempt) OnHeaders(m *header.Map, end bool) {
 		r.complete()
 	}
 	s.Respond(m, end)
+}
+
+// takeReport takes note of what a host says of its load. As in Envoy the first report of a request is the only one, whichever host
+// a later try goes to.
+func (r *Router) takeReport(h *cluster.Host, m *header.Map) {
+	if r.cluster.Reported != nil && !r.loadTold {
+		r.loadTold = r.cluster.TakeReport(h, m, r.w.Loop.Time())
+	}
 }
 
 // tellsAttempts reports whether a response is to say how often the request was tried.
@@ -190,6 +199,7 @@ func (a *attempt) OnTrailers(m *header.Map) {
 	a.journal.ended(m)
 	r.complete()
 	a.filters.ResponseTrailers(s, m)
+	r.takeReport(a.host, m)
 	if r.untold {
 		a.host.CountEnd(m)
 	}

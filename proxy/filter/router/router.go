@@ -115,6 +115,7 @@ type Router struct {
 	trailers  *header.Map
 	begun     bool // an interim response was passed on
 	responded bool
+	loadTold  bool // a report of a host's load has come
 	untold    bool // how a gRPC call has ended stands in trailers, which have not come
 	backed    bool // the host takes no more of the request
 	mirrors   []*shadow
@@ -294,7 +295,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	clear(r.tried)
 	r.tried = r.tried[:0]
 	r.asksFor.Forget()
-	r.replayed, r.keep, r.follows, r.ended, r.begun, r.responded, r.untold, r.backed, r.late = false, false, false, false, false, false, false, false, false
+	r.replayed, r.keep, r.follows, r.ended, r.begun, r.responded, r.untold, r.backed, r.late, r.loadTold = false, false, false, false, false, false, false, false, false, false
 	if cap(r.body) > 64<<10 {
 		r.body = nil
 	}

@@ -13,15 +13,16 @@ import (
 // what outlier detection is told. They are those of clients' requests, since Envoy's own requests pass its router, too. Who sends the
 // request tells what becomes of it.
 type Own struct {
-	w       *pool.Worker
-	cluster *cluster.Cluster
-	host    *cluster.Host
-	sent    int64
-	ready   bool // it has a connection
-	grpc    bool
-	begun   bool // something of a response has come
-	headed  bool // its head, at least
-	untold  bool // how it has ended stands in trailers, which have not come
+	w        *pool.Worker
+	cluster  *cluster.Cluster
+	host     *cluster.Host
+	sent     int64
+	ready    bool // it has a connection
+	grpc     bool
+	begun    bool // something of a response has come
+	headed   bool // its head, at least
+	untold   bool // how it has ended stands in trailers, which have not come
+	loadTold bool // its headers report its load
 }
 
 // Begin chooses the host of a request, which is to wait as p; nil: there is none, or no pool of connections to it.
@@ -59,6 +60,7 @@ func (o *Own) Informational(m *header.Map) {
 func (o *Own) Headers(m *header.Map, end bool) {
 	code := m.StatusCode()
 	o.begun, o.headed = true, true
+	o.loadTold = o.cluster.TakeReport(o.host, m, o.w.Loop.Time())
 	o.cluster.Answered(o.host, code, o.grpc, m, o.w.Loop.Time())
 	o.cluster.Stats.Count(code, true)
 	o.untold = o.host.Count(code, o.grpc, m, end)
@@ -71,6 +73,9 @@ func (o *Own) Headers(m *header.Map, end bool) {
 func (o *Own) End(trailers *header.Map) {
 	if o.untold {
 		o.host.CountEnd(trailers)
+	}
+	if trailers != nil && !o.loadTold {
+		o.cluster.TakeReport(o.host, trailers, o.w.Loop.Time())
 	}
 	o.took()
 }
