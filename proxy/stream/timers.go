@@ -82,6 +82,10 @@ func deadlineExceeded(m *header.Map) {
 	}
 }
 
+// arrived reports whether nobody waits for the rest of the request any more: it has come, or its answer has begun. As in Envoy, whoever is
+// answered meanwhile, as in a call that streams both ways, may take its time.
+func (s *Stream) arrived() bool { return s.requested || s.responded }
+
 // OnTimer ends streams that last too long.
 func (s *Stream) OnTimer(t *drive.Timer) {
 	if s.over {
@@ -90,7 +94,7 @@ func (s *Stream) OnTimer(t *drive.Timer) {
 	st := s.Config.Stats
 	switch t.Kind {
 	case timerRequest:
-		if s.requested {
+		if s.arrived() {
 			return
 		}
 		if st != nil {
