@@ -23,6 +23,10 @@ func (s *Stream) Reply(status int, body, details string, flags ...access.Flag) V
 
 // ReplyWith is Reply with a function that adds fields before the others.
 func (s *Stream) ReplyWith(status int, body, details string, edit func(*header.Map), flags ...access.Flag) Verdict {
+	if s.responded && !s.sent && !s.over {
+		s.instead(status, body, details, edit, flags...)
+		return Stop
+	}
 	for _, f := range flags {
 		s.Rec.Flags.Set(f)
 	}
