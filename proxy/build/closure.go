@@ -301,7 +301,7 @@ func (s *Store) clustersWait(typeURL string, names []string, since time.Time, w 
 // settleListeners puts listeners in force that are complete, and takes away those
 // that are gone.
 func (s *Store) settleListeners(w *waiting) (changed bool) {
-	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+	for _, name := range s.listenerNames() {
 		e := s.listeners[name]
 		if e.removed {
 			changed = e.live != nil || changed
@@ -316,8 +316,9 @@ func (s *Store) settleListeners(w *waiting) (changed bool) {
 			s.manager.ListenerModified.Inc()
 		} else {
 			s.manager.ListenerAdded.Inc()
+			e.order = s.arrival()
 		}
-		s.manager.ListenerCreateSuccess.Inc()
+		s.manager.ListenerCreateSuccess.Add(uint64(max(1, s.env.Shards))) // each worker has it, and Envoy's workers each tell
 		e.live, e.next, changed = e.next, nil, true
 	}
 	return changed

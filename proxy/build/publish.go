@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ import (
 func (s *Store) publish() {
 	r := &shard.Runtime{Generation: s.runtime.Generation + 1, Clusters: make(map[string]*cluster.Cluster, len(s.clusters)), Routes: make(map[string]*route.Table, len(s.routes)), Scopes: map[string]*route.Scopes{}}
 	r.Who = s.node
-	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+	for _, name := range s.listenerNames() {
 		if l := s.listeners[name].live; l != nil {
 			r.Listeners = append(r.Listeners, l.Config)
 		}
@@ -42,6 +43,19 @@ func (s *Store) publish() {
 	s.runtime = r
 	s.env.current.Store(r)
 	s.env.Publish(r)
+}
+
+// listenerNames lists listeners in the order in which they came into force, and those that wait behind them in the order in which
+// they came. Who looks at a proxy finds them as they were written.
+func (s *Store) listenerNames() []string {
+	return slices.SortedFunc(maps.Keys(s.listeners), func(a, b string) int {
+		return cmp.Compare(s.listeners[a].order, s.listeners[b].order)
+	})
+}
+
+func (s *Store) arrival() uint64 {
+	s.arrivals++
+	return s.arrivals
 }
 
 func (s *Store) gauges() {

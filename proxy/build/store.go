@@ -32,6 +32,7 @@ type Store struct {
 	dynamic    map[string]bool
 	files      []xdsclient.Source // of whole types
 	listeners  map[string]*listenerEntry
+	arrivals   uint64 // of listeners, for their order
 	retired    []retired
 	clusters   map[string]*clusterEntry
 	routes     map[string]*routeEntry
@@ -79,6 +80,7 @@ type listenerEntry struct {
 	since   time.Time // next began to wait
 	live    *Listener // in the runtime
 	removed bool
+	order   uint64 // it came into force, or came, after those with a lower one
 }
 
 type clusterEntry struct {

@@ -172,6 +172,9 @@ func (s *Store) readListener(r xdsclient.Resource, sum uint64, static bool) erro
 	if e.next != nil {
 		e.next.close()
 	}
+	if e.next == nil && e.live == nil {
+		e.order = s.arrival()
+	}
 	e.next, e.since, e.removed = l, s.env.Now(), false
 	return nil
 }
