@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // A Path is a place in a resource, for example spec.http[2].route. The nil
@@ -102,6 +103,23 @@ func (e *Error) Error() string {
 	b.WriteString(e.Msg)
 	if e.Code != "" {
 		b.WriteString(" (" + e.Code + ")")
+	}
+	return printable(b.String())
+}
+
+// printable spells out what a terminal would take for commands: names and paths are from documents of others, maybe fetched from anywhere.
+func printable(text string) string {
+	commands := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if !strings.ContainsFunc(text, commands) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if commands(r) {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		} else {
+			b.WriteRune(r)
+		}
 	}
 	return b.String()
 }

@@ -61,3 +61,11 @@ func TestSuggest(t *testing.T) {
 		}
 	}
 }
+
+// Who fetches a document from somewhere must not have its names command the terminal.
+func TestErrorsDoNotCommandTerminals(t *testing.T) {
+	e := &Error{Pos: "x.yaml:1", In: "x\x1b[2J a\x1b]0;b\a", At: (*Path)(nil).Child("c\u009bd"), Msg: "é\nfg"}
+	if got, want := e.Error(), `x.yaml:1: x\x1b[2J a\x1b]0;b\x07: c\x9bd: é`+"\nfg"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
