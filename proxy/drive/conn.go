@@ -101,6 +101,7 @@ type state struct {
 	again      bool // in holds bytes that the handler should see again
 	queued     bool // in loop.ready
 	dirty      bool // in loop.dirty
+	bulky      bool // the last turn had a bulk of output
 	eof        bool // the peer's FIN was read
 	hup        bool // the poller has seen the peer's FIN
 	early      bool // the handler wants to hear of the FIN while it takes no input

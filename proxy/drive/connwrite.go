@@ -12,7 +12,7 @@ func (c *Conn) Write(b []byte) {
 	if len(b) == 0 || !c.Alive() {
 		return
 	}
-	if len(b) >= eagerMark {
+	if len(b) >= straightMark {
 		if b = c.straight(b); len(b) == 0 {
 			return
 		}
@@ -26,7 +26,7 @@ func (c *Conn) Write(b []byte) {
 // Begin returns the output to append to; the longer slice must go to End before anything else is called.
 func (c *Conn) Begin() []byte {
 	if c.out == nil {
-		c.out = c.loop.bufs.get(1)
+		c.out = c.loop.bufs.get(c.expected())
 	}
 	return c.out
 }
@@ -37,7 +37,7 @@ func (c *Conn) End(b []byte) {
 		return
 	}
 	c.out = b
-	if c.queued() >= eagerMark {
+	if n := c.queued(); n >= straightMark && n >= c.eagerMark() {
 		c.eager()
 	}
 	if c.Buffered() > int(c.mark) {
@@ -165,6 +165,7 @@ func (c *Conn) progress() {
 // written does what had to wait for output to go.
 func (c *Conn) written() {
 	if c.out != nil && c.queued() == 0 {
+		c.state.bulky = len(c.out) > straightMark
 		c.loop.bufs.put(c.out)
 		c.out, c.outOff = nil, 0
 	}

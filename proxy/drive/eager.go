@@ -1,8 +1,25 @@
 package drive
 
-// eagerMark is how much output is written before the turn ends. Small answers gain by
-// being written together; a bulk of bytes gains nothing, and would take ever larger buffers.
-const eagerMark = 64 << 10
+// straightMark is what is written at once without a copy, if nothing waits before it, and what is a bulk of output.
+const straightMark = 64 << 10
+
+// eagerMark is how much output of a connection is written before the turn ends. What is written together costs the kernel
+// less and wakes its reader once; but more than a buffer holds, or in more large buffers than a loop keeps, gains nothing,
+// and a connection whose mark is low would be Full of what its socket takes.
+func (c *Conn) eagerMark() int {
+	if len(c.loop.dirty) <= spare[len(spare)-1] && c.mark >= largest {
+		return largest - largest/4
+	}
+	return straightMark
+}
+
+// expected is how much output a turn will have, going by the last one: a bulk is not to be copied from buffer to buffer.
+func (c *Conn) expected() int {
+	if c.state.bulky && c.eagerMark() > straightMark {
+		return largest
+	}
+	return 1
+}
 
 // eager writes what the socket takes now. It tells nobody anything, because it runs inside a call
 // of some handler: what fails here fails again when the turn's output is flushed.
