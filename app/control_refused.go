@@ -37,6 +37,12 @@ var patched = map[string][]model.PatchTarget{
 // maxRefusals bounds how many reasons are told on one object, and how many proxies are named with each.
 const maxRefusals = 3
 
+// A proxy may say what it likes, of as many resources as it may ask for, and what it says is looked at again with every refusal of whomever.
+const (
+	maxBlamed  = 100 // resources of one refused response
+	maxReasons = 100 // of one resource
+)
+
 // A complaint is one reason for which proxies refuse something, as its object is told of it.
 type complaint struct {
 	about  model.Ref
@@ -147,12 +153,16 @@ var pathBefore = regexp.MustCompile(`^([a-z_0-9]+(?:\.[A-Za-z_@0-9-]+|\[[0-9]+\]
 
 // reasons are those in what a proxy says of one resource, each once: what is wrong with each of its filter chains is one thing.
 func reasons(text string) (out []reason) {
+	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
 		r := reason{text: strings.TrimSpace(line)}
 		if m := pathBefore.FindString(r.text); m != "" {
 			r = reason{strings.TrimSuffix(m, ": "), r.text[len(m):]}
 		}
-		if r.text != "" && !slices.ContainsFunc(out, func(o reason) bool { return o.text == r.text }) {
+		if r.text == "" || seen[r.text] {
+			continue
+		}
+		if seen[r.text] = true; len(out) < maxReasons {
 			out = append(out, r)
 		}
 	}
@@ -165,12 +175,18 @@ type blame struct{ name, reason string }
 // blamed are the resources of a refused response that are at fault. Ours names each with its reason, an Envoy in
 // its sentence; if it names none it may be any.
 func blamed(n xds.Nack) []blame {
+	names := make(map[string]bool, len(n.Names))
+	for _, name := range n.Names {
+		names[name] = true
+	}
 	var out []blame
 	for line := range strings.Lines(n.Detail) {
-		i := slices.IndexFunc(n.Names, func(name string) bool { return strings.HasPrefix(line, name+": ") })
+		name, ok := xds.About(line, names)
 		switch {
-		case i >= 0:
-			out = append(out, blame{n.Names[i], line[len(n.Names[i])+2:]})
+		case ok && len(out) == maxBlamed:
+			return out
+		case ok:
+			out = append(out, blame{name, line[len(name)+2:]})
 		case len(out) > 0: // a reason of several lines
 			out[len(out)-1].reason += line
 		}
@@ -179,7 +195,7 @@ func blamed(n xds.Nack) []blame {
 		return out
 	}
 	for _, name := range n.Names {
-		if strings.Contains(n.Detail, name) {
+		if len(out) < maxBlamed && strings.Contains(n.Detail, name) {
 			out = append(out, blame{name, n.Detail})
 		}
 	}

@@ -35,6 +35,28 @@ func TestWhatOfARefusedResponseIsAtFault(t *testing.T) {
 	}
 }
 
+// What a proxy says costs as much as it is long, however many resources it refuses, and only so much of it is told.
+func TestWhatIsRefusedIsBounded(t *testing.T) {
+	var names, words []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("outbound|%d||reviews.prod.svc.cluster.local", 10000+i))
+		words = append(words, fmt.Sprintf("w%03d", i))
+	}
+	n := xds.Nack{Names: names, Detail: strings.Repeat("a line\n", 1000) + names[0] + ": no\n" + strings.Repeat("a line\n", 100)}
+	if got := testing.AllocsPerRun(1, func() { blamed(n) }); got > 5000 { // one for each name and line would be a million
+		t.Errorf("%v allocations for 1000 names and 1100 lines", got)
+	}
+	if got := blamed(xds.Nack{Names: words, Detail: strings.Join(words, ": no\n")}); len(got) != maxBlamed {
+		t.Errorf("%d resources are told apart, want the first %d", len(got), maxBlamed)
+	}
+	if got := blamed(xds.Nack{Names: words, Detail: strings.Join(words, " ")}); len(got) != maxBlamed {
+		t.Errorf("%d resources of a sentence are told apart, want the first %d", len(got), maxBlamed)
+	}
+	if got := reasons(strings.Join(words, "\n")); len(got) != maxReasons {
+		t.Errorf("%d reasons, want the first %d", len(got), maxReasons)
+	}
+}
+
 const scripts = `
 -- config.yaml --
 kind: EnvoyFilter

@@ -115,7 +115,7 @@ func without(detail string, names []string, over func(string) bool) string {
 	var out strings.Builder
 	dropped := false
 	for line := range strings.Lines(detail) {
-		if name, ok := about(line, refused); ok {
+		if name, ok := About(line, refused); ok {
 			dropped = over(name)
 		}
 		if !dropped {
@@ -125,8 +125,8 @@ func without(detail string, names []string, over func(string) bool) string {
 	return strings.TrimSuffix(out.String(), "\n")
 }
 
-// about returns the name that a line begins with, if it is one of names.
-func about(line string, names map[string]bool) (string, bool) {
+// About returns the name that a line "name: reason" begins with, if it is one of names.
+func About(line string, names map[string]bool) (string, bool) {
 	for end := 0; ; end += len(": ") {
 		i := strings.Index(line[end:], ": ")
 		if i < 0 {

@@ -286,10 +286,14 @@ func (w *watch) answered(nonce, detail string, at time.Time) bool {
 // refused lists what is at fault of the names in a response that the client refuses, and what it lacks of these. Those that it does not name are not
 // at fault, if it names any.
 func (w *watch) refused(names []string, detail string) (fault, lacking []string) {
-	named := func(name string) bool { return mentions(detail, name) }
-	some := slices.ContainsFunc(names, named)
-	for _, name := range names {
-		if some && !named(name) {
+	named := make([]bool, len(names))
+	some := false
+	for i, name := range names {
+		named[i] = mentions(detail, name)
+		some = some || named[i]
+	}
+	for i, name := range names {
+		if some && !named[i] {
 			delete(w.lacks, name)
 			w.refusals.drop(name)
 			continue
