@@ -154,6 +154,9 @@ type HostSet struct {
 	All    []*Host
 	Levels Levels // by priority, 0 first; at least one
 
+	// Change numbers what connections may have to end for: sets that differ only in the weights that hosts have reported have the same one.
+	Change uint64
+
 	factor  uint32   // overprovisioning
 	subsets *subsets // nil: none
 	index   sync.Once

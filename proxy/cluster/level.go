@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/mallamesh/malla/proxy/lb"
 )
@@ -69,12 +70,19 @@ func (c *Cluster) makeAnew() {
 
 // rebuild makes the HostSet of a list of hosts and publishes it. The caller holds c.building and c.mu, of which
 // c.mu is let go meanwhile.
-func (c *Cluster) rebuild(hosts []*Host) {
+func (c *Cluster) rebuild(hosts []*Host) { c.rebuildAs(hosts, changes.Add(1)) }
+
+// rebuildAs is rebuild for a change that may have had its number before.
+func (c *Cluster) rebuildAs(hosts []*Host, change uint64) {
 	c.mu.Unlock()
 	set := c.hostSet(hosts)
+	set.Change = change
 	c.mu.Lock()
 	c.hosts.Store(set)
 }
+
+// changes counts those of all clusters: one that takes the place of another does not begin with its numbers.
+var changes atomic.Uint64
 
 func (c *Cluster) hostSet(hosts []*Host) *HostSet {
 	old := c.hosts.Load()

@@ -110,17 +110,19 @@ func median(list []uint32) uint32 {
 	return uint32((uint64(list[middle-1]) + uint64(list[middle])) / 2)
 }
 
-// weigh makes the weights of all hosts anew, and the set of hosts if some are others.
+// weigh makes the weights of all hosts anew, and the set of hosts if some are others. As in Envoy that is no change of the hosts.
 func (c *Cluster) weigh(now time.Time) {
 	c.building.Lock()
 	defer c.building.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.next != nil {
+	set := c.hosts.Load()
+	hosts, changed := c.reweigh(set.All, now) // without mu: shards wait for that
+	if !changed {
 		return
 	}
-	if hosts, changed := c.reweigh(c.hosts.Load().All, now); changed {
-		c.rebuild(hosts)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		c.rebuildAs(hosts, set.Change)
 		c.tell(hosts)
 	}
 }

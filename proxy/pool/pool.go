@@ -170,7 +170,7 @@ type Pool struct {
 	place   int               // in its crowd, if these limit it
 	fails   uint32            // how often the host had failed when its connections were last thought good
 	seen    *cluster.HostSet  // that had the host when it was last looked up
-	set     *cluster.HostSet  // for which the connections were made; nil: it does not matter
+	change  uint64            // of the hosts, since which the connections were made; 0: it does not matter
 }
 
 // Offers are what a connection that carries HTTP offers as ALPN, names with commas
@@ -322,11 +322,11 @@ func (p *Pool) renew() {
 	if !p.cluster.CloseOnChange {
 		return
 	}
-	if set := p.cluster.Hosts(); set != p.set {
-		if p.set != nil {
+	if change := p.cluster.Hosts().Change; change != p.change {
+		if p.change != 0 {
 			p.retireAll()
 		}
-		p.set = set
+		p.change = change
 	}
 }
 

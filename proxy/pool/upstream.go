@@ -15,8 +15,8 @@ import (
 // is made here, up to the end of the handshake; then its codec has it.
 type upstream struct {
 	pool   *Pool
-	set    *cluster.HostSet // the pool's when it was made
-	fails  uint32           // and this, too
+	change uint64 // the pool's when it was made
+	fails  uint32 // and this, too
 	dial   Dialing
 	conn   *drive.Conn       // nil while connecting
 	limits *cluster.Breakers // that count the connection
@@ -73,7 +73,7 @@ func (p *Pool) dial(limits *cluster.Breakers) bool {
 		limits.Connections.Acquire()
 	}
 	u := &upstream{pool: p, limits: limits, began: p.w.Loop.Now()}
-	u.info.Host, u.set, u.fails = p.host, p.set, p.fails
+	u.info.Host, u.change, u.fails = p.host, p.change, p.fails
 	u.timer.Handler = u
 	p.total++
 	p.dialing++
@@ -243,7 +243,7 @@ func (u *upstream) spent() bool {
 }
 
 // outdated reports whether the connection was made before the host failed, or for another set of hosts, where that matters.
-func (u *upstream) outdated() bool { return u.set != u.pool.set || u.fails != u.pool.fails }
+func (u *upstream) outdated() bool { return u.change != u.pool.change || u.fails != u.pool.fails }
 
 // A lifetime is an upstream whose time may be up (max_connection_duration).
 type lifetime struct{ u *upstream }
