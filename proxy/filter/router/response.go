@@ -263,7 +263,7 @@ func (r *Router) replay(reason pool.Reset, seen pool.Seen) bool {
 		return false // the policy has it sent again anyway, and counts that
 	}
 	r.replayed = true
-	r.try()
+	r.once()
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/filter/upstream"
 	"github.com/mallamesh/malla/proxy/header"
 )
 
@@ -59,7 +60,7 @@ func (r *Router) schedule(wait *time.Duration) bool {
 		return false
 	}
 	r.retries++
-	r.retrying = true
+	r.retrying = r.limits
 	r.told = told > 0
 	if r.told {
 		// A little later than told, and not all at once.
@@ -80,9 +81,9 @@ func (r *Router) waitAsTold(m *header.Map) {
 
 // endTry gives back the place among the cluster's retries.
 func (r *Router) endTry() {
-	if r.retrying {
-		r.retrying = false
-		r.limits.EndRetry()
+	if r.retrying != nil {
+		r.retrying.EndRetry()
+		r.retrying = nil
 	}
 }
 
@@ -106,6 +107,21 @@ func (r *Router) again() {
 	}
 	r.late = false
 	r.expect(m)
+	r.once()
+}
+
+// once tries once more, with the cluster as it is now: since the request came it may have other hosts and limits, or have gone.
+func (r *Router) once() {
+	c := r.w.Source.Cluster(r.cluster.Name)
+	if c == nil {
+		r.noHost(503)
+		return
+	}
+	if c != r.cluster {
+		r.cluster, r.limits = c, c.Limit(r.prio)
+		r.chain = upstream.Of(c.HTTPFilters, r.config.Upstream)
+		r.s.Rec.Cluster, r.s.Rec.Destination = c.StatName, c.Destination
+	}
 	r.try()
 }
 

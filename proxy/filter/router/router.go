@@ -102,8 +102,8 @@ type Router struct {
 	own       []*stats.Route   // of the route and of the virtual cluster, which count the request, too
 	ownRoom   [2]*stats.Route
 	vcluster  *route.VirtualCluster
-	retrying  bool // holds a place among the cluster's retries
-	replayed  bool // the try that needs no policy was made
+	retrying  *cluster.Breakers // of which a place among the retries is held; nil: none
+	replayed  bool              // the try that needs no policy was made
 	attempts  uint32
 	began     int64 // when the request came
 
