@@ -347,12 +347,17 @@ func hostname(c command) (*op, error) {
 	return constant(name)(c)
 }
 
+// environment is text even when the variable is empty or is not there, as Envoy's is: JSON has "-", not null, and
+// omit_empty_values keeps it.
 func environment(c command) (*op, error) {
-	value := os.Getenv(c.arg)
+	value, there := os.LookupEnv(c.arg)
+	if !there {
+		value = "-"
+	}
 	if c.length >= 0 && len(value) > c.length {
 		value = value[:c.length]
 	}
-	return constant(value)(c)
+	return &op{text: value, write: func(o *op, dst []byte, _ *Record) ([]byte, bool) { return append(dst, o.text...), true }}, nil
 }
 
 // grpcCodes are the names of gRPC's status codes in the two spellings that Envoy knows.
