@@ -18,7 +18,8 @@ import (
 // epoll is the backend for real sockets.
 //
 // Sockets are registered once, edge-triggered, for everything. Calls that cannot
-// sleep are made without telling Go's scheduler, which costs more than the call.
+// sleep, or not for longer than a nap, are made without telling Go's scheduler,
+// which costs more than the call.
 type epoll struct {
 	fd, event int // the epoll and the eventfd that wakes it
 	slots     []slot
@@ -58,7 +59,6 @@ func New() (*Loop, error) {
 
 func (b *epoll) now() time.Duration { return time.Since(b.start) }
 func (b *epoll) wall() time.Time    { return time.Now() }
-func (b *epoll) pending() int       { return b.n }
 
 func (b *epoll) close() {
 	unix.Close(b.event)
@@ -74,8 +74,8 @@ func (b *epoll) wait(d time.Duration) {
 	var n uintptr
 	var errno syscall.Errno
 	first := uintptr(unsafe.Pointer(&b.events[0]))
-	if d == 0 {
-		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), 0, 0, 0)
+	if d >= 0 && d <= nap {
+		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), uintptr(milliseconds(d)), 0, 0)
 	} else {
 		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(b.fd), first, uintptr(len(b.events)), uintptr(milliseconds(d)), 0, 0)
 	}
