@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/drive"
 	"github.com/mallamesh/malla/proxy/route"
@@ -80,5 +82,29 @@ func TestResponseThatPrecedesEndOfRequestAndEndsHasNoTime(t *testing.T) {
 	b.Advance(2 * time.Second)
 	if n := b.rt.Clusters["app"].Stats.UpstreamRqTimeout.Value(); n != 0 || len(b.log.lines) > 1 {
 		t.Errorf("%d times are up, and the log says %v, want one line and none", n, b.log)
+	}
+}
+
+// A try that waits for the place of another is not sent when the request has its answer, though that makes room.
+func TestTryThatWaitsIsNotSentBehindAnswer(t *testing.T) {
+	f := perTry()
+	f.Hedge, f.Retry.NumRetries = ptr(true), ptr(uint32(2))
+	c := cluster.Config{}
+	c.Breakers[0].Connections = ptr(uint32(1))
+	b := newTwo(t, c, route.RouteConfig{Name: "r", Match: route.Match{Kind: route.PrefixPath, Path: "/"}, Forward: f})
+	b.serve2(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+	b.reply = func(*peer2, uint32, map[string]string) {}
+	p := b.dial()
+	p.WriteString(get("/"))
+	b.Step()
+	b.Advance(time.Second) // two tries are with the host, the third waits
+	up := b.upstreams[0]
+	up.headers(3, true, ":status", "204")
+	b.Step()
+	if got := p.Take(); !strings.Contains(got, " 204 ") {
+		t.Errorf("the client got %q, want a 204", got)
+	}
+	if len(up.heads) != 2 {
+		t.Errorf("the host got %d tries, want 2: %s", len(up.heads), up.take())
 	}
 }

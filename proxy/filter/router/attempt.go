@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cluster"
@@ -76,10 +77,7 @@ func (a *attempt) inFlight() bool { return a.up != nil || a.pending.Waits() }
 // stop gives the try up.
 func (a *attempt) stop() {
 	a.cancelTimers()
-	if a == a.r.cur && a.pending.Waits() {
-		a.r.s.Rec.HostEnd = a.pending.Closing(access.EndLocalReset)
-	}
-	a.pending.Cancel()
+	a.waitNoMore()
 	a.filters.End(a.r.s)
 	a.account()
 	if up := a.up; up != nil {
@@ -92,6 +90,14 @@ func (a *attempt) stop() {
 	a.host, a.soft = nil, false
 }
 
+// waitNoMore gives up waiting for a connection.
+func (a *attempt) waitNoMore() {
+	if a == a.r.cur && a.pending.Waits() {
+		a.r.s.Rec.HostEnd = a.pending.Closing(access.EndLocalReset)
+	}
+	a.pending.Cancel()
+}
+
 // giveUp ends a try after which another may come, which may avoid its host.
 func (a *attempt) giveUp() {
 	host := a.host
@@ -99,16 +105,17 @@ func (a *attempt) giveUp() {
 	a.host = host
 }
 
-// drop gives up a try that others may better.
+// drop gives up a try that others may better. It is none of those any more when its place on a connection is free: one of them may be
+// the next to have it.
 func (a *attempt) drop() {
 	r := a.r
+	i := slices.Index(r.others, a)
+	if i >= 0 {
+		r.others = slices.Delete(r.others, i, i+1)
+	}
 	a.stop()
-	for i, o := range r.others {
-		if o == a {
-			r.others = append(r.others[:i], r.others[i+1:]...)
-			r.spare = append(r.spare, a)
-			return
-		}
+	if i >= 0 {
+		r.spare = append(r.spare, a)
 	}
 }
 
@@ -277,13 +284,16 @@ func (r *Router) win(a *attempt, info *pool.Info) {
 	r.onlyOne()
 }
 
-// onlyOne gives up all tries but the present one.
+// onlyOne gives up all tries but the present one. Those that wait are first: what another gives back they would be given.
 func (r *Router) onlyOne() {
-	for i, o := range r.others {
+	for _, o := range r.others {
+		o.waitNoMore()
+	}
+	for _, o := range r.others {
 		o.stop()
 		r.spare = append(r.spare, o)
-		r.others[i] = nil
 	}
+	clear(r.others)
 	r.others = r.others[:0]
 }
 

@@ -282,6 +282,7 @@ func (r *Router) OnEnd(*stream.Stream) {
 	for i := range r.timers {
 		r.w.Loop.Cancel(&r.timers[i])
 	}
+	r.cur.waitNoMore()
 	r.onlyOne()
 	r.cur.stop()
 	r.endTry()
