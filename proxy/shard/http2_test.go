@@ -480,3 +480,23 @@ func TestHostThatAllowsLittle(t *testing.T) {
 		t.Errorf("%d connections with %d requests, want 4 with 7", len(b.upstreams), held)
 	}
 }
+
+// A client may begin a request behind its GOAWAY: it is served, and ends with the connection whatever holds it.
+func TestRequestBehindGoAway(t *testing.T) {
+	b := newTwo(t, cluster.Config{})
+	c := b.client()
+	var both []byte
+	c.hold = func(x []byte) { both = append(both, x...) }
+	c.goAway(0, http2.ErrCodeNo)
+	c.post(1, "/x")
+	c.p.Write(both)
+	b.Step()
+	if n := b.config.Stats.DownstreamRqActive.Value(); n != 1 || c.p.Closed {
+		t.Fatalf("%d requests are under way, and the connection is closed: %v; want one, and an open connection", n, c.p.Closed)
+	}
+	c.p.Reset()
+	b.Step()
+	if n := b.config.Stats.DownstreamRqActive.Value(); n != 0 {
+		t.Errorf("%d requests of a client that has gone are under way", n)
+	}
+}

@@ -26,6 +26,7 @@ type server2 struct {
 	left  h2.Code // why the client has taken its leave
 	alert string  // of TLS, by which it has ended the connection
 	lost  int     // streams that ended because the connection is broken
+	reads bool    // frames are being taken, among which the next may begin a stream
 	shed  bool    // because there is too much of something
 	ping  drive.Timer
 }
@@ -100,9 +101,10 @@ func (v *server2) OnHeld() { v.m.w.Loop.Post(v.deliver) }
 // OnClosed may be the end of a connection that is to end.
 func (v *server2) OnClosed() { v.endIfDone() }
 
-// endIfDone closes a connection that has nothing left to do.
+// endIfDone closes a connection that has nothing left to do. That is known when all that has come is read: a client may begin streams
+// behind its GOAWAY, and one of a connection that was closed meanwhile would have nobody to end it.
 func (v *server2) endIfDone() {
-	if !v.closed && v.count == 0 && v.http.Done() {
+	if !v.closed && !v.reads && v.count == 0 && v.http.Done() {
 		v.close()
 	}
 }
@@ -123,14 +125,18 @@ func (v *server2) OnData(_ *drive.Conn, b []byte) int {
 	if v.shedDispatch() {
 		return len(b)
 	}
+	v.reads = true
 	n, err := v.http.Feed(b)
+	v.reads = false
 	if err != nil {
 		v.broken()
-	} else {
-		v.conn.Speaks(access.HTTP2)
+		return n
 	}
+	v.conn.Speaks(access.HTTP2)
 	if n < len(b) && v.http.Rests() {
 		v.conn.Yield()
+	} else {
+		v.endIfDone()
 	}
 	return n
 }
