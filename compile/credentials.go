@@ -179,10 +179,10 @@ func (f *finder) credential(ref model.SecretSource, namespace string, roots bool
 		return
 	}
 	c := f.mesh.Held(ref, namespace, roots)
-	const former = "a gateway that has had a good one goes on with it; elsewhere "
+	const former = "a gateway that has had a good one goes on with it; elsewhere " // as in Istio: proxies keep what is not replaced
 	switch name := namespace + "/" + ref.Name; {
 	case c == nil:
-		f.add(NotFound, soon, at, "there is no %s %s: %s", kind, name, effect)
+		f.add(NotFound, soon, at, "there is no %s %s: %s%s", kind, name, former, effect)
 	case !roots && c.NoCert != "":
 		f.add(NotFound, soon, at, "%s %s: %s%s", c.From, c.NoCert, former, effect)
 	case roots && c.NoCA != "":

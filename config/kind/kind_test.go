@@ -95,7 +95,7 @@ func TestNeeded(t *testing.T) {
 func TestRefusedResource(t *testing.T) {
 	for word, want := range map[string]string{
 		"persistentvolumeclaims": "PersistentVolumeClaim", "persistentvolumeclaim": "PersistentVolumeClaim", "pvc": "PersistentVolumeClaim",
-		"endpoints": "Endpoints", "ep": "Endpoints", "nodes": "Node", "authorizationpolicies": "AuthorizationPolicy",
+		"nodes": "Node", "authorizationpolicies": "AuthorizationPolicy",
 		"pods": "", "nosuch": "", "persistentvolumeclaims.batch": "", "": "",
 	} {
 		if r, ok := RefusedResource(word); r.Kind != want || ok != (want != "") {

@@ -17,7 +17,6 @@ type Refusal struct {
 // that is neither here nor in [All] is refused as unknown.
 var Refusals = []Refusal{
 	{"", "ReplicationController", "not supported; use a Deployment"},
-	{"", "Endpoints", "not supported; use an EndpointSlice with the label kubernetes.io/service-name"},
 	{"", "PersistentVolume", whyNoClaim},
 	{"", "PersistentVolumeClaim", whyNoClaim},
 	{"", "Node", "not supported: there is one machine, and pods are its processes"},
@@ -54,7 +53,7 @@ func RefusedBecause(gk schema.GroupKind) (why string, ok bool) {
 
 // shortRefused are Kubernetes' short names of kinds that are refused.
 var shortRefused = map[string]string{
-	"rc": "replicationcontrollers", "ep": "endpoints",
+	"rc": "replicationcontrollers",
 	"pv": "persistentvolumes", "pvc": "persistentvolumeclaims", "no": "nodes", "ra": "requestauthentications", "ap": "authorizationpolicies",
 }
 

@@ -32,6 +32,8 @@ var All = append([]*Kind{
 	{Group: "discovery.k8s.io", Versions: []string{"v1"}, Kind: "EndpointSlice", Plural: "endpointslices", Namespaced: true,
 		Fields: endpointSliceFields,
 		New:    func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
+	{Versions: []string{"v1"}, Kind: "Endpoints", Plural: "endpoints", Singular: "endpoints", Short: []string{"ep"}, Namespaced: true,
+		New: func() runtime.Object { return new(corev1.Endpoints) }},
 	{Versions: []string{"v1"}, Kind: "Pod", Plural: "pods", Short: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "log", "exec"},
 		Fields: podFields("spec"),
 		New:    func() runtime.Object { return new(corev1.Pod) }},

@@ -26,6 +26,7 @@ var rules = map[string]func(*ruler, runtime.Object){
 	"discovery.k8s.io/EndpointSlice": func(r *ruler, o runtime.Object) {
 		r.endpointSlice(o.(*discoveryv1.EndpointSlice))
 	},
+	"/Endpoints":                          func(r *ruler, o runtime.Object) { r.endpoints(o.(*corev1.Endpoints)) }, //lint:ignore SA1019 old manifests have it
 	"apps/Deployment":                     func(r *ruler, o runtime.Object) { r.deployment(o.(*appsv1.Deployment)) },
 	"apps/ReplicaSet":                     func(r *ruler, o runtime.Object) { r.replicaSet(o.(*appsv1.ReplicaSet)) },
 	"networking.k8s.io/Ingress":           func(r *ruler, o runtime.Object) { r.ingress(o.(*kubenetworkingv1.Ingress)) },

@@ -127,6 +127,39 @@ func (r *ruler) choice(at *field.Path, found string, want ...string) {
 	}
 }
 
+// reachable refuses what is no address, and one that is another machine to everybody.
+func (r *ruler) reachable(at *field.Path, text string) {
+	if a, ok := r.ip(at, text); ok && (a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast()) {
+		r.errorf(at, "found %q, which is another machine to everybody; want an address that can be reached from any pod", text)
+	}
+}
+
+//lint:ignore SA1019 old manifests have it
+func (r *ruler) endpoints(e *corev1.Endpoints) {
+	for i := range e.Subsets {
+		set, at := &e.Subsets[i], field.At("subsets").Index(i)
+		if len(set.Addresses)+len(set.NotReadyAddresses) == 0 {
+			r.errorf(at.Child("addresses"), "missing; want an address, here or in notReadyAddresses")
+		}
+		for j, a := range set.Addresses {
+			r.reachable(at.Child("addresses").Index(j).Child("ip"), a.IP)
+		}
+		for j, a := range set.NotReadyAddresses {
+			r.reachable(at.Child("notReadyAddresses").Index(j).Child("ip"), a.IP)
+		}
+		var names []string
+		for j, port := range set.Ports {
+			p := at.Child("ports").Index(j)
+			if slices.Contains(names, port.Name) {
+				r.errorf(p.Child("name"), "found %q a second time", port.Name)
+			}
+			names = append(names, port.Name)
+			r.intPort(p.Child("port"), port.Port)
+			r.choice(p.Child("protocol"), string(port.Protocol), "TCP", "UDP")
+		}
+	}
+}
+
 func (r *ruler) endpointSlice(s *discoveryv1.EndpointSlice) {
 	at := field.At("addressType")
 	switch s.AddressType {
@@ -144,12 +177,10 @@ func (r *ruler) endpointSlice(s *discoveryv1.EndpointSlice) {
 			r.errorf(p, "missing; want an address")
 		}
 		for j, text := range e.Addresses {
-			if a, ok := r.ip(p.Index(j), text); ok && a.Is4() != (s.AddressType == discoveryv1.AddressTypeIPv4) {
+			if a, err := netip.ParseAddr(text); err == nil && a.Is4() != (s.AddressType == discoveryv1.AddressTypeIPv4) {
 				r.errorf(p.Index(j), "found %q, want an address of the type %s", text, s.AddressType)
 			}
-			if a, err := netip.ParseAddr(text); err == nil && (a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast()) {
-				r.errorf(p.Index(j), "found %q, which is another machine to everybody; want an address that can be reached from any pod", text)
-			}
+			r.reachable(p.Index(j), text)
 		}
 	}
 	var names []string

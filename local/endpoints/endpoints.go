@@ -4,6 +4,9 @@
 // A pod that becomes ready or stops being so is seen within a turn of the loop,
 // not after a period: nothing here waits. Services without a selector are their
 // author's business, ExternalName has no endpoints.
+//
+// Endpoints, the API that slices have replaced, is what people still ask for and write: it is kept equal
+// to the slices, and what somebody writes of it for a Service without a selector becomes slices.
 package endpoints
 
 import (
@@ -35,6 +38,7 @@ type Controller struct {
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	services corelisters.ServiceLister
 	pods     corelisters.PodLister
+	old      corelisters.EndpointsLister
 }
 
 // New returns a controller that works through client.
@@ -46,9 +50,16 @@ func New(client kubernetes.Interface, log *slog.Logger) *Controller {
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFactory) error {
 	defer c.queue.ShutDown()
-	services, pods := factory.Core().V1().Services(), factory.Core().V1().Pods()
-	c.services, c.pods = services.Lister(), pods.Lister()
+	services, pods, old := factory.Core().V1().Services(), factory.Core().V1().Pods(), factory.Core().V1().Endpoints()
+	c.services, c.pods, c.old = services.Lister(), pods.Lister(), old.Lister()
 	_, err := services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: c.service, UpdateFunc: func(_, o any) { c.service(o) }, DeleteFunc: c.service,
+	})
+	if err != nil {
+		return err
+	}
+	// A service's Endpoints have its name.
+	_, err = old.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: c.service, UpdateFunc: func(_, o any) { c.service(o) }, DeleteFunc: c.service,
 	})
 	if err != nil {
@@ -67,7 +78,7 @@ func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFa
 		return err
 	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), services.Informer().HasSynced, pods.Informer().HasSynced) {
+	if !cache.WaitForCacheSync(ctx.Done(), services.Informer().HasSynced, pods.Informer().HasSynced, old.Informer().HasSynced) {
 		return ctx.Err()
 	}
 	go func() {
@@ -84,7 +95,7 @@ func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFa
 		case err == nil:
 			c.queue.Forget(key)
 		case ctx.Err() == nil:
-			if !apierrors.IsConflict(err) && !errors.Is(err, context.Canceled) {
+			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !errors.Is(err, context.Canceled) {
 				c.log.Warn("endpoints not written, trying again", "service", key.String(), "reason", err)
 			}
 			c.queue.AddRateLimited(key)
@@ -119,26 +130,54 @@ func (c *Controller) pod(o any) {
 	}
 }
 
-// sync writes the slices of one service.
+// sync writes the slices of one service, and its Endpoints.
 func (c *Controller) sync(ctx context.Context, key cache.ObjectName) error {
 	s, err := c.services.Services(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
 		return nil // its slices go with it, by owner reference
 	}
-	if err != nil {
+	if err != nil || s.Spec.Type == corev1.ServiceTypeExternalName {
 		return err
 	}
-	if len(s.Spec.Selector) == 0 || s.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil
+	old, err := c.old.Endpoints(key.Namespace).Get(key.Name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	if len(s.Spec.Selector) == 0 {
+		var want []*discoveryv1.EndpointSlice
+		if err == nil {
+			want = Mirrored(s, old)
+		}
+		return c.write(ctx, s, mirroredBy, want)
 	}
 	pods, err := c.pods.Pods(key.Namespace).List(labels.SelectorFromSet(s.Spec.Selector))
 	if err != nil {
 		return err
 	}
 	want := Slices(s, pods)
-	slices := c.client.DiscoveryV1().EndpointSlices(key.Namespace)
+	if err := c.write(ctx, s, managedBy, want); err != nil {
+		return err
+	}
+	return c.writeOld(ctx, old, Old(s, want))
+}
+
+// writeOld writes a service's Endpoints, if they are not what was there.
+func (c *Controller) writeOld(ctx context.Context, was, want *corev1.Endpoints) (err error) {
+	client := c.client.CoreV1().Endpoints(want.Namespace)
+	if was == nil {
+		_, err = client.Create(ctx, want, metav1.CreateOptions{})
+	} else if !equality.Semantic.DeepEqual(was.Subsets, want.Subsets) || !equality.Semantic.DeepEqual(was.Labels, want.Labels) {
+		want.ResourceVersion = was.ResourceVersion
+		_, err = client.Update(ctx, want, metav1.UpdateOptions{})
+	}
+	return err
+}
+
+// write has the service's slices of one writer be those that are wanted.
+func (c *Controller) write(ctx context.Context, s *corev1.Service, writer string, want []*discoveryv1.EndpointSlice) error {
+	slices := c.client.DiscoveryV1().EndpointSlices(s.Namespace)
 	have, err := slices.List(ctx, metav1.ListOptions{LabelSelector: labels.Set{
-		discoveryv1.LabelServiceName: s.Name, discoveryv1.LabelManagedBy: managedBy}.String()})
+		discoveryv1.LabelServiceName: s.Name, discoveryv1.LabelManagedBy: writer}.String()})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func TestCanary(t *testing.T) {
 	m.Must("apply", "-f", mesh.Samples(t, "soap", "provider-v2.yaml"))
 	m.Rollout("provider-v2")
 	mesh.Until(t, 5*time.Second, "both versions behind the Service", func() error {
-		r := m.Run("get", "endpointslices", "-l", "kubernetes.io/service-name=provider", "-o", `jsonpath={.items[?(@.addressType=="IPv4")].endpoints[*].addresses[0]}`)
+		r := m.Run("get", "endpoints", "provider", "-o", "jsonpath={.subsets[*].addresses[*].ip}")
 		if len(strings.Fields(r.Out)) != 2 {
 			return fmt.Errorf("%s", r)
 		}

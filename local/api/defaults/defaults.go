@@ -39,6 +39,12 @@ func Set(o runtime.Object) {
 		cronJob(&o.Spec)
 	case *discoveryv1.EndpointSlice:
 		endpointSlice(o)
+	case *corev1.Endpoints: //lint:ignore SA1019 people write it
+		for i := range o.Subsets {
+			for j := range o.Subsets[i].Ports {
+				or(&o.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package table
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"sort"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ var native = map[string]*Drawing{
 	"Service":                        draw(serviceCells, col("Name"), col("Type"), col("Cluster-IP"), col("External-IP"), col("Port(s)"), col("Age"), wide("Selector")),
 	"Ingress.networking.k8s.io":      draw(ingressCells, col("Name"), col("Class"), col("Hosts"), col("Address"), col("Ports"), col("Age")).withStanding(),
 	"EndpointSlice.discovery.k8s.io": draw(endpointSliceCells, col("Name"), col("AddressType"), col("Ports"), col("Endpoints"), col("Age")),
+	"Endpoints":                      draw(endpointsCells, col("Name"), col("Endpoints"), col("Age")),
 	"ConfigMap":                      draw(configMapCells, col("Name"), col("Data"), col("Age")),
 	"Secret":                         draw(secretCells, col("Name"), col("Type"), col("Data"), col("Age")),
 	"ServiceAccount":                 draw(serviceAccountCells, col("Name"), col("Secrets"), col("Age")),
@@ -192,6 +194,28 @@ func endpointSliceCells(e *discoveryv1.EndpointSlice, c Context) []any {
 		addrs = append(addrs, ep.Addresses...)
 	}
 	return []any{e.Name, string(e.AddressType), some(ports), some(addrs), Age(c.Now, e.CreationTimestamp)}
+}
+
+// endpointsCells names addresses with their ports, and none that are not ready.
+//
+//lint:ignore SA1019 people ask for it
+func endpointsCells(e *corev1.Endpoints, c Context) []any {
+	var list []string
+	for _, set := range e.Subsets {
+		for _, a := range set.Addresses {
+			if len(set.Ports) == 0 {
+				list = append(list, a.IP)
+			}
+			for _, p := range set.Ports {
+				list = append(list, net.JoinHostPort(a.IP, strconv.Itoa(int(p.Port))))
+			}
+		}
+	}
+	text := none
+	if len(list) > 0 {
+		text = some(list)
+	}
+	return []any{e.Name, text, Age(c.Now, e.CreationTimestamp)}
 }
 
 func some(list []string) string {
