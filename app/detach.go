@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ var errRejected = errors.New("some documents were not applied; the mesh runs wit
 
 // detach starts the mesh in the background and waits until it is ready.
 func detach(ctx context.Context, o cli.UpOptions) error {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // `malla up --detach DIR | head` reads the beginning, and wants the mesh
 	in, out, err := os.Pipe()
 	if err != nil {
 		return err
@@ -48,6 +50,7 @@ func detach(ctx context.Context, o cli.UpOptions) error {
 	copied := make(chan struct{}, 2)
 	pass := func(w io.Writer, r io.Reader) {
 		_, _ = io.Copy(w, r)
+		_, _ = io.Copy(io.Discard, r) // who reads no more does not stop who writes
 		copied <- struct{}{}
 	}
 	go pass(o.Out, stdout)

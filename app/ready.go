@@ -112,7 +112,9 @@ func (s *state) look(ctx context.Context) (picture, error) {
 	for i := range deployments.Items {
 		d := &deployments.Items[i]
 		workloads = append(workloads, d.Spec.Template.Labels)
-		if why := unfinished(d); why != "" {
+		if why := unmade(d); why != "" {
+			p.hopeless = append(p.hopeless, fmt.Sprintf("deployment %s/%s: its pods cannot be made: %s", d.Namespace, d.Name, why))
+		} else if why := unfinished(d); why != "" {
 			p.pending = append(p.pending, fmt.Sprintf("deployment %s/%s: %s", d.Namespace, d.Name, why))
 		}
 	}
@@ -228,6 +230,16 @@ func unfinished(d *appsv1.Deployment) string {
 		return "not looked at yet"
 	case s.UpdatedReplicas < want || s.Replicas > s.UpdatedReplicas || s.AvailableReplicas < want:
 		return fmt.Sprintf("%d of %d pods are ready", s.AvailableReplicas, want)
+	}
+	return ""
+}
+
+// unmade says why no pod of a Deployment's can be made, "" if they can.
+func unmade(d *appsv1.Deployment) string {
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue && d.Status.ObservedGeneration >= d.Generation {
+			return c.Message
+		}
 	}
 	return ""
 }

@@ -73,35 +73,6 @@ func (s *state) servedHere(ctx context.Context, class string) bool {
 	return false
 }
 
-// firstStandardRule is the first path but / that an HTTPRoute matches, and the host that it is for.
-func (s *state) firstStandardRule(ctx context.Context) rule {
-	list, err := s.dynamic.Resource(standardRoutes).List(ctx, metav1.ListOptions{})
-	if err != nil || len(list.Items) == 0 {
-		return rule{}
-	}
-	hosts := func(r *unstructured.Unstructured) string {
-		names, _, _ := unstructured.NestedStringSlice(r.Object, "spec", "hostnames")
-		return oneHost(names)
-	}
-	for i := range list.Items {
-		r := &list.Items[i]
-		rules, _, _ := unstructured.NestedSlice(r.Object, "spec", "rules")
-		for _, one := range rules {
-			one, _ := one.(map[string]any)
-			matches, _, _ := unstructured.NestedSlice(one, "matches")
-			for _, m := range matches {
-				match, _ := m.(map[string]any)
-				how, _, _ := unstructured.NestedString(match, "path", "type")
-				value, _, _ := unstructured.NestedString(match, "path", "value")
-				if how != "RegularExpression" && value != "" && value != "/" {
-					return rule{value, hosts(r)}
-				}
-			}
-		}
-	}
-	return rule{host: hosts(&list.Items[0])}
-}
-
 // A serverPort is what Gateways say of one of their ports.
 type serverPort struct {
 	tls  bool

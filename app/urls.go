@@ -11,16 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/mallamesh/malla/cli"
 	"github.com/mallamesh/malla/local/broker"
 )
-
-var rulesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 
 // URLs prints where a running mesh can be reached from this machine by now: ports that a
 // Gateway or Service got after the start are there, too.
@@ -59,7 +54,7 @@ func URLs(ctx context.Context, o cli.URLsOptions) error {
 
 // links are the URLs of what is offered on this machine.
 func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
-	first, secure, servers := s.firstRule(ctx), s.secure(ctx), s.servers(ctx)
+	paths, secure, servers := s.paths(ctx), s.secure(ctx), s.servers(ctx)
 	var links []cli.Link
 	slices.SortFunc(offered, byInterest)
 	for _, pub := range offered {
@@ -76,6 +71,7 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 		}
 		host := ""
 		if gateway(pub) {
+			first := paths.first(pub.Port)
 			host = cmp.Or(server.host, first.host)
 			if scheme == "http" {
 				at = first.path
@@ -112,47 +108,6 @@ func byInterest(a, b broker.Published) int {
 
 // firstNodePort is the first of the ports that node ports are taken from.
 const firstNodePort = 30000
-
-// A rule is what a request must have to be served at a gateway.
-type rule struct{ path, host string } // a host only if it takes a certain one
-
-// firstRule is the first path that a route at a gateway names, and the host that it is for.
-func (s *state) firstRule(ctx context.Context) rule {
-	list, err := s.dynamic.Resource(rulesResource).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return rule{}
-	}
-	var bare *rule // of a route without a path
-	for _, vs := range list.Items {
-		if gws, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "gateways"); len(gws) == 0 {
-			continue
-		}
-		hosts, _, _ := unstructured.NestedStringSlice(vs.Object, "spec", "hosts")
-		routes, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
-		for _, r := range routes {
-			route, _ := r.(map[string]any)
-			if route["fault"] != nil || route["redirect"] != nil || route["directResponse"] != nil {
-				continue // not the one to look at first
-			}
-			matches, _, _ := unstructured.NestedSlice(route, "match")
-			for _, m := range matches {
-				match, _ := m.(map[string]any)
-				for _, how := range []string{"exact", "prefix"} {
-					if uri, ok, _ := unstructured.NestedString(match, "uri", how); ok {
-						return rule{uri, oneHost(hosts)}
-					}
-				}
-			}
-			if bare == nil {
-				bare = &rule{host: oneHost(hosts)}
-			}
-		}
-	}
-	if bare != nil {
-		return *bare
-	}
-	return s.firstStandardRule(ctx)
-}
 
 // oneHost is a host that a list of hosts takes, "" if it takes every one.
 func oneHost(hosts []string) string {

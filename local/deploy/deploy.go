@@ -74,6 +74,12 @@ func (c *Controller) Run(ctx context.Context, factory informers.SharedInformerFa
 			return err
 		}
 	}
+	accounts := factory.Core().V1().ServiceAccounts().Informer()
+	sets := watch["ReplicaSet"].GetStore()
+	_, err := accounts.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(o any) { c.account(o, sets) }})
+	if err != nil {
+		return err
+	}
 	factory.Start(ctx.Done())
 	go func() {
 		<-ctx.Done()
@@ -106,6 +112,22 @@ func (c *Controller) saw(kind string, o any) {
 	}
 	if owner := metav1.GetControllerOf(m); owner != nil && slices.Contains(owners, owner.Kind) {
 		c.queue.Add(item{owner.Kind, m.GetNamespace(), owner.Name})
+	}
+}
+
+// account queues the ReplicaSets whose pods could not be made before the account was there.
+func (c *Controller) account(o any, sets cache.Store) {
+	a, ok := o.(*corev1.ServiceAccount)
+	if !ok {
+		return
+	}
+	for _, o := range sets.List() {
+		rs, ok := o.(*appsv1.ReplicaSet)
+		if ok && rs.Namespace == a.Namespace && rs.Spec.Template.Spec.ServiceAccountName == a.Name && len(rs.Status.Conditions) > 0 {
+			i := item{"ReplicaSet", rs.Namespace, rs.Name}
+			c.queue.Forget(i)
+			c.queue.Add(i)
+		}
 	}
 }
 

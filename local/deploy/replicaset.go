@@ -3,7 +3,7 @@ package deploy
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -42,8 +42,9 @@ func (c *Controller) replicaSet(ctx context.Context, namespace, name string) (ti
 	want := int(replicas(rs.Spec.Replicas))
 	for n := len(pods); n < want && n < len(pods)+burst; n++ {
 		if err := c.createPod(ctx, rs); err != nil {
-			c.event(ctx, rs, "ReplicaSet", corev1.EventTypeWarning, "FailedCreate", "Error creating: "+err.Error())
-			return 0, errFirst(c.replicaSetStatus(ctx, rs, pods, err), err)
+			why := unnamed(rs, err)
+			c.event(ctx, rs, "ReplicaSet", corev1.EventTypeWarning, "FailedCreate", "Error creating: "+why)
+			return 0, errFirst(c.replicaSetStatus(ctx, rs, pods, why), err)
 		}
 	}
 	for _, p := range surplus(pods, want) {
@@ -53,7 +54,13 @@ func (c *Controller) replicaSet(ctx context.Context, namespace, name string) (ti
 		}
 		c.event(ctx, rs, "ReplicaSet", corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+p.Name)
 	}
-	return c.untilAvailable(rs, pods), c.replicaSetStatus(ctx, rs, pods, nil)
+	return c.untilAvailable(rs, pods), c.replicaSetStatus(ctx, rs, pods, "")
+}
+
+// unnamed is why a pod could not be made, without the name that it would have had: it is another one each time, and a
+// status that is another one each time would be looked at again at once, for ever.
+func unnamed(rs *appsv1.ReplicaSet, err error) string {
+	return regexp.MustCompile(regexp.QuoteMeta(rs.Name)+"-[a-z0-9]{5}\\b").ReplaceAllString(err.Error(), rs.Name+"-")
 }
 
 func errFirst(a, b error) error {
@@ -135,7 +142,7 @@ func (c *Controller) untilAvailable(rs *appsv1.ReplicaSet, pods []*corev1.Pod) t
 	return soonest
 }
 
-func (c *Controller) replicaSetStatus(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, failure error) error {
+func (c *Controller) replicaSetStatus(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod, failure string) error {
 	status := appsv1.ReplicaSetStatus{Replicas: int32(len(pods)), ObservedGeneration: rs.Generation}
 	for _, p := range pods {
 		status.FullyLabeledReplicas++
@@ -146,9 +153,9 @@ func (c *Controller) replicaSetStatus(ctx context.Context, rs *appsv1.ReplicaSet
 			status.AvailableReplicas++
 		}
 	}
-	if failure != nil {
+	if failure != "" {
 		status.Conditions = []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
-			Message: fmt.Sprint(failure), LastTransitionTime: metav1.NewTime(c.now().Truncate(time.Second))}}
+			Message: failure, LastTransitionTime: metav1.NewTime(c.now().Truncate(time.Second))}}
 		if old := rs.Status.Conditions; len(old) == 1 && old[0].Message == status.Conditions[0].Message {
 			status.Conditions = old
 		}

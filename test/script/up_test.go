@@ -679,3 +679,25 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// Who looks at the beginning of what `malla up --detach` says (head) has the mesh all the same.
+func TestDetachedIntoAPipeThatCloses(t *testing.T) {
+	linux(t)
+	dir := dirOf(t, map[string]string{"x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"})
+	m := mesh.New(t, mesh.Options{Name: "head"})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := m.Command(ctx, "up", "--detach", dir)
+	cmd.Stdout, cmd.Stderr = w, w
+	err = cmd.Run()
+	w.Close()
+	if err != nil {
+		t.Errorf("malla up --detach: %v", err)
+	}
+	m.Must("get", "configmap", "x")
+}
