@@ -195,7 +195,13 @@ type Filter interface {
 
 // A Counting filter counts connections that a gate before it sends away, too.
 type Counting interface {
+	// SentAway begins their account, Gone ends it.
 	SentAway(c *Conn)
+	Gone(c *Conn, byClient bool)
+	// Measure has the bytes counted that their clients send.
+	Measure(c *Conn)
+	// Halves reports whether a client may end its own side only.
+	Halves() bool
 }
 
 // A Recording filter writes of them in its logs.

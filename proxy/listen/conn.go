@@ -2,6 +2,7 @@ package listen
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"time"
 
@@ -240,6 +241,12 @@ func (c *Conn) admit() {
 		c.serve()
 		return
 	}
+	c.handshake()
+}
+
+// handshake speaks TLS with the client.
+func (c *Conn) handshake() {
+	chain := c.Chain
 	timeout := chain.HandshakeTimeout
 	if timeout == 0 {
 		timeout = 15 * time.Second
@@ -260,7 +267,7 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 				st.DownstreamCxTransportSocketConnectTimeout.Inc()
 			}
 		}
-		c.log(access.NoFlag, "", tls.Reason(err))
+		c.untrusted(err)
 		c.close()
 		return
 	}
@@ -269,6 +276,10 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 		tls.Count(&st.TLS, state, c.found.Peer)
 	}
 	c.TLS = tls.Describe(state, &c.found)
+	if c.away != nil {
+		c.linger()
+		return
+	}
 	for _, g := range c.Chain.Gates {
 		if l, ok := g.(Listening); ok {
 			l.Secured(c)
@@ -322,9 +333,20 @@ func (c *Conn) OnClose(_ *drive.Conn, err error) {
 		if st := c.Listener.Stats; st != nil {
 			st.TLS.ConnectionError.Inc()
 		}
-		c.log(access.NoFlag, "", tls.Reason(err))
+		c.untrusted(err)
 	}
 	c.Release()
+}
+
+// untrusted has logs say why there was no TLS.
+func (c *Conn) untrusted(err error) {
+	if c.away != nil {
+		if c.away.LocalFailure = tls.Reason(err); errors.Is(err, io.EOF) {
+			c.away.ClientEnd.How = access.EndRemoteClosed
+		}
+		return
+	}
+	c.log(access.NoFlag, "", tls.Reason(err))
 }
 
 // OnDrained does nothing: nothing was written yet.

@@ -50,16 +50,20 @@ func (c *Conn) sendAway(why *access.Record) {
 	if f, ok := c.Chain.Filter.(Counting); ok {
 		f.SentAway(c)
 	}
-	if why.ClientEnd.How == "" {
-		why.ClientEnd.How = access.EndLocalClosed
-	}
 	c.away = why
 }
 
 // recordAway tells of a connection that was sent away: the listener's logs, and those of the filter that it was meant for.
 func (c *Conn) recordAway() {
 	r := c.away
+	if r.ClientEnd.How == "" {
+		r.ClientEnd.How = access.EndLocalClosed
+	}
+	if f, ok := c.Chain.Filter.(Counting); ok {
+		f.Gone(c, r.ClientEnd.How == access.EndRemoteClosed || r.ClientEnd.How == access.EndRemoteReset)
+	}
 	c.describe(r)
+	r.BytesReceived, r.BytesSent = c.Conn.Carried()
 	c.Tell(r)
 	if f, ok := c.Chain.Filter.(Recording); ok {
 		r.Type = access.TCPConnectionEnd
@@ -80,15 +84,19 @@ func (l *Limit) Admit(w *pool.Worker, c *Conn) bool {
 	if l.open.Add(1) > l.Max {
 		l.open.Add(-1)
 		l.Stats.Limited.Inc()
-		c.sendAway(&access.Record{LocalClose: "over_connection_limit"})
+		c.sendAway(&access.Record{})
 		if l.Delay == 0 {
-			c.close()
+			c.overLimit()
 			return false
 		}
-		c.Pause()
 		c.SetHandler(late{c})
 		c.timer = drive.Timer{Handler: late{c}}
 		w.Loop.Schedule(&c.timer, l.Delay)
+		if c.Chain.TLS != nil {
+			c.handshake() // which is none of the filter's business
+		} else {
+			c.linger()
+		}
 		return false
 	}
 	l.Stats.Active.Inc()
@@ -101,22 +109,49 @@ func (l *Limit) release() {
 	l.Stats.Active.Dec()
 }
 
-// late is a connection too many that is kept waiting, so that its client does not come back at once.
+// overLimit ends a connection too many.
+func (c *Conn) overLimit() {
+	c.away.LocalClose = "over_connection_limit"
+	c.close()
+}
+
+// late is a connection too many that is kept waiting, so that its client does not come back at once. What it sends is
+// left in the buffers.
 type late struct{ c *Conn }
 
-func (l late) OnTimer(*drive.Timer)               { l.c.close() }
-func (l late) OnData(_ *drive.Conn, b []byte) int { return len(b) }
-func (l late) OnEnd(*drive.Conn)                  {}
-func (l late) OnClose(*drive.Conn, error)         { l.c.Worker.Loop.Cancel(&l.c.timer); l.c.Release() }
-func (l late) OnDrained(*drive.Conn)              {}
-func (l late) OnDeadline(*drive.Conn)             {}
+// linger lets the connection wait, as soon as there is nothing left to be agreed on with its client.
+func (c *Conn) linger() {
+	c.EndEarly(true) // behind what the buffers hold
+	if f, ok := c.Chain.Filter.(Counting); ok {
+		f.Measure(c)
+	}
+}
+
+func (l late) OnTimer(*drive.Timer) { l.c.overLimit() }
+
+func (l late) OnData(*drive.Conn, []byte) int { return 0 }
+
+func (l late) OnEnd(*drive.Conn) {
+	if f, ok := l.c.Chain.Filter.(Counting); ok && f.Halves() {
+		return
+	}
+	l.c.away.ClientEnd.How = access.EndRemoteClosed
+	l.c.close()
+}
+
+func (l late) OnClose(_ *drive.Conn, err error) {
+	l.c.away.ClientEnd.How, l.c.away.ClientClose = access.EndRemoteReset, access.CloseRemoteReset
+	l.c.OnClose(nil, err)
+}
+
+func (l late) OnDrained(*drive.Conn)  {}
+func (l late) OnDeadline(*drive.Conn) {}
 
 // A Response is the network filter direct_response: what it says to every client before it closes the connection.
 type Response struct{ Body []byte }
 
 // Serve says it. The client may be sending, and must not lose it by a reset.
 func (r *Response) Serve(_ *pool.Worker, c *Conn) {
-	c.SetHandler(late{c})
 	c.Write(r.Body)
 	c.Release()
 	c.Worker.Loop.Cancel(&c.timer)

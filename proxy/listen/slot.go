@@ -72,6 +72,34 @@ func (s *Slot) SentAway(c *Conn) {
 	}
 }
 
+// Gone tells the filter, if it counts.
+func (s *Slot) Gone(c *Conn, byClient bool) {
+	if now := s.Now(); now != nil {
+		if f, ok := now.Filter.(Counting); ok {
+			f.Gone(c, byClient)
+		}
+	}
+}
+
+// Measure asks the filter, if it counts.
+func (s *Slot) Measure(c *Conn) {
+	if now := s.Now(); now != nil {
+		if f, ok := now.Filter.(Counting); ok {
+			f.Measure(c)
+		}
+	}
+}
+
+// Halves asks the filter, if it counts.
+func (s *Slot) Halves() bool {
+	if now := s.Now(); now != nil {
+		if f, ok := now.Filter.(Counting); ok {
+			return f.Halves()
+		}
+	}
+	return false
+}
+
 // Record tells the filter, if it records.
 func (s *Slot) Record(shard int, r *access.Record) {
 	if now := s.Now(); now != nil {

@@ -36,8 +36,11 @@ type manager struct {
 
 // Serve takes a connection: it is the end of a filter chain.
 func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
-	m := w.Local(c, func() any { return newManager(w, c) }).(*manager)
-	m.serve(conn)
+	c.manager(w).serve(conn)
+}
+
+func (c *Config) manager(w *pool.Worker) *manager {
+	return w.Local(c, func() any { return newManager(w, c) }).(*manager)
 }
 
 // SentAway counts a connection that comes no further than to a network filter before this one.
@@ -47,13 +50,41 @@ func (c *Config) SentAway(conn *listen.Conn) {
 		return
 	}
 	st.DownstreamCxTotal.Inc()
+	st.DownstreamCxActive.Inc()
 	if conn.Chain.TLS != nil {
 		st.DownstreamCxSSLTotal.Inc()
+		st.DownstreamCxSSLActive.Inc()
+	}
+}
+
+// Gone ends the account of such a connection.
+func (c *Config) Gone(conn *listen.Conn, byClient bool) {
+	st := c.Stats
+	if st == nil {
+		return
+	}
+	st.DownstreamCxActive.Dec()
+	if conn.Chain.TLS != nil {
+		st.DownstreamCxSSLActive.Dec()
 	}
 	st.DownstreamCxDestroy.Inc()
-	st.DownstreamCxDestroyLocal.Inc()
-	st.DownstreamCxLengthMS.Record(0)
+	if byClient {
+		st.DownstreamCxDestroyRemote.Inc()
+	} else {
+		st.DownstreamCxDestroyLocal.Inc()
+	}
+	st.DownstreamCxLengthMS.Record(uint64(max(0, conn.Worker.Loop.Now()-conn.Opened) / int64(time.Millisecond)))
 }
+
+// Measure counts the bytes of such a connection.
+func (c *Config) Measure(conn *listen.Conn) {
+	if c.Stats != nil {
+		conn.SetMeter(&c.manager(conn.Worker).meter)
+	}
+}
+
+// Halves: who sends no more has gone.
+func (c *Config) Halves() bool { return false }
 
 func newManager(w *pool.Worker, c *Config) *manager {
 	m := &manager{w: w, cfg: c, server: []byte("envoy"), via: []byte(c.Via)}

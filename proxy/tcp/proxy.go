@@ -77,7 +77,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.idle = pool.WishedIdle(&s.rec.State, c.IdleTimeout)
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
-		s.meter = drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
+		s.meter = c.meter()
 		conn.SetMeter(&s.meter)
 	}
 	conn.Served = s
@@ -124,6 +124,25 @@ func (c *Config) SentAway(*listen.Conn) {
 	if c.Stats != nil {
 		c.Stats.DownstreamCxTotal.Inc()
 	}
+}
+
+// Gone does nothing: of the end of connections there is no count.
+func (c *Config) Gone(*listen.Conn, bool) {}
+
+// Measure counts the bytes of a connection that was sent away.
+func (c *Config) Measure(conn *listen.Conn) {
+	if c.Stats != nil {
+		m := c.meter()
+		conn.SetMeter(&m)
+	}
+}
+
+// Halves: each side of a session ends by itself.
+func (c *Config) Halves() bool { return true }
+
+func (c *Config) meter() drive.Meter {
+	st := c.Stats
+	return drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
 }
 
 // Record logs it.
