@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
 
@@ -17,12 +18,15 @@ import (
 
 var tcpFields = []*Message{
 	message((*tcpv3.TcpProxy)(nil), reads("stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts", "max_downstream_connection_duration", "max_downstream_connection_duration_jitter_percentage",
-		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy", "upstream_connect_mode"),
+		"access_log_flush_interval", "access_log_options", "flush_access_log_on_connected", "hash_policy", "metadata_match", "tunneling_config", "proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy", "upstream_connect_mode",
+		"backoff_options", "check_drain_close"),
+		refuses("Envoy 1.40 takes it and ends nobody for it; idle_timeout does that", "downstream_idle_timeout", "upstream_idle_timeout"),
 		ignores("what comes early stays where it was read, up to the connection's own limit", "max_early_data_bytes")),
 	message((*tcpv3.TcpProxy_TunnelingConfig)(nil), reads("hostname", "use_post", "post_path", "headers_to_add",
 		"propagate_response_headers", "propagate_response_trailers", "request_id_extension", "request_id_header", "request_id_metadata_key", "formatters")),
 	message((*tcpv3.TcpProxy_WeightedCluster)(nil), reads("clusters")),
 	message((*tcpv3.TcpProxy_WeightedCluster_ClusterWeight)(nil), reads("name", "weight", "metadata_match")),
+	message((*corev3.BackoffStrategy)(nil), reads("base_interval", "max_interval")),
 	message((*tcpv3.TcpProxy_TcpAccessLogOptions)(nil), reads("access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start")),
 }
 
@@ -45,6 +49,7 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 		Logs:        r.logs(m.GetAccessLog(), at.Child("access_log")),
 	}
 	c.AfterData = r.afterData(m, at)
+	c.Backoff, c.DrainClose = r.backoff(m.GetBackoffOptions(), at.Child("backoff_options")), m.GetCheckDrainClose().GetValue()
 	if j := m.GetMaxDownstreamConnectionDurationJitterPercentage(); j != nil {
 		c.AgeJitter = j.GetValue() / 100
 	}
@@ -81,6 +86,18 @@ func (r *listenerReader) tcpProxy(m *tcpv3.TcpProxy, at *field.Path) *tcp.Config
 	}
 	c.Forward = r.forward
 	return c
+}
+
+// backoff reads how long one waits between tries.
+func (r *reader) backoff(m *corev3.BackoffStrategy, at *field.Path) route.Backoff {
+	if m == nil {
+		return route.Backoff{}
+	}
+	b := route.Backoff{Base: r.duration(m.GetBaseInterval(), at.Child("base_interval"))}
+	if b.Max = r.orDefault(m.GetMaxInterval(), 10*b.Base, at.Child("max_interval")); b.Max < b.Base {
+		r.errs.Addf(at.Child("max_interval"), "found %v, want at least base_interval, %v", b.Max, b.Base)
+	}
+	return b
 }
 
 // afterData reads whether a host is gone to when the client has sent something. After a handshake it is in any case: filters have connections

@@ -297,13 +297,19 @@ func (p *RetryPolicy) Overridden(m *header.Map) *RetryPolicy {
 	return &own
 }
 
-// Backoff returns how long to wait before a retry (the first is 1): a random time
-// below the interval, which starts at the base and doubles up to the maximum, as
-// Envoy's jittered exponential back-off.
+// Backoff returns how long to wait before a retry (the first is 1), as Envoy's jittered exponential back-off.
 func (p *RetryPolicy) Backoff(retry uint32, random uint64) time.Duration {
-	interval := p.BaseInterval
-	for ; retry > 1 && interval < p.MaxInterval; retry-- {
+	return Backoff{p.BaseInterval, p.MaxInterval}.Wait(retry, random)
+}
+
+// A Backoff is how long one waits before the next of several tries.
+type Backoff struct{ Base, Max time.Duration }
+
+// Wait returns a random time below an interval that starts at the base, with the first retry, and doubles up to the maximum.
+func (b Backoff) Wait(retry uint32, random uint64) time.Duration {
+	interval := b.Base
+	for ; retry > 1 && interval < b.Max; retry-- {
 		interval *= 2
 	}
-	return time.Duration(random % uint64(max(1, min(interval, p.MaxInterval))))
+	return time.Duration(random % uint64(max(1, min(interval, b.Max))))
 }

@@ -23,6 +23,8 @@ type Config struct {
 	AgeJitter   float64       // up to how much longer, as a share of MaxAge
 	AfterData   bool          // upstream_connect_mode: no host is gone to before the client has sent something
 	Attempts    int           // max_connect_attempts; 0: 1
+	Backoff     route.Backoff // between them; zero: none
+	DrainClose  bool          // check_drain_close: sessions of a listener that is drained end with the next bytes that pass
 	FlushEvery  time.Duration // access_log_flush_interval: a line so often; 0: none
 	// FlushConnected and FlushStart have a line written when the connection has reached its host, and when it has come.
 	FlushConnected, FlushStart bool

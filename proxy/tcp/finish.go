@@ -33,6 +33,7 @@ func (s *session) finish() {
 	s.w.Loop.Cancel(&s.age)
 	s.w.Loop.Cancel(&s.periodic)
 	s.w.Loop.Cancel(&s.lines)
+	s.w.Loop.Cancel(&s.again.timer)
 	if u := s.up; u != nil {
 		s.up = nil
 		u.end()

@@ -63,6 +63,9 @@ func (s *session) OnSpliced(_ *drive.Conn, n int) {
 	s.alive()
 	s.rec.BytesReceived += uint64(n)
 	s.rec.UpstreamBytesSent += uint64(n)
+	if s.drained() {
+		return
+	}
 	if s.up.Full() {
 		if st := s.config.Stats; st != nil {
 			st.DownstreamFlowControlPausedReading.Inc()
@@ -71,11 +74,22 @@ func (s *session) OnSpliced(_ *drive.Conn, n int) {
 	}
 }
 
-// came accounts for bytes of the host that are on their way to the client.
-func (s *session) came(n int) {
+// came accounts for bytes of the host that are on their way to the client. It reports whether the session goes on.
+func (s *session) came(n int) bool {
 	s.alive()
 	s.rec.UpstreamBytesReceived += uint64(n)
 	s.rec.BytesSent += uint64(n)
+	return !s.drained()
+}
+
+// drained ends the session, behind what is on its way, if its listener is drained and that is wanted. It reports whether it has.
+func (s *session) drained() bool {
+	if !s.config.DrainClose || !s.conn.Draining() {
+		return false
+	}
+	s.closedFor("tcp_proxy_drain_close")
+	s.finish()
+	return true
 }
 
 // flows lets the client's bytes flow again: the host takes more.

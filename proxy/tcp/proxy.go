@@ -54,6 +54,7 @@ type session struct {
 	age       drive.Timer
 	periodic  drive.Timer
 	lines     drive.Timer
+	again     again
 	idle      time.Duration
 	over      bool
 }
@@ -310,8 +311,23 @@ func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) 
 	}
 	s.tried = append(s.tried, h)
 	s.rec.Earlier = append(s.rec.Earlier, access.Attempted{Addr: h.Addr, Name: h.Name})
-	s.try(c)
+	if s.config.Backoff.Base == 0 {
+		s.try(c)
+		return
+	}
+	s.again = again{s, c, drive.Timer{}}
+	s.again.timer.Handler = &s.again
+	s.w.Loop.Schedule(&s.again.timer, s.config.Backoff.Wait(uint32(s.attempts), s.w.Random()))
 }
+
+// again tries to connect once more, when it is time.
+type again struct {
+	s       *session
+	cluster *cluster.Cluster
+	timer   drive.Timer
+}
+
+func (a *again) OnTimer(*drive.Timer) { a.s.try(a.cluster) }
 
 // hash is what balances the connection, if something does.
 func (s *session) hash() (uint64, bool) {

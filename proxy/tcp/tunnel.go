@@ -170,8 +170,9 @@ func (t *tunnel) OnData(b []byte, end bool) {
 		return
 	}
 	if len(b) > 0 {
-		s.conn.Write(b)
-		s.came(len(b))
+		if s.conn.Write(b); !s.came(len(b)) {
+			return
+		}
 	}
 	if end {
 		t.hostEnded()

@@ -241,8 +241,7 @@ func (u *upstream) OnData(_ *drive.Conn, b []byte) int {
 // OnSpliced accounts for bytes of the host that are on their way to the client.
 func (u *upstream) OnSpliced(_ *drive.Conn, n int) {
 	s := u.s
-	s.came(n)
-	if s.conn.Full() {
+	if s.came(n) && s.conn.Full() {
 		u.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
 		u.conn.Pause()
 	}
