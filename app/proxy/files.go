@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"os"
 	"sync"
 	"time"
 
@@ -27,13 +28,18 @@ type file struct {
 }
 
 // Open opens a file, or finds it open.
-func (f *files) Open(path string) (build.Lines, error) {
+func (f *files) Open(path string) (build.Lines, error) { return f.openAs(path, 0o644) }
+
+// OpenPrivate is Open for a file that is nobody's business but its owner's.
+func (f *files) OpenPrivate(path string) (build.Lines, error) { return f.openAs(path, 0o600) }
+
+func (f *files) openAs(path string, mode os.FileMode) (build.Lines, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l := f.open[path]; l != nil {
 		return l, nil
 	}
-	sink, err := access.OpenSink(path, f.every, f.dropped)
+	sink, err := access.OpenSink(path, mode, f.every, f.dropped)
 	if err != nil {
 		return nil, err
 	}

@@ -40,10 +40,10 @@ type Sink struct {
 	done   chan struct{}
 }
 
-// OpenSink opens a sink that appends to a file, which it makes if there is none. The paths
+// OpenSink opens a sink that appends to a file, which it makes, with that mode, if there is none. The paths
 // /dev/stdout and /dev/stderr are the process's own streams, whatever they are. Lines reach
 // the file after every at the latest, 0: a second. Dropped lines are counted in dropped.
-func OpenSink(path string, every time.Duration, dropped *stats.Counter) (*Sink, error) {
+func OpenSink(path string, mode os.FileMode, every time.Duration, dropped *stats.Counter) (*Sink, error) {
 	return newSink(path, every, dropped, func() (io.WriteCloser, error) {
 		switch path {
 		case "/dev/stdout":
@@ -51,7 +51,7 @@ func OpenSink(path string, every time.Duration, dropped *stats.Counter) (*Sink, 
 		case "/dev/stderr":
 			return keepOpen{os.Stderr}, nil
 		}
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, mode)
 		if err != nil {
 			return nil, fmt.Errorf("access log: %w", err)
 		}

@@ -178,7 +178,7 @@ func TestSinkReopen(t *testing.T) {
 func TestOpenSink(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	for range 2 { // the second time it appends
-		s, err := OpenSink(path, 0, nil)
+		s, err := OpenSink(path, 0o644, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestOpenSink(t *testing.T) {
 	if got, _ := os.ReadFile(path); string(got) != "200\n200\n" {
 		t.Errorf("the file holds %q", got)
 	}
-	if _, err := OpenSink(filepath.Join(path, "below", "a", "file"), 0, nil); err == nil {
+	if _, err := OpenSink(filepath.Join(path, "below", "a", "file"), 0o644, 0, nil); err == nil {
 		t.Error("a path below a file was opened")
 	}
 }

@@ -52,6 +52,8 @@ type accesslogConfig = accesslogv3.AccessLog
 // Files opens the files of access logs; one that is open already is shared.
 type Files interface {
 	Open(path string) (Lines, error)
+	// OpenPrivate makes a file that others may not read, if it makes one.
+	OpenPrivate(path string) (Lines, error)
 }
 
 // Lines takes lines of a log in without waiting, on the thread of a shard.

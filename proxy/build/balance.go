@@ -81,6 +81,7 @@ var balanceFields = []*Message{
 // balance reads how a cluster chooses among its hosts.
 func (r *reader) balance(m *clusterv3.Cluster, c *cluster.Config) {
 	common, at := m.GetCommonLbConfig(), field.At("common_lb_config")
+	c.CloseOnFailure = m.GetCloseConnectionsOnHostHealthFailure()
 	c.CloseOnChange = common.GetCloseConnectionsOnHostSetChange()
 	if p := common.GetHealthyPanicThreshold(); p != nil {
 		v := p.GetValue()

@@ -33,7 +33,7 @@ var clusterFields = []*Message{
 			"max_requests_per_connection", "circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "typed_extension_protocol_options", "preconnect_policy",
 			"dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "dns_failure_refresh_rate", "outlier_detection", "upstream_bind_config", "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config",
 			"lb_policy", "lb_subset_config", "dns_jitter", "cluster_type", "typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups", "upstream_http_protocol_options",
-			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "health_checks", "ignore_health_on_host_removal", "upstream_connection_options", "load_balancing_policy"),
+			"common_lb_config", "transport_socket", "metadata", "protocol_selection", "health_checks", "ignore_health_on_host_removal", "close_connections_on_host_health_failure", "upstream_connection_options", "load_balancing_policy"),
 		ignores("hosts of an original-destination cluster are made per connection", "cleanup_interval"),
 		ignores("clusters are complete before they are visible", "wait_for_warm_on_init"),
 		reads("track_timeout_budgets", "track_cluster_stats")),

@@ -31,7 +31,8 @@ var tlsFields = []*Message{
 		refuses("renegotiation is a hole", "allow_renegotiation"),
 		ignores("crypto/tls always does", "enforce_rsa_key_usage")),
 	message((*tlsv3.CommonTlsContext)(nil), reads("tls_params", "tls_certificates", "tls_certificate_sds_secret_configs", "validation_context", "validation_context_sds_secret_config",
-		"combined_validation_context", "alpn_protocols")),
+		"combined_validation_context", "alpn_protocols", "key_log")),
+	message((*tlsv3.TlsKeyLog)(nil), reads("path", "local_address_range", "remote_address_range")),
 	message((*tlsv3.CommonTlsContext_CombinedCertificateValidationContext)(nil), reads("default_validation_context", "validation_context_sds_secret_config")),
 	message((*tlsv3.TlsParameters)(nil), reads("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves"),
 		refuses("crypto/tls can be told what a key here signs with, but neither what it asks a peer for nor which algorithm the peer has used; half of a restriction is none", "signature_algorithms")),
@@ -218,6 +219,7 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 	p := c.GetTlsParams()
 	out := malltls.Common{ALPN: c.GetAlpnProtocols(), MinVersion: tlsVersions[p.GetTlsMinimumProtocolVersion()], MaxVersion: tlsVersions[p.GetTlsMaximumProtocolVersion()],
 		Ciphers: p.GetCipherSuites(), Curves: p.GetEcdhCurves()}
+	out.KeyLog = r.keyLog(c.GetKeyLog(), at.Child("key_log"))
 	for i, cert := range c.GetTlsCertificates() {
 		at := at.Child("tls_certificates").Index(i)
 		id := malltls.NewIdentity(at.String())
@@ -258,6 +260,27 @@ func (r *reader) tlsCommon(c *tlsv3.CommonTlsContext, secrets *Secrets, at *fiel
 		r.errs.Addf(at, "has a validation context of a kind that is not supported")
 	}
 	return out
+}
+
+// keyLog reads where the secrets of connections are taken down, nil if nowhere.
+func (r *reader) keyLog(m *tlsv3.TlsKeyLog, at *field.Path) *malltls.KeyLog {
+	if m == nil {
+		return nil
+	}
+	lines, err := r.env.Files.OpenPrivate(m.GetPath())
+	if err != nil {
+		r.errs.Addf(at.Child("path"), "%v", err)
+		return nil
+	}
+	return &malltls.KeyLog{To: keyLines{lines}, Local: r.prefixes(m.GetLocalAddressRange(), at.Child("local_address_range")), Remote: r.prefixes(m.GetRemoteAddressRange(), at.Child("remote_address_range"))}
+}
+
+// keyLines are a file's lines as crypto/tls writes them: one at a time, whole.
+type keyLines struct{ to Lines }
+
+func (l keyLines) Write(b []byte) (int, error) {
+	l.to.Append(b)
+	return len(b), nil
 }
 
 // secret notes that a secret is needed, unless it is here already.

@@ -90,7 +90,7 @@ func (c *Cluster) SetCheck(s *State, set, unset Check, uneject bool) bool {
 		s.since.Store(0) // it starts slowly again
 	}
 	if now&^was&CheckFailed != 0 {
-		s.failures.Add(1)
+		s.failed()
 	}
 	changed := was != now
 	if uneject && s.ejected.Load() {

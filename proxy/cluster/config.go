@@ -76,6 +76,7 @@ type Config struct {
 	Naming    *Naming      // override_host: requests may name the hosts that they want; nil: they may not
 
 	CloseOnChange              bool           // close_connections_on_host_set_change: none outlives the set of hosts that it was made for
+	CloseOnFailure             bool           // close_connections_on_host_health_failure: TCP sessions end with their host's health
 	Preconnect                 float64        // per_upstream_preconnect_ratio; 0: 1
 	TrackBudget, TrackSizes    bool           // of track_cluster_stats
 	PreconnectNext             float64        // predictive_preconnect_ratio; 0: 1

@@ -113,6 +113,7 @@ type State struct {
 	outlier    outlierState
 	reported   reportedWeight
 	since      atomic.Int64 // when it was first balanced to; slow start only
+	mourners   mourners
 }
 
 // Ejected reports whether outlier detection has taken the host out.

@@ -294,7 +294,7 @@ func (c *Cluster) eject(h *Host, now time.Time) {
 	h.outlier.ejected.begin(c, now)
 	h.outlier.ejections++
 	h.ejected.Store(true)
-	h.failures.Add(1)
+	h.failed()
 	c.ejected++
 	c.Stats.Outlier.EjectionsActive.Set(int64(c.ejected))
 	c.Stats.Outlier.EjectionsEnforcedTotal.Inc()

@@ -261,6 +261,9 @@ func (s *session) secure(ctx context.Context, c net.Conn) (net.Conn, error) {
 	if alpn := s.k.config.ALPN; len(alpn) > 0 {
 		config.NextProtos = alpn
 	}
+	if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil { // of a Unix socket it is none
+		client.Context().LogKeys(config, local.Addr(), s.host.Load().Addr.Addr())
+	}
 	secure := tls.Client(c, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		c.Close()

@@ -253,6 +253,7 @@ func (c *Conn) handshake() {
 	}
 	timeout = c.Overload().Timeouts[overload.Handshake].Scale(timeout)
 	config := chain.TLS.Config(c.Aside, &c.found)
+	chain.TLS.Context().LogKeys(config, c.Local.Addr(), c.Remote.Addr())
 	c.StartTLS(true, config, timeout, c.secured)
 }
 

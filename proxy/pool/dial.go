@@ -196,6 +196,7 @@ func (t *try) OnConnect(_ *drive.Conn, err error) {
 		t.failed(ConnectFailed, tls.ErrNotReady.Error(), access.EndLocalClosed, "")
 	default:
 		config := d.client.Config(d.Name, d.Host.Name, d.Wish, t.conn.Aside, &t.found)
+		d.client.Context().LogKeys(config, t.conn.LocalAddr().Addr(), t.conn.RemoteAddr().Addr())
 		switch {
 		case d.Wish != nil && len(d.Wish.ALPN) > 0:
 			config.NextProtos = d.Wish.ALPN

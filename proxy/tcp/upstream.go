@@ -50,6 +50,9 @@ func newUpstream(s *session, c *cluster.Cluster, h *cluster.Host, limits *cluste
 	h.CxTotal.Inc()
 	h.Connections.Inc()
 	h.Active.Add(1)
+	if c.CloseOnFailure {
+		h.Mourn(u)
+	}
 	u.timer.Handler, u.life.Handler, u.life.Kind = u, u, timerLife
 	s.w.Loop.Schedule(&u.timer, c.ConnectTimeout)
 	s.origin.State = s.rec.State.Shared()
@@ -129,6 +132,19 @@ func (u *upstream) failed(why string, kind cluster.ResultKind) {
 	u.s.notConnected(u.cluster, u.host, why)
 }
 
+// HostFailed ends the session, as its host is found to be of no use.
+func (u *upstream) HostFailed() { u.s.w.Loop.Post(u.abandon) }
+
+func (u *upstream) abandon() {
+	switch {
+	case u.freed:
+	case !u.up:
+		u.failed("connection termination", cluster.ConnectFailed)
+	default:
+		u.s.finish()
+	}
+}
+
 // release ends the connection's account.
 func (u *upstream) release() {
 	if u.freed {
@@ -138,6 +154,9 @@ func (u *upstream) release() {
 	u.s.w.Loop.Cancel(&u.timer)
 	u.s.w.Loop.Cancel(&u.life)
 	u.limits.Connections.Release()
+	if u.cluster.CloseOnFailure {
+		u.host.Forget(u)
+	}
 	st := u.cluster.Stats
 	st.UpstreamCxActive.Dec()
 	if u.up {

@@ -30,6 +30,7 @@ type Common struct {
 	MinVersion uint16   // crypto/tls numbers; 0: TLS 1.2
 	MaxVersion uint16   // 0: TLS 1.3 (a client as Envoy's: TLS 1.2 unless told otherwise is left to the builder)
 	Ciphers    []string // names as in Envoy's configuration (ECDHE-ECDSA-AES256-GCM-SHA384); empty: Istio's list
+	KeyLog     *KeyLog  // nil: none
 	Curves     []string // X25519MLKEM768, X25519, P-256, P-384, P-521 in order of preference; empty: as listed, then P-384
 }
 

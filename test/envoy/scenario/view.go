@@ -192,6 +192,7 @@ var (
 	endpoint6 = regexp.MustCompile(`\[::1\]:\d+`)
 	session   = regexp.MustCompile(`="(C[A-Za-z0-9+/]{14,}={0,2})"`) // a message of a cookie that keeps a client at its host
 	ofName    = regexp.MustCompile(`\.example:[0-9]{5}\b`)
+	secret    = regexp.MustCompile(`\b([A-Z0-9_]+_(?:SECRET(?:_0)?|RANDOM)) [0-9a-f]{64} [0-9a-f]{64,96}$`) // a line of a key log
 	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
 	dates     = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
 	took      = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
@@ -228,6 +229,7 @@ func (v *View) normalize(text string) string {
 			text = strings.ReplaceAll(text, place[0], place[1])
 		}
 	}
+	text = secret.ReplaceAllString(text, "$1 (random) (secret)")
 	text = hash.ReplaceAllString(text, `="(hash)"`)
 	text = uuid.ReplaceAllStringFunc(text, func(id string) string {
 		if id[14] == '4' { // the version, which is where the decision to trace is kept
