@@ -437,7 +437,9 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		default:
 			r.errs.Addf(at, "says not which protocol, want explicit_http_config, use_downstream_protocol_config or auto_config")
 		}
-		http2At = http2At.Child("http2_protocol_options")
+		if http2At = http2At.Child("http2_protocol_options"); c.ALPN {
+			r.secureOnly(c.Transports, at.Child("auto_config"))
+		}
 	}
 	c.ProperCase, c.Spelling = r.keyFormat(h1.GetHeaderKeyFormat(), at.Child("http_protocol_options").Child("header_key_format"))
 	c.AbsoluteURL = h1.GetSendFullyQualifiedUrl()
@@ -458,6 +460,16 @@ func (r *reader) httpOptions(m *clusterv3.Cluster, c *cluster.Config) {
 		c.MaxRequestsPerConnection = n.GetValue()
 	}
 	c.MaxStreamDuration = r.duration(common.GetMaxStreamDuration(), commonAt.Child("max_stream_duration"))
+}
+
+// secureOnly refuses what a TLS handshake is to choose where there may be none.
+func (r *reader) secureOnly(all []cluster.Transport, at *field.Path) {
+	for _, t := range all {
+		if t.Socket == nil && r.env.Values.integer("config.do_not_validate_alpn_support", 0) == 0 {
+			r.errs.Addf(at, "goes by what hosts choose in TLS's handshake, and the transport socket %s has none", t.Name)
+			return
+		}
+	}
 }
 
 // clusterPolicies reads what goes before the policies of routes.

@@ -2,6 +2,7 @@ package build
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ var healthCheckFields = []*Message{
 		ignores("Envoy does not read it either; an endpoint's health_check_config has a port", "alt_port"),
 		ignores(forPeople, "name")),
 	message((*corev3.HealthCheck_HttpHealthCheck)(nil),
-		reads("host", "path", "receive", "response_buffer_size", "request_headers_to_add", "request_headers_to_remove", "expected_statuses", "retriable_statuses", "service_name_matcher", "method"),
+		reads("host", "path", "receive", "response_buffer_size", "request_headers_to_add", "request_headers_to_remove", "expected_statuses", "retriable_statuses", "service_name_matcher", "method", "send", "use_alpn_protocol"),
 		only("codec_client_type", "HTTP/3 is not built", "HTTP1", "HTTP2")),
 	message((*corev3.HealthCheck_TcpHealthCheck)(nil), reads("send", "receive", "proxy_protocol_config")),
 	message((*corev3.HealthCheck_GrpcHealthCheck)(nil), reads("service_name", "authority", "initial_metadata")),
@@ -79,7 +80,7 @@ func (r *reader) healthChecks(m *clusterv3.Cluster, c *cluster.Config) *healthch
 	}
 	switch h.GetHealthChecker().(type) {
 	case *corev3.HealthCheck_HttpHealthCheck_:
-		out.Probe = r.httpProbe(h.GetHttpHealthCheck(), at.Child("http_health_check"))
+		out.Probe = r.httpProbe(h.GetHttpHealthCheck(), c.Transports, at.Child("http_health_check"))
 	case *corev3.HealthCheck_GrpcHealthCheck_:
 		if !c.HTTP2 {
 			r.errs.Addf(at.Child("grpc_health_check"), "is set on a cluster that does not speak HTTP/2")
@@ -114,12 +115,18 @@ func (r *reader) transportFor(all []cluster.Transport, labels map[string]string)
 	return nil
 }
 
-func (r *reader) httpProbe(m *corev3.HealthCheck_HttpHealthCheck, at *field.Path) healthcheck.Probe {
+// withPayload are the methods of checks that may have a body.
+var withPayload = []corev3.RequestMethod{corev3.RequestMethod_POST, corev3.RequestMethod_PUT, corev3.RequestMethod_PATCH, corev3.RequestMethod_OPTIONS}
+
+func (r *reader) httpProbe(m *corev3.HealthCheck_HttpHealthCheck, transports []cluster.Transport, at *field.Path) healthcheck.Probe {
 	out := &healthcheck.HTTP{
 		Host: m.GetHost(), Path: m.GetPath(), HTTP2: m.GetCodecClientType() == typev3.CodecClientType_HTTP2,
 		Add: r.additions(m.GetRequestHeadersToAdd(), at.Child("request_headers_to_add")), Remove: m.GetRequestHeadersToRemove(),
 		Expected: r.statuses(m.GetExpectedStatuses(), at.Child("expected_statuses")), Retriable: r.statuses(m.GetRetriableStatuses(), at.Child("retriable_statuses")),
-		Receive: r.payloads(m.GetReceive(), at.Child("receive")), BodyLimit: 1024,
+		Receive: r.payloads(m.GetReceive(), at.Child("receive")), BodyLimit: 1024, ByALPN: m.GetUseAlpnProtocol(),
+	}
+	if m.GetSend() != nil {
+		out.Send = r.payload(m.GetSend(), at.Child("send"))
 	}
 	if m.GetPath() == "" {
 		r.errs.Addf(at.Child("path"), "is empty")
@@ -135,6 +142,12 @@ func (r *reader) httpProbe(m *corev3.HealthCheck_HttpHealthCheck, at *field.Path
 		r.errs.Addf(at.Child("method"), "found CONNECT, want another method")
 	default:
 		out.Method = m.GetMethod().String()
+	}
+	if out.Send != nil && !slices.Contains(withPayload, m.GetMethod()) {
+		r.errs.Addf(at.Child("send"), "is set, and method is %v, want POST, PUT, PATCH or OPTIONS", max(m.GetMethod(), corev3.RequestMethod_GET))
+	}
+	if out.ByALPN {
+		r.secureOnly(transports, at.Child("use_alpn_protocol"))
 	}
 	if m.GetServiceNameMatcher() != nil {
 		match := r.stringMatch(m.GetServiceNameMatcher(), at.Child("service_name_matcher"))

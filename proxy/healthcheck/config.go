@@ -46,12 +46,14 @@ type HTTP struct {
 	Method string           // empty: GET
 	Add    *route.Mutations // nil: none
 	Remove []string
+	Send   []byte // the body; nil: there is none
 	// Expected and Retriable are ranges of statuses, the end excluded. An empty Expected is 200. A status in neither
 	// makes a host unhealthy at once, one of Retriable by the threshold.
 	Expected, Retriable []Range
 	Receive             [][]byte // found in the body in this order
 	BodyLimit           int      // of what is looked at
 	HTTP2               bool
+	ByALPN              bool // what the host chooses in the TLS handshake, if it does, in place of HTTP2
 	// Service must match x-envoy-upstream-healthchecked-cluster; nil: not looked at.
 	Service func(string) bool
 }

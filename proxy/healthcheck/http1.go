@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 
 	"github.com/mallamesh/malla/proxy/h1"
 	"github.com/mallamesh/malla/proxy/header"
@@ -27,7 +28,8 @@ func (c *http1) check(s *session) (r result, again, stale bool) {
 	if len(c.in) > 0 { // nobody asked for that
 		return result{failure: Network}, false, true
 	}
-	if _, err := c.c.Write(h1.AppendRequest(nil, &m, h1.Form{Empty: !h1.Bodiless(m.Get(header.Method))})); err != nil {
+	head := h1.AppendRequest(nil, &m, h1.Form{Empty: p.Send == nil && !h1.Bodiless(m.Get(header.Method))})
+	if _, err := c.c.Write(append(head, p.Send...)); err != nil {
 		return broken(err), false, true
 	}
 	a := answer{limit: p.BodyLimit}
@@ -49,6 +51,9 @@ func request(m *header.Map, p *HTTP, s *session) {
 	m.AddCopy(header.Authority, []byte(s.authority(p.Host)))
 	m.AddCopy(header.Scheme, []byte(s.scheme()))
 	m.AddCopy(header.UserAgent, []byte("Envoy/HC"))
+	if p.Send != nil {
+		m.AddCopy(header.ContentLength, strconv.AppendInt(nil, int64(len(p.Send)), 10))
+	}
 	apply(m, p.Add, p.Remove)
 }
 

@@ -89,7 +89,9 @@ func (c *http2) check(s *session) (r result, again, stale bool) {
 	if web != nil {
 		request(&m, web, s)
 		c.a.limit = web.BodyLimit
-		stream.SendHeaders(&m, true)
+		if stream.SendHeaders(&m, web.Send == nil); web.Send != nil {
+			stream.SendData(web.Send, true)
+		}
 	} else {
 		p := s.k.config.Probe.(*GRPC)
 		call(&m, p, s)

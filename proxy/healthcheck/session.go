@@ -226,7 +226,7 @@ func (s *session) connect(deadline time.Time) result {
 	}
 	switch p := s.k.config.Probe.(type) {
 	case *HTTP:
-		if p.HTTP2 {
+		if p.speaksHTTP2(c) {
 			s.open = newHTTP2(c)
 		} else {
 			s.open = &http1{c: c, parser: h1.Parser{Lenient: true}}
@@ -241,6 +241,19 @@ func (s *session) connect(deadline time.Time) result {
 		s.open = &tcpConn{c: c}
 	}
 	return result{}
+}
+
+// speaksHTTP2 reports whether a check is one of HTTP/2 on this connection.
+func (p *HTTP) speaksHTTP2(c net.Conn) bool {
+	if t, ok := c.(*tls.Conn); ok && p.ByALPN {
+		switch t.ConnectionState().NegotiatedProtocol {
+		case "h2":
+			return true
+		case "http/1.1":
+			return false
+		}
+	}
+	return p.HTTP2
 }
 
 // secure speaks TLS if the host does.
