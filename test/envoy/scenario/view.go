@@ -193,7 +193,7 @@ var (
 	session   = regexp.MustCompile(`="(C[A-Za-z0-9+/]{14,}={0,2})"`) // a message of a cookie that keeps a client at its host
 	ofName    = regexp.MustCompile(`\.example:[0-9]{5}\b`)
 	secret    = regexp.MustCompile(`\b([A-Z0-9_]+_(?:SECRET(?:_0)?|RANDOM)) [0-9a-f]{64} [0-9a-f]{64,96}$`) // a line of a key log
-	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`) // of a cookie that balancing makes
+	hash      = regexp.MustCompile(`="[0-9a-f]{16}"`)                                                       // of a cookie that balancing makes
 	dates     = regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} (\d{4}) \d\d:\d\d:\d\d GMT`)
 	took      = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
 	left      = regexp.MustCompile(`(?i)(x-envoy-expected-rq-timeout-ms: |grpc-timeout: )(\d+)`)
