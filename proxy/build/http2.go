@@ -2,6 +2,7 @@ package build
 
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/h2"
@@ -12,7 +13,8 @@ var http2Fields = []*Message{
 		reads("hpack_table_size", "max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size", "allow_connect",
 			"max_outbound_frames", "max_outbound_control_frames", "max_consecutive_inbound_frames_with_empty_payload",
 			"max_inbound_priority_frames_per_stream", "max_inbound_window_update_frames_per_data_frame_sent",
-			"stream_error_on_invalid_http_messaging", "override_stream_error_on_invalid_http_message", "connection_keepalive"),
+			"stream_error_on_invalid_http_messaging", "override_stream_error_on_invalid_http_message", "connection_keepalive",
+			"stream_reset_burst", "stream_reset_rate"),
 		refuses("METADATA frames are not part of HTTP/2", "allow_metadata"),
 		ignores("there are no METADATA frames", "max_metadata_size"),
 		ignores("there is one codec", "use_oghttp2_codec"),
@@ -49,6 +51,7 @@ func (r *reader) http2(m *corev3.Http2ProtocolOptions, at *field.Path) h2.Option
 	l.EmptyFrames = orNone(number(m.GetMaxConsecutiveInboundFramesWithEmptyPayload()))
 	l.PriorityPerStream = orNone(number(m.GetMaxInboundPriorityFramesPerStream()))
 	l.WindowUpdatesPerData = within("max_inbound_window_update_frames_per_data_frame_sent", number(m.GetMaxInboundWindowUpdateFramesPerDataFrameSent()), 1, maxInt)
+	l.ResetBurst, l.ResetRate = orNone(number64(m.GetStreamResetBurst())), orNone(number64(m.GetStreamResetRate()))
 	if k := m.GetConnectionKeepalive(); k != nil {
 		at := at.Child("connection_keepalive")
 		o.PingInterval, o.PingTimeout = r.duration(k.GetInterval(), at.Child("interval")), r.duration(k.GetTimeout(), at.Child("timeout"))
@@ -63,6 +66,15 @@ func (r *reader) http2(m *corev3.Http2ProtocolOptions, at *field.Path) h2.Option
 		}
 	}
 	return o
+}
+
+// number64 is number for one that may be longer than anybody counts.
+func number64(v *wrapperspb.UInt64Value) *uint32 {
+	if v == nil {
+		return nil
+	}
+	n := uint32(min(v.GetValue(), 1<<31-1))
+	return &n
 }
 
 // defaultJitter is Envoy's, in percent.

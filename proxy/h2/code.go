@@ -86,7 +86,8 @@ const (
 	detailsOutbound      = "http2.outbound_frames_flood"
 	detailsControl       = "codec_error:Too_many_control_frames_in_the_outbound_queue."
 	detailsPremature     = "too_many_premature_resets"
-	detailsHeld          = "overload" // as Envoy resets streams that hold much memory
+	detailsResets        = "codec_error:The_user_callback_function_failed" // as nghttp2 says it
+	detailsHeld          = "overload"                                      // as Envoy resets streams that hold much memory
 )
 
 // Errors of connections.
@@ -123,5 +124,6 @@ var (
 	errWindowUpdate = &Error{Code: EnhanceYourCalm, Details: detailsWindowUpdate, Why: "too many WINDOW_UPDATE frames", Flood: true}
 	errOutbound     = &Error{Code: EnhanceYourCalm, Details: detailsOutbound, Why: "too many frames in the outbound queue", Flood: true, Stuck: true}
 	errControl      = &Error{Code: EnhanceYourCalm, Details: detailsControl, Why: "too many control frames in the outbound queue", Flood: true, Stuck: true}
+	errResets       = &Error{Code: InternalError, Details: detailsResets, Why: "too many streams reset"}
 	errPremature    = &Error{Code: EnhanceYourCalm, Details: detailsPremature, Why: "too many streams reset before they had an answer"}
 )

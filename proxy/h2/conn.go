@@ -250,11 +250,18 @@ func (c *Conn) onReset(id uint32, p []byte) *Error {
 		return errLength
 	}
 	s, err := c.find(id)
-	if s == nil || err != nil {
-		return err
+	if s != nil {
+		err = c.ended(s, Code(binary.BigEndian.Uint32(p)))
 	}
+	if err == nil {
+		err = c.countReset()
+	}
+	return err
+}
+
+// ended ends a stream that the peer has reset.
+func (c *Conn) ended(s *Stream, code Code) *Error {
 	c.o.Stats.RxReset.Inc()
-	code := Code(binary.BigEndian.Uint32(p))
 	if code == NoError && s.remoteEnd { // section 8.1: the peer has answered and wants no more
 		c.remove(s)
 		s.localEnd = true
@@ -263,7 +270,7 @@ func (c *Conn) onReset(id uint32, p []byte) *Error {
 		c.h.OnClosed()
 		return nil
 	}
-	err = c.countEnd(s, true)
+	err := c.countEnd(s, true)
 	r := Reset{Cause: RemoteReset, Code: code, Details: detailsRemoteReset}
 	if code == RefusedStream {
 		r.Details, r.Unseen = detailsRemoteRefused, !c.server

@@ -1,5 +1,7 @@
 package h2
 
+import "time"
+
 // counts is what Envoy's limits are checked against.
 type counts struct {
 	appended uint64 // bytes given to the output, ever
@@ -15,6 +17,9 @@ type counts struct {
 
 	ended     int // requests
 	premature int // of these, reset by the peer at once
+
+	resets    int   // that the peer may send yet
+	resetsNow int64 // the second in which that was so; 0: never
 }
 
 // settle forgets frames that have left. It knows how many bytes are still here, not
@@ -73,6 +78,26 @@ func (c *Conn) countWindow() *Error {
 	if c.count.windows > 5+2*(c.count.opened+c.o.Limits.WindowUpdatesPerData*c.count.dataSent) {
 		return errWindowUpdate
 	}
+	return nil
+}
+
+// countReset counts what a client resets, answered or not. It is nghttp2's bucket, which is filled once a second.
+func (c *Conn) countReset() *Error {
+	if !c.server {
+		return nil
+	}
+	n, l := &c.count, &c.o.Limits
+	if now := c.shard.now()/int64(time.Second) + 1; now > n.resetsNow {
+		if n.resetsNow == 0 {
+			n.resets = l.ResetBurst
+		}
+		n.resets = min(n.resets+int(min(now-n.resetsNow, 1<<20))*min(l.ResetRate, 1<<31-1), l.ResetBurst)
+		n.resetsNow = now
+	}
+	if n.resets == 0 {
+		return errResets
+	}
+	n.resets--
 	return nil
 }
 

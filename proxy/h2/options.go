@@ -37,7 +37,7 @@ type Options struct {
 }
 
 // Limits are Envoy's protections against peers that make work or take memory
-// without end. 0 means Envoy's default, below 0 no limit.
+// without end. 0 means Envoy's default, below 0 no limit unless said otherwise.
 type Limits struct {
 	OutboundFrames        int           // frames that wait unsent; 10000
 	OutboundControlFrames int           // of these PING, SETTINGS, RST_STREAM, ...; 1000
@@ -46,6 +46,8 @@ type Limits struct {
 	WindowUpdatesPerData  int           // WINDOW_UPDATE frames per DATA frame sent; 10
 	PrematureResets       int           // requests, half of which were reset unanswered within PrematureLifetime; 500
 	PrematureLifetime     time.Duration // 1 s
+	ResetBurst            int           // RST_STREAM frames that a client may send at once; 1000, below 0: none
+	ResetRate             int           // more of them for each second; 33, below 0: none
 }
 
 const (
@@ -115,6 +117,14 @@ func (l Limits) resolved() Limits {
 	def(&l.PriorityPerStream, 100)
 	def(&l.WindowUpdatesPerData, 10)
 	def(&l.PrematureResets, 500)
+	none := func(n *int, d int) {
+		if *n == 0 {
+			*n = d
+		}
+		*n = max(*n, 0)
+	}
+	none(&l.ResetBurst, 1000)
+	none(&l.ResetRate, 33)
 	if l.PrematureLifetime == 0 {
 		l.PrematureLifetime = time.Second
 	}

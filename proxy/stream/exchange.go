@@ -113,7 +113,7 @@ func (x *exchange) OnReset(r h2.Reset) {
 	switch r.Cause {
 	case h2.Malformed, h2.Broken:
 		how = pool.HowRefused(r)
-		if r.Code != h2.InternalError { // Envoy takes what is over a limit for the client's wish
+		if r.Cause == h2.Broken || r.Code != h2.InternalError { // Envoy takes what is over a limit for the client's wish
 			flag = access.DownstreamProtocolError
 		}
 	case h2.Closed:
