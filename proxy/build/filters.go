@@ -25,7 +25,8 @@ import (
 
 var filterFields = []*Message{
 	message((*routerv3.Router)(nil), reads("suppress_envoy_headers", "respect_expected_rq_timeout", "strict_check_headers", "upstream_http_filters",
-		"upstream_log", "upstream_log_options"),
+		"upstream_log", "upstream_log_options", "suppress_grpc_request_failure_code_stats"),
+		ignores("what a client sends before its CONNECT is answered waits here, so that no host gets it early", "reject_connect_request_early_data"),
 		ignores("statistics by response code are always kept", "dynamic_stats"),
 		ignores("requests are not traced yet", "start_child_span")),
 	message((*routerv3.Router_UpstreamAccessLogOptions)(nil), reads("flush_upstream_log_on_upstream_stream", "upstream_log_flush_interval")),
@@ -115,7 +116,8 @@ func (r *listenerReader) httpFilter(f *hcmv3.HttpFilter, m proto.Message, c *str
 // router reads the router's own configuration.
 func (r *listenerReader) router(m *routerv3.Router, at *field.Path) router.Config {
 	c := router.Config{SuppressEnvoyHeaders: m.GetSuppressEnvoyHeaders(), RespectExpected: m.GetRespectExpectedRqTimeout(),
-		Upstream: r.upstreamFilters(m.GetUpstreamHttpFilters(), at.Child("upstream_http_filters"))}
+		UncodedGRPC: m.GetSuppressGrpcRequestFailureCodeStats(),
+		Upstream:    r.upstreamFilters(m.GetUpstreamHttpFilters(), at.Child("upstream_http_filters"))}
 	o, where := m.GetUpstreamLogOptions(), at.Child("upstream_log_options").Child("upstream_log_flush_interval")
 	c.Logs = router.Logs{List: r.logs(m.GetUpstreamLog(), at.Child("upstream_log")), Ready: o.GetFlushUpstreamLogOnUpstreamStream(), Every: r.duration(o.GetUpstreamLogFlushInterval(), where)}
 	if o.GetUpstreamLogFlushInterval() != nil && c.Logs.Every < time.Millisecond {

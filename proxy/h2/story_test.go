@@ -220,6 +220,8 @@ func (y *story) begin(w []string) {
 			y.o.PingIdle, y.o.PingTimeout = 500, 100
 		case "premature":
 			y.o.Limits.PrematureResets = number(v)
+		case "resets":
+			y.o.Limits.ResetBurst, y.o.Limits.ResetRate = number(v), 1
 		default:
 			y.t.Fatalf("%s: no option %s", y.name, k)
 		}

@@ -152,8 +152,11 @@ func (r *Responses) Retried(code int) {
 }
 
 // Count counts a response, to a client inside of the mesh or not.
-func (r *Responses) Count(code int, internal bool) {
-	r.UpstreamRq.Add(code)
+func (r *Responses) Count(code int, internal bool) { r.CountAs(code, code, internal) }
+
+// CountAs is Count for a response that counts with another status, or with none (0), where it does not matter who has asked.
+func (r *Responses) CountAs(own, code int, internal bool) {
+	r.UpstreamRq.Add(own)
 	r.UpstreamRqCompleted.Inc()
 	codes, all := &r.ExternalRq, &r.ExternalRqCompleted
 	if internal {

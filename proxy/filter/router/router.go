@@ -42,6 +42,7 @@ type Config struct {
 	Strict               []header.Token  // strict_check_headers
 	Upstream             *upstream.Chain // upstream_http_filters: of requests to clusters that have none of their own
 	Logs                 Logs            // upstream_log
+	UncodedGRPC          bool            // suppress_grpc_request_failure_code_stats: calls of gRPC are counted without their status of HTTP
 }
 
 type factory struct{ config Config }
@@ -356,9 +357,13 @@ func (r *Router) chargeAbort(a *attempt, code int) {
 // charge counts a response, ours or the upstream's, for the cluster.
 func (r *Router) charge(code int) {
 	internal := r.fromInside()
-	r.cluster.Stats.Count(code, internal)
+	told := code
+	if r.s.GRPC && r.config.UncodedGRPC {
+		told = 0
+	}
+	r.cluster.Stats.CountAs(told, code, internal)
 	if r.named != nil {
-		r.named.Count(code, internal)
+		r.named.CountAs(told, code, internal)
 	}
 	for _, own := range r.own {
 		own.UpstreamRq.Add(code)
