@@ -22,8 +22,10 @@ type chanceClient struct {
 	w    *chance
 	p    *drive.Pipe
 	ids  []string // of its requests
+	head []bool   // which of these are HEAD
 	got  string
-	more int // chunks of the last request that are to come
+	more int  // chunks of the last request that are to come
+	raw  bool // the last request asks for a WebSocket
 }
 
 func (c *chanceClient) act() {
@@ -39,22 +41,30 @@ func (c *chanceClient) act() {
 		c.p.CloseWrite()
 	default:
 		switch {
+		case c.raw:
+			c.p.WriteString("raw")
 		case c.more > 1 || c.more == 1 && w.IntN(2) == 0:
 			c.more--
-			text := strings.Repeat("x", 1+w.IntN(3000))
+			text := strings.Repeat("x", 1+w.IntN(1<<w.IntN(17)))
 			c.p.WriteString(fmt.Sprintf("%x\r\n%s\r\n", len(text), text))
 		case c.more == 1:
 			c.more = 0
 			c.p.WriteString("0\r\n\r\n")
 		default:
 			path, id := w.path()
-			c.ids = append(c.ids, id)
+			c.ids, c.head = append(c.ids, id), append(c.head, false)
 			head := path + " HTTP/1.1\r\nHost: a\r\nx-id: " + id + "\r\n"
-			switch w.IntN(3) {
+			switch w.IntN(10) {
 			case 0:
+				c.raw = true
+				c.p.WriteString("GET " + head + "connection: upgrade\r\nupgrade: websocket\r\n\r\n")
+			case 1, 2, 3:
 				c.more = 1 + w.IntN(4)
 				c.p.WriteString("POST " + head + "transfer-encoding: chunked\r\n\r\n")
-			case 1:
+			case 4:
+				c.head[len(c.head)-1] = true
+				c.p.WriteString("HEAD " + head + "\r\n")
+			case 5:
 				c.p.WriteString("PUT " + head + "content-length: 4\r\n\r\nbody")
 			default:
 				c.p.WriteString("GET " + head + "\r\n")
@@ -73,16 +83,24 @@ func (c *chanceClient) check() {
 		if !strings.Contains(c.got[len(c.got)-text.Len()-r.Buffered():], "\r\n\r\n") {
 			return // broken off
 		}
-		resp, err := http.ReadResponse(r, &http.Request{Method: "GET"})
+		q := &http.Request{Method: "GET"}
+		if i < len(c.head) && c.head[i] {
+			q.Method = "HEAD"
+		}
+		resp, err := http.ReadResponse(r, q)
 		if err != nil {
 			c.w.t.Errorf("a client of HTTP/1.1 got %q: %v", c.got, err)
 			return
 		}
-		if resp.StatusCode < 200 {
+		if resp.StatusCode < 200 && resp.StatusCode != 101 {
 			continue
 		}
 		if i == len(c.ids) {
 			c.w.t.Errorf("a client of HTTP/1.1 has asked %d times and got %q", len(c.ids), c.got)
+			return
+		}
+		if resp.StatusCode == 101 {
+			answerTo(c.w, c.ids[i], resp.Header.Get("x-answer"), "")
 			return
 		}
 		body, _ := io.ReadAll(resp.Body)
@@ -107,7 +125,16 @@ type chanceClient2 struct {
 	open []uint32 // of which the request has not ended
 }
 
-func (w *chance) peer(p *drive.Pipe, server bool) *peer2 { return newPeer2(p, server) }
+// settings allow as much as chance says.
+func (w *chance) settings() (list []http2.Setting) {
+	if w.IntN(3) == 0 {
+		list = append(list, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(1 + w.IntN(3))})
+	}
+	if w.IntN(3) == 0 {
+		list = append(list, http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(w.IntN(2000))})
+	}
+	return list
+}
 
 func (c *chanceClient2) act() {
 	w := c.w
@@ -119,6 +146,8 @@ func (c *chanceClient2) act() {
 		c.peer.p.Reset()
 	case n == 1:
 		c.peer.goAway(0, http2.ErrCodeNo)
+	case n == 2 && c.next > 1:
+		c.peer.credit(1+2*uint32(w.IntN(int(c.next/2))), uint32(1+w.IntN(5000)))
 	case n < 5 && c.next > 1:
 		c.peer.reset(1+2*uint32(w.IntN(int(c.next/2))), http2.ErrCodeCancel)
 	case n < 12 && len(c.open) > 0:
@@ -130,7 +159,7 @@ func (c *chanceClient2) act() {
 		if end && w.IntN(3) == 0 {
 			c.peer.headers(id, true, "x-trailer", "1")
 		} else {
-			c.peer.data(id, []byte(strings.Repeat("x", w.IntN(3000))), end)
+			c.peer.data(id, []byte(strings.Repeat("x", w.IntN(1<<w.IntN(15)))), end)
 		}
 	default:
 		path, id := w.path()
@@ -141,7 +170,11 @@ func (c *chanceClient2) act() {
 		if w.IntN(2) == 0 {
 			c.peer.get(c.next, path, "x-id", id)
 		} else {
-			c.peer.post(c.next, path, "x-id", id)
+			fields := []string{"x-id", id}
+			if w.IntN(4) == 0 {
+				fields = append(fields, "content-length", strconv.Itoa(w.IntN(1000)))
+			}
+			c.peer.post(c.next, path, fields...)
 			c.open = append(c.open, c.next)
 		}
 		c.next += 2
@@ -161,11 +194,15 @@ type chanceHost struct {
 	got   string
 	id    string // of the request that it has; empty: none
 	stage int
+	raw   bool // the request asks for a WebSocket
 	shut  bool // it has ended its side
 }
 
 func (w *chance) host(p *drive.Pipe) {
 	h := &chanceHost{w: w, p: p}
+	if w.IntN(4) == 0 {
+		p.Window = 1 + w.IntN(2000)
+	}
 	p.OnData = func(p *drive.Pipe) {
 		h.got += p.Take()
 		h.look()
@@ -181,6 +218,7 @@ func (h *chanceHost) look() {
 	_, after, _ := strings.Cut(h.got, "x-id: ") // behind what is left of the body of the last one
 	if head, rest, ok := strings.Cut(after, "\r\n\r\n"); ok {
 		h.id, _, _ = strings.Cut(head, "\r\n")
+		h.raw = strings.Contains(head, "upgrade: websocket")
 		h.got, h.stage = rest, 0
 	}
 }
@@ -231,7 +269,15 @@ func (h *chanceHost) act() {
 		}
 		return
 	}
-	switch w.IntN(12) {
+	if h.raw && w.IntN(2) == 0 {
+		p.WriteString("HTTP/1.1 101 Switch\r\n" + mark + "connection: upgrade\r\nupgrade: websocket\r\n\r\n")
+		h.stage = 2
+		return
+	}
+	switch w.IntN(14) {
+	case 12, 13:
+		p.WriteString("HTTP/1.1 302 Found\r\n" + mark + "location: http://a/" + pick(w, []string{"app/follow", "two/plain", "app/hedge", "nowhere"}) + "\r\ncontent-length: 0\r\n\r\n")
+		done()
 	case 0:
 		p.Reset()
 	case 1:
@@ -274,11 +320,7 @@ type chanceHost2 struct {
 }
 
 func (w *chance) host2(p *drive.Pipe) {
-	var settings []http2.Setting
-	if w.IntN(3) == 0 {
-		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(1 + w.IntN(3))})
-	}
-	w.hosts2 = append(w.hosts2, &chanceHost2{w: w, peer: newPeer2(p, true, settings...), begun: map[uint32]bool{}, ended: map[uint32]bool{}})
+	w.hosts2 = append(w.hosts2, &chanceHost2{w: w, peer: newPeer2(p, true, w.settings()...), begun: map[uint32]bool{}, ended: map[uint32]bool{}})
 }
 
 func (h *chanceHost2) act() {
@@ -316,7 +358,10 @@ func (h *chanceHost2) act() {
 	stream := pick(w, open)
 	id := p.heads[stream]["x-id"]
 	end := w.IntN(3) == 0
-	switch n := w.IntN(8); {
+	switch n := w.IntN(9); {
+	case n == 8:
+		p.credit(stream, uint32(1+w.IntN(5000)))
+		end = false
 	case n == 0:
 		p.reset(stream, pick(w, []http2.ErrCode{http2.ErrCodeRefusedStream, http2.ErrCodeCancel, http2.ErrCodeNo}))
 		end = true

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/header"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/pool"
 	"github.com/mallamesh/malla/proxy/route"
 	"github.com/mallamesh/malla/proxy/stream"
@@ -68,10 +69,23 @@ func newChance(t *testing.T, seed uint64) *chance {
 		if w.IntN(3) == 0 {
 			c.MaxRequestsPerConnection = *some(3)
 		}
+		if w.IntN(2) == 0 {
+			c.BufferLimit = 1 + uint32(w.IntN(4000))
+		}
+		if w.IntN(3) == 0 {
+			c.MaxStreamDuration = time.Duration(w.IntN(2000)) * time.Millisecond
+		}
+		if w.IntN(3) == 0 {
+			c.Preconnect = 1 + 2*w.Float64()
+		}
+		if w.IntN(3) == 0 {
+			c.Outlier = ejects(*some(3))
+		}
 		w.configs[c.Name] = c
 	}
 	retry := func(n uint32) *route.RetryPolicy {
-		return &route.RetryPolicy{On: route.Retry5xx | route.RetryReset | route.RetryConnectFailure, NumRetries: &n, PerTryTimeout: 200 * time.Millisecond, PreviousHosts: w.IntN(2) == 0, HostAttempts: 3}
+		return &route.RetryPolicy{On: route.Retry5xx | route.RetryReset | route.RetryConnectFailure, NumRetries: &n, PerTryTimeout: 200 * time.Millisecond, PreviousHosts: w.IntN(2) == 0, HostAttempts: 3,
+			PerTryIdle: time.Duration(w.IntN(2)*w.IntN(500)) * time.Millisecond}
 	}
 	timeout := ptr(3 * time.Second)
 	var routes []route.RouteConfig
@@ -81,12 +95,24 @@ func newChance(t *testing.T, seed uint64) *chance {
 			prefix(name+"-retry", "/"+name+"/retry", &route.ForwardConfig{Cluster: name, Timeout: timeout, Retry: retry(2)}),
 			prefix(name+"-hedge", "/"+name+"/hedge", &route.ForwardConfig{Cluster: name, Timeout: timeout, Retry: retry(2), Hedge: ptr(true)}),
 			prefix(name+"-copies", "/"+name+"/copies", &route.ForwardConfig{Cluster: name, Timeout: timeout, Mirrors: []route.MirrorConfig{{Cluster: "copies"}}}),
+			prefix(name+"-follow", "/"+name+"/follow", &route.ForwardConfig{Cluster: name, Timeout: timeout, Follow: &route.FollowPolicy{Max: 2, Codes: []int{302}, CrossScheme: true}}),
 		)
 	}
 	w.bench = newBench(t, routes, w.configs["app"], w.configs["two"], w.configs["copies"])
 	filters := w.config.Filters
 	w.config.Filters = []stream.Factory{filters[0], &holds{w, true}, &holds{w, false}, filters[1]}
 	w.config.StreamIdle, w.config.MaxStream = 10*time.Second, time.Minute
+	if w.IntN(2) == 0 {
+		w.config.MaxStream, w.config.RequestTimeout, w.config.HeadersTimeout = 3*time.Second, 2*time.Second, time.Second
+		w.config.MaxAge, w.config.SoftAge = 10*time.Second, w.IntN(2) == 0
+	}
+	if w.IntN(3) == 0 {
+		w.config.MaxRequests = 1 + w.IntN(3)
+		w.config.HTTP2.MaxConcurrentStreams = *some(3)
+	}
+	if w.IntN(3) == 0 {
+		w.rt.Listeners[0].BufferLimit = 1 + w.IntN(6000)
+	}
 	w.Handle(app1, w.host)
 	w.Handle(app2, w.host)
 	w.Handle(app3, w.host2)
@@ -148,6 +174,18 @@ func (w *chance) replace(name string) {
 	}
 }
 
+// relisten puts another version of the listener in force: its connections are to end.
+func (w *chance) relisten() {
+	old := w.rt.Listeners[0]
+	l := clone(w.bench, old.Chains[0], old.Version+"1")
+	l.BufferLimit = old.BufferLimit
+	next := &Runtime{Listeners: []*listen.Config{l}, Routes: w.rt.Routes, Clusters: w.rt.Clusters}
+	w.rt = next
+	if err := w.Apply(next); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func pick[T any](w *chance, list []T) (one T) {
 	if len(list) > 0 {
 		one = list[w.IntN(len(list))]
@@ -166,7 +204,7 @@ func (w *chance) play(n int) {
 			}
 			w.clients = append(w.clients, c)
 		case 1:
-			w.clients2 = append(w.clients2, &chanceClient2{w: w, peer: w.peer(w.dial(), false), next: 1})
+			w.clients2 = append(w.clients2, &chanceClient2{w: w, peer: newPeer2(w.dial(), false, w.settings()...), next: 1})
 		case 2, 3, 4, 5:
 			if c := pick(w, w.clients); c != nil {
 				c.act()
@@ -186,12 +224,16 @@ func (w *chance) play(n int) {
 		case 16, 17:
 			w.release()
 		case 18:
-			w.Advance(time.Duration(w.IntN(1<<w.IntN(12))) * time.Millisecond)
+			w.Advance(time.Duration(w.IntN(1<<w.IntN(16))) * time.Millisecond)
 		default:
 			name := []string{"app", "two", "copies"}[w.IntN(3)]
-			switch w.IntN(4) {
+			switch w.IntN(8) {
 			case 0:
 				w.replace(name)
+			case 1:
+				w.one.set.Reset(1<<w.IntN(14), int64(w.IntN(20000)))
+			case 2:
+				w.relisten()
 			default:
 				w.move(name)
 			}
@@ -280,7 +322,7 @@ func (w *chance) over() {
 func (w *chance) path() (path, id string) {
 	w.asked++
 	id = "id" + strconv.Itoa(w.asked)
-	return "/" + []string{"app", "two"}[w.IntN(2)] + "/" + []string{"plain", "retry", "hedge", "copies"}[w.IntN(4)], id
+	return "/" + []string{"app", "two"}[w.IntN(2)] + "/" + []string{"plain", "retry", "hedge", "copies", "follow"}[w.IntN(5)], id
 }
 
 // holds are filters that hold messages, and pieces of them, for as long as chance says, or answer.
@@ -348,19 +390,56 @@ func (f *holder) OnResponse(s *stream.Stream, m *header.Map) stream.Verdict {
 
 type dataHolder struct{ holder }
 
-func (f *dataHolder) OnRequestData(s *stream.Stream, _ *stream.Buffer, _ bool) stream.Verdict {
+func (f *dataHolder) OnRequestData(s *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
 	switch f.w.IntN(20) {
 	case 0:
 		return f.until(s, true)
 	case 1:
 		return s.Reply(413, "much", "much")
+	case 2:
+		return f.taken(s, b, end, func(own []byte) { s.InjectRequest(f, own, end) })
+	case 3:
+		gen := s.Generation()
+		s.PauseRequest()
+		f.w.held = append(f.w.held, func() {
+			if s.Generation() == gen {
+				s.UnpauseRequest()
+			}
+		})
 	}
 	return stream.Continue
 }
 
-func (f *dataHolder) OnResponseData(s *stream.Stream, _ *stream.Buffer, _ bool) stream.Verdict {
-	if f.w.IntN(20) == 0 {
+func (f *dataHolder) OnResponseData(s *stream.Stream, b *stream.Buffer, end bool) stream.Verdict {
+	switch f.w.IntN(20) {
+	case 0:
 		return f.until(s, false)
+	case 1:
+		return f.taken(s, b, end, func(own []byte) { s.InjectResponse(f, own, end) })
+	case 2:
+		gen := s.Generation()
+		s.PauseResponse()
+		f.w.held = append(f.w.held, func() {
+			if s.Generation() == gen {
+				s.ResumeResponse()
+			}
+		})
 	}
 	return stream.Continue
+}
+
+// taken keeps a piece that is the last one, and passes it on later: what came behind another would overtake it.
+func (f *dataHolder) taken(s *stream.Stream, b *stream.Buffer, end bool, inject func([]byte)) stream.Verdict {
+	if !end {
+		return stream.Continue
+	}
+	gen, own := s.Generation(), slices.Clone(b.Bytes)
+	f.w.held = append(f.w.held, func() {
+		f.w.Loop.Post(func() {
+			if s.Generation() == gen {
+				inject(own)
+			}
+		})
+	})
+	return stream.Taken
 }
