@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/config/source/memory"
 	"github.com/mallamesh/malla/model"
+	"github.com/mallamesh/malla/pki"
 )
 
 func TestParse(t *testing.T) {
@@ -114,6 +116,27 @@ func TestWrong(t *testing.T) {
 	m, errs, _ := Parse("nothing: 1\naccessLogFile: /x\n", base, nil)
 	if len(errs) != 1 || m.AccessLogFile != "/x" {
 		t.Errorf("a wrong field beside a right one: %v, access log %q", errs, m.AccessLogFile)
+	}
+}
+
+// So many certificates of authorities as no ConfigMap holds could not be told to sidecars.
+func TestTooManyAnchors(t *testing.T) {
+	ca, err := pki.NewCA("partner.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := ca.RootPEM()
+	text := func(n int) string {
+		return "caCertificates:\n- pem: " + strconv.Quote(strings.Repeat(string(root), n)) + "\n"
+	}
+	fit := maxAnchors / len(root)
+	if m, errs, _ := Parse(text(fit), model.DefaultMeshConfig(), nil); len(errs) > 0 || len(m.TrustAnchors) != fit {
+		t.Errorf("%d certificates: %d are read, %v", fit, len(m.TrustAnchors), errs)
+	}
+	m, errs, _ := Parse(text(fit+1), model.DefaultMeshConfig(), nil)
+	want := fmt.Sprintf("caCertificates: found %d bytes of certificates, want at most 524288: every namespace has a ConfigMap with all of them", (fit+1)*len(root))
+	if len(errs) != 1 || errs[0].Error() != want || m.TrustAnchors != nil {
+		t.Errorf("%d certificates: %d are read, %v, want %s", fit+1, len(m.TrustAnchors), errs, want)
 	}
 }
 

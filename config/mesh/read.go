@@ -37,6 +37,14 @@ func (r *reader) read(m *meshv1alpha1.MeshConfig, out model.MeshConfig) model.Me
 		}
 		out.TrustAnchors = append(out.TrustAnchors, r.anchors(c.GetPem(), at.Child("pem"))...)
 	}
+	size := 0
+	for _, pem := range out.TrustAnchors {
+		size += len(pem)
+	}
+	if size > maxAnchors {
+		r.errorf("found %d bytes of certificates, want at most %d: every namespace has a ConfigMap with all of them", []any{size, maxAnchors}, "caCertificates")
+		out.TrustAnchors = nil
+	}
 	r.duration(m.GetConnectTimeout(), &out.ConnectTimeout, time.Millisecond, time.Hour, "connectTimeout")
 	r.duration(m.GetProtocolDetectionTimeout(), &out.DetectionTimeout, 0, time.Hour, "protocolDetectionTimeout")
 	r.duration(m.GetDnsRefreshRate(), &out.DNSRefresh, time.Second, 24*time.Hour, "dnsRefreshRate")
@@ -151,6 +159,10 @@ func (r *reader) starts(p *meshv1alpha1.ProxyConfig, at func(string) []string) {
 func (r *reader) wrongBelow(at *field.Path) bool {
 	return slices.ContainsFunc(*r.errs, func(e *field.Error) bool { return strings.HasPrefix(e.At.String(), at.String()+".") })
 }
+
+// maxAnchors is how much PEM of other authorities there may be: it goes, with the mesh's own roots, into ConfigMaps,
+// which hold a mebibyte.
+const maxAnchors = 512 << 10
 
 // anchors reads certificates of authorities, each in PEM.
 func (r *reader) anchors(text string, at *field.Path) (out []string) {

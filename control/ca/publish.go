@@ -149,6 +149,9 @@ func (p *Publisher) next(ctx context.Context) bool {
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause): // the namespace has gone, or goes
 		p.queue.Forget(ns)
+	case apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err): // it will not be better until there are other roots
+		p.log.Error("root not published", "namespace", ns, "reason", err)
+		p.queue.Forget(ns)
 	case ctx.Err() == nil:
 		if p.queue.NumRequeues(ns) == 0 {
 			p.log.Warn("root not published, trying again", "namespace", ns, "reason", err)

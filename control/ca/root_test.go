@@ -17,8 +17,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/mallamesh/malla/pki"
 )
@@ -127,6 +132,37 @@ func TestReplacedCA(t *testing.T) {
 	if _, err := a.take(cacerts(t, second, map[string][]byte{pki.CAFile: nil}), time.Now()); err == nil || !a.CA().Root().Equal(second.Root()) {
 		t.Errorf("a broken Secret takes effect: %v", err)
 	}
+}
+
+// What the API does not take, for its size, is not sent again and again.
+func TestWhatIsTooLargeIsPublishedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset()
+		tries := 0
+		client.PrependReactor("create", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
+			tries++
+			return true, nil, apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, RootConfigMap, field.ErrorList{field.TooLong(field.NewPath("data"), "", 1<<20)})
+		})
+		p := NewPublisher(client, NewAuthority(newRoot(t)), slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			p.Run(ctx)
+			close(done)
+		}()
+		p.Namespaces(map[string]string{"default": "1"})
+		time.Sleep(time.Minute)
+		if tries != 1 {
+			t.Errorf("%d tries in a minute, want 1", tries)
+		}
+		p.Anchors("other")
+		time.Sleep(time.Minute)
+		if tries != 2 {
+			t.Errorf("%d tries after other anchors, want 2", tries)
+		}
+		cancel()
+		<-done
+	})
 }
 
 // The root is in every namespace, and comes back when somebody deletes or changes it.
