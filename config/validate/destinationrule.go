@@ -100,11 +100,14 @@ func (r *ruler) connectionPool(at *field.Path, c *networking.ConnectionPoolSetti
 	r.least(at.Child("http").Child("idleTimeout"), http.GetIdleTimeout(), time.Millisecond)
 	if k := http.GetHttp2KeepAlive(); k != nil { // Envoy asks for both, and for a millisecond
 		ping := at.Child("http").Child("http2KeepAlive")
-		for name, d := range map[string]*durationpb.Duration{"interval": k.GetInterval(), "timeout": k.GetTimeout()} {
-			if d == nil {
-				r.errorf(ping.Child(name), "is missing: PING frames need interval and timeout")
+		for _, of := range []struct {
+			name string
+			time *durationpb.Duration
+		}{{"interval", k.GetInterval()}, {"timeout", k.GetTimeout()}} {
+			if of.time == nil {
+				r.errorf(ping.Child(of.name), "is missing: PING frames need interval and timeout")
 			}
-			r.least(ping.Child(name), d, time.Millisecond)
+			r.least(ping.Child(of.name), of.time, time.Millisecond)
 		}
 	}
 }

@@ -440,9 +440,6 @@ func (r *ruler) mounts(at *field.Path, mounts []corev1.VolumeMount, volumes map[
 			r.errorf(p.Child("mountPath"), "found %q a second time", m.MountPath)
 		}
 		seen[path.Clean(m.MountPath)] = true
-		if m.SubPath != "" && m.SubPathExpr != "" {
-			r.errorf(p, "subPath and subPathExpr exclude each other; keep one")
-		}
 		if m.SubPath != "" {
 			r.filePath(p.Child("subPath"), m.SubPath)
 		}

@@ -158,7 +158,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	}{
 		{add: map[string]any{"x-a": long}},
 		{add: map[string]any{"x-a": long + "x"}, want: "spec.http[0].headers.request.add.x-a: found 16385 bytes, want at most 16384"},
-		{add: map[string]any{long + "x": ""}, want: "found a name of 16385 bytes"},
+		{add: map[string]any{long + "x": ""}, want: ": found a name of 16385 bytes, want at most 16384"},
 		{add: many},
 		{add: many, set: map[string]any{"x-b": "c"}, want: "spec.http[0].headers.request: found 1001 headers to set and add, want at most 1000"},
 	} {
@@ -169,6 +169,40 @@ func TestHeadersAreBounded(t *testing.T) {
 				"route":   []any{map[string]any{"destination": map[string]any{"host": "c"}}}}}}}}
 		errs := Object(doc, nil).Errors
 		if test.want == "" && len(errs) > 0 || test.want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), test.want)) {
+			t.Errorf("got %.300v, want %q", errs, test.want)
+		}
+	}
+}
+
+// What has a bound may be as long as that, and no longer.
+func TestLengthsAreBounded(t *testing.T) {
+	text := func(n int) string { return strings.Repeat("x", n) }
+	configMap := func(n int) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "a", "namespace": "b"}, "data": map[string]any{"a": text(n)}}
+	}
+	annotated := func(n int) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "a", "namespace": "b", "annotations": map[string]any{"a": text(n - 1)}}}
+	}
+	pattern := func(n int) map[string]any {
+		return map[string]any{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": map[string]any{"name": "a", "namespace": "b"},
+			"spec": map[string]any{"hosts": []any{"c"}, "http": []any{map[string]any{
+				"match": []any{map[string]any{"uri": map[string]any{"regex": text(n)}}},
+				"route": []any{map[string]any{"destination": map[string]any{"host": "c"}}}}}}}
+	}
+	for _, test := range []struct {
+		most int
+		make func(n int) map[string]any
+		want string
+	}{
+		{maxData, configMap, "data: 1048577 bytes together, want at most 1048576"},
+		{maxAnnotations, annotated, "metadata.annotations: 262145 bytes together, want at most 262144"},
+		{maxRegex, pattern, "spec.http[0].match[0].uri.regex: a pattern of 4097 bytes, want at most 4096"},
+	} {
+		if errs := Object(&unstructured.Unstructured{Object: test.make(test.most)}, nil).Errors; len(errs) > 0 {
+			t.Errorf("as long as may be: %.300v", errs)
+		}
+		errs := Object(&unstructured.Unstructured{Object: test.make(test.most + 1)}, nil).Errors
+		if len(errs) != 1 || !strings.HasSuffix(errs[0].Error(), test.want) {
 			t.Errorf("got %.300v, want %q", errs, test.want)
 		}
 	}
