@@ -1,5 +1,9 @@
 // Command malla-proxy is the proxy alone: the lean image of a sidecar, and a proxy
 // that reads Envoy's bootstrap files.
+//
+// default.pgo, which the go command finds by itself, tells the compiler which code is hot. It is what the proxy has
+// recorded of itself while it did the works of the bench (make profile). An old one does no harm: what has another
+// name by now is compiled like the rest.
 package main
 
 import (

@@ -25,6 +25,8 @@ type config struct {
 	Hosts, Prefixes, Workers int
 	Regexes                  int
 	IstioMetrics             bool
+	Profile                  string // empty: none
+	Admin                    int    // where it is begun and ended
 }
 
 type configLink struct {

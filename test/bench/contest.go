@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mallamesh/malla/test/script/mesh"
 )
 
 // A metric is something that is measured of a contestant, once a round.
@@ -40,6 +42,8 @@ type contestant struct {
 	server        *server
 	dir           string // certificates
 	got           map[metric]series
+	profile       string // a file that is there after endProfile; see profile.go
+	endProfile    func()
 }
 
 // A contest is a workload and all who do it.
@@ -78,7 +82,9 @@ func (c *contest) noisy() bool {
 // work measures one workload and reports what it promises.
 func (b *bench) work(w *workload) {
 	c := &contest{workload: w}
-	defer func() { b.report.contest(c) }()
+	if b.profile == "" {
+		defer func() { b.report.contest(c) }()
+	}
 	for _, tool := range []string{w.load.needs(), w.backend.needs()} {
 		if tool != "" && find(tool) == "" {
 			b.need(tool, w.name)
@@ -96,7 +102,11 @@ func (b *bench) work(w *workload) {
 		b.pairs(c)
 		return
 	}
+	defer b.endProfiles(c)
 	rounds := b.rounds(cmp.Or(w.rounds, 5), 1)
+	if b.profile != "" {
+		rounds *= 3 // 100 samples a second are few
+	}
 	for round := 0; round < rounds; round++ {
 		for i := range c.list {
 			// Each round begins with another one, so that nobody always follows the same.
@@ -180,7 +190,7 @@ func (b *bench) gather(c *contest) {
 		sizes = []size{{}}
 	}
 	for _, p := range b.proxies() {
-		if !b.able(p, c.workload) {
+		if !b.able(p, c.workload) || b.profile != "" && p.name != malla {
 			continue
 		}
 		for i := range sizes {
@@ -188,7 +198,7 @@ func (b *bench) gather(c *contest) {
 		}
 	}
 	first, last := c.way[0], c.way[len(c.way)-1]
-	if first.in == last.out && len(sizes) == 1 && !c.fresh {
+	if first.in == last.out && len(sizes) == 1 && !c.fresh && b.profile == "" {
 		c.list = append(c.list, &contestant{name: direct, ports: map[string]int{first.name: port}, server: behind, dir: dir, got: map[metric]series{}})
 	}
 }
@@ -205,13 +215,21 @@ func (b *bench) contestant(p proxy, w *workload, i int, s size, certificates str
 	b.report.versions[x.name] = x.version
 	x.start = func() *server {
 		cfg := b.configure(w.way, backend, dir, certificates)
+		if b.profile != "" {
+			cfg.Profile, cfg.Admin = filepath.Join(dir, "cpu.pprof"), mesh.FreePort(b)
+		}
 		cfg.Hosts, cfg.Prefixes, cfg.Regexes, cfg.Workers, cfg.IstioMetrics = s.hosts, s.prefixes, s.regexes, max(s.workers, 1), p.name == malla
 		var ports []int
 		for _, l := range cfg.Links {
 			x.ports[l.Name] = l.Port
 			ports = append(ports, l.Port)
 		}
-		return b.start(ports, exec.Command(p.program, p.args(b.fill(p.config, cfg), cfg.Workers)...))
+		s := b.start(ports, exec.Command(p.program, p.args(b.fill(p.config, cfg), cfg.Workers)...))
+		if b.profile != "" {
+			x.profile = cfg.Profile
+			x.endProfile = b.beginProfile(cfg.Admin)
+		}
+		return s
 	}
 	return x
 }

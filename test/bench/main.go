@@ -5,6 +5,7 @@
 //	make bench                          everything, under 25 minutes
 //	go run ./test/bench -only h1,h2     some parts; -help lists them, and -match for some of their works
 //	go run ./test/bench -short          about a minute: tries the bench itself
+//	make profile                        for the compiler: cmd/malla-proxy/default.pgo
 //
 // What the proxies do is one table, workloads in workload.go: the way through
 // them, who can do it, what makes load, what is counted, and what is promised.
@@ -43,6 +44,7 @@ func main() {
 	only := flag.String("only", strings.Join(partNames(), ","), "measure these `parts`, separated by commas")
 	match := flag.String("match", "", "of parts with several, only works whose name matches this `pattern`")
 	short := flag.Bool("short", false, "few and short rounds, to try the bench itself; docs/benchmarks.md stays as it is")
+	profile := flag.String("profile", "", "measure nothing: malla-proxy alone works, and this `file` is what it tells the compiler of itself")
 	flag.Parse()
 	names := strings.Split(*only, ",")
 	for _, n := range names {
@@ -56,7 +58,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "bench: -match: %v\n", err)
 		os.Exit(2)
 	}
-	b := &bench{short: *short, match: matching}
+	b := &bench{short: *short, match: matching, profile: *profile}
 	os.Exit(b.main(names))
 }
 
@@ -105,6 +107,9 @@ type bench struct {
 	home   string // a directory that lives as long as the run
 	built  string // malla-proxy
 
+	profile  string   // see profile.go; empty: none is wanted
+	profiles []string // that it is to be made of
+
 	starting sync.Mutex // held while a mesh starts
 	mu       sync.Mutex
 	cleanups []func()
@@ -132,6 +137,9 @@ func (b *bench) main(names []string) int {
 		if w := &workloads[i]; slices.Contains(names, w.part) && b.match.MatchString(w.name) {
 			b.part(func(b *bench) { b.work(w) })
 		}
+	}
+	if b.profile != "" {
+		return b.writeProfile()
 	}
 	b.report.loadAfter, b.report.took = loadAverage(), time.Since(begin)
 	fmt.Println()
