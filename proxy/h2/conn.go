@@ -385,8 +385,19 @@ func (c *Conn) GoAway(code Code) {
 	if c.leaving || c.err != nil || c.closed {
 		return
 	}
-	c.leaving = true
 	c.o.Stats.GoAwaySent.Inc()
+	c.leave(code)
+}
+
+// Leave is GoAway without an error, and is not counted: so it is in Envoy where load is shed.
+func (c *Conn) Leave() {
+	if !c.leaving && c.err == nil && !c.closed {
+		c.leave(NoError)
+	}
+}
+
+func (c *Conn) leave(code Code) {
+	c.leaving = true
 	if c.server {
 		c.lastTaken = c.history.last
 	}

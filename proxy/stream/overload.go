@@ -149,7 +149,7 @@ func (v *server2) shedDispatch() bool {
 	}
 	if v.over.Points[overload.HTTP2GoAway].Hit(v.m.w) {
 		v.shed = true
-		v.http.GoAway(h2.NoError)
+		v.http.Leave()
 	}
 	return false
 }

@@ -306,6 +306,9 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 	filters = slices.DeleteFunc(filters, func(filter string) bool {
 		return !slices.ContainsFunc(sc.Stats, func(name string) bool { return strings.Contains(name, "{{listener}}") == (filter == address) })
 	})
+	if sc.Alone != "" {
+		filters = []string{""} // also for statistics of the process
+	}
 	// What has been used is found at a quarter of the price of all. What has not, and was there with nothing to tell before, still
 	// is: unless the scenario takes something away. Whether that was true is looked at in the end; see vanished.
 	for _, used := range []string{"usedonly&", ""} {
@@ -313,7 +316,7 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 			break
 		}
 		for _, filter := range filters {
-			if used != "" && !sc.Changes() {
+			if used != "" && filter != "" && !sc.Changes() {
 				keep(s.idle(filter), false)
 			}
 			text, err := peer.Ask(s.admin(), "/stats?"+used+"filter="+regexp.QuoteMeta(filter))
