@@ -154,7 +154,7 @@ var (
 func (r *Record) root(name string) (cel.Value, bool) {
 	switch name {
 	case "metadata":
-		return cel.Metadata(r.Dynamic.All()), true
+		return cel.Metadata(r.Dynamic.All(), r.Dynamic.Messages()), true
 	case "filter_state":
 		return stateObject(&r.State), true
 	case "upstream_filter_state":
@@ -366,11 +366,11 @@ func clusterMetadata(r *Record) (cel.Value, bool) {
 	if !ok {
 		return nil, false
 	}
-	return cel.Metadata(r.ClusterMetadata().All()), true
+	return cel.Metadata(r.ClusterMetadata().All(), r.ClusterMetadata().Messages()), true
 }
 
 func configuredMetadata(k metadata.Kind) func(*Record) cel.Value {
-	return func(r *Record) cel.Value { return cel.Metadata(r.Configured[k].All()) }
+	return func(r *Record) cel.Value { return cel.Metadata(r.Configured[k].All(), r.Configured[k].Messages()) }
 }
 
 // hostMetadata is that of a host, or of where it is: null where nothing is said.
@@ -379,7 +379,7 @@ func hostMetadata(k metadata.Kind) func(*Record) cel.Value {
 		if r.Configured[k] == nil {
 			return cel.Null
 		}
-		return cel.Metadata(r.Configured[k].All())
+		return cel.Metadata(r.Configured[k].All(), r.Configured[k].Messages())
 	}
 }
 

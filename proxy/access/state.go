@@ -101,6 +101,18 @@ func (s *State) Get(key string) ([]byte, bool) {
 	return nil, false
 }
 
+// Text returns the text of a key's object, also of one that is written as it is now.
+func (s *State) Text(key string) ([]byte, bool) {
+	i := s.find(key)
+	switch {
+	case i < 0 || strings.HasSuffix(key, asJSON) || strings.Contains(key, asField): // the last two are ours, of another object
+		return nil, false
+	case s.list[i].live != nil:
+		return s.list[i].live.AppendObject(nil, AsText, "")
+	}
+	return s.value(i), true
+}
+
 // hasFields reports whether a key's object has fields.
 func (s *State) hasFields(key string) bool {
 	if i := s.find(key); i >= 0 && s.list[i].live != nil {

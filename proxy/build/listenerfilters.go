@@ -168,6 +168,7 @@ func (r *listenerReader) proxyProtocol(m *proxyprotocolv3.ProxyProtocol, at *fie
 		Optional: m.GetAllowRequestsWithoutProxyProtocol(), Stats: shared[stats.ProxyProtocol](r, prefix), Errors: shared[stats.ProxyProtocolErrors](r, "downstream_cx_"), KeepLocal: false,
 		DisallowV1: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V1),
 		DisallowV2: slices.Contains(m.GetDisallowedVersions(), corev3.ProxyProtocolConfig_V2),
+		Message:    tlvMessage,
 		Rules:      r.tlvRules(m.GetRules(), at.Child("rules")), InState: m.GetTlvLocation() == proxyprotocolv3.ProxyProtocol_FILTER_STATE,
 	}
 	if pass := m.GetPassThroughTlvs(); pass != nil {

@@ -3,12 +3,14 @@ package build
 import (
 	"context"
 	"log/slog"
+	"runtime"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/filter/lua"
+	"github.com/mallamesh/malla/proxy/stats"
 	"github.com/mallamesh/malla/proxy/stream"
 )
 
@@ -63,7 +65,14 @@ func (r *reader) luaScript(code string, at *field.Path) *lua.Script {
 	s, err := lua.NewScript("script", code)
 	if err != nil {
 		r.errs.Addf(at, "%v", err)
+		return nil
 	}
+	// Envoy makes states of a script for all of its workers and for its main thread; ours are counted as there, though a worker makes
+	// its own with the first stream.
+	vms, _ := stats.Shared[stats.LuaVMs](r.env.Stats, "lua.") // never closed: the last script leaves a 0
+	n := int64(r.env.Shards) + 1
+	vms.Count.Add(n)
+	runtime.AddCleanup(s, func(g *stats.Gauge) { g.Add(-n) }, &vms.Count)
 	return s
 }
 

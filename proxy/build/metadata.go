@@ -31,8 +31,7 @@ import (
 // metadataFields are of those that write metadata and of those that read it.
 var metadataFields = []*Message{
 	message((*setmetadatav3.Config)(nil), reads("metadata_namespace", "value", "metadata")),
-	message((*setmetadatav3.Metadata)(nil), reads("metadata_namespace", "allow_overwrite", "value"),
-		refuses("nothing here reads typed metadata", "typed_value")),
+	message((*setmetadatav3.Metadata)(nil), reads("metadata_namespace", "allow_overwrite", "value"), holds("typed_value")),
 	message((*headermetadatav3.Config)(nil), reads("request_rules", "response_rules", "stat_prefix")),
 	message((*headermetadatav3.Config_Rule)(nil), reads("header", "cookie", "on_header_present", "on_header_missing", "remove")),
 	message((*headermetadatav3.Config_KeyValuePair)(nil), reads("metadata_namespace", "key", "value", "regex_value_rewrite", "type", "encode")),
@@ -68,10 +67,10 @@ func whoWeAre(m *corev3.Node) *access.Node {
 
 // metadataSet reads metadata, nil if there is none.
 func metadataSet(m *corev3.Metadata) *metadata.Set {
-	if len(m.GetFilterMetadata()) == 0 {
+	if len(m.GetFilterMetadata())+len(m.GetTypedFilterMetadata()) == 0 {
 		return nil
 	}
-	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(&corev3.Metadata{FilterMetadata: m.GetFilterMetadata()})
+	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		panic("build: metadata that was read cannot be written: " + err.Error())
 	}
@@ -85,7 +84,7 @@ func metadataSet(m *corev3.Metadata) *metadata.Set {
 	for name, s := range m.GetFilterMetadata() {
 		spaces[name] = s.AsMap()
 	}
-	set := metadata.NewSet(spaces)
+	set := metadata.NewSet(spaces, messages(m.GetTypedFilterMetadata()))
 	w := weak.Make(set)
 	sets.Store(key, w)
 	runtime.AddCleanup(set, func(key string) { sets.CompareAndDelete(key, w) }, key)
@@ -226,7 +225,10 @@ func (r *listenerReader) setMetadata(name string, m *setmetadatav3.Config, c *st
 			r.errs.Addf(at.Child("metadata_namespace"), "is empty")
 		}
 		if e.GetValue() == nil {
-			continue // as Envoy does: there is nothing to set
+			if e.GetTypedValue() != nil { // else there is nothing to set; of both the value counts, as in Envoy
+				entries = append(entries, setmetadata.Entry{Namespace: e.GetMetadataNamespace(), Message: r.message(e.GetTypedValue(), at.Child("typed_value")), Overwrite: e.GetAllowOverwrite()})
+			}
+			continue
 		}
 		entries = append(entries, setmetadata.Entry{Namespace: e.GetMetadataNamespace(), Values: e.GetValue().AsMap(), Overwrite: e.GetAllowOverwrite()})
 	}

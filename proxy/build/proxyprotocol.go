@@ -5,13 +5,17 @@ import (
 	"math"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/core/v3"
 	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	internalupstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/cluster"
 	"github.com/mallamesh/malla/proxy/listen"
+	"github.com/mallamesh/malla/proxy/metadata"
 	"github.com/mallamesh/malla/proxy/proxyproto"
 )
 
@@ -111,6 +115,19 @@ func (r *reader) tlvRules(list []*proxyprotocolv3.ProxyProtocol_Rule, at *field.
 		}
 	}
 	return out
+}
+
+// tlvMessage is how scripts and expressions see extensions of a client's header: as the bytes that they are.
+func tlvMessage(values map[string][]byte) *metadata.Message {
+	held := &anypb.Any{}
+	err := anypb.MarshalFrom(held, &datav3.TlvsMetadata{TypedMetadata: values}, proto.MarshalOptions{Deterministic: true})
+	if err == nil {
+		var m *metadata.Message
+		if m, err = newMessage(held); err == nil {
+			return m
+		}
+	}
+	panic("build: extensions of a header are no message: " + err.Error()) // whatever their bytes are
 }
 
 // hostTLVs reads what one host is told in the PROXY protocol's header beside what all of its cluster are.

@@ -31,6 +31,7 @@ type Field struct {
 	Support Support
 	Reason  string   // for WithoutEffect and Limited; for Refused, if there is more to say
 	Values  []string // for Limited: as they are written in JSON ("AUTO", "false")
+	Data    bool     // what stands in it is data, not configuration
 }
 
 // A Message is the part of the table about one message.
@@ -56,6 +57,15 @@ func reads(names ...protoreflect.Name) []Field {
 	out := make([]Field, len(names))
 	for i, n := range names {
 		out[i] = Field{Name: n, Support: Read}
+	}
+	return out
+}
+
+// holds declares fields that are read as data: messages of any type, which configure nothing.
+func holds(names ...protoreflect.Name) []Field {
+	out := reads(names...)
+	for i := range out {
+		out[i].Data = true
 	}
 	return out
 }
@@ -208,6 +218,7 @@ func checkField(m protoreflect.Message, fd protoreflect.FieldDescriptor, row Fie
 	}
 	v := m.Get(fd)
 	switch {
+	case row.Data:
 	case mayBeLeftOut(m, fd): // whoever wrote it said so
 	case m.Descriptor().FullName() == filterConfigName && string(fd.Name()) == "config" && v.Message().Interface().(*anypb.Any).GetTypeUrl() == "": // the filter is on, and that is all
 	case fd.IsMap():

@@ -32,7 +32,7 @@ func lookup(name string) (Value, bool) {
 			return nil, false
 		}), true
 	case "metadata":
-		return Metadata(Spaces{"ns": {"s": "v", "n": 5.0, "b": true, "l": []any{"x", 1.0}, "z": nil, "o": metadata.Struct{"p": "q\"ä"}, "f": 0.1, "big": 1e20}, "none": nil}), true
+		return Metadata(Spaces{"ns": {"s": "v", "n": 5.0, "b": true, "l": []any{"x", 1.0}, "z": nil, "o": metadata.Struct{"p": "q\"ä"}, "f": 0.1, "big": 1e20}, "none": nil}, nil), true
 	}
 	return nil, false
 }

@@ -14,6 +14,8 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/mallamesh/malla/proxy/metadata"
 )
 
@@ -52,6 +54,9 @@ func appendText(dst []byte, v ref.Val) []byte {
 		return append(dst, "CelList value"...)
 	case traits.Mapper:
 		return append(dst, "CelMap value"...)
+	}
+	if m, ok := v.Value().(proto.Message); ok {
+		return appendMessage(dst, m.ProtoReflect())
 	}
 	return append(dst, "CelType value"...)
 }
@@ -125,6 +130,8 @@ func (m Message) appendText(dst []byte) []byte {
 			if len(v) > 0 {
 				dst = append(appendStruct(append(append(dst, f.Name...), " { "...), v), "} "...)
 			}
+		case Messages:
+			dst = appendMessages(dst, f.Name, v)
 		case Spaces:
 			for _, key := range slices.Sorted(maps.Keys(v)) {
 				dst = appendQuoted(append(append(dst, f.Name...), " { key: "...), key)
@@ -150,12 +157,7 @@ func appendValue(dst []byte, v any) []byte {
 	case bool:
 		return append(strconv.AppendBool(append(dst, "bool_value: "...), v), ' ')
 	case float64:
-		dst = append(dst, "number_value: "...)
-		short := appendDouble(nil, v, 15)
-		if f, err := strconv.ParseFloat(string(short), 64); err != nil || f != v {
-			short = appendDouble(nil, v, 17)
-		}
-		return append(append(dst, short...), ' ')
+		return append(appendNumber(append(dst, "number_value: "...), v), ' ')
 	case string:
 		return appendQuoted(append(dst, "string_value: "...), v)
 	case []any:
@@ -168,6 +170,15 @@ func appendValue(dst []byte, v any) []byte {
 		return append(appendStruct(append(dst, "struct_value { "...), v), "} "...)
 	}
 	panic(fmt.Sprintf("cel: a value of metadata is a %T", v))
+}
+
+// appendNumber appends a number with as many digits as it takes.
+func appendNumber(dst []byte, v float64) []byte {
+	short := appendDouble(nil, v, 15)
+	if f, err := strconv.ParseFloat(string(short), 64); err != nil || f != v {
+		short = appendDouble(nil, v, 17)
+	}
+	return append(dst, short...)
 }
 
 // appendQuoted appends a text in quotes and a space, with what is no printable ASCII escaped as C does.

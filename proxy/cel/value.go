@@ -49,9 +49,12 @@ func Fields(fields metadata.Struct) Value {
 type Spaces map[string]metadata.Struct
 
 // Metadata is Envoy's metadata: what is in each namespace.
-func Metadata(spaces Spaces) Value {
-	return Message{{"filter_metadata", spaces}, {"typed_filter_metadata", Spaces(nil)}}
+func Metadata(spaces Spaces, messages map[string]*metadata.Message) Value {
+	return Message{{"filter_metadata", spaces}, {"typed_filter_metadata", Messages(messages)}}
 }
+
+// Messages are messages by name.
+type Messages map[string]*metadata.Message
 
 // base is what values of ours have in common: there is nothing else that they can be turned into.
 type base struct{}
@@ -194,7 +197,7 @@ type Message []Field
 // A Field is a field of a message.
 type Field struct {
 	Name  string
-	Value any // string, metadata.Struct, Spaces or Message
+	Value any // string, metadata.Struct, Spaces, Messages or Message
 }
 
 // messageType is the type of all messages.
@@ -242,6 +245,12 @@ func (m Message) Get(name ref.Val) ref.Val {
 		return Fields(v)
 	case Spaces:
 		return types.DefaultTypeAdapter.NativeToValue(map[string]metadata.Struct(v))
+	case Messages:
+		all := make(map[string]ref.Val, len(v))
+		for name, m := range v {
+			all[name] = m.Expression.(Value)
+		}
+		return types.DefaultTypeAdapter.NativeToValue(all)
 	}
 	panic(fmt.Sprintf("cel: field %s is a %T", f.Name, f.Value))
 }
@@ -262,6 +271,8 @@ func (f *Field) empty() bool {
 	case metadata.Struct:
 		return len(v) == 0
 	case Spaces:
+		return len(v) == 0
+	case Messages:
 		return len(v) == 0
 	case Message:
 		return v == nil

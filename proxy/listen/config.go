@@ -177,9 +177,10 @@ type ProxyProtocol struct {
 	// KeepLocal says that original_dst comes after it: the header's destination does not count if the
 	// kernel knows one.
 	KeepLocal bool
-	Pass      func(t byte) bool // extensions that hosts may be told; nil: none
-	Rules     map[byte]TLVRule  // which filters and logs know, by type
-	InState   bool              // as [StateTLVs]; else as metadata of the connection
+	Pass      func(t byte) bool                                // extensions that hosts may be told; nil: none
+	Rules     map[byte]TLVRule                                 // which filters and logs know, by type
+	InState   bool                                             // as [StateTLVs]; else as metadata of the connection
+	Message   func(values map[string][]byte) *metadata.Message // of what is in one namespace; nil with InState
 	Stats     *stats.ProxyProtocol
 	Errors    *stats.ProxyProtocolErrors
 }

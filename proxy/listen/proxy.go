@@ -99,6 +99,7 @@ func (c *Conn) extensions(h *proxyproto.Header) bool {
 		return false
 	}
 	var found map[string]string
+	var bytes map[string]map[string][]byte // by namespace and key
 	for _, t := range list {
 		if p.Pass != nil && p.Pass(t.Type) {
 			c.TLVs = proxyproto.AppendTLV(c.TLVs, t)
@@ -108,11 +109,21 @@ func (c *Conn) extensions(h *proxyproto.Header) bool {
 		case !ok:
 		case !p.InState:
 			c.Dynamic.Set(rule.Namespace, rule.Key, rule.text(t.Value))
+			if bytes == nil {
+				bytes = map[string]map[string][]byte{}
+			}
+			if bytes[rule.Namespace] == nil {
+				bytes[rule.Namespace] = map[string][]byte{}
+			}
+			bytes[rule.Namespace][rule.Key] = slices.Clone(t.Value)
 		case found == nil:
 			found = map[string]string{rule.Key: rule.text(t.Value)}
 		default:
 			found[rule.Key] = rule.text(t.Value)
 		}
+	}
+	for namespace, values := range bytes {
+		c.Dynamic.PutMessage(namespace, p.Message(values))
 	}
 	if found != nil {
 		c.Say(func(r *access.Record) { sayExtensions(&r.State, found) })

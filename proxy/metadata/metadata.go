@@ -33,10 +33,23 @@ const (
 )
 
 // A Set is the metadata of something that is configured. It never changes; nil is empty.
-type Set struct{ spaces map[string]Struct }
+type Set struct {
+	spaces   map[string]Struct
+	messages map[string]*Message
+}
 
-// NewSet makes a set of what is in each namespace.
-func NewSet(spaces map[string]Struct) *Set { return &Set{spaces} }
+// NewSet makes a set of what is in each namespace. Messages stand beside the rest.
+func NewSet(spaces map[string]Struct, messages map[string]*Message) *Set {
+	return &Set{spaces, messages}
+}
+
+// Messages returns every namespace's message. It must not be written.
+func (s *Set) Messages() map[string]*Message {
+	if s == nil {
+		return nil
+	}
+	return s.messages
+}
 
 // All returns every namespace. It must not be written.
 func (s *Set) All() map[string]Struct {
@@ -62,7 +75,11 @@ type space struct {
 	name   string
 	fields Struct
 	owned  bool // fields is ours alone, and may grow
+
+	message *Message // in place of fields; a namespace of the same name that has fields is another one
 }
+
+func (s *space) is(name string) bool { return s.name == name && s.message == nil }
 
 // Reset empties the metadata.
 func (d *Dynamic) Reset() {
@@ -73,7 +90,7 @@ func (d *Dynamic) Reset() {
 // Space returns what is in a namespace, and whether there is such a namespace. The result must not be changed.
 func (d *Dynamic) Space(name string) (Struct, bool) {
 	for i := range d.spaces {
-		if d.spaces[i].name == name {
+		if d.spaces[i].is(name) {
 			return d.spaces[i].fields, true
 		}
 	}
@@ -82,9 +99,11 @@ func (d *Dynamic) Space(name string) (Struct, bool) {
 
 // Spaces returns the names of all namespaces, in the order in which they came.
 func (d *Dynamic) Spaces() []string {
-	out := make([]string, len(d.spaces))
+	out := make([]string, 0, len(d.spaces))
 	for i := range d.spaces {
-		out[i] = d.spaces[i].name
+		if d.spaces[i].message == nil {
+			out = append(out, d.spaces[i].name)
+		}
 	}
 	return out
 }
@@ -93,7 +112,9 @@ func (d *Dynamic) Spaces() []string {
 func (d *Dynamic) All() map[string]Struct {
 	out := make(map[string]Struct, len(d.spaces))
 	for i := range d.spaces {
-		out[d.spaces[i].name] = d.spaces[i].fields
+		if d.spaces[i].message == nil {
+			out[d.spaces[i].name] = d.spaces[i].fields
+		}
 	}
 	return out
 }
@@ -107,6 +128,10 @@ func (d *Dynamic) Set(namespace, name string, v any) {
 // Inherit takes over what others have. Neither notices what is set in the other from then on.
 func (d *Dynamic) Inherit(from *Dynamic) {
 	for i := range from.spaces {
+		if m := from.spaces[i].message; m != nil {
+			d.PutMessage(from.spaces[i].name, m)
+			continue
+		}
 		from.spaces[i].owned = false
 		d.Merge(from.spaces[i].name, from.spaces[i].fields)
 	}
@@ -114,7 +139,7 @@ func (d *Dynamic) Inherit(from *Dynamic) {
 
 // Merge gives names of a namespace values, in place of those that they have.
 func (d *Dynamic) Merge(namespace string, values Struct) {
-	i := slices.IndexFunc(d.spaces, func(s space) bool { return s.name == namespace })
+	i := slices.IndexFunc(d.spaces, func(s space) bool { return s.is(namespace) })
 	if i < 0 {
 		d.spaces = append(d.spaces, space{name: namespace, fields: values})
 		return
@@ -128,7 +153,7 @@ func (d *Dynamic) Merge(namespace string, values Struct) {
 // Put has a namespace hold just these values.
 func (d *Dynamic) Put(namespace string, values Struct) {
 	for i := range d.spaces {
-		if d.spaces[i].name == namespace {
+		if d.spaces[i].is(namespace) {
 			d.spaces[i] = space{name: namespace, fields: values}
 			return
 		}
@@ -140,7 +165,7 @@ func (d *Dynamic) Put(namespace string, values Struct) {
 func (d *Dynamic) own(namespace string, room int) *space {
 	for i := range d.spaces {
 		s := &d.spaces[i]
-		if s.name != namespace {
+		if !s.is(namespace) {
 			continue
 		}
 		if !s.owned {

@@ -78,3 +78,29 @@ func TestNothingCostsNothing(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+// A message of a namespace and what values say in it do not know of each other, and both go with the request.
+func TestMessagesStandBeside(t *testing.T) {
+	var d, later Dynamic
+	one, two := &Message{Type: "one"}, &Message{Type: "two"}
+	d.PutMessage("ns", one)
+	if _, ok := d.Space("ns"); ok || len(d.Spaces()) > 0 || len(d.All()) > 0 {
+		t.Error("a message is a value")
+	}
+	d.Set("ns", "a", 1.0)
+	d.PutMessage("ns", two)
+	d.Put("other", Struct{"b": true})
+	if got, _ := d.Space("ns"); d.Message("ns") != two || got["a"] != 1.0 {
+		t.Errorf("the namespace has %v and %v", d.Message("ns"), got)
+	}
+	if d.Message("other") != nil || d.Message("none") != nil {
+		t.Error("there is a message that nobody has put there")
+	}
+	later.Inherit(&d)
+	if got := later.Messages(); len(got) != 1 || got["ns"] != two {
+		t.Errorf("who inherits has %v", got)
+	}
+	if d.Reset(); d.Message("ns") != nil || d.Messages() != nil {
+		t.Error("the next request has a message")
+	}
+}

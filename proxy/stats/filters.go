@@ -159,6 +159,12 @@ type Unzstd struct {
 type Lua struct {
 	Errors     Counter `stat:"errors"`
 	Executions Counter `stat:"executions"`
+	Own        Made    `stat:""` // that scripts make
+}
+
+// LuaVMs holds "lua.".
+type LuaVMs struct {
+	Count Gauge `stat:"lua_vm_count"`
 }
 
 // SetMetadata holds "http.<prefix>.set_metadata.".

@@ -159,6 +159,8 @@ func (s *Scope) gather(families map[string]*family, o *Options) {
 					add(families, name, "counter", row{labels: join(s.label(TagResponseCode, text), labels), n: int64(n)})
 				}
 			})
+		case *Made:
+			v.gather(s, families, labels, o)
 		case *Named:
 			v.each(func(key string, n uint64) {
 				if o.shows(full+"."+key, true) {

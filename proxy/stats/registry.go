@@ -98,6 +98,7 @@ const (
 	kindCodes
 	kindClassCodes
 	kindNamed
+	kindMade
 	kindText
 	kindHash
 )
@@ -287,7 +288,7 @@ var (
 	metricsByType = map[reflect.Type][]metric{}
 	metricKinds   = map[reflect.Type]metricKind{
 		reflect.TypeFor[Counter](): kindCounter, reflect.TypeFor[Gauge](): kindGauge, reflect.TypeFor[Histogram](): kindHistogram,
-		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes, reflect.TypeFor[Named](): kindNamed,
+		reflect.TypeFor[Codes](): kindCodes, reflect.TypeFor[ClassCodes](): kindClassCodes, reflect.TypeFor[Named](): kindNamed, reflect.TypeFor[Made](): kindMade,
 		reflect.TypeFor[Text](): kindText, reflect.TypeFor[Hash](): kindHash,
 	}
 )
@@ -317,11 +318,12 @@ func listMetrics(t reflect.Type, prefix string, at, part []int) []metric {
 		if _, tagged := f.Tag.Lookup("stat"); !tagged {
 			continue
 		}
-		if name == "" { // embedded: its metrics are the set's own
+		kind, one := metricKinds[f.Type]
+		if name == "" && !one { // embedded: its metrics are the set's own
 			list = append(list, listMetrics(f.Type, prefix, index, part)...)
 			continue
 		}
-		if kind, ok := metricKinds[f.Type]; ok {
+		if one {
 			list = append(list, metric{prefix + name, index, kind, how == "late", f.Tag.Get("tag"), part})
 			continue
 		}

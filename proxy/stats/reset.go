@@ -11,6 +11,8 @@ func (r *Registry) ResetCounters() {
 				v.reset()
 			case *Codes:
 				v.reset()
+			case *Made:
+				v.reset()
 			case *Named:
 				if list := v.list.Load(); list != nil {
 					for _, c := range *list {

@@ -215,6 +215,7 @@ type namedHistogram struct {
 // kinds are what Envoy calls our metrics.
 var kinds = map[metricKind]Kinds{
 	kindCounter: Counters, kindCodes: Counters, kindClassCodes: Counters, kindNamed: Counters,
+	kindMade:  Counters | Gauges | Histograms,
 	kindGauge: Gauges, kindHash: Gauges, kindHistogram: Histograms, kindText: Texts,
 }
 
@@ -263,6 +264,8 @@ func (r *Registry) collect(o Options) (numbers []sample, histograms []namedHisto
 						numbers = append(numbers, sample{name: full, n: int64(n)})
 					}
 				})
+			case *Made:
+				numbers, histograms = v.collect(numbers, histograms, string(name), &o)
 			case *Named:
 				v.each(func(key string, n uint64) {
 					if full := string(name) + "." + key; o.shows(full, true) {

@@ -29,10 +29,7 @@ var handleMethods = map[string]method{
 		}
 		return push(l, r.object(requestKind, &headerMap{m: &r.s.Request}))
 	},
-	"stats": func(l *lua.LState, _ *run, _ any) int {
-		l.RaiseError("stats() is not supported: scripts have no statistics of their own")
-		return 0
-	},
+	"stats": func(l *lua.LState, r *run, _ any) int { return push(l, r.object(statsKind, nil)) },
 
 	"metadata": func(l *lua.LState, r *run, _ any) int {
 		return push(l, r.object(metadataKind, r.f.ofRoute(r.s)))

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/mallamesh/malla/proxy/access"
+	"github.com/mallamesh/malla/proxy/metadata"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -29,10 +30,13 @@ func address(of func(rec *access.Record) netip.AddrPort) method {
 	})
 }
 
-// noTyped stands for dynamicTypedMetadata: nothing here keeps typed metadata.
-func noTyped(l *lua.LState, _ *run, _ any) int {
-	l.CheckString(2)
-	return push(l, lua.LNil)
+// typed pushes the message that a namespace holds, as a table of what is set in it.
+func typed(l *lua.LState, d *metadata.Dynamic) int {
+	m := d.Message(l.CheckString(2))
+	if m == nil {
+		return push(l, lua.LNil)
+	}
+	return push(l, value(l, m.Fields))
 }
 
 var infoMethods = map[string]method{
@@ -53,7 +57,7 @@ var infoMethods = map[string]method{
 	"dynamicMetadata": func(l *lua.LState, r *run, _ any) int {
 		return push(l, r.object(dynamicKind, &r.s.Rec.Dynamic))
 	},
-	"dynamicTypedMetadata": noTyped,
+	"dynamicTypedMetadata": func(l *lua.LState, r *run, _ any) int { return typed(l, &r.s.Rec.Dynamic) },
 	"drainConnectionUponCompletion": func(_ *lua.LState, r *run, _ any) int {
 		r.s.EndConnection()
 		return 0
@@ -67,7 +71,7 @@ var connectionInfoMethods = map[string]method{
 	"dynamicMetadata": func(l *lua.LState, r *run, _ any) int {
 		return push(l, r.object(connectionDynamicKind, &r.s.Conn.Dynamic))
 	},
-	"dynamicTypedMetadata": noTyped,
+	"dynamicTypedMetadata": func(l *lua.LState, r *run, _ any) int { return typed(l, &r.s.Conn.Dynamic) },
 }
 
 func sslConnection(l *lua.LState, r *run, _ any) int {

@@ -35,6 +35,10 @@ const (
 	keyKind
 	routeKind
 	hostKind
+	statsKind
+	counterKind
+	gaugeKind
+	histogramKind
 
 	anyKind // of what every object can do
 )
@@ -52,6 +56,7 @@ var types = [anyKind]map[string]method{
 	connectionKind: connectionMethods, connectionInfoKind: connectionInfoMethods, connectionDynamicKind: metadataMapMethods,
 	tlsKind: tlsMethods, nameKind: nameMethods, keyKind: keyMethods,
 	routeKind: entryMethods, hostKind: entryMethods,
+	statsKind: statsMethods, counterKind: counterMethods, gaugeKind: gaugeMethods, histogramKind: histogramMethods,
 }
 
 // An object is what a userdata of ours holds.
@@ -198,6 +203,12 @@ func value(l *lua.LState, v any) lua.LValue {
 			t.RawSetString(string(given(l, name)), value(l, item))
 		}
 		return t
+	case map[any]any:
+		t := l.CreateTable(0, len(v))
+		for key, item := range v {
+			t.RawSet(value(l, key), value(l, item))
+		}
+		return t
 	}
 	return lua.LNil
 }
@@ -298,11 +309,13 @@ var dynamicMethods = func() map[string]method {
 
 var stateMethods = map[string]method{
 	"get": func(l *lua.LState, r *run, _ any) int {
-		name := l.CheckString(2)
+		name, state := l.CheckString(2), &r.s.Rec.State
+		find := state.Text
 		if l.GetTop() > 2 && l.Get(3) != lua.LNil {
-			return 0 // no object of ours has fields
+			field := l.CheckString(3)
+			find = func(name string) ([]byte, bool) { return state.Field(name, field) }
 		}
-		v, ok := r.s.Rec.State.Get(name)
+		v, ok := find(name)
 		if !ok {
 			return 0
 		}

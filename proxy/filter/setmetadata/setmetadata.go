@@ -14,7 +14,8 @@ import (
 type Entry struct {
 	Namespace string
 	Values    metadata.Struct
-	Overwrite bool // the values update those that a request has in the namespace; else it keeps those
+	Message   *metadata.Message // in place of values, beside what others say by values
+	Overwrite bool              // the values update those that a request has in the namespace; else it keeps those
 }
 
 type factory struct {
@@ -37,6 +38,14 @@ func (f *factory) OnRequest(s *stream.Stream, _ *header.Map) stream.Verdict {
 	d := &s.Rec.Dynamic
 	for i := range f.entries {
 		e := &f.entries[i]
+		if e.Message != nil {
+			if e.Overwrite || d.Message(e.Namespace) == nil {
+				d.PutMessage(e.Namespace, e.Message)
+			} else {
+				f.stats.OverwriteDenied.Inc()
+			}
+			continue
+		}
 		old, there := d.Space(e.Namespace)
 		switch {
 		case !there:
