@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mallamesh/malla/base/resident"
+	"github.com/mallamesh/malla/proxy/listen"
 	"github.com/mallamesh/malla/proxy/overload"
 )
 
@@ -19,14 +20,23 @@ func (p Plane) Accept(on bool) { p.each(func(o *one) { o.set.Accepting(on) }) }
 // Rescale has times looked at again.
 func (p Plane) Rescale() { p.each(func(o *one) { o.set.Rescale() }) }
 
-// Reset resets streams that hold so many bytes or more, on each shard until those of it held enough, and gives back what they
-// held.
+// Reset resets streams that hold so many bytes or more, the largest of all shards first and until they held enough, and gives back what
+// they held.
 func (p Plane) Reset(least int, enough int64) int {
-	var n atomic.Int64
-	p.each(func(o *one) { n.Add(int64(o.set.Reset(least, enough))) })
-	if n.Load() > 0 {
+	n := reset(p.each, least, enough)
+	if n > 0 {
 		runtime.GC()
 	}
+	return n
+}
+
+// reset is one decision for all shards, which each then carries out on its own.
+func reset(each func(func(*one)), least int, enough int64) int {
+	var toll listen.Toll
+	each(func(o *one) { o.set.Weigh(least, &toll) })
+	least = toll.Decide(least, enough)
+	var n atomic.Int64
+	each(func(o *one) { n.Add(int64(o.set.Reset(least, &toll))) })
 	return int(n.Load())
 }
 

@@ -2,6 +2,8 @@ package shard
 
 import (
 	"log/slog"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func (p *pressed) Reset(least int, enough int64) int {
 	if p.enough > 0 {
 		enough = p.enough
 	}
-	n := p.one.set.Reset(least, enough)
+	n := reset(func(f func(*one)) { f(p.one) }, least, enough)
 	p.ended += n
 	return n
 }
@@ -138,6 +140,51 @@ func TestLargestStreamsAreReset(t *testing.T) {
 	}
 	if got := b.log.last(); !strings.Contains(got, " OM ") {
 		t.Errorf("the log says %s, want the flag OM", got)
+	}
+}
+
+// What the process must free is one decision: the largest streams go, whichever shard they are on, and each shard does not free all of it.
+func TestShardsResetTogether(t *testing.T) {
+	for _, test := range []struct {
+		what   string
+		held   [][]int // of the streams of each shard
+		enough int64
+		left   []int // streams of each shard
+	}{
+		{"the largest is on the first", [][]int{{900_000, 200_000}, {300_000, 100_000}}, 500_000, []int{1, 2}},
+		{"the largest is on the second", [][]int{{300_000, 200_000}, {900_000, 100_000}}, 500_000, []int{2, 1}},
+		{"one of each", [][]int{{400_000, 50_000}, {600_000, 50_000}}, 900_000, []int{1, 1}},
+		{"alike", [][]int{{400_000, 400_000}, {400_000, 400_000}}, 700_000, []int{0, 2}},
+		{"all that is large", [][]int{{400_000, 500}, {300_000, 500}}, math.MaxInt64, []int{1, 1}},
+		{"nothing is too much", [][]int{{400_000}, {300_000}}, 0, []int{1, 1}},
+	} {
+		shards := make([]*bench, len(test.held))
+		for i, held := range test.held {
+			b := full(t)
+			b.rt.Listeners[0].BufferLimit = 1 << 20
+			b.answer = func(_ *bench, p *drive.Pipe, request string) {
+				n, _ := strconv.Atoi(strings.TrimPrefix(strings.Fields(request)[1], "/raw/"))
+				p.WriteString("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + strings.Repeat("x", n))
+			}
+			for _, n := range held {
+				p := b.dial()
+				p.Window = 10
+				p.WriteString(get("/raw/" + strconv.Itoa(n)))
+			}
+			b.Step()
+			shards[i] = b
+		}
+		reset(func(f func(*one)) {
+			for _, b := range shards {
+				f(b.one)
+			}
+		}, 1000, test.enough)
+		for i, b := range shards {
+			b.Step()
+			if b.Open() != test.left[i] {
+				t.Errorf("%s: %d streams are left on shard %d, want %d", test.what, b.Open(), i, test.left[i])
+			}
+		}
 	}
 }
 
