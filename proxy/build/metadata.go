@@ -48,8 +48,7 @@ var metadataFields = []*Message{
 	message((*metadatav3.MetadataKey_PathSegment)(nil), reads("key"),
 		refuses("items of lists are not looked at", "index")),
 	message((*accesslogv3.MetadataFilter)(nil), reads("matcher", "match_if_key_not_found")),
-	message((*routev3.RateLimit_Action_MetaData)(nil), reads("descriptor_key", "metadata_key", "default_value", "skip_if_absent"),
-		only("source", "a locality is chosen after limits are", "DYNAMIC", "ROUTE_ENTRY", "CLUSTER_ENTRY")),
+	message((*routev3.RateLimit_Action_MetaData)(nil), reads("descriptor_key", "metadata_key", "default_value", "skip_if_absent", "source")),
 }
 
 // sets are the metadata in use, by their text: what many endpoints, or the versions of one, have alike is
@@ -208,9 +207,10 @@ func (r *reader) metadataKey(of *metadatav3.MetadataKey, at *field.Path) metadat
 }
 
 var metadataSources = map[routev3.RateLimit_Action_MetaData_Source]ratelimit.Source{
-	routev3.RateLimit_Action_MetaData_DYNAMIC:       ratelimit.OfRequest,
-	routev3.RateLimit_Action_MetaData_ROUTE_ENTRY:   ratelimit.OfRoute,
-	routev3.RateLimit_Action_MetaData_CLUSTER_ENTRY: ratelimit.OfCluster,
+	routev3.RateLimit_Action_MetaData_DYNAMIC:                ratelimit.OfRequest,
+	routev3.RateLimit_Action_MetaData_ROUTE_ENTRY:            ratelimit.OfRoute,
+	routev3.RateLimit_Action_MetaData_CLUSTER_ENTRY:          ratelimit.OfCluster,
+	routev3.RateLimit_Action_MetaData_CLUSTER_LOCALITY_ENTRY: ratelimit.OfLocality,
 }
 
 // setMetadata reads the filter of that name.

@@ -16,7 +16,7 @@ import (
 )
 
 var rateDescriptorFields = []*Message{
-	message((*exprv3.Descriptor)(nil), reads("descriptor_key", "skip_if_error", "text"), refuses("an expression is given as text", "parsed")),
+	message((*exprv3.Descriptor)(nil), reads("descriptor_key", "skip_if_error", "text"), holds("parsed")),
 	message((*matcherv3.HttpRequestQueryParamMatchInput)(nil), reads("query_param")),
 	message((*sslv3.UriSanInput)(nil)),
 	message((*sslv3.DnsSanInput)(nil)),
@@ -32,9 +32,17 @@ func (r *reader) rateExtension(m *corev3.TypedExtensionConfig, at *field.Path) r
 		if in.GetDescriptorKey() == "" {
 			r.errs.Addf(at.Child("typed_config").Child("descriptor_key"), "is empty")
 		}
-		e, err := access.CompileExpression(in.GetText(), cel.Options{})
+		text, what, err := in.GetText(), "text", error(nil)
+		if p := in.GetParsed(); p != nil {
+			what = "parsed"
+			text, err = cel.Unparse(p)
+		}
+		var e *access.Expression
+		if err == nil {
+			e, err = access.CompileExpression(text, cel.Options{})
+		}
 		if err != nil {
-			r.errs.Addf(at.Child("typed_config").Child("text"), "%v", err)
+			r.errs.Addf(at.Child("typed_config").Child(what), "%v", err)
 		}
 		return &ratelimit.Expression{Key: in.GetDescriptorKey(), Value: e, Optional: in.GetSkipIfError()}
 	case *matcherv3.HttpRequestHeaderMatchInput:

@@ -54,16 +54,14 @@ var rateLimitFields = []*Message{
 	message((*routev3.RateLimit_Action_RequestHeaders)(nil), reads("header_name", "descriptor_key", "skip_if_absent")),
 	message((*routev3.RateLimit_Action_QueryParameters)(nil), reads("query_parameter_name", "descriptor_key", "skip_if_absent")),
 	message((*routev3.RateLimit_Action_RemoteAddress)(nil)),
-	message((*routev3.RateLimit_Action_GenericKey)(nil), reads("descriptor_value", "descriptor_key"), ignores(valueIsText, "default_value")),
-	message((*routev3.RateLimit_Action_HeaderValueMatch)(nil), reads("descriptor_value", "descriptor_key", "expect_match", "headers"), ignores(valueIsText, "default_value")),
-	message((*routev3.RateLimit_Action_QueryParameterValueMatch)(nil), reads("descriptor_value", "descriptor_key", "expect_match", "query_parameters"), ignores(valueIsText, "default_value")),
+	message((*routev3.RateLimit_Action_GenericKey)(nil), reads("descriptor_value", "descriptor_key", "default_value")),
+	message((*routev3.RateLimit_Action_HeaderValueMatch)(nil), reads("descriptor_value", "descriptor_key", "expect_match", "headers", "default_value")),
+	message((*routev3.RateLimit_Action_QueryParameterValueMatch)(nil), reads("descriptor_value", "descriptor_key", "expect_match", "query_parameters", "default_value")),
 	message((*routev3.RateLimit_Action_MaskedRemoteAddress)(nil), reads("v4_prefix_mask_len", "v6_prefix_mask_len")),
 	message((*routev3.RateLimit_Action_RemoteAddressMatch)(nil), reads("descriptor_value", "descriptor_key", "default_value", "address_matcher")),
 	message((*matcherv3.AddressMatcher)(nil), reads("ranges", "invert_match")),
 	message((*xdscorev3.CidrRange)(nil), reads("address_prefix", "prefix_len")),
 }
-
-const valueIsText = "counts only where a runtime flag of Envoy's makes the value a format; it is text"
 
 // localRateLimit reads one level of the local rate limit. A level of a route is told so: its statistics
 // live as long as the configuration does.
@@ -378,6 +376,17 @@ func (r *reader) valueFormat(text string, at *field.Path) *access.Format {
 	return f
 }
 
+// valuesAreFormats is the key of Envoy's runtime by which the values of more actions are formats.
+const valuesAreFormats = "envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value"
+
+// rateValue reads the value of an action, which is a text unless the runtime says otherwise.
+func (r *reader) rateValue(text, otherwise string, at *field.Path) ratelimit.Value {
+	if on := r.env.Values.get(valuesAreFormats).truth; on == nil || !*on {
+		return ratelimit.Value{Text: []byte(text)}
+	}
+	return ratelimit.Value{Format: r.valueFormat(text, at), Default: []byte(otherwise)}
+}
+
 func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelimit.Action {
 	named := func(key, byDefault string) string {
 		if key == "" {
@@ -427,14 +436,14 @@ func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelim
 		return out
 	case *routev3.RateLimit_Action_GenericKey_:
 		k := m.GetGenericKey()
-		return &ratelimit.Constant{Key: named(k.GetDescriptorKey(), "generic_key"), Value: []byte(wanted(k.GetDescriptorValue(), "descriptor_value"))}
+		return &ratelimit.Generic{Key: named(k.GetDescriptorKey(), "generic_key"), Value: r.rateValue(wanted(k.GetDescriptorValue(), "descriptor_value"), k.GetDefaultValue(), at.Child("descriptor_value"))}
 	case *routev3.RateLimit_Action_HeaderValueMatch_:
 		h := m.GetHeaderValueMatch()
-		return &ratelimit.HeaderMatch{Key: named(h.GetDescriptorKey(), "header_match"), Value: []byte(wanted(h.GetDescriptorValue(), "descriptor_value")),
+		return &ratelimit.HeaderMatch{Key: named(h.GetDescriptorKey(), "header_match"), Value: r.rateValue(wanted(h.GetDescriptorValue(), "descriptor_value"), h.GetDefaultValue(), at.Child("descriptor_value")),
 			Headers: r.matchers(h.GetHeaders(), at.Child("headers")), Expect: truth(h.GetExpectMatch(), true)}
 	case *routev3.RateLimit_Action_QueryParameterValueMatch_:
 		q := m.GetQueryParameterValueMatch()
-		out := &ratelimit.QueryMatch{Key: named(q.GetDescriptorKey(), "query_match"), Value: []byte(wanted(q.GetDescriptorValue(), "descriptor_value")), Expect: truth(q.GetExpectMatch(), true)}
+		out := &ratelimit.QueryMatch{Key: named(q.GetDescriptorKey(), "query_match"), Value: r.rateValue(wanted(q.GetDescriptorValue(), "descriptor_value"), q.GetDefaultValue(), at.Child("descriptor_value")), Expect: truth(q.GetExpectMatch(), true)}
 		for _, p := range r.queryMatches(q.GetQueryParameters(), at.Child("query_parameters")) {
 			c, err := route.NewMatcher(p.StringMatch)
 			if err != nil {
@@ -445,8 +454,8 @@ func (r *reader) rateAction(m *routev3.RateLimit_Action, at *field.Path) ratelim
 		return out
 	case *routev3.RateLimit_Action_RemoteAddressMatch_:
 		n := m.GetRemoteAddressMatch()
-		return &ratelimit.AddressMatch{Key: named(n.GetDescriptorKey(), "remote_address_match"), Value: r.valueFormat(wanted(n.GetDescriptorValue(), "descriptor_value"), at.Child("descriptor_value")),
-			Default: []byte(n.GetDefaultValue()), Networks: r.networks(n.GetAddressMatcher().GetRanges(), at.Child("address_matcher").Child("ranges")), Invert: n.GetAddressMatcher().GetInvertMatch()}
+		return &ratelimit.AddressMatch{Key: named(n.GetDescriptorKey(), "remote_address_match"), Value: ratelimit.Value{Format: r.valueFormat(wanted(n.GetDescriptorValue(), "descriptor_value"), at.Child("descriptor_value")), Default: []byte(n.GetDefaultValue())},
+			Networks: r.networks(n.GetAddressMatcher().GetRanges(), at.Child("address_matcher").Child("ranges")), Invert: n.GetAddressMatcher().GetInvertMatch()}
 	case *routev3.RateLimit_Action_Extension:
 		return r.rateExtension(m.GetExtension(), at.Child("extension"))
 	default:

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"sync"
 
+	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -117,4 +119,9 @@ func appendMessages(dst []byte, name string, all map[string]*metadata.Message) [
 		dst = append(dst, "} } "...)
 	}
 	return dst
+}
+
+// Unparse returns the text of an expression that was parsed by somebody else.
+func Unparse(e *exprpb.Expr) (string, error) {
+	return cel.AstToString(cel.ParsedExprToAst(&exprpb.ParsedExpr{Expr: e}))
 }

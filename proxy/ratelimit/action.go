@@ -31,6 +31,35 @@ func (a *Constant) add(d *Descriptors, _ *route.Request, _ *access.Record) bool 
 	return d.put(a.Key, a.Value)
 }
 
+// A Value is what an entry has for a value.
+type Value struct {
+	Text    []byte
+	Format  *access.Format // in place of the text
+	Default []byte         // where the format says nothing; empty too: the request has no such descriptor
+}
+
+func (v *Value) put(d *Descriptors, key string, rec *access.Record) bool {
+	if v.Format == nil {
+		return d.put(key, v.Text)
+	}
+	rec.Scratch = v.Format.Append(rec.Scratch[:0], rec)
+	text := rec.Scratch
+	if len(text) == 0 {
+		text = v.Default
+	}
+	return len(text) > 0 && d.put(key, d.keep(text))
+}
+
+// Generic is what configuration says of every request.
+type Generic struct {
+	Key   string
+	Value Value
+}
+
+func (a *Generic) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
+	return a.Value.put(d, a.Key, rec)
+}
+
 // Destination is the cluster that the request goes to.
 type Destination struct{}
 
@@ -113,19 +142,19 @@ func (a Network) add(d *Descriptors, _ *route.Request, rec *access.Record) bool 
 // HeaderMatch says that the fields of a request match, or that they do not.
 type HeaderMatch struct {
 	Key     string
-	Value   []byte
+	Value   Value
 	Headers route.HeaderMatchers
 	Expect  bool
 }
 
-func (a *HeaderMatch) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
-	return a.Headers.All(q) == a.Expect && d.put(a.Key, a.Value)
+func (a *HeaderMatch) add(d *Descriptors, q *route.Request, rec *access.Record) bool {
+	return a.Headers.All(q) == a.Expect && a.Value.put(d, a.Key, rec)
 }
 
 // QueryMatch says that query parameters match, or that they do not.
 type QueryMatch struct {
 	Key    string
-	Value  []byte
+	Value  Value
 	Params []Param
 	Expect bool
 }
@@ -136,8 +165,8 @@ type Param struct {
 	*route.Matcher
 }
 
-func (a *QueryMatch) add(d *Descriptors, q *route.Request, _ *access.Record) bool {
-	return a.matches(d, q.Path) == a.Expect && d.put(a.Key, a.Value)
+func (a *QueryMatch) add(d *Descriptors, q *route.Request, rec *access.Record) bool {
+	return a.matches(d, q.Path) == a.Expect && a.Value.put(d, a.Key, rec)
 }
 
 func (a *QueryMatch) matches(d *Descriptors, path []byte) bool {
@@ -152,22 +181,13 @@ func (a *QueryMatch) matches(d *Descriptors, path []byte) bool {
 // AddressMatch says that the client's address is in one of some networks, or in none.
 type AddressMatch struct {
 	Key      string
-	Value    *access.Format
-	Default  []byte // if the value is empty; empty too: the request has no such descriptor
+	Value    Value
 	Networks []netip.Prefix
 	Invert   bool
 }
 
 func (a *AddressMatch) add(d *Descriptors, _ *route.Request, rec *access.Record) bool {
-	if a.within(rec.DownstreamRemote.Addr().Unmap()) == a.Invert {
-		return false
-	}
-	rec.Scratch = a.Value.Append(rec.Scratch[:0], rec)
-	v := rec.Scratch
-	if len(v) == 0 {
-		v = a.Default
-	}
-	return len(v) > 0 && d.put(a.Key, d.keep(v))
+	return a.within(rec.DownstreamRemote.Addr().Unmap()) != a.Invert && a.Value.put(d, a.Key, rec)
 }
 
 func (a *AddressMatch) within(ip netip.Addr) bool {
@@ -187,6 +207,7 @@ const (
 	OfRequest Source = iota
 	OfRoute
 	OfCluster
+	OfLocality // of the host that was picked; none before
 )
 
 // Metadata is a text of metadata.
@@ -208,6 +229,8 @@ func (a *Metadata) add(d *Descriptors, _ *route.Request, rec *access.Record) boo
 		fields, _ = rec.Configured[metadata.Route].Space(a.Namespace)
 	case OfCluster:
 		fields, _ = rec.ClusterMetadata().Space(a.Namespace)
+	case OfLocality:
+		fields, _ = rec.Configured[metadata.Locality].Space(a.Namespace)
 	}
 	v, _ := metadata.Lookup(fields, a.Path)
 	if text, _ := v.(string); text != "" {
