@@ -9,7 +9,8 @@
 //
 // When most of the file is history, it is written anew beside the old one and
 // renamed over it. On a disk without room for that, the old one is gone on with; what the
-// disk does not take at all waits, in order, and is tried again. Events are not kept: they are about processes that are gone.
+// disk does not take at all waits, in order, and is tried again. A file that could not be brought to the disk (fsync) is not
+// trusted any more, and written anew. Events are not kept: they are about processes that are gone.
 package journal
 
 import (
@@ -58,6 +59,7 @@ type Journal struct {
 	alive int               // their sum
 	size  int               // of the file
 	dirty bool              // written since the last fsync
+	lost  error             // why an fsync failed: the kernel may have forgotten what it could not write, so that another fsync proves nothing; only a rewrite helps
 	tail  *bytes.Buffer     // while the file is rewritten: what changes meanwhile
 	err   error             // why the file lacks something; told once, writing goes on being tried
 	rest  int               // turns in which no rewrite is tried
@@ -322,7 +324,11 @@ func (j *Journal) write() {
 		j.dirty = true
 		j.wanted()
 	}
-	j.tell(err)
+	if err != nil {
+		j.tell(err)
+	} else {
+		j.tell(j.lost)
+	}
 	if err == nil {
 		j.size += n
 		j.buf.Reset()
@@ -399,9 +405,21 @@ func (j *Journal) turn() {
 	}
 	if dirty && !rewritten {
 		if err := f.Sync(); err != nil {
-			j.log.Error("sync the state file", "file", j.path, "error", err)
+			j.mistrust(f, err)
 		}
 	}
+}
+
+// mistrust has a file written anew that an fsync has failed for.
+func (j *Journal) mistrust(f file, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file != f { // another one is on the disk already
+		return
+	}
+	j.lost = fmt.Errorf("fsync: %w", err)
+	j.tell(j.lost)
+	j.wanted()
 }
 
 // compact rewrites the file from the store. The store's lock comes before the
@@ -430,7 +448,7 @@ func (j *Journal) compact(source func() (uint64, []*store.Object)) bool {
 	}
 	j.buf.Reset() // which the objects include
 	j.buf.Write(tail.Bytes())
-	j.torn, j.grown = false, 0
+	j.torn, j.grown, j.lost = false, 0, nil
 	j.write()
 	return true
 }
@@ -485,11 +503,14 @@ func syncDir(dir string) {
 func (j *Journal) Close() error {
 	close(j.closing)
 	<-j.done
-	if j.Err() != nil {
+	for range 2 { // what an fsync fails for is written anew, once
 		j.rest = 0
-		j.turn() // the last try
+		j.turn()
+		if j.Err() == nil {
+			break
+		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.err, j.file.Sync(), j.file.Close())
+	return errors.Join(j.err, j.file.Close())
 }
