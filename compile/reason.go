@@ -1,6 +1,10 @@
 package compile
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/mallamesh/malla/config/mesh"
+)
 
 // A Reason says of which sort a problem is, in one word, for programs that read a
 // status. Where Istio's analysis has a message for it, name and code are its.
@@ -28,5 +32,5 @@ var (
 	SidecarConflict  = Reason{"MultipleSidecarsWithoutWorkloadSelectors", "IST0111"}
 	PolicyConflict   = Reason{"ConflictingPolicies", "MAL0001"}
 	DoubleTLS        = Reason{"TLSInTLS", "MAL0002"}
-	Repeats          = Reason{"RetriesRepeatRequests", "MAL0003"}
+	Repeats          = Reason{"RetriesRepeatRequests", mesh.RepeatsCode}
 )

@@ -7,12 +7,8 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/mallamesh/malla/base/field"
+	"github.com/mallamesh/malla/config/mesh"
 )
-
-// repeating are conditions of retries on which an application may have done what it was asked: it has answered, or
-// its connection has ended while it was about to. Status codes are, too. What is left are connections that were never made, streams that a
-// host says it has not begun, and statuses of gRPC by which servers say that they did nothing.
-var repeating = []string{"5xx", "gateway-error", "reset", "retriable-4xx", "retriable-status-codes", "retriable-headers", "deadline-exceeded", "internal"}
 
 // repeatable are methods that change nothing, or as much when they are carried out again (RFC 9110, section 9.2).
 var repeatable = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
@@ -25,12 +21,7 @@ func (f *finder) repeats(vs *networking.VirtualService) {
 		if r.GetAttempts() <= 0 || onlyRepeatable(h.Match) {
 			continue
 		}
-		var found []string
-		for c := range strings.SplitSeq(r.GetRetryOn(), ",") {
-			if c = strings.TrimSpace(c); slices.Contains(repeating, c) || len(c) == 3 && c[0] >= '1' && c[0] <= '5' {
-				found = append(found, c)
-			}
-		}
+		found := mesh.Repeating(r.GetRetryOn())
 		if len(found) > 0 {
 			f.add(Repeats, 0, field.At("spec").Child("http").Index(i).Child("retries").Child("retryOn"),
 				"%s sends requests again that the application may have carried out, a POST too; if it must not do so twice, leave retryOn out, or have a route of its own with match: [{method: {exact: GET}}] for what may be repeated",

@@ -62,6 +62,12 @@ func Parse(text string, base model.MeshConfig, at *field.Path) (model.MeshConfig
 		}
 		return base, c.Errs, c.Notices
 	}
+	if p := m.GetDefaultHttpRetryPolicy(); p.GetAttempts() > 0 {
+		if found := Repeating(p.GetRetryOn()); len(found) > 0 {
+			c.Notices = append(c.Notices, strict.Notice{At: at.Child("defaultHttpRetryPolicy").Child("retryOn"), Code: RepeatsCode,
+				Why: strings.Join(found, ", ") + " sends requests again that applications may have carried out, a POST too, in the whole mesh; if they must not do so twice, leave retryOn out, and write it in VirtualServices whose routes take only what may be repeated"})
+		}
+	}
 	r := &reader{errs: &c.Errs, at: at, fields: fields}
 	return r.read(&m, base), c.Errs, c.Notices
 }

@@ -43,8 +43,8 @@ func TestParse(t *testing.T) {
 			m.ServiceExportTo, m.RulesExportTo, m.DestinationExportTo, m.RootNamespace = model.ExportTo{"."}, model.ExportTo{"a", "b"}, model.ExportTo{"*"}, "root"
 		}},
 		{"retries", "defaultHttpRetryPolicy: {attempts: 0}", func(m *model.MeshConfig) { m.Retry = &model.Retry{} }},
-		{"retries in full", "defaultHttpRetryPolicy: {attempts: 3, perTryTimeout: 1s, retryOn: 5xx, backoff: 10ms, retryIgnorePreviousHosts: false}", func(m *model.MeshConfig) {
-			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "5xx", Backoff: 10 * time.Millisecond, AvoidPrevious: new(bool)}
+		{"retries in full", "defaultHttpRetryPolicy: {attempts: 3, perTryTimeout: 1s, retryOn: cancelled, backoff: 10ms, retryIgnorePreviousHosts: false}", func(m *model.MeshConfig) {
+			m.Retry = &model.Retry{Attempts: 3, PerTry: time.Second, On: "cancelled", Backoff: 10 * time.Millisecond, AvoidPrevious: new(bool)}
 		}},
 		{"paths", "pathNormalization: {normalization: MERGE_SLASHES}", func(m *model.MeshConfig) { m.Paths = model.MergeSlashes }},
 		{"the default of paths", "pathNormalization: {normalization: DEFAULT}", func(m *model.MeshConfig) {}},

@@ -21,11 +21,17 @@ type Notice struct {
 	At  *field.Path // nil: the whole object
 	Why string
 	Pos string
+
+	// Code is set for what has an effect, but perhaps not the one that its author wants: it is what programs know the warning by.
+	Code string
 }
 
 // String returns "spec.template.spec.affinity: has no effect: there is one machine".
 func (n Notice) String() string {
 	s := "has no effect: " + n.Why
+	if n.Code != "" {
+		s = n.Why + " (" + n.Code + ")"
+	}
 	if at := n.At.String(); at != "" {
 		s = at + ": " + s
 	}
