@@ -231,7 +231,7 @@ func (w *chance) play(n int) {
 			case 0:
 				w.replace(name)
 			case 1:
-				w.one.set.Reset(1<<w.IntN(14), int64(w.IntN(20000)))
+				reset(func(f func(*one)) { f(w.one) }, 1<<w.IntN(14), int64(w.IntN(20000)))
 			case 2:
 				w.relisten()
 			default:
