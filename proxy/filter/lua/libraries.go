@@ -221,7 +221,7 @@ func (st *state) loaded(l *lua.LState, source, name string) int {
 		return 2
 	}
 	raise(l, st.meter.make(64*len(source)))
-	proto, err := compile(source, name)
+	proto, err := compile(source, name, maxLoadedLevels)
 	if err != nil {
 		l.Push(lua.LNil)
 		l.Push(lua.LString(err.Error()))

@@ -178,6 +178,9 @@ func TestDepthOfScripts(t *testing.T) {
 		"if a then " + strings.Repeat("elseif a then ", n) + "end":          true,
 		"if a then " + strings.Repeat("elseif a then ", 500) + "end":        false,
 		strings.Repeat("if a then a = 'x'..'y' end ", n):                    false,
+		"a = 1 x = a" + strings.Repeat("+a", 3900):                          false, // its terms lie in each other, too
+		"a = 1 x = a" + strings.Repeat(" and a", 3900):                      false,
+		"a = 1 x = a" + strings.Repeat("+a", n):                             true,
 		strings.Repeat("do ", 150) + "a = 1 " + strings.Repeat("end ", 150): false,
 	} {
 		began := time.Now()
