@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mallamesh/malla/base/field"
-	"github.com/mallamesh/malla/proxy/cel"
+	"github.com/mallamesh/malla/proxy/cel/typed"
 	"github.com/mallamesh/malla/proxy/metadata"
 )
 
@@ -37,7 +37,7 @@ func newMessage(of *anypb.Any) (*metadata.Message, error) {
 	}
 	var inside []proto.Message
 	fields := plainMessage(m.ProtoReflect(), &inside)
-	expression, err := cel.Protobuf(m, inside...)
+	expression, err := typed.Value(m, inside...)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/proxy/access"
 	"github.com/mallamesh/malla/proxy/cel"
+	"github.com/mallamesh/malla/proxy/cel/typed"
 	"github.com/mallamesh/malla/proxy/ratelimit"
 	"github.com/mallamesh/malla/proxy/route"
 )
@@ -35,7 +36,7 @@ func (r *reader) rateExtension(m *corev3.TypedExtensionConfig, at *field.Path) r
 		text, what, err := in.GetText(), "text", error(nil)
 		if p := in.GetParsed(); p != nil {
 			what = "parsed"
-			text, err = cel.Unparse(p)
+			text, err = typed.Unparse(p)
 		}
 		var e *access.Expression
 		if err == nil {

@@ -14,8 +14,6 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/mallamesh/malla/proxy/metadata"
 )
 
@@ -50,13 +48,12 @@ func appendText(dst []byte, v ref.Val) []byte {
 		return append(v.UTC().AppendFormat(dst, "2006-01-02T15:04:05.999999999"), "+00:00"...)
 	case Message:
 		return v.appendText(dst)
+	case interface{ AppendText([]byte) []byte }: // of package typed
+		return v.AppendText(dst)
 	case traits.Lister:
 		return append(dst, "CelList value"...)
 	case traits.Mapper:
 		return append(dst, "CelMap value"...)
-	}
-	if m, ok := v.Value().(proto.Message); ok {
-		return appendMessage(dst, m.ProtoReflect())
 	}
 	return append(dst, "CelType value"...)
 }
@@ -120,7 +117,7 @@ func (m Message) appendText(dst []byte) []byte {
 		switch v := f.Value.(type) {
 		case string:
 			if v != "" {
-				dst = appendQuoted(append(append(dst, f.Name...), ": "...), v)
+				dst = AppendQuoted(append(append(dst, f.Name...), ": "...), v)
 			}
 		case Message:
 			if v != nil {
@@ -134,7 +131,7 @@ func (m Message) appendText(dst []byte) []byte {
 			dst = appendMessages(dst, f.Name, v)
 		case Spaces:
 			for _, key := range slices.Sorted(maps.Keys(v)) {
-				dst = appendQuoted(append(append(dst, f.Name...), " { key: "...), key)
+				dst = AppendQuoted(append(append(dst, f.Name...), " { key: "...), key)
 				dst = append(appendStruct(append(dst, "value { "...), v[key]), "} } "...)
 			}
 		}
@@ -144,7 +141,7 @@ func (m Message) appendText(dst []byte) []byte {
 
 func appendStruct(dst []byte, fields metadata.Struct) []byte {
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		dst = append(appendQuoted(append(dst, "fields { key: "...), key), "value { "...)
+		dst = append(AppendQuoted(append(dst, "fields { key: "...), key), "value { "...)
 		dst = append(appendValue(dst, fields[key]), "} } "...)
 	}
 	return dst
@@ -157,9 +154,9 @@ func appendValue(dst []byte, v any) []byte {
 	case bool:
 		return append(strconv.AppendBool(append(dst, "bool_value: "...), v), ' ')
 	case float64:
-		return append(appendNumber(append(dst, "number_value: "...), v), ' ')
+		return append(AppendNumber(append(dst, "number_value: "...), v), ' ')
 	case string:
-		return appendQuoted(append(dst, "string_value: "...), v)
+		return AppendQuoted(append(dst, "string_value: "...), v)
 	case []any:
 		dst = append(dst, "list_value { "...)
 		for _, item := range v {
@@ -172,8 +169,8 @@ func appendValue(dst []byte, v any) []byte {
 	panic(fmt.Sprintf("cel: a value of metadata is a %T", v))
 }
 
-// appendNumber appends a number with as many digits as it takes.
-func appendNumber(dst []byte, v float64) []byte {
+// AppendNumber appends a number with as many digits as it takes.
+func AppendNumber(dst []byte, v float64) []byte {
 	short := appendDouble(nil, v, 15)
 	if f, err := strconv.ParseFloat(string(short), 64); err != nil || f != v {
 		short = appendDouble(nil, v, 17)
@@ -181,8 +178,8 @@ func appendNumber(dst []byte, v float64) []byte {
 	return append(dst, short...)
 }
 
-// appendQuoted appends a text in quotes and a space, with what is no printable ASCII escaped as C does.
-func appendQuoted(dst []byte, s string) []byte {
+// AppendQuoted appends a text in quotes and a space, with what is no printable ASCII escaped as C does.
+func AppendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -317,4 +314,17 @@ func jsonDuration(d time.Duration) string {
 		sign, n = "-", -n
 	}
 	return sign + strconv.FormatUint(n/1e9, 10) + fraction(int(n%1e9)) + "s"
+}
+
+// appendMessages appends messages by name as protobuf's text in one line: what they hold stands there as bytes.
+func appendMessages(dst []byte, name string, all map[string]*metadata.Message) []byte {
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		dst = AppendQuoted(append(append(dst, name...), " { key: "...), key)
+		dst = AppendQuoted(append(dst, "value { type_url: "...), all[key].Type)
+		if len(all[key].Wire) > 0 {
+			dst = AppendQuoted(append(dst, "value: "...), string(all[key].Wire))
+		}
+		dst = append(dst, "} } "...)
+	}
+	return dst
 }

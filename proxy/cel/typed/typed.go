@@ -1,4 +1,8 @@
-package cel
+// Package typed makes values of package cel of protobuf's messages, which no other package of the hot path knows.
+//
+// A message is a value as in Envoy: its fields have their defaults where they are not set, wrappers and structs are what they stand for, and
+// it is written as protobuf's text. It must not change.
+package typed
 
 import (
 	"fmt"
@@ -9,11 +13,13 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/mallamesh/malla/proxy/metadata"
+	mallacel "github.com/mallamesh/malla/proxy/cel"
 )
 
 // known are the types of the messages that there have been. Values keep those that there were when they were made.
@@ -23,8 +29,8 @@ var known struct {
 	names map[protoreflect.FullName]bool
 }
 
-// Protobuf is a message of protobuf, and those are inside of it that its messages of any type hold: all are given.
-func Protobuf(m proto.Message, inside ...proto.Message) (Value, error) {
+// Value is a message, and those are inside of it that its messages of any type hold: all are given.
+func Value(m proto.Message, inside ...proto.Message) (mallacel.Value, error) {
 	known.Lock()
 	defer known.Unlock()
 	if known.types == nil {
@@ -49,7 +55,70 @@ func Protobuf(m proto.Message, inside ...proto.Message) (Value, error) {
 	if err, is := v.(*types.Err); is {
 		return nil, err
 	}
-	return v, nil
+	return wrap(v), nil
+}
+
+// wrap has every message that is in a value be an object.
+func wrap(v ref.Val) ref.Val {
+	switch of := v.(type) {
+	case traits.Lister:
+		return list{of}
+	case traits.Mapper:
+		return mapper{of}
+	}
+	fields, ok := v.(fields)
+	if m, is := v.Value().(proto.Message); ok && is {
+		return object{v, fields, m}
+	}
+	return v
+}
+
+type fields interface {
+	traits.Indexer
+	traits.FieldTester
+}
+
+// An object is a message.
+type object struct {
+	ref.Val
+	fields fields
+	m      proto.Message
+}
+
+// AppendText is package cel's.
+func (o object) AppendText(dst []byte) []byte { return appendMessage(dst, o.m.ProtoReflect()) }
+
+// Get is cel-go's.
+func (o object) Get(name ref.Val) ref.Val { return wrap(o.fields.Get(name)) }
+
+// IsSet is cel-go's.
+func (o object) IsSet(name ref.Val) ref.Val { return o.fields.IsSet(name) }
+
+// Equal is cel-go's.
+func (o object) Equal(other ref.Val) ref.Val {
+	if same, ok := other.(object); ok {
+		other = same.Val
+	}
+	return o.Val.Equal(other)
+}
+
+type list struct{ traits.Lister }
+
+// Get is cel-go's.
+func (l list) Get(i ref.Val) ref.Val { return wrap(l.Lister.Get(i)) }
+
+type mapper struct{ traits.Mapper }
+
+// Get is cel-go's.
+func (m mapper) Get(key ref.Val) ref.Val { return wrap(m.Mapper.Get(key)) }
+
+// Find is cel-go's.
+func (m mapper) Find(key ref.Val) (ref.Val, bool) {
+	v, ok := m.Mapper.Find(key)
+	if ok {
+		v = wrap(v)
+	}
+	return v, ok
 }
 
 // appendMessage appends a message as protobuf's text in one line.
@@ -92,9 +161,9 @@ func appendSingle(dst []byte, name protoreflect.Name, f protoreflect.FieldDescri
 	dst = append(dst, ": "...)
 	switch f.Kind() {
 	case protoreflect.StringKind:
-		return appendQuoted(dst, v.String())
+		return mallacel.AppendQuoted(dst, v.String())
 	case protoreflect.BytesKind:
-		return appendQuoted(dst, string(v.Bytes()))
+		return mallacel.AppendQuoted(dst, string(v.Bytes()))
 	case protoreflect.EnumKind:
 		if e := f.Enum().Values().ByNumber(v.Enum()); e != nil {
 			return append(append(dst, e.Name()...), ' ')
@@ -103,22 +172,9 @@ func appendSingle(dst []byte, name protoreflect.Name, f protoreflect.FieldDescri
 	case protoreflect.FloatKind:
 		return append(fmt.Appendf(dst, "%v", float32(v.Float())), ' ')
 	case protoreflect.DoubleKind:
-		return append(appendNumber(dst, v.Float()), ' ')
+		return append(mallacel.AppendNumber(dst, v.Float()), ' ')
 	}
 	return append(fmt.Append(dst, v.Interface()), ' ')
-}
-
-// appendMessages appends messages by name as protobuf's text in one line: what they hold stands there as bytes.
-func appendMessages(dst []byte, name string, all map[string]*metadata.Message) []byte {
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		dst = appendQuoted(append(append(dst, name...), " { key: "...), key)
-		dst = appendQuoted(append(dst, "value { type_url: "...), all[key].Type)
-		if len(all[key].Wire) > 0 {
-			dst = appendQuoted(append(dst, "value: "...), string(all[key].Wire))
-		}
-		dst = append(dst, "} } "...)
-	}
-	return dst
 }
 
 // Unparse returns the text of an expression that was parsed by somebody else.
