@@ -240,14 +240,5 @@ func grpcEndpoints(v *model.View, name string) (*endpointv3.ClusterLoadAssignmen
 	}
 	policy := policyFor(v, v.PolicyFor(s), subset, port.Number)
 	all := slices.DeleteFunc(reachable(v, s, policy, behind(v, s, port, subset)), func(e *model.Endpoint) bool { return len(e.Addrs) == 0 })
-	out := assignment(v, name, s, policy, all)
-	for _, l := range out.Endpoints {
-		if l.Locality == nil {
-			l.Locality = &corev3.Locality{}
-		}
-		if l.GetLoadBalancingWeight().GetValue() == 0 {
-			l.LoadBalancingWeight = u32(1) // none is none at all
-		}
-	}
-	return out, true
+	return assignment(v, name, s, policy, all), true
 }
