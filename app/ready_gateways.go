@@ -76,6 +76,7 @@ func (s *state) servedHere(ctx context.Context, class string) bool {
 // A serverPort is what Gateways say of one of their ports.
 type serverPort struct {
 	tls  bool
+	tcp  bool   // and nothing else
 	host string // one that it takes, "" if it takes every one
 }
 
@@ -84,9 +85,9 @@ func (s *state) servers(ctx context.Context) map[uint16]serverPort {
 	out := map[uint16]serverPort{}
 	add := func(number int64, protocol string, hosts []string) {
 		was, known := out[uint16(number)]
-		now := serverPort{protocol == "HTTPS" || protocol == "TLS", oneHost(hosts)}
+		now := serverPort{tls: protocol == "HTTPS" || protocol == "TLS", tcp: protocol == "TCP" || protocol == "MONGO", host: oneHost(hosts)}
 		if known {
-			now.tls = now.tls || was.tls
+			now.tls, now.tcp = now.tls || was.tls, now.tcp && was.tcp
 			if was.host == "" {
 				now.host = ""
 			}
@@ -126,13 +127,13 @@ type servicePort struct {
 	port    uint16
 }
 
-// secure are the ports of Services that say of themselves that they speak TLS.
-func (s *state) secure(ctx context.Context) map[servicePort]bool {
+// schemes are those of the ports of Services that say of themselves that they do not speak HTTP in plain text.
+func (s *state) schemes(ctx context.Context) map[servicePort]string {
 	list, err := s.dynamic.Resource(services).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil
 	}
-	out := map[servicePort]bool{}
+	out := map[servicePort]string{}
 	for _, o := range list.Items {
 		ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports")
 		for _, p := range ports {
@@ -143,8 +144,12 @@ func (s *state) secure(ctx context.Context) map[servicePort]bool {
 			if protocol == "" {
 				protocol, _, _ = strings.Cut(name, "-")
 			}
-			if protocol == "https" || protocol == "tls" {
-				out[servicePort{o.GetNamespace() + "/" + o.GetName(), uint16(number)}] = true
+			at := servicePort{o.GetNamespace() + "/" + o.GetName(), uint16(number)}
+			switch protocol {
+			case "https", "tls":
+				out[at] = "https"
+			case "tcp", "mysql", "redis", "mongo":
+				out[at] = "tcp"
 			}
 		}
 	}

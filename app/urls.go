@@ -54,7 +54,7 @@ func URLs(ctx context.Context, o cli.URLsOptions) error {
 
 // links are the URLs of what is offered on this machine.
 func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Link {
-	paths, secure, servers := s.paths(ctx), s.secure(ctx), s.servers(ctx)
+	paths, schemes, servers := s.paths(ctx), s.schemes(ctx), s.servers(ctx)
 	var links []cli.Link
 	slices.SortFunc(offered, byInterest)
 	for _, pub := range offered {
@@ -66,11 +66,16 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 		if !gateway(pub) {
 			server = serverPort{}
 		}
-		if pub.Port == 443 || pub.Port == 8443 || server.tls || secure[servicePort{pub.Owner, pub.Port}] {
+		switch said := schemes[servicePort{pub.Owner, pub.Port}]; {
+		case server.tcp:
+			scheme = "tcp"
+		case pub.Port == 443 || pub.Port == 8443 || server.tls:
 			scheme = "https"
+		case said != "" && !(said == "tcp" && gateway(pub)): // what a gateway's Gateways say counts
+			scheme = said
 		}
 		host := ""
-		if gateway(pub) {
+		if gateway(pub) && scheme != "tcp" {
 			first := paths.first(pub.Port)
 			host = cmp.Or(server.host, first.host)
 			if scheme == "http" {

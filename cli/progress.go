@@ -130,6 +130,8 @@ func (l Link) Curl() string {
 	case scheme == "https" && l.Host != "":
 		i := strings.LastIndexByte(at, ':')
 		return fmt.Sprintf("curl -ik --resolve %s:%s:%s https://%s:%s/%s", l.Host, at[i+1:], at[:i], l.Host, at[i+1:], path)
+	case scheme == "tcp":
+		return "curl telnet://" + rest
 	case scheme == "https":
 		return "curl -ik " + l.URL
 	case l.Host != "":
