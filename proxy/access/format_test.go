@@ -286,8 +286,19 @@ func FuzzDecoded(f *testing.F) {
 func FuzzCompile(f *testing.F) {
 	f.Add(logformat.Istio)
 	f.Add("%START_TIME(%s.%3f)% %REQ(A?B):3% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%")
+	for _, text := range []string{
+		"", "%", "%%", "%%%", "a%", "%A", "%REQ", "%REQ(", "%REQ(A", "%REQ(A)", "%REQ(A):", "%REQ(A):5", "%REQ(A):%", "%REQ():%", "%REQ()%", "%(A)%", "%req(A)%", // what breaks off
+		"%REQ(A):0%", "%REQ(A):99999999999999999999%", "%REQ(A):-1%", "%REQ(A?):1%", "%REQ(?B)%", "%REQ(A?B?C)%", "%REQ(A)%%REQ(B)%", "%REQ(A))%", "%REQ(A)x%", // lengths and arguments
+		"%CEL('a' + ')')%", "%CEL(request.headers[')%'])%:3%", "%CEL(%", "%CEL()%", "%METADATA(ROUTE:a:b):5%", "%METADATA(:)%", "%DYNAMIC_METADATA(a:b:c):0%", // colons and brackets inside
+		"%START_TIME(%)%", "%START_TIME(%9f%%%)%", "%START_TIME(%E4n)%", "%START_TIME(%s%0f%10f)%", "%DURATION%:1%", "%COMMON_DURATION(::)%", "%COMMON_DURATION(DS_RX_BEG:DS_RX_BEG:s)%", // times
+		"%FILTER_STATE(a:FIELD:)%", "%FILTER_STATE(:PLAIN):3%", "%ENVIRONMENT()%", "\x00%REQ(\x00)%\xff", "ä%REQ(ä)%",
+	} {
+		f.Add(text)
+	}
 	for name := range operators {
 		f.Add("%" + name + "%")
+		f.Add("%" + name + "()%")
+		f.Add("%" + name + "(a:b:c):0%")
 		f.Add("%" + name + "(%Y):5%")
 	}
 	f.Fuzz(func(t *testing.T, text string) {

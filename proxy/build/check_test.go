@@ -152,6 +152,32 @@ func FuzzBootstrap(f *testing.F) {
 	f.Add(`static_resources: {listeners: [{name: l, address: {socket_address: {address: "::", port_value: 70000}}, filter_chains: [{filters: [{name: x, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}]}]}]}`)
 	f.Add(`static_resources: {listeners: [{name: l, address: {socket_address: {address: 0.0.0.0, port_value: 1}}, filter_chains: [{filters: [{name: x, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: t, route_config: {virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {}, route: {}}]}]}}}]}]}]}`)
 	f.Add("static_resources: {secrets: [{name: s, tls_certificate: {certificate_chain: {inline_string: x}}}]}")
+	for _, text := range []string{
+		"", "[]", "null", "a: &a {b: *a}", "admin: {admin: 1}", "{\"admin\": {}}", "\tadmin: {}", "admin: {}\n---\nadmin: {}", // what is no bootstrap
+		"admin: {address: {socket_address: {address: x, port_value: 1}}}", "admin: {address: {socket_address: {address: 1.2.3, port_value: 65536}}}", "admin: {address: {pipe: {}}}", "admin: {address: {envoy_internal_address: {}}}",
+		"node: {id: a, metadata: {a: [{b: null}]}}", "layered_runtime: {layers: [{name: a, static_layer: {a: {numerator: -1, denominator: X}}}, {name: a}]}",
+		"overload_manager: {refresh_interval: -1s, resource_monitors: [{name: a}], actions: [{name: b, triggers: [{name: a}]}]}",
+		"stats_config: {stats_matcher: {}}", "dynamic_resources: {lds_config: {}, cds_config: {ads: {}}}",
+	} {
+		f.Add(text)
+	}
+	for _, cluster := range []string{
+		"{}", "{name: a}", "{name: a, type: STRICT_DNS}", "{name: a, connect_timeout: -1s}", "{name: a, type: EDS}", "{name: a, lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 99999999999}}",
+		"{name: a, type: STATIC, load_assignment: {cluster_name: a, endpoints: [{priority: 3, lb_endpoints: [{endpoint: {address: {socket_address: {address: 300.0.0.1, port_value: 1}}}}]}]}}",
+		"{name: a, type: STATIC, health_checks: [{}], outlier_detection: {interval: 0s}, circuit_breakers: {thresholds: [{priority: 7}]}}",
+		"{name: a, type: STATIC, transport_socket: {name: tls}}", "{name: a, type: STATIC, transport_socket_matches: [{}], lb_subset_config: {subset_selectors: [{}]}, upstream_connection_options: {tcp_keepalive: {}}}",
+	} {
+		f.Add("static_resources: {clusters: [" + cluster + "]}")
+	}
+	const manager = `{name: h, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: t, `
+	for _, chain := range []string{
+		"", "{}", "{filters: [{}]}", "{filters: [{name: a, typed_config: {}}]}", `{filters: [{name: a, typed_config: {"@type": no/such}}]}`, "{filter_chain_match: {prefix_ranges: [{address_prefix: x, prefix_len: 999}], server_names: ['*.*', '']}}",
+		"{filters: [" + manager + "rds: {}}}]}", "{filters: [" + manager + "route_config: {virtual_hosts: [{}, {name: a, domains: ['', '**', a*b]}]}}}]}",
+		"{filters: [" + manager + "route_config: {virtual_hosts: [{name: a, domains: ['*'], routes: [{match: {safe_regex: {regex: '('}}, redirect: {}}, {match: {prefix: /}, route: {weighted_clusters: {}}}, {match: {headers: [{}]}, direct_response: {status: 9}}]}]}}}]}",
+		"{filters: [" + manager + "http_filters: [{}, {name: a, typed_config: {}}], access_log: [{filter: {and_filter: {}}}], set_current_client_cert_details: {}, server_name: \"\\n\"}}]}",
+	} {
+		f.Add(`static_resources: {listeners: [{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [` + chain + `]}]}`)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "filename") || strings.Contains(text, "path") {
 			t.Skip("reads files")

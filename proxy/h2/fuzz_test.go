@@ -51,9 +51,51 @@ func seeds(f *testing.F) {
 	request(5, false)
 	fr.WriteWindowUpdate(0, 1)
 	seed()
+	for _, bad := range mistakes {
+		e = hpack.NewEncoder(&block) // each is a connection's beginning
+		request(1, false)
+		b.WriteString(bad)
+		seed()
+	}
 	fr.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
 	fr.WriteRawFrame(0x77, 3, 9, []byte("what"))
 	seed()
+}
+
+// mistakes are frames that are wrong, one of each kind: they are played where nobody looks for more of them.
+var mistakes = []string{
+	"\x00\x00\x03\x00\x08\x00\x00\x00\x01\x03ab",                                       // padding as long as what is left, and one more
+	"\x00\x00\x03\x00\x08\x00\x00\x00\x01\x02ab",                                       // nothing but padding
+	"\x00\x00\x00\x00\x08\x00\x00\x00\x01",                                             // no room for its length
+	"\x00\x00\x02\x01\x2c\x00\x00\x00\x03\x00\x00",                                     // nor for a priority
+	"\x00\x00\x00\x09\x04\x00\x00\x00\x01",                                             // CONTINUATION of nothing
+	"\x00\x00\x01\x01\x00\x00\x00\x00\x03\x82\x00\x00\x00\x00\x01\x00\x00\x00\x01",     // DATA in the middle of headers
+	"\x00\x00\x01\x01\x00\x00\x00\x00\x03\x82\x00\x00\x01\x09\x04\x00\x00\x00\x05\x86", // CONTINUATION of another stream
+	"\x00\x00\x01\x01\x05\x00\x00\x00\x02\x82",                                         // a number of the other side's
+	"\x00\x00\x01\x01\x05\x00\x00\x00\x00\x82",                                         // HEADERS of the connection
+	"\x00\x00\x00\x00\x01\x00\x00\x00\x00",                                             // DATA of it
+	"\x00\x00\x00\x00\x01\x00\x00\x00\x63",                                             // and of a stream that there is not
+	"\x00\x00\x05\x02\x00\x00\x00\x00\x05\x00\x00\x00\x05\x10",                         // depends on itself
+	"\x00\x00\x04\x02\x00\x00\x00\x00\x05\x00\x00\x00\x05",                             // a length that none has
+	"\x00\x00\x03\x03\x00\x00\x00\x00\x01\x00\x00\x08",                                 // the same, of RST_STREAM
+	"\x00\x00\x04\x03\x00\x00\x00\x00\x63\x00\x00\x00\x08",                             // of a stream that there is not
+	"\x00\x00\x05\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00",                         // of SETTINGS
+	"\x00\x00\x06\x04\x01\x00\x00\x00\x00\x00\x04\x00\x00\x00\x01",                     // an ACK that says something
+	"\x00\x00\x06\x04\x00\x00\x00\x00\x01\x00\x04\x00\x00\x00\x01",                     // of a stream
+	"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x80\x00\x00\x00",                     // a window that there is not
+	"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00",                     // frames of no length
+	"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x02",                     // neither on nor off
+	"\x00\x00\x07\x06\x00\x00\x00\x00\x00sevenby",                                      // of PING
+	"\x00\x00\x08\x06\x00\x00\x00\x00\x01eight by",                                     // of a stream
+	"\x00\x00\x07\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00",                 // of GOAWAY
+	"\x00\x00\x03\x08\x00\x00\x00\x00\x01\x00\x00\x01",                                 // of WINDOW_UPDATE
+	"\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x00\x00\x00",                             // by nothing
+	"\x00\x00\x04\x08\x00\x00\x00\x00\x01\x7f\xff\xff\xff",                             // by too much
+	"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\xff\xff",                             // the same, of the connection
+	"\x00\x40\x01\x00\x00\x00\x00\x00\x01",                                             // longer than may be
+	"\xff\xff\xff\x01\x05\x00\x00\x00\x03",                                             // as long as can be said
+	"\x00\x00\x01\x01\x05\x00\x00\x00\x03\xff",                                         // a header block that breaks off
+	"\x00\x00\x02\x01\x05\x00\x00\x00\x03\x82\xfe",                                     // and one of what there is not
 }
 
 // ready returns a side that has the settings of its peer; a client has two requests under way.

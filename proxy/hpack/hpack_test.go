@@ -287,6 +287,18 @@ func TestHuffman(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"), []byte{0xbe})
 	f.Add(encode(NewEncoder(100), request), []byte{0x3f, 10, 0x20, 0xc0})
+	one := []byte("\x40\x01a\x01b") // an entry of the table
+	for _, b := range []string{
+		"\x80", "\xbe", "\xbf", "\xff\x00", // of the tables: the entry 0, the only one, the next, and one far beyond
+		"\x7f\x00\x01b", "\x0f\x30\x01b", // as a name
+		"\x20", "\x3f\xe1\x1f", "\x3f\xe2\x1f", "\xbe\x20", "\x20\x3f\xe1\x1f\x20", // sizes: none, all, too large, too late, too many
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "\x7f\x80\x80\x80\x80\x00", "\xff", // integers: too large, with zeros in front, without an end
+		"\x40", "\x40\x01", "\x40\x05a", "\x40\x01a", "\x40\x01a\x7f\xff", // texts that break off
+		"\x40\x00\x00", "\x10\x01a\x01b", "\x00\x01A\x01b", // no name, never indexed, an upper-case name
+		"\x40\x82\xff\xff\x00", "\x40\x81\x00\x00", "\x40\x84\xff\xff\xff\xff\x00", "\x40\x80\x00", // Huffman: too much padding, of zeros, EOS, nothing
+	} {
+		f.Add(one, []byte(b))
+	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		d, x := newDecoder(), peer.NewDecoder(DefaultTable, nil)
 		for _, block := range [][]byte{a, b} {
@@ -308,6 +320,12 @@ func FuzzDecode(f *testing.F) {
 // FuzzHuffman compares with the peer both ways.
 func FuzzHuffman(f *testing.F) {
 	f.Add([]byte{0xf1, 0xe3, 0xc2, 0xff})
+	for _, code := range []string{
+		"", "\x1f", "\x1f\xff", "\x18", "\x1f\xfe", "\xff", "\xff\xff\xff\xff", "\xff\xff\xff\xfc", // ends: right, a byte too much, of zeros, EOS, a code that breaks off
+		"\xff\xff\xff\xf0\xff", "\x00\x00\x00\x00\x00\x00\x00\x00\x07", "\xff\xc0", "\xff\xfe\x3f", // the longest codes and the shortest
+	} {
+		f.Add([]byte(code))
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out := make([]byte, maxDecoded(len(in)))
 		n := huffman(out, in)
@@ -321,6 +339,10 @@ func FuzzHuffman(f *testing.F) {
 // FuzzEncode looks for fields that the peer does not get back, over several messages.
 func FuzzEncode(f *testing.F) {
 	f.Add("x-a: 1\nx-b: 2\n:path: /", 128)
+	f.Add("x: 1\nx: 1\nx: 2\nx: 1", 33)                       // an entry that does not fit beside another
+	f.Add("x: "+strings.Repeat("y", 300), 64)                 // one that never fits
+	f.Add("a: b", 0)                                          // a table of nothing
+	f.Add(":status: 200\n: \nx: \ncookie: a\nX: Ä\x00", 4095) // what has a code of its own, and what needs none
 	f.Fuzz(func(t *testing.T, in string, size int) {
 		e, x := NewEncoder(size&0xfff), peer.NewDecoder(DefaultTable, nil)
 		var fields []peer.HeaderField
