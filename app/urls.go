@@ -63,7 +63,8 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 		}
 		scheme, at := "http", ""
 		server := servers[pub.Port]
-		if !gateway(pub) {
+		edge := gateway(pub) || paths.made(pub.Owner)
+		if !edge {
 			server = serverPort{}
 		}
 		switch said := schemes[servicePort{pub.Owner, pub.Port}]; {
@@ -71,11 +72,11 @@ func (s *state) links(ctx context.Context, offered []broker.Published) []cli.Lin
 			scheme = "tcp"
 		case pub.Port == 443 || pub.Port == 8443 || server.tls:
 			scheme = "https"
-		case said != "" && !(said == "tcp" && gateway(pub)): // what a gateway's Gateways say counts
+		case said != "" && !(said == "tcp" && edge): // what a gateway's Gateways say counts
 			scheme = said
 		}
 		host := ""
-		if gateway(pub) && scheme != "tcp" {
+		if edge && scheme != "tcp" {
 			first := paths.first(pub.Port)
 			host = cmp.Or(server.host, first.host)
 			if scheme == "http" {

@@ -35,6 +35,14 @@ func (s *state) paths(ctx context.Context) *paths {
 	return &paths{list(istioGateways), list(virtualServices), list(standardGateways), list(standardRoutes)}
 }
 
+// made reports whether a Service, NAMESPACE/NAME, is one that was made for a Gateway of Gateway API.
+func (p *paths) made(service string) bool {
+	return slices.ContainsFunc(p.standardGateways, func(g unstructured.Unstructured) bool {
+		class, _, _ := unstructured.NestedString(g.Object, "spec", "gatewayClassName")
+		return service == g.GetNamespace()+"/"+g.GetName()+"-"+class
+	})
+}
+
 // first is the path that a GET without anything else is most likely answered at: one that a route names whole, or else
 // the first that a route names the beginning of.
 func (p *paths) first(port uint16) rule {
