@@ -23,15 +23,20 @@ import (
 // Whatever the order in which clients, hosts, filters, times and configurations do something, each request has one line in the log, an answer
 // is one to the request that it is told for, and in the end nothing counts as going on.
 func TestOrdersOfChance(t *testing.T) {
+	eachOrder(t, func(t *testing.T, seed uint64) { newChance(t, seed).play(200) })
+}
+
+// eachOrder plays 500 orders, or as many as ORDERS says, from ORDERS_FROM on.
+func eachOrder(t *testing.T, play func(*testing.T, uint64)) {
 	runs, first := 500, uint64(1)
-	if n, err := strconv.Atoi(os.Getenv("ORDERS")); err == nil { // as many, from ORDERS_FROM on
+	if n, err := strconv.Atoi(os.Getenv("ORDERS")); err == nil {
 		runs = n
 	}
 	if n, err := strconv.ParseUint(os.Getenv("ORDERS_FROM"), 10, 64); err == nil {
 		first = n
 	}
 	for seed := first; seed < first+uint64(runs); seed++ {
-		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { newChance(t, seed).play(200) }) {
+		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { play(t, seed) }) {
 			return
 		}
 	}
@@ -298,6 +303,14 @@ func (w *chance) over() {
 		p.peer.p.Reset()
 	}
 	w.Advance(10 * time.Second)
+	w.nothingLeft()
+	if w.t.Failed() {
+		w.t.Log(strings.Join(w.log.lines, "\n"))
+	}
+}
+
+// nothingLeft looks whether all clusters and hosts are as if nothing had been.
+func (w *chance) nothingLeft() {
 	for i, c := range w.clusters {
 		l := c.Limit(cluster.Default)
 		for what, n := range map[string]int64{
@@ -313,9 +326,6 @@ func (w *chance) over() {
 		if s.Active.Load() != 0 || s.Pending.Value() != 0 || s.Connections.Value() != 0 {
 			w.t.Errorf("a host has %d requests, %d that wait and %d connections in the end", s.Active.Load(), s.Pending.Value(), s.Connections.Value())
 		}
-	}
-	if w.t.Failed() {
-		w.t.Log(strings.Join(w.log.lines, "\n"))
 	}
 }
 
