@@ -118,6 +118,13 @@ func (s *Store) secretsWait(needs []Need, since time.Time, w *waiting) bool {
 	return false
 }
 
+// giveUp forgets a version that waits. If it comes again it is read again.
+func (e *clusterEntry) giveUp() {
+	if e.next != nil {
+		e.next, e.sum = nil, 0
+	}
+}
+
 // activate makes a cluster of its configuration, in the place of its predecessor.
 func (s *Store) activate(e *clusterEntry) bool {
 	made, err := cluster.New(e.next.Config, s.env.Stats, e.live)
@@ -125,7 +132,7 @@ func (s *Store) activate(e *clusterEntry) bool {
 		// What New refuses should have been refused when it was read. Keep the old one.
 		e.Refused = &RefusedRecord{Version: e.Version, Detail: err.Error(), At: s.env.Now(), Body: e.Body}
 		s.env.Log.Warn("cluster refused", "cluster", e.next.Config.Name, "reason", err)
-		e.next = nil
+		e.giveUp()
 		return false
 	}
 	if made.Aside == nil { // otherwise it is the predecessor's, of whom shards know

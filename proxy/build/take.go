@@ -325,7 +325,8 @@ func (s *Store) remove(typeURL, name string) {
 		}
 	case xdsclient.ClusterType:
 		if e := s.clusters[name]; e != nil && !e.Static && e.gone.IsZero() {
-			e.gone, e.next = s.env.Now(), nil
+			e.gone = s.env.Now()
+			e.giveUp()
 		}
 	case xdsclient.RouteType:
 		// Envoy keeps a route table that the server says is gone; so a mistake at the
