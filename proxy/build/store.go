@@ -48,6 +48,7 @@ type Store struct {
 	acked      map[string]bool                         // types of which an answer has been applied, or is waited for no more
 	whole      map[string]bool                         // types of which nothing was refused at least once
 	version    map[string]string
+	asked      map[string]map[string]bool // the names of each type that [Store.Wants] answered last
 	runtime    *shard.Runtime
 	timer      *time.Timer
 	changed    func() // the interests may have changed

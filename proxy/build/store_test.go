@@ -314,8 +314,10 @@ func TestRoutesOfARetiredListener(t *testing.T) {
 			t.Errorf("wants routes %q, want those of connections that are served", got)
 		}
 		time.Sleep(6 * time.Second)
+		w.Wants()
 		w.expect("the first connections have ended", "C:a R:90")
 		time.Sleep(5 * time.Second)
+		w.Wants()
 		w.expect("all have ended", "C:a")
 		if got := w.wants(xdsclient.RouteType); got != "" {
 			t.Errorf("still wants routes %q", got)
@@ -415,6 +417,46 @@ filter_chains:
 		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Resources: []xdsclient.Resource{resource(t, "more", &listenerv3.Listener{}, `{name: more}`)}})
 		if taken, why := w.Taken(); !taken {
 			t.Errorf("what is refused later takes the workload away: %s", why)
+		}
+	})
+}
+
+// A version that waited when its cluster was taken away is not forgotten when it comes again.
+func TestClusterThatComesBackWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		other := resource(t, "a", &clusterv3.Cluster{}, fmt.Sprintf("{name: a, type: EDS, eds_cluster_config: {service_name: other, eds_config: %s}}", ads))
+		w.take(xdsclient.ClusterType, edsCluster(t, "a", ""))
+		w.take(xdsclient.EndpointType, load(t, "a", "10.0.0.1"))
+		w.take(xdsclient.ListenerType, httpListener(t, "in", "r"))
+		w.take(xdsclient.RouteType, routesTo(t, "r", "a"))
+		w.expect("the first version", "L:in C:a=10.0.0.1 R:r")
+		w.take(xdsclient.ClusterType, other)
+		w.Apply(xdsclient.Update{Type: xdsclient.ClusterType, Removed: []string{"a"}})
+		w.take(xdsclient.ClusterType, other)
+		w.take(xdsclient.EndpointType, load(t, "other", "10.0.0.2"))
+		w.expect("the second one, which came back", "L:in C:a=10.0.0.2 R:r")
+	})
+}
+
+// What is wanted again before anybody has heard that it was not is still there: nobody asks for it anew.
+func TestWhatIsWantedAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.take(xdsclient.ClusterType, edsCluster(t, "a", ""))
+		w.take(xdsclient.ListenerType, httpListener(t, "in", "r"))
+		w.wants(xdsclient.RouteType)
+		w.take(xdsclient.EndpointType, load(t, "a", "10.0.0.1"))
+		w.take(xdsclient.RouteType, routesTo(t, "r", "a"))
+		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Removed: []string{"in"}})
+		w.take(xdsclient.ListenerType, httpListener(t, "other", "r"))
+		w.expect("a listener takes the place of another", "L:other C:a=10.0.0.1 R:r")
+		w.Apply(xdsclient.Update{Type: xdsclient.ListenerType, Removed: []string{"other"}})
+		w.wants(xdsclient.RouteType)
+		w.take(xdsclient.ListenerType, httpListener(t, "in", "r"))
+		w.expect("what was given up has to come again", "C:a=10.0.0.1")
+		if got := w.wants(xdsclient.RouteType); got != "r" {
+			t.Errorf("wants routes %q, want r", got)
 		}
 	})
 }

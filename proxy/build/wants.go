@@ -9,21 +9,31 @@ import (
 
 // What is asked for, by name, and what nobody names any more.
 
-// Wants returns what has to be asked of the control plane.
+// Wants returns what has to be asked of the control plane. What is not among it any more is forgotten by that: it will be asked for
+// anew when it is wanted again.
 func (s *Store) Wants() map[string]xdsclient.Interest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked = s.names(asked)
+	if tables := len(s.routes); s.started && !s.closed {
+		if s.forgetUnwanted(); len(s.routes) < tables {
+			s.publish() // without them
+		}
+	}
 	return s.wants()
 }
 
+// asked reports whether the control plane is asked for something.
+func asked(n Need) bool { return n.Place.Path == "" }
+
 func (s *Store) wants() map[string]xdsclient.Interest {
-	names := s.names(func(n Need) bool { return n.Place.Path == "" })
+	names := s.names(asked)
 	list := func(typeURL string) xdsclient.Interest {
 		return xdsclient.Interest{Names: slices.Sorted(maps.Keys(names[typeURL]))}
 	}
-	vhosts, asked := s.env.demand.names(s.onDemand)
+	vhosts, hosts := s.env.demand.names(s.onDemand)
 	slices.Sort(vhosts)
-	s.asks(names[xdsclient.SecretType], asked)
+	s.asks(names[xdsclient.SecretType], hosts)
 	return map[string]xdsclient.Interest{
 		xdsclient.VirtualHostType: {Names: vhosts, Unasked: s.anyOnDemand()},
 		xdsclient.ListenerType:    {Wildcard: s.dynamic[xdsclient.ListenerType]},
@@ -119,9 +129,13 @@ func (s *Store) needed(f func(typeURL string, n Need)) {
 	}
 }
 
-// forgetUnwanted forgets route tables, endpoints and secrets that nobody needs any more.
+// forgetUnwanted forgets route tables, endpoints and secrets that nobody needs any more. What the control plane has been asked for last stays
+// until somebody has heard that it is not: what is wanted again before that is not asked for again.
 func (s *Store) forgetUnwanted() {
 	names := s.names(func(Need) bool { return true })
+	for typeURL, list := range s.asked {
+		maps.Copy(names[typeURL], list)
+	}
 	forget(s.routes, names[xdsclient.RouteType], func(e *routeEntry) bool { return e.Static })
 	forget(s.endpoints, names[xdsclient.EndpointType], func(e *endpointEntry) bool { return e.Static })
 	forget(s.extensions, names[xdsclient.ExtensionType], func(*extensionEntry) bool { return false })
