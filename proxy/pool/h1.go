@@ -38,6 +38,7 @@ type h1Conn struct {
 	served   bool  // it closed its side when its system had the request: in order, so that the host has read it
 	lost     bool  // it has not
 	keep     bool  // the connection can be used again
+	stopped  bool  // the response was not read for a while
 }
 
 // limits is what a cluster takes of a response's head, and what is kept of it.
@@ -68,7 +69,7 @@ func (c *h1Conn) begin(h Handler, limits *cluster.Breakers, response *Message) S
 	response.Trailers.Reset()
 	c.sentAt, c.gotAt = c.conn.BytesOut, c.conn.BytesIn
 	c.seenHead, c.chunked, c.sentAll, c.upgrade, c.inBody, c.tunnel, c.keep = 0, false, false, false, false, false, true
-	c.begun, c.doubt, c.served, c.lost = p.w.Loop.Now(), false, false, false
+	c.begun, c.doubt, c.served, c.lost, c.stopped = p.w.Loop.Now(), false, false, false, false
 	c.taken()
 	if c.spent() {
 		p.cluster.Stats.UpstreamCxMaxRequests.Inc()

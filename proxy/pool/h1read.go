@@ -18,6 +18,7 @@ func (c *h1Conn) read(all, fields int) {
 // Pause stops reading the response.
 func (c *h1Conn) Pause() {
 	c.pool.cluster.Stats.UpstreamFlowControlPausedReading.Inc()
+	c.stopped = true
 	c.conn.Pause()
 }
 
@@ -45,6 +46,7 @@ func (c *h1Conn) OnData(_ *drive.Conn, b []byte) int {
 		case !c.inBody:
 			n = c.readHead(b[used:])
 		case c.response.Helpings && used >= 4*Helping:
+			c.stopped = true
 			c.conn.Yield()
 			return used
 		case c.response.Helpings && len(b)-used > Helping:
@@ -193,11 +195,26 @@ func (c *h1Conn) endResponseWith(extra bool, tell func(Handler)) {
 	reusable := !extra && c.keep && c.sentAll && c.conn.Alive() && !c.outdated()
 	c.finish()
 	c.inBody = false
-	if reusable {
+	switch {
+	case reusable && c.stopped:
+		c.pool.w.Loop.Post(c.quiet)
+	case reusable:
 		c.pool.release(c)
-	} else {
+	default:
 		c.destroyed(!c.sentAll)
 		c.conn.Close()
 	}
 	tell(h)
+}
+
+// quiet gives a connection back that was not read for a while. What has come behind the response meanwhile, and is in no buffer yet, has shown by
+// now: the next request would have taken it for its answer.
+func (c *h1Conn) quiet() {
+	switch {
+	case c.dead:
+	case c.conn.Alive() && !c.outdated():
+		c.pool.release(c)
+	default:
+		c.retire()
+	}
 }
