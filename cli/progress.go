@@ -131,7 +131,7 @@ func (l Link) Curl() string {
 		i := strings.LastIndexByte(at, ':')
 		return fmt.Sprintf("curl -ik --resolve %s:%s:%s https://%s:%s/%s", l.Host, at[i+1:], at[:i], l.Host, at[i+1:], path)
 	case scheme == "tcp":
-		return "curl telnet://" + rest
+		return "curl -N telnet://" + rest
 	case scheme == "https":
 		return "curl -ik " + l.URL
 	case l.Host != "":

@@ -112,7 +112,7 @@ func TestTheCommandToTypeNamesTheHost(t *testing.T) {
 		{"http://127.0.0.1:8080", "shop.example.com", "curl -i -H 'Host: shop.example.com' http://127.0.0.1:8080"},
 		{"https://127.0.0.1:8443", "", "curl -ik https://127.0.0.1:8443"},
 		{"https://127.0.0.1:8443", "shop.example.com", "curl -ik --resolve shop.example.com:8443:127.0.0.1 https://shop.example.com:8443/"},
-		{"tcp://127.0.0.1:31400", "", "curl telnet://127.0.0.1:31400"},
+		{"tcp://127.0.0.1:31400", "", "curl -N telnet://127.0.0.1:31400"},
 	} {
 		if got := (Link{URL: test.url, Host: test.host}).Curl(); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
