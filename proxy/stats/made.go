@@ -22,9 +22,11 @@ var (
 )
 
 // Made holds the statistics that scripts make by naming them ("<prefix><name>"). A statistic is there from its first use, for as long as the set.
+// What cannot be one of them is counted where nobody looks: a script, which may have a request to refuse behind that, does not end for it.
 type Made struct {
 	mu    sync.Mutex // of those who add
 	known atomic.Pointer[map[string]*madeMetric]
+	told  atomic.Bool
 }
 
 // A madeMetric is one of a counter, a gauge and a histogram.
@@ -35,47 +37,45 @@ type madeMetric struct {
 	histogram *Histogram // they are large
 }
 
-// Counter returns the counter of a name.
+// Counter returns the counter of a name, and why it is none that is shown.
 func (m *Made) Counter(name string) (*Counter, error) {
 	v, err := m.find(name, kindCounter)
-	if err != nil {
-		return nil, err
-	}
-	return &v.counter, nil
+	return &v.counter, err
 }
 
-// Gauge returns the gauge of a name. It is one of Envoy's, which goes from 0 down to 2^64-1.
+// Gauge returns the gauge of a name, and why it is none that is shown. It is one of Envoy's, which goes from 0 down to 2^64-1.
 func (m *Made) Gauge(name string) (*Gauge, error) {
 	v, err := m.find(name, kindGauge)
-	if err != nil {
-		return nil, err
-	}
-	return &v.gauge, nil
+	return &v.gauge, err
 }
 
-// Histogram returns the histogram of a name.
+// Histogram returns the histogram of a name, and why it is none that is shown.
 func (m *Made) Histogram(name string) (*Histogram, error) {
 	v, err := m.find(name, kindHistogram)
-	if err != nil {
-		return nil, err
-	}
-	return v.histogram, nil
+	return v.histogram, err
 }
+
+// First reports whether it is the first time that somebody asks.
+func (m *Made) First() bool { return !m.told.Swap(true) }
 
 func (m *Made) find(name string, kind metricKind) (*madeMetric, error) {
 	// A dot at the end is no part of a name, as in Envoy: names are joined by dots.
 	name = strings.TrimRight(name, ".")
 	v := m.all()[name]
+	var err error
 	if v == nil {
-		var err error
-		if v, err = m.add(name, kind); err != nil {
-			return nil, err
+		v, err = m.add(name, kind)
+	}
+	if err == nil && v.kind != kind {
+		err = ErrMadeKind
+	}
+	if err != nil {
+		v = &madeMetric{kind: kind}
+		if kind == kindHistogram {
+			v.histogram = new(Histogram)
 		}
 	}
-	if v.kind != kind {
-		return nil, ErrMadeKind
-	}
-	return v, nil
+	return v, err
 }
 
 func (m *Made) all() map[string]*madeMetric {

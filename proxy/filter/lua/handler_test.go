@@ -266,3 +266,18 @@ func TestStacksOfHandlersAreTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// A client whose requests name more statistics than there may be does not end the script behind that: it may have them to refuse.
+func TestStatisticsEndNoScript(t *testing.T) {
+	h := handler(t, `function envoy_on_request(h)
+		for i = 1, 1100 do h:stats():counter("path." .. i):inc() end
+		h:stats():gauge("path.1"):set(1)
+		h:stats():histogram(("x"):rep(300)):recordValue(1)
+		h:stats():counter("a\nb"):inc()
+		h:logCritical(tostring(h:stats():counter("path.7"):value()) .. " " .. tostring(h:stats():counter("path.1077"):value()))
+	end`)
+	begun(h.filter)
+	if len(h.log) != 2 || !strings.Contains(h.log[0], "at most 1000") || h.log[1] != "1 0" {
+		t.Errorf("the log is %q, want one line about statistics, and that the script has gone on", h.log)
+	}
+}

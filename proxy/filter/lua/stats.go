@@ -28,7 +28,12 @@ const statCost = 20
 func counted[T any](l *lua.LState, r *run, find func(*stats.Made, string) (*T, error), name any) *T {
 	raise(l, r.st.meter.steps(statCost))
 	v, err := find(&r.f.stats.Own, name.(string))
-	raise(l, err)
+	if err != nil { // a name may be what a client sends: that is not to end a script which has more to say to the request
+		raise(l, r.st.meter.make(512))
+		if r.f.stats.Own.First() {
+			r.f.config.Log(Warn, "a statistic is not shown: "+err.Error())
+		}
+	}
 	return v
 }
 
