@@ -199,10 +199,10 @@ type Counting interface {
 	// SentAway begins their account, Gone ends it.
 	SentAway(c *Conn)
 	Gone(c *Conn, byClient bool)
-	// Measure has the bytes counted that their clients send.
+	// Reads reports whether what their clients send is read while they wait for their end.
+	Reads() bool
+	// Measure has it counted.
 	Measure(c *Conn)
-	// Halves reports whether a client may end its own side only.
-	Halves() bool
 }
 
 // A Recording filter writes of them in its logs.

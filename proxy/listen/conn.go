@@ -278,7 +278,7 @@ func (c *Conn) secured(d *drive.Conn, err error) {
 	}
 	c.TLS = tls.Describe(state, &c.found)
 	if c.away != nil {
-		c.linger()
+		c.keep()
 		return
 	}
 	for _, g := range c.Chain.Gates {

@@ -92,11 +92,7 @@ func (l *Limit) Admit(w *pool.Worker, c *Conn) bool {
 		c.SetHandler(late{c})
 		c.timer = drive.Timer{Handler: late{c}}
 		w.Loop.Schedule(&c.timer, l.Delay)
-		if c.Chain.TLS != nil {
-			c.handshake() // which is none of the filter's business
-		} else {
-			c.linger()
-		}
+		c.keep()
 		return false
 	}
 	l.Stats.Active.Inc()
@@ -119,11 +115,18 @@ func (c *Conn) overLimit() {
 // left in the buffers.
 type late struct{ c *Conn }
 
-// linger lets the connection wait, as soon as there is nothing left to be agreed on with its client.
-func (c *Conn) linger() {
-	c.EndEarly(true) // behind what the buffers hold
-	if f, ok := c.Chain.Filter.(Counting); ok {
-		f.Measure(c)
+// keep lets the connection wait, after its handshake. Where the filter would read, its client may go when it likes.
+func (c *Conn) keep() {
+	f, counts := c.Chain.Filter.(Counting)
+	switch {
+	case c.Chain.TLS != nil && c.TLS == nil:
+		c.handshake()
+	case counts && !f.Reads():
+		c.Pause()
+	default:
+		if c.EndEarly(true); counts { // behind what the buffers hold
+			f.Measure(c)
+		}
 	}
 }
 
@@ -132,9 +135,6 @@ func (l late) OnTimer(*drive.Timer) { l.c.overLimit() }
 func (l late) OnData(*drive.Conn, []byte) int { return 0 }
 
 func (l late) OnEnd(*drive.Conn) {
-	if f, ok := l.c.Chain.Filter.(Counting); ok && f.Halves() {
-		return
-	}
 	l.c.away.ClientEnd.How = access.EndRemoteClosed
 	l.c.close()
 }

@@ -81,6 +81,16 @@ func (s *Slot) Gone(c *Conn, byClient bool) {
 	}
 }
 
+// Reads asks the filter, if it counts.
+func (s *Slot) Reads() bool {
+	if now := s.Now(); now != nil {
+		if f, ok := now.Filter.(Counting); ok {
+			return f.Reads()
+		}
+	}
+	return true
+}
+
 // Measure asks the filter, if it counts.
 func (s *Slot) Measure(c *Conn) {
 	if now := s.Now(); now != nil {
@@ -88,16 +98,6 @@ func (s *Slot) Measure(c *Conn) {
 			f.Measure(c)
 		}
 	}
-}
-
-// Halves asks the filter, if it counts.
-func (s *Slot) Halves() bool {
-	if now := s.Now(); now != nil {
-		if f, ok := now.Filter.(Counting); ok {
-			return f.Halves()
-		}
-	}
-	return false
 }
 
 // Record tells the filter, if it records.

@@ -76,15 +76,15 @@ func (c *Config) Gone(conn *listen.Conn, byClient bool) {
 	st.DownstreamCxLengthMS.Record(uint64(max(0, conn.Worker.Loop.Now()-conn.Opened) / int64(time.Millisecond)))
 }
 
+// Reads: nothing is in the way of what a client says.
+func (c *Config) Reads() bool { return true }
+
 // Measure counts the bytes of such a connection.
 func (c *Config) Measure(conn *listen.Conn) {
 	if c.Stats != nil {
 		conn.SetMeter(&c.manager(conn.Worker).meter)
 	}
 }
-
-// Halves: who sends no more has gone.
-func (c *Config) Halves() bool { return false }
 
 func newManager(w *pool.Worker, c *Config) *manager {
 	m := &manager{w: w, cfg: c, server: []byte("envoy"), via: []byte(c.Via)}

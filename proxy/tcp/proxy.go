@@ -78,7 +78,7 @@ func (c *Config) Serve(w *pool.Worker, conn *listen.Conn) {
 	s.idle = pool.WishedIdle(&s.rec.State, c.IdleTimeout)
 	if st := c.Stats; st != nil {
 		st.DownstreamCxTotal.Inc()
-		s.meter = c.meter()
+		s.meter = drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
 		conn.SetMeter(&s.meter)
 	}
 	conn.Served = s
@@ -130,21 +130,11 @@ func (c *Config) SentAway(*listen.Conn) {
 // Gone does nothing: of the end of connections there is no count.
 func (c *Config) Gone(*listen.Conn, bool) {}
 
-// Measure counts the bytes of a connection that was sent away.
-func (c *Config) Measure(conn *listen.Conn) {
-	if c.Stats != nil {
-		m := c.meter()
-		conn.SetMeter(&m)
-	}
-}
+// Reads: what a client sends is for a host, and waits until there is one.
+func (c *Config) Reads() bool { return false }
 
-// Halves: each side of a session ends by itself.
-func (c *Config) Halves() bool { return true }
-
-func (c *Config) meter() drive.Meter {
-	st := c.Stats
-	return drive.Meter{Rx: &st.DownstreamCxRxBytesTotal, Tx: &st.DownstreamCxTxBytesTotal, RxHeld: &st.DownstreamCxRxBytesBuffered, TxHeld: &st.DownstreamCxTxBytesBuffered}
-}
+// Measure does nothing: nothing is read.
+func (c *Config) Measure(*listen.Conn) {}
 
 // Record logs it.
 func (c *Config) Record(shard int, r *access.Record) {
