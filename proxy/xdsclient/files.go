@@ -1,6 +1,7 @@
 package xdsclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,8 +193,8 @@ func (f *Files) load(s *followed) {
 		f.consumer.Foreign(s.Source)
 		return
 	}
-	if !s.All && len(u.Resources) == 0 && len(s.had) > 0 {
-		f.log.Warn("configuration refused", "path", s.Place.Path, "resource", strings.Join(s.Names, ", "), "reason", fmt.Sprintf("is not there; the file has %s", strings.Join(s.had, ", ")))
+	if !s.All && len(u.Resources) == 0 && (len(s.had) > 0 || s.Type == ExtensionType) {
+		f.log.Warn("configuration refused", "path", s.Place.Path, "resource", strings.Join(s.Names, ", "), "reason", fmt.Sprintf("is not there; the file has %s", cmp.Or(strings.Join(s.had, ", "), "nothing")))
 		f.consumer.Foreign(s.Source)
 		return
 	}
