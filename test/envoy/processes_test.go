@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,10 +328,21 @@ func (s *side) stats(sc *scenario.Scenario, out *scenario.Notes) {
 			keep(strings.Lines(text), true)
 		}
 	}
+	for _, name := range sc.Stats { // what is left is of the process
+		if !lacking(name) {
+			continue
+		}
+		text, err := peer.Ask(s.admin(), "/stats?filter="+url.QueryEscape("^"+regexp.QuoteMeta(name)+"$"))
+		if err != nil {
+			out.Add("stats", err.Error())
+			return
+		}
+		keep(strings.Lines(text), true)
+	}
 	for _, name := range sc.Stats {
 		value := values[key(name)]
 		if lacking(name) {
-			value = "(not there)"
+			value = scenario.NotThere
 		}
 		if whole := idle[key(name)]; whole != "" {
 			s.mu.Lock()

@@ -70,6 +70,23 @@ func Compare(s *Scenario, envoy, malla Notes) []string {
 			out = append(out, fmt.Sprintf("%s: is meant to differ (%s), and does not: take it out of differs", d.Key, d.Reason))
 		}
 	}
+	return append(out, absent(s, envoy, malla)...)
+}
+
+// NotThere is the value of a statistic that a proxy does not have.
+const NotThere = "(not there)"
+
+// absent finds statistics of which neither proxy has ever heard: a slip of the pen would compare as well.
+func absent(s *Scenario, envoy, malla Notes) (out []string) {
+	for _, name := range s.Stats {
+		none := envoy.get("stat "+name) == NotThere && malla.get("stat "+name) == NotThere
+		switch meant := slices.Contains(s.None, name); {
+		case none && !meant:
+			out = append(out, fmt.Sprintf("stat %s: neither of the two has it; if that is what it is about, say %q", name, name+" none"))
+		case meant && envoy.get("stat "+name) != nothing && !none:
+			out = append(out, fmt.Sprintf("stat %s: is to be none, and is there", name))
+		}
+	}
 	return out
 }
 

@@ -31,6 +31,7 @@ type Scenario struct {
 	Upstreams []*Upstream
 	Steps     []Step
 	Stats     []string
+	None      []string // of Stats: those that neither proxy has
 	Differs   []*Difference
 }
 
@@ -221,8 +222,12 @@ func (s *Scenario) section(title, text string) error {
 		return s.upstream(step)
 	case kind == "stats":
 		for l := range strings.Lines(text) {
-			if l = strings.TrimSpace(l); l != "" {
-				s.Stats = append(s.Stats, l)
+			if l = strings.TrimSpace(l); l == "" {
+				continue
+			}
+			name, none := strings.CutSuffix(l, " none")
+			if s.Stats = append(s.Stats, name); none {
+				s.None = append(s.None, name)
 			}
 		}
 	case kind == "differs":
