@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/mallamesh/malla/base/field"
 	"github.com/mallamesh/malla/base/file"
@@ -107,20 +106,18 @@ func (f *Files) Wake() {
 
 // Run follows files until ctx ends, and returns ctx's error.
 func (f *Files) Run(ctx context.Context) error {
-	w, err := fsnotify.NewWatcher()
+	w, err := newMoves()
 	if err != nil {
 		return fmt.Errorf("watch files: %w", err)
 	}
-	defer w.Close()
+	defer w.close()
 	for {
 		f.refresh(w)
 		select {
 		case <-f.wake:
-		case e := <-w.Events:
-			if e.Has(fsnotify.Create) { // a file that is moved there is created there
-				f.changed(e.Name)
-			}
-		case err := <-w.Errors:
+		case name := <-w.names:
+			f.changed(name)
+		case err := <-w.errs:
 			f.log.Warn("watch files", "error", err)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -129,7 +126,7 @@ func (f *Files) Run(ctx context.Context) error {
 }
 
 // refresh begins to follow what is new, and forgets what nobody wants any more.
-func (f *Files) refresh(w *fsnotify.Watcher) {
+func (f *Files) refresh(w *moves) {
 	wanted := map[string]bool{}
 	for _, s := range f.consumer.Sources() {
 		key := s.key()
@@ -137,7 +134,7 @@ func (f *Files) refresh(w *fsnotify.Watcher) {
 		if old := f.read[key]; old != nil && slices.Equal(old.Names, s.Names) {
 			continue
 		}
-		if err := w.Add(s.Place.watched()); err != nil {
+		if err := w.add(s.Place.watched()); err != nil {
 			f.log.Warn("watch files", "directory", s.Place.watched(), "error", err)
 		}
 		now := &followed{Source: s}

@@ -59,7 +59,10 @@ func TestData(t *testing.T) {
 	if got := <-s.updates; got != "1 +a" {
 		t.Errorf("at first %q", got)
 	}
-	if err := os.Symlink("there", filepath.Join(dir, "..data")); err != nil {
+	if err := os.Symlink("there", filepath.Join(dir, "..data_tmp")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-s.updates; got != "again secret" {
@@ -188,6 +191,35 @@ func TestWatchedDirectory(t *testing.T) {
 	for got := range s.updates { // making the link is an event, too
 		if got == "2 +a2" {
 			break
+		}
+	}
+}
+
+// What is not moved there is not read: it is written just now.
+func TestFilesInPlace(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "cds.json"), filepath.Join(dir, "other")
+	move(t, path, clusters("1", "a"))
+	s := &sheet{sources: []Source{{Type: ClusterType, Place: Place{Path: path}, All: true}}, updates: make(chan string, 10)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = NewFiles(s, parseJSON, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	for i, change := range []func(text string) error{
+		func(string) error { return nil },
+		func(text string) error { return os.WriteFile(path, []byte(text), 0o600) },
+		func(text string) error { return errors.Join(os.Remove(path), os.WriteFile(path, []byte(text), 0o600)) },
+		func(text string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(other, []byte(text), 0o600), os.Link(other, path))
+		},
+	} {
+		if err := change(clusters("none", "b")); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			move(t, path, clusters("1", "a"))
+		}
+		if got := <-s.updates; got != "1 +a" {
+			t.Errorf("after change %d: found %q, want what was moved there, and nothing before", i, got)
 		}
 	}
 }
