@@ -178,12 +178,8 @@ func (s *session) connect(name string) {
 		s.fail(access.OverloadManagerTerminated, "overload")
 		return
 	}
-	c := s.w.Source.Cluster(name)
+	c := s.find(name)
 	if c == nil {
-		if st := s.config.Stats; st != nil {
-			st.DownstreamCxNoRoute.Inc()
-		}
-		s.fail(access.NoClusterFound, noCluster)
 		return
 	}
 	s.rec.Cluster, s.rec.ClusterRaw, s.rec.Destination = c.StatName, c.Name, c.Destination
@@ -192,6 +188,18 @@ func (s *session) connect(name string) {
 		return
 	}
 	s.try(c)
+}
+
+// find returns a cluster as it is by now. If there is none, that was the session.
+func (s *session) find(name string) *cluster.Cluster {
+	c := s.w.Source.Cluster(name)
+	if c == nil {
+		if st := s.config.Stats; st != nil {
+			st.DownstreamCxNoRoute.Inc()
+		}
+		s.fail(access.NoClusterFound, noCluster)
+	}
+	return c
 }
 
 func (s *session) try(c *cluster.Cluster) {
@@ -301,11 +309,11 @@ func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) 
 	}
 	s.tried = append(s.tried, h)
 	s.rec.Earlier = append(s.rec.Earlier, access.Attempted{Addr: h.Addr, Name: h.Name})
+	s.again = again{s, c.Name, drive.Timer{}}
 	if s.config.Backoff.Base == 0 {
-		s.try(c)
+		s.again.OnTimer(nil)
 		return
 	}
-	s.again = again{s, c, drive.Timer{}}
 	s.again.timer.Handler = &s.again
 	s.w.Loop.Schedule(&s.again.timer, s.config.Backoff.Wait(uint32(s.attempts), s.w.Random()))
 }
@@ -313,11 +321,15 @@ func (s *session) notConnected(c *cluster.Cluster, h *cluster.Host, why string) 
 // again tries to connect once more, when it is time.
 type again struct {
 	s       *session
-	cluster *cluster.Cluster
+	cluster string
 	timer   drive.Timer
 }
 
-func (a *again) OnTimer(*drive.Timer) { a.s.try(a.cluster) }
+func (a *again) OnTimer(*drive.Timer) {
+	if c := a.s.find(a.cluster); c != nil {
+		a.s.try(c)
+	}
+}
 
 // hash is what balances the connection, if something does.
 func (s *session) hash() (uint64, bool) {
