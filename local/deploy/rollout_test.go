@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/transport"
 
 	"github.com/mallamesh/malla/local/api"
 )
@@ -43,14 +44,18 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // apiServer runs one, of which no controller knows, until the test ends.
-func apiServer(t *testing.T) kubernetes.Interface {
+func apiServer(t *testing.T, wrap ...transport.WrapperFunc) kubernetes.Interface {
 	t.Helper()
 	server, err := api.New(api.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	client, err := kubernetes.NewForConfig(server.Config())
+	config := server.Config()
+	for _, w := range wrap {
+		config.Wrap(w)
+	}
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}

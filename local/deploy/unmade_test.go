@@ -3,7 +3,9 @@ package deploy
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +16,29 @@ import (
 	"k8s.io/client-go/informers"
 )
 
+// enoughPods is how many pods may be tried: a loop without a pause would not let fake time go on, and the test would hang.
+const enoughPods = 500
+
+// A limit counts pods that somebody creates, and calls stop when they are too many.
+type limit struct {
+	next http.RoundTripper
+	pods atomic.Int64
+	stop func()
+}
+
+func (l *limit) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/pods") && l.pods.Add(1) > enoughPods {
+		l.stop()
+	}
+	return l.next.RoundTrip(r)
+}
+
 // Pods whose service account is not there are tried again at growing intervals, and at once when it comes.
 func TestPodsThatCannotBeMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := apiServer(t)
 		ctx, cancel := context.WithCancel(t.Context())
+		hot := &limit{stop: cancel}
+		client := apiServer(t, func(next http.RoundTripper) http.RoundTripper { hot.next = next; return hot })
 		factory := informers.NewSharedInformerFactory(client, 0)
 		ended := make(chan error, 1)
 		go func() { ended <- New(client, slog.New(slog.DiscardHandler)).Run(ctx, factory) }()
@@ -30,13 +50,14 @@ func TestPodsThatCannotBeMade(t *testing.T) {
 			factory.Shutdown()
 		})
 		time.Sleep(time.Second) // the caches fill
-		d := (&cluster{t, client}).deployment(1)
-		d.Spec.Template.Spec.ServiceAccountName = "late"
-		if _, err := client.AppsV1().Deployments("default").Update(ctx, d, metav1.UpdateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		c := &cluster{t, client}
+		c.deployment(1)
+		c.change(func(d *appsv1.Deployment) { d.Spec.Template.Spec.ServiceAccountName = "late" })
 		time.Sleep(8 * time.Second)
 
+		if n := hot.pods.Load(); n > enoughPods {
+			t.Fatalf("%d pods were tried in no time", n)
+		}
 		events, err := client.CoreV1().Events("default").List(ctx, metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +71,7 @@ func TestPodsThatCannotBeMade(t *testing.T) {
 		if tries < 5 || tries > 20 {
 			t.Errorf("%d tries in eight seconds", tries)
 		}
-		d, err = client.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
+		d, err := client.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +91,7 @@ func TestPodsThatCannotBeMade(t *testing.T) {
 		}
 		synctest.Wait()
 		made := 0
-		for _, p := range (&cluster{t, client}).pods() {
+		for _, p := range c.pods() {
 			if p.Spec.ServiceAccountName == "late" {
 				made++
 			}
