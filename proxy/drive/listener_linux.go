@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,9 @@ import (
 type Socket struct {
 	fd   int
 	addr netip.AddrPort
+
+	mu        sync.Mutex
+	accepting []*Listener // guarded by mu
 }
 
 // BindOptions say how a listening socket is made.
@@ -197,6 +202,58 @@ func (s *Socket) File() (*os.File, error) {
 // Close closes the socket. Loops must have stopped accepting from it.
 func (s *Socket) Close() error { return unix.Close(s.fd) }
 
+// join and leave say whether the socket's connections may be given to a listener.
+func (s *Socket) join(ln *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepting = append(s.accepting, ln)
+}
+
+func (s *Socket) leave(ln *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepting = slices.DeleteFunc(s.accepting, func(x *Listener) bool { return x == ln })
+}
+
+// calmest is who is to have a connection that ln has accepted. The system wakes the loop that has begun to wait last, which
+// is the one with the least to do, and that takes all connections of a burst: of 64 often 50. Loops with as many do less
+// work for each, because none of them has few and wakes up for every single event.
+func (s *Socket) calmest(ln *Listener) *Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	least, most := ln, ln.loop.load.Load()-1 // to hand over is worth a difference of two
+	for _, other := range s.accepting {
+		if n := other.loop.load.Load(); n < most {
+			least, most = other, n
+		}
+	}
+	return least
+}
+
+// of is the listener of a loop; nil: it accepts nothing.
+func (s *Socket) of(l *Loop) *Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.accepting, func(x *Listener) bool { return x.loop == l }); i >= 0 {
+		return s.accepting[i]
+	}
+	return nil
+}
+
+// hand gives a connection that another loop has accepted to ln's. If ln is closed by then, its successor on the same loop has it;
+// without one ln itself, as if it had come a moment earlier.
+func (ln *Listener) hand(fd int, remote netip.AddrPort) {
+	ln.loop.load.Add(1) // at once, so that a burst is divided
+	ln.loop.Post(func() {
+		ln.loop.load.Add(-1)
+		to := ln
+		if next := ln.socket.of(ln.loop); ln.closed && next != nil {
+			to = next
+		}
+		to.fn(to.loop.accepted(&fdSocket{fd, fd}, remote))
+	})
+}
+
 // A Listener is one loop's interest in a listening socket.
 type Listener struct {
 	loop   *Loop
@@ -221,6 +278,7 @@ func (l *Loop) Listen(s *Socket, accept func(*Conn)) (*Listener, error) {
 		return nil, err
 	}
 	b.listeners[int32(s.fd)] = ln
+	s.join(ln)
 	return ln, nil
 }
 
@@ -250,6 +308,7 @@ func (ln *Listener) Close() {
 	b := ln.loop.back.(*epoll)
 	ln.disarm()
 	delete(b.listeners, int32(ln.socket.fd))
+	ln.socket.leave(ln)
 }
 
 // Pause stops accepting, or goes on; what comes meanwhile waits in the system's queue.
@@ -260,9 +319,11 @@ func (ln *Listener) Pause(on bool) {
 	if ln.paused = on; on {
 		ln.loop.Cancel(&ln.timer)
 		ln.disarm()
+		ln.socket.leave(ln)
 		return
 	}
 	ln.arm()
+	ln.socket.join(ln)
 }
 
 // maxAccepts bounds what one turn accepts, so that those who are served already are not starved.
@@ -295,6 +356,10 @@ func (ln *Listener) accept() {
 		}
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		n++
+		if to := ln.socket.calmest(ln); to != ln {
+			to.hand(fd, remote)
+			continue
+		}
 		ln.fn(ln.loop.accepted(&fdSocket{fd, fd}, remote))
 		if ln.closed || ln.paused {
 			return

@@ -59,6 +59,7 @@ type Loop struct {
 	plain []byte // what it decrypts to
 
 	conns      []*Conn
+	load       atomic.Int32 // how many, with those that other loops have accepted for this one
 	dirty      []*Conn
 	meters     []*Meter // that have something to publish
 	ready      []*Conn
@@ -411,6 +412,7 @@ func (l *Loop) accepted(s socket, remote netip.AddrPort) *Conn {
 func (l *Loop) adopt(c *Conn) {
 	c.index = int32(len(l.conns))
 	l.conns = append(l.conns, c)
+	l.load.Add(1)
 	l.churn()
 	if err := l.back.watch(c); err != nil {
 		l.Post(func() { c.fail(err) })
@@ -427,6 +429,7 @@ func (l *Loop) forget(c *Conn) {
 	l.conns[c.index].index = c.index
 	l.conns[last] = nil
 	l.conns = l.conns[:last]
+	l.load.Add(-1)
 	c.index = -1
 	l.churn()
 }
