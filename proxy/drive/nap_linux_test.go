@@ -15,22 +15,22 @@ func TestNaps(t *testing.T) {
 	}
 	defer l.finish()
 	for i := range napAfter {
-		if got := l.rest(0); got != -1 {
+		if got := l.rest(time.Duration(l.clock)); got != -1 {
 			t.Errorf("after %d short waits the next is of %v, want one without end", i, got)
 		}
 		l.rested(nap - 1)
 	}
-	if got := l.rest(0); got != nap {
+	if got := l.rest(time.Duration(l.clock)); got != nap {
 		t.Errorf("after %d short waits the next is of %v, want a nap", napAfter, got)
 	}
 	var soon Timer
 	l.Schedule(&soon, nap/2)
-	if got := l.rest(0); got >= nap {
+	if got := l.rest(time.Duration(l.clock)); got >= nap {
 		t.Errorf("a timer that runs out in the middle of a nap is waited for for %v", got)
 	}
 	l.Cancel(&soon)
 	l.rested(nap)
-	if got := l.rest(0); got != -1 {
+	if got := l.rest(time.Duration(l.clock)); got != -1 {
 		t.Errorf("after a nap that nothing has ended the next wait is of %v, want one without end", got)
 	}
 }

@@ -28,6 +28,8 @@ func handler(t testing.TB, source string) *handled {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runtime.LockOSThread() // as a worker's loop does, for the meter
+	t.Cleanup(runtime.UnlockOSThread)
 	h := &handled{script: s, w: pool.NewWorker(0, drive.NewMemory(time.Now()).Loop, nil)}
 	h.filter = h.another()
 	return h

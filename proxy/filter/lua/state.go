@@ -2,6 +2,7 @@ package lua
 
 import (
 	"errors"
+	"runtime"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -32,6 +33,8 @@ func newState(s *Script) (*state, error) {
 	}
 	st.libraries()
 	st.objects()
+	runtime.LockOSThread() // whoever reads a configuration may go on in another thread, which has another time of the processor
+	defer runtime.UnlockOSThread()
 	l.SetContext(st.meter)
 	l.Push(l.NewFunctionFromProto(s.proto))
 	l.Push(l.NewFunction(st.concat))
