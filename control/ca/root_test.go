@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,9 +139,9 @@ func TestReplacedCA(t *testing.T) {
 func TestWhatIsTooLargeIsPublishedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset()
-		tries := 0
+		var tries atomic.Int32
 		client.PrependReactor("create", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
-			tries++
+			tries.Add(1)
 			return true, nil, apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, RootConfigMap, field.ErrorList{field.TooLong(field.NewPath("data"), "", 1<<20)})
 		})
 		p := NewPublisher(client, NewAuthority(newRoot(t)), slog.New(slog.DiscardHandler))
@@ -152,13 +153,13 @@ func TestWhatIsTooLargeIsPublishedOnce(t *testing.T) {
 		}()
 		p.Namespaces(map[string]string{"default": "1"})
 		time.Sleep(time.Minute)
-		if tries != 1 {
-			t.Errorf("%d tries in a minute, want 1", tries)
+		if n := tries.Load(); n != 1 {
+			t.Errorf("%d tries in a minute, want 1", n)
 		}
 		p.Anchors("other")
 		time.Sleep(time.Minute)
-		if tries != 2 {
-			t.Errorf("%d tries after other anchors, want 2", tries)
+		if n := tries.Load(); n != 2 {
+			t.Errorf("%d tries after other anchors, want 2", n)
 		}
 		cancel()
 		<-done
